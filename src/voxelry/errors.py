@@ -1,0 +1,135 @@
+"""Every error a user can meet, as one tree.
+
+Each message names what was wrong, the value seen, and the remedy. `assert` is kept for our own invariants.
+
+    VoxelryError
+    ├── UsageError                 the call or a configuration is wrong (exit code 2)
+    │   ├── ConfigError            an unknown key, a value out of range
+    │   ├── ManifestError          a dataset card or its cases cannot be used
+    │   │   └── SplitLeakError     one patient on both sides of a split
+    │   └── MissingExtraError      an optional dependency is not installed
+    ├── ReadError                  a file cannot be read
+    │   ├── MissingFileError       nothing is there, or the folder is empty
+    │   ├── UnsupportedFormatError it is there, but not in a format we read
+    │   ├── CorruptFileError       it is truncated or contradicts itself
+    │   ├── SeriesError            DICOM slices that are not one plain regular series
+    │   └── NonFiniteError         NaN or infinite voxels
+    ├── GeometryError              a grid that cannot be used
+    │   └── GridMismatchError      two things that must share a grid do not
+    ├── LabelError                 label values or names the table does not know
+    ├── ModelError                 a model folder that cannot be used
+    ├── TrainingError              training cannot start or go on
+    └── ExportError                a mask cannot be written in the format asked for
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class VoxelryError(Exception):
+    """Base of every error that voxelry raises on purpose.
+
+    Args:
+        problem: what is wrong, with the file and the value seen.
+        remedy: what the user can do about it; appended to the message.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem.rstrip('.')}. {remedy}".strip() if remedy else problem)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.problem, self.remedy))
+
+
+def _rebuild(kind: type[VoxelryError], problem: str, remedy: str) -> VoxelryError:
+    return kind(problem, remedy=remedy)
+
+
+class UsageError(VoxelryError):
+    """The call itself is wrong: an argument, a flag, a configuration."""
+
+
+class ConfigError(UsageError):
+    """A configuration has an unknown key or a value out of range."""
+
+
+class ManifestError(UsageError):
+    """A dataset card, or a case it lists, cannot be used."""
+
+
+class SplitLeakError(ManifestError):
+    """A patient stands on both sides of a split."""
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed."""
+
+
+class ReadError(VoxelryError):
+    """A file cannot be read."""
+
+
+class MissingFileError(ReadError):
+    """There is no such file, or a folder holds nothing to read."""
+
+
+class UnsupportedFormatError(ReadError):
+    """The file is not in a format that voxelry reads."""
+
+
+class CorruptFileError(ReadError):
+    """The file is truncated, or its parts contradict each other."""
+
+
+class SeriesError(ReadError):
+    """DICOM slices do not form one plain, regular series."""
+
+
+class NonFiniteError(ReadError):
+    """An image holds NaN or infinite voxels."""
+
+
+class GeometryError(VoxelryError):
+    """A grid cannot be used: singular affine, wrong number of axes."""
+
+
+class GridMismatchError(GeometryError):
+    """Two things that must lie on one grid do not."""
+
+
+class LabelError(VoxelryError):
+    """A label value or name that the label table does not know."""
+
+
+class ModelError(VoxelryError):
+    """A model folder is missing, incomplete, or does not fit the input."""
+
+
+class TrainingError(VoxelryError):
+    """Training cannot start, or cannot go on."""
+
+
+class ExportError(VoxelryError):
+    """A mask cannot be written in the format that was asked for."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint naming the known word closest to a mistyped one.
+
+    Args:
+        word: what the user wrote.
+        known: the words that would have been right.
+
+    Returns:
+        ``"Did you mean 'x'?"``, or the list of known words when none is close.
+    """
+    options = sorted(known)
+    close = get_close_matches(word, options, n=1, cutoff=0.6)
+    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(options)}."

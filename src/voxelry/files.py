@@ -1,0 +1,153 @@
+"""Writing without half-written files, and reading YAML and JSON: the one place both are done.
+
+A file appears under its final name only when it is whole: it is written beside its target and renamed (POSIX `rename` is
+atomic within a file system).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from voxelry.errors import ConfigError, MissingFileError, UsageError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, renamed to it when the block ends well.
+
+    The temporary name keeps the file's endings, since writers choose a format by them.
+
+    Args:
+        path: the final file; its folder is made if missing.
+
+    Yields:
+        The path to write to. On an error it is removed and `path` is left as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.name, dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its name, and its place, when the block ends well.
+
+    Args:
+        path: the final folder. If it exists it is replaced as a whole.
+
+    Yields:
+        The folder to write into. On an error it is removed and `path` is left as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-" + target.name, dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if target.exists():
+            retired = Path(tempfile.mkdtemp(prefix=".old-" + target.name, dir=target.parent))
+            target.replace(retired / target.name)
+            temporary.replace(target)
+            shutil.rmtree(retired)
+        else:
+            temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write JSON atomically, indented, keys in the order given; NaN is refused (it is not JSON)."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_yaml(path: str | os.PathLike[str], value: Any) -> None:
+    """Write YAML atomically, keys in the order given."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110))
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read UTF-8 text.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: not UTF-8 text.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise MissingFileError(f"{file}: no such file", remedy="Check the path.")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: not YAML, or not a mapping.
+    """
+    return _mapping(Path(path), "YAML", yaml.safe_load, yaml.YAMLError)
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: not JSON, or not an object.
+    """
+    return _mapping(Path(path), "JSON", json.loads, json.JSONDecodeError)
+
+
+def _mapping(file: Path, kind: str, parse: Any, error_type: type[Exception]) -> dict[str, Any]:
+    try:
+        value = parse(read_text(file))
+    except error_type as error:
+        raise ConfigError(f"{file}: not valid {kind}: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{file}: holds a {type(value).__name__} at the top", remedy=f"A {kind} mapping of keys to values is expected."
+        )
+    return value
+
+
+def free_name(name: str) -> str:
+    """Check that `name` can stand as a file name of its own, on any system.
+
+    Raises:
+        UsageError: it is empty, hidden, or holds a path separator or control character.
+    """
+    if not name or name.startswith(".") or any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name):
+        raise UsageError(f"case id {name!r} cannot be a file name", remedy="Use letters, digits, '.', '-' and '_'.")
+    return name

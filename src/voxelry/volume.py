@@ -1,0 +1,179 @@
+"""Volume and LabelMap: the only currency between stages, never a bare array beside a loose affine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.errors import GeometryError, GridMismatchError, LabelError
+from voxelry.geometry import Geometry, Reindex
+from voxelry.labels import LabelTable
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a Volume or LabelMap came from, and what was done to it on the way in.
+
+    Attributes:
+        kind: ``dicom``, ``nifti``, ``picture`` or ``memory``.
+        files: the files read, in slice order for a DICOM series.
+        series_uid: SeriesInstanceUID, empty where there is none.
+        instances: per slice the ``(SOPInstanceUID, frame number from 1)`` an exporter must reference; None for a slice
+            that no instance holds.
+        remarks: decisions a reader made: which affine was used, whether grey values were inverted, where the pixel
+            size came from.
+        repairs: what was mended, empty for a file read as it is.
+    """
+
+    kind: str = "memory"
+    files: tuple[str, ...] = ()
+    series_uid: str = ""
+    instances: tuple[tuple[str, int] | None, ...] = ()
+    remarks: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message: its only file, or the folder of its series."""
+        if not self.files:
+            return f"<{self.kind}>"
+        return self.files[0] if len(self.files) == 1 else self.files[0].rpartition("/")[0] or "."
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image on its grid. Header first: pixels are decoded when `array` is first asked for.
+
+    Attributes:
+        pixels: ``(C, *spatial)`` array, or a function that decodes it.
+        geometry: the grid of the spatial axes.
+        channels: C.
+        modality: DICOM's term: ``CT``, ``MR``, ``CR``, ``DX``, ``MG``...; empty where unknown.
+        source: where it came from.
+    """
+
+    pixels: NDArray[Any] | Callable[[], NDArray[Any]] = field(repr=False)
+    geometry: Geometry
+    channels: int = 1
+    modality: str = ""
+    source: Source = Source()
+
+    @cached_property
+    def array(self) -> NDArray[Any]:
+        """``(C, *spatial)``, int16 where that is lossless, else uint8/uint16 (pictures) or float32.
+
+        Raises:
+            ReadError: the pixels cannot be decoded.
+            GeometryError: they have another shape than the header said.
+        """
+        value = self.pixels() if callable(self.pixels) else self.pixels
+        expected = (self.channels, *self.geometry.shape)
+        if value.shape != expected:
+            raise GeometryError(f"{self.source.name}: pixels have shape {value.shape}, the header says {expected}")
+        return value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(C, *spatial)``, known without decoding."""
+        return (self.channels, *self.geometry.shape)
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Millimetres along each spatial axis, or None for a picture of unknown size."""
+        return self.geometry.spacing
+
+    def reindexed(self, change: Reindex) -> Volume:
+        """The same image with its spatial axes permuted and flipped; every voxel keeps its place in the patient."""
+        source = replace(self.source, instances=()) if not change.is_identity else self.source
+        return replace(self, pixels=change.apply(self.array), geometry=self.geometry.reindexed(change), source=source)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """Integer labels on a grid.
+
+    Attributes:
+        layers: ``(L, *spatial)`` unsigned integers, stored values of `table`; labels that overlap lie on different layers.
+        geometry: the grid of the spatial axes.
+        table: what the values mean.
+        source: where it came from.
+        instances: ``(L, *spatial)`` uint32 instance ids, 0 where there is none; None for semantic maps.
+    """
+
+    layers: NDArray[Any] = field(repr=False)
+    geometry: Geometry
+    table: LabelTable
+    source: Source = Source()
+    instances: NDArray[np.uint32] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.layers.shape[1:] != self.geometry.shape:
+            raise GeometryError(f"labels of shape {self.layers.shape} (layer first) do not fit a grid of {self.geometry.shape}")
+        if self.layers.dtype.kind not in "ui":
+            raise LabelError(f"labels are whole numbers, not {self.layers.dtype}")
+        if self.instances is not None and self.instances.shape != self.layers.shape:
+            raise GeometryError(f"instance ids of shape {self.instances.shape} beside labels of shape {self.layers.shape}")
+
+    @classmethod
+    def of(cls, array: NDArray[Any], geometry: Geometry, table: LabelTable, source: Source | None = None) -> LabelMap:
+        """A single-layer map from a ``(*spatial)`` array."""
+        return cls(array[None], geometry, table, source or Source())
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """``(*spatial)``, the single layer.
+
+        Raises:
+            LabelError: there are several layers.
+        """
+        if len(self.layers) != 1:
+            raise LabelError(
+                f"{self.source.name}: labels overlap and lie on {len(self.layers)} layers", remedy="Use `.layers`, or pick one."
+            )
+        single: NDArray[Any] = self.layers[0]
+        return single
+
+    def mask(self, label: int | str) -> NDArray[np.bool_]:
+        """``(*spatial)`` bool: where a label (by stored value or name) is.
+
+        Raises:
+            LabelError: the table does not know it.
+        """
+        known = self.table[label]
+        found: NDArray[np.bool_] = self.layers[known.layer] == known.value
+        return found
+
+    def on_grid(self, geometry: Geometry) -> LabelMap:
+        """These labels on an equal grid, re-indexed where only axis order or direction differ.
+
+        Args:
+            geometry: the grid of the image the labels belong to.
+
+        Returns:
+            A map whose array lies on `geometry`, voxel for voxel.
+
+        Raises:
+            GridMismatchError: no flip or permutation of axes makes the grids equal.
+        """
+        change = self.geometry.reindexing_to(geometry)
+        if change is None:
+            raise GridMismatchError(
+                f"{self.source.name}: its grid ({self.geometry.describe()}) is not the image's ({geometry.describe()}; "
+                f"{_apart(self.geometry, geometry)})",
+                remedy="Resample one onto the other's grid first.",
+            )
+        if change.is_identity:
+            return replace(self, geometry=geometry)
+        instances = None if self.instances is None else change.apply(self.instances)
+        return replace(self, layers=change.apply(self.layers), geometry=geometry, instances=instances)
+
+
+def _apart(one: Geometry, other: Geometry) -> str:
+    if one.shape != other.shape:
+        return "different shapes"
+    return f"voxels up to {one.distance(other):.4g} mm apart, tolerance {one.grid_tolerance:.4g} mm"
