@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def write_yaml(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """Read UTF-8 text.
+    """Read UTF-8 text, with or without a byte order mark.
 
     Raises:
         MissingFileError: no such file.
@@ -105,19 +105,19 @@ def read_text(path: str | os.PathLike[str]) -> str:
     if not file.is_file():
         raise MissingFileError(f"{file}: no such file", remedy="Check the path.")
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader.
+    """Read a YAML mapping with the safe loader; a key that stands twice is refused, not overwritten.
 
     Raises:
         MissingFileError: no such file.
         ConfigError: not YAML, or not a mapping.
     """
-    return _mapping(Path(path), "YAML", yaml.safe_load, yaml.YAMLError)
+    return _mapping(Path(path), "YAML", lambda text: yaml.load(text, _Loader))
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -127,13 +127,28 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         MissingFileError: no such file.
         ConfigError: not JSON, or not an object.
     """
-    return _mapping(Path(path), "JSON", json.loads, json.JSONDecodeError)
+    return _mapping(Path(path), "JSON", json.loads)
 
 
-def _mapping(file: Path, kind: str, parse: Any, error_type: type[Exception]) -> dict[str, Any]:
+class _Loader(yaml.SafeLoader):
+    """The safe loader that refuses a key given twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping as pyyaml composes it, its keys checked."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' stands twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return node
+
+
+def _mapping(file: Path, kind: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+    text = read_text(file)
     try:
-        value = parse(read_text(file))
-    except error_type as error:
+        value = parse(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a JSON error, or a YAML date such as 2026-02-30
         raise ConfigError(f"{file}: not valid {kind}: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise ConfigError(

@@ -97,8 +97,10 @@ class Geometry:
             object.__setattr__(self, "affine", _checked(self.affine))
             if self.pixel_size is not None:
                 raise GeometryError("a volume takes its spacing from its affine, not from a pixel size")
-        elif self.pixel_size is not None and not all(np.isfinite(self.pixel_size) & (np.array(self.pixel_size) > 0)):
-            raise GeometryError(f"pixel size {self.pixel_size} mm is not positive")
+        elif self.pixel_size is not None:
+            size = np.array(self.pixel_size, dtype=np.float64)
+            if size.shape != (2,) or not (np.isfinite(size) & (size > 0)).all():
+                raise GeometryError(f"pixel size {self.pixel_size} mm is not two positive numbers")
 
     @classmethod
     def from_spacing(cls, shape: Sequence[int], spacing: Sequence[float], origin: Sequence[float] = (0.0, 0.0, 0.0)) -> Geometry:
@@ -227,7 +229,7 @@ class Geometry:
         for code in codes.upper():
             found = [(world, pair.index(code) == 1) for world, pair in enumerate(_CODES) if code in pair]
             wanted += found
-        if sorted(world for world, _ in wanted) != [0, 1, 2] or self.affine is None:
+        if len(codes) != 3 or sorted(world for world, _ in wanted) != [0, 1, 2] or self.affine is None:
             raise GeometryError(
                 f"'{codes}' is not an orientation of this {self.ndim}D grid", remedy="Use three letters, as 'RAS'."
             )
@@ -281,6 +283,8 @@ def _checked(affine: Affine) -> Affine:
     matrix = np.array(affine, dtype=np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise GeometryError(f"an affine is a finite 4 x 4 matrix, not {matrix.tolist()}")
+    if not np.allclose(matrix[3], (0, 0, 0, 1), atol=1e-6):
+        raise GeometryError(f"the last row of an affine is 0 0 0 1, not {matrix[3].tolist()}", remedy="Is it transposed?")
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)
     if (lengths <= 0).any() or abs(np.linalg.det(matrix[:3, :3] / np.where(lengths > 0, lengths, 1))) < 1e-3:
         raise GeometryError(f"an affine with columns {matrix[:3, :3].T.tolist()} spans no volume")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from voxelry.schema import Frozen
 
 IGNORE_INDEX = -1
 """The class index of pixels that count nowhere (`LabelTable.to_classes`)."""
+
+_Byte = Annotated[int, Field(ge=0, le=255)]
 
 _PALETTE = (
     (230, 75, 60), (60, 150, 230), (90, 190, 90), (245, 190, 50), (160, 100, 215), (60, 200, 200), (240, 130, 180),
@@ -33,7 +35,7 @@ class Code(Frozen):
     meaning: str = Field(max_length=64)
 
 
-ANATOMICAL_STRUCTURE = Code(value="123037004", meaning="Anatomical Structure")
+ANATOMICAL_STRUCTURE = Code(value="91723000", meaning="Anatomical Structure")
 
 
 class Label(Frozen):
@@ -54,7 +56,7 @@ class Label(Frozen):
     category: Code = ANATOMICAL_STRUCTURE
     type: Code | None = None
     modifier: Code | None = None
-    color: tuple[int, int, int] | None = None
+    color: tuple[_Byte, _Byte, _Byte] | None = None
     kind: Literal["stuff", "thing"] = "stuff"
     mirror: str | None = None
     layer: int = Field(default=0, ge=0)
@@ -115,11 +117,14 @@ class LabelTable(Frozen):
         """The label of a stored value or a name.
 
         Raises:
-            LabelError: the table does not know it.
+            LabelError: the table does not know it, or the value stands on several layers.
         """
-        for label in self.labels:
-            if key in (label.value, label.name):
-                return label
+        found = [label for label in self.labels if key in (label.value, label.name)]
+        if len(found) > 1:
+            names = ", ".join(label.name for label in found)
+            raise LabelError(f"value {key} stands on several layers, for {names}", remedy="Ask by name.")
+        if found:
+            return found[0]
         hint = nearest(key, self.names) if isinstance(key, str) else f"Known values: {sorted(self.id2label)}."
         raise LabelError(f"no label {key!r} in the table", remedy=hint)
 
@@ -168,7 +173,12 @@ class LabelTable(Frozen):
 
         Args:
             classes: integer array of any shape, values 0..len(table).
+
+        Raises:
+            LabelError: another class index, such as `IGNORE_INDEX`.
         """
+        if classes.size and not 0 <= classes.min() <= classes.max() <= len(self):
+            raise LabelError(f"class indices {classes.min()}..{classes.max()} are not all in 0..{len(self)}")
         highest = max((label.value for label in self.labels), default=0)
         lookup = np.array([0, *(label.value for label in self.labels)], dtype=np.uint8 if highest < 256 else np.uint16)
         result: NDArray[np.uint8] | NDArray[np.uint16] = lookup[classes]

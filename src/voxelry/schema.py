@@ -49,7 +49,11 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
     if item["type"] == "missing":
         return f"key '{path}' is missing"
     message = item["msg"].removeprefix("Value error, ")
-    return f"key '{path}' is {item['input']!r}: {message}" if path else message
+    if item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel):
+        return f"{path}: {message}" if path else message
+    seen = repr(item["input"])
+    seen = seen if len(seen) <= 80 else f"{seen[:76]} ..."
+    return f"key '{path}' is {seen}: {message}" if path else f"{seen}: {message}"
 
 
 def _owner(kind: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:

@@ -170,7 +170,8 @@ class LabelMap:
         if change.is_identity:
             return replace(self, geometry=geometry)
         instances = None if self.instances is None else change.apply(self.instances)
-        return replace(self, layers=change.apply(self.layers), geometry=geometry, instances=instances)
+        source = replace(self.source, instances=())
+        return replace(self, layers=change.apply(self.layers), geometry=geometry, source=source, instances=instances)
 
 
 def _apart(one: Geometry, other: Geometry) -> str:

@@ -1,0 +1,234 @@
+"""The public verbs: each a few lines that join rooms. The command line calls these and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from voxelry import _version
+from voxelry.cohort.inputs import find_scans
+from voxelry.cohort.pairs import find_pairs
+from voxelry.cohort.segment import Outcome, segment_scans
+from voxelry.config import PlanSettings, load_config
+from voxelry.demo import DemoResult, run_demo
+from voxelry.errors import UsageError, nearest
+from voxelry.export.writer import write
+from voxelry.manifest.check import Problem, check_manifest
+from voxelry.manifest.manifest import load_manifest
+from voxelry.measure.evaluate import evaluate_pairs, score
+from voxelry.measure.scores import Scores
+from voxelry.networks.weights import load_model_folder
+from voxelry.plan import Fingerprint, Plan
+from voxelry.predict.predictor import Predictor
+from voxelry.prepare.planner import make_plan
+from voxelry.read.inspect import Found, inspect
+from voxelry.read.reader import read, read_labels
+from voxelry.train.loop import Report
+from voxelry.train.run import Stage, TrainResult, labelled_cases, look_at, train_model
+from voxelry.volume import LabelMap
+
+__all__ = [
+    "check", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read", "read_labels", "train", "version", "write",
+]  # fmt: skip
+
+PathLike = str | os.PathLike[str]
+METRICS = ("overlap",)
+
+
+def version() -> str:
+    """The version of voxelry."""
+    return _version.__version__
+
+
+def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True) -> list[Problem]:
+    """Open every case of a dataset and list what is wrong.
+
+    Args:
+        manifest: a dataset card, or an MSD or nnU-Net ``dataset.json``.
+        root: where its relative paths start.
+        deep: decode images too, and look for NaN.
+
+    Returns:
+        Problems in the order of the cases; empty when all is well.
+
+    Raises:
+        ManifestError: the manifest itself cannot be used.
+    """
+    return check_manifest(load_manifest(manifest, root), deep=deep)
+
+
+def plan(
+    manifest: PathLike,
+    *,
+    root: PathLike | None = None,
+    settings: PlanSettings | None = None,
+    device: str = "cpu",
+    stage: Stage = lambda *_: None,
+) -> tuple[Fingerprint, Plan]:
+    """Look at a dataset's training cases and plan for a device.
+
+    Args:
+        manifest: a dataset card.
+        root: where its relative paths start.
+        settings: what must not be planned.
+        device: ``cpu`` or ``cuda``.
+        stage: told of progress.
+
+    Returns:
+        What the dataset looks like, and the plan.
+
+    Raises:
+        ManifestError: no labelled training cases.
+    """
+    data = load_manifest(manifest, root)
+    seen = look_at(data, labelled_cases(data, "train"), stage)
+    return seen, make_plan(seen, settings or PlanSettings(), device)
+
+
+def train(
+    config: PathLike,
+    out: PathLike,
+    *,
+    changes: Sequence[str] = (),
+    time_budget: float | None = None,
+    resume: bool = False,
+    root: PathLike | None = None,
+    stage: Stage = lambda *_: None,
+    report: Report = lambda _: None,
+) -> TrainResult:
+    """Train a model by a recipe.
+
+    Args:
+        config: a recipe (see `configs/`).
+        out: the run's folder; the model lies in its ``model``.
+        changes: ``KEY=VALUE`` over the recipe.
+        time_budget: seconds of preparation and training, in place of the recipe's length.
+        resume: go on with the run in `out`.
+        root: where the manifest's relative paths start.
+        stage: told of preparation and validation.
+        report: told of every step.
+
+    Returns:
+        The model, its scores on the validation cases, and the course of training.
+
+    Raises:
+        ConfigError: the recipe cannot be used.
+        ManifestError: the dataset cannot be used.
+        TrainingError: training cannot start or go on.
+    """
+    recipe = load_config(config, tuple(changes))
+    if time_budget is not None:
+        recipe = recipe.model_copy(update={"time_budget": time_budget, "steps": None})
+    data = load_manifest(recipe.manifest, root)
+    return train_model(recipe, data, Path(out), version=version(), resume=resume, stage=stage, report=report)
+
+
+def load_model(path: PathLike, *, device: str = "auto") -> Predictor:
+    """Load a model folder once, for many scans.
+
+    Args:
+        path: the folder ``model`` that training wrote.
+        device: ``auto``, ``cpu``, ``cuda``...
+
+    Returns:
+        A Predictor: ``.predict(volume) -> Prediction``.
+
+    Raises:
+        ModelError: not a model folder, or damaged.
+    """
+    return Predictor(load_model_folder(path), device)
+
+
+def predict(
+    model: PathLike | Predictor,
+    inputs: Sequence[PathLike] | PathLike,
+    out: PathLike,
+    *,
+    formats: Sequence[str] = ("nifti",),
+    device: str = "auto",
+    done: Callable[[int, int, Outcome], None] = lambda *_: None,
+) -> list[Outcome]:
+    """Segment scans and write their masks into a folder.
+
+    Args:
+        model: a model folder, or a loaded Predictor.
+        inputs: files, DICOM folders, or flat folders of images.
+        out: where ``<case id><ending>`` is written.
+        formats: any of ``nifti``, ``dicom-seg``, ``png``.
+        device: for a model folder.
+        done: called after each scan with its number, the number of scans and its outcome.
+
+    Returns:
+        One outcome a scan; a scan that cannot be read or segmented carries its reason and does not stop the others.
+
+    Raises:
+        ModelError: the model cannot be used.
+        MissingFileError: an input is not there.
+        UsageError: an unknown format, or two scans of one name.
+    """
+    predictor = model if isinstance(model, Predictor) else load_model(model, device=device)
+    paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    scans = find_scans(paths, len(predictor.model.plan.channels))
+    return segment_scans(predictor, scans, Path(out), formats, lambda number, outcome: done(number, len(scans), outcome))
+
+
+def evaluate(
+    reference: LabelMap | PathLike,
+    prediction: LabelMap | PathLike,
+    *,
+    metrics: Sequence[str] = METRICS,
+    root: PathLike | None = None,
+) -> Scores:
+    """Compare predictions with references.
+
+    Args:
+        reference: a LabelMap, a mask file, a folder of masks, or a manifest.
+        prediction: a LabelMap, a mask file, or a folder of masks named as the references.
+        metrics: ``overlap`` (Dice and IoU).
+        root: where a manifest's relative paths start.
+
+    Returns:
+        Scores for each case and label, with `mean_dice` and `mean_iou`.
+
+    Raises:
+        MissingFileError: a file, or the prediction of a reference, is missing.
+        GridMismatchError: two maps lie on different grids.
+        LabelError: values that the reference does not know.
+        UsageError: an unknown metric.
+    """
+    for metric in metrics:
+        if metric not in METRICS:
+            raise UsageError(f"unknown metric '{metric}'", remedy=nearest(metric, METRICS))
+    if isinstance(reference, LabelMap) and isinstance(prediction, LabelMap):
+        return score(reference, prediction)
+    if isinstance(reference, LabelMap) or isinstance(prediction, LabelMap):
+        one = reference if isinstance(reference, LabelMap) else read_labels(reference)
+        other = prediction if isinstance(prediction, LabelMap) else read_labels(prediction)
+        return score(one, other)
+    return evaluate_pairs(find_pairs(Path(reference), Path(prediction), None if root is None else Path(root)))
+
+
+def demo(
+    out: PathLike = "voxelry-demo",
+    *,
+    manifest: PathLike | None = None,
+    root: PathLike | None = None,
+    seconds: float | None = None,
+    stage: Stage = lambda *_: None,
+    report: Report = lambda _: None,
+) -> DemoResult:
+    """See the whole toolkit work: make phantoms (or take a real dataset), train, segment unseen scans, score, export, draw.
+
+    Args:
+        out: the folder for everything; made if missing.
+        manifest: a dataset card in place of phantoms.
+        root: where its relative paths start.
+        seconds: of training, in place of the default.
+        stage: told of what is being done.
+        report: told of every training step.
+
+    Returns:
+        Scores of the held-out scans and where everything lies.
+    """
+    return run_demo(Path(out), manifest, root, seconds, version(), stage, report)

@@ -1,0 +1,254 @@
+"""The command line: each verb calls one function of `voxelry.api` and shows what it returns.
+
+Exit codes: 0 done, 1 some cases failed (each is listed), 2 wrong usage, configuration or input. With ``--json`` the last line
+of standard output is one JSON object; progress and messages go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from voxelry.measure.scores import Scores
+
+app = typer.Typer(
+    name="voxelry",
+    help="Segments medical scans: DICOM, NIfTI and X-ray in, trained U-Nets, measured masks out.\n\nResearch use, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Root = Annotated[Path | None, typer.Option("--root", help="Where a manifest's relative paths start (else VOXELRY_DATA).")]
+Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+SOME_FAILED = 1
+WRONG_USAGE = 2
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("voxelry-demo"),
+    manifest: Annotated[Path | None, typer.Option("--manifest", help="A dataset card in place of phantoms.")] = None,
+    root: Root = None,
+    time_budget: Annotated[str | None, typer.Option("--time-budget", help="Training time, as 3m.")] = None,
+    as_json: Json = False,
+) -> None:
+    """See it all work: make scans, train, segment unseen ones, score, export, draw."""
+    from voxelry import api
+    from voxelry.terminal import Bars
+
+    with Bars() as bars:
+        result = api.demo(out, manifest=manifest, root=root, seconds=_seconds(time_budget), stage=bars.stage, report=bars.report)
+    failed = [outcome for outcome in result.outcomes if outcome.error]
+    _show_scores(result.scores, as_json, {"out": str(result.out), "seconds": round(result.seconds, 1)})
+    _say(f"\nAll of it is in {result.out}: open {result.page}")
+    _list_failures([(outcome.id, outcome.error) for outcome in failed])
+
+
+@app.command()
+def inspect(path: Annotated[Path, typer.Argument(help="A file or folder.")], as_json: Json = False) -> None:
+    """List the scans in a file or folder, and what reading each would do."""
+    from voxelry import api
+    from voxelry.terminal import found_rows, found_table, show
+
+    found = api.inspect(path)
+    if as_json:
+        _print_json({"found": found_rows(found)})
+    else:
+        show(found_table(found))
+    _list_failures([(row.path, row.reason) for row in found if not row.readable], quiet=True)
+
+
+@app.command()
+def check(
+    manifest: Annotated[Path, typer.Argument(help="A dataset card, or an MSD or nnU-Net dataset.json.")],
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Open every case of a dataset and list what is wrong with it."""
+    from voxelry import api
+
+    problems = api.check(manifest, root=root)
+    errors = [problem for problem in problems if problem.kind == "error"]
+    for problem in problems:
+        _say(f"{problem.kind}: {problem.case}: {problem.message}")
+    if as_json:
+        rows = [{"case": p.case, "file": p.file, "kind": p.kind, "message": p.message} for p in problems]
+        _print_json({"errors": len(errors), "problems": rows})
+    else:
+        _say(f"{len(errors)} errors, {len(problems) - len(errors)} notes" if problems else "Every case can be used.")
+    if errors:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def plan(
+    manifest: Annotated[Path, typer.Argument(help="A dataset card.")],
+    root: Root = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Look at a dataset's training cases and print the plan for it, with reasons."""
+    import yaml
+
+    from voxelry import api
+    from voxelry.terminal import Bars
+
+    with Bars() as bars:
+        seen, planned = api.plan(manifest, root=root, device=device, stage=bars.stage)
+    content = {"fingerprint": seen.model_dump(mode="json"), "plan": planned.model_dump(mode="json", exclude_none=True)}
+    if as_json:
+        _print_json(content)
+    else:
+        typer.echo(yaml.safe_dump(content, sort_keys=False, width=110))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A recipe, see configs/.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run; the model will be in its 'model'.")],
+    change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")] = None,
+    time_budget: Annotated[str | None, typer.Option("--time-budget", help="Preparation and training time, as 10m.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model by a recipe."""
+    from voxelry import api
+    from voxelry.terminal import Bars
+
+    with Bars() as bars:
+        result = api.train(
+            config,
+            out,
+            changes=change or [],
+            time_budget=_seconds(time_budget),
+            resume=resume,
+            root=root,
+            stage=bars.stage,
+            report=bars.report,
+        )
+    extra = {"out": str(out), "model": str(result.model.path), "seconds": round(result.seconds, 1)}
+    if result.scores is not None:
+        _show_scores(result.scores, as_json, extra)
+    elif as_json:
+        _print_json(extra)
+    _say(f"\nModel: {result.model.path}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM folders, or folders of images.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for <case id>.nii.gz.")],
+    format: Annotated[list[str] | None, typer.Option("--format", help="nifti, dicom-seg or png; may be repeated.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Segment scans; masks land on each scan's own grid."""
+    from voxelry import api
+    from voxelry.terminal import Bars
+
+    with Bars() as bars:
+        outcomes = api.predict(
+            model,
+            inputs,
+            out,
+            formats=format or ["nifti"],
+            device=device,
+            done=lambda number, count, _: bars.stage("segmenting", number, count),
+        )
+    for outcome in outcomes:
+        for flag in outcome.flags:
+            _say(f"{outcome.id}: {flag}")
+    failed = [(outcome.id, outcome.error) for outcome in outcomes if outcome.error]
+    if as_json:
+        files = {outcome.id: {name: str(path) for name, path in outcome.files.items()} for outcome in outcomes}
+        _print_json({"cases": len(outcomes), "failed": dict(failed), "files": files, "out": str(out)})
+    else:
+        _say(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented into {out}")
+    _list_failures(failed)
+
+
+@app.command()
+def evaluate(
+    reference: Annotated[Path, typer.Argument(help="A mask, a folder of masks, or a manifest.")],
+    prediction: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the scores of every case to this JSON file.")] = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Measure Dice and IoU of predictions against references."""
+    from voxelry import api
+    from voxelry.files import write_json
+
+    scores = api.evaluate(reference, prediction, root=root)
+    if out is not None:
+        write_json(out, {**scores.to_dict(), "rows": scores.rows()})
+    _show_scores(scores, as_json, {"out": None if out is None else str(out)})
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from voxelry._version import __version__
+
+    typer.echo(__version__)
+
+
+def _seconds(text: str | None) -> float | None:
+    from voxelry.config import parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--time-budget") from error
+
+
+def _show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
+    from voxelry.report.tables import score_table
+    from voxelry.terminal import show
+
+    if as_json:
+        _print_json({**scores.to_dict(), **extra})
+    else:
+        show(score_table(scores.to_dict()))
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value, allow_nan=False))
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _list_failures(failed: list[tuple[str, str]], quiet: bool = False) -> None:
+    if failed:
+        for name, reason in [] if quiet else failed:
+            _say(f"failed: {name}: {reason}")
+        raise typer.Exit(SOME_FAILED)
+
+
+def main() -> None:
+    """Run the command line: a user's mistake ends in one message and exit code 2, never in a traceback."""
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
+    try:
+        app()
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(130)
+    except Exception as error:
+        from voxelry.errors import VoxelryError
+
+        if not isinstance(error, VoxelryError):
+            raise
+        _say(f"error: {error}")
+        sys.exit(WRONG_USAGE)

@@ -1,0 +1,100 @@
+"""Pairing references with predictions by case id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from voxelry.cohort.inputs import case_id
+from voxelry.errors import MissingFileError, UsageError
+from voxelry.labels import LabelTable
+from voxelry.manifest.load import load_case
+from voxelry.manifest.manifest import Manifest, load_manifest
+from voxelry.read.reader import read_labels
+from voxelry.volume import LabelMap
+
+Loader = Callable[[], LabelMap]
+Pairs = list[tuple[str, Loader, Loader]]
+
+_MANIFESTS = (".yaml", ".yml", ".json")
+_MASKS = (".nii.gz", ".nii", ".png", ".tif", ".tiff")
+
+
+def find_pairs(reference: Path, prediction: Path, root: Path | None = None) -> Pairs:
+    """Pair what is to be compared.
+
+    Args:
+        reference: a mask, a folder of masks, or a manifest (whose labels then say what the values mean and what is ignored).
+        prediction: a mask, or a folder of masks named by case id.
+        root: where a manifest's paths start.
+
+    Returns:
+        Case id and two functions that read the maps, sorted by id. With a folder of predictions, references without a
+        prediction are an error; with a manifest, the cases that were predicted are compared.
+
+    Raises:
+        MissingFileError: nothing there, or a reference without a prediction.
+        UsageError: a folder against a file, or no case in common.
+    """
+    for path in (reference, prediction):
+        if not path.exists():
+            raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
+    if reference.is_file() and reference.suffix.lower() in _MANIFESTS:
+        return _with_manifest(load_manifest(reference, root), prediction)
+    if reference.is_dir() != prediction.is_dir():
+        raise UsageError(
+            f"{reference} and {prediction}: one is a folder, the other a file", remedy="Give two files or two folders."
+        )
+    if reference.is_file():
+        return [(case_id(reference), partial(read_labels, reference), partial(read_labels, prediction))]
+    references, predictions = masks_in(reference), masks_in(prediction)
+    missing = sorted(set(references) - set(predictions))
+    if missing:
+        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise MissingFileError(
+            f"{prediction}: no prediction for {len(missing)} of {len(references)} references ({shown})",
+            remedy="Files are paired by name without ending.",
+        )
+    return [
+        (name, partial(read_labels, references[name]), partial(read_labels, predictions[name])) for name in sorted(references)
+    ]
+
+
+def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
+    found = masks_in(prediction) if prediction.is_dir() else {case_id(prediction): prediction}
+    cases = [case for case in manifest.cases if case.has_labels and case.id in found]
+    if not cases:
+        raise UsageError(
+            f"{prediction}: no mask is named as a labelled case of {manifest.path}", remedy="Masks are named <case id>.nii.gz."
+        )
+    table = manifest.card.table
+
+    def reference(case_number: int) -> LabelMap:
+        labels = load_case(cases[case_number], manifest)[1]
+        assert labels is not None
+        return labels
+
+    return [(case.id, partial(reference, n), partial(_predicted, found[case.id], table)) for n, case in enumerate(cases)]
+
+
+def _predicted(path: Path, table: LabelTable) -> LabelMap:
+    return read_labels(path, table)
+
+
+def masks_in(folder: Path) -> dict[str, Path]:
+    """Case id -> mask, for the masks that lie in a folder.
+
+    Raises:
+        MissingFileError: there are none.
+        UsageError: two masks of one case.
+    """
+    masks: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.name.lower().endswith(_MASKS) and not file.name.startswith("."):
+            if case_id(file) in masks:
+                raise UsageError(f"{folder}: two masks of case '{case_id(file)}': {masks[case_id(file)].name} and {file.name}")
+            masks[case_id(file)] = file
+    if not masks:
+        raise MissingFileError(f"{folder}: holds no mask", remedy=f"Files ending in {', '.join(_MASKS)} are looked for.")
+    return masks

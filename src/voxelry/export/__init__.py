@@ -1,0 +1,1 @@
+"""Masks and images written for others to open: NIfTI, DICOM SEG, PNG."""

@@ -1,0 +1,127 @@
+"""NIfTI-1 files: label maps with their names inside, and images.
+
+Both transforms are written and coded 1 (scanner). The sform is exact to single precision; the qform holds a rotation as a
+quaternion, which near half turns is exact to about 3e-4 rad only (the format's limit). A sheared grid has no qform: there
+only the sform is coded, and a warning is logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from numpy.typing import NDArray
+
+from voxelry._version import __version__
+from voxelry.errors import ExportError
+from voxelry.export.stored import stored_values
+from voxelry.files import atomic_path
+from voxelry.geometry import Geometry
+from voxelry.labels import LabelTable
+from voxelry.volume import LabelMap, Volume
+
+log = logging.getLogger(__name__)
+
+SCANNER = 1
+COMMENT = 6
+"""The extension code of NIfTI-1 for plain text; ours is JSON."""
+
+_GZIP_LEVEL = 2
+
+
+def write_nifti(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
+    """Write a label map as NIfTI-1, uint8 or uint16, on its own grid.
+
+    A comment extension holds the label names as JSON: ``{"id2label": {"0": "background", "1": ...}, "label_table": ...}``,
+    the latter with codes and colours.
+
+    Args:
+        labels: one layer, three spatial axes.
+        path: ends in ``.nii`` or ``.nii.gz``; replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: several layers, a picture, another ending, or values outside 0..65535.
+    """
+    if len(labels.layers) != 1:
+        raise ExportError(
+            f"{path}: labels overlap and lie on {len(labels.layers)} layers, a NIfTI label file holds one",
+            remedy="Write each layer to a file of its own.",
+        )
+    affine = _affine(labels.geometry, path)
+    image = nib.Nifti1Image(stored_values(labels, path), affine)
+    _set_grid(image.header, labels.geometry, path)
+    image.header.set_intent("label", name="labels")
+    image.header["descrip"] = f"voxelry {__version__} labels".encode()
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(COMMENT, _names(labels.table)))
+    return _save(image, Path(path))
+
+
+def write_nifti_image(volume: Volume, path: str | os.PathLike[str]) -> Path:
+    """Write an image as NIfTI-1, as int16 or uint8 where it is stored so, else float32; channels become the fourth axis.
+
+    Args:
+        volume: three spatial axes.
+        path: ends in ``.nii`` or ``.nii.gz``; replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: a picture, or another ending.
+    """
+    affine = _affine(volume.geometry, path)
+    array = np.moveaxis(volume.array, 0, -1) if volume.channels > 1 else volume.array[0]
+    kind = array.dtype if array.dtype in (np.int16, np.uint8) else np.dtype(np.float32)
+    image = nib.Nifti1Image(array.astype(kind, copy=False), affine)
+    _set_grid(image.header, volume.geometry, path)
+    image.header["descrip"] = f"voxelry {__version__} image".encode()
+    return _save(image, Path(path))
+
+
+def _affine(geometry: Geometry, path: str | os.PathLike[str]) -> NDArray[np.float64]:
+    if geometry.affine is None:
+        raise ExportError(
+            f"{path}: a picture of {' x '.join(map(str, geometry.shape))} pixels has no place in the patient, which NIfTI needs",
+            remedy="Write it as PNG.",
+        )
+    return geometry.affine
+
+
+def _set_grid(header: Any, geometry: Geometry, path: str | os.PathLike[str]) -> None:
+    """Code both transforms, or the sform alone on a sheared grid."""
+    header.set_xyzt_units("mm")
+    header.set_sform(geometry.affine, code=SCANNER)
+    header.set_qform(geometry.affine, code=SCANNER if geometry.is_orthogonal else 0, strip_shears=True)
+    if not geometry.is_orthogonal:
+        log.warning(
+            "%s: the grid is sheared (a tilted acquisition), which a qform cannot hold: only the sform is written, and programs "
+            "that read the qform alone will misplace it",
+            Path(path).name,
+        )
+
+
+def _names(table: LabelTable) -> bytes:
+    names = {str(value): name for value, name in table.id2label.items()}
+    return json.dumps({"id2label": names, "label_table": table.model_dump(mode="json", exclude_defaults=True)}).encode()
+
+
+def _save(image: Any, path: Path) -> Path:
+    """Write through a fast gzip; equal images give equal bytes (no name, no time in the gzip header)."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise ExportError(f"{path}: a NIfTI file ends in .nii or .nii.gz", remedy="Change the name.")
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.name.endswith(".gz"):
+            with igzip.IGzipFile(filename="", mode="wb", fileobj=file, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(file)
+    return path

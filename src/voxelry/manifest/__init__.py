@@ -1,0 +1,1 @@
+"""Datasets: cards, cases, splits, and the import of other layouts."""

@@ -1,0 +1,56 @@
+"""Model: all that inference needs, nothing that executes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from voxelry.labels import LabelTable
+from voxelry.plan import Fingerprint, Plan
+from voxelry.schema import Frozen
+
+
+class ModelCard(Frozen):
+    """What a model says of itself.
+
+    Attributes:
+        name: of the dataset it was trained on.
+        version: of voxelry that trained it.
+        labels: the table its classes stand for.
+        fingerprint: of the training set.
+        licence, citation: of the training set.
+        training: steps, seconds, device, seed and final figures.
+    """
+
+    name: str
+    version: str
+    labels: LabelTable
+    fingerprint: Fingerprint
+    licence: str = ""
+    citation: tuple[str, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model: its plan, its card, and weights by name.
+
+    Attributes:
+        plan: how scans are prepared, and the network's numbers.
+        card: labels, fingerprint, licence, training record.
+        weights: parameter name -> tensor.
+        path: the folder it lies in, None before it was saved.
+    """
+
+    plan: Plan
+    card: ModelCard
+    weights: dict[str, Any] = field(repr=False)
+    path: Path | None = None
+
+    @property
+    def labels(self) -> LabelTable:
+        """The table its classes stand for: class i + 1 is the i-th label."""
+        return self.card.labels

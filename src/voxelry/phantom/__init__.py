@@ -1,0 +1,1 @@
+"""Synthetic scans of procedural anatomy with exact references, written as DICOM, NIfTI or PNG."""

@@ -1,0 +1,146 @@
+"""Writes a data set of phantoms: images, references, and the manifest that names them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from voxelry.errors import UsageError, nearest
+from voxelry.files import write_yaml
+from voxelry.phantom.acquisition import Acquisition
+from voxelry.phantom.dicom import write_dicom
+from voxelry.phantom.nifti import write_channels, write_nifti, write_png
+from voxelry.phantom.phantom import CHANNELS, TABLES, Kind, Phantom, check_kind, make
+
+Format = Literal["dicom", "nifti", "png"]
+MANIFEST = "manifest.yaml"
+SEEDS_PER_SET = 1000
+"""Case i of the set with seed s has the phantom seed ``s * 1000 + i``: sets with different seeds share no patient."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What the manifest says of a kind."""
+
+    stem: str
+    modality: str
+    title: str
+    description: str
+
+
+_CARDS: dict[Kind, _Card] = {
+    "torso-ct": _Card(
+        "torso", "CT", "Synthetic torso CT",
+        "Procedural torsos in Hounsfield units: liver with lesions, spleen, kidneys, vertebrae.",
+    ),
+    "spine-mri": _Card(
+        "spine", "MR", "Synthetic lumbar spine MRI",
+        "Procedural lumbar spines in four Dixon channels: vertebrae L1 to L5 and their discs.",
+    ),
+    "chest-xray": _Card(
+        "chest", "DX", "Synthetic chest X-ray",
+        "Projections through procedural chests: the silhouettes of both lungs.",
+    ),
+}  # fmt: skip
+
+
+def write_phantoms(
+    folder: str | os.PathLike[str],
+    kind: Kind,
+    count: int,
+    *,
+    seed: int = 0,
+    format: Format = "dicom",
+    val: int = 0,
+    test: int = 0,
+    acquisition: Acquisition | None = None,
+) -> Path:
+    """Write a data set of phantoms.
+
+    Images go to ``images/``, references to ``labels/``. The manifest is written last: where it stands, the set is whole.
+
+    Args:
+        folder: where to; made if missing, files of the same names are replaced.
+        kind: of phantom.
+        count: cases in all, at most 1000.
+        seed: of the set.
+        format: ``dicom``, or ``nifti`` for volumes and ``png`` for chest X-rays.
+        val: how many of the cases, from the end, are for validation (before those for test).
+        test: how many of the cases, the last ones, are for test.
+        acquisition: the kind's own where None.
+
+    Returns:
+        The path of ``manifest.yaml``.
+
+    Raises:
+        UsageError: a kind or format there is none of, or counts that leave no case to train on.
+    """
+    check_kind(kind)
+    _check(kind, count, seed, format, val, test)
+    root = Path(folder)
+    (root / MANIFEST).unlink(missing_ok=True)
+    cases = []
+    for index in range(count):
+        phantom = make(kind, seed * SEEDS_PER_SET + index, acquisition)
+        name = f"{_CARDS[kind].stem}_{index:03d}"
+        images, labels = _write_case(phantom, root, name, format)
+        split = "train" if index < count - val - test else "val" if index < count - test else "test"
+        cases.append({"id": name, "images": images, "labels": labels, "group": name, "split": split})
+        _log.info("wrote phantom %s (%d of %d)", name, index + 1, count)
+    write_yaml(root / MANIFEST, _card(kind) | {"cases": cases})
+    return root / MANIFEST
+
+
+def _check(kind: Kind, count: int, seed: int, format: str, val: int, test: int) -> None:
+    if format not in get_args(Format):
+        raise UsageError(f"no phantom format {format!r}", remedy=nearest(format, get_args(Format)))
+    wrong = "nifti" if kind == "chest-xray" else "png"
+    if format == wrong:
+        right = "'dicom' or 'png'" if kind == "chest-xray" else "'dicom' or 'nifti'"
+        raise UsageError(f"phantoms of kind {kind!r} cannot be written as {format!r}", remedy=f"Use {right}.")
+    if not 1 <= count <= SEEDS_PER_SET:
+        raise UsageError(f"{count} phantoms", remedy=f"Ask for 1 to {SEEDS_PER_SET}.")
+    if seed < 0 or min(val, test) < 0 or val + test > count:
+        raise UsageError(
+            f"seed {seed}, {val} phantoms for validation and {test} for test out of {count}",
+            remedy="Use numbers from 0 that fit in the count.",
+        )
+
+
+def _write_case(phantom: Phantom, root: Path, name: str, format: Format) -> tuple[list[str], str]:
+    """Write one case; returns the paths of its images and its reference, relative to `root`."""
+    geometry = phantom.labels.geometry
+    if geometry.affine is None:
+        labels = write_png(phantom.labels.array, geometry, root / "labels" / f"{name}.png")
+    else:
+        labels = write_nifti(phantom.labels.array, geometry, root / "labels" / f"{name}.nii.gz", "SYNTHETIC PHANTOM labels")
+    if format == "nifti":
+        images = write_channels(phantom, root / "images", name)
+    elif format == "png":
+        images = [write_png(phantom.volume.array[0], geometry, root / "images" / f"{name}.png")]
+    else:
+        images = write_dicom(phantom, root / "images" / (name if geometry.affine is not None else f"{name}.dcm"))
+    return [image.relative_to(root).as_posix() for image in images], labels.relative_to(root).as_posix()
+
+
+def _card(kind: Kind) -> dict[str, Any]:
+    card = _CARDS[kind]
+    table = TABLES[kind].model_dump(mode="json", exclude_defaults=True)
+    return {
+        "name": f"phantom-{kind}",
+        "title": card.title,
+        "description": f"{card.description} Synthetic: no patient was scanned.",
+        "modality": card.modality,
+        "dimensions": 2 if kind == "chest-xray" else 3,
+        "licence": "CC0-1.0",
+        "citation": [],
+        "homepage": "generated by voxelry.phantom",
+        "channels": list(CHANNELS[kind]),
+        "labels": table["labels"],
+        "ignore": None,
+    }

@@ -1,0 +1,153 @@
+"""Fingerprint and Plan: what a dataset looks like, and what we will therefore do.
+
+Frozen words that networks, preparation, training and prediction share; a Plan is readable YAML that the user may edit.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from voxelry.schema import Frozen
+
+
+class ChannelStatistics(Frozen):
+    """Grey values of one channel over the labelled voxels of a dataset (or all voxels, where nothing is labelled)."""
+
+    mean: float
+    std: float = Field(ge=0)
+    p005: float
+    p995: float
+
+
+class Fingerprint(Frozen):
+    """What a dataset looks like.
+
+    Attributes:
+        cases: how many cases were looked at.
+        modality: DICOM's term.
+        dimensions: 2 for pictures, 3 for volumes.
+        channels: names, in order.
+        shapes: ``(min, median, max)`` voxels along each axis, after orientation.
+        spacing: median mm along each axis after orientation, None for pictures of unknown size.
+        spacing_range: ``(min, max)`` mm along each axis.
+        orientations: how often each stored orientation occurs.
+        statistics: grey values of each channel.
+        voxels: of all cases together.
+        label_voxels: labelled voxels of each label, by name.
+    """
+
+    cases: int
+    modality: str
+    dimensions: Literal[2, 3]
+    channels: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    spacing: tuple[float, ...] | None
+    spacing_range: tuple[tuple[float, ...], tuple[float, ...]] | None
+    orientations: dict[str, int]
+    statistics: tuple[ChannelStatistics, ...]
+    voxels: int
+    label_voxels: dict[str, int]
+
+
+class Normalisation(Frozen):
+    """How the grey values of one channel are brought to a common scale.
+
+    ``global``: clip to `low`..`high`, subtract `mean`, divide by `std` (CT, whose values are absolute); ``image``: the
+    image's own mean and standard deviation.
+    """
+
+    scheme: Literal["global", "image"]
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.scheme == "global" and None in (self.low, self.high, self.mean, self.std):
+            raise ValueError("scheme 'global' needs low, high, mean and std")
+        return self
+
+
+class NetworkPlan(Frozen):
+    """A network by name, and the numbers that build it.
+
+    Attributes:
+        name: ``dynunet`` (nnU-Net's plain U-Net as MONAI has it) or ``unet`` (MONAI's residual U-Net).
+        features: channels of each stage, finest first.
+        strides: of each stage along each axis; the first stage's are 1.
+        kernels: kernel size of each stage along each axis.
+        deep_supervision: how many coarser decoder stages are trained beside the finest.
+    """
+
+    name: Literal["dynunet", "unet"] = "dynunet"
+    features: tuple[PositiveInt, ...]
+    strides: tuple[tuple[PositiveInt, ...], ...]
+    kernels: tuple[tuple[PositiveInt, ...], ...]
+    deep_supervision: int = Field(default=2, ge=0)
+
+    @property
+    def divisor(self) -> tuple[int, ...]:
+        """What each axis of a window must be divisible by."""
+        result = [1] * len(self.strides[0])
+        for stride in self.strides:
+            result = [a * b for a, b in zip(result, stride, strict=True)]
+        return tuple(result)
+
+
+class Plan(Frozen):
+    """What is done to a scan before the network, and with which network.
+
+    Preparation permutes, flips, crops and zooms along the scan's own axes, never rotates; so each step can be undone exactly.
+
+    Attributes:
+        dimensions: 2 or 3.
+        channels: names of the input channels.
+        orientation: axis codes volumes are brought to; None leaves them as stored (and pictures always).
+        spacing: target mm along the oriented axes; None leaves the stored grid (or, for pictures, see `long_side`).
+        long_side: pixels of a picture's longer edge after scaling.
+        image_order: spline order of image resampling; labels and logits are resampled linearly.
+        normalisation: one per channel.
+        patch_size: window in voxels along the oriented axes.
+        batch_size: windows a training step.
+        network: the network.
+        overlap: of neighbouring windows at inference, 0..1.
+        flips: axes mirrored at inference, predictions averaged.
+        reasons: why, in sentences.
+    """
+
+    dimensions: Literal[2, 3]
+    channels: tuple[str, ...]
+    orientation: str | None
+    spacing: tuple[PositiveFloat, ...] | None
+    long_side: PositiveInt | None = None
+    image_order: Literal[0, 1, 3] = 3
+    normalisation: tuple[Normalisation, ...]
+    patch_size: tuple[PositiveInt, ...]
+    batch_size: PositiveInt
+    network: NetworkPlan
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    flips: tuple[int, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def side_axis(self) -> int:
+        """The spatial axis that runs from one side of the body to the other: columns of a picture, R or L of a volume."""
+        if self.dimensions == 2:
+            return 1
+        return next((axis for axis, code in enumerate(self.orientation or "RAS") if code in "RL"), 0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.patch_size) != self.dimensions:
+            raise ValueError(f"patch_size has {len(self.patch_size)} axes, dimensions is {self.dimensions}")
+        if self.spacing is not None and len(self.spacing) != self.dimensions:
+            raise ValueError(f"spacing has {len(self.spacing)} axes, dimensions is {self.dimensions}")
+        bad = [f"{p} % {d}" for p, d in zip(self.patch_size, self.network.divisor, strict=True) if p % d]
+        if bad:
+            raise ValueError(f"patch_size {self.patch_size} is not divisible by the network's strides ({', '.join(bad)})")
+        if len(self.normalisation) != len(self.channels):
+            raise ValueError(f"{len(self.normalisation)} normalisations for {len(self.channels)} channels")
+        return self

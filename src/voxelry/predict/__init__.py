@@ -1,0 +1,1 @@
+"""Prediction: sliding windows, restored to the grid of the scan."""

@@ -1,0 +1,1 @@
+"""Preparation: from scans to what a network sees, exactly invertible; fingerprint, planner, cache, augmentation."""

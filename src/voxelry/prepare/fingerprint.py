@@ -1,0 +1,109 @@
+"""What a dataset looks like: shapes, spacings, orientations and grey values of its cases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.errors import ManifestError
+from voxelry.labels import LabelTable
+from voxelry.plan import ChannelStatistics, Fingerprint
+from voxelry.prepare.preparation import reordering
+from voxelry.volume import LabelMap, Volume
+
+SAMPLES_PER_CASE = 20_000
+CANONICAL = "RAS"
+
+Loaded = tuple[Volume, LabelMap | None]
+
+
+def fingerprint(
+    cases: Iterable[Callable[[], Loaded]],
+    channels: tuple[str, ...],
+    modality: str,
+    table: LabelTable,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Fingerprint:
+    """Look at every case once, holding one in memory at a time.
+
+    Grey-value statistics are taken over labelled voxels (all voxels of a case without labels), at most `SAMPLES_PER_CASE`
+    of each case, drawn with a fixed seed.
+
+    Args:
+        cases: functions that load a case's image and labels on one grid.
+        channels: names of the channels.
+        modality: DICOM's term.
+        table: the labels.
+        progress: called with the number of cases done.
+
+    Returns:
+        The fingerprint, axes after orientation to RAS.
+
+    Raises:
+        ManifestError: no cases, or pictures and volumes mixed.
+    """
+    random = np.random.default_rng(0)
+    grids: list[tuple[tuple[int, ...], tuple[float, ...] | None]] = []
+    orientations: Counter[str] = Counter()
+    samples: list[NDArray[np.float32]] = []
+    label_voxels: Counter[str] = Counter()
+    for done, load in enumerate(cases, start=1):
+        volume, labels = load()
+        geometry = volume.geometry.reindexed(reordering(volume.geometry, CANONICAL))
+        grids.append((geometry.shape, geometry.spacing))
+        orientations[volume.geometry.orientation or "picture"] += 1
+        samples.append(_sample(volume, labels, random))
+        if labels is not None:
+            for label in table.labels:
+                label_voxels[label.name] += int(labels.mask(label.value).sum())
+        progress(done)
+    if not grids:
+        raise ManifestError("no cases to train on", remedy="Check the manifest's cases and their splits.")
+    if len({len(shape) for shape, _ in grids}) != 1:
+        raise ManifestError("pictures (2D) and volumes (3D) stand in one dataset", remedy="Split it into two manifests.")
+    shapes = np.array([shape for shape, _ in grids])
+    known = [spacing for _, spacing in grids if spacing is not None]
+    spacings = np.array(known) if len(known) == len(grids) else None
+    return Fingerprint(
+        cases=len(grids),
+        modality=modality,
+        dimensions=2 if shapes.shape[1] == 2 else 3,
+        channels=channels,
+        shapes=(_whole(shapes.min(0)), _whole(np.median(shapes, 0)), _whole(shapes.max(0))),
+        spacing=None if spacings is None else _real(np.median(spacings, 0)),
+        spacing_range=None if spacings is None else (_real(spacings.min(0)), _real(spacings.max(0))),
+        orientations=dict(orientations),
+        statistics=_statistics(np.concatenate(samples, axis=1)),
+        voxels=int(shapes.prod(1).sum()),
+        label_voxels={label.name: label_voxels[label.name] for label in table.labels},
+    )
+
+
+def _sample(volume: Volume, labels: LabelMap | None, random: np.random.Generator) -> NDArray[np.float32]:
+    """``(C, n)`` grey values of labelled voxels."""
+    flat = volume.array.reshape(volume.channels, -1)
+    inside = np.arange(flat.shape[1])
+    if labels is not None:
+        labelled = np.flatnonzero((labels.layers != 0).any(axis=0))
+        inside = labelled if len(labelled) else inside
+    chosen = inside if len(inside) <= SAMPLES_PER_CASE else random.choice(inside, SAMPLES_PER_CASE, replace=False)
+    return flat[:, chosen].astype(np.float32)
+
+
+def _statistics(samples: NDArray[np.float32]) -> tuple[ChannelStatistics, ...]:
+    low, high = np.percentile(samples, (0.5, 99.5), axis=1)
+    return tuple(
+        ChannelStatistics(mean=float(values.mean(dtype=np.float64)), std=float(values.std(dtype=np.float64)), p005=p, p995=q)
+        for values, p, q in zip(samples, low.tolist(), high.tolist(), strict=True)
+    )
+
+
+def _whole(values: NDArray[np.floating] | NDArray[np.integer]) -> tuple[int, ...]:
+    return tuple(round(float(value)) for value in values)
+
+
+def _real(values: NDArray[np.floating]) -> tuple[float, ...]:
+    return tuple(round(float(value), 6) for value in values)

@@ -1,0 +1,229 @@
+"""PNG, JPEG and TIFF pictures: grey or RGB, without a physical size (DPI is a matter of printing and is ignored)."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from voxelry.errors import CorruptFileError, LabelError, UnsupportedFormatError
+from voxelry.geometry import Geometry
+from voxelry.read.voxels import as_labels, check_finite, rescaled
+from voxelry.volume import Source, Volume
+
+MAX_PIXELS = 2**28
+"""Larger pictures are refused before anything is decoded: a small file can claim any size."""
+
+_GREY_MODES = ("1", "L", "I;16", "I;16B", "I;16L", "I", "F")
+_MODES = (*_GREY_MODES, "P", "RGB", "RGBA", "LA", "PA")
+_NO_SIZE = "no physical size: DPI is not one"
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture is before it is decoded.
+
+    Attributes:
+        shape: ``(C, rows, columns)``; C is 3 for any colour or palette mode.
+        mode: Pillow's word for the pixel type.
+    """
+
+    shape: tuple[int, int, int]
+    mode: str
+
+
+def picture_header(path: str | os.PathLike[str]) -> PictureHeader:
+    """Size and mode, from the header alone.
+
+    Raises:
+        CorruptFileError: the file is damaged.
+        UnsupportedFormatError: several pages, too large, or pixels of a kind that is not read.
+    """
+    with _opened(Path(path)) as image:
+        columns, rows = _turned(image)
+        return PictureHeader((1 if image.mode in (*_GREY_MODES, "LA") else 3, rows, columns), image.mode)
+
+
+def read_picture(path: str | os.PathLike[str]) -> Volume:
+    """A grey or RGB picture, decoded at once.
+
+    An RGB picture whose channels are equal comes as one channel; an opaque alpha channel is dropped; a palette is resolved;
+    the EXIF orientation is applied. `Source.remarks` says which of these was done.
+
+    Args:
+        path: a PNG, JPEG or single-page TIFF.
+
+    Returns:
+        A Volume ``(C, rows, columns)``, C 1 or 3; uint8 or uint16 as stored, else int16 or float32. No pixel size.
+
+    Raises:
+        CorruptFileError: truncated or damaged.
+        UnsupportedFormatError: transparent, several pages, CMYK and the like, 16-bit colour, or above `MAX_PIXELS`.
+        NonFiniteError: NaN or infinite values in a floating-point TIFF.
+    """
+    file = Path(path)
+    remarks: list[str] = []
+    with _opened(file) as image:
+        array = _channels(_upright(image, remarks), file, remarks)
+    if array.dtype not in (np.uint8, np.uint16):
+        array = rescaled(array, 1.0, 0.0)
+    check_finite(array, str(file))
+    return Volume(array, _grid(array), channels=len(array), source=_source(file, remarks))
+
+
+def read_picture_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], Geometry, Source]:
+    """The labels of a PNG or TIFF: values as stored, for a palette its indices.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Labels ``(rows, columns)`` in the smallest unsigned type, their grid, and where they came from.
+
+    Raises:
+        LabelError: colours instead of values; fractions or negative values.
+        UnsupportedFormatError: JPEG, which changes values; or as `read_picture`.
+        CorruptFileError: truncated or damaged.
+    """
+    file = Path(path)
+    remarks: list[str] = []
+    with _opened(file) as image:
+        if image.format == "JPEG":
+            raise UnsupportedFormatError(
+                f"{file}: JPEG is lossy and changes label values", remedy="Store labels as PNG, TIFF or NIfTI."
+            )
+        array = _stored_values(image, file, remarks)
+    labels = as_labels(array, str(file))
+    return labels, _grid(labels[None]), _source(file, remarks)
+
+
+def _grid(array: NDArray[Any]) -> Geometry:
+    return Geometry((int(array.shape[1]), int(array.shape[2])))
+
+
+def _source(file: Path, remarks: list[str]) -> Source:
+    return Source(kind="picture", files=(str(file),), remarks=(*remarks, _NO_SIZE))
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """The picture, its header checked; whatever a decoder raises becomes a typed error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                _check(image, file)
+                yield image
+    except Image.DecompressionBombError as error:
+        raise _too_large(file, str(error)) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise CorruptFileError(
+            f"{file}: the picture cannot be decoded ({error})", remedy="It is truncated or damaged: copy it again."
+        ) from error
+
+
+def _check(image: Image.Image, file: Path) -> None:
+    columns, rows = image.size
+    if columns * rows > MAX_PIXELS:
+        raise _too_large(file, f"{rows} x {columns} pixels")
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        raise UnsupportedFormatError(f"{file}: holds {pages} pages", remedy="Save the page to read on its own.")
+    depth, color_type = _png_depth(file) if image.format == "PNG" else (8, 0)
+    if depth == 16 and color_type != 0:
+        raise UnsupportedFormatError(
+            f"{file}: a PNG with 16 bits a colour or with alpha would be cut to 8", remedy="Save it as 16-bit grey or 8-bit RGB."
+        )
+    if image.mode not in _MODES:
+        raise UnsupportedFormatError(f"{file}: pixels of mode {image.mode} are not read", remedy="Save it as grey or RGB.")
+
+
+def _too_large(file: Path, seen: str) -> UnsupportedFormatError:
+    return UnsupportedFormatError(f"{file}: too large ({seen}; at most {MAX_PIXELS})", remedy="Cut it into tiles.")
+
+
+def _png_depth(file: Path) -> tuple[int, int]:
+    """Bits a sample and colour type, from the IHDR chunk (PNG specification, section 11.2.2)."""
+    with file.open("rb") as stream:
+        head = stream.read(26)
+    return head[24], head[25]
+
+
+def _turned(image: Image.Image) -> tuple[int, int]:
+    """Columns and rows after the EXIF orientation: 5 to 8 swap them."""
+    columns, rows = image.size
+    return (rows, columns) if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5 else (columns, rows)
+
+
+def _upright(image: Image.Image, remarks: list[str]) -> Image.Image:
+    """The picture as a viewer shows it."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation == 1:
+        return image
+    remarks.append(f"EXIF orientation {orientation} applied")
+    return ImageOps.exif_transpose(image)
+
+
+def _channels(image: Image.Image, file: Path, remarks: list[str]) -> NDArray[Any]:
+    """``(C, rows, columns)``, C 1 or 3."""
+    if image.mode in ("P", "PA"):
+        remarks.append("palette resolved to colours")
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode in ("LA", "RGBA"):
+        image = _without_alpha(image, file, remarks)
+    if image.mode == "1":
+        image = image.convert("L")
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        return _native(pixels)[None]
+    if _is_grey(pixels):
+        remarks.append("RGB with equal channels: read as one")
+        return np.ascontiguousarray(pixels[..., 0])[None]
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def _without_alpha(image: Image.Image, file: Path, remarks: list[str]) -> Image.Image:
+    if np.asarray(image.getchannel("A")).min() < 255:
+        raise UnsupportedFormatError(
+            f"{file}: partly transparent, so its colours depend on a background", remedy="Flatten it onto one first."
+        )
+    remarks.append("opaque alpha channel dropped")
+    return image.convert("L" if image.mode == "LA" else "RGB")
+
+
+def _stored_values(image: Image.Image, file: Path, remarks: list[str]) -> NDArray[Any]:
+    """``(rows, columns)`` numbers as stored."""
+    if image.mode == "P":
+        remarks.append("palette indices are the labels")
+        return np.asarray(_upright(image, remarks))
+    if image.mode in _GREY_MODES:
+        values: NDArray[Any] = _native(np.asarray(_upright(image, remarks)))
+        depth, color_type = _png_depth(file) if image.format == "PNG" else (8, 0)
+        if color_type == 0 and depth in (2, 4):
+            values = values // (255 // (2**depth - 1))  # Pillow spreads few bits over 0..255
+        return values
+    array = _channels(_upright(image, remarks), file, remarks)
+    if len(array) != 1:
+        raise LabelError(f"{file}: holds colours, which are no label values", remedy="Store each label's number as a grey value.")
+    values = array[0]
+    return values
+
+
+def _is_grey(pixels: NDArray[Any]) -> bool:
+    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
+
+
+def _native(pixels: NDArray[Any]) -> NDArray[Any]:
+    """A copy in native byte order that does not hang on the open file."""
+    native: NDArray[Any] = pixels.astype(pixels.dtype.newbyteorder("="))
+    return native

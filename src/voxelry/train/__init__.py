@@ -1,0 +1,1 @@
+"""Training: loss, sampling, loop, checkpoints."""

@@ -1,0 +1,121 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manifest._scans import AFFINE, SHAPE, blob, image, manifest, save
+from voxelry.errors import GridMismatchError, LabelError, ManifestError
+from voxelry.files import read_yaml
+from voxelry.manifest.card import Card
+from voxelry.manifest.cases import Case
+from voxelry.manifest.load import load_case, load_labels
+from voxelry.read.reader import read_labels
+
+
+def test_image_and_labels_come_as_stored(tmp_path):
+    case = Case("a", (save(tmp_path / "a.nii.gz", image()),), labels=save(tmp_path / "l.nii.gz", blob()))
+    volume, labels = load_case(case, manifest(tmp_path, case))
+    np.testing.assert_array_equal(volume.array[0], image())
+    np.testing.assert_array_equal(labels.array, blob())
+    assert labels.geometry is volume.geometry
+    assert labels.table.names == ("liver", "spleen")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("flip", [0, 1, 2, None])
+def test_labels_in_another_axis_order_are_reindexed(order, flip, tmp_path):
+    """Oracle: numpy does the same to array and affine, so that every voxel keeps its place."""
+    stored, affine = np.transpose(blob(), order), AFFINE.copy()
+    affine[:, :3] = AFFINE[:, list(order)]
+    if flip is not None:
+        affine[:, 3] += affine[:, flip] * (stored.shape[flip] - 1)
+        affine[:, flip] *= -1
+        stored = np.flip(stored, flip)
+    affine[:3, 3] += 1e-8
+    case = Case("a", (save(tmp_path / "a.nii.gz", image()),), labels=save(tmp_path / "l.nii.gz", stored.copy(), affine))
+    _, labels = load_case(case, manifest(tmp_path, case))
+    np.testing.assert_array_equal(labels.array, blob())
+
+
+def test_float_labels_and_a_case_without_labels(tmp_path):
+    file = save(tmp_path / "a.nii.gz", image())
+    floats = Case("a", (file,), labels=save(tmp_path / "l.nii.gz", blob().astype(np.float32)))
+    bare = Case("b", (file,))
+    both = manifest(tmp_path, floats, bare)
+    np.testing.assert_array_equal(load_case(floats, both)[1].array, blob())
+    assert load_case(bare, both)[1] is None
+
+
+def test_a_channel_a_file(tmp_path):
+    files = tuple(save(tmp_path / f"{i}.nii.gz", image(i)) for i in range(3))
+    case = Case("a", files)
+    volume, _ = load_case(case, manifest(tmp_path, case, channels=["x", "y", "z"]))
+    np.testing.assert_array_equal(volume.array, np.stack([image(i) for i in range(3)]))
+    with pytest.raises(ManifestError, match=r"case 'a' .*3 channels, the card names 1 \(image\)"):
+        load_case(case, manifest(tmp_path, case))
+
+
+def test_the_wrong_number_of_axes(tmp_path):
+    case = Case("a", (save(tmp_path / "a.nii.gz", image()),))
+    with pytest.raises(ManifestError, match="3 spatial axes, the card says 2"):
+        load_case(case, manifest(tmp_path, case, dimensions=2))
+
+
+def test_another_grid_and_unknown_values_are_refused(tmp_path):
+    file = save(tmp_path / "a.nii.gz", image())
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.1
+    shifted = Case("a", (file,), labels=save(tmp_path / "moved.nii.gz", blob(), moved))
+    unknown = Case("b", (file,), labels=save(tmp_path / "five.nii.gz", blob() * 5))
+    both = manifest(tmp_path, shifted, unknown)
+    with pytest.raises(GridMismatchError, match=r"moved\.nii\.gz"):
+        load_case(shifted, both)
+    with pytest.raises(LabelError, match=r"five\.nii\.gz: label values 5, 15 are not"):
+        load_case(unknown, both)
+
+
+def one_mask_a_label(tmp_path, *masks) -> Case:
+    names = ("liver", "spleen")
+    files = tuple((name, save(tmp_path / f"{name}.nii.gz", mask)) for name, mask in zip(names, masks, strict=True))
+    return Case("a", (save(tmp_path / "a.nii.gz", image()),), masks=files)
+
+
+def test_masks_one_file_a_label_become_one_map(tmp_path, caplog):
+    case = one_mask_a_label(tmp_path, (blob() == 1).astype(np.uint8) * 255, (blob() == 3).astype(np.float64))
+    _, labels = load_case(case, manifest(tmp_path, case))
+    np.testing.assert_array_equal(labels.array, blob())
+    assert not caplog.records
+
+
+def test_where_masks_overlap_the_later_label_wins_and_it_is_said(tmp_path, caplog):
+    first, second = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    first[:3], second[2:] = 1, 1
+    case = one_mask_a_label(tmp_path, first, second)
+    with caplog.at_level(logging.WARNING):
+        _, labels = load_case(case, manifest(tmp_path, case))
+    np.testing.assert_array_equal(labels.array, np.where(second, 3, first))
+    assert f"{SHAPE[1] * SHAPE[2]} voxels" in caplog.text
+
+
+def test_masks_on_layers_of_their_own_survive_whole(tmp_path, caplog):
+    first, second = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    first[:3], second[2:] = 1, 1
+    case = one_mask_a_label(tmp_path, first, second)
+    labels = [{"value": 1, "name": "liver"}, {"value": 1, "name": "spleen", "layer": 1}]
+    _, loaded = load_case(case, manifest(tmp_path, case, labels=labels))
+    np.testing.assert_array_equal(loaded.layers, np.stack([first, second]))
+    assert not caplog.records
+
+
+@pytest.mark.realdata
+def test_117_mask_files_of_a_real_ct_equal_the_map_their_maker_wrote(realdata):
+    """Oracle: the same segmentation, stored by TotalSegmentator as one file with all labels."""
+    value = read_yaml(Path(__file__).parents[2] / "data_manifests" / "totalsegmentator_ct.yaml")
+    table = Card.model_validate({key: value[key] for key in value if key in Card.model_fields}).table
+    folder = realdata / "ct_totalsegmentator"
+    whole = read_labels(folder / "example_seg_fast.nii.gz", table)
+    case = Case("a", (), masks=tuple((name, folder / "example_seg_fast" / f"{name}.nii.gz") for name in table.names))
+    merged = load_labels(case, table, whole.geometry)
+    assert len(np.unique(whole.array)) > 30
+    np.testing.assert_array_equal(merged.array, whole.array)

@@ -1,0 +1,127 @@
+"""The verbs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from voxelry.errors import GridMismatchError, LabelError, MissingFileError, UnsupportedFormatError, UsageError
+from voxelry.labels import Label, LabelTable
+from voxelry.read.reader import read, read_channels, read_labels
+
+AFFINE = np.diag([-1.0, -2.0, 3.0, 1.0])
+
+
+def nifti(tmp_path, name, array, affine=AFFINE):
+    nibabel.Nifti1Image(array, affine).to_filename(tmp_path / name)
+    return tmp_path / name
+
+
+def flipped(array, affine):
+    """The same image with its axes in another order and direction."""
+    image = nibabel.Nifti1Image(array, affine)
+    turned = image.as_reoriented([[2, -1], [0, 1], [1, -1]])
+    return np.asarray(turned.dataobj), turned.affine
+
+
+class TestRead:
+    def test_every_format(self, tmp_path, folder, plain, xray):
+        Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "p.png")
+        scan = nifti(tmp_path, "scan.nii.gz", np.zeros((2, 3, 4), np.int16))
+        series = folder(plain)
+        kinds = [(scan, "nifti", 3), (series, "dicom", 3), (series / "IM000.dcm", "dicom", 3), (tmp_path / "p.png", "picture", 2)]
+        kinds.append((xray(np.zeros((3, 4), np.uint16)), "dicom", 2))
+        for path, kind, ndim in kinds:
+            for form in (path, str(path)):
+                volume = read(form)
+                assert (volume.source.kind, volume.geometry.ndim) == (kind, ndim)
+                assert volume.array.shape == volume.shape
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(MissingFileError):
+            read(tmp_path / "nothing.nii")
+        with pytest.raises(MissingFileError):
+            read_labels(tmp_path)
+
+    def test_needs_neither_torch_nor_monai(self):
+        code = (
+            "import sys, voxelry.read.reader, voxelry.read.inspect;"
+            "print([m for m in ('torch', 'monai', 'highdicom') if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+
+class TestLabels:
+    def test_numbered(self, tmp_path):
+        array = np.zeros((2, 3, 4), np.float32)
+        array[0, 0, :2] = (1, 7)
+        labels = read_labels(nifti(tmp_path, "l.nii", array))
+        assert labels.table.names == ("label_1", "label_7")
+        np.testing.assert_array_equal(labels.array, array)
+
+    def test_known_table(self, tmp_path):
+        table = LabelTable(labels=(Label(value=1, name="liver"),), ignore=2)
+        labels = read_labels(nifti(tmp_path, "l.nii", np.full((2, 3, 4), 2, np.uint8)), table)
+        assert labels.table is table
+        with pytest.raises(LabelError, match=r"l\.nii: label values 3 are not in the table"):
+            read_labels(nifti(tmp_path, "l.nii", np.full((2, 3, 4), 3, np.uint8)), table)
+
+    def test_picture(self, tmp_path):
+        Image.fromarray(np.full((4, 5), 3, np.uint8)).save(tmp_path / "m.png")
+        assert read_labels(tmp_path / "m.png").geometry.shape == (4, 5)
+
+    def test_dicom(self, folder, plain):
+        with pytest.raises(UnsupportedFormatError, match="not read yet"):
+            read_labels(folder(plain))
+
+
+class TestChannels:
+    def test_stacked_in_order(self, tmp_path):
+        arrays = [np.full((2, 3, 4), k, np.int16) for k in range(3)]
+        volume = read_channels([nifti(tmp_path, f"{k}.nii", array) for k, array in enumerate(arrays)])
+        assert volume.shape == (3, 2, 3, 4)
+        assert volume.array.dtype == np.int16
+        np.testing.assert_array_equal(volume.array, np.stack(arrays))
+        assert len(volume.source.files) == 3
+
+    def test_other_axis_order_is_reindexed(self, tmp_path):
+        array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+        other = flipped(array + 100, AFFINE)
+        volume = read_channels([nifti(tmp_path, "a.nii", array), nifti(tmp_path, "b.nii", *other)])
+        np.testing.assert_array_equal(volume.array, np.stack([array, array + 100]))
+
+    def test_mixed_types(self, tmp_path):
+        files = [nifti(tmp_path, f"{k}.nii", np.ones((2, 3, 4), kind)) for k, kind in enumerate((np.int16, np.float32))]
+        assert read_channels(files).array.dtype == np.float32
+
+    def test_one_file_may_have_channels(self, tmp_path):
+        assert read_channels([nifti(tmp_path, "a.nii", np.zeros((2, 3, 4, 5), np.int16))]).shape == (5, 2, 3, 4)
+
+    def test_rounding_is_no_mismatch(self, tmp_path):
+        moved = AFFINE.copy()
+        moved[0, 3] += 1e-4
+        array = np.zeros((2, 3, 4), np.int16)
+        assert read_channels([nifti(tmp_path, "a.nii", array), nifti(tmp_path, "b.nii", array, moved)]).channels == 2
+
+    def test_other_grid(self, tmp_path):
+        moved = AFFINE.copy()
+        moved[0, 3] += 0.5
+        array = np.zeros((2, 3, 4), np.int16)
+        with pytest.raises(GridMismatchError, match=r"b\.nii"):
+            read_channels([nifti(tmp_path, "a.nii", array), nifti(tmp_path, "b.nii", array, moved)])
+
+    def test_wrong_calls(self, tmp_path):
+        with pytest.raises(UsageError, match="no file"):
+            read_channels([])
+        files = [
+            nifti(tmp_path, "a.nii", np.zeros((2, 3, 4), np.int16)),
+            nifti(tmp_path, "b.nii", np.zeros((2, 3, 4, 5), np.int16)),
+        ]
+        with pytest.raises(UsageError, match=r"b\.nii: has 5 channels"):
+            read_channels(files)

@@ -1,0 +1,97 @@
+"""The rules of the house that no linter knows."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "voxelry"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+LONGEST_FILE = 400
+TOUCH_FILES = {
+    "cli.py", "config.py", "demo.py", "files.py", "networks/weights.py", "prepare/cache.py", "train/checkpoint.py",
+    "cohort", "export", "manifest", "phantom", "read", "report",
+}  # fmt: skip
+HEAVY = {"highdicom", "monai", "nibabel", "numpy", "pydicom", "scipy", "skimage", "torch"}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def texts() -> list[Path]:
+    """Every text of the repository but the CI script."""
+    folders = ("src", "tests", "configs", "data_manifests", "docs", "notebooks", "benchmarks")
+    endings = {".py", ".j2", ".md", ".yaml", ".yml", ".toml", ".csv", ".ipynb", ".txt", ".json"}
+    inside = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in endings]
+    return [*inside, *ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.txt"), ROOT / "Makefile"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_module_is_short_and_says_what_it_is(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+    assert ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_opening_a_room_loads_nothing_heavy(room):
+    imports = [node for node in tree(PACKAGE / room / "__init__.py").body if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = [getattr(node, "module", None) or node.names[0].name for node in imports]
+    assert {module.partition(".")[0] for module in modules}.isdisjoint(HEAVY | {"voxelry"})
+
+
+def opened_files(path: Path) -> list[str]:
+    """Calls that read or write a file, and imports of the helpers that do."""
+    found = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module == "voxelry.files":
+            found += [alias.name for alias in node.names if alias.name != "free_name"]
+        elif isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in {"open", "read_bytes", "read_text", "write_bytes", "write_text", "unlink"}:
+                found.append(called)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_only_the_rooms_at_the_border_touch_files(path):
+    if TOUCH_FILES.isdisjoint({name(path), name(path).partition("/")[0]}):
+        assert opened_files(path) == []
+
+
+def test_no_text_names_a_place_of_one_machine():
+    place = re.compile("|".join([r"(?<![\w./~-])/" + "(work|home|root|Users)/", "shared" + "/data"]))
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in texts()
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if place.search(line)
+    ]
+    assert found == []
+
+
+def test_real_scans_are_asked_for_by_fixture_alone():
+    asks = re.compile(r"environ.*" + "VOXELRY" + "_DATA")
+    assert [path.name for path in (ROOT / "tests").rglob("*.py") if asks.search(path.read_text(encoding="utf-8"))] == [
+        "conftest.py"
+    ]
+
+
+def test_constraints_pin_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pinned = {
+        re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line and not line.startswith("#")
+    }
+    assert {re.sub(r"[-_.]+", "-", re.split(r"[<>=!~\[; ]", need)[0]).lower() for need in wanted} <= pinned
