@@ -42,3 +42,23 @@ def dciodvfy() -> Callable[[Path], list[str]]:
         return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
 
     return check
+
+
+@pytest.fixture(scope="session")
+def torso(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with four coarse torsos as DICOM, their manifest and a recipe; not to be changed."""
+    from tiny import phantoms, recipe
+
+    folder = phantoms(tmp_path_factory.mktemp("torso")).parent
+    recipe(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torso_model(torso: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model trained on `torso` for a second: it works, and is no good."""
+    import voxelry
+
+    path = voxelry.train(torso / "recipe.yaml", tmp_path_factory.mktemp("run")).model.path
+    assert path is not None
+    return path

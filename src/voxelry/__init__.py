@@ -10,11 +10,12 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from voxelry._version import __version__
+from voxelry._version import __version__, version
 
 if TYPE_CHECKING:
     from voxelry.api import (
         check,
+        compare,
         demo,
         evaluate,
         inspect,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         read,
         read_labels,
         train,
-        version,
         write,
     )
     from voxelry.config import Config
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "voxelry.api": (
-        "check", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read", "read_labels", "train", "version", "write",
+        "check", "compare", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read",
+        "read_labels", "train", "write",
     ),
     "voxelry.config": ("Config",),
     "voxelry.errors": ("VoxelryError",),
@@ -77,6 +78,7 @@ __all__ = [
     "VoxelryError",
     "__version__",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "inspect",

@@ -1,44 +1,42 @@
-"""The public verbs: each a few lines that join rooms. The command line calls these and nothing else."""
+"""The public verbs: each a few lines that join rooms. The command line calls these and nothing else.
+
+What needs torch is imported when it is called, so that reading, checking and measuring start at once.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from voxelry import _version
+from voxelry._version import version
 from voxelry.cohort.inputs import find_scans
-from voxelry.cohort.pairs import find_pairs
-from voxelry.cohort.segment import Outcome, segment_scans
 from voxelry.config import PlanSettings, load_config
-from voxelry.demo import DemoResult, run_demo
-from voxelry.errors import UsageError, nearest
+from voxelry.errors import UsageError
 from voxelry.export.writer import write
 from voxelry.manifest.check import Problem, check_manifest
 from voxelry.manifest.manifest import load_manifest
-from voxelry.measure.evaluate import evaluate_pairs, score
 from voxelry.measure.scores import Scores
-from voxelry.networks.weights import load_model_folder
 from voxelry.plan import Fingerprint, Plan
-from voxelry.predict.predictor import Predictor
-from voxelry.prepare.planner import make_plan
-from voxelry.read.inspect import Found, inspect
+from voxelry.read.inspect import inspect
 from voxelry.read.reader import read, read_labels
-from voxelry.train.loop import Report
-from voxelry.train.run import Stage, TrainResult, labelled_cases, look_at, train_model
 from voxelry.volume import LabelMap
 
+if TYPE_CHECKING:
+    from voxelry.cohort.compare import Difference, Test
+    from voxelry.cohort.segment import Outcome
+    from voxelry.demo import DemoResult
+    from voxelry.predict.predictor import Predictor
+    from voxelry.train.loop import Report
+    from voxelry.train.run import Stage, TrainResult
+
 __all__ = [
-    "check", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read", "read_labels", "train", "version", "write",
+    "check", "compare", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read", "read_labels",
+    "train", "version", "write",
 ]  # fmt: skip
 
 PathLike = str | os.PathLike[str]
-METRICS = ("overlap",)
-
-
-def version() -> str:
-    """The version of voxelry."""
-    return _version.__version__
 
 
 def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True) -> list[Problem]:
@@ -81,6 +79,9 @@ def plan(
     Raises:
         ManifestError: no labelled training cases.
     """
+    from voxelry.prepare.planner import make_plan
+    from voxelry.train.run import labelled_cases, look_at
+
     data = load_manifest(manifest, root)
     seen = look_at(data, labelled_cases(data, "train"), stage)
     return seen, make_plan(seen, settings or PlanSettings(), device)
@@ -113,15 +114,26 @@ def train(
         The model, its scores on the validation cases, and the course of training.
 
     Raises:
+        UsageError: a time budget that is no time, or `out` holds a run already.
         ConfigError: the recipe cannot be used.
         ManifestError: the dataset cannot be used.
         TrainingError: training cannot start or go on.
     """
+    from voxelry.train.run import train_model
+
     recipe = load_config(config, tuple(changes))
     if time_budget is not None:
+        _check_budget(time_budget)
         recipe = recipe.model_copy(update={"time_budget": time_budget, "steps": None})
     data = load_manifest(recipe.manifest, root)
+    if not resume:
+        Path(out).mkdir(parents=True, exist_ok=True)
     return train_model(recipe, data, Path(out), version=version(), resume=resume, stage=stage, report=report)
+
+
+def _check_budget(seconds: float) -> None:
+    if not seconds > 0:
+        raise UsageError(f"a time budget of {seconds:g} s", remedy="Give a duration above 0, as 10m.")
 
 
 def load_model(path: PathLike, *, device: str = "auto") -> Predictor:
@@ -137,6 +149,9 @@ def load_model(path: PathLike, *, device: str = "auto") -> Predictor:
     Raises:
         ModelError: not a model folder, or damaged.
     """
+    from voxelry.networks.weights import load_model_folder
+    from voxelry.predict.predictor import Predictor
+
     return Predictor(load_model_folder(path), device)
 
 
@@ -167,7 +182,9 @@ def predict(
         MissingFileError: an input is not there.
         UsageError: an unknown format, or two scans of one name.
     """
-    predictor = model if isinstance(model, Predictor) else load_model(model, device=device)
+    from voxelry.cohort.segment import segment_scans
+
+    predictor = load_model(model, device=device) if isinstance(model, str | os.PathLike) else model
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     scans = find_scans(paths, len(predictor.model.plan.channels))
     return segment_scans(predictor, scans, Path(out), formats, lambda number, outcome: done(number, len(scans), outcome))
@@ -177,7 +194,7 @@ def evaluate(
     reference: LabelMap | PathLike,
     prediction: LabelMap | PathLike,
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = ("overlap",),
     root: PathLike | None = None,
 ) -> Scores:
     """Compare predictions with references.
@@ -185,28 +202,59 @@ def evaluate(
     Args:
         reference: a LabelMap, a mask file, a folder of masks, or a manifest.
         prediction: a LabelMap, a mask file, or a folder of masks named as the references.
-        metrics: ``overlap`` (Dice and IoU).
+        metrics: families of metrics: ``overlap`` (Dice and IoU; always measured), ``rates`` (precision, recall, specificity,
+            FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD at 1 mm) and ``instances`` (objects matched at an IoU
+            of 0.5: counts, PQ, SQ, RQ, lesion-wise Dice, sensitivity, AP).
         root: where a manifest's relative paths start.
 
     Returns:
-        Scores for each case and label, with `mean_dice` and `mean_iou`.
+        Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`.
 
     Raises:
         MissingFileError: a file, or the prediction of a reference, is missing.
         GridMismatchError: two maps lie on different grids.
+        GeometryError: ``surface`` on a picture of unknown pixel size or a sheared grid.
         LabelError: values that the reference does not know.
         UsageError: an unknown metric.
     """
-    for metric in metrics:
-        if metric not in METRICS:
-            raise UsageError(f"unknown metric '{metric}'", remedy=nearest(metric, METRICS))
-    if isinstance(reference, LabelMap) and isinstance(prediction, LabelMap):
-        return score(reference, prediction)
+    from voxelry.cohort.evaluate import evaluate_cohort
+    from voxelry.measure.families import measure
+
     if isinstance(reference, LabelMap) or isinstance(prediction, LabelMap):
         one = reference if isinstance(reference, LabelMap) else read_labels(reference)
         other = prediction if isinstance(prediction, LabelMap) else read_labels(prediction)
-        return score(one, other)
-    return evaluate_pairs(find_pairs(Path(reference), Path(prediction), None if root is None else Path(root)))
+        return measure(one, other, metrics=metrics)
+    return evaluate_cohort(Path(reference), Path(prediction), metrics, None if root is None else Path(root))
+
+
+def compare(
+    a: Scores | PathLike,
+    b: Scores | PathLike,
+    *,
+    metrics: Sequence[str] = (),
+    test: Test = "permutation",
+    seed: int = 0,
+) -> list[Difference]:
+    """Compare two models that were scored on the same cases: paired differences, tested, corrected over labels.
+
+    Args:
+        a: Scores, or what `voxelry evaluate --out` wrote: a folder, or a ``.parquet``, ``.csv`` or ``.json`` file.
+        b: likewise.
+        metrics: names of columns such as ``dice``; empty takes all that both have.
+        test: ``permutation`` or ``wilcoxon``.
+        seed: of permutations and bootstrap.
+
+    Returns:
+        A row for each metric and label: means, difference B - A with its 95 % interval by patient, p, corrected p, winner.
+
+    Raises:
+        UsageError: an unknown metric or test, or no case in common.
+        ReadError: a file that holds no scores.
+    """
+    from voxelry.cohort.compare import compare_scores
+
+    one, other = (side if isinstance(side, Scores) else Path(side) for side in (a, b))
+    return compare_scores(one, other, metrics, test, seed)
 
 
 def demo(
@@ -230,5 +278,14 @@ def demo(
 
     Returns:
         Scores of the held-out scans and where everything lies.
+
+    Raises:
+        UsageError: `out` holds something that is no demo, or the dataset; or `seconds` is no time.
+        ManifestError: the dataset cannot be used, or has no held-out cases with labels.
+        ReadError: no held-out scan could be segmented.
     """
+    if seconds is not None:
+        _check_budget(seconds)
+    from voxelry.demo import run_demo
+
     return run_demo(Path(out), manifest, root, seconds, version(), stage, report)

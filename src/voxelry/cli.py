@@ -1,35 +1,66 @@
 """The command line: each verb calls one function of `voxelry.api` and shows what it returns.
 
 Exit codes: 0 done, 1 some cases failed (each is listed), 2 wrong usage, configuration or input. With ``--json`` the last line
-of standard output is one JSON object; progress and messages go to standard error.
+of standard output is one JSON object; progress and messages go to standard error. A user's mistake, or a disk that is full or
+closed to us, ends in one message and never in a traceback.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+from voxelry.errors import UsageError, VoxelryError
 
 if TYPE_CHECKING:
     from voxelry.measure.scores import Scores
 
+SOME_FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130
+
+
+class _Verbs(TyperGroup):
+    """The verbs, whose errors become a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except VoxelryError as error:
+            _say(f"error: {error}")
+            raise typer.Exit(WRONG_USAGE) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = error.filename2 or error.filename
+            reason = f"{place}: {error.strerror}" if place else str(error)
+            _say(f"error: {reason}. Check that the place exists, may be used and has room.")
+            raise typer.Exit(WRONG_USAGE) from None
+        except KeyboardInterrupt:
+            _say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="voxelry",
-    help="Segments medical scans: DICOM, NIfTI and X-ray in, trained U-Nets, measured masks out.\n\nResearch use, not a medical device.",
+    help="Segments medical scans: DICOM, NIfTI and X-ray in, trained U-Nets, measured masks out.\n\n"
+    "Research use, not a medical device.",
     no_args_is_help=True,
+    cls=_Verbs,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 Root = Annotated[Path | None, typer.Option("--root", help="Where a manifest's relative paths start (else VOXELRY_DATA).")]
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON.")]
+Table = Annotated[str | None, typer.Option("--table", help="Print a table for a paper: markdown or latex.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-SOME_FAILED = 1
-WRONG_USAGE = 2
 
 
 @app.command()
@@ -42,10 +73,12 @@ def demo(
 ) -> None:
     """See it all work: make scans, train, segment unseen ones, score, export, draw."""
     from voxelry import api
-    from voxelry.terminal import Bars
+    from voxelry.terminal import progress
 
-    with Bars() as bars:
-        result = api.demo(out, manifest=manifest, root=root, seconds=_seconds(time_budget), stage=bars.stage, report=bars.report)
+    with progress() as shown:
+        result = api.demo(
+            out, manifest=manifest, root=root, seconds=_seconds(time_budget), stage=shown.stage, report=shown.report
+        )
     failed = [outcome for outcome in result.outcomes if outcome.error]
     _show_scores(result.scores, as_json, {"out": str(result.out), "seconds": round(result.seconds, 1)})
     _say(f"\nAll of it is in {result.out}: open {result.page}")
@@ -56,13 +89,13 @@ def demo(
 def inspect(path: Annotated[Path, typer.Argument(help="A file or folder.")], as_json: Json = False) -> None:
     """List the scans in a file or folder, and what reading each would do."""
     from voxelry import api
-    from voxelry.terminal import found_rows, found_table, show
+    from voxelry.terminal import found_rows, found_text
 
     found = api.inspect(path)
     if as_json:
         _print_json({"found": found_rows(found)})
     else:
-        show(found_table(found))
+        typer.echo(found_text(found))
     _list_failures([(row.path, row.reason) for row in found if not row.readable], quiet=True)
 
 
@@ -99,10 +132,10 @@ def plan(
     import yaml
 
     from voxelry import api
-    from voxelry.terminal import Bars
+    from voxelry.terminal import progress
 
-    with Bars() as bars:
-        seen, planned = api.plan(manifest, root=root, device=device, stage=bars.stage)
+    with progress() as shown:
+        seen, planned = api.plan(manifest, root=root, device=device, stage=shown.stage)
     content = {"fingerprint": seen.model_dump(mode="json"), "plan": planned.model_dump(mode="json", exclude_none=True)}
     if as_json:
         _print_json(content)
@@ -122,9 +155,9 @@ def train(
 ) -> None:
     """Train a model by a recipe."""
     from voxelry import api
-    from voxelry.terminal import Bars
+    from voxelry.terminal import progress
 
-    with Bars() as bars:
+    with progress() as shown:
         result = api.train(
             config,
             out,
@@ -132,8 +165,8 @@ def train(
             time_budget=_seconds(time_budget),
             resume=resume,
             root=root,
-            stage=bars.stage,
-            report=bars.report,
+            stage=shown.stage,
+            report=shown.report,
         )
     extra = {"out": str(out), "model": str(result.model.path), "seconds": round(result.seconds, 1)}
     if result.scores is not None:
@@ -154,16 +187,16 @@ def predict(
 ) -> None:
     """Segment scans; masks land on each scan's own grid."""
     from voxelry import api
-    from voxelry.terminal import Bars
+    from voxelry.terminal import progress
 
-    with Bars() as bars:
+    with progress() as shown:
         outcomes = api.predict(
             model,
             inputs,
             out,
             formats=format or ["nifti"],
             device=device,
-            done=lambda number, count, _: bars.stage("segmenting", number, count),
+            done=lambda number, count, _: shown.stage("segmenting", number, count),
         )
     for outcome in outcomes:
         for flag in outcome.flags:
@@ -181,26 +214,66 @@ def predict(
 def evaluate(
     reference: Annotated[Path, typer.Argument(help="A mask, a folder of masks, or a manifest.")],
     prediction: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the scores of every case to this JSON file.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="overlap, rates, surface or instances; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the scores: a .json, .csv or .parquet file, or a folder for all.")
+    ] = None,
+    table: Table = None,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Measure Dice and IoU of predictions against references."""
+    """Measure how well predictions agree with references."""
     from voxelry import api
-    from voxelry.files import write_json
 
-    scores = api.evaluate(reference, prediction, root=root)
+    _check_table(table)
+    scores = api.evaluate(reference, prediction, metrics=metric or ["overlap"], root=root)
     if out is not None:
-        write_json(out, {**scores.to_dict(), "rows": scores.rows()})
-    _show_scores(scores, as_json, {"out": None if out is None else str(out)})
+        from voxelry.cohort.evaluate import write_scores
+
+        write_scores(scores, out)
+    if table is None:
+        _show_scores(scores, as_json, {"out": None if out is None else str(out)})
+        return
+    from voxelry.cohort.evaluate import summarise
+    from voxelry.report.tables import paper_table
+
+    typer.echo(paper_table(summarise(scores), table), nl=False)
 
 
 @app.command()
-def version() -> None:
-    """Print the version."""
-    from voxelry._version import __version__
+def compare(
+    a: Annotated[Path, typer.Argument(help="Scores that evaluate --out wrote: a folder or file.")],
+    b: Annotated[Path, typer.Argument(help="Scores of the other model on the same cases.")],
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="A column such as dice; may be repeated.")] = None,
+    test: Annotated[str, typer.Option("--test", help="permutation or wilcoxon.")] = "permutation",
+    table: Table = None,
+    as_json: Json = False,
+) -> None:
+    """Say which of two models is better, and where."""
+    import dataclasses
 
-    typer.echo(__version__)
+    from voxelry import api
+    from voxelry.report.tables import comparison_table
+
+    _check_table(table)
+    rows = [dataclasses.asdict(row) for row in api.compare(a, b, metrics=metric or [], test=test)]  # type: ignore[arg-type]
+    if as_json:
+        _print_json({"differences": rows, "wins": {side: sum(row["winner"] == side for row in rows) for side in ("A", "B")}})
+    else:
+        typer.echo(comparison_table(rows, table or "markdown"), nl=False)
+
+
+@app.command()
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    from voxelry._version import version
+
+    if as_json:
+        _print_json({"version": version()})
+    else:
+        typer.echo(version())
 
 
 def _seconds(text: str | None) -> float | None:
@@ -209,7 +282,15 @@ def _seconds(text: str | None) -> float | None:
     try:
         return None if text is None else parse_duration(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--time-budget") from error
+        raise UsageError(f"--time-budget: {error}") from None
+
+
+def _check_table(style: str | None) -> None:
+    """Refuse an unknown style before anything is measured."""
+    if style is not None:
+        from voxelry.report.tables import text_table
+
+        text_table([], [], style)
 
 
 def _show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
@@ -238,17 +319,11 @@ def _list_failures(failed: list[tuple[str, str]], quiet: bool = False) -> None:
 
 
 def main() -> None:
-    """Run the command line: a user's mistake ends in one message and exit code 2, never in a traceback."""
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
-    try:
-        app()
-    except KeyboardInterrupt:
-        _say("interrupted")
-        sys.exit(130)
-    except Exception as error:
-        from voxelry.errors import VoxelryError
+    """Run the command line.
 
-        if not isinstance(error, VoxelryError):
-            raise
-        _say(f"error: {error}")
-        sys.exit(WRONG_USAGE)
+    Our own warnings are shown, but only errors of the libraries beneath, whose warnings may quote a patient's name.
+    """
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.name.startswith("voxelry"))
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler])
+    app()

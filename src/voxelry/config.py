@@ -65,6 +65,13 @@ class AugmentSettings(Frozen):
     gamma_range: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.5)
     flip_axes: tuple[int, ...] = ()
 
+    @field_validator("scale", "blur_sigma", "factor", "gamma_range")
+    @classmethod
+    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1]:
+            raise ValueError("a range is written low before high, neither below 0")
+        return value
+
 
 class Config(Frozen):
     """A training recipe.

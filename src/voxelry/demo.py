@@ -13,8 +13,8 @@ from typing import Any
 from voxelry.cohort.inputs import Scan
 from voxelry.cohort.segment import Outcome, segment_scans
 from voxelry.config import Config
-from voxelry.errors import ManifestError, UsageError
-from voxelry.files import write_json
+from voxelry.errors import ManifestError, ReadError, UsageError
+from voxelry.files import read_json, write_json
 from voxelry.manifest.cases import Case
 from voxelry.manifest.load import load_labels
 from voxelry.manifest.manifest import Manifest, load_manifest
@@ -22,7 +22,6 @@ from voxelry.measure.evaluate import score
 from voxelry.measure.scores import Scores
 from voxelry.phantom.dataset import write_phantoms
 from voxelry.predict.predictor import Prediction, Predictor
-from voxelry.read.detect import Format, detect
 from voxelry.report.overlay import overlay_png
 from voxelry.report.page import CaseView, write_page
 from voxelry.train.loop import Report
@@ -32,6 +31,10 @@ from voxelry.volume import Volume
 TRAINING_SECONDS = 210.0
 TRAIN_CASES, VAL_CASES, TEST_CASES = 18, 2, 5
 RECORD = "scores.json"
+MARKER = "demo.json"
+"""The file that is written first, and by which a folder is known as a demo's own and may be cleared."""
+_MADE_BY = "voxelry demo"
+_FOLDERS = ("data", "run", "masks", "pictures")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +79,19 @@ def run_demo(
         report: told of every training step.
 
     Raises:
-        UsageError: `out` holds something that is no demo.
+        UsageError: `out` holds something that is no demo, or the dataset lies in it.
         ManifestError: the set has no held-out cases with labels.
+        ReadError: no held-out scan could be segmented.
     """
     began = time.monotonic()
-    _clear(out)
-    data = load_manifest(_phantoms(out, stage) if manifest is None else manifest, root)
+    given = None if manifest is None else load_manifest(manifest, root)
+    if given is not None:
+        _held_out(given)
+        _refuse_inside(out, given)
+    _take(out, version)
+    data = given or load_manifest(_phantoms(out, stage))
     held_out = _held_out(data)
-    recipe = Config(manifest=str(data.path), time_budget=seconds or TRAINING_SECONDS)
+    recipe = Config(manifest=str(data.path), time_budget=TRAINING_SECONDS if seconds is None else seconds)
     training = train_model(recipe, data, out / "run", version=version, resume=False, stage=stage, report=report)
     desk = _Desk(data, held_out, out)
     scans = [Scan(case.id, case.images) for case in held_out]
@@ -91,11 +99,15 @@ def run_demo(
         Predictor(training.model),
         scans,
         out / "masks",
-        _formats(held_out[0]),
-        lambda number, _: stage("segmenting held-out scans", number, len(scans)),
+        _formats(held_out),
+        lambda number, _: stage("segmenting", number, len(scans)),
         desk.look,
     )
-    scores = Scores.merge(desk.scores)
+    if not desk.scores:
+        raise ReadError(
+            f"none of the {len(scans)} held-out scans could be scored; the first, {outcomes[0].id}: {outcomes[0].error}"
+        )
+    scores = Scores.merge([*desk.scores.values()])
     write_json(out / RECORD, {**scores.to_dict(), "rows": scores.rows()})
     notes = _notes(data, training, len(held_out), manifest is None)
     page = write_page(
@@ -116,36 +128,45 @@ class _Desk:
         self.data = data
         self.cases = {case.id: case for case in cases}
         self.out = out
-        self.scores: list[Scores] = []
+        self.scores: dict[str, Scores] = {}
 
     def look(self, scan: Scan, volume: Volume, prediction: Prediction) -> None:
         reference = load_labels(self.cases[scan.id], self.data.card.table, volume.geometry)
         assert reference is not None
-        self.scores.append(score(reference, prediction.labels, scan.id))
+        scores = score(reference, prediction.labels, scan.id)
         overlay_png(volume, prediction.labels, self.out / "pictures" / f"{scan.id}.png", reference=reference, title=scan.id)
+        self.scores[scan.id] = scores
 
     def view(self, outcome: Outcome) -> CaseView:
         if outcome.error:
             return CaseView(outcome.id, remarks=(outcome.error,))
-        mine = next(one for one in self.scores if one.cases == (outcome.id,))
-        picture = self.out / "pictures" / f"{outcome.id}.png"
-        return CaseView(outcome.id, picture, _absolute(outcome.files), mine.mean_dice, outcome.flags)
+        files: dict[str, str | os.PathLike[str]] = {f"mask ({name})": path.resolve() for name, path in outcome.files.items()}
+        picture = Path("pictures", f"{outcome.id}.png")
+        return CaseView(outcome.id, picture, files, self.scores[outcome.id].mean_dice, outcome.flags)
 
 
-def _absolute(files: dict[str, Path]) -> dict[str, str | os.PathLike[str]]:
-    return {f"mask ({name})": path.resolve() for name, path in files.items()}
+def _refuse_inside(out: Path, data: Manifest) -> None:
+    """Refuse a dataset that lies where the demo would write, and clear."""
+    files = (data.path, *(file for case in data.cases for file in (*case.images, *case.label_files)))
+    inside = next((file for file in files if file.resolve().is_relative_to(out.resolve())), None)
+    if inside is not None:
+        raise UsageError(f"{inside}: lies in {out}, which the demo clears", remedy="Choose another folder with --out.")
 
 
-def _clear(out: Path) -> None:
-    """Make room: an earlier demo goes, a folder of something else is refused."""
-    if not out.exists():
-        return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / "data").is_dir() and not (out / "run").is_dir()):
-        raise UsageError(f"{out}: is not empty and holds no earlier demo", remedy="Choose another folder with --out.")
-    for name in ("data", "run", "masks", "pictures"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("index.html", RECORD):
-        (out / name).unlink(missing_ok=True)
+def _take(out: Path, version: str) -> None:
+    """Make the folder the demo's own: an earlier demo's things go, a folder of anything else is refused."""
+    marker = out / MARKER
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file", remedy="Choose another folder with --out.")
+    if out.exists() and any(out.iterdir()):
+        if not (marker.is_file() and read_json(marker).get("made_by") == _MADE_BY):
+            raise UsageError(f"{out}: is not empty and holds no earlier demo", remedy="Choose another folder with --out.")
+        for name in _FOLDERS:
+            if (out / name).is_dir():
+                shutil.rmtree(out / name)
+        for name in ("index.html", RECORD):
+            (out / name).unlink(missing_ok=True)
+    write_json(marker, {"made_by": _MADE_BY, "version": version})
 
 
 def _phantoms(out: Path, stage: Stage) -> Path:
@@ -164,10 +185,10 @@ def _held_out(data: Manifest) -> list[Case]:
     raise ManifestError(f"{data.path}: no labelled cases in split 'test' or 'val' to hold out", remedy="Give some cases a split.")
 
 
-def _formats(case: Case) -> tuple[str, ...]:
-    """NIfTI always; DICOM SEG where the scan came as a DICOM series."""
-    is_series = len(case.images) == 1 and detect(case.images[0]) is Format.DICOM_FOLDER
-    return ("nifti", "dicom-seg") if is_series else ("nifti",)
+def _formats(cases: Sequence[Case]) -> tuple[str, ...]:
+    """NIfTI always; DICOM SEG where the scans came as DICOM series."""
+    are_series = all(len(case.images) == 1 and case.images[0].is_dir() for case in cases)
+    return ("nifti", "dicom-seg") if are_series else ("nifti",)
 
 
 def _notes(data: Manifest, training: TrainResult, held_out: int, is_phantom: bool) -> list[str]:

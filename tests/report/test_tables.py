@@ -1,9 +1,11 @@
 import io
 import json
 
+import pytest
 from rich.console import Console
 
-from voxelry.report.tables import ABSENT, score, score_rows, score_table
+from voxelry.errors import UsageError
+from voxelry.report.tables import ABSENT, comparison_table, paper_table, score, score_rows, score_table, text_table
 
 SCORES = {
     "mean_dice": 0.8764,
@@ -28,7 +30,7 @@ def test_rows_are_labels_in_order_and_last_the_mean():
 
 
 def test_a_score_of_zero_is_not_absent():
-    assert (score(0.0), score(1), score(None)) == ("0.000", "1.000", ABSENT)
+    assert (score(0.0), score(1), score(None), score(float("nan"))) == ("0.000", "1.000", ABSENT, ABSENT)
 
 
 def test_the_terminal_shows_every_number_and_names_with_brackets():
@@ -48,3 +50,50 @@ def test_the_mapping_of_real_scores_fits():
     confusions = np.array([[[50, 1], [2, 10]]], dtype=np.int64)
     rows = score_rows(Scores(("a",), ("liver",), confusions).to_dict())
     assert rows[0] == ("liver", f"{20 / 23:.3f}", f"{10 / 13:.3f}")
+
+
+SUMMARY = {
+    "metrics": {
+        "dice": {"left_lung": {"mean": 0.9, "low": 0.85, "high": 0.95, "n": 9, "missing": 1}},
+        "hd95": {"left_lung": {"mean": None, "low": None, "high": None, "n": 0, "missing": 10}},
+    }
+}
+
+
+def test_a_paper_takes_markdown_and_latex():
+    assert paper_table(SUMMARY).splitlines() == [
+        "| label | dice | hd95 |",
+        "| --- | ---: | ---: |",
+        f"| left_lung | 0.900 (0.850, 0.950) | {ABSENT} |",
+    ]
+    assert paper_table(SUMMARY, "latex", ["dice"]).splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"label & dice \\",
+        r"\midrule",
+        r"left\_lung & 0.900 (0.850, 0.950) \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    with pytest.raises(UsageError, match="html"):
+        paper_table(SUMMARY, "html")
+    with pytest.raises(UsageError, match="dice"):
+        paper_table(SUMMARY, metrics=["dise"])
+
+
+def test_special_characters_stay_text():
+    assert text_table(["a"], [["x|y"]], "markdown").splitlines()[-1] == "| x\\|y |"
+    assert text_table(["a"], [["50 % {~^}\\"]], "latex").splitlines()[4] == (
+        r"50 \% \{\textasciitilde{}\textasciicircum{}\}\textbackslash{} \\"
+    )
+
+
+def test_differences_as_a_table():
+    row = {
+        "metric": "dice", "label": "lung", "mean_a": 0.8, "mean_b": 0.9, "difference": 0.1, "low": 0.05, "high": 0.15,
+        "p": 0.0001, "p_corrected": 0.0002, "n": 12, "missing": 0, "winner": "B",
+    }  # fmt: skip
+    assert comparison_table([row]).splitlines()[-1] == "| dice | lung | 0.800 | 0.900 | 0.100 (0.050, 0.150) | < 0.001 | 12 | B |"
+    assert "$<$ 0.001" in comparison_table([row], "latex")
+    unknown = row | {"p_corrected": None, "mean_a": None}
+    assert comparison_table([unknown]).count(ABSENT) == 2

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxelry.errors import MissingFileError, UnsupportedFormatError, UsageError
+from voxelry.errors import MissingFileError, ReadError, UsageError
 from voxelry.files import free_name
 from voxelry.read.detect import Format, detect
 from voxelry.read.reader import read
 
-_ENDINGS = (".nii.gz", ".nii", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_CHANNEL = re.compile(r"_(\d{4})$")
+log = logging.getLogger(__name__)
+
+ENDINGS = (".nii.gz", ".nii", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+"""Endings of images; a file that has one is a scan, whatever it holds, so that a bad one is reported and not passed over."""
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,19 @@ class Scan:
 
 def case_id(path: str | os.PathLike[str]) -> str:
     """The case id of a file: its name without the ending of an image format; of a folder: its name."""
-    name = Path(path).resolve().name
-    return next((name[: -len(ending)] for ending in _ENDINGS if name.lower().endswith(ending)), name)
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100 - resolve() would follow a link to another name
+    return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
 
 
 def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> list[Scan]:
     """The scans that some paths hold.
 
     A file is a scan. A folder of DICOM slices is a scan; a folder of other images, or of single X-rays in DICOM, holds one scan
-    a file (with several channels, ``<id>_0000``, ``<id>_0001``... are the channels of scan ``<id>``); a folder of folders holds
-    what they hold.
+    a file, and its subfolders are left alone; a folder without images holds what its subfolders hold. Hidden files, and files
+    that neither are nor claim to be images, are passed over.
+
+    Where the model wants several channels, files (or series' folders) ``<id>_0000``, ``<id>_0001``... up to the last channel
+    are those of scan ``<id>``, and every other one is a scan that has its channels inside.
 
     Args:
         inputs: files and folders.
@@ -52,9 +60,18 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
 
     Raises:
         MissingFileError: a path is not there, or a folder holds no image.
-        UsageError: two scans have the same id.
+        UsageError: two scans have the same id, or one that cannot be a file name.
     """
-    scans = [scan for path in inputs for scan in _scans_of(Path(path), channels)]
+    paths = [Path(path) for path in inputs]
+    for path in paths:
+        if not path.exists():
+            raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
+    scans = _with_channels([scan for path in paths for scan in (_scans_in(path) if path.is_dir() else [_alone(path)])], channels)
+    _check_ids(scans)
+    return scans
+
+
+def _check_ids(scans: Sequence[Scan]) -> None:
     first: dict[str, Scan] = {}
     for scan in scans:
         other = first.setdefault(free_name(scan.id), scan)
@@ -63,48 +80,75 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
                 f"two scans are called '{scan.id}': {other.images[0]} and {scan.images[0]}",
                 remedy="Rename one, or segment them apart.",
             )
-    return scans
 
 
-def _scans_of(path: Path, channels: int) -> list[Scan]:
-    if not path.is_dir():
-        if not path.exists():
-            raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
-        return [Scan(case_id(path), (path,))]
-    kinds = {file: kind for file in sorted(path.iterdir()) if (kind := _kind(file)) is not None}
-    pictures = [file for file, kind in kinds.items() if kind not in (Format.DICOM_FILE, Format.DICOM_FOLDER)]
+def _scans_in(folder: Path) -> list[Scan]:
+    """The scans of a folder.
+
+    Raises:
+        MissingFileError: there are none.
+    """
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    kinds = {file: _kind(file) for file in visible if file.is_file()}
     slices = [file for file, kind in kinds.items() if kind is Format.DICOM_FILE]
-    folders = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
-    scans = _by_channel(pictures) if channels > 1 else [Scan(case_id(file), (file,)) for file in pictures]
-    if slices and _is_flat(slices[0]):
-        scans += [Scan(case_id(file), (file,)) for file in slices]
-    elif slices:
-        scans.append(Scan(case_id(path), (path,)))
+    is_series = bool(slices) and not _are_projections(slices)
+    files = [
+        file
+        for file, kind in kinds.items()
+        if (not is_series if kind is Format.DICOM_FILE else kind is not None or file.name.lower().endswith(ENDINGS))
+    ]
+    scans = [_alone(path) for path in (*files, *([folder] if is_series else []))]
     if not scans:
-        scans = [scan for folder in folders for scan in _scans_of(folder, channels)]
+        scans = [scan for inner in visible if inner.is_dir() for scan in _scans_below(inner)]
     if not scans:
-        raise MissingFileError(f"{path}: holds no image", remedy="NIfTI, DICOM, PNG, JPEG and TIFF files are looked for.")
+        raise MissingFileError(f"{folder}: holds no image", remedy="NIfTI, DICOM, PNG, JPEG and TIFF files are looked for.")
     return scans
+
+
+def _scans_below(folder: Path) -> list[Scan]:
+    """The scans of a subfolder, which may hold none."""
+    try:
+        return _scans_in(folder)
+    except MissingFileError as error:
+        log.warning("passed over: %s", error.problem)
+        return []
 
 
 def _kind(file: Path) -> Format | None:
-    """The format of a file, None for what is no image."""
-    if file.is_dir() or file.name.startswith("."):
-        return None
+    """The format of a file, None for what is not recognised."""
     try:
         return detect(file)
-    except UnsupportedFormatError:
+    except ReadError:
         return None
 
 
-def _is_flat(file: Path) -> bool:
-    """Whether a DICOM file is an X-ray picture of its own, not a slice of a series."""
-    return read(file).geometry.ndim == 2
+def _are_projections(slices: Sequence[Path]) -> bool:
+    """Whether DICOM files are X-ray pictures, each for itself, and not slices of a series; told by the first that can be read."""
+    for file in slices:
+        try:
+            return read(file).geometry.ndim == 2
+        except ReadError:
+            continue
+    return False
 
 
-def _by_channel(files: list[Path]) -> list[Scan]:
-    """Files named ``<id>_0000``... joined to scans; others stand alone."""
-    groups: dict[str, list[Path]] = {}
-    for file in files:
-        groups.setdefault(_CHANNEL.sub("", case_id(file)), []).append(file)
-    return [Scan(name, tuple(sorted(group))) for name, group in groups.items()]
+def _alone(path: Path) -> Scan:
+    return Scan(case_id(path), (path,))
+
+
+def _with_channels(scans: list[Scan], channels: int) -> list[Scan]:
+    """The scans, each full set of channels joined to one."""
+    if channels == 1:
+        return scans
+    sets: dict[tuple[Path, str], list[Scan]] = {}
+    for scan in scans:
+        match = _CHANNEL.fullmatch(scan.id)
+        sets.setdefault((scan.images[0].parent, match[1] if match else scan.id), []).append(scan)
+    joined: list[Scan] = []
+    for (_, name), members in sets.items():
+        ordered = sorted(members, key=lambda scan: scan.id)
+        if [scan.id for scan in ordered] == [f"{name}_{number:04d}" for number in range(channels)]:
+            joined.append(Scan(name, tuple(scan.images[0] for scan in ordered)))
+        else:
+            joined += members
+    return joined

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from voxelry.cohort.inputs import case_id
 from voxelry.errors import MissingFileError, UsageError
-from voxelry.labels import LabelTable
+from voxelry.manifest.cases import Case
 from voxelry.manifest.load import load_case
 from voxelry.manifest.manifest import Manifest, load_manifest
 from voxelry.read.reader import read_labels
 from voxelry.volume import LabelMap
+
+log = logging.getLogger(__name__)
 
 Loader = Callable[[], LabelMap]
 Pairs = list[tuple[str, Loader, Loader]]
@@ -31,7 +34,8 @@ def find_pairs(reference: Path, prediction: Path, root: Path | None = None) -> P
 
     Returns:
         Case id and two functions that read the maps, sorted by id. With a folder of predictions, references without a
-        prediction are an error; with a manifest, the cases that were predicted are compared.
+        prediction are an error; with a manifest, the cases that were predicted are compared, and a warning is logged where
+        others of their splits were not.
 
     Raises:
         MissingFileError: nothing there, or a reference without a prediction.
@@ -51,9 +55,8 @@ def find_pairs(reference: Path, prediction: Path, root: Path | None = None) -> P
     references, predictions = masks_in(reference), masks_in(prediction)
     missing = sorted(set(references) - set(predictions))
     if missing:
-        shown = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
         raise MissingFileError(
-            f"{prediction}: no prediction for {len(missing)} of {len(references)} references ({shown})",
+            f"{prediction}: no prediction for {len(missing)} of {len(references)} references ({_some(missing)})",
             remedy="Files are paired by name without ending.",
         )
     return [
@@ -68,18 +71,24 @@ def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
         raise UsageError(
             f"{prediction}: no mask is named as a labelled case of {manifest.path}", remedy="Masks are named <case id>.nii.gz."
         )
-    table = manifest.card.table
-
-    def reference(case_number: int) -> LabelMap:
-        labels = load_case(cases[case_number], manifest)[1]
-        assert labels is not None
-        return labels
-
-    return [(case.id, partial(reference, n), partial(_predicted, found[case.id], table)) for n, case in enumerate(cases)]
+    _say_what_is_missing(manifest, cases)
+    return [(case.id, partial(_reference, case, manifest), partial(read_labels, found[case.id])) for case in cases]
 
 
-def _predicted(path: Path, table: LabelTable) -> LabelMap:
-    return read_labels(path, table)
+def _reference(case: Case, manifest: Manifest) -> LabelMap:
+    """The case's reference on its image's grid."""
+    labels = load_case(case, manifest)[1]
+    assert labels is not None
+    return labels
+
+
+def _say_what_is_missing(manifest: Manifest, cases: list[Case]) -> None:
+    """Warn of labelled cases that nobody predicted, in the splits of those that somebody did."""
+    splits = {case.split for case in cases}
+    here = {case.id for case in cases}
+    missing = [case.id for case in manifest.cases if case.has_labels and case.split in splits and case.id not in here]
+    if missing:
+        log.warning("%d labelled cases have no prediction and are not scored: %s", len(missing), _some(missing))
 
 
 def masks_in(folder: Path) -> dict[str, Path]:
@@ -93,8 +102,15 @@ def masks_in(folder: Path) -> dict[str, Path]:
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.name.lower().endswith(_MASKS) and not file.name.startswith("."):
             if case_id(file) in masks:
-                raise UsageError(f"{folder}: two masks of case '{case_id(file)}': {masks[case_id(file)].name} and {file.name}")
+                raise UsageError(
+                    f"{folder}: two masks of case '{case_id(file)}': {masks[case_id(file)].name} and {file.name}",
+                    remedy="Keep one of them.",
+                )
             masks[case_id(file)] = file
     if not masks:
         raise MissingFileError(f"{folder}: holds no mask", remedy=f"Files ending in {', '.join(_MASKS)} are looked for.")
     return masks
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

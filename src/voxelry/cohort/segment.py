@@ -6,17 +6,20 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voxelry.cohort.inputs import Scan
 from voxelry.errors import UsageError, VoxelryError, nearest
 from voxelry.export.writer import FORMATS, write
-from voxelry.predict.predictor import Prediction, Predictor
 from voxelry.read.reader import read_channels
 from voxelry.volume import Volume
 
+if TYPE_CHECKING:
+    from voxelry.predict.predictor import Prediction, Predictor
+
 log = logging.getLogger(__name__)
 
-Watch = Callable[[Scan, Volume, Prediction], None]
+Watch = Callable[[Scan, Volume, "Prediction"], None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,12 @@ def segment_scans(
 
     Raises:
         UsageError: a format is not known.
+        OSError: `out` cannot be made.
     """
     for name in formats:
         if name not in FORMATS:
             raise UsageError(f"unknown format '{name}'", remedy=nearest(name, FORMATS))
+    out.mkdir(parents=True, exist_ok=True)
     outcomes = []
     for number, scan in enumerate(scans, start=1):
         outcomes.append(_segment(predictor, scan, out, formats, watch))
@@ -78,8 +83,8 @@ def _segment(predictor: Predictor, scan: Scan, out: Path, formats: Sequence[str]
         for name in formats:
             files[name] = write(prediction.labels, out / f"{scan.id}{FORMATS[name].ending}", format=name, source=volume)
         watch(scan, volume, prediction)
-    except VoxelryError as error:
-        log.warning("%s: %s", scan.id, error)
+    except (VoxelryError, OSError) as error:
+        log.info("%s: %s", scan.id, error)
         for file in files.values():
             file.unlink(missing_ok=True)
         return Outcome(scan.id, {}, error=str(error))

@@ -3,6 +3,10 @@
 Both transforms are written and coded 1 (scanner). The sform is exact to single precision; the qform holds a rotation as a
 quaternion, which near half turns is exact to about 3e-4 rad only (the format's limit). A sheared grid has no qform: there
 only the sform is coded, and a warning is logged.
+
+A picture ``(rows, cols)`` has no place in the patient: it is written as ``(cols, rows, 1)``, as ITK stores pictures, neither
+transform is coded, and the header's intent name is `PICTURE`, by which our reader knows it again. Its pixel size is in `pixdim`
+with unit mm; where that is not known, `pixdim` is 1 and the unit unknown.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from voxelry.export.stored import stored_values
 from voxelry.files import atomic_path
 from voxelry.geometry import Geometry
 from voxelry.labels import LabelTable
+from voxelry.read.nifti_header import PICTURE
 from voxelry.volume import LabelMap, Volume
 
 log = logging.getLogger(__name__)
@@ -42,25 +47,22 @@ def write_nifti(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
     the latter with codes and colours.
 
     Args:
-        labels: one layer, three spatial axes.
+        labels: one layer.
         path: ends in ``.nii`` or ``.nii.gz``; replaced if it exists.
 
     Returns:
         The path.
 
     Raises:
-        ExportError: several layers, a picture, another ending, or values outside 0..65535.
+        ExportError: several layers, another ending, or values outside 0..65535.
     """
     if len(labels.layers) != 1:
         raise ExportError(
             f"{path}: labels overlap and lie on {len(labels.layers)} layers, a NIfTI label file holds one",
             remedy="Write each layer to a file of its own.",
         )
-    affine = _affine(labels.geometry, path)
-    image = nib.Nifti1Image(stored_values(labels, path), affine)
-    _set_grid(image.header, labels.geometry, path)
-    image.header.set_intent("label", name="labels")
-    image.header["descrip"] = f"voxelry {__version__} labels".encode()
+    image = _image(stored_values(labels, path), labels.geometry, path, "labels")
+    image.header.set_intent("label", name=PICTURE if labels.geometry.affine is None else "labels")
     image.header.extensions.append(nib.nifti1.Nifti1Extension(COMMENT, _names(labels.table)))
     return _save(image, Path(path))
 
@@ -69,31 +71,40 @@ def write_nifti_image(volume: Volume, path: str | os.PathLike[str]) -> Path:
     """Write an image as NIfTI-1, as int16 or uint8 where it is stored so, else float32; channels become the fourth axis.
 
     Args:
-        volume: three spatial axes.
+        volume: the image.
         path: ends in ``.nii`` or ``.nii.gz``; replaced if it exists.
 
     Returns:
         The path.
 
     Raises:
-        ExportError: a picture, or another ending.
+        ExportError: another ending.
     """
-    affine = _affine(volume.geometry, path)
     array = np.moveaxis(volume.array, 0, -1) if volume.channels > 1 else volume.array[0]
     kind = array.dtype if array.dtype in (np.int16, np.uint8) else np.dtype(np.float32)
-    image = nib.Nifti1Image(array.astype(kind, copy=False), affine)
-    _set_grid(image.header, volume.geometry, path)
-    image.header["descrip"] = f"voxelry {__version__} image".encode()
+    image = _image(array.astype(kind, copy=False), volume.geometry, path, "image")
+    if volume.geometry.affine is None:
+        image.header["intent_name"] = PICTURE
     return _save(image, Path(path))
 
 
-def _affine(geometry: Geometry, path: str | os.PathLike[str]) -> NDArray[np.float64]:
+def _image(array: NDArray[Any], geometry: Geometry, path: str | os.PathLike[str], what: str) -> Any:
+    """An image of ``(*spatial)`` or ``(*spatial, C)`` with its grid in the header."""
     if geometry.affine is None:
-        raise ExportError(
-            f"{path}: a picture of {' x '.join(map(str, geometry.shape))} pixels has no place in the patient, which NIfTI needs",
-            remedy="Write it as PNG.",
-        )
-    return geometry.affine
+        image = nib.Nifti1Image(array.swapaxes(0, 1)[:, :, None], None)
+        _set_pixel_size(image.header, geometry)
+    else:
+        image = nib.Nifti1Image(array, geometry.affine)
+        _set_grid(image.header, geometry, path)
+    image.header["descrip"] = f"voxelry {__version__} {what}".encode()
+    return image
+
+
+def _set_pixel_size(header: Any, geometry: Geometry) -> None:
+    """No transform; the distance of columns, then of rows, in mm where it is known."""
+    header.set_xyzt_units("unknown" if geometry.pixel_size is None else "mm")
+    between_rows, between_columns = geometry.pixel_size or (1.0, 1.0)
+    header["pixdim"][1:4] = between_columns, between_rows, 1.0
 
 
 def _set_grid(header: Any, geometry: Geometry, path: str | os.PathLike[str]) -> None:

@@ -52,6 +52,36 @@ def score(reference: LabelMap, prediction: LabelMap, case_id: str = "") -> Score
     return Scores((case_id,), table.names, count_pairs(chunks, len(table) + 1)[None])
 
 
+def common_classes(reference: LabelMap, prediction: LabelMap) -> tuple[LabelTable, NDArray[np.int16], NDArray[np.int16]]:
+    """Both maps as class indices of one table, on the reference's grid, for metrics that need to see shapes.
+
+    Args:
+        reference: the truth, one layer.
+        prediction: what is judged, one layer.
+
+    Returns:
+        The labels to score, and ``(*spatial)`` class indices of the reference and the prediction, 0 the background. Voxels
+        that the reference ignores are background in both, and so are those that the prediction ignores.
+
+    Raises:
+        GridMismatchError: as `score`.
+        LabelError: as `score`.
+    """
+    table = _common_table(reference.table, prediction.table)
+    aligned = prediction.on_grid(reference.geometry).array
+    truth, guess = _Lookup.of_reference(reference, table), _Lookup.of_prediction(prediction, reference.table, table)
+    classes = []
+    for values, lookup in ((reference.array, truth), (aligned, guess)):
+        indices = np.empty(values.shape, dtype=np.int16)
+        for row, plane in enumerate(values):
+            indices[row] = lookup(plane.astype(np.int64))
+        classes.append(indices)
+    ignored = (classes[0] == IGNORE_INDEX) | (classes[1] == IGNORE_INDEX)
+    for indices in classes:
+        indices[ignored] = 0
+    return table, classes[0], classes[1]
+
+
 def evaluate_pairs(pairs: Iterable[tuple[str, Loadable, Loadable]]) -> Scores:
     """Overlap of a set of cases, one in memory at a time.
 

@@ -6,7 +6,7 @@ arrays, None in plain data) and enters no mean; a label that is in only one of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -26,13 +26,22 @@ class Scores:
         labels: L label names, background left out.
         confusions: ``(N, L + 1, L + 1)`` int64 voxel counts, reference along rows, class 0 the background; voxels that the
             reference marks as ignored are counted nowhere.
+        measures: other metrics by name, each ``(N, L)`` float64, NaN where missing (see `voxelry.measure.families`).
+        groups: the patient of each case, for statistics; empty where every case is a patient of its own.
     """
 
     cases: tuple[str, ...]
     labels: tuple[str, ...]
     confusions: Counts = field(repr=False)
+    measures: Mapping[str, Values] = field(default_factory=dict, repr=False)
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, values in self.measures.items():
+            if values.shape != (len(self.cases), len(self.labels)):
+                raise UsageError(f"{name}: {values.shape} values for {len(self.cases)} cases and {len(self.labels)} labels")
+        if self.groups and len(self.groups) != len(self.cases):
+            raise UsageError(f"{len(self.groups)} groups for {len(self.cases)} cases")
         expected = (len(self.cases), len(self.labels) + 1, len(self.labels) + 1)
         if self.confusions.shape != expected:
             raise UsageError(f"confusion matrices of shape {self.confusions.shape} where {expected} are needed")
@@ -53,7 +62,18 @@ class Scores:
             raise UsageError("there are no scores to merge", remedy="Check that references and predictions share case ids.")
         labels = tuple(dict.fromkeys(name for part in parts for name in part.labels))
         cases = tuple(case for part in parts for case in part.cases)
-        return cls(cases, labels, np.concatenate([part._over(labels) for part in parts]))
+        names = dict.fromkeys(name for part in parts for name in part.measures)
+        measures = {name: np.concatenate([part._measure_over(name, labels) for part in parts]) for name in names}
+        known = any(part.groups for part in parts)
+        groups = tuple(group for part in parts for group in part.groups or part.cases) if known else ()
+        return cls(cases, labels, np.concatenate([part._over(labels) for part in parts]), measures, groups)
+
+    def _measure_over(self, name: str, labels: tuple[str, ...]) -> Values:
+        """A metric over a longer list of labels, missing where it was not measured."""
+        wider = np.full((len(self.cases), len(labels)), np.nan)
+        if name in self.measures:
+            wider[:, [labels.index(label) for label in self.labels]] = self.measures[name]
+        return wider
 
     def _over(self, labels: tuple[str, ...]) -> Counts:
         """The confusion matrices over a longer list of labels."""
@@ -137,14 +157,22 @@ class Scores:
         means = zip(self.labels, _mean_rows(self.dice.T), _mean_rows(self.iou.T), scored, strict=True)
         return {name: {"dice": _plain(d), "iou": _plain(i), "cases": int(n)} for name, d, i, n in means}
 
+    @property
+    def values(self) -> dict[str, Values]:
+        """Every metric by name, ``(N, L)``: ``dice``, ``iou``, then the `measures`."""
+        return {"dice": self.dice, "iou": self.iou, **self.measures}
+
     def rows(self) -> list[dict[str, Any]]:
-        """One mapping a case and label: case, label, dice, iou (None where missing), reference_voxels, prediction_voxels."""
+        """One mapping a case and label: case, label, dice, iou (None where missing), reference_voxels, prediction_voxels.
+
+        Also the group, where there are groups, and every metric of `measures`.
+        """
         return [
             {
                 "case": case,
+                **({"group": self.groups[n]} if self.groups else {}),
                 "label": label,
-                "dice": _plain(self.dice[n, k]),
-                "iou": _plain(self.iou[n, k]),
+                **{name: _plain(values[n, k]) for name, values in self.values.items()},
                 "reference_voxels": int(self.reference_voxels[n, k]),
                 "prediction_voxels": int(self.prediction_voxels[n, k]),
             }

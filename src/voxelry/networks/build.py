@@ -5,12 +5,12 @@ Shape legend: B batch, C input channels, K classes (background first), then two 
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from voxelry.errors import UsageError
 from voxelry.plan import NetworkPlan, Plan
 
 _NORM = ("INSTANCE", {"affine": True, "eps": 1e-5})
@@ -65,11 +65,9 @@ def build_network(plan: Plan, classes: int) -> nn.Module:
         A module: ``(B, C, *spatial)`` -> list of logits, finest first.
     """
     recipe = plan.network
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if recipe.name == "unet":
-            return Plain(_unet(plan, recipe, classes))
-        return DeepSupervised(_dynunet(plan, recipe, classes))
+    if recipe.name == "unet":
+        return Plain(_unet(plan, recipe, classes))
+    return DeepSupervised(_dynunet(plan, recipe, classes))
 
 
 def _dynunet(plan: Plan, recipe: NetworkPlan, classes: int) -> nn.Module:
@@ -119,8 +117,6 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UsageError: the device is not there.
     """
-    from voxelry.errors import UsageError
-
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

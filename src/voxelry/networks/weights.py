@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from voxelry.errors import ModelError
+from voxelry.errors import ModelError, UsageError
 from voxelry.files import atomic_folder, read_json, read_yaml, write_json, write_yaml
 from voxelry.model import Model, ModelCard
 from voxelry.networks.build import build_network
@@ -44,7 +44,7 @@ def load_model_folder(folder: str | os.PathLike[str]) -> Model:
     """Read a model folder.
 
     Raises:
-        ModelError: it is not a model folder, or its weights are damaged.
+        ModelError: it is not a model folder, or a file in it is damaged.
     """
     source = Path(folder)
     missing = [name for name in (PLAN_FILE, CARD_FILE, WEIGHTS_FILE) if not (source / name).is_file()]
@@ -52,8 +52,11 @@ def load_model_folder(folder: str | os.PathLike[str]) -> Model:
         inner = source / "model"
         hint = f"Did you mean {inner}?" if (inner / PLAN_FILE).is_file() else "Give the folder 'model' that train wrote."
         raise ModelError(f"{source}: not a model folder ({', '.join(missing)} missing)", remedy=hint)
-    plan = parse(Plan, read_yaml(source / PLAN_FILE), str(source / PLAN_FILE))
-    card = parse(ModelCard, read_json(source / CARD_FILE), str(source / CARD_FILE))
+    try:
+        plan = parse(Plan, read_yaml(source / PLAN_FILE), str(source / PLAN_FILE))
+        card = parse(ModelCard, read_json(source / CARD_FILE), str(source / CARD_FILE))
+    except UsageError as error:
+        raise ModelError(error.problem, remedy="Copy the folder anew.") from error
     try:
         weights = load_file(source / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
@@ -80,7 +83,8 @@ def network_of(model: Model, device: torch.device) -> nn.Module:
     if wrong:
         name = wrong[0]
         raise ModelError(
-            f"{model.path}: the weights do not fit the plan ({len(wrong)} differ; {name} is {given.get(name)}, not {wanted.get(name)})",
+            f"{model.path}: the weights do not fit the plan ({len(wrong)} differ; "
+            f"{name} is {given.get(name)}, not {wanted.get(name)})",
             remedy=f"Restore {PLAN_FILE} and {CARD_FILE} as training wrote them.",
         )
     network.load_state_dict(model.weights, strict=False)  # strict: checked above; the twice registered names are absent

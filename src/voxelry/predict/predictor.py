@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from voxelry.geometry import Geometry
 from voxelry.model import Model
 from voxelry.networks.build import choose_device, compute_dtype
 from voxelry.networks.weights import network_of
 from voxelry.predict.window import window_logits
-from voxelry.prepare.preparation import Preparation, prepare
+from voxelry.prepare.fingerprint import CANONICAL
+from voxelry.prepare.preparation import prepare, reordering
 from voxelry.volume import LabelMap, Volume
 
 SPACING_FACTOR = 1.5
@@ -68,7 +70,7 @@ class Predictor:
         logits_K = window_logits(self.network, preparation.image(volume), plan, self.device, self.dtype, self.twins)
         classes = preparation.restore(logits_K)
         labels = LabelMap.of(table.from_classes(classes), volume.geometry, table, volume.source)
-        flags = (*_unlike_training(preparation, self.model), *_at_border(classes, table.names))
+        flags = (*_unlike_training(volume.geometry, self.model), *_at_border(classes, table.names))
         return Prediction(labels, _confidence(logits_K, table.names), flags)
 
 
@@ -81,8 +83,8 @@ def _confidence(logits_K: Tensor, names: tuple[str, ...]) -> dict[str, float | N
     return {name: float(total[i] / count[i]) if count[i] else None for i, name in enumerate(names, start=1)}
 
 
-def _unlike_training(preparation: Preparation, model: Model) -> list[str]:
-    seen, spacing = model.card.fingerprint.spacing_range, preparation.source.reindexed(preparation.reorder).spacing
+def _unlike_training(geometry: Geometry, model: Model) -> list[str]:
+    seen, spacing = model.card.fingerprint.spacing_range, geometry.reindexed(reordering(geometry, CANONICAL)).spacing
     if seen is None or spacing is None:
         return []
     outside = [

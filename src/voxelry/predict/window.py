@@ -6,7 +6,6 @@ Shape legend: B batch of windows, C channels, K classes, then spatial axes of th
 from __future__ import annotations
 
 import itertools
-import warnings
 
 import numpy as np
 import torch
@@ -52,8 +51,7 @@ def window_logits(
             total += logits[:, twins.to(logits.device)] if plan.side_axis in axes else logits
         return total / (len(copies) + 1)
 
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.inference_mode():
         logits_BK: Tensor = sliding_window_inference(
             torch.from_numpy(image_C)[None].to(device),
             roi_size=plan.patch_size,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -49,9 +48,7 @@ class Augmenter:
         self.transforms.set_random_state(seed=seed & 0xFFFFFFFF)
         # outside the window, 0 is filled in: shifted by one, that is the ignore index
         shifted = torch.from_numpy(classes.astype(np.float32))[None] - IGNORE_INDEX
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            changed: Mapping[Hashable, Any] = self.transforms({IMAGE: torch.from_numpy(image_C), CLASSES: shifted})
+        changed: Mapping[Hashable, Any] = self.transforms({IMAGE: torch.from_numpy(image_C), CLASSES: shifted})
         image, labels = _plain(changed[IMAGE]), _plain(changed[CLASSES])[0].round().long() + IGNORE_INDEX
         return self._flip(image, labels, np.random.default_rng(seed))
 

@@ -58,7 +58,7 @@ def fingerprint(
         samples.append(_sample(volume, labels, random))
         if labels is not None:
             for label in table.labels:
-                label_voxels[label.name] += int(labels.mask(label.value).sum())
+                label_voxels[label.name] += int(np.count_nonzero(labels.mask(label.name)))
         progress(done)
     if not grids:
         raise ManifestError("no cases to train on", remedy="Check the manifest's cases and their splits.")
@@ -87,7 +87,8 @@ def _sample(volume: Volume, labels: LabelMap | None, random: np.random.Generator
     flat = volume.array.reshape(volume.channels, -1)
     inside = np.arange(flat.shape[1])
     if labels is not None:
-        labelled = np.flatnonzero((labels.layers != 0).any(axis=0))
+        unlabelled = [0] if labels.table.ignore is None else [0, labels.table.ignore]
+        labelled = np.flatnonzero(~np.isin(labels.layers, unlabelled).all(axis=0))
         inside = labelled if len(labelled) else inside
     chosen = inside if len(inside) <= SAMPLES_PER_CASE else random.choice(inside, SAMPLES_PER_CASE, replace=False)
     return flat[:, chosen].astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from monai.data import ImageReader
 from numpy.typing import NDArray
 
-from voxelry.read.reader import read
+from voxelry.read.reader import read_channels
 from voxelry.volume import Volume
 
 
@@ -25,8 +25,8 @@ class VoxelryReader(ImageReader):  # type: ignore[misc]
         """True: files are recognised by content, not by name."""
         return True
 
-    def read(self, data: Sequence[Any] | Any, **kwargs: Any) -> Volume | list[Volume]:  # noqa: ARG002
-        """Read one path, or several.
+    def read(self, data: Sequence[Any] | Any, **kwargs: Any) -> Volume:  # noqa: ARG002
+        """Read one path, or one for each channel of an image.
 
         Args:
             data: a path or a sequence of paths.
@@ -34,30 +34,26 @@ class VoxelryReader(ImageReader):  # type: ignore[misc]
 
         Raises:
             ReadError: a file cannot be read.
+            GridMismatchError: the channels lie on different grids.
         """
-        paths = [data] if isinstance(data, str | Path) else list(data)
-        volumes = [read(path) for path in paths]
-        return volumes if len(volumes) > 1 else volumes[0]
+        return read_channels([data] if isinstance(data, str | Path) else list(data))
 
-    def get_data(self, img: Volume | list[Volume]) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    def get_data(self, img: Volume) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Array and metadata as MONAI wants them.
 
         Args:
-            img: what `read` returned; several volumes are joined along the channels.
+            img: what `read` returned.
 
         Returns:
             ``(C, *spatial)`` float32, and ``affine``, ``original_affine``, ``spatial_shape``, ``original_channel_dim``,
             ``filename_or_obj``, ``space``.
         """
-        volumes = img if isinstance(img, list) else [img]
-        geometry = volumes[0].geometry
-        affine = np.eye(4) if geometry.affine is None else np.array(geometry.affine)
-        array = np.concatenate([volume.array for volume in volumes]).astype(np.float32)
-        return array, {
+        affine = np.eye(4) if img.geometry.affine is None else np.array(img.geometry.affine)
+        return img.array.astype(np.float32), {
             "affine": affine,
             "original_affine": affine.copy(),
-            "spatial_shape": np.array(geometry.shape),
+            "spatial_shape": np.array(img.geometry.shape),
             "original_channel_dim": 0,
-            "filename_or_obj": volumes[0].source.name,
+            "filename_or_obj": img.source.name,
             "space": "RAS",
         }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from voxelry.config import PlanSettings
 from voxelry.errors import ConfigError
-from voxelry.plan import Fingerprint, NetworkPlan, Normalisation, Plan
+from voxelry.plan import FEWEST_STAGES, Fingerprint, NetworkPlan, Normalisation, Plan, axis_codes
 from voxelry.prepare.fingerprint import CANONICAL
 
 SMALLEST_EDGE = 4
@@ -43,7 +43,7 @@ def make_plan(
     """Plan preparation, window, batch and network for a dataset.
 
     Args:
-        seen: the dataset's fingerprint.
+        seen: the dataset's fingerprint, axes in RAS order.
         settings: what the user has decided already.
         device: ``cpu`` or ``cuda``.
         overlap: of neighbouring windows at inference.
@@ -53,14 +53,16 @@ def make_plan(
         A plan that says why.
 
     Raises:
-        ConfigError: a setting has the wrong number of axes.
+        ConfigError: a setting has the wrong number of axes, or does not apply to the data.
     """
-    _check_axes(settings, seen.dimensions)
+    _check(settings, seen, flips)
+    orientation = _orientation(seen, settings)
+    seen = _ordered(seen, orientation)
     means = MEANS["cuda" if device.startswith("cuda") else "cpu", seen.dimensions]
     reasons: list[str] = []
     spacing = settings.spacing or _spacing(seen, reasons)
     long_side = None
-    if seen.dimensions == 2:
+    if seen.dimensions == 2 and spacing is None:
         long_side = settings.long_side or min(max(seen.shapes[1]), math.isqrt(means.voxels))
         reasons.append(f"pictures are scaled to {long_side} pixels along their longer edge: their physical size is not compared")
     median = _median_shape(seen, spacing, long_side)
@@ -70,10 +72,14 @@ def make_plan(
     patch = tuple(math.ceil(edge / d) * d for edge, d in zip(wanted, network.divisor, strict=True))
     if settings.patch_size is None:
         reasons.append(f"window {_by(patch)} of a median case of {_by(median)} voxels: what a {device} step affords")
+    elif patch != wanted:
+        reasons.append(f"window {_by(wanted)} widened to {_by(patch)}, which the network's strides divide")
+    if settings.features and len(network.features) < len(settings.features):
+        reasons.append(f"{len(network.features)} of {len(settings.features)} stages: the window allows no more")
     return Plan(
         dimensions=seen.dimensions,
         channels=seen.channels,
-        orientation=_orientation(seen, settings),
+        orientation=orientation,
         spacing=spacing,
         long_side=long_side,
         normalisation=_normalisation(seen, reasons),
@@ -110,7 +116,9 @@ def _block(edge: float, median: tuple[int, ...], spacing: tuple[float, ...]) -> 
 
 
 def topology(patch: tuple[int, ...], spacing: tuple[float, ...], means: Means, settings: PlanSettings) -> NetworkPlan:
-    """Stages, strides and kernels: an axis is halved while it stays at least 4 voxels and less than twice the finest spacing.
+    """Stages, strides and kernels.
+
+    An axis is halved while it keeps 4 voxels and is less than twice as coarse as the finest axis that keeps them.
 
     Args:
         patch: window in voxels.
@@ -123,18 +131,24 @@ def topology(patch: tuple[int, ...], spacing: tuple[float, ...], means: Means, s
     strides = [(1,) * len(patch)]
     kernels = [_kernel(now)]
     while len(strides) < stages:
-        halved = [math.ceil(n / 2) >= SMALLEST_EDGE and s < 2 * min(now) for n, s in zip(size, now, strict=True)]
-        if not any(halved):
+        long = [math.ceil(n / 2) >= SMALLEST_EDGE for n in size]
+        if not any(long):
             break
+        finest = min(s for s, enough in zip(now, long, strict=True) if enough)
+        halved = [enough and s < 2 * finest for s, enough in zip(now, long, strict=True)]
         strides.append(tuple(2 if half else 1 for half in halved))
         size = [math.ceil(n / 2) if half else n for n, half in zip(size, halved, strict=True)]
         now = [s * 2 if half else s for s, half in zip(now, halved, strict=True)]
         kernels.append(_kernel(now))
     features = settings.features or tuple(min(means.first * 2**stage, means.widest) for stage in range(len(strides)))
-    if len(strides) < 2:
-        raise ConfigError(f"a window of {_by(patch)} voxels is too small for a U-Net", remedy="Use a larger patch_size.")
+    name = settings.network or ("dynunet" if len(strides) >= FEWEST_STAGES["dynunet"] else "unet")
+    if len(strides) < FEWEST_STAGES[name]:
+        raise ConfigError(
+            f"a window of {_by(patch)} voxels and {stages} stages are too small for network '{name}'",
+            remedy=f"It has at least {FEWEST_STAGES[name]} stages, the coarsest of 4 voxels: enlarge plan.patch_size.",
+        )
     return NetworkPlan(
-        name=settings.network or "dynunet",
+        name=name,
         features=features[: len(strides)],
         strides=tuple(strides),
         kernels=tuple(kernels),
@@ -155,9 +169,7 @@ def _spacing(seen: Fingerprint, reasons: list[str]) -> tuple[float, ...] | None:
     sizes = [seen.shapes[1][axis] for axis in range(3) if axis != thick]
     if spacing[thick] > ANISOTROPY * max(others) and seen.shapes[1][thick] * ANISOTROPY < min(sizes):
         spacing[thick] = max(max(others), seen.spacing_range[0][thick])
-        reasons.append(
-            f"slices lie {seen.spacing[thick]:g} mm apart; the finest in the set, {spacing[thick]:g} mm, is the target"
-        )
+        reasons.append(f"slices lie {seen.spacing[thick]:g} mm apart, the target is {spacing[thick]:g} mm: the finest of the set")
     else:
         reasons.append(f"spacing {_by(spacing)} mm is the median of the cases")
     return tuple(spacing)
@@ -175,7 +187,39 @@ def _median_shape(seen: Fingerprint, spacing: tuple[float, ...] | None, long_sid
 def _orientation(seen: Fingerprint, settings: PlanSettings) -> str | None:
     if seen.dimensions == 2 or settings.orientation == "stored":
         return None
-    return settings.orientation or CANONICAL
+    try:
+        return axis_codes(settings.orientation or CANONICAL)
+    except ValueError as error:
+        raise ConfigError(f"plan.orientation: {error}, or 'stored'") from error
+
+
+def _ordered(seen: Fingerprint, orientation: str | None) -> Fingerprint:
+    """The fingerprint with its axes in the plan's order instead of RAS."""
+    if seen.dimensions == 2:
+        return seen
+    orders = {_axis_order(codes) for codes in ([orientation] if orientation else seen.orientations)}
+    if len(orders) > 1:
+        stored = ", ".join(sorted(seen.orientations))
+        raise ConfigError(
+            f"plan.orientation is 'stored', but the cases' axes differ in order ({stored})", remedy="Set plan.orientation to RAS."
+        )
+    order = orders.pop()
+
+    def moved(values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(values[axis] for axis in order)
+
+    ranges = seen.spacing_range
+    return seen.model_copy(
+        update={
+            "shapes": tuple(moved(shape) for shape in seen.shapes),
+            "spacing": None if seen.spacing is None else moved(seen.spacing),
+            "spacing_range": None if ranges is None else (moved(ranges[0]), moved(ranges[1])),
+        }
+    )
+
+
+def _axis_order(codes: str) -> tuple[int, ...]:
+    return tuple(next(axis for axis, pair in enumerate(("RL", "AP", "SI")) if code in pair) for code in codes)
 
 
 def _normalisation(seen: Fingerprint, reasons: list[str]) -> tuple[Normalisation, ...]:
@@ -188,11 +232,22 @@ def _normalisation(seen: Fingerprint, reasons: list[str]) -> tuple[Normalisation
     )
 
 
-def _check_axes(settings: PlanSettings, dimensions: int) -> None:
+def _check(settings: PlanSettings, seen: Fingerprint, flips: tuple[int, ...]) -> None:
+    dimensions = seen.dimensions
     for key in ("spacing", "patch_size"):
         value = getattr(settings, key)
         if value is not None and len(value) != dimensions:
             raise ConfigError(f"plan.{key} is {list(value)}: {dimensions} numbers are needed for {dimensions}D data")
+    if len(set(flips)) != len(flips) or not set(flips) <= set(range(dimensions)):
+        raise ConfigError(f"flips is {list(flips)}: the data have axes 0..{dimensions - 1}", remedy="Name each at most once.")
+    if settings.long_side and (dimensions == 3 or settings.spacing):
+        other = "3D data" if dimensions == 3 else "plan.spacing"
+        raise ConfigError(f"plan.long_side is {settings.long_side} beside {other}", remedy="Leave plan.long_side out.")
+    if settings.spacing and seen.spacing is None:
+        raise ConfigError(
+            f"plan.spacing is {list(settings.spacing)}, but some pictures do not say their pixel size",
+            remedy="Leave plan.spacing out, or set plan.long_side.",
+        )
 
 
 def _by(values: tuple[float, ...] | list[float] | tuple[int, ...]) -> str:

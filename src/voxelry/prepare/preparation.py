@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +51,9 @@ class Preparation:
         Returns:
             ``(C, *shape)`` float32, normalised.
         """
-        box = self._box(volume.array)
-        return normalise(resample_image(box, self.shape, self.plan.image_order), self.plan.normalisation)
+        is_picture = self.plan.dimensions == 2  # radiographs come in any size: 2000 pixels must look as 500 do
+        image = resample_image(self._box(volume.array), self.shape, self.plan.image_order, smooth=is_picture)
+        return normalise(image, self.plan.normalisation)
 
     def classes(self, classes: NDArray[np.int16]) -> NDArray[np.int16]:
         """Class indices on `source` -> ``shape`` int16 on the network's grid."""
@@ -74,7 +76,7 @@ class Preparation:
     def _slices(self) -> tuple[slice, ...]:
         return tuple(slice(begin, begin + size) for begin, size in zip(self.start, self.extent, strict=True))
 
-    def _box(self, array: NDArray[np.int16]) -> NDArray[np.int16]:
+    def _box(self, array: NDArray[Any]) -> NDArray[Any]:
         lead = (slice(None),) * (array.ndim - len(self.extent))
         return self.reorder.apply(array)[lead + self._slices()]
 
@@ -92,7 +94,7 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
         The preparation; apply it with `image`, `classes`, and undo it with `restore`.
 
     Raises:
-        ModelError: the scan has another number of axes or channels than the plan.
+        ModelError: the scan has another number of axes or channels than the plan, or an unknown pixel size where it matters.
     """
     if volume.geometry.ndim != plan.dimensions:
         kind = "a picture" if volume.geometry.ndim == 2 else "a volume"
@@ -101,6 +103,11 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
         raise ModelError(
             f"{volume.source.name}: {volume.channels} channels, the plan has {len(plan.channels)} ({', '.join(plan.channels)})",
             remedy="Give one file per channel, in that order.",
+        )
+    if plan.spacing is not None and volume.spacing is None:
+        raise ModelError(
+            f"{volume.source.name}: its pixel size is unknown, the plan works at {_by(plan.spacing)} mm",
+            remedy="Give a file that says its pixel size, such as DICOM.",
         )
     reorder = reordering(volume.geometry, plan.orientation)
     reordered = volume.geometry.reindexed(reorder)
@@ -116,7 +123,7 @@ def reordering(geometry: Geometry, orientation: str | None) -> Reindex:
     return geometry.reindexing_to_orientation(orientation)
 
 
-def content_box(array: NDArray[np.float32]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def content_box(array: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The smallest box outside which every channel is 0.
 
     Args:
@@ -145,7 +152,7 @@ def target_shape(extent: tuple[int, ...], spacing: tuple[float, ...] | None, pla
     """
     if plan.long_side is not None:
         factor = plan.long_side / max(extent)
-        return tuple(max(1, round(size * factor)) for size in extent)
+        return tuple(max(1, _round(size * factor)) for size in extent)
     if plan.spacing is None or spacing is None:
         return extent
     return tuple(max(1, _round(n * now / then)) for n, now, then in zip(extent, spacing, plan.spacing, strict=True))
@@ -153,3 +160,7 @@ def target_shape(extent: tuple[int, ...], spacing: tuple[float, ...] | None, pla
 
 def _round(value: float) -> int:
     return math.floor(value + 0.5)
+
+
+def _by(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{value:g}" for value in values)

@@ -19,13 +19,14 @@ from torch.nn.functional import interpolate
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
-def resample_image(array: NDArray[Any], shape: Sequence[int], order: int) -> NDArray[np.float32]:
+def resample_image(array: NDArray[Any], shape: Sequence[int], order: int, smooth: bool = False) -> NDArray[np.float32]:
     """Resample grey values with splines, clipped to each channel's own range.
 
     Args:
         array: ``(C, *spatial)``.
         shape: target spatial shape.
         order: spline order 0, 1 or 3.
+        smooth: blur first where voxels become fewer, so that fine detail does not turn into noise.
 
     Returns:
         ``(C, *shape)`` float32.
@@ -36,7 +37,7 @@ def resample_image(array: NDArray[Any], shape: Sequence[int], order: int) -> NDA
     result = np.empty((len(array), *target), dtype=np.float32)
     for channel, plane in enumerate(array):
         result[channel] = resize(
-            plane.astype(np.float32), target, order=order, mode="edge", anti_aliasing=False, preserve_range=True, clip=True
+            plane.astype(np.float32), target, order=order, mode="edge", anti_aliasing=smooth, preserve_range=True, clip=True
         )
     return result
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID
 
 from voxelry.errors import CorruptFileError
@@ -35,6 +35,21 @@ _MODALITY_OF_CLASS = {
     "Digital Mammography X-Ray Image Storage - For Presentation": "MG",
     "Digital Mammography X-Ray Image Storage - For Processing": "MG",
 }
+PARSE_ERRORS = (
+    InvalidDicomError,
+    BytesLengthException,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+)
+"""What pydicom and its decoders raise on damaged files; NotImplementedError is a RuntimeError."""
+
+_LONGEST_REASON = 200
 _TAGS = (
     "SOPClassUID SOPInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality SeriesDescription SeriesNumber ImageType "
     "InstanceNumber EchoNumbers AcquisitionNumber TemporalPositionIdentifier TriggerTime ContentTime "
@@ -181,9 +196,9 @@ def _read_header(path: Path) -> DicomHeader:
     try:
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
         header = _parse(path, data)
-    except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError) as error:
+    except PARSE_ERRORS as error:
         raise CorruptFileError(
-            f"{path}: the DICOM header cannot be read ({error})", remedy="Export or copy the file again."
+            f"{path}: the DICOM header cannot be read ({short(error)})", remedy="Export or copy the file again."
         ) from error
     if not header.sop_class or ("Image Storage" in header.sop_class and not (header.rows and header.columns)):
         raise CorruptFileError(
@@ -194,7 +209,7 @@ def _read_header(path: Path) -> DicomHeader:
 
 
 def _parse(path: Path, data: Any) -> DicomHeader:
-    sop_class = UID(_text(data, "SOPClassUID") or str(data.file_meta.get("MediaStorageSOPClassUID", ""))).name
+    sop_class = uid(_text(data, "SOPClassUID") or str(data.file_meta.get("MediaStorageSOPClassUID", ""))).name
     modality = _text(data, "Modality") or _MODALITY_OF_CLASS.get(sop_class, "")
     allocated = int(_number(data, "BitsAllocated") or 0)
     slope, intercept = _number(data, "RescaleSlope"), _number(data, "RescaleIntercept")
@@ -238,6 +253,17 @@ def _parse(path: Path, data: Any) -> DicomHeader:
     )
 
 
+def uid(text: str) -> UID:
+    """A UID, well-formed or not."""
+    return UID(text, validation_mode=pydicom.config.IGNORE)
+
+
+def short(error: Exception) -> str:
+    """A decoder's message on one line, cut where it quotes the file at length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
+
+
 def transfer_syntax(data: Any) -> str:
     """The transfer syntax UID; where the file names none, the one it was understood by."""
     named = data.file_meta.get("TransferSyntaxUID")
@@ -253,7 +279,7 @@ def _text(data: Any, keyword: str) -> str:
     """The value as text, values of a list joined by a backslash; empty where it is missing or unreadable."""
     try:
         value = data.get(keyword)
-    except (ValueError, TypeError, OverflowError):
+    except PARSE_ERRORS:
         return ""
     if value is None:
         return ""

@@ -31,7 +31,7 @@ def read_nifti(path: str | os.PathLike[str]) -> Volume:
         path: the file.
 
     Returns:
-        A Volume ``(C, x, y, z)``; int16 where that is lossless, else float32.
+        A Volume ``(C, x, y, z)``, of a picture ``(C, rows, cols)``; int16 where that is lossless, else float32.
 
     Raises:
         CorruptFileError: a header that contradicts itself, or more voxels than the file can hold.
@@ -49,7 +49,7 @@ def read_nifti_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8] |
         path: the file, 3D, 2D, or 4D with a last axis of 1.
 
     Returns:
-        Labels ``(x, y, z)`` in the smallest unsigned type, their grid, and where they came from.
+        Labels ``(x, y, z)``, of a picture ``(rows, cols)``, in the smallest unsigned type, their grid, and where they came from.
 
     Raises:
         LabelError: fractions, negative values, or several channels.
@@ -75,9 +75,13 @@ def _image(header: NiftiHeader) -> NDArray[Any]:
 
 
 def _scaled(header: NiftiHeader) -> NDArray[Any]:
-    """``(C, x, y, z)`` after slope and intercept."""
-    stored = stored_voxels(header).reshape((*header.geometry.shape, header.channels), order="F")
-    return rescaled(np.moveaxis(stored, -1, 0), header.slope, header.intercept)
+    """``(C, x, y, z)``, of a picture ``(C, rows, cols)``, after slope and intercept."""
+    shape = header.geometry.shape
+    if len(shape) == 2:
+        stored = stored_voxels(header).reshape((header.channels, *shape))
+    else:
+        stored = np.moveaxis(stored_voxels(header).reshape((*shape, header.channels), order="F"), -1, 0)
+    return rescaled(stored, header.slope, header.intercept)
 
 
 def stored_voxels(header: NiftiHeader) -> NDArray[Any]:

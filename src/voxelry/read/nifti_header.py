@@ -7,6 +7,9 @@ Where a file stores two affines, or none, this is the policy (`AFFINE_POLICY`); 
 3. else the grid of `pixdim`, centred, as nibabel builds it: spacings are right, orientation and position are not stored.
 
 Units: millimetres where the header names none; metres and microns are converted.
+
+A file without affine whose intent name is `PICTURE`, as `voxelry.export.nifti` writes it, is a picture ``(rows, cols)`` stored as
+``(cols, rows, 1)``; where the header names no unit its pixel size is not known.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from voxelry.read.detect import head_of, is_gzip, nifti_version
 AFFINE_POLICY = ("sform", "qform", "pixdim")
 """Which affine is used: the first of these that the file stores."""
 
+PICTURE = "picture"
+"""The intent name that marks a file as a picture, which has no place in the patient."""
+
 MAX_GZIP_RATIO = 1032
 """Deflate cannot compress better than this (zlib's technical details), so a file cannot hold more bytes than it implies."""
 
@@ -44,8 +50,10 @@ class NiftiHeader:
         path: the file.
         is_gzip: whether it is compressed.
         dtype: the stored type, in the file's byte order.
-        geometry: the grid ``(x, y, z)``, RAS+ mm.
+        geometry: the grid ``(x, y, z)``, RAS+ mm; of a picture ``(rows, cols)``.
         channels: C, from the fourth axis (or the fifth, where the fourth has length 1).
+        size: bytes of the header itself, after which extensions follow.
+        byte_order: ``<`` or ``>``.
         offset: bytes before the first voxel, uncompressed.
         slope, intercept: grey value = slope * stored + intercept.
         remarks: which affine was used and what had to be decided.
@@ -56,6 +64,8 @@ class NiftiHeader:
     dtype: np.dtype[Any]
     geometry: Geometry
     channels: int
+    size: int
+    byte_order: str
     offset: int
     slope: float
     intercept: float
@@ -84,7 +94,10 @@ def read_header(path: Path) -> NiftiHeader:
     fields = (Nifti1Header if version == 1 else Nifti2Header)(head[:size], check=False)
     sizes = _sizes(fields, path)
     spatial, channels = _axes(sizes, path)
-    geometry, remarks = _geometry(fields, spatial, flat=len(sizes) == 2, path=path)
+    if _is_picture(fields, spatial):
+        geometry, remarks = _picture_geometry(fields, spatial, path)
+    else:
+        geometry, remarks = _geometry(fields, spatial, flat=len(sizes) == 2, path=path)
     slope, intercept = _scaling(fields, path)
     header = NiftiHeader(
         path=path,
@@ -92,6 +105,8 @@ def read_header(path: Path) -> NiftiHeader:
         dtype=_dtype(fields, path),
         geometry=geometry,
         channels=channels,
+        size=size,
+        byte_order=fields.endianness,
         offset=_offset(fields, size, path),
         slope=slope,
         intercept=intercept,
@@ -163,6 +178,25 @@ def _check_room(header: NiftiHeader) -> None:
             f"{header.dtype}), a file of {size} bytes holds at most {most}",
             remedy="The file is truncated or its header damaged: copy it again.",
         )
+
+
+def _is_picture(fields: Any, shape: tuple[int, int, int]) -> bool:
+    placed = int(fields["sform_code"]) > 0 or int(fields["qform_code"]) > 0
+    return shape[2] == 1 and not placed and bytes(fields["intent_name"].item()).rstrip(b"\0 ") == PICTURE.encode()
+
+
+def _picture_geometry(fields: Any, shape: tuple[int, int, int], path: Path) -> tuple[Geometry, tuple[str, ...]]:
+    """Rows and columns, and the pixel size where the header names its unit."""
+    columns, rows, _ = shape
+    unit = int(fields["xyzt_units"]) & 7
+    if not unit:
+        return Geometry((rows, columns)), ("a picture, no physical size",)
+    scale = _MM_PER_UNIT.get(unit, 1.0)
+    between_columns, between_rows = (float(size) * scale for size in fields["pixdim"][1:3])
+    try:
+        return Geometry((rows, columns), None, (between_rows, between_columns)), ("a picture, pixel size from pixdim",)
+    except GeometryError as error:
+        raise CorruptFileError(f"{path}: {error.problem}", remedy="Repair pixdim.") from error
 
 
 def _geometry(fields: Any, shape: tuple[int, int, int], *, flat: bool, path: Path) -> tuple[Geometry, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from voxelry.errors import CorruptFileError, LabelError, UnsupportedFormatError
 from voxelry.geometry import Geometry
@@ -25,6 +25,18 @@ MAX_PIXELS = 2**28
 
 _GREY_MODES = ("1", "L", "I;16", "I;16B", "I;16L", "I", "F")
 _MODES = (*_GREY_MODES, "P", "RGB", "RGBA", "LA", "PA")
+_UPRIGHT = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPPING = 5
+_DECODE_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error)
 _NO_SIZE = "no physical size: DPI is not one"
 
 
@@ -48,8 +60,8 @@ def picture_header(path: str | os.PathLike[str]) -> PictureHeader:
         CorruptFileError: the file is damaged.
         UnsupportedFormatError: several pages, too large, or pixels of a kind that is not read.
     """
-    with _opened(Path(path)) as image:
-        columns, rows = _turned(image)
+    with _opened(Path(path), decode=False) as (image, orientation):
+        columns, rows = image.size[::-1] if orientation >= _SWAPPING else image.size
         return PictureHeader((1 if image.mode in (*_GREY_MODES, "LA") else 3, rows, columns), image.mode)
 
 
@@ -72,8 +84,8 @@ def read_picture(path: str | os.PathLike[str]) -> Volume:
     """
     file = Path(path)
     remarks: list[str] = []
-    with _opened(file) as image:
-        array = _channels(_upright(image, remarks), file, remarks)
+    with _opened(file, decode=True) as (image, orientation):
+        array = _channels(_upright(image, orientation, remarks), file, remarks)
     if array.dtype not in (np.uint8, np.uint16):
         array = rescaled(array, 1.0, 0.0)
     check_finite(array, str(file))
@@ -96,12 +108,13 @@ def read_picture_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8]
     """
     file = Path(path)
     remarks: list[str] = []
-    with _opened(file) as image:
+    with _opened(file, decode=True) as (image, orientation):
         if image.format == "JPEG":
             raise UnsupportedFormatError(
                 f"{file}: JPEG is lossy and changes label values", remedy="Store labels as PNG, TIFF or NIfTI."
             )
-        array = _stored_values(image, file, remarks)
+        depth = _png_depth(file)[0] if image.format == "PNG" else 8
+        array = _stored_values(_upright(image, orientation, remarks), depth, file, remarks)
     labels = as_labels(array, str(file))
     return labels, _grid(labels[None]), _source(file, remarks)
 
@@ -115,18 +128,30 @@ def _source(file: Path, remarks: list[str]) -> Source:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
-    """The picture, its header checked; whatever a decoder raises becomes a typed error."""
+def _opened(file: Path, *, decode: bool) -> Iterator[tuple[Image.Image, int]]:
+    """The picture, its header checked and perhaps its pixels decoded, and its EXIF orientation (1 to 8)."""
+    with _typed_errors(file):
+        image = Image.open(file)
+    with image:
+        with _typed_errors(file):
+            _check(image, file)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if decode:
+                image.load()
+        yield image, orientation if orientation in _UPRIGHT else 1
+
+
+@contextmanager
+def _typed_errors(file: Path) -> Iterator[None]:
+    """Whatever Pillow raises on a damaged file becomes one typed error; its warnings are silenced."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                _check(image, file)
-                yield image
+            yield
     except Image.DecompressionBombError as error:
         raise _too_large(file, str(error)) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except _DECODE_ERRORS as error:
         raise CorruptFileError(
             f"{file}: the picture cannot be decoded ({error})", remedy="It is truncated or damaged: copy it again."
         ) from error
@@ -159,19 +184,13 @@ def _png_depth(file: Path) -> tuple[int, int]:
     return head[24], head[25]
 
 
-def _turned(image: Image.Image) -> tuple[int, int]:
-    """Columns and rows after the EXIF orientation: 5 to 8 swap them."""
-    columns, rows = image.size
-    return (rows, columns) if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5 else (columns, rows)
-
-
-def _upright(image: Image.Image, remarks: list[str]) -> Image.Image:
+def _upright(image: Image.Image, orientation: int, remarks: list[str]) -> Image.Image:
     """The picture as a viewer shows it."""
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    if orientation == 1:
+    turn = _UPRIGHT.get(orientation)
+    if turn is None:
         return image
     remarks.append(f"EXIF orientation {orientation} applied")
-    return ImageOps.exif_transpose(image)
+    return image.transpose(turn)
 
 
 def _channels(image: Image.Image, file: Path, remarks: list[str]) -> NDArray[Any]:
@@ -201,22 +220,19 @@ def _without_alpha(image: Image.Image, file: Path, remarks: list[str]) -> Image.
     return image.convert("L" if image.mode == "LA" else "RGB")
 
 
-def _stored_values(image: Image.Image, file: Path, remarks: list[str]) -> NDArray[Any]:
-    """``(rows, columns)`` numbers as stored."""
+def _stored_values(image: Image.Image, depth: int, file: Path, remarks: list[str]) -> NDArray[Any]:
+    """``(rows, columns)`` numbers as stored in `depth` bits, which matters where they are less than 8."""
     if image.mode == "P":
         remarks.append("palette indices are the labels")
-        return np.asarray(_upright(image, remarks))
+        return np.asarray(image)
     if image.mode in _GREY_MODES:
-        values: NDArray[Any] = _native(np.asarray(_upright(image, remarks)))
-        depth, color_type = _png_depth(file) if image.format == "PNG" else (8, 0)
-        if color_type == 0 and depth in (2, 4):
-            values = values // (255 // (2**depth - 1))  # Pillow spreads few bits over 0..255
-        return values
-    array = _channels(_upright(image, remarks), file, remarks)
+        values = _native(np.asarray(image))
+        spread = 255 // (2**depth - 1) if depth in (2, 4) else 1  # Pillow spreads few bits over 0..255
+        return values if spread == 1 else values // spread
+    array = _channels(image, file, remarks)
     if len(array) != 1:
         raise LabelError(f"{file}: holds colours, which are no label values", remedy="Store each label's number as a grey value.")
-    values = array[0]
-    return values
+    return np.asarray(array[0])
 
 
 def _is_grey(pixels: NDArray[Any]) -> bool:

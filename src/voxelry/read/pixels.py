@@ -11,10 +11,9 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID
 
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
-from voxelry.read.dicom_header import DicomHeader, quiet_pydicom, transfer_syntax
+from voxelry.read.dicom_header import PARSE_ERRORS, DicomHeader, quiet_pydicom, short, transfer_syntax, uid
 from voxelry.read.voxels import check_finite, fits_int16
 
 MAX_WORKERS = 4
@@ -34,14 +33,15 @@ def check_decodable(header: DicomHeader) -> None:
         UnsupportedFormatError: no decoder for the transfer syntax; a modality look-up table.
         CorruptFileError: the file is too short for its pixels, or the rescale slope is 0.
     """
-    uid = UID(header.syntax)
+    syntax = uid(header.syntax)
     try:
-        available = get_decoder(uid).is_available
+        with quiet_pydicom():
+            available = get_decoder(syntax).is_available
     except NotImplementedError:
         available = False
     if not available:
         raise UnsupportedFormatError(
-            f"{header.path}: pixels in transfer syntax '{uid.name}' ({uid}) cannot be decoded here",
+            f"{header.path}: pixels in transfer syntax '{syntax.name}' ({syntax}) cannot be decoded here",
             remedy="Export the images uncompressed (Explicit VR Little Endian).",
         )
     if header.has_lut:
@@ -50,7 +50,7 @@ def check_decodable(header: DicomHeader) -> None:
             remedy="Export the images with a rescale slope and intercept.",
         )
     wanted = header.rows * header.columns * header.samples * header.frames * header.bits_allocated // 8
-    if not uid.is_compressed and header.size < wanted:
+    if not syntax.is_compressed and header.size < wanted:
         raise CorruptFileError(
             f"{header.path}: {header.size} bytes are too few for {header.rows} x {header.columns} pixels ({wanted} bytes)",
             remedy="The file is truncated: export or copy it again.",
@@ -155,16 +155,15 @@ def decode_frame(header: DicomHeader, *, invert: bool) -> NDArray[Any]:
 
 
 def _pixels(header: DicomHeader) -> NDArray[Any]:
-    syntax = UID(header.syntax)
+    syntax = uid(header.syntax)
     try:
         data = pydicom.dcmread(header.path, specific_tags=_PIXEL_TAGS, force=True)
-        data.file_meta.TransferSyntaxUID = UID(transfer_syntax(data))
+        data.file_meta.TransferSyntaxUID = uid(transfer_syntax(data))
         pixels: NDArray[Any] = data.pixel_array
-    except (RuntimeError, ValueError, AttributeError, EOFError, OSError, KeyError, TypeError, IndexError) as error:
+    except PARSE_ERRORS as error:
         kind = ReadError if syntax.is_compressed else CorruptFileError
-        reason = " ".join(str(error).split())
         raise kind(
-            f"{header.path}: pixels in transfer syntax '{syntax.name}' cannot be decoded ({reason})",
+            f"{header.path}: pixels in transfer syntax '{syntax.name}' cannot be decoded ({short(error)})",
             remedy="The file is damaged, or coded in a way no decoder here knows: export it uncompressed.",
         ) from error
     return pixels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from voxelry.labels import LabelTable
 from voxelry.read.detect import Format, detect
 from voxelry.read.dicom import read_dicom_file, read_dicom_folder
 from voxelry.read.nifti import read_nifti, read_nifti_labels
+from voxelry.read.nifti_names import stored_table
 from voxelry.read.picture import read_picture, read_picture_labels
 from voxelry.read.voxels import values_of
 from voxelry.read.xray import POLARITIES, Polarity
@@ -60,7 +62,8 @@ def read_labels(path: str | os.PathLike[str], table: LabelTable | None = None) -
 
     Args:
         path: the file.
-        table: what the values mean; None numbers the values that occur.
+        table: what the values mean; None takes the table that the file carries, if it is one of ours, and else numbers the
+            values that occur.
 
     Returns:
         A single-layer LabelMap, uint8 or uint16.
@@ -77,11 +80,13 @@ def read_labels(path: str | os.PathLike[str], table: LabelTable | None = None) -
         )
     array, geometry, source = read_nifti_labels(path) if found is Format.NIFTI else read_picture_labels(path)
     values = values_of(array)
-    if table is None:
-        table = LabelTable.numbered(values)
-    else:
+    if table is not None:
         table.check_values(values, str(path))
-    return LabelMap.of(array, geometry, table, source)
+        return LabelMap.of(array, geometry, table, source)
+    stored, remark = stored_table(path, values) if found is Format.NIFTI else (None, "")
+    if remark:
+        source = replace(source, remarks=(*source.remarks, remark))
+    return LabelMap.of(array, geometry, stored or LabelTable.numbered(values), source)
 
 
 def read_channels(paths: Sequence[str | os.PathLike[str]], *, polarity: Polarity = "dense-bright") -> Volume:

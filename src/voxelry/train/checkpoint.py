@@ -81,17 +81,18 @@ def load_checkpoint(folder: Path) -> RunState:
     """Read the checkpoint of a run; nothing in it can execute.
 
     Raises:
-        TrainingError: there is none, or it is damaged.
+        TrainingError: there is none, or it is damaged or another version's.
     """
     file = folder / CHECKPOINT_FILE
     if not file.is_file():
         raise TrainingError(f"{folder}: no {CHECKPOINT_FILE} to resume from", remedy="Leave out --resume to start anew.")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{file}: damaged ({str(error).splitlines()[0]})", remedy="Start the run anew.") from error
-    history = [Milestone(**milestone) for milestone in content.pop("history")]
-    return RunState(history=history, **content)
+        history = [Milestone(**milestone) for milestone in content.pop("history")]
+        return RunState(history=history, **content)
+    except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TrainingError(f"{file}: damaged ({reason})", remedy="Start the run anew.") from error
 
 
 def save_recipe(config: Config, folder: Path) -> None:

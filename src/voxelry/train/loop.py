@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from voxelry.labels import IGNORE_INDEX
 from voxelry.measure.overlap import confusion, dice
 from voxelry.networks.build import choose_device, compute_dtype
 from voxelry.train.checkpoint import Milestone, RunState, save_checkpoint
+from voxelry.train.heap import keep_freed_memory
 from voxelry.train.loss import deep_supervision
 from voxelry.train.sampler import Sampler, prefetched
 
@@ -72,15 +73,21 @@ class Loop:
         """Go on from a checkpoint.
 
         Raises:
-            TrainingError: it belongs to another recipe.
+            TrainingError: it belongs to another recipe or another network.
         """
         if state.recipe != self.state.recipe:
             raise TrainingError(
                 f"{self.folder}: the checkpoint was made with another recipe",
                 remedy="Resume with the same, or choose another --out.",
             )
-        self.network.load_state_dict(state.network)
-        self.optimiser.load_state_dict(state.optimiser)
+        try:
+            self.network.load_state_dict(state.network)
+            self.optimiser.load_state_dict(state.optimiser)
+        except (RuntimeError, ValueError) as error:
+            raise TrainingError(
+                f"{self.folder}: the checkpoint is of another network ({str(error).splitlines()[0]})",
+                remedy="Restore plan.yaml as training wrote it, or choose another --out.",
+            ) from error
         self.scaler.load_state_dict(state.scaler)
         torch.set_rng_state(state.random)
         self.state = state
@@ -95,13 +102,14 @@ class Loop:
         Returns:
             The final state; the network is in evaluation mode.
         """
+        if self.device.type == "cpu":
+            keep_freed_memory()
         began = time.monotonic() - self.state.seconds
         if not self.state.seconds:
             began -= spent
         marks: list[float] = []
         losses: list[float] = []
-        horizon = self.state.total or 10**9
-        with closing(prefetched(self.training, self.state.step, horizon)) as batches:
+        with closing(self._batches(self.state.step, self.state.total or 10**9)) as batches:
             while self.state.total is None or self.state.step < self.state.total:
                 rate = self._rate()
                 losses.append(self._step(*next(batches), rate))
@@ -110,16 +118,20 @@ class Loop:
                 marks.append(self.state.seconds)
                 if self.state.total is None and len(marks) == TIMED_STEPS:
                     self.state.total = self._steps_that_fit(marks)
-                over = self.config.time_budget is not None and self.state.seconds > self.config.time_budget
-                last = over or self.state.step == self.state.total
-                if last or self._is_milestone():
+                if self.config.time_budget is not None and self.state.seconds > self.config.time_budget:
+                    self.state.total = self.state.step  # a resumed run ends here too
+                if self.state.step == self.state.total or self._is_milestone():
                     self._milestone(losses, rate)
                     losses = []
                 report(self._progress(marks))
-                if over:
-                    break
         self.network.eval()
         return self.state
+
+    def _batches(self, first: int, last: int) -> Generator[tuple[Tensor, Tensor]]:
+        """Batches of steps; made ahead by a thread where a GPU computes, in turn where both would want the same cores."""
+        if self.device.type == "cuda":
+            return prefetched(self.training, first, last)
+        return (self.training(step) for step in range(first, last))
 
     def _step(self, image_BC: Tensor, classes_B: Tensor, rate: float) -> float:
         self.network.train()
@@ -133,14 +145,19 @@ class Loop:
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip).item()
+        value = loss.item()
+        self._check_finite("loss", value)
+        if not self.scaler.is_enabled():  # a scaler leaves out steps whose gradient overflows
+            self._check_finite("gradient", norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        value = loss.item()
-        if not np.isfinite(value):
-            raise TrainingError(f"the loss became {value} at step {self.state.step}", remedy="Lower learning_rate.")
         self.loss = value if np.isnan(self.loss) else 0.95 * self.loss + 0.05 * value
         return value
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not np.isfinite(value):
+            raise TrainingError(f"the {what} became {value} at step {self.state.step + 1}", remedy="Lower learning_rate.")
 
     def _rate(self) -> float:
         """Warm-up over the steps that are timed anyway, then polynomial decay to zero."""

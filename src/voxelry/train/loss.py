@@ -46,11 +46,10 @@ def deep_supervision(heads: list[Tensor], classes_B: Tensor) -> Tensor:
         heads: logits, finest first.
         classes_B: ``(B, *spatial)`` at the finest resolution.
     """
-    weights = torch.tensor([0.5**level for level in range(len(heads))])
-    weights /= weights.sum()
+    weights = [0.5**level for level in range(len(heads))]
     total = torch.zeros((), device=classes_B.device)
-    for weight, logits in zip(weights.tolist(), heads, strict=True):
-        total = total + weight * dice_ce(logits, _reduced(classes_B, logits.shape[2:]))
+    for weight, logits in zip(weights, heads, strict=True):
+        total = total + weight / sum(weights) * dice_ce(logits, _reduced(classes_B, logits.shape[2:]))
     return total
 
 

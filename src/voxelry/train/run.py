@@ -101,11 +101,12 @@ def train_model(
     if state is None:
         seen = look_at(manifest, training, stage)
         plan = make_plan(seen, config.plan, choose_device(config.device).type, config.overlap, config.flips)
-        save_recipe(config, folder)
-        save_planned(seen, plan, folder)
     else:
         seen, plan = load_planned(folder)
     check_sides(plan, config, manifest)
+    if state is None:
+        save_recipe(config, folder)
+        save_planned(seen, plan, folder)
     loop = _loop(
         config,
         manifest,

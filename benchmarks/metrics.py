@@ -1,0 +1,252 @@
+"""The claim: voxelry's metrics agree with their peers and are faster by the factors in `TASKS`, within the memory stated there.
+
+    python benchmarks/metrics.py [--quick] [--peers FOLDER] [--json FILE]
+
+Peers are installed into a virtual environment of their own (by default `build/peers`). Every contestant runs in its own process
+on the same arrays, in turn (ours, theirs, ours, theirs...); figures are ratios of medians. Extra memory is the peak of resident
+memory during a run less that before it, imports, compiled code and inputs loaded. Exits with 1 if a claim does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+SLOW_SECONDS = 20.0
+LIBRARIES = ("numpy", "scipy", "numba", "SimpleITK", "monai", "torch", "surface-distance", "nnunetv2", "panoptica")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One comparison: `ours` against each of `peers` (name -> how many times faster we claim to be)."""
+
+    title: str
+    inputs: str
+    ours: str
+    peers: dict[str, float]
+    tolerance: float
+    memory_mb: float | None = None
+
+
+TASKS = (
+    Task("overlap (Dice, IoU)", "organs", "overlap_voxelry", {"overlap_simpleitk": 5, "overlap_nnunet": 40}, 1e-12, 50),
+    Task("overlap (Dice, IoU)", "organs", "overlap_voxelry", {"overlap_monai": 250}, 1e-5, 50),
+    Task("HD95, MSD, NSD by elements", "organs", "surface_voxelry", {"surface_deepmind": 5}, 1e-6, 150),
+    Task("HD95, ASSD by border voxels", "organs", "border_voxelry", {"border_monai": 25}, 1e-3, 150),
+    Task("HD95, MSD, NSD, distant", "distant", "surface_voxelry", {"surface_deepmind": 1}, 1e-6, 150),
+    Task("lesion-wise", "lesions", "lesions_voxelry", {"lesions_panoptica": 20}, 1e-6),
+)
+
+
+def organs(shape: tuple[int, ...], count: int, move: tuple[int, ...], seed: int = 0) -> tuple[Any, Any]:
+    """Wavy ellipsoids in a row of two, label 1..count, and the same moved and dented."""
+    rng = np.random.default_rng(seed)
+    reference, prediction = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    for label in range(1, count + 1):
+        cell = np.array([shape[0], shape[1] / 2, shape[2] / ((count + 1) // 2)])
+        corner = np.array([0, (label - 1) % 2, (label - 1) // 2]) * cell
+        middle, radii = corner + cell / 2, cell * rng.uniform(0.3, 0.42, 3)
+        phase = rng.uniform(0, 6, 3)
+        for target, shift, wave in ((reference, (0, 0, 0), 0.05), (prediction, move, 0.07)):
+            _draw(target, label, middle + shift, radii, phase, wave)
+    return reference, prediction
+
+
+def _draw(target: Any, label: int, middle: Any, radii: Any, phase: Any, wave: float) -> None:
+    low = np.maximum(0, (middle - 1.3 * radii).astype(int))
+    high = np.minimum(target.shape, (middle + 1.3 * radii).astype(int) + 1)
+    z, y, x = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    u, v, w = ((axis - m) / r for axis, m, r in zip((z, y, x), middle, radii, strict=True))
+    inside = u**2 + v**2 + w**2 < 1 + wave * (np.sin(5 * u + phase[0]) + np.sin(7 * v + phase[1]) + np.sin(6 * w + phase[2]))
+    target[tuple(slice(a, b) for a, b in zip(low, high, strict=True))][inside] = label
+
+
+def lesions(size: int, labels: int, count: int, seed: int = 0) -> tuple[Any, Any]:
+    """Small balls of each label; the prediction misses some, moves the others by up to two voxels, and adds a few."""
+    rng = np.random.default_rng(seed)
+    reference, prediction = np.zeros((size,) * 3, np.uint8), np.zeros((size,) * 3, np.uint8)
+    for label in range(1, labels + 1):
+        for _ in range(count):
+            middle, radius = rng.uniform(8, size - 8, 3), np.full(3, rng.uniform(2, 6))
+            _draw(reference, label, middle, radius, np.zeros(3), 0.0)
+            if rng.random() < 0.85:
+                _draw(prediction, label, middle + rng.uniform(-2, 2, 3), radius, np.zeros(3), 0.0)
+            if rng.random() < 0.1:
+                _draw(prediction, label, rng.uniform(8, size - 8, 3), radius, np.zeros(3), 0.0)
+    return reference, prediction
+
+
+def make_inputs(folder: Path, quick: bool) -> None:
+    """Write each pair as ``NAME.npy``, shape ``(2, *spatial)`` uint8."""
+    shape, size = ((60, 128, 128), 96) if quick else ((300, 512, 512), 256)
+    np.save(folder / "organs.npy", np.stack(organs(shape, 10, (1, 2, -2))))
+    near, far = organs(shape, 10, (0, 0, 0)), organs(shape, 10, (shape[0] // 8, shape[1] // 8, shape[2] // 16), seed=1)
+    np.save(folder / "distant.npy", np.stack([near[0], far[1]]))
+    np.save(folder / "lesions.npy", np.stack(lesions(size, 3, 15 if quick else 60)))
+
+
+def peers_python(folder: Path) -> Path:
+    """The interpreter of the peers' environment, which is built if it is not there; it sees this one's packages too."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    if subprocess.run([python, "-c", "import surface_distance, panoptica, medpy, ruamel.yaml"], capture_output=True).returncode:
+        packages = subprocess.run(
+            [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        own = [path for path in sys.path if path.endswith("site-packages")]
+        (Path(packages) / "voxelry_environment.pth").write_text("\n".join(own) + "\n")
+        install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", HERE / "requirements.txt"]
+        subprocess.run(install, check=True)
+    return python
+
+
+class Contestant:
+    """One function in a process of its own, run when told to."""
+
+    def __init__(self, python: Path, name: str, inputs: Path) -> None:
+        paths = [str(HERE), str(HERE.parent / "src")]
+        command = [str(python), "-W", "ignore", __file__, "--worker", name, str(inputs)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        self.name = name
+        self.seconds: list[float] = []
+        self.extra_mb = 0.0
+        self.answer: dict[str, float] = {}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self._reply()
+
+    def run(self) -> None:
+        """One timed run."""
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        reply = self._reply()
+        self.seconds.append(reply["seconds"])
+        self.extra_mb = max(self.extra_mb, reply["extra_mb"])
+        self.answer = reply["answer"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _reply(self) -> dict[str, Any]:
+        for line in self._process.stdout:
+            if line.startswith("@"):
+                return json.loads(line[1:])
+        raise SystemExit(f"{self.name} died; run it alone: python benchmarks/metrics.py --worker {self.name} INPUTS.npy")
+
+
+def work(name: str, inputs: Path) -> None:
+    """A contestant's process: warm up on a small corner, then one run for each line of standard input."""
+    import contestants
+
+    function = getattr(contestants, name)
+    reference, prediction = np.load(inputs)
+    labels = [label for label in np.unique(reference).tolist() if label]
+    warm = np.zeros((2, 130, 130, 130), np.uint8)
+    for label in labels:
+        warm[:, 20 : 20 + 8 * label, 20:60, 20:60][warm[:, 20 : 20 + 8 * label, 20:60, 20:60] == 0] = label
+    function(*warm, labels)
+    print("@" + json.dumps({"ready": name}), flush=True)
+    for _ in sys.stdin:
+        before = _reset_peak()
+        start = time.perf_counter()
+        answer = function(reference, prediction, labels)
+        seconds = time.perf_counter() - start
+        print("@" + json.dumps({"seconds": seconds, "extra_mb": _memory("VmHWM") - before, "answer": answer}), flush=True)
+
+
+def _reset_peak() -> float:
+    Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def _memory(field: str) -> float:
+    """A line of this process's status in MB (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+
+def compare(task: Task, python: Path, inputs: Path, rounds: int) -> list[dict[str, Any]]:
+    """Run one task's contestants in turn; one row a peer."""
+    ours = Contestant(python, task.ours, inputs)
+    peers = [Contestant(python, name, inputs) for name in task.peers]
+    for number in range(rounds):
+        ours.run()
+        for peer in peers:
+            if number == 0 or peer.seconds[0] < SLOW_SECONDS:
+                peer.run()
+    rows = []
+    for peer in peers:
+        gaps = [abs(value - peer.answer[key]) for key, value in ours.answer.items()]
+        ratio = statistics.median(peer.seconds) / statistics.median(ours.seconds)
+        kept = task.memory_mb is None or ours.extra_mb <= task.memory_mb
+        rows.append(
+            {
+                "task": task.title,
+                "peer": peer.name.split("_")[1],
+                "ours_s": round(statistics.median(ours.seconds), 3),
+                "peer_s": round(statistics.median(peer.seconds), 3),
+                "ratio": round(ratio, 1),
+                "claimed": task.peers[peer.name],
+                "ours_extra_mb": round(ours.extra_mb, 1),
+                "peer_extra_mb": round(peer.extra_mb, 1),
+                "largest_gap": float(np.nanmax(gaps)),
+                "holds": bool(ratio >= task.peers[peer.name] and kept and np.nanmax(gaps) <= task.tolerance),
+            }
+        )
+    for contestant in (ours, *peers):
+        contestant.close()
+    return rows
+
+
+def main() -> int:
+    """Run the tasks, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small inputs, one round: a check of the script, not of the claims")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / "build" / "peers", help="the peers' virtual environment")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="tasks whose contestant's name holds this")
+    parser.add_argument("--json", type=Path, help="write the rows there too")
+    parser.add_argument("--worker", nargs=2, metavar=("NAME", "INPUTS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.worker[0], Path(options.worker[1]))
+        return 0
+    python, rows = peers_python(options.peers), []
+    with tempfile.TemporaryDirectory() as folder:
+        make_inputs(Path(folder), options.quick)
+        for task in TASKS:
+            if options.only in task.ours:
+                rows += compare(task, python, Path(folder) / f"{task.inputs}.npy", 1 if options.quick else options.rounds)
+    versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"] in LIBRARIES}
+    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}\n")
+    print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
+    for row in rows:
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0 if options.quick or all(row["holds"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

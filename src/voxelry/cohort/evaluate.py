@@ -1,0 +1,147 @@
+"""Scoring a cohort: several cases at a time with bounded memory, rows on disk, and a summary with intervals by patient."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from voxelry.cohort.pairs import Loader, Pairs, find_pairs
+from voxelry.cohort.statistics import RESAMPLES, bootstrap
+from voxelry.errors import UsageError
+from voxelry.files import atomic_folder, atomic_path, write_json
+from voxelry.manifest.manifest import load_manifest
+from voxelry.measure.families import check_metrics, measure
+from voxelry.measure.scores import Scores
+
+WORKERS = 4
+"""Cases in memory at a time at most."""
+
+_MANIFESTS = (".yaml", ".yml", ".json")
+
+
+def evaluate_cohort(
+    reference: Path, prediction: Path, metrics: Sequence[str] = ("overlap",), root: Path | None = None, workers: int | None = None
+) -> Scores:
+    """Find pairs and score them, several at a time.
+
+    Args:
+        reference: a mask, a folder of masks, or a manifest, whose groups are then the patients.
+        prediction: a mask, or a folder of masks.
+        metrics: families, see `voxelry.measure.families.FAMILIES`.
+        root: where a manifest's paths start.
+        workers: cases in memory at a time; None takes one for each processor, `WORKERS` at most.
+
+    Returns:
+        Scores in the order of the pairs, whatever the number of workers.
+
+    Raises:
+        MissingFileError: a file, or the prediction of a reference, is missing.
+        GridMismatchError: two maps lie on different grids.
+        LabelError: values that the reference does not know.
+        UsageError: an unknown family, or no worker.
+    """
+    check_metrics(metrics)
+    pairs = find_pairs(reference, prediction, root)
+    scores = evaluate_pairs(pairs, metrics, workers)
+    if not (reference.is_file() and reference.suffix.lower() in _MANIFESTS):
+        return scores
+    groups = {case.id: case.group or case.id for case in load_manifest(reference, root).cases}
+    return replace(scores, groups=tuple(groups[case] for case in scores.cases))
+
+
+def evaluate_pairs(pairs: Pairs, metrics: Sequence[str] = ("overlap",), workers: int | None = None) -> Scores:
+    """Score pairs, `workers` at a time: each reads its maps, scores them and lets them go.
+
+    Raises:
+        UsageError: no pair, or no worker.
+    """
+    count = min(WORKERS, os.cpu_count() or 1) if workers is None else workers
+    if count < 1:
+        raise UsageError(f"{count} workers", remedy="Use at least one.")
+    with ThreadPoolExecutor(count) as pool:
+        tasks = [pool.submit(_measure, pair, metrics) for pair in pairs]
+        try:
+            return Scores.merge([task.result() for task in tasks])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _measure(pair: tuple[str, Loader, Loader], metrics: Sequence[str]) -> Scores:
+    case, reference, prediction = pair
+    return measure(reference(), prediction(), case, metrics)
+
+
+def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
+    """What a report needs: the means of `Scores.to_dict`, and of each metric and label the mean, interval and numbers.
+
+    Args:
+        scores: of a cohort.
+        seed: of the bootstrap.
+
+    Returns:
+        Plain data: `Scores.to_dict`, and ``metrics``: name -> label -> ``mean``, ``low``, ``high`` (95 %, by patient), ``n``,
+        ``missing``; None for what does not exist.
+    """
+    groups = scores.groups or scores.cases
+    table = {
+        name: {label: _plain(vars(bootstrap(values[:, k], groups, seed=seed))) for k, label in enumerate(scores.labels)}
+        for name, values in scores.values.items()
+    }
+    return {**scores.to_dict(), "patients": len(set(groups)), "resamples": RESAMPLES, "metrics": table}
+
+
+def write_scores(scores: Scores, out: Path) -> None:
+    """Write scores: a table of rows as ``.csv`` or ``.parquet``, all in one ``.json``, or a folder with the three.
+
+    Args:
+        scores: of a cohort.
+        out: ends in ``.json`` (summary and rows), ``.csv`` or ``.parquet`` (rows), or is a folder that gets ``scores.csv``,
+            ``scores.parquet`` and ``summary.json``, and is replaced if it holds nothing else.
+
+    Raises:
+        UsageError: the folder holds other files.
+    """
+    kind = out.suffix.lower()
+    if kind == ".json":
+        write_json(out, {**summarise(scores), "rows": scores.rows()})
+        return
+    frame = frame_of(scores)
+    if kind in (".csv", ".parquet"):
+        with atomic_path(out) as temporary:
+            _write_frame(frame, temporary)
+        return
+    files = ("scores.csv", "scores.parquet", "summary.json")
+    if out.is_file() or (out.is_dir() and any(path.name not in files for path in out.iterdir())):
+        raise UsageError(f"{out}: is no folder of scores and would be replaced", remedy="Name a new folder.")
+    with atomic_folder(out) as folder:
+        _write_frame(frame, folder / files[0])
+        _write_frame(frame, folder / files[1])
+        write_json(folder / files[2], summarise(scores))
+
+
+def frame_of(scores: Scores) -> pl.DataFrame:
+    """The rows as a table; null where a score is missing."""
+    rows = scores.rows()
+    text = [name for name in ("case", "group", "label") if rows and name in rows[0]]
+    columns = list(rows[0]) if rows else []
+    counts = ("reference_voxels", "prediction_voxels")
+    schema = {name: pl.String if name in text else pl.Int64 if name in counts else pl.Float64 for name in columns}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _write_frame(frame: pl.DataFrame, path: Path) -> None:
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    else:
+        frame.write_parquet(path)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}

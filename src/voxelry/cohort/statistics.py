@@ -1,0 +1,118 @@
+"""Statistics of a cohort: bootstrap intervals by patient, paired tests, and Holm's correction. Missing values are left out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Values = NDArray[np.float64]
+
+RESAMPLES = 2000
+PERMUTATIONS = 10_000
+EXACT_UP_TO = 13
+"""Patients up to which every sign pattern is tried (2 ** 13 = 8192, fewer than `PERMUTATIONS`)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bootstrap interval.
+
+    Attributes:
+        mean: of the values that are not missing; NaN if all are.
+        low: the 2.5th percentile of the resampled means.
+        high: the 97.5th percentile.
+        n: how many values there are.
+        missing: how many are missing.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    missing: int
+
+
+def bootstrap(values: Values, groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """The mean and its 95 % percentile interval (Efron 1979), drawing patients, not cases.
+
+    Cases of one patient are alike, so whole patients are drawn with replacement. With one patient there is no interval (NaN).
+
+    Args:
+        values: ``(N,)`` float64, NaN where missing.
+        groups: the patient of each.
+        resamples: how many means to draw.
+        seed: the same seed gives the same interval.
+    """
+    known = ~np.isnan(values)
+    count = int(known.sum())
+    if not count:
+        return Interval(float("nan"), float("nan"), float("nan"), 0, len(values))
+    sums, sizes = _per_group(values[known], [group for group, here in zip(groups, known, strict=True) if here])
+    mean = float(values[known].mean())
+    if len(sums) == 1:
+        return Interval(mean, float("nan"), float("nan"), count, len(values) - count)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
+    low, high = np.percentile(drawn @ sums / (drawn @ sizes), (2.5, 97.5))
+    return Interval(mean, float(low), float(high), count, len(values) - count)
+
+
+def patient_means(values: Values, groups: Sequence[str]) -> Values:
+    """``(G,)`` the mean of each patient's values, the missing left out; the unit that the tests compare."""
+    known = ~np.isnan(values)
+    sums, sizes = _per_group(values[known], [group for group, here in zip(groups, known, strict=True) if here])
+    means: Values = sums / sizes
+    return means
+
+
+def permutation_test(differences: Values, seed: int = 0) -> float:
+    """Two-sided p of paired differences by flipping their signs (Fisher 1935), the statistic being their mean.
+
+    Exact up to `EXACT_UP_TO` differences; else of `PERMUTATIONS` random patterns, the observed one counted (Phipson and Smyth
+    2010), so p is never 0.
+
+    Args:
+        differences: ``(N,)`` one a patient, none missing.
+        seed: of the random patterns.
+
+    Returns:
+        p, or NaN without differences.
+    """
+    count = len(differences)
+    if not count:
+        return float("nan")
+    observed = abs(differences.sum()) * (1 - 1e-12)
+    if count <= EXACT_UP_TO:
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=count)))
+        return float((np.abs(signs @ differences) >= observed).mean())
+    rng = np.random.default_rng(seed)
+    signs = rng.choice((-1.0, 1.0), size=(PERMUTATIONS, count))
+    return float((1 + (np.abs(signs @ differences) >= observed).sum()) / (1 + PERMUTATIONS))
+
+
+def wilcoxon_test(differences: Values) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test (1945), zeros left out; 1 if all are zero, NaN without differences."""
+    if not len(differences):
+        return float("nan")
+    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+
+
+def holm(p: Values) -> Values:
+    """P values corrected for their number (Holm 1979); NaN stays NaN and is not counted."""
+    corrected = np.full(len(p), np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return corrected
+
+
+def _per_group(values: Values, groups: Sequence[str]) -> tuple[Values, Values]:
+    """The sum and the number of each group's values."""
+    names, index = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    sums = np.bincount(index, values, minlength=len(names)).astype(np.float64)
+    return sums, np.bincount(index, minlength=len(names)).astype(np.float64)

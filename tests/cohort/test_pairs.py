@@ -1,0 +1,154 @@
+"""Pairing references with predictions, and what comes of it."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from voxelry.cohort.pairs import find_pairs, masks_in
+from voxelry.errors import GridMismatchError, LabelError, MissingFileError, UnsupportedFormatError, UsageError
+from voxelry.export.nifti import write_nifti
+from voxelry.files import write_yaml
+from voxelry.geometry import Geometry
+from voxelry.labels import LabelTable
+from voxelry.measure.evaluate import evaluate_pairs
+from voxelry.phantom.nifti import write_nifti as write_bare_nifti
+from voxelry.volume import LabelMap
+
+GRID = Geometry.from_spacing((4, 5, 2), (1, 1, 1))
+HALF = np.zeros(GRID.shape, np.uint8)
+HALF[:2] = 1
+QUARTER = HALF.copy()
+QUARTER[1] = 0
+
+
+def mask(path, array=HALF, geometry=GRID):
+    return write_bare_nifti(array, geometry, path)
+
+
+def png(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in "ab":
+        mask(tmp_path / "ref" / f"{name}.nii.gz")
+        mask(tmp_path / "pred" / f"{name}.nii.gz", QUARTER)
+    return tmp_path / "ref", tmp_path / "pred"
+
+
+def test_two_files_are_one_pair(folders):
+    reference, prediction = (folder / "a.nii.gz" for folder in folders)
+    scores = evaluate_pairs(find_pairs(reference, prediction))
+    assert scores.cases == ("a",)
+    assert scores.mean_dice == pytest.approx(2 / 3)
+
+
+def test_folders_are_paired_by_case_id(folders):
+    reference, prediction = folders
+    mask(prediction / "extra.nii.gz")
+    (prediction / "log.txt").write_text("")
+    (prediction / ".hidden.nii.gz").write_text("")
+    assert evaluate_pairs(find_pairs(reference, prediction)).cases == ("a", "b")
+
+
+def test_a_missing_prediction_is_named(folders):
+    reference, prediction = folders
+    (prediction / "b.nii.gz").unlink()
+    with pytest.raises(MissingFileError, match=r"pred: no prediction for 1 of 2 references \(b\).*paired by name"):
+        find_pairs(reference, prediction)
+
+
+def test_pictures_are_compared_across_formats(tmp_path):
+    picture = np.zeros((3, 7), np.uint8)
+    picture[:, :4] = 1
+    png(tmp_path / "ref" / "x.png", picture)
+    predicted = picture.copy()
+    predicted[0] = 0
+    (tmp_path / "pred").mkdir()
+    for size in (None, (0.4, 0.2)):
+        labels = LabelMap.of(predicted, Geometry((3, 7), None, size), LabelTable.numbered([1]))
+        write_nifti(labels, tmp_path / "pred" / "x.nii.gz")
+        scores = evaluate_pairs(find_pairs(tmp_path / "ref", tmp_path / "pred"))
+        assert scores.mean_dice == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "kind", "words"),
+    [
+        ("nowhere", "pred", MissingFileError, "nowhere"),
+        ("ref", "nowhere", MissingFileError, "nowhere"),
+        ("ref", "pred/a.nii.gz", UsageError, "one is a folder"),
+        ("ref", "empty", MissingFileError, r"empty: holds no mask.*\.nii\.gz"),
+    ],
+)
+def test_what_cannot_be_paired(folders, tmp_path, reference, prediction, kind, words):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(kind, match=words):
+        find_pairs(tmp_path / reference, tmp_path / prediction)
+
+
+def test_two_masks_of_one_case_are_refused(folders):
+    mask(folders[1] / "a.nii")
+    with pytest.raises(UsageError, match=r"two masks of case 'a'.*Keep one"):
+        masks_in(folders[1])
+
+
+def test_masks_that_cannot_be_compared(folders, tmp_path):
+    reference, prediction = (folder / "a.nii.gz" for folder in folders)
+    mask(prediction, geometry=Geometry.from_spacing(GRID.shape, (1, 1, 1.5)))
+    with pytest.raises(GridMismatchError, match=r"a\.nii\.gz"):
+        evaluate_pairs(find_pairs(reference, prediction))
+    (tmp_path / "x.seg.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(UnsupportedFormatError, match=r"x\.seg\.dcm.*SEG.*NIfTI"):
+        evaluate_pairs(find_pairs(reference, tmp_path / "x.seg.dcm"))
+
+
+@pytest.fixture
+def manifest(folders, tmp_path):
+    """Cases a, b (test) and c (val), whose masks have the ignore value 9 in their last column."""
+    cases = []
+    for name, split in (("a", "test"), ("b", "test"), ("c", "val")):
+        array = HALF.copy()
+        array[-1] = 9
+        mask(tmp_path / "labels" / f"{name}.nii.gz", array)
+        mask(tmp_path / "images" / f"{name}.nii.gz")
+        cases.append({"id": name, "images": [f"images/{name}.nii.gz"], "labels": f"labels/{name}.nii.gz", "split": split})
+    path = tmp_path / "set.yaml"
+    write_yaml(path, {"name": "s", "modality": "CT", "labels": [{"value": 1, "name": "organ"}], "ignore": 9, "cases": cases})
+    return path
+
+
+def test_a_manifest_gives_names_and_what_to_ignore(manifest, folders):
+    wrong_where_ignored = HALF.copy()
+    wrong_where_ignored[-1] = 1
+    for name in "ab":
+        mask(folders[1] / f"{name}.nii.gz", wrong_where_ignored)
+    scores = evaluate_pairs(find_pairs(manifest, folders[1]))
+    assert (scores.cases, scores.labels, scores.mean_dice) == (("a", "b"), ("organ",), 1.0)
+
+
+def test_a_prediction_that_names_its_labels_is_matched_by_name(manifest, folders):
+    table = LabelTable.model_validate({"labels": [{"value": 5, "name": "organ"}]})
+    write_nifti(LabelMap.of(HALF * 5, GRID, table), folders[1] / "a.nii.gz")
+    assert evaluate_pairs(find_pairs(manifest, folders[1] / "a.nii.gz")).mean_dice == 1.0
+
+
+def test_cases_of_the_split_that_were_not_predicted_are_said(manifest, folders, caplog):
+    (folders[1] / "b.nii.gz").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert [pair[0] for pair in find_pairs(manifest, folders[1])] == ["a"]
+    assert "1 labelled cases have no prediction and are not scored: b" in caplog.text
+
+
+def test_a_manifest_and_masks_that_have_nothing_in_common(manifest, folders, tmp_path):
+    mask(tmp_path / "other" / "z.nii.gz")
+    with pytest.raises(UsageError, match=r"other.*set\.yaml.*<case id>"):
+        find_pairs(manifest, tmp_path / "other")
+    mask(folders[1] / "a.nii.gz", HALF * 7)
+    with pytest.raises(LabelError, match="7"):
+        evaluate_pairs(find_pairs(manifest, folders[1]))

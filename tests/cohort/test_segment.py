@@ -1,0 +1,109 @@
+"""Many scans, one after the other: a bad one is reported and the others go on."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from voxelry.cohort.inputs import Scan
+from voxelry.cohort.segment import segment_scans
+from voxelry.errors import ModelError, UsageError
+from voxelry.geometry import Geometry
+from voxelry.labels import Label, LabelTable
+from voxelry.phantom.nifti import write_nifti
+from voxelry.predict.predictor import Prediction
+from voxelry.read.reader import read_labels
+from voxelry.volume import LabelMap
+
+TABLE = LabelTable(labels=(Label(value=1, name="bright"),))
+GRID = Geometry.from_spacing((4, 3, 2), (1, 2, 3))
+
+
+def bright(volume):
+    """A predictor without a network: what is above 50."""
+    if volume.array.max() > 1000:
+        raise ModelError("too bright")
+    return Prediction(LabelMap.of((volume.array[0] > 50).astype(np.uint8), volume.geometry, TABLE), {}, ("a flag",))
+
+
+PREDICTOR = SimpleNamespace(predict=bright)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    made = []
+    for name in "abc":
+        array = np.random.default_rng(ord(name)).integers(0, 100, GRID.shape).astype(np.int16)
+        made.append(Scan(name, (write_nifti(array, GRID, tmp_path / "in" / f"{name}.nii.gz"),)))
+    return made
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_each_scan_gets_its_mask(scans, tmp_path):
+    seen = []
+    out = tmp_path / "out" / "masks"
+    outcomes = segment_scans(PREDICTOR, scans, out, ["nifti"], lambda number, outcome: seen.append((number, outcome.id)))
+    assert seen == [(1, "a"), (2, "b"), (3, "c")]
+    assert names(out) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    for scan, outcome in zip(scans, outcomes, strict=True):
+        assert outcome.files == {"nifti": out / f"{scan.id}.nii.gz"}
+        assert (outcome.flags, outcome.error) == (("a flag",), "")
+        labels = read_labels(outcome.files["nifti"])
+        assert labels.geometry.same_grid(GRID)
+        assert labels.table == TABLE
+
+
+def spoil(scan, how):
+    path = scan.images[0]
+    if how == "text":
+        path.write_text("not an image at all")
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:-12])
+    elif how == "gone":
+        path.unlink()
+    else:
+        array = np.full(GRID.shape, {"bright": 2000, "nan": np.nan}[how], np.float32)
+        write_nifti(array, GRID, path)
+
+
+@pytest.mark.parametrize("how", ["text", "truncated", "gone", "bright", "nan"])
+def test_a_bad_scan_stops_nobody(scans, tmp_path, how):
+    spoil(scans[1], how)
+    out = tmp_path / "out"
+    outcomes = segment_scans(PREDICTOR, scans, out, ["nifti"])
+    assert [bool(outcome.error) for outcome in outcomes] == [False, True, False]
+    assert outcomes[1].files == {}
+    assert how == "bright" or str(scans[1].images[0]) in outcomes[1].error
+    assert names(out) == ["a.nii.gz", "c.nii.gz"]
+
+
+def test_a_scan_whose_second_format_fails_leaves_no_file(scans, tmp_path):
+    outcomes = segment_scans(PREDICTOR, scans[:1], tmp_path / "out", ["nifti", "dicom-seg"])
+    assert "DICOM" in outcomes[0].error
+    assert names(tmp_path / "out") == []
+
+
+def test_a_failing_watcher_fails_its_scan(scans, tmp_path):
+    def watch(scan, volume, prediction):
+        assert prediction.labels.geometry is volume.geometry
+        if scan.id == "b":
+            raise PermissionError("no room on the wall")
+
+    outcomes = segment_scans(PREDICTOR, scans, tmp_path / "out", ["nifti"], watch=watch)
+    assert [outcome.error for outcome in outcomes] == ["", "no room on the wall", ""]
+    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz"]
+
+
+def test_an_unknown_format_is_refused_before_anything_is_done(scans, tmp_path):
+    with pytest.raises(UsageError, match=r"'nifty'.*'nifti'"):
+        segment_scans(PREDICTOR, scans, tmp_path / "out", ["nifti", "nifty"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_no_folder_stops_at_once(scans, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        segment_scans(PREDICTOR, scans, tmp_path / "file", ["nifti"])

@@ -1,0 +1,190 @@
+"""The documents agree with the code."""
+
+import ast
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel
+
+import voxelry as vx
+from voxelry import errors
+from voxelry.cli import app
+from voxelry.config import AugmentSettings, Config, PlanSettings
+from voxelry.labels import Label
+from voxelry.manifest.card import Card
+from voxelry.manifest.cases import parse_cases
+from voxelry.manifest.splits import SplitRule
+from voxelry.schema import parse
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "voxelry"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
+COMMANDS = typer.main.get_command(app).commands
+
+
+def page(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
+
+
+def rows(name: str, heading: str) -> dict[str, str]:
+    """The first table below a heading: key -> second column."""
+    body = text(name).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", body, re.MULTILINE))
+
+
+def tree_of_readme() -> dict[str, str]:
+    """Module -> phrase, from the README's listing."""
+    listing = next(block for block in blocks("README.md", "text") if block.startswith("src/voxelry/"))
+    found, room = {}, ""
+    for line in listing.splitlines()[1:]:
+        name, _, phrase = line.strip().partition(" ")
+        depth = len(line) - len(line.lstrip())
+        if name.endswith("/"):
+            room = name
+        else:
+            found[(room if depth == 4 else "") + name] = phrase.strip()
+    return found
+
+
+def test_readme_lists_every_module_and_no_other():
+    modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    listed = tree_of_readme()
+    assert (modules | {"__init__.py"}) - set(listed) == set(), "not in the README's tree"
+    assert set(listed) - (modules | {"__init__.py"}) == set(), "in the README's tree, but not there"
+    assert all(listed.values())
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page)
+def test_links_lead_somewhere(path):
+    prose = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"[a-z]+:", target)]
+    assert [target for target in targets if not (path.parent / target.partition("#")[0]).exists()] == []
+
+
+def test_every_page_is_in_the_index():
+    listed = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\(([^)\s]+)\)", text("docs/README.md"))}
+    assert {path.resolve() for path in PAGES} - listed == {(ROOT / "docs" / "README.md").resolve()}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page)
+def test_paths_named_in_prose_exist(path):
+    named = re.findall(r"`((?:src|tests|docs|configs|data_manifests|notebooks)/[\w./-]*)`", path.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_python_examples_compile_and_use_public_names():
+    examples = blocks("README.md", "python")
+    assert len(examples) == 2
+    for example in examples:
+        used = {node.attr for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Attribute) and _is_vx(node.value)}
+        assert used <= set(vx.__all__)
+
+
+def _is_vx(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "vx"
+
+
+def commands_shown() -> list[list[str]]:
+    """The arguments of every `voxelry` command in a code block."""
+    lines = [line for path in PAGES for block in blocks(page(path), "sh") for line in block.splitlines()]
+    lines += [line for path in PAGES for line in re.findall(r"^    (voxelry .*)", path.read_text(encoding="utf-8"), re.MULTILINE)]
+    words = [shlex.split(line) for line in lines]
+    return [line[1:] for line in words if line and line[0].rpartition("/")[2] == "voxelry"]
+
+
+def test_commands_shown_are_commands_with_such_options():
+    shown = commands_shown()
+    assert len(shown) > 8
+    for verb, *rest in shown:
+        if verb == "--help":
+            continue
+        options = {option for parameter in COMMANDS[verb].params for option in parameter.opts} | {"--help"}
+        assert {word for word in rest if word.startswith("--")} <= options, verb
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_readme_names_every_verb(verb):
+    assert re.search(rf"\bvoxelry {verb}\b", text("README.md"))
+
+
+def test_readme_names_every_make_target_it_needs():
+    targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
+    named = {word for path in PAGES for word in re.findall(r"(?:`|^|    )make ([a-z]+)", path.read_text(encoding="utf-8"), re.M)}
+    assert {"demo", "test"} <= named <= targets
+
+
+MANIFESTS = [("README.md", block) for block in blocks("README.md", "yaml")] + [
+    ("docs/manifests.md", block) for block in blocks("docs/manifests.md", "yaml")
+]
+
+
+@pytest.mark.parametrize(("name", "block"), MANIFESTS)
+def test_manifest_examples_are_manifests(name, block):
+    value = yaml.safe_load(block)
+    assert parse_cases(value.pop("cases"), Path(name))
+    parse(SplitRule, value.pop("split", {}), name)
+    if value:
+        assert parse(Card, value, name).table
+
+
+def test_recipe_examples_are_recipes():
+    examples = blocks("docs/recipes.md", "yaml")
+    assert examples
+    for example in examples:
+        parse(Config, yaml.safe_load(example), "docs/recipes.md")
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"), [("Top level", Config), ("`plan`", PlanSettings), ("`augment`", AugmentSettings)], ids=str
+)
+def test_recipe_page_has_every_key_and_its_default(heading, kind):
+    listed = rows("docs/recipes.md", heading)
+    assert list(listed) == list(kind.model_fields)
+    for key, field in kind.model_fields.items():
+        if field.is_required():
+            assert listed[key] == "required"
+        elif field.default is None:
+            assert listed[key] in ("none", "planned")
+        elif not isinstance(field.default, BaseModel):
+            written = yaml.safe_load(listed[key])
+            assert (tuple(written) if isinstance(written, list) else written) == field.default, key
+
+
+@pytest.mark.parametrize(("heading", "kind", "more"), [("The card", Card, {"cases", "split"}), ("Labels", Label, set())])
+def test_manifest_page_has_every_key(heading, kind, more):
+    listed = rows("docs/manifests.md", heading)
+    assert set(listed) == set(kind.model_fields) | more
+    assert {key for key, default in listed.items() if default == "required"} == {
+        key for key, field in kind.model_fields.items() if field.is_required()
+    }
+
+
+def test_architecture_draws_the_layers_that_are_enforced():
+    contracts = tomllib.loads(text("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    drawn = next(block for block in blocks("ARCHITECTURE.md", "text") if block.startswith("cli\n"))
+    assert drawn.splitlines() == [layer.replace("voxelry.", "") for layer in layers]
+
+
+def test_architecture_draws_the_error_tree():
+    drawn = next(block for block in blocks("ARCHITECTURE.md", "text") if block.startswith("VoxelryError"))
+    assert drawn.strip() in re.sub(r"^    ", "", errors.__doc__, flags=re.MULTILINE)
+
+
+def test_architecture_explains_every_public_word():
+    words = {name for name in vx.__all__ if name[0].isupper()} - {"VoxelryError"}
+    table = text("ARCHITECTURE.md").partition("## Words")[2].partition("\n## ")[0]
+    assert words - set(re.findall(r"`(\w+)`", table)) == set()

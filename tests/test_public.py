@@ -1,0 +1,116 @@
+"""The public surface: the words and the verbs, frozen here."""
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import voxelry
+
+VERBS = [
+    "check",
+    "compare",
+    "demo",
+    "evaluate",
+    "inspect",
+    "load_model",
+    "plan",
+    "predict",
+    "read",
+    "read_labels",
+    "train",
+    "version",
+    "write",
+]
+WORDS = [
+    "Case", "Code", "Config", "Fingerprint", "Geometry", "Label", "LabelMap", "LabelTable", "Manifest", "Model", "Plan",
+    "Prediction", "Predictor", "Scores", "Source", "Volume", "VoxelryError",
+]  # fmt: skip
+SIGNATURES = {
+    "check": "manifest, *, root, deep",
+    "compare": "a, b, *, metrics, test, seed",
+    "demo": "out, *, manifest, root, seconds, stage, report",
+    "evaluate": "reference, prediction, *, metrics, root",
+    "inspect": "path",
+    "load_model": "path, *, device",
+    "plan": "manifest, *, root, settings, device, stage",
+    "predict": "model, inputs, out, *, formats, device, done",
+    "read": "path, *, polarity",
+    "read_labels": "path, table",
+    "train": "config, out, *, changes, time_budget, resume, root, stage, report",
+    "version": "",
+    "write": "labels, path, *, format, source",
+}
+
+
+def test_the_names_are_frozen_and_sorted():
+    assert voxelry.__all__ == sorted([*WORDS, *VERBS, "__version__"])
+    assert dir(voxelry) == voxelry.__all__
+
+
+@pytest.mark.parametrize("name", VERBS + WORDS)
+def test_every_name_resolves_and_is_documented(name):
+    value = getattr(voxelry, name)
+    assert inspect.isfunction(value) == (name in VERBS)
+    assert inspect.isclass(value) == (name in WORDS)
+    text = inspect.getdoc(value)
+    assert text
+    assert value.__module__.startswith("voxelry")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_signatures_are_frozen(name):
+    shown, keyword = [], False
+    for parameter in inspect.signature(getattr(voxelry, name)).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and not keyword:
+            shown.append("*")
+            keyword = True
+        shown.append(parameter.name)
+    assert ", ".join(shown) == SIGNATURES[name]
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'reed'"):
+        voxelry.reed  # noqa: B018 - the look-up is the test
+
+
+def test_verbs_stay_functions_when_the_rooms_of_their_names_are_loaded():
+    code = """
+import importlib, pkgutil, types
+import voxelry
+for module in pkgutil.walk_packages(voxelry.__path__, "voxelry."):
+    importlib.import_module(module.name)
+import voxelry.read.nifti
+from voxelry.read.nifti import read_nifti
+assert isinstance(voxelry.read, types.FunctionType), voxelry.read
+for name in voxelry.__all__:
+    assert not isinstance(getattr(voxelry, name), types.ModuleType), name
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_every_room_can_be_imported():
+    rooms = {module.name for module in pkgutil.iter_modules(voxelry.__path__) if module.ispkg}
+    assert {"read", "train", "predict", "measure", "export", "phantom", "report", "cohort"} <= rooms
+    for room in rooms:
+        assert importlib.import_module(f"voxelry.{room}").__doc__
+
+
+def test_the_package_loads_nothing_heavy():
+    code = "import sys, voxelry; print([m for m in ('numpy', 'torch', 'pydantic', 'yaml') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_reading_and_measuring_do_not_wait_for_torch():
+    verbs = "v.read, v.evaluate, v.check, v.write"
+    code = f"import sys, voxelry as v; {verbs}; print([m for m in ('torch', 'monai') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_one():
+    assert voxelry.version() == voxelry.__version__
