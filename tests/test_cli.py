@@ -23,7 +23,7 @@ COMMANDS = {
     "check": ["MANIFEST", "--root", "--json"],
     "demo": ["--out", "--manifest", "--root", "--time-budget", "--json"],
     "compare": ["A", "B", "--metric", "--test", "--table", "--json"],
-    "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--out", "--table", "--root", "--json"],
+    "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--tolerance", "--out", "--table", "--root", "--json"],
     "inspect": ["PATH", "--json"],
     "plan": ["MANIFEST", "--root", "--device", "--json"],
     "predict": ["MODEL", "INPUTS", "--out", "--format", "--device", "--json"],

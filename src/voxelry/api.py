@@ -6,7 +6,7 @@ What needs torch is imported when it is called, so that reading, checking and me
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,6 +195,7 @@ def evaluate(
     prediction: LabelMap | PathLike,
     *,
     metrics: Sequence[str] = ("overlap",),
+    tolerance: float | Mapping[str, float] = 1.0,
     root: PathLike | None = None,
 ) -> Scores:
     """Compare predictions with references.
@@ -203,8 +204,9 @@ def evaluate(
         reference: a LabelMap, a mask file, a folder of masks, or a manifest.
         prediction: a LabelMap, a mask file, or a folder of masks named as the references.
         metrics: families of metrics: ``overlap`` (Dice and IoU; always measured), ``rates`` (precision, recall, specificity,
-            FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD at 1 mm) and ``instances`` (objects matched at an IoU
+            FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD) and ``instances`` (objects matched at an IoU
             of 0.5: counts, PQ, SQ, RQ, lesion-wise Dice, sensitivity, AP).
+        tolerance: of NSD in mm, one for all labels, or one for each by name.
         root: where a manifest's relative paths start.
 
     Returns:
@@ -223,8 +225,9 @@ def evaluate(
     if isinstance(reference, LabelMap) or isinstance(prediction, LabelMap):
         one = reference if isinstance(reference, LabelMap) else read_labels(reference)
         other = prediction if isinstance(prediction, LabelMap) else read_labels(prediction)
-        return measure(one, other, metrics=metrics)
-    return evaluate_cohort(Path(reference), Path(prediction), metrics, None if root is None else Path(root))
+        return measure(one, other, metrics=metrics, tolerance=tolerance)
+    start = None if root is None else Path(root)
+    return evaluate_cohort(Path(reference), Path(prediction), metrics, start, tolerance=tolerance)
 
 
 def compare(

@@ -217,6 +217,7 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="overlap, rates, surface or instances; may be repeated.")
     ] = None,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Of NSD, in mm.")] = 1.0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the scores: a .json, .csv or .parquet file, or a folder for all.")
     ] = None,
@@ -228,7 +229,7 @@ def evaluate(
     from voxelry import api
 
     _check_table(table)
-    scores = api.evaluate(reference, prediction, metrics=metric or ["overlap"], root=root)
+    scores = api.evaluate(reference, prediction, metrics=metric or ["overlap"], tolerance=tolerance, root=root)
     if out is not None:
         from voxelry.cohort.evaluate import write_scores
 

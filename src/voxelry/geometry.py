@@ -185,6 +185,43 @@ class Geometry:
             raise GeometryError("a picture has no position in the patient")
         return np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
+    def index(self, world: ArrayLike) -> NDArray[np.float64]:
+        """Voxel indices of world positions, the inverse of `world`.
+
+        Args:
+            world: ``(..., 3)`` mm, RAS+.
+
+        Returns:
+            ``(..., 3)`` float64, fractional between voxel centres.
+
+        Raises:
+            GeometryError: the grid is a picture.
+        """
+        if self.affine is None:
+            raise GeometryError("a picture has no position in the patient")
+        offset = np.asarray(world, dtype=np.float64) - self.affine[:3, 3]
+        return np.asarray(np.linalg.solve(self.affine[:3, :3], offset[..., None])[..., 0], dtype=np.float64)
+
+    def offset_of(self, other: Geometry) -> tuple[int, ...] | None:
+        """Where another grid begins on this one, if both are parts of one lattice with the same axes.
+
+        Returns:
+            Whole voxels along each axis (negative: it begins before), or None if they are not such parts.
+        """
+        if self.affine is None or other.affine is None:
+            return None
+        start = tuple(int(n) for n in np.round(self.index(other.affine[:3, 3])))
+        return start if self.cropped(start, other.shape).same_grid(other) else None
+
+    def joined(self, other: Geometry) -> Geometry | None:
+        """The smallest grid that holds this one and another part of the same lattice; None if it is no such part."""
+        start = self.offset_of(other)
+        if start is None:
+            return None
+        low = [min(0, first) for first in start]
+        high = [max(n, first + m) for n, first, m in zip(self.shape, start, other.shape, strict=True)]
+        return self.cropped(low, [end - begin for begin, end in zip(low, high, strict=True)])
+
     def same_grid(self, other: Geometry) -> bool:
         """The same shape, and every voxel centre within `grid_tolerance` of its twin.
 

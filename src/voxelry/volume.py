@@ -14,13 +14,16 @@ from voxelry.errors import GeometryError, GridMismatchError, LabelError
 from voxelry.geometry import Geometry, Reindex
 from voxelry.labels import LabelTable
 
+SPARSE = "dicom-seg"
+"""The kind of a Source that leaves slices without labels out: what lies beyond its grid is background."""
+
 
 @dataclass(frozen=True)
 class Source:
     """Where a Volume or LabelMap came from, and what was done to it on the way in.
 
     Attributes:
-        kind: ``dicom``, ``nifti``, ``picture`` or ``memory``.
+        kind: ``dicom``, ``dicom-seg``, ``nifti``, ``picture`` or ``memory``.
         files: the files read, in slice order for a DICOM series.
         series_uid: SeriesInstanceUID, empty where there is none.
         instances: per slice the ``(SOPInstanceUID, frame number from 1)`` an exporter must reference; None for a slice
@@ -151,6 +154,8 @@ class LabelMap:
     def on_grid(self, geometry: Geometry) -> LabelMap:
         """These labels on an equal grid, re-indexed where only axis order or direction differ.
 
+        A map from a `SPARSE` source may also be a part of the grid; the rest becomes background.
+
         Args:
             geometry: the grid of the image the labels belong to.
 
@@ -158,20 +163,47 @@ class LabelMap:
             A map whose array lies on `geometry`, voxel for voxel.
 
         Raises:
-            GridMismatchError: no flip or permutation of axes makes the grids equal.
+            GridMismatchError: no flip or permutation of axes makes the grids equal, or labels lie beyond `geometry`.
         """
         change = self.geometry.reindexing_to(geometry)
+        if change is None and self.source.kind == SPARSE and geometry.orientation is not None:
+            turned = self._reindexed(self.geometry.reindexing_to_orientation(geometry.orientation))
+            start = geometry.offset_of(turned.geometry)
+            if start is not None:
+                return turned._placed(geometry, start)
         if change is None:
             raise GridMismatchError(
                 f"{self.source.name}: its grid ({self.geometry.describe()}) is not the image's ({geometry.describe()}; "
                 f"{_apart(self.geometry, geometry)})",
                 remedy="Resample one onto the other's grid first.",
             )
+        return replace(self._reindexed(change), geometry=geometry)
+
+    def _reindexed(self, change: Reindex) -> LabelMap:
         if change.is_identity:
-            return replace(self, geometry=geometry)
+            return self
         instances = None if self.instances is None else change.apply(self.instances)
-        source = replace(self.source, instances=())
+        geometry, source = self.geometry.reindexed(change), replace(self.source, instances=())
         return replace(self, layers=change.apply(self.layers), geometry=geometry, source=source, instances=instances)
+
+    def _placed(self, geometry: Geometry, start: tuple[int, ...]) -> LabelMap:
+        """This map within a grid that shares its lattice, from voxel `start` on."""
+        ends = [(first, first + size) for first, size in zip(start, self.geometry.shape, strict=True)]
+        kept = [(max(0, first), min(last, n)) for (first, last), n in zip(ends, geometry.shape, strict=True)]
+        there = (slice(None), *(slice(low, max(low, high)) for low, high in kept))
+        here = (
+            slice(None),
+            *(slice(low - first, max(low, high) - first) for (low, high), first in zip(kept, start, strict=True)),
+        )
+        layers = np.zeros((len(self.layers), *geometry.shape), dtype=self.layers.dtype)
+        layers[there] = self.layers[here]
+        lost = int(np.count_nonzero(self.layers)) - int(np.count_nonzero(layers))
+        if lost:
+            raise GridMismatchError(
+                f"{self.source.name}: {lost} labelled voxels lie beyond the grid of {geometry.describe()}",
+                remedy="Use the image that the segmentation was made on.",
+            )
+        return LabelMap(layers, geometry, self.table, replace(self.source, instances=()))
 
 
 def _apart(one: Geometry, other: Geometry) -> str:

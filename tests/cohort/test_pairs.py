@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from voxelry.cohort.evaluate import evaluate_pairs
 from voxelry.cohort.pairs import find_pairs, masks_in
 from voxelry.errors import GridMismatchError, LabelError, MissingFileError, UnsupportedFormatError, UsageError
 from voxelry.export.nifti import write_nifti
 from voxelry.files import write_yaml
 from voxelry.geometry import Geometry
 from voxelry.labels import LabelTable
-from voxelry.measure.evaluate import evaluate_pairs
 from voxelry.phantom.nifti import write_nifti as write_bare_nifti
 from voxelry.volume import LabelMap
 

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelry.errors import GridMismatchError, LabelError, UsageError
+from voxelry.errors import GridMismatchError, LabelError
 from voxelry.geometry import Geometry, Reindex
 from voxelry.labels import Label, LabelTable
-from voxelry.measure.evaluate import common_classes, evaluate_pairs, score
-from voxelry.volume import LabelMap, Source
+from voxelry.measure.evaluate import common_classes, score
+from voxelry.volume import SPARSE, LabelMap, Source
 
 GRID = Geometry.from_spacing((4, 5, 6), (1, 2, 3))
 
@@ -114,28 +114,6 @@ def test_other_grids_and_layers_are_refused():
         score(one, layered)
 
 
-def test_pairs_are_loaded_one_at_a_time():
-    log = []
-
-    def load(name, array):
-        def read():
-            log.append(name)
-            return labels(array, table(a=1))
-
-        return read
-
-    pairs = ((f"c{i}", load(f"r{i}", row(0, 1)), load(f"p{i}", row(0, i))) for i in range(2))
-    scores = evaluate_pairs(pairs)
-    assert log == ["r0", "p0", "r1", "p1"]
-    assert scores.cases == ("c0", "c1")
-    np.testing.assert_allclose(scores.dice, [[0], [1]])
-
-
-def test_no_pairs():
-    with pytest.raises(UsageError):
-        evaluate_pairs([])
-
-
 def test_common_classes_are_on_the_references_grid_and_background_where_ignored():
     geometry = Geometry((2, 3, 1), np.eye(4))
     reference = LabelMap.of(
@@ -148,3 +126,30 @@ def test_common_classes_are_on_the_references_grid_and_background_where_ignored(
     names, truth, guess = common_classes(reference, prediction)
     assert names.names == ("a", "b")
     assert truth[..., 0].tolist() == guess[..., 0].tolist() == [[1, 1, 0], [0, 2, 2]]
+
+
+def sparse(array, start):
+    """A map as a DICOM SEG gives it: slices from `start` on, the others left out."""
+    geometry = Geometry.from_spacing(array.shape, (1, 2, 3), (0, 0, 3 * start))
+    return LabelMap.of(array, geometry, table(a=1), Source(kind=SPARSE, files=("x.seg.dcm",)))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_map_that_leaves_empty_slices_out_is_laid_onto_the_other(swap):
+    whole = np.zeros((4, 5, 6), np.uint8)
+    whole[:, :, 2:4] = 1
+    pair = [labels(whole, table(a=1), GRID), sparse(whole[:, :, 2:5], 2)]
+    scores = score(*(pair[::-1] if swap else pair))
+    assert scores.mean_dice == 1.0
+    assert scores.confusions.sum() == whole.size
+
+
+def test_two_maps_that_leave_different_slices_out_meet_on_a_grid_that_holds_both():
+    ones = np.ones((4, 5, 2), np.uint8)
+    assert score(sparse(ones, 0), sparse(ones, 4)).mean_dice == 0.0
+    assert score(sparse(ones, 0), sparse(ones, 1)).mean_dice == 0.5
+
+
+def test_labels_beyond_the_grid_are_refused():
+    with pytest.raises(GridMismatchError, match="20 labelled voxels lie beyond"):
+        score(labels(np.zeros((4, 5, 6), np.uint8), table(a=1), GRID), sparse(np.ones((4, 5, 2), np.uint8), 5))

@@ -17,7 +17,7 @@ from voxelry.cohort.statistics import RESAMPLES, bootstrap
 from voxelry.errors import UsageError
 from voxelry.files import atomic_folder, atomic_path, write_json
 from voxelry.manifest.manifest import load_manifest
-from voxelry.measure.families import check_metrics, measure
+from voxelry.measure.families import Tolerance, check_metrics, measure
 from voxelry.measure.scores import Scores
 
 WORKERS = 4
@@ -27,7 +27,12 @@ _MANIFESTS = (".yaml", ".yml", ".json")
 
 
 def evaluate_cohort(
-    reference: Path, prediction: Path, metrics: Sequence[str] = ("overlap",), root: Path | None = None, workers: int | None = None
+    reference: Path,
+    prediction: Path,
+    metrics: Sequence[str] = ("overlap",),
+    root: Path | None = None,
+    workers: int | None = None,
+    tolerance: Tolerance = 1.0,
 ) -> Scores:
     """Find pairs and score them, several at a time.
 
@@ -37,6 +42,7 @@ def evaluate_cohort(
         metrics: families, see `voxelry.measure.families.FAMILIES`.
         root: where a manifest's paths start.
         workers: cases in memory at a time; None takes one for each processor, `WORKERS` at most.
+        tolerance: of NSD, mm.
 
     Returns:
         Scores in the order of the pairs, whatever the number of workers.
@@ -49,14 +55,16 @@ def evaluate_cohort(
     """
     check_metrics(metrics)
     pairs = find_pairs(reference, prediction, root)
-    scores = evaluate_pairs(pairs, metrics, workers)
+    scores = evaluate_pairs(pairs, metrics, workers, tolerance)
     if not (reference.is_file() and reference.suffix.lower() in _MANIFESTS):
         return scores
     groups = {case.id: case.group or case.id for case in load_manifest(reference, root).cases}
     return replace(scores, groups=tuple(groups[case] for case in scores.cases))
 
 
-def evaluate_pairs(pairs: Pairs, metrics: Sequence[str] = ("overlap",), workers: int | None = None) -> Scores:
+def evaluate_pairs(
+    pairs: Pairs, metrics: Sequence[str] = ("overlap",), workers: int | None = None, tolerance: Tolerance = 1.0
+) -> Scores:
     """Score pairs, `workers` at a time: each reads its maps, scores them and lets them go.
 
     Raises:
@@ -66,16 +74,16 @@ def evaluate_pairs(pairs: Pairs, metrics: Sequence[str] = ("overlap",), workers:
     if count < 1:
         raise UsageError(f"{count} workers", remedy="Use at least one.")
     with ThreadPoolExecutor(count) as pool:
-        tasks = [pool.submit(_measure, pair, metrics) for pair in pairs]
+        tasks = [pool.submit(_measure, pair, metrics, tolerance) for pair in pairs]
         try:
             return Scores.merge([task.result() for task in tasks])
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _measure(pair: tuple[str, Loader, Loader], metrics: Sequence[str]) -> Scores:
+def _measure(pair: tuple[str, Loader, Loader], metrics: Sequence[str], tolerance: Tolerance) -> Scores:
     case, reference, prediction = pair
-    return measure(reference(), prediction(), case, metrics)
+    return measure(reference(), prediction(), case, metrics, tolerance)
 
 
 def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:

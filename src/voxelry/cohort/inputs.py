@@ -16,7 +16,7 @@ from voxelry.read.reader import read
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".nii.gz", ".nii", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+ENDINGS = (".nii.gz", ".nii", ".seg.dcm", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Endings of images; a file that has one is a scan, whatever it holds, so that a bad one is reported and not passed over."""
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")

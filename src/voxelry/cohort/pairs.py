@@ -21,7 +21,7 @@ Loader = Callable[[], LabelMap]
 Pairs = list[tuple[str, Loader, Loader]]
 
 _MANIFESTS = (".yaml", ".yml", ".json")
-_MASKS = (".nii.gz", ".nii", ".png", ".tif", ".tiff")
+_MASKS = (".nii.gz", ".nii", ".seg.dcm", ".dcm", ".png", ".tif", ".tiff")
 
 
 def find_pairs(reference: Path, prediction: Path, root: Path | None = None) -> Pairs:
@@ -92,15 +92,16 @@ def _say_what_is_missing(manifest: Manifest, cases: list[Case]) -> None:
 
 
 def masks_in(folder: Path) -> dict[str, Path]:
-    """Case id -> mask, for the masks that lie in a folder.
+    """Case id -> mask, for the masks that lie in a folder. A DICOM file beside another mask of the case is passed over.
 
     Raises:
         MissingFileError: there are none.
         UsageError: two masks of one case.
     """
     masks: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and file.name.lower().endswith(_MASKS) and not file.name.startswith("."):
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name.lower().endswith(_MASKS)]
+    for file in sorted(files, key=_is_dicom):
+        if not file.name.startswith(".") and not (_is_dicom(file) and case_id(file) in masks):
             if case_id(file) in masks:
                 raise UsageError(
                     f"{folder}: two masks of case '{case_id(file)}': {masks[case_id(file)].name} and {file.name}",
@@ -110,6 +111,10 @@ def masks_in(folder: Path) -> dict[str, Path]:
     if not masks:
         raise MissingFileError(f"{folder}: holds no mask", remedy=f"Files ending in {', '.join(_MASKS)} are looked for.")
     return masks
+
+
+def _is_dicom(file: Path) -> bool:
+    return file.name.lower().endswith(".dcm")
 
 
 def _some(names: list[str]) -> str:

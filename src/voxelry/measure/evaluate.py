@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.errors import LabelError, nearest
+from voxelry.errors import GridMismatchError, LabelError, nearest
 from voxelry.labels import IGNORE_INDEX, Label, LabelTable
-from voxelry.measure.overlap import count_pairs, paired_chunks
+from voxelry.measure.overlap import count_values
 from voxelry.measure.scores import Scores
-from voxelry.volume import LabelMap
-
-Loadable = LabelMap | Callable[[], LabelMap]
+from voxelry.volume import SPARSE, LabelMap
 
 _UNKNOWN = IGNORE_INDEX - 1
 
@@ -39,17 +38,18 @@ def score(reference: LabelMap, prediction: LabelMap, case_id: str = "") -> Score
         GridMismatchError: the grids differ by more than order and direction of axes.
         LabelError: several layers, or values that the reference's table does not know.
     """
-    for labels in (reference, prediction):
-        if len(labels.layers) != 1:
-            raise LabelError(
-                f"{labels.source.name}: labels overlap and lie on {len(labels.layers)} layers",
-                remedy="Overlap is measured on one layer: compare layer by layer.",
-            )
-    aligned = prediction.on_grid(reference.geometry)
-    table = _common_table(reference.table, prediction.table)
-    truth, guess = _Lookup.of_reference(reference, table), _Lookup.of_prediction(prediction, reference.table, table)
-    chunks = ((truth(one), guess(other)) for one, other in paired_chunks(reference.array, aligned.array))
-    return Scores((case_id,), table.names, count_pairs(chunks, len(table) + 1)[None])
+    pair = _Pair.of(reference, prediction)
+    counts = count_values(pair.reference.array, pair.prediction.array)
+    rows, columns = pair.truth(counts.reference), pair.guess(counts.prediction)
+    counted = counts.matrix[rows != IGNORE_INDEX]
+    if counted[:, columns == IGNORE_INDEX].any():
+        raise LabelError(
+            f"{prediction.source.name}: the prediction holds its ignore value where the reference counts",
+            remedy="Predict a label or background in every voxel that the reference does not ignore.",
+        )
+    matrix = np.zeros((len(pair.table) + 1,) * 2, dtype=np.int64)
+    np.add.at(matrix, np.ix_(rows[rows != IGNORE_INDEX], columns[columns != IGNORE_INDEX]), counted[:, columns != IGNORE_INDEX])
+    return Scores((case_id,), pair.table.names, matrix[None])
 
 
 def common_classes(reference: LabelMap, prediction: LabelMap) -> tuple[LabelTable, NDArray[np.int16], NDArray[np.int16]]:
@@ -67,40 +67,37 @@ def common_classes(reference: LabelMap, prediction: LabelMap) -> tuple[LabelTabl
         GridMismatchError: as `score`.
         LabelError: as `score`.
     """
-    table = _common_table(reference.table, prediction.table)
-    aligned = prediction.on_grid(reference.geometry).array
-    truth, guess = _Lookup.of_reference(reference, table), _Lookup.of_prediction(prediction, reference.table, table)
+    pair = _Pair.of(reference, prediction)
     classes = []
-    for values, lookup in ((reference.array, truth), (aligned, guess)):
-        indices = np.empty(values.shape, dtype=np.int16)
-        for row, plane in enumerate(values):
+    for labels, lookup in ((pair.reference, pair.truth), (pair.prediction, pair.guess)):
+        indices = np.empty(labels.array.shape, dtype=np.int16)
+        for row, plane in enumerate(labels.array):
             indices[row] = lookup(plane.astype(np.int64))
         classes.append(indices)
     ignored = (classes[0] == IGNORE_INDEX) | (classes[1] == IGNORE_INDEX)
     for indices in classes:
         indices[ignored] = 0
-    return table, classes[0], classes[1]
+    return pair.table, classes[0], classes[1]
 
 
-def evaluate_pairs(pairs: Iterable[tuple[str, Loadable, Loadable]]) -> Scores:
-    """Overlap of a set of cases, one in memory at a time.
+def aligned(reference: LabelMap, prediction: LabelMap) -> tuple[LabelMap, LabelMap]:
+    """Both maps on one grid: the reference's where it can be.
 
-    Args:
-        pairs: case id, reference, prediction; each map itself or a function that reads it.
-
-    Returns:
-        Scores of all cases, in order.
+    A map that leaves slices without labels out (DICOM SEG) is laid onto the other's grid, two such maps onto the grid that
+    holds both.
 
     Raises:
-        UsageError: there are no pairs.
-        GridMismatchError: as `score`.
-        LabelError: as `score`.
+        GridMismatchError: there is no such grid.
     """
-    return Scores.merge([score(_loaded(reference), _loaded(prediction), case) for case, reference, prediction in pairs])
-
-
-def _loaded(labels: Loadable) -> LabelMap:
-    return labels if isinstance(labels, LabelMap) else labels()
+    try:
+        return reference, prediction.on_grid(reference.geometry)
+    except GridMismatchError:
+        if reference.source.kind != SPARSE:
+            raise
+        both = reference.geometry.joined(prediction.geometry) if prediction.source.kind == SPARSE else prediction.geometry
+        if both is None:
+            raise
+        return reference.on_grid(both), prediction.on_grid(both)
 
 
 def _is_numbered(table: LabelTable) -> bool:
@@ -165,3 +162,26 @@ class _Lookup:
             raise LabelError(f"{prediction.source.name}: the reference's table does not know label {shown}", remedy=hint)
 
         return cls({0: 0} | ignored | known, refuse)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two single-layer maps on one grid, the labels to score, and what each map's stored values stand for."""
+
+    reference: LabelMap
+    prediction: LabelMap
+    table: LabelTable
+    truth: _Lookup
+    guess: _Lookup
+
+    @classmethod
+    def of(cls, reference: LabelMap, prediction: LabelMap) -> _Pair:
+        for labels in (reference, prediction):
+            if len(labels.layers) != 1:
+                raise LabelError(
+                    f"{labels.source.name}: labels overlap and lie on {len(labels.layers)} layers",
+                    remedy="Overlap is measured on one layer: compare layer by layer.",
+                )
+        table = _common_table(reference.table, prediction.table)
+        guess = _Lookup.of_prediction(prediction, reference.table, table)
+        return cls(*aligned(reference, prediction), table, _Lookup.of_reference(reference, table), guess)

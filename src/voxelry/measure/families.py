@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,9 @@ from voxelry.measure.scores import Scores
 from voxelry.measure.surface import spacing_for_surfaces, surface_metrics
 from voxelry.volume import LabelMap
 
+Tolerance = float | Mapping[str, float]
+"""Of NSD in mm: one for all labels, or one for each label by name."""
+
 RATES = ("precision", "recall", "specificity", "fpr", "volume_error")
 
 
@@ -32,6 +35,7 @@ class _Pair:
     prediction: LabelMap
     labels: tuple[str, ...]
     confusion: Counts
+    tolerance: Tolerance = 1.0
 
     @cached_property
     def classes(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -51,12 +55,22 @@ def _rates(pair: _Pair) -> dict[str, Values]:
 
 
 def _surface(pair: _Pair) -> dict[str, Values]:
-    """Distances in mm between surfaces, NSD at 1 mm."""
+    """Distances in mm between surfaces, NSD at the tolerance."""
     truth, guess = pair.classes
     spacing = spacing_for_surfaces(pair.reference)
-    found = surface_metrics(truth, guess, spacing, range(1, len(pair.labels) + 1))
+    found = surface_metrics(truth, guess, spacing, range(1, len(pair.labels) + 1), _tolerances(pair))
     names = ("hd", "hd95", "assd", "masd", "nsd")
     return {name: np.array([found[k + 1][name] for k in range(len(pair.labels))], dtype=np.float64) for name in names}
+
+
+def _tolerances(pair: _Pair) -> float | dict[int, float]:
+    """By class index where they are given by name."""
+    if not isinstance(pair.tolerance, Mapping):
+        return pair.tolerance
+    unknown = sorted(set(pair.tolerance) - set(pair.labels))
+    if unknown:
+        raise UsageError(f"a tolerance for '{unknown[0]}', which is no label", remedy=nearest(unknown[0], pair.labels))
+    return {index: pair.tolerance[name] for index, name in enumerate(pair.labels, start=1) if name in pair.tolerance}
 
 
 def _instances(pair: _Pair) -> dict[str, Values]:
@@ -80,7 +94,7 @@ FAMILIES: dict[str, Callable[[_Pair], dict[str, Values]]] = {
     "instances": _instances,
 }
 """``overlap``: Dice and IoU, always measured. ``rates``: precision, recall, specificity, FPR and relative volume error.
-``surface``: HD, HD95, ASSD, MASD in mm, NSD at 1 mm. ``instances``: objects matched at IoU 0.5, their counts, PQ, SQ, RQ,
+``surface``: HD, HD95, ASSD, MASD in mm, NSD. ``instances``: objects matched at IoU 0.5, their counts, PQ, SQ, RQ,
 lesion-wise Dice, sensitivity, count error, and AP over IoU thresholds 0.50 to 0.95."""
 
 
@@ -95,7 +109,13 @@ def check_metrics(metrics: Sequence[str]) -> None:
             raise UsageError(f"unknown metric '{name}'", remedy=nearest(name, FAMILIES))
 
 
-def measure(reference: LabelMap, prediction: LabelMap, case_id: str = "", metrics: Sequence[str] = ("overlap",)) -> Scores:
+def measure(
+    reference: LabelMap,
+    prediction: LabelMap,
+    case_id: str = "",
+    metrics: Sequence[str] = ("overlap",),
+    tolerance: Tolerance = 1.0,
+) -> Scores:
     """Every metric of some families, of one prediction with its reference.
 
     Args:
@@ -103,6 +123,7 @@ def measure(reference: LabelMap, prediction: LabelMap, case_id: str = "", metric
         prediction: what is judged, one layer.
         case_id: what to call the case.
         metrics: names of `FAMILIES`; ``overlap`` is measured always.
+        tolerance: of NSD, mm.
 
     Returns:
         Scores of one case.
@@ -115,7 +136,7 @@ def measure(reference: LabelMap, prediction: LabelMap, case_id: str = "", metric
     """
     check_metrics(metrics)
     overlap = score(reference, prediction, case_id)
-    pair = _Pair(reference, prediction, overlap.labels, overlap.confusions[0])
+    pair = _Pair(reference, prediction, overlap.labels, overlap.confusions[0], tolerance)
     measures: dict[str, Values] = {}
     for name in dict.fromkeys(metrics):
         measures |= {metric: values[None] for metric, values in FAMILIES[name](pair).items()}

@@ -17,6 +17,7 @@ from voxelry.geometry import Reindex
 from voxelry.labels import LabelTable
 from voxelry.read.detect import Format, detect
 from voxelry.read.dicom import read_dicom_file, read_dicom_folder
+from voxelry.read.dicom_seg import is_dicom_seg, read_dicom_seg
 from voxelry.read.nifti import read_nifti, read_nifti_labels
 from voxelry.read.nifti_names import stored_table
 from voxelry.read.picture import read_picture, read_picture_labels
@@ -58,25 +59,27 @@ def read(path: str | os.PathLike[str], *, polarity: Polarity = "dense-bright") -
 
 
 def read_labels(path: str | os.PathLike[str], table: LabelTable | None = None) -> LabelMap:
-    """Read a label map: NIfTI, PNG or TIFF.
+    """Read a label map: NIfTI, DICOM SEG, PNG or TIFF.
 
     Args:
         path: the file.
-        table: what the values mean; None takes the table that the file carries, if it is one of ours, and else numbers the
-            values that occur.
+        table: what the values mean; None takes the table that the file carries (a SEG's segments, or that of a NIfTI file of
+            ours), and else numbers the values that occur. The segments of a SEG are found in `table` by name, then by code.
 
     Returns:
-        A single-layer LabelMap, uint8 or uint16.
+        A LabelMap, uint8 or uint16; of one layer, unless the segments of a SEG overlap.
 
     Raises:
         LabelError: fractions, negative values, colours, or values that `table` does not know.
-        UnsupportedFormatError: DICOM, JPEG, or a format that is not read.
+        UnsupportedFormatError: other DICOM, JPEG, or a format that is not read.
         ReadError: as `read`.
     """
     found = detect(path)
+    if found is Format.DICOM_FILE and is_dicom_seg(path):
+        return read_dicom_seg(path, table)
     if found in (Format.DICOM_FILE, Format.DICOM_FOLDER):
         raise UnsupportedFormatError(
-            f"{path}: labels from DICOM (SEG, RTSTRUCT) are not read yet", remedy="Convert them to NIfTI."
+            f"{path}: of DICOM, only SEG files are read as labels, not RTSTRUCT or images", remedy="Convert it to NIfTI."
         )
     array, geometry, source = read_nifti_labels(path) if found is Format.NIFTI else read_picture_labels(path)
     values = values_of(array)

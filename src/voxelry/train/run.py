@@ -20,7 +20,7 @@ from voxelry.errors import ConfigError, ManifestError, UsageError
 from voxelry.manifest.cases import Case
 from voxelry.manifest.load import load_case
 from voxelry.manifest.manifest import Manifest
-from voxelry.measure.evaluate import evaluate_pairs
+from voxelry.measure.evaluate import score
 from voxelry.measure.scores import Scores
 from voxelry.model import Model, ModelCard
 from voxelry.networks.build import build_network, choose_device, count_parameters
@@ -43,7 +43,6 @@ from voxelry.train.checkpoint import (
 )
 from voxelry.train.loop import Loop, Report
 from voxelry.train.sampler import Sampler
-from voxelry.volume import LabelMap
 
 log = logging.getLogger(__name__)
 
@@ -167,15 +166,13 @@ def check_sides(plan: Plan, config: Config, manifest: Manifest) -> None:
 def validate(model: Model, manifest: Manifest, cases: list[Case], device: str, stage: Stage) -> Scores:
     """Segment whole cases and score them on their own grids, one in memory at a time."""
     predictor = Predictor(model, device)
-
-    def pair(number: int, case: Case) -> tuple[str, LabelMap, LabelMap]:
+    parts = []
+    for number, case in enumerate(cases, start=1):
         volume, reference = load_case(case, manifest)
         assert reference is not None
-        predicted = predictor.predict(volume).labels
+        parts.append(score(reference, predictor.predict(volume).labels, case.id))
         stage("validating", number, len(cases))
-        return case.id, reference, predicted
-
-    return evaluate_pairs(pair(number, case) for number, case in enumerate(cases, start=1))
+    return Scores.merge(parts)
 
 
 def _cached(manifest: Manifest, plan: Plan, cases: list[Case], folder: Path, stage: Stage) -> list[CachedCase]:

@@ -1,0 +1,54 @@
+"""Families of metrics by name: each column against the function it stands on, and by hand where that is easy."""
+
+import numpy as np
+import pytest
+
+from voxelry.errors import UsageError
+from voxelry.geometry import Geometry
+from voxelry.labels import Label, LabelTable
+from voxelry.measure.families import FAMILIES, RATES, measure
+from voxelry.measure.surface import surface_metrics
+from voxelry.volume import LabelMap
+
+SPACING = (1.0, 2.0, 3.0)
+GRID = Geometry.from_spacing((20, 20, 20), SPACING)
+TABLE = LabelTable(labels=(Label(value=4, name="a"), Label(value=9, name="b")))
+
+
+def cubes(shift=0):
+    array = np.zeros(GRID.shape, np.uint8)
+    array[2 + shift : 8 + shift, 3:9, 4:10] = 4
+    array[10:16, 10 + shift : 16 + shift, 2:8] = 9
+    return LabelMap.of(array, GRID, TABLE)
+
+
+def test_all_families_at_once():
+    scores = measure(cubes(), cubes(1), "x", list(FAMILIES))
+    assert scores.cases == ("x",)
+    np.testing.assert_allclose(scores.dice, 5 / 6)
+    for name in ("precision", "recall"):
+        np.testing.assert_allclose(scores.values[name], [[5 / 6, 5 / 6]])
+    np.testing.assert_allclose(scores.values["volume_error"], 0)
+    np.testing.assert_allclose(scores.values["hd"], [[1, 2]])
+    np.testing.assert_allclose(scores.values["instance_tp"], 1)
+    np.testing.assert_allclose(scores.values["instance_pq"], 5 / 7)
+    assert set(RATES) <= set(scores.values)
+
+
+@pytest.mark.parametrize(("given", "by_index"), [(1.5, 1.5), ({"a": 0.5, "b": 2.5}, {1: 0.5, 2: 2.5})])
+def test_tolerances_of_nsd_for_all_labels_or_by_name(given, by_index):
+    found = measure(cubes(), cubes(1), metrics=["surface"], tolerance=given).values["nsd"][0]
+    classes = [np.select([labels.array == 4, labels.array == 9], [1, 2]).astype(np.uint8) for labels in (cubes(), cubes(1))]
+    expected = surface_metrics(*classes, SPACING, tolerances=by_index)
+    np.testing.assert_allclose(found, [expected[1]["nsd"], expected[2]["nsd"]])
+
+
+@pytest.mark.parametrize(("tolerance", "words"), [({"a": 1.0, "c": 1.0}, "'c', which is no label"), ({"a": 1.0}, "no tolerance")])
+def test_tolerances_that_do_not_fit_the_labels(tolerance, words):
+    with pytest.raises(UsageError, match=words):
+        measure(cubes(), cubes(), metrics=["surface"], tolerance=tolerance)
+
+
+def test_an_unknown_family_names_the_nearest():
+    with pytest.raises(UsageError, match="surface"):
+        measure(cubes(), cubes(), metrics=["surfaces"])
