@@ -24,6 +24,8 @@ from voxelry.train.sampler import Sampler, prefetched
 
 TIMED_STEPS = 24
 """Steps after which a time budget is turned into a number of steps; the first third, which warms caches up, is not timed."""
+BUDGET_SHARE = 0.92
+"""How much of a time budget is planned for: a run that is cut off misses the end of its learning rate's decay."""
 VALIDATION_BATCHES = 6
 
 
@@ -169,11 +171,11 @@ class Loop:
         return float(self.config.learning_rate * (1 - (step - warm) / max(1, total - warm)) ** self.config.poly)
 
     def _steps_that_fit(self, marks: list[float]) -> int:
-        """How many steps the time budget holds, pseudo-Dice measurements included, by the median of those timed."""
+        """How many steps the time budget holds, pseudo-Dice measurements included, by the mean of those timed."""
         assert self.config.time_budget is not None
-        step = float(np.median(np.diff(marks[TIMED_STEPS // 3 :])))
+        step = float(np.mean(np.diff(marks[TIMED_STEPS // 3 :])))
         left = self.config.time_budget - marks[-1] - self.config.validations * VALIDATION_BATCHES * step / 2
-        return self.state.step + max(1, int(0.96 * left / step))
+        return self.state.step + max(1, int(BUDGET_SHARE * left / step))
 
     def _is_milestone(self) -> bool:
         return self.state.total is not None and self.state.step % max(1, self.state.total // self.config.validations) == 0
