@@ -6,6 +6,7 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
 from voxelry.errors import GridMismatchError, LabelError
 from voxelry.measure.overlap import CHUNK_VOXELS, confusion, dice, iou
@@ -28,6 +29,17 @@ def brute(reference, prediction, classes, ignore=-1):
 @given(PAIRS)
 def test_confusion_is_a_plain_count(pair):
     np.testing.assert_array_equal(confusion(*pair, CLASSES), brute(*pair, CLASSES))
+
+
+@given(PAIRS)
+def test_scikit_learn_counts_and_scores_alike(pair):
+    truth, guess = (labels.ravel() for labels in pair)
+    known = list(range(CLASSES))
+    np.testing.assert_array_equal(confusion(*pair, CLASSES), confusion_matrix(truth, guess, labels=known))
+    occurs = np.isin(known, np.concatenate([truth, guess]))
+    for ours, theirs in ((dice, f1_score), (iou, jaccard_score)):
+        expected = theirs(truth, guess, labels=known, average=None, zero_division=0)
+        np.testing.assert_allclose(ours(confusion(*pair, CLASSES))[occurs], expected[occurs], rtol=1e-12, atol=1e-12)
 
 
 @given(PAIRS)
