@@ -33,7 +33,7 @@ SIGNATURES = {
     "check": "manifest, *, root, deep",
     "compare": "a, b, *, metrics, test, seed",
     "demo": "out, *, manifest, root, seconds, stage, report",
-    "evaluate": "reference, prediction, *, metrics, root",
+    "evaluate": "reference, prediction, *, metrics, tolerance, root",
     "inspect": "path",
     "load_model": "path, *, device",
     "plan": "manifest, *, root, settings, device, stage",

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from voxelry.errors import CorruptFileError, LabelError, NonFiniteError, ReadError, UnsupportedFormatError, VoxelryError
@@ -217,6 +217,7 @@ class TestBadFiles:
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(changes=st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6))
+    @example(changes=[(299, 127)])  # a signalling NaN in the sform
     def test_any_damage_to_the_header_ends_in_a_typed_error(self, tmp_path, changes):
         raw = bytearray(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), OBLIQUE).to_bytes())
         for position, value in changes:

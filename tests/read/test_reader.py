@@ -77,7 +77,7 @@ class TestLabels:
         assert read_labels(tmp_path / "m.png").geometry.shape == (4, 5)
 
     def test_dicom(self, folder, plain):
-        with pytest.raises(UnsupportedFormatError, match="not read yet"):
+        with pytest.raises(UnsupportedFormatError, match="only SEG files"):
             read_labels(folder(plain))
 
 

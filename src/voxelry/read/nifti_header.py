@@ -199,8 +199,9 @@ def _picture_geometry(fields: Any, shape: tuple[int, int, int], path: Path) -> t
         raise CorruptFileError(f"{path}: {error.problem}", remedy="Repair pixdim.") from error
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _geometry(fields: Any, shape: tuple[int, int, int], *, flat: bool, path: Path) -> tuple[Geometry, tuple[str, ...]]:
-    """The grid by `AFFINE_POLICY`, and what to remark about it."""
+    """The grid by `AFFINE_POLICY`, and what to remark about it; damaged numbers are refused by Geometry, not warned of."""
     affine, remarks = _affine(fields, path)
     unit = int(fields["xyzt_units"]) & 7
     scale = _MM_PER_UNIT.get(unit, 1.0)
