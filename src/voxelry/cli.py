@@ -295,13 +295,17 @@ def _check_table(style: str | None) -> None:
 
 
 def _show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
-    from voxelry.report.tables import score_table
+    from voxelry.report.tables import measures_table, score_table
     from voxelry.terminal import show
 
+    plain = scores.to_dict()
     if as_json:
-        _print_json({**scores.to_dict(), **extra})
-    else:
-        show(score_table(scores.to_dict()))
+        _print_json({**plain, **extra})
+        return
+    show(score_table(plain))
+    others = measures_table(plain)
+    if others is not None:
+        show(others)
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ def test_all_families_at_once():
     np.testing.assert_allclose(scores.values["instance_tp"], 1)
     np.testing.assert_allclose(scores.values["instance_pq"], 5 / 7)
     assert set(RATES) <= set(scores.values)
+    assert scores.to_dict()["labels"]["b"]["hd"] == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("given", "by_index"), [(1.5, 1.5), ({"a": 0.5, "b": 2.5}, {1: 0.5, 2: 2.5})])

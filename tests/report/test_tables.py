@@ -5,7 +5,16 @@ import pytest
 from rich.console import Console
 
 from voxelry.errors import UsageError
-from voxelry.report.tables import ABSENT, comparison_table, paper_table, score, score_rows, score_table, text_table
+from voxelry.report.tables import (
+    ABSENT,
+    comparison_table,
+    measures_table,
+    paper_table,
+    score,
+    score_rows,
+    score_table,
+    text_table,
+)
 
 SCORES = {
     "mean_dice": 0.8764,
@@ -97,3 +106,16 @@ def test_differences_as_a_table():
     assert "$<$ 0.001" in comparison_table([row], "latex")
     unknown = row | {"p_corrected": None, "mean_a": None}
     assert comparison_table([unknown]).count(ABSENT) == 2
+
+
+def test_other_metrics_have_a_table_of_their_own():
+    plain = {
+        "labels": {
+            "a": {"dice": 1.0, "iou": 1.0, "cases": 2, "hd95": 1.25},
+            "b": {"dice": 0.5, "iou": 0.4, "cases": 1, "hd95": None},
+        }
+    }
+    table = measures_table(plain)
+    assert [column.header for column in table.columns] == ["metric", "a", "b"]
+    assert [list(column.cells) for column in table.columns] == [["hd95"], ["1.250"], [ABSENT]]
+    assert measures_table({"labels": {"a": {"dice": 1.0, "iou": 1.0, "cases": 2}}}) is None

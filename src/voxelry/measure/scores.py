@@ -149,13 +149,16 @@ class Scores:
 
     @property
     def per_label(self) -> dict[str, dict[str, Any]]:
-        """For each label name its mean ``dice`` and ``iou`` over the cases that have a score, and how many ``cases`` have.
+        """For each label name the mean of every metric over the cases that have it, and how many ``cases`` have an overlap.
 
         The means are None where no case has a score.
         """
         scored = (~np.isnan(self.dice)).sum(axis=0)
-        means = zip(self.labels, _mean_rows(self.dice.T), _mean_rows(self.iou.T), scored, strict=True)
-        return {name: {"dice": _plain(d), "iou": _plain(i), "cases": int(n)} for name, d, i, n in means}
+        means = {metric: _mean_rows(values.T) for metric, values in self.values.items()}
+        return {
+            name: {metric: _plain(column[k]) for metric, column in means.items()} | {"cases": int(scored[k])}
+            for k, name in enumerate(self.labels)
+        }
 
     @property
     def values(self) -> dict[str, Values]:

@@ -73,6 +73,24 @@ def score_table(scores: Mapping[str, Any]) -> Table:
     return table
 
 
+def measures_table(scores: Mapping[str, Any]) -> Table | None:
+    """The other metrics for a terminal, a row a metric and a column a label; None where there are none.
+
+    Args:
+        scores: as for `score_rows`.
+    """
+    labels = scores["labels"]
+    names = [name for name in next(iter(labels.values()), {}) if name not in ("dice", "iou", "cases")]
+    if not names:
+        return None
+    table = Table("metric", title="Means over the cases that have a score")
+    for label in labels:
+        table.add_column(escape(label), justify="right")
+    for name in names:
+        table.add_row(name, *(score(values[name]) for values in labels.values()))
+    return table
+
+
 def score(value: float | None) -> str:
     """A score in 0..1 with three decimals, or `ABSENT` for None and NaN."""
     return ABSENT if value is None or math.isnan(value) else f"{value:.3f}"
