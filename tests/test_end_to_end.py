@@ -87,7 +87,7 @@ def test_four_channels_of_a_spine(tmp_path):
     scans.mkdir()
     for case in ("spine_002", "spine_003"):
         for channel in range(4):
-            shutil.copy(folder / "images" / f"{case}_ch{channel}.nii.gz", scans / f"{case}_{channel:04d}.nii.gz")
+            shutil.copy(folder / "images" / f"{case}_{channel:04d}.nii.gz", scans)
     masks = tmp_path / "masks"
     assert run("predict", tmp_path / "run" / "model", scans, "--out", masks)["cases"] == 2
     assert sorted(path.name for path in masks.iterdir()) == ["spine_002.nii.gz", "spine_003.nii.gz"]

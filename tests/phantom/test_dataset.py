@@ -26,7 +26,7 @@ COARSE = {
         ("torso-ct", "dicom", ["images/torso_002"]),
         ("torso-ct", "nifti", ["images/torso_002.nii.gz"]),
         ("spine-mri", "dicom", [f"images/spine_002/{c}" for c in ("in-phase", "opposed-phase", "water", "fat")]),
-        ("spine-mri", "nifti", [f"images/spine_002_ch{c}.nii.gz" for c in range(4)]),
+        ("spine-mri", "nifti", [f"images/spine_002_{c:04d}.nii.gz" for c in range(4)]),
         ("chest-xray", "dicom", ["images/chest_002.dcm"]),
         ("chest-xray", "png", ["images/chest_002.png"]),
     ],

@@ -1,5 +1,3 @@
-import shutil
-import subprocess
 from dataclasses import replace
 from functools import lru_cache
 
@@ -128,11 +126,7 @@ def test_a_file_in_the_way_of_a_folder_and_the_other_way_round(tmp_path):
         write_dicom(small("chest-xray"), tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
 @pytest.mark.parametrize("kind", list(SMALL))
-def test_an_independent_validator_finds_no_error(kind, tmp_path):
+def test_an_independent_validator_finds_no_error(kind, tmp_path, dciodvfy):
     for path in write_dicom(small(kind), tmp_path / "case.dcm"):
-        file = path if path.is_file() else path / "IM0001.dcm"
-        done = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "Error" not in done.stderr
+        assert dciodvfy(path if path.is_file() else path / "IM0001.dcm") == []

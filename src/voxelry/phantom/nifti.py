@@ -54,9 +54,9 @@ def write_nifti(array: NDArray[Any], geometry: Geometry, path: str | os.PathLike
 
 
 def write_channels(phantom: Phantom, folder: str | os.PathLike[str], name: str) -> list[Path]:
-    """Write each channel of a phantom as ``<name>.nii.gz``, or ``<name>_ch0.nii.gz`` and on where there are several."""
+    """Write each channel of a phantom as ``<name>.nii.gz``, or ``<name>_0000.nii.gz`` and on where there are several."""
     count = phantom.volume.channels
-    names = [name] if count == 1 else [f"{name}_ch{channel}" for channel in range(count)]
+    names = [name] if count == 1 else [f"{name}_{channel:04d}" for channel in range(count)]
     text = f"SYNTHETIC PHANTOM {phantom.kind} seed {phantom.seed}"
     return [
         write_nifti(phantom.volume.array[channel], phantom.volume.geometry, Path(folder) / f"{file}.nii.gz", text)
