@@ -38,6 +38,19 @@ def test_a_bad_mask_is_named(make, tmp_path):
     assert not (tmp_path / "scores.json").exists()
 
 
+@pytest.mark.parametrize("make", [text_file, truncated])
+def test_a_bad_mask_among_others_is_listed(make, tmp_path, caplog):
+    for folder in ("ref", "pred"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            save(tmp_path / folder / f"{name}.nii.gz")
+    bad = make(tmp_path / "pred" / "b.nii.gz")
+    scores = run_json("evaluate", tmp_path / "ref", tmp_path / "pred", code=1)
+    assert scores["cases"] == 1
+    assert str(bad) in scores["failed"]["b"]
+    assert str(bad) in caplog.text
+
+
 def test_inspect_lists_what_cannot_be_read(tmp_path):
     text_file(tmp_path / "bad.nii.gz")
     rows = run_json("inspect", tmp_path, code=1)["found"]

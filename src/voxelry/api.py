@@ -210,7 +210,8 @@ def evaluate(
         root: where a manifest's relative paths start.
 
     Returns:
-        Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`.
+        Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`. Of several cases, one
+        that cannot be scored is listed in `failed` with its reason, and the others go on.
 
     Raises:
         MissingFileError: a file, or the prediction of a reference, is missing.

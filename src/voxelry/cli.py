@@ -236,11 +236,12 @@ def evaluate(
         write_scores(scores, out)
     if table is None:
         _show_scores(scores, as_json, {"out": None if out is None else str(out)})
-        return
-    from voxelry.cohort.evaluate import summarise
-    from voxelry.report.tables import paper_table
+    else:
+        from voxelry.cohort.evaluate import summarise
+        from voxelry.report.tables import paper_table
 
-    typer.echo(paper_table(summarise(scores), table), nl=False)
+        typer.echo(paper_table(summarise(scores), table), nl=False)
+    _list_failures(list(scores.failed.items()), quiet=True)  # the log has said them
 
 
 @app.command()

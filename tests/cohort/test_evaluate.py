@@ -78,9 +78,21 @@ def test_rows_are_written_and_read_back(folders, tmp_path, name):
             write_scores(scores, tmp_path / name)
 
 
-def test_the_first_bad_case_is_the_error(folders):
+def test_a_bad_case_is_listed_and_the_others_go_on(folders, tmp_path):
+    good = evaluate_cohort(*folders)
     nibabel.save(nibabel.Nifti1Image(mask(0), np.diag([1, 1, 3.0, 1])), folders[1] / "c1.nii.gz")
-    with pytest.raises(GridMismatchError, match="c1"):
+    scores = evaluate_cohort(*folders)
+    assert scores.cases == tuple(case for case in good.cases if case != "c1")
+    assert list(scores.failed) == ["c1"]
+    assert "c1.nii.gz" in scores.to_dict()["failed"]["c1"]
+    write_scores(scores, tmp_path / "s.json")
+    assert "c1" in (tmp_path / "s.json").read_text()
+
+
+def test_the_first_error_is_raised_where_no_case_can_be_scored(folders):
+    for file in folders[1].iterdir():
+        nibabel.save(nibabel.Nifti1Image(mask(0), np.diag([1, 1, 3.0, 1])), file)
+    with pytest.raises(GridMismatchError, match="c0"):
         evaluate_cohort(*folders)
 
 

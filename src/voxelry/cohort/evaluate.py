@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import polars as pl
 
 from voxelry.cohort.pairs import Loader, Pairs, find_pairs
 from voxelry.cohort.statistics import RESAMPLES, bootstrap
-from voxelry.errors import UsageError
+from voxelry.errors import UsageError, VoxelryError
 from voxelry.files import atomic_folder, atomic_path, write_json
 from voxelry.manifest.manifest import load_manifest
 from voxelry.measure.families import Tolerance, check_metrics, measure
 from voxelry.measure.scores import Scores
+
+log = logging.getLogger(__name__)
 
 WORKERS = 4
 """Cases in memory at a time at most."""
@@ -67,8 +70,11 @@ def evaluate_pairs(
 ) -> Scores:
     """Score pairs, `workers` at a time: each reads its maps, scores them and lets them go.
 
+    A case that cannot be scored is kept with its reason in `Scores.failed`, and the others go on.
+
     Raises:
         UsageError: no pair, or no worker.
+        VoxelryError: no case could be scored; the first one's error.
     """
     count = min(WORKERS, os.cpu_count() or 1) if workers is None else workers
     if count < 1:
@@ -76,9 +82,24 @@ def evaluate_pairs(
     with ThreadPoolExecutor(count) as pool:
         tasks = [pool.submit(_measure, pair, metrics, tolerance) for pair in pairs]
         try:
-            return Scores.merge([task.result() for task in tasks])
+            return _collected([case for case, _, _ in pairs], tasks)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _collected(cases: Sequence[str], tasks: Sequence[Future[Scores]]) -> Scores:
+    """The scores of all tasks, with the reasons of those that failed; raises where nothing was scored."""
+    errors = [task.exception() for task in tasks]
+    scored = [task.result() for task, error in zip(tasks, errors, strict=True) if error is None]
+    failed: dict[str, str] = {}
+    for case, error in zip(cases, errors, strict=True):
+        if error is None:
+            continue
+        if not scored or not isinstance(error, VoxelryError):
+            raise error
+        log.warning("case '%s' is not scored: %s", case, error)
+        failed[case] = str(error)
+    return replace(Scores.merge(scored), failed=failed)
 
 
 def _measure(pair: tuple[str, Loader, Loader], metrics: Sequence[str], tolerance: Tolerance) -> Scores:

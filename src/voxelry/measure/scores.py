@@ -28,6 +28,7 @@ class Scores:
             reference marks as ignored are counted nowhere.
         measures: other metrics by name, each ``(N, L)`` float64, NaN where missing (see `voxelry.measure.families`).
         groups: the patient of each case, for statistics; empty where every case is a patient of its own.
+        failed: cases that could not be scored, with the reason; they are in none of the above.
     """
 
     cases: tuple[str, ...]
@@ -35,6 +36,7 @@ class Scores:
     confusions: Counts = field(repr=False)
     measures: Mapping[str, Values] = field(default_factory=dict, repr=False)
     groups: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, values in self.measures.items():
@@ -66,7 +68,8 @@ class Scores:
         measures = {name: np.concatenate([part._measure_over(name, labels) for part in parts]) for name in names}
         known = any(part.groups for part in parts)
         groups = tuple(group for part in parts for group in part.groups or part.cases) if known else ()
-        return cls(cases, labels, np.concatenate([part._over(labels) for part in parts]), measures, groups)
+        failed = {case: reason for part in parts for case, reason in part.failed.items()}
+        return cls(cases, labels, np.concatenate([part._over(labels) for part in parts]), measures, groups, failed)
 
     def _measure_over(self, name: str, labels: tuple[str, ...]) -> Values:
         """A metric over a longer list of labels, missing where it was not measured."""
@@ -184,7 +187,10 @@ class Scores:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """A summary that JSON can hold: means, per-label means, numbers of cases and of missing entries; None for no score."""
+        """A summary that JSON can hold: means, per-label means, numbers of cases and missing entries, what failed.
+
+        None stands for no score.
+        """
         return {
             "mean_dice": _plain(self.mean_dice),
             "mean_iou": _plain(self.mean_iou),
@@ -193,6 +199,7 @@ class Scores:
             "labels": self.per_label,
             "cases": len(self.cases),
             "missing": self.missing,
+            "failed": dict(self.failed),
         }
 
 
