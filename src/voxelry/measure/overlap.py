@@ -58,7 +58,7 @@ def count_values(reference: NDArray[Any], prediction: NDArray[Any]) -> PairCount
         GridMismatchError: the shapes differ.
         LabelError: the values are not whole numbers.
     """
-    _check_pair(reference, prediction)
+    check_pair(reference, prediction)
     dense = _count_dense(reference, prediction) if reference.size >= LARGE_VOXELS else None
     if dense is not None:
         return dense
@@ -184,7 +184,7 @@ def paired_chunks(reference: NDArray[Any], prediction: NDArray[Any]) -> Iterator
         GridMismatchError: the shapes differ.
         LabelError: the values are not whole numbers.
     """
-    _check_pair(reference, prediction)
+    check_pair(reference, prediction)
     pieces = np.nditer(
         [reference, prediction],
         flags=["external_loop", "buffered", "zerosize_ok"],
@@ -197,7 +197,7 @@ def paired_chunks(reference: NDArray[Any], prediction: NDArray[Any]) -> Iterator
         yield from pieces
 
 
-def _check_pair(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
+def check_pair(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
     """Refuse arrays that differ in shape or are not whole numbers."""
     if reference.shape != prediction.shape:
         raise GridMismatchError(

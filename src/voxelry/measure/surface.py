@@ -21,10 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.errors import GeometryError, GridMismatchError, LabelError, UsageError
+from voxelry.errors import GeometryError, LabelError, UsageError
 from voxelry.measure.elements import element_sizes
 from voxelry.measure.nearest import Distances, nearest_distances
-from voxelry.measure.overlap import count_values
+from voxelry.measure.overlap import check_pair, count_values
 from voxelry.measure.points import surface_points
 from voxelry.measure.policy import DEFAULT_POLICIES, EmptyPolicy
 from voxelry.volume import LabelMap
@@ -242,14 +242,7 @@ def _checked(
     """The spacing as floats, after every argument was looked at."""
     if definition not in ("elements", "voxels"):
         raise UsageError(f"no definition '{definition}' of a surface", remedy="Known: elements, voxels.")
-    if reference.shape != prediction.shape:
-        raise GridMismatchError(
-            f"a reference of shape {reference.shape} cannot be compared with a prediction of shape {prediction.shape}",
-            remedy="Bring both onto one grid first.",
-        )
-    for array, name in ((reference, "reference"), (prediction, "prediction")):
-        if array.dtype.kind not in "uib":
-            raise LabelError(f"{name}: labels are whole numbers, not {array.dtype}", remedy="Convert them to integers.")
+    check_pair(reference, prediction)
     if reference.ndim not in (2, 3):
         raise GeometryError(f"surfaces are measured in 2D and 3D, not in an array of shape {reference.shape}")
     steps = tuple(float(step) for step in spacing)
