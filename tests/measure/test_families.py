@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from voxelry.errors import UsageError
-from voxelry.geometry import Geometry
+from voxelry.geometry import Geometry, Reindex
 from voxelry.labels import Label, LabelTable
 from voxelry.measure.families import FAMILIES, RATES, measure
 from voxelry.measure.surface import surface_metrics
-from voxelry.volume import LabelMap
+from voxelry.volume import SPARSE, LabelMap, Source
 
 SPACING = (1.0, 2.0, 3.0)
 GRID = Geometry.from_spacing((20, 20, 20), SPACING)
@@ -34,6 +34,16 @@ def test_all_families_at_once():
     np.testing.assert_allclose(scores.values["instance_pq"], 5 / 7)
     assert set(RATES) <= set(scores.values)
     assert scores.to_dict()["labels"]["b"]["hd"] == pytest.approx(2)
+
+
+def test_the_spacing_goes_with_the_axes_where_the_reference_is_laid_onto_the_prediction():
+    turned = Reindex((2, 0, 1), (True, False, False))
+    part = cubes().array[:, :, 1:11]
+    geometry = GRID.cropped((0, 0, 1), part.shape)
+    sparse = LabelMap.of(turned.apply(part), geometry.reindexed(turned), TABLE, Source(kind=SPARSE))
+    found, expected = (measure(one, cubes(1), metrics=["surface"]) for one in (sparse, cubes()))
+    for name, values in expected.values.items():
+        np.testing.assert_allclose(found.values[name], values, err_msg=name)
 
 
 @pytest.mark.parametrize(("given", "by_index"), [(1.5, 1.5), ({"a": 0.5, "b": 2.5}, {1: 0.5, 2: 2.5})])

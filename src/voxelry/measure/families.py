@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.errors import UsageError, nearest
-from voxelry.measure.evaluate import common_classes, score
+from voxelry.measure.evaluate import aligned, common_classes, score
 from voxelry.measure.instances import connected_objects, overlaps
 from voxelry.measure.matching import match
 from voxelry.measure.overlap import Counts, Values
@@ -135,6 +135,7 @@ def measure(
         UsageError: an unknown family.
     """
     check_metrics(metrics)
+    reference, prediction = aligned(reference, prediction)
     overlap = score(reference, prediction, case_id)
     pair = _Pair(reference, prediction, overlap.labels, overlap.confusions[0], tolerance)
     measures: dict[str, Values] = {}
