@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from voxelry.cohort.pairs import Loader, Pairs, find_pairs
+from voxelry.cohort.pairs import Loader, Pairs, find_pairs, is_manifest
 from voxelry.cohort.statistics import RESAMPLES, bootstrap
 from voxelry.errors import UsageError, VoxelryError
 from voxelry.files import atomic_folder, atomic_path, write_json
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 WORKERS = 4
 """Cases in memory at a time at most."""
-
-_MANIFESTS = (".yaml", ".yml", ".json")
 
 
 def evaluate_cohort(
@@ -57,11 +55,11 @@ def evaluate_cohort(
         UsageError: an unknown family, or no worker.
     """
     check_metrics(metrics)
-    pairs = find_pairs(reference, prediction, root)
-    scores = evaluate_pairs(pairs, metrics, workers, tolerance)
-    if not (reference.is_file() and reference.suffix.lower() in _MANIFESTS):
+    manifest = load_manifest(reference, root) if is_manifest(reference) else None
+    scores = evaluate_pairs(find_pairs(manifest or reference, prediction), metrics, workers, tolerance)
+    if manifest is None:
         return scores
-    groups = {case.id: case.group or case.id for case in load_manifest(reference, root).cases}
+    groups = {case.id: case.group or case.id for case in manifest.cases}
     return replace(scores, groups=tuple(groups[case] for case in scores.cases))
 
 

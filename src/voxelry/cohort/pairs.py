@@ -24,11 +24,17 @@ _MANIFESTS = (".yaml", ".yml", ".json")
 _MASKS = (".nii.gz", ".nii", ".seg.dcm", ".dcm", ".png", ".tif", ".tiff")
 
 
-def find_pairs(reference: Path, prediction: Path, root: Path | None = None) -> Pairs:
+def is_manifest(path: Path) -> bool:
+    """Whether a path is a manifest's file, by its ending."""
+    return path.is_file() and path.suffix.lower() in _MANIFESTS
+
+
+def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None = None) -> Pairs:
     """Pair what is to be compared.
 
     Args:
-        reference: a mask, a folder of masks, or a manifest (whose labels then say what the values mean and what is ignored).
+        reference: a mask, a folder of masks, or a manifest (whose labels then say what the values mean and what is ignored),
+            loaded or not.
         prediction: a mask, or a folder of masks named by case id.
         root: where a manifest's paths start.
 
@@ -42,9 +48,11 @@ def find_pairs(reference: Path, prediction: Path, root: Path | None = None) -> P
         UsageError: a folder against a file, or no case in common.
     """
     for path in (reference, prediction):
-        if not path.exists():
+        if isinstance(path, Path) and not path.exists():
             raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
-    if reference.is_file() and reference.suffix.lower() in _MANIFESTS:
+    if isinstance(reference, Manifest):
+        return _with_manifest(reference, prediction)
+    if is_manifest(reference):
         return _with_manifest(load_manifest(reference, root), prediction)
     if reference.is_dir() != prediction.is_dir():
         raise UsageError(

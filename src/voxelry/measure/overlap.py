@@ -6,7 +6,7 @@ Empty masks: a class that is in neither map has no score (NaN, "missing"); one t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,8 +157,6 @@ def confusion(reference: NDArray[Any], prediction: NDArray[Any], classes: int, i
         GridMismatchError: the shapes differ.
         LabelError: values that are not whole numbers, or outside 0..classes-1 where they count.
     """
-    if reference.size < LARGE_VOXELS:
-        return count_pairs(paired_chunks(reference, prediction), classes, ignore)
     pairs = count_values(reference, prediction)
     kept = np.full(len(pairs.reference), True) if ignore is None else pairs.reference != ignore
     seen = pairs.matrix[kept].any(axis=0)
@@ -207,30 +205,6 @@ def check_pair(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
     for array, name in ((reference, "reference"), (prediction, "prediction")):
         if array.dtype.kind not in "uib":
             raise LabelError(f"{name}: labels are whole numbers, not {array.dtype}", remedy="Convert class indices to integers.")
-
-
-def count_pairs(chunks: Iterable[tuple[NDArray[Any], NDArray[Any]]], classes: int, ignore: int | None = IGNORE_INDEX) -> Counts:
-    """The confusion matrix of voxels that come in pieces (see `confusion`).
-
-    Args:
-        chunks: pairs of ``(n,)`` class indices, reference and prediction.
-        classes: K, background included.
-        ignore: the reference value left out, or None.
-
-    Returns:
-        ``(K, K)`` int64, reference along rows.
-
-    Raises:
-        LabelError: a class index outside 0..classes-1 where it counts.
-    """
-    total = np.zeros(classes * classes, dtype=np.int64)
-    for reference, prediction in chunks:
-        counted = slice(None) if ignore is None else reference != ignore
-        rows, columns = reference[counted].astype(np.int64), prediction[counted].astype(np.int64)
-        _check_range(rows, classes, "reference")
-        _check_range(columns, classes, "prediction")
-        total += np.bincount(rows * classes + columns, minlength=classes * classes)
-    return total.reshape(classes, classes)
 
 
 def _check_range(indices: Counts, classes: int, name: str) -> None:
