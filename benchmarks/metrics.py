@@ -10,24 +10,17 @@ memory during a run less that before it, imports, compiled code and inputs loade
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import venv
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import PEERS, Contestant, peers_python, print_rows, serve
 
-HERE = Path(__file__).resolve().parent
 SLOW_SECONDS = 20.0
 LIBRARIES = ("numpy", "scipy", "numba", "SimpleITK", "monai", "torch", "surface-distance", "nnunetv2", "panoptica")
 
@@ -101,60 +94,6 @@ def make_inputs(folder: Path, quick: bool) -> None:
     np.save(folder / "lesions.npy", np.stack(lesions(size, 3, 15 if quick else 60)))
 
 
-def peers_python(folder: Path) -> Path:
-    """The interpreter of the peers' environment, which is built if it is not there; it sees this one's packages too."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    if subprocess.run([python, "-c", "import surface_distance, panoptica, medpy, ruamel.yaml"], capture_output=True).returncode:
-        packages = subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        own = [path for path in sys.path if path.endswith("site-packages")]
-        (Path(packages) / "voxelry_environment.pth").write_text("\n".join(own) + "\n")
-        install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", HERE / "requirements.txt"]
-        subprocess.run(install, check=True)
-    return python
-
-
-class Contestant:
-    """One function in a process of its own, run when told to."""
-
-    def __init__(self, python: Path, name: str, inputs: Path) -> None:
-        paths = [str(HERE), str(HERE.parent / "src")]
-        command = [str(python), "-W", "ignore", __file__, "--worker", name, str(inputs)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        self.name = name
-        self.seconds: list[float] = []
-        self.extra_mb = 0.0
-        self.answer: dict[str, float] = {}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        self._reply()
-
-    def run(self) -> None:
-        """One timed run."""
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        reply = self._reply()
-        self.seconds.append(reply["seconds"])
-        self.extra_mb = max(self.extra_mb, reply["extra_mb"])
-        self.answer = reply["answer"]
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _reply(self) -> dict[str, Any]:
-        for line in self._process.stdout:
-            if line.startswith("@"):
-                return json.loads(line[1:])
-        raise SystemExit(f"{self.name} died; run it alone: python benchmarks/metrics.py --worker {self.name} INPUTS.npy")
-
-
 def work(name: str, inputs: Path) -> None:
     """A contestant's process: warm up on a small corner, then one run for each line of standard input."""
     import contestants
@@ -166,30 +105,13 @@ def work(name: str, inputs: Path) -> None:
     for label in labels:
         warm[:, 20 : 20 + 8 * label, 20:60, 20:60][warm[:, 20 : 20 + 8 * label, 20:60, 20:60] == 0] = label
     function(*warm, labels)
-    print("@" + json.dumps({"ready": name}), flush=True)
-    for _ in sys.stdin:
-        before = _reset_peak()
-        start = time.perf_counter()
-        answer = function(reference, prediction, labels)
-        seconds = time.perf_counter() - start
-        print("@" + json.dumps({"seconds": seconds, "extra_mb": _memory("VmHWM") - before, "answer": answer}), flush=True)
-
-
-def _reset_peak() -> float:
-    Path("/proc/self/clear_refs").write_text("5")
-    return _memory("VmRSS")
-
-
-def _memory(field: str) -> float:
-    """A line of this process's status in MB (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+    serve(lambda: function(reference, prediction, labels))
 
 
 def compare(task: Task, python: Path, inputs: Path, rounds: int) -> list[dict[str, Any]]:
     """Run one task's contestants in turn; one row a peer."""
-    ours = Contestant(python, task.ours, inputs)
-    peers = [Contestant(python, name, inputs) for name in task.peers]
+    ours = Contestant(python, __file__, task.ours, inputs)
+    peers = [Contestant(python, __file__, name, inputs) for name in task.peers]
     for number in range(rounds):
         ours.run()
         for peer in peers:
@@ -223,7 +145,7 @@ def main() -> int:
     """Run the tasks, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small inputs, one round: a check of the script, not of the claims")
-    parser.add_argument("--peers", type=Path, default=HERE.parent / "build" / "peers", help="the peers' virtual environment")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="tasks whose contestant's name holds this")
     parser.add_argument("--json", type=Path, help="write the rows there too")
@@ -238,11 +160,7 @@ def main() -> int:
         for task in TASKS:
             if options.only in task.ours:
                 rows += compare(task, python, Path(folder) / f"{task.inputs}.npy", 1 if options.quick else options.rounds)
-    versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"] in LIBRARIES}
-    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}\n")
-    print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
-    for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+    print_rows(rows, LIBRARIES)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0 if options.quick or all(row["holds"] for row in rows) else 1

@@ -88,7 +88,7 @@ def test_real_scans_are_asked_for_by_fixture_alone():
 
 def test_constraints_pin_every_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
     pinned = {
         re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower()
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,110 @@
+"""What the benchmarks share: the peers' environment, a process for each contestant, the printed table.
+
+A contestant is a function that runs in a process of its own, on the same inputs as the others and in turn with them. Extra
+memory is the peak of resident memory during a run less that before it: imports, compiled code and inputs are loaded by then.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PEERS = HERE.parent / "build" / "peers"
+_PROOF = "import surface_distance, panoptica, medpy, ruamel.yaml, nnunetv2.inference.predict_from_raw_data"
+
+
+def peers_python(folder: Path) -> Path:
+    """The interpreter of the peers' environment, which is built if it is not there; it sees this one's packages too."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    if subprocess.run([python, "-c", _PROOF], capture_output=True).returncode:
+        packages = subprocess.run(
+            [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        own = [path for path in sys.path if path.endswith("site-packages")]
+        (Path(packages) / "voxelry_environment.pth").write_text("\n".join(own) + "\n")
+        install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", HERE / "requirements.txt"]
+        subprocess.run(install, check=True)
+    return python
+
+
+class Contestant:
+    """One function in a process of its own, run when told to; the script answers `--worker NAME INPUTS` by `serve`."""
+
+    def __init__(self, python: Path, script: str, name: str, inputs: Path) -> None:
+        paths = [str(HERE), str(HERE.parent / "src")]
+        command = [str(python), "-W", "ignore", script, "--worker", name, str(inputs)]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        self.name, self._script = name, script
+        self.seconds: list[float] = []
+        self.extra_mb = 0.0
+        self.answer: dict[str, float] = {}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self._reply()
+
+    def run(self) -> None:
+        """One timed run."""
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        reply = self._reply()
+        self.seconds.append(reply["seconds"])
+        self.extra_mb = max(self.extra_mb, reply["extra_mb"])
+        self.answer = reply["answer"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _reply(self) -> dict[str, Any]:
+        for line in self._process.stdout:
+            if line.startswith("@"):
+                return json.loads(line[1:])
+        raise SystemExit(f"{self.name} died; run it alone: python {self._script} --worker {self.name} INPUTS")
+
+
+def serve(run: Callable[[], dict[str, float]]) -> None:
+    """A contestant's process, loaded and warm: one timed run for each line of standard input."""
+    print("@" + json.dumps({"ready": True}), flush=True)
+    for _ in sys.stdin:
+        before = reset_peak()
+        start = time.perf_counter()
+        answer = run()
+        seconds = time.perf_counter() - start
+        print("@" + json.dumps({"seconds": seconds, "extra_mb": memory_mb("VmHWM") - before, "answer": answer}), flush=True)
+
+
+def reset_peak() -> float:
+    """Forget the peak of resident memory so far (Linux); what is resident now, MB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory_mb("VmRSS")
+
+
+def memory_mb(field: str) -> float:
+    """A line of this process's status, ``VmRSS`` or ``VmHWM``, in MB (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+
+def print_rows(rows: list[dict[str, Any]], libraries: tuple[str, ...]) -> None:
+    """The machine and the versions, then a Markdown table."""
+    versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"] in libraries}
+    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}\n")
+    print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
+    for row in rows:
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
