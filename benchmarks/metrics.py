@@ -9,41 +9,23 @@ memory during a run less that before it, imports, compiled code and inputs loade
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import sys
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import PEERS, Contestant, peers_python, print_rows, serve
+from harness import Task, run_tasks, serve
 
-SLOW_SECONDS = 20.0
 LIBRARIES = ("numpy", "scipy", "numba", "SimpleITK", "monai", "torch", "surface-distance", "nnunetv2", "panoptica")
 
 
-@dataclass(frozen=True)
-class Task:
-    """One comparison: `ours` against each of `peers` (name -> how many times faster we claim to be)."""
-
-    title: str
-    inputs: str
-    ours: str
-    peers: dict[str, float]
-    tolerance: float
-    memory_mb: float | None = None
-
-
 TASKS = (
-    Task("overlap (Dice, IoU)", "organs", "overlap_voxelry", {"overlap_simpleitk": 5, "overlap_nnunet": 40}, 1e-12, 50),
-    Task("overlap (Dice, IoU)", "organs", "overlap_voxelry", {"overlap_monai": 250}, 1e-5, 50),
-    Task("HD95, MSD, NSD by elements", "organs", "surface_voxelry", {"surface_deepmind": 5}, 1e-6, 150),
-    Task("HD95, ASSD by border voxels", "organs", "border_voxelry", {"border_monai": 25}, 1e-3, 150),
-    Task("HD95, MSD, NSD, distant", "distant", "surface_voxelry", {"surface_deepmind": 1}, 1e-6, 150),
-    Task("lesion-wise", "lesions", "lesions_voxelry", {"lesions_panoptica": 20}, 1e-6),
+    Task("overlap (Dice, IoU)", "organs.npy", "overlap_voxelry", {"overlap_simpleitk": 5, "overlap_nnunet": 40}, 1e-12, 50),
+    Task("overlap (Dice, IoU)", "organs.npy", "overlap_voxelry", {"overlap_monai": 250}, 1e-5, 50),
+    Task("HD95, MSD, NSD by elements", "organs.npy", "surface_voxelry", {"surface_deepmind": 5}, 1e-6, 150),
+    Task("HD95, ASSD by border voxels", "organs.npy", "border_voxelry", {"border_monai": 25}, 1e-3, 150),
+    Task("HD95, MSD, NSD, distant", "distant.npy", "surface_voxelry", {"surface_deepmind": 1}, 1e-6, 150),
+    Task("lesion-wise", "lesions.npy", "lesions_voxelry", {"lesions_panoptica": 20}, 1e-6),
 )
 
 
@@ -108,63 +90,10 @@ def work(name: str, inputs: Path) -> None:
     serve(lambda: function(reference, prediction, labels))
 
 
-def compare(task: Task, python: Path, inputs: Path, rounds: int) -> list[dict[str, Any]]:
-    """Run one task's contestants in turn; one row a peer."""
-    ours = Contestant(python, __file__, task.ours, inputs)
-    peers = [Contestant(python, __file__, name, inputs) for name in task.peers]
-    for number in range(rounds):
-        ours.run()
-        for peer in peers:
-            if number == 0 or peer.seconds[0] < SLOW_SECONDS:
-                peer.run()
-    rows = []
-    for peer in peers:
-        gaps = [abs(value - peer.answer[key]) for key, value in ours.answer.items()]
-        ratio = statistics.median(peer.seconds) / statistics.median(ours.seconds)
-        kept = task.memory_mb is None or ours.extra_mb <= task.memory_mb
-        rows.append(
-            {
-                "task": task.title,
-                "peer": peer.name.split("_")[1],
-                "ours_s": round(statistics.median(ours.seconds), 3),
-                "peer_s": round(statistics.median(peer.seconds), 3),
-                "ratio": round(ratio, 1),
-                "claimed": task.peers[peer.name],
-                "ours_extra_mb": round(ours.extra_mb, 1),
-                "peer_extra_mb": round(peer.extra_mb, 1),
-                "largest_gap": float(np.nanmax(gaps)),
-                "holds": bool(ratio >= task.peers[peer.name] and kept and np.nanmax(gaps) <= task.tolerance),
-            }
-        )
-    for contestant in (ours, *peers):
-        contestant.close()
-    return rows
-
-
-def main() -> int:
-    """Run the tasks, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small inputs, one round: a check of the script, not of the claims")
-    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="tasks whose contestant's name holds this")
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--worker", nargs=2, metavar=("NAME", "INPUTS"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        work(options.worker[0], Path(options.worker[1]))
-        return 0
-    python, rows = peers_python(options.peers), []
-    with tempfile.TemporaryDirectory() as folder:
-        make_inputs(Path(folder), options.quick)
-        for task in TASKS:
-            if options.only in task.ours:
-                rows += compare(task, python, Path(folder) / f"{task.inputs}.npy", 1 if options.quick else options.rounds)
-    print_rows(rows, LIBRARIES)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    return 0 if options.quick or all(row["holds"] for row in rows) else 1
+def apart(_: Task, ours: dict[str, float], theirs: dict[str, float]) -> float:
+    """The largest difference of a metric."""
+    return float(np.nanmax([abs(value - theirs[key]) for key, value in ours.items()]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tasks(__doc__, __file__, TASKS, make_inputs, work, apart, LIBRARIES))

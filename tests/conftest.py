@@ -3,11 +3,16 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from archive import Archive
 
 # a busy machine is no failure; CI draws the same examples every time, so that it fails for what a change did
 settings.register_profile("voxelry", deadline=None)
@@ -44,6 +49,94 @@ def dciodvfy() -> Callable[[Path], list[str]]:
         return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
 
     return check
+
+
+@pytest.fixture(scope="session")
+def dcentvfy() -> Callable[..., list[str]]:
+    """Checks with dicom3tools' `dcentvfy` that files agree on patient and study, and returns its error lines."""
+    program = shutil.which("dcentvfy")
+    if program is None:
+        _absent("the DICOM validator dcentvfy (dicom3tools) is not installed")
+
+    def check(*files: Path | str) -> list[str]:
+        done = subprocess.run([str(program), *map(str, files)], capture_output=True, text=True, timeout=60, check=False)
+        lines = (done.stdout + done.stderr).splitlines()
+        return [line for line in lines if "Error" in line] or ([] if done.returncode == 0 else lines)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def segimage2itkimage() -> Callable[[Path, Path], Path]:
+    """Reads a DICOM SEG with dcmqi into a new folder: ``m-1.nii.gz``, ``m-2.nii.gz``... and ``m-meta.json``."""
+    program = _dcmqi("segimage2itkimage")
+
+    def read(seg: Path, folder: Path) -> Path:
+        folder.mkdir()
+        line = [program, "--inputDICOM", str(seg), "--outputDirectory", str(folder), "-t", "nii", "-p", "m"]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return folder
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def tid1500reader() -> Callable[[Path, Path], Path]:
+    """Reads a DICOM SR with dcmqi into a JSON file."""
+    program = _dcmqi("tid1500reader")
+
+    def read(report: Path, json_file: Path) -> Path:
+        line = [program, "--inputDICOM", str(report), "--outputMetadata", str(json_file)]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json_file
+
+    return read
+
+
+def _dcmqi(name: str) -> str:
+    """The path of a program of dcmqi, on the search path or beside the interpreter."""
+    program = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if program is None:
+        _absent(f"dcmqi's {name} is not installed")
+    return str(program)
+
+
+@pytest.fixture(scope="session")
+def plastimatch() -> Callable[..., None]:
+    """Runs plastimatch, an independent reader of RT structure sets, with the arguments given."""
+    program = shutil.which("plastimatch", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
+        _absent("plastimatch, which reads RT structure sets, is not installed")
+
+    def run(*arguments: str | Path) -> None:
+        subprocess.run([str(program), *map(str, arguments)], capture_output=True, timeout=60, check=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Archive"]:
+    """A running Orthanc, alone in a network namespace."""
+    from archive import Archive, lacking
+
+    reason = lacking()
+    if reason:
+        _absent(reason)
+    running = Archive(tmp_path_factory.mktemp("archive"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def dcm2niix() -> Path:
+    """The converter dcm2niix, as its Python package brings it."""
+    try:
+        from dcm2niix import bin as program
+    except ImportError:
+        _absent("the converter dcm2niix is not installed")
+    return Path(program)
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,42 @@ from voxelry.files import read_yaml
 
 COMMANDS = {
     "check": ["MANIFEST", "--root", "--json"],
+    "convert": [
+        "MASK",
+        "OUT",
+        "--reference",
+        "--format",
+        "--labels",
+        "--series",
+        "--repair",
+        "--threshold",
+        "--set",
+        "--json",
+    ],
     "demo": ["--out", "--manifest", "--root", "--time-budget", "--json"],
     "compare": ["A", "B", "--metric", "--test", "--table", "--json"],
     "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--tolerance", "--out", "--table", "--root", "--json"],
-    "inspect": ["PATH", "--json"],
+    "inspect": ["PATH", "--names", "--json"],
     "plan": ["MANIFEST", "--root", "--device", "--json"],
-    "predict": ["MODEL", "INPUTS", "--out", "--format", "--device", "--json"],
+    "predict": [
+        "MODEL",
+        "INPUTS",
+        "--out",
+        "--format",
+        "--series",
+        "--repair",
+        "--with",
+        "--average",
+        "--memory",
+        "--device-memory",
+        "--step",
+        "--flips",
+        "--roi",
+        "--confidence",
+        "--backend",
+        "--device",
+        "--json",
+    ],
     "train": ["CONFIG", "--out", "--set", "--time-budget", "--resume", "--root", "--json"],
     "version": ["--json"],
 }
@@ -151,7 +181,7 @@ def test_some_failed(torso, torso_model, tmp_path):
 
 
 def test_a_full_disk_is_one_message(monkeypatch, tmp_path):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device", str(tmp_path / "x"))
 
     monkeypatch.setattr("voxelry.api.inspect", full)
@@ -159,7 +189,7 @@ def test_a_full_disk_is_one_message(monkeypatch, tmp_path):
 
 
 def test_an_interrupt_is_one_word(monkeypatch, tmp_path):
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("voxelry.api.inspect", stop)
@@ -168,7 +198,7 @@ def test_an_interrupt_is_one_word(monkeypatch, tmp_path):
 
 
 def test_our_own_bugs_keep_their_traceback(monkeypatch, tmp_path):
-    def bug(*_):
+    def bug(*_, **__):
         raise ZeroDivisionError
 
     monkeypatch.setattr("voxelry.api.inspect", bug)

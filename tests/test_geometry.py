@@ -299,3 +299,23 @@ def test_an_orientation_is_three_letters_of_three_pairs(codes):
 def test_a_picture_has_no_orientation_to_change():
     with pytest.raises(GeometryError, match="2D grid"):
         Geometry((4, 5)).reindexing_to_orientation("RAS")
+
+
+@given(geometries(), signed_permutations, st.data())
+def test_a_part_in_any_order_finds_its_place_on_the_lattice(geometry: Geometry, change: Reindex, data: st.DataObject):
+    start = [data.draw(st.integers(0, size - 1)) for size in geometry.shape]
+    shape = [data.draw(st.integers(1, size - first)) for size, first in zip(geometry.shape, start, strict=True)]
+    part = geometry.cropped(start, shape).reindexed(change)
+    turn = part.reindexing_into(geometry)
+    assert turn is not None
+    placed = part.reindexed(turn)
+    assert placed.same_grid(geometry.cropped(geometry.offset_of(placed), placed.shape))
+    world = np.sort(world_of_every_voxel(placed).reshape(3, -1), axis=1)
+    np.testing.assert_allclose(world, np.sort(world_of_every_voxel(part).reshape(3, -1), axis=1), atol=1e-6)
+
+
+def test_a_grid_off_the_lattice_has_no_place_on_it():
+    lattice = Geometry.from_spacing((8, 8, 8), (1, 1, 1))
+    assert Geometry.from_spacing((2, 2, 2), (1, 1, 1), (0.5, 0, 0)).reindexing_into(lattice) is None
+    assert Geometry.from_spacing((2, 2, 2), (2, 1, 1)).reindexing_into(lattice) is None
+    assert Geometry((8, 8)).reindexing_into(lattice) is None

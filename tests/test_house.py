@@ -14,8 +14,8 @@ ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 LONGEST_FILE = 400
 TOUCH_FILES = {
-    "cli.py", "config.py", "demo.py", "files.py", "networks/weights.py", "prepare/cache.py", "train/checkpoint.py",
-    "cohort", "export", "manifest", "phantom", "read", "report",
+    "catalogue.py", "cli.py", "config.py", "demo.py", "files.py",
+    "networks/weights.py", "prepare/cache.py", "train/checkpoint.py", "cohort", "export", "manifest", "phantom", "read", "report",
 }  # fmt: skip
 HEAVY = {"highdicom", "monai", "nibabel", "numpy", "pydicom", "scipy", "skimage", "torch"}
 

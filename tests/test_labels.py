@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import skimage.color
+from highdicom.color import CIELabColor
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -164,3 +166,28 @@ def test_codes_default_to_snomed_and_an_anatomical_structure():
 def test_a_table_survives_json(values: list[int]):
     known = table(*values)
     assert LabelTable.model_validate_json(known.model_dump_json()) == known
+
+
+# ---- colour and tracking
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3))
+def test_cielab_is_what_independent_conversions_give(rgb):
+    stored = np.array(Label(value=1, name="a", color=rgb).cielab)
+    assert stored.min() >= 0
+    assert stored.max() <= 65535
+    expected = skimage.color.rgb2lab(np.array(rgb) / 255, illuminant="D65")
+    np.testing.assert_allclose(stored / 65535 * [100, 255, 255] - [0, 128, 128], expected, atol=0.03)
+    np.testing.assert_allclose(stored, CIELabColor.from_rgb(*rgb).value, atol=8)
+
+
+def test_white_and_black_are_exact():
+    assert Label(value=1, name="a", color=(255, 255, 255)).cielab == (65535, 32896, 32896)
+    assert Label(value=1, name="a", color=(0, 0, 0)).cielab == (0, 32896, 32896)
+
+
+@pytest.mark.parametrize("wrong", ["", "1.2.x", "lesion", "1" * 65])
+def test_a_tracking_uid_is_a_uid(wrong):
+    assert Label(value=1, name="a", tracking_uid="1.2.3").tracking_uid == "1.2.3"
+    with pytest.raises(ValidationError):
+        Label(value=1, name="a", tracking_uid=wrong)

@@ -56,15 +56,19 @@ def test_bars_are_for_terminals(monkeypatch, is_terminal, kind):
     assert type(terminal.progress()) is kind
 
 
-def test_what_was_found_is_told_in_two_lines_each():
-    grid = {"shape": (1, 2, 3, 4), "spacing": (0.5, 1, 2), "readable": True}
-    volume = Found("[red]/a b.nii", "nifti", orientation="RAS", remarks=("r",), **grid)
-    series = Found("s", "dicom", modality="CT", orientation="LPS", n_files=4, **grid)
-    assert terminal.found_text([volume, series, Found("c.txt", "", reason="c.txt: no image")]).splitlines() == [
-        "[red]/a b.nii",
-        "    nifti; 1 x 2 x 3 x 4 at 0.5 x 1 x 2 mm; RAS; r",
-        "s",
-        "    dicom CT; 1 x 2 x 3 x 4 at 0.5 x 1 x 2 mm; LPS; 4 files",
-        "c.txt",
-        "    not readable: no image",
-    ]
+def test_what_was_found_is_a_table():
+    grid = {"shape": (1, 2, 3, 4), "spacing": (0.5, 1, 2), "readable": True, "reason": "3D"}
+    volume = Found("/d/[red]/a b.nii", "nifti", orientation="RAS", remarks=("r",), **grid)
+    facts = {"facts": {"echo": "2"}, "tilt": -14.0, "gaps": 3, "duplicates": 1}
+    series = Found("/d/s", "dicom", key="1.2/echo=2", patient="patient-1", modality="CT", n_files=4, **facts, **grid)
+    bad = Found("/d/c.nii", "", reason="no image")
+    junk = Found("/d/junk.txt", "", kind="other", reason="text")
+    console = Console(width=200, file=io.StringIO())
+    console.print(terminal.found_table([volume, series, bad, junk]))
+    text = console.file.getvalue()
+    for shown in (
+        "[red]/a b.nii", "0.5 x 1 x 2", "RAS", "yes: 3D", "--series 1.2/echo=2", "patient-1", "echo 2", "tilt -14 degrees",
+        "3 missing", "1 duplicates", "4 files", "no: no image", "in /d; 1 other files that are no scans",
+    ):  # fmt: skip
+        assert shown in text
+    assert "junk.txt" not in text

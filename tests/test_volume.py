@@ -135,3 +135,22 @@ def test_labels_that_do_not_fit_are_refused():
         LabelMap.of(LABELS.astype(np.float32), GRID, TABLE)
     with pytest.raises(GeometryError, match="instance ids"):
         LabelMap(LABELS[None], GRID, TABLE, instances=np.zeros((1, 2, 2, 2), np.uint32))
+
+
+def test_padding_is_found_when_asked_for_and_follows_its_voxels():
+    calls = []
+    outside = np.zeros((2, 3, 4), bool)
+    outside[1, 2, 0] = True
+
+    def find():
+        calls.append(1)
+        return outside
+
+    volume = Volume(np.arange(24).reshape(1, 2, 3, 4), Geometry.from_spacing((2, 3, 4), (1, 2, 3)), outside=find)
+    assert not calls
+    turned = volume.reindexed(volume.geometry.reindexing_to_orientation("PSR"))
+    assert turned.array[0][turned.padding].tolist() == volume.array[0][volume.padding].tolist()
+    assert len(calls) == 1
+    plain = Volume(np.zeros((1, 2, 3, 4)), Geometry.from_spacing((2, 3, 4), (1, 2, 3)))
+    assert plain.padding.shape == (2, 3, 4)
+    assert not plain.padding.any()

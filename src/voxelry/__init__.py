@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from voxelry.api import (
         check,
         compare,
+        convert,
         demo,
         evaluate,
         inspect,
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
         plan,
         predict,
         read,
+        read_all,
         read_labels,
         train,
         write,
     )
+    from voxelry.catalogue import lookup
     from voxelry.config import Config
     from voxelry.errors import VoxelryError
+    from voxelry.export.measurements import measure_labels
     from voxelry.geometry import Geometry
     from voxelry.labels import Code, Label, LabelTable
     from voxelry.manifest.cases import Case
@@ -37,15 +41,17 @@ if TYPE_CHECKING:
     from voxelry.model import Model
     from voxelry.plan import Fingerprint, Plan
     from voxelry.predict.predictor import Prediction, Predictor
-    from voxelry.volume import LabelMap, Source, Volume
+    from voxelry.volume import LabelMap, Source, Volume, Window
 
 _HOMES = {
     "voxelry.api": (
-        "check", "compare", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read",
-        "read_labels", "train", "write",
+        "check", "compare", "convert", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read",
+        "read_all", "read_labels", "train", "write",
     ),
+    "voxelry.catalogue": ("lookup",),
     "voxelry.config": ("Config",),
     "voxelry.errors": ("VoxelryError",),
+    "voxelry.export.measurements": ("measure_labels",),
     "voxelry.geometry": ("Geometry",),
     "voxelry.labels": ("Code", "Label", "LabelTable"),
     "voxelry.manifest.cases": ("Case",),
@@ -54,7 +60,7 @@ _HOMES = {
     "voxelry.model": ("Model",),
     "voxelry.plan": ("Fingerprint", "Plan"),
     "voxelry.predict.predictor": ("Prediction", "Predictor"),
-    "voxelry.volume": ("LabelMap", "Source", "Volume"),
+    "voxelry.volume": ("LabelMap", "Source", "Volume", "Window"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -76,16 +82,21 @@ __all__ = [
     "Source",
     "Volume",
     "VoxelryError",
+    "Window",
     "__version__",
     "check",
     "compare",
+    "convert",
     "demo",
     "evaluate",
     "inspect",
     "load_model",
+    "lookup",
+    "measure_labels",
     "plan",
     "predict",
     "read",
+    "read_all",
     "read_labels",
     "train",
     "version",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxelry._version import version
 from voxelry.cohort.inputs import find_scans
@@ -20,20 +20,22 @@ from voxelry.manifest.manifest import load_manifest
 from voxelry.measure.scores import Scores
 from voxelry.plan import Fingerprint, Plan
 from voxelry.read.inspect import inspect
-from voxelry.read.reader import read, read_labels
+from voxelry.read.reader import read, read_all, read_labels
 from voxelry.volume import LabelMap
 
 if TYPE_CHECKING:
     from voxelry.cohort.compare import Difference, Test
+    from voxelry.cohort.convert import Converted
     from voxelry.cohort.segment import Outcome
     from voxelry.demo import DemoResult
     from voxelry.predict.predictor import Predictor
+    from voxelry.read.options import Repair
     from voxelry.train.loop import Report
     from voxelry.train.run import Stage, TrainResult
 
 __all__ = [
-    "check", "compare", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read", "read_labels",
-    "train", "version", "write",
+    "check", "compare", "convert", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read",
+    "read_all", "read_labels", "train", "version", "write",
 ]  # fmt: skip
 
 PathLike = str | os.PathLike[str]
@@ -136,43 +138,57 @@ def _check_budget(seconds: float) -> None:
         raise UsageError(f"a time budget of {seconds:g} s", remedy="Give a duration above 0, as 10m.")
 
 
-def load_model(path: PathLike, *, device: str = "auto") -> Predictor:
-    """Load a model folder once, for many scans.
+def load_model(path: PathLike | Sequence[PathLike], *, device: str = "auto", **choices: Any) -> Predictor:
+    """Load a model folder once, for many scans; or several, as an ensemble.
 
     Args:
-        path: the folder ``model`` that training wrote.
+        path: the folder ``model`` that training wrote, or several whose predictions are averaged.
         device: ``auto``, ``cpu``, ``cuda``...
+        choices: of `voxelry.predict.options.PredictOptions`: ``memory`` (``"4GiB"`` or bytes), ``step``, ``flips``, ``roi``,
+            ``confidence``...
 
     Returns:
         A Predictor: ``.predict(volume) -> Prediction``.
 
     Raises:
-        ModelError: not a model folder, or damaged.
+        ModelError: not a model folder, or damaged; or members of an ensemble that do not fit each other.
+        UsageError: an unknown choice, or a value out of range.
     """
     from voxelry.networks.weights import load_model_folder
+    from voxelry.predict.options import PredictOptions
     from voxelry.predict.predictor import Predictor
 
-    return Predictor(load_model_folder(path), device)
+    options = PredictOptions.of(**choices)
+    folders = [path] if isinstance(path, str | os.PathLike) else list(path)
+    return Predictor([load_model_folder(folder) for folder in folders], device, options)
 
 
 def predict(
-    model: PathLike | Predictor,
+    model: PathLike | Sequence[PathLike] | Predictor,
     inputs: Sequence[PathLike] | PathLike,
     out: PathLike,
     *,
     formats: Sequence[str] = ("nifti",),
     device: str = "auto",
     done: Callable[[int, int, Outcome], None] = lambda *_: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    series: str | None = None,
+    repair: Sequence[Repair] | Repair = (),
+    **choices: Any,
 ) -> list[Outcome]:
     """Segment scans and write their masks into a folder.
 
     Args:
-        model: a model folder, or a loaded Predictor.
+        model: a model folder, several as an ensemble, or a loaded Predictor.
         inputs: files, DICOM folders, or flat folders of images.
         out: where ``<case id><ending>`` is written.
-        formats: any of ``nifti``, ``dicom-seg``, ``png``.
+        formats: names of `voxelry.export.writer.FORMATS`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
         device: for a model folder.
         done: called after each scan with its number, the number of scans and its outcome.
+        progress: called as windows of a scan are done, with how many, of how many.
+        series: which volume of each input, as `read` takes it.
+        repair: what may be mended in a series, as `read` takes it.
+        choices: for a model folder, as for `load_model`; ``confidence`` writes ``<case id>.<confidence>.nii.gz`` beside the mask.
 
     Returns:
         One outcome a scan; a scan that cannot be read or segmented carries its reason and does not stop the others.
@@ -180,14 +196,29 @@ def predict(
     Raises:
         ModelError: the model cannot be used.
         MissingFileError: an input is not there.
-        UsageError: an unknown format, or two scans of one name.
+        UsageError: an unknown format or choice, choices beside a loaded Predictor, or two scans of one name.
     """
     from voxelry.cohort.segment import segment_scans
+    from voxelry.predict.predictor import Predictor
+    from voxelry.read.options import ReadOptions
 
-    predictor = load_model(model, device=device) if isinstance(model, str | os.PathLike) else model
+    if isinstance(model, Predictor):
+        if choices:
+            raise UsageError(f"{', '.join(choices)} beside a loaded Predictor", remedy="Give them to load_model.")
+        predictor = model
+    else:
+        predictor = load_model(model, device=device, **choices)
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     scans = find_scans(paths, len(predictor.model.plan.channels))
-    return segment_scans(predictor, scans, Path(out), formats, lambda number, outcome: done(number, len(scans), outcome))
+    return segment_scans(
+        predictor,
+        scans,
+        Path(out),
+        formats,
+        lambda number, outcome: done(number, len(scans), outcome),
+        progress=progress,
+        options=ReadOptions(series, (repair,) if isinstance(repair, str) else tuple(repair)),
+    )
 
 
 def evaluate(
@@ -259,6 +290,61 @@ def compare(
 
     one, other = (side if isinstance(side, Scores) else Path(side) for side in (a, b))
     return compare_scores(one, other, metrics, test, seed)
+
+
+def convert(
+    mask: PathLike,
+    out: PathLike,
+    *,
+    reference: PathLike | None = None,
+    format: str | None = None,
+    labels: PathLike | None = None,
+    series: str | None = None,
+    repair: Sequence[Repair] | Repair = (),
+    threshold: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Converted:
+    """Convert a mask of any format to any other, onto the grid of the scan it belongs to.
+
+    Where the mask's grid is the scan's but for flips, permuted axes or a part of it, voxels are re-indexed. On any other grid
+    labels are resampled, and what that did to each of them is said: `Converted.losses`. Names, codes and colours travel as far
+    as the format holds them; names without codes get those of the catalogue.
+
+    Args:
+        mask: a file of any readable format, or a folder with one mask file for each structure.
+        out: the file to write; replaced if it exists. Its ending picks the format.
+        reference: the scan: a DICOM folder, zip archive or file, or a NIfTI file; needed by formats that refer to a DICOM series.
+        format: a name of the format, in place of the ending.
+        labels: a file that says what the values mean: a dataset card, or a mapping of values to names.
+        series: which series of the reference, as `read` takes it; None takes the one the mask names, if there are several.
+        repair: what may be mended in the reference, as `read`. With ``tilt`` a tilted series is resampled, and written beside
+            a DICOM SEG, which refers to it, as a series of its own.
+        threshold: from which probability on a voxel has its label, as `read_labels`.
+        options: of the format, by name, such as ``{"kind": "labelmap"}``.
+
+    Returns:
+        What was written, and what was decided and lost on the way.
+
+    Raises:
+        UsageError: a format that needs a reference, an option it does not have, or an unknown format.
+        ExportError: the format cannot hold this; a DICOM SEG on a tilted series; an ending of no format.
+        GridMismatchError: another frame of reference, pictures of different sizes, or no label on the reference's grid.
+        LabelError: values that the table does not know, or fractions without a threshold.
+        ReadError: mask or reference cannot be read.
+    """
+    from voxelry.cohort.convert import convert_mask
+
+    return convert_mask(
+        Path(mask),
+        Path(out),
+        reference=None if reference is None else Path(reference),
+        format=format,
+        labels=None if labels is None else Path(labels),
+        series=series,
+        repair=(repair,) if isinstance(repair, str) else tuple(repair),
+        threshold=threshold,
+        options=options,
+    )
 
 
 def demo(

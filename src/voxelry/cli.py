@@ -7,7 +7,6 @@ closed to us, ends in one message and never in a traceback.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,14 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from voxelry.cli_convert import convert
+from voxelry.cli_output import INTERRUPTED, SOME_FAILED, WRONG_USAGE, Device, Json, list_failures, print_json, say
+from voxelry.cli_predict import predict
 from voxelry.errors import UsageError, VoxelryError
 
 if TYPE_CHECKING:
     from voxelry.measure.scores import Scores
-
-SOME_FAILED = 1
-WRONG_USAGE = 2
-INTERRUPTED = 130
 
 
 class _Verbs(TyperGroup):
@@ -33,17 +31,17 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except VoxelryError as error:
-            _say(f"error: {error}")
+            say(f"error: {error}")
             raise typer.Exit(WRONG_USAGE) from None
         except BrokenPipeError:
             raise
         except OSError as error:
             place = error.filename2 or error.filename
             reason = f"{place}: {error.strerror}" if place else str(error)
-            _say(f"error: {reason}. Check that the place exists, may be used and has room.")
+            say(f"error: {reason}. Check that the place exists, may be used and has room.")
             raise typer.Exit(WRONG_USAGE) from None
         except KeyboardInterrupt:
-            _say("interrupted")
+            say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -58,9 +56,7 @@ app = typer.Typer(
 )
 
 Root = Annotated[Path | None, typer.Option("--root", help="Where a manifest's relative paths start (else VOXELRY_DATA).")]
-Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON.")]
 Table = Annotated[str | None, typer.Option("--table", help="Print a table for a paper: markdown or latex.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 
 
 @app.command()
@@ -81,22 +77,29 @@ def demo(
         )
     failed = [outcome for outcome in result.outcomes if outcome.error]
     _show_scores(result.scores, as_json, {"out": str(result.out), "seconds": round(result.seconds, 1)})
-    _say(f"\nAll of it is in {result.out}: open {result.page}")
-    _list_failures([(outcome.id, outcome.error) for outcome in failed])
+    say(f"\nAll of it is in {result.out}: open {result.page}")
+    list_failures([(outcome.id, outcome.error) for outcome in failed])
 
 
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="A file or folder.")], as_json: Json = False) -> None:
-    """List the scans in a file or folder, and what reading each would do."""
-    from voxelry import api
-    from voxelry.terminal import found_rows, found_text
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A file, folder, zip archive or DICOMDIR.")],
+    names: Annotated[bool, typer.Option("--names", help="Show names and ids of patients.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the scans in a file or folder, and what reading each would do; exit code 1 if some image cannot be read."""
+    from functools import partial
 
-    found = api.inspect(path)
+    from voxelry import api
+    from voxelry.terminal import found_rows, found_table, progress, show
+
+    with progress() as shown:
+        found = api.inspect(path, names=names, progress=partial(shown.stage, "reading headers"))
     if as_json:
-        _print_json({"found": found_rows(found)})
+        print_json({"found": found_rows(found)})
     else:
-        typer.echo(found_text(found))
-    _list_failures([(row.path, row.reason) for row in found if not row.readable], quiet=True)
+        show(found_table(found))
+    list_failures([(row.path, row.reason) for row in found if row.is_failure], quiet=True)
 
 
 @app.command()
@@ -111,12 +114,12 @@ def check(
     problems = api.check(manifest, root=root)
     errors = [problem for problem in problems if problem.kind == "error"]
     for problem in problems:
-        _say(f"{problem.kind}: {problem.case}: {problem.message}")
+        say(f"{problem.kind}: {problem.case}: {problem.message}")
     if as_json:
         rows = [{"case": p.case, "file": p.file, "kind": p.kind, "message": p.message} for p in problems]
-        _print_json({"errors": len(errors), "problems": rows})
+        print_json({"errors": len(errors), "problems": rows})
     else:
-        _say(f"{len(errors)} errors, {len(problems) - len(errors)} notes" if problems else "Every case can be used.")
+        say(f"{len(errors)} errors, {len(problems) - len(errors)} notes" if problems else "Every case can be used.")
     if errors:
         raise typer.Exit(SOME_FAILED)
 
@@ -138,7 +141,7 @@ def plan(
         seen, planned = api.plan(manifest, root=root, device=device, stage=shown.stage)
     content = {"fingerprint": seen.model_dump(mode="json"), "plan": planned.model_dump(mode="json", exclude_none=True)}
     if as_json:
-        _print_json(content)
+        print_json(content)
     else:
         typer.echo(yaml.safe_dump(content, sort_keys=False, width=110))
 
@@ -172,42 +175,8 @@ def train(
     if result.scores is not None:
         _show_scores(result.scores, as_json, extra)
     elif as_json:
-        _print_json(extra)
-    _say(f"\nModel: {result.model.path}")
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM folders, or folders of images.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for <case id>.nii.gz.")],
-    format: Annotated[list[str] | None, typer.Option("--format", help="nifti, dicom-seg or png; may be repeated.")] = None,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Segment scans; masks land on each scan's own grid."""
-    from voxelry import api
-    from voxelry.terminal import progress
-
-    with progress() as shown:
-        outcomes = api.predict(
-            model,
-            inputs,
-            out,
-            formats=format or ["nifti"],
-            device=device,
-            done=lambda number, count, _: shown.stage("segmenting", number, count),
-        )
-    for outcome in outcomes:
-        for flag in outcome.flags:
-            _say(f"{outcome.id}: {flag}")
-    failed = [(outcome.id, outcome.error) for outcome in outcomes if outcome.error]
-    if as_json:
-        files = {outcome.id: {name: str(path) for name, path in outcome.files.items()} for outcome in outcomes}
-        _print_json({"cases": len(outcomes), "failed": dict(failed), "files": files, "out": str(out)})
-    else:
-        _say(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented into {out}")
-    _list_failures(failed)
+        print_json(extra)
+    say(f"\nModel: {result.model.path}")
 
 
 @app.command()
@@ -241,7 +210,7 @@ def evaluate(
         from voxelry.report.tables import paper_table
 
         typer.echo(paper_table(summarise(scores), table), nl=False)
-    _list_failures(list(scores.failed.items()), quiet=True)  # the log has said them
+    list_failures(list(scores.failed.items()), quiet=True)  # the log has said them
 
 
 @app.command()
@@ -262,9 +231,13 @@ def compare(
     _check_table(table)
     rows = [dataclasses.asdict(row) for row in api.compare(a, b, metrics=metric or [], test=test)]  # type: ignore[arg-type]
     if as_json:
-        _print_json({"differences": rows, "wins": {side: sum(row["winner"] == side for row in rows) for side in ("A", "B")}})
+        print_json({"differences": rows, "wins": {side: sum(row["winner"] == side for row in rows) for side in ("A", "B")}})
     else:
         typer.echo(comparison_table(rows, table or "markdown"), nl=False)
+
+
+app.command()(predict)
+app.command()(convert)
 
 
 @app.command()
@@ -273,7 +246,7 @@ def version(as_json: Json = False) -> None:
     from voxelry._version import version
 
     if as_json:
-        _print_json({"version": version()})
+        print_json({"version": version()})
     else:
         typer.echo(version())
 
@@ -301,27 +274,12 @@ def _show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
 
     plain = scores.to_dict()
     if as_json:
-        _print_json({**plain, **extra})
+        print_json({**plain, **extra})
         return
     show(score_table(plain))
     others = measures_table(plain)
     if others is not None:
         show(others)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, allow_nan=False))
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _list_failures(failed: list[tuple[str, str]], quiet: bool = False) -> None:
-    if failed:
-        for name, reason in [] if quiet else failed:
-            _say(f"failed: {name}: {reason}")
-        raise typer.Exit(SOME_FAILED)
 
 
 def main() -> None:

@@ -7,12 +7,18 @@ Each message names what was wrong, the value seen, and the remedy. `assert` is k
     │   ├── ConfigError            an unknown key, a value out of range
     │   ├── ManifestError          a dataset card or its cases cannot be used
     │   │   └── SplitLeakError     one patient on both sides of a split
+    │   ├── BudgetError            a memory budget is too small; it names the smallest that would do
     │   └── MissingExtraError      an optional dependency is not installed
     ├── ReadError                  a file cannot be read
     │   ├── MissingFileError       nothing is there, or the folder is empty
     │   ├── UnsupportedFormatError it is there, but not in a format we read
     │   ├── CorruptFileError       it is truncated or contradicts itself
     │   ├── SeriesError            DICOM slices that are not one plain regular series
+    │   │   ├── MissingSlicesError     slices are missing between others
+    │   │   ├── DuplicateSlicesError   several images lie at one place
+    │   │   ├── SpacingError           slices are unevenly spaced, or shift sideways unevenly
+    │   │   └── SelectionError         several volumes, and none or more than one was asked for
+    │   ├── PartlyReadError        some of several volumes cannot be read; it holds those that can
     │   └── NonFiniteError         NaN or infinite voxels
     ├── GeometryError              a grid that cannot be used
     │   └── GridMismatchError      two things that must share a grid do not
@@ -45,7 +51,7 @@ class VoxelryError(Exception):
         super().__init__(f"{problem.rstrip('.')}. {remedy}".strip() if remedy else problem)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.problem, self.remedy))
+        return (_rebuild, (type(self), self.problem, self.remedy), vars(self))
 
 
 def _rebuild(kind: type[VoxelryError], problem: str, remedy: str) -> VoxelryError:
@@ -66,6 +72,20 @@ class ManifestError(UsageError):
 
 class SplitLeakError(ManifestError):
     """A patient stands on both sides of a split."""
+
+
+class BudgetError(UsageError):
+    """The work does not fit into the memory it was given.
+
+    Args:
+        problem: as of every error.
+        remedy: as of every error.
+        needed: bytes of the smallest budget that would do, 0 where that is not known.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "", needed: int = 0) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.needed = needed
 
 
 class MissingExtraError(UsageError):
@@ -89,7 +109,61 @@ class CorruptFileError(ReadError):
 
 
 class SeriesError(ReadError):
-    """DICOM slices do not form one plain, regular series."""
+    """DICOM slices do not form one plain, regular series.
+
+    Args:
+        problem: as of every error.
+        remedy: as of every error.
+        files: the files concerned, all of them; the message names the first few. Empty where it is not about some files.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "", files: Iterable[str] = ()) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.files = tuple(files)
+
+
+class MissingSlicesError(SeriesError):
+    """Slices are missing between others; `files` holds the two on either side of each hole."""
+
+
+class DuplicateSlicesError(SeriesError):
+    """Several images lie at one place; `files` holds them, place after place."""
+
+
+class SpacingError(SeriesError):
+    """Slices are unevenly spaced, or shift sideways unevenly; `files` holds those that lie off the grid."""
+
+
+class SelectionError(SeriesError):
+    """There are several volumes, and what was asked for fits none of them, or more than one.
+
+    Args:
+        problem: as of every error.
+        remedy: as of every error.
+        choices: the keys of the volumes to choose from, as `series` takes them.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "", choices: Iterable[str] = ()) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.choices = tuple(choices)
+
+
+class PartlyReadError(ReadError):
+    """Of several volumes some cannot be read.
+
+    Args:
+        problem: as of every error.
+        remedy: as of every error.
+        volumes: those that can be read.
+        failed: key and reason of those that cannot.
+    """
+
+    def __init__(
+        self, problem: str, *, remedy: str = "", volumes: Iterable[object] = (), failed: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.volumes = list(volumes)
+        self.failed = tuple(failed)
 
 
 class NonFiniteError(ReadError):

@@ -69,6 +69,14 @@ class Reindex:
         return moved[tuple([slice(None)] * lead + steps)]
 
 
+_TURNS = tuple(
+    Reindex((a, b, c), (x, y, z))
+    for a, b, c in itertools.permutations(range(3))
+    for x, y, z in itertools.product((False, True), repeat=3)
+)
+"""Every way to permute and flip three axes, the identity first."""
+
+
 @dataclass(frozen=True, eq=False)
 class Geometry:
     """The grid of an image: how many voxels, and where they are.
@@ -249,12 +257,13 @@ class Geometry:
         if self.affine is None or other.affine is None:
             same = Reindex(tuple(range(self.ndim)), (False,) * self.ndim)
             return same if self.same_grid(other) else None
-        for order in itertools.permutations(range(3)):
-            for flips in itertools.product((False, True), repeat=3):
-                candidate = Reindex(order, flips)
-                if self.reindexed(candidate).same_grid(other):
-                    return candidate
-        return None
+        return next((turn for turn in _TURNS if self.reindexed(turn).same_grid(other)), None)
+
+    def reindexing_into(self, other: Geometry) -> Reindex | None:
+        """How to permute and flip an array on this grid so that it is a part of `other`'s lattice, or None if no way does."""
+        if self.affine is None or other.affine is None:
+            return None
+        return next((turn for turn in _TURNS if other.offset_of(self.reindexed(turn)) is not None), None)
 
     def reindexing_to_orientation(self, codes: str) -> Reindex:
         """How to permute and flip so that the axes run (nearest) along `codes`, such as ``'RAS'``.

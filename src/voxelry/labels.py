@@ -50,6 +50,8 @@ class Label(Frozen):
         kind: ``stuff`` (one region) or ``thing`` (countable objects).
         mirror: the name of the label on the other side of the body, swapped when an image is mirrored.
         layer: the layer of a LabelMap that holds it (labels that overlap lie on different layers).
+        tracking_id, tracking_uid: what names one finding across objects and dates (PS3.3 section C.8.20.2.4); None where nobody
+            has named it.
     """
 
     value: int = Field(ge=1, le=65535)
@@ -61,11 +63,18 @@ class Label(Frozen):
     kind: Literal["stuff", "thing"] = "stuff"
     mirror: str | None = None
     layer: int = Field(default=0, ge=0)
+    tracking_id: str | None = Field(default=None, min_length=1, max_length=64)
+    tracking_uid: str | None = Field(default=None, pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=64)
 
     @property
     def rgb(self) -> tuple[int, int, int]:
         """The label's colour, or one of the palette by its value."""
         return self.color or _PALETTE[(self.value - 1) % len(_PALETTE)]
+
+    @property
+    def cielab(self) -> tuple[int, int, int]:
+        """The colour as DICOM stores it: CIELab L*, a*, b* scaled to 0..65535 (PS3.3 section C.10.7.1.1)."""
+        return _scaled_cielab(self.rgb)
 
 
 class LabelTable(Frozen):
@@ -191,6 +200,21 @@ class LabelTable(Frozen):
         lookup = np.array([0, *(label.value for label in self.labels)], dtype=np.uint8 if highest < 256 else np.uint16)
         result: NDArray[np.uint8] | NDArray[np.uint16] = lookup[classes]
         return result
+
+
+_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_WHITE = (0.950456, 1.0, 1.088754)
+"""sRGB (IEC 61966-2-1) to CIE XYZ, and the white point D65, as DCMTK and with it dcmqi and 3D Slicer decode colours."""
+
+
+def _scaled_cielab(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Colour sRGB 0..255 -> CIELab, L* of 0..100 and a*, b* of -128..127 spread over 0..65535."""
+    share = [channel / 255 for channel in rgb]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in share]
+    ratio = [sum(w * c for w, c in zip(row, linear, strict=True)) / white for row, white in zip(_XYZ, _WHITE, strict=True)]
+    x, y, z = (t ** (1 / 3) if t > (6 / 29) ** 3 else t * (29 / 6) ** 2 / 3 + 4 / 29 for t in ratio)
+    lightness, a, b = 116 * y - 16, 500 * (x - y), 200 * (y - z)
+    return round(lightness * 655.35), round((a + 128) * 257), round((b + 128) * 257)
 
 
 def _refuse_twice(what: str, seen: list[str]) -> None:

@@ -6,11 +6,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from voxelry.labels import LabelTable
 from voxelry.plan import Fingerprint, Plan
 from voxelry.schema import Frozen
+
+
+class CleanUp(Frozen):
+    """What is done to one label of a prediction after the network (`voxelry.predict.cleanup`), in this order.
+
+    Attributes:
+        label: its name.
+        min_mm3: connected components smaller than this (mm^2 in pictures) become background.
+        keep_largest: all connected components but the largest become background.
+        fill_holes: background that the label encloses becomes the label.
+    """
+
+    label: str
+    min_mm3: PositiveFloat | None = None
+    keep_largest: bool = False
+    fill_holes: bool = False
 
 
 class ModelCard(Frozen):
@@ -23,6 +39,7 @@ class ModelCard(Frozen):
         fingerprint: of the training set.
         licence, citation: of the training set.
         training: steps, seconds, device, seed and final figures.
+        clean_up: rules that every prediction passes through, at most one a label.
     """
 
     name: str
@@ -32,6 +49,7 @@ class ModelCard(Frozen):
     licence: str = ""
     citation: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
+    clean_up: tuple[CleanUp, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,10 @@ class Fingerprint(Frozen):
         statistics: grey values of each channel.
         voxels: of all cases together.
         label_voxels: labelled voxels of each label, by name.
+        content: median share of a case's voxels that lie in the box outside which every channel is 0.
+        extent_range: ``(min, max)`` mm that the cases cover along each axis after orientation; None where unknown.
+        grey_range: of each channel the smallest and largest median of a case's voxels other than 0; None where unknown.
+        tilt: the largest angle in degrees between an axis of a case and the patient axis nearest to it; None where unknown.
     """
 
     cases: int
@@ -52,16 +56,21 @@ class Fingerprint(Frozen):
     statistics: tuple[ChannelStatistics, ...]
     voxels: int
     label_voxels: dict[str, int]
+    content: float = Field(default=1.0, gt=0, le=1)
+    extent_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    grey_range: tuple[tuple[float, float], ...] | None = None
+    tilt: float | None = None
 
 
 class Normalisation(Frozen):
     """How the grey values of one channel are brought to a common scale.
 
     ``global``: clip to `low`..`high`, subtract `mean`, divide by `std` (CT, whose values are absolute); ``image``: the
-    image's own mean and standard deviation.
+    image's own mean and standard deviation; ``mask``: those of the voxels inside the content (where any channel differs from 0,
+    holes filled), outside which the result is 0.
     """
 
-    scheme: Literal["global", "image"]
+    scheme: Literal["global", "image", "mask"]
     low: float | None = None
     high: float | None = None
     mean: float | None = None
@@ -125,6 +134,8 @@ class Plan(Frozen):
         spacing: target mm along the oriented axes; None leaves the stored grid (or, for pictures, see `long_side`).
         long_side: pixels of a picture's longer edge after scaling.
         image_order: spline order of image resampling; labels and logits are resampled linearly.
+        coarse_axis: the axis along which voxels are so much longer than across that nothing is interpolated between slices:
+            images, labels and logits take the nearest there (order 0).
         normalisation: one per channel.
         patch_size: window in voxels along the oriented axes.
         batch_size: windows a training step.
@@ -140,6 +151,7 @@ class Plan(Frozen):
     spacing: tuple[PositiveFloat, ...] | None = None
     long_side: PositiveInt | None = None
     image_order: Literal[0, 1, 3] = 3
+    coarse_axis: int | None = None
     normalisation: tuple[Normalisation, ...]
     patch_size: tuple[PositiveInt, ...]
     batch_size: PositiveInt
@@ -147,6 +159,16 @@ class Plan(Frozen):
     overlap: float = Field(default=0.5, ge=0, lt=1)
     flips: tuple[int, ...] = ()
     reasons: tuple[str, ...] = ()
+
+    @property
+    def image_orders(self) -> tuple[int, ...]:
+        """Spline order of image resampling along each axis."""
+        return tuple(0 if axis == self.coarse_axis else self.image_order for axis in range(self.dimensions))
+
+    @property
+    def label_orders(self) -> tuple[int, ...]:
+        """Order of resampling labels, and of restoring logits, along each axis: 1, or 0 along the coarse axis."""
+        return tuple(0 if axis == self.coarse_axis else 1 for axis in range(self.dimensions))
 
     @property
     def side_axis(self) -> int:
@@ -168,6 +190,8 @@ class Plan(Frozen):
                 raise ValueError(f"{name} has {len(values)} axes, dimensions is {self.dimensions}")
         if len(set(self.flips)) != len(self.flips) or not set(self.flips) <= set(range(self.dimensions)):
             raise ValueError(f"flips {self.flips} are not among the axes 0..{self.dimensions - 1}, each once")
+        if self.coarse_axis is not None and not 0 <= self.coarse_axis < self.dimensions:
+            raise ValueError(f"coarse_axis {self.coarse_axis} is not among the axes 0..{self.dimensions - 1}")
         bad = [f"{p} % {d}" for p, d in zip(self.patch_size, self.network.divisor, strict=True) if p % d]
         if bad:
             raise ValueError(f"patch_size {self.patch_size} is not divisible by the network's strides ({', '.join(bad)})")

@@ -6,6 +6,7 @@ Progress is a bar a stage where standard error is a terminal, and a line now and
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +16,16 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Column
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from voxelry.read.inspect import Found
     from voxelry.train.loop import Progress as Step
 
 SECONDS_BETWEEN_LINES = 10.0
+WIDE = 200
+"""Characters of a line where standard output is no terminal."""
+
 _NAME, _BAR, _COUNT, _NOTE = 16, 8, 11, 41
 """Widths of the columns: with the spaces between them they fit a terminal of 80."""
 
@@ -122,8 +126,8 @@ def _clock(seconds: float) -> str:
 
 
 def show(what: RenderableType) -> None:
-    """Draw on standard output."""
-    Console().print(what)
+    """Draw on standard output; in a file or pipe as wide as `WIDE`."""
+    Console(width=None if sys.stdout.isatty() else WIDE).print(what)
 
 
 def found_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
@@ -131,15 +135,45 @@ def found_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(row) for row in found]
 
 
-def found_text(found: Sequence[Found]) -> str:
-    """What `inspect` found: for each its path, and below it what reading it gives or why it is refused."""
-    return "\n".join(f"{row.path}\n    {_verdict(row)}" for row in found)
+def found_table(found: Sequence[Found]) -> Table:
+    """What `inspect` found: a row for each volume and object; files that are no scan are counted below."""
+    rows = [row for row in found if row.kind != "other"]
+    start = os.path.commonpath([row.path for row in rows]) if len({row.path for row in rows}) > 1 else ""
+    names = any(row.name for row in rows)
+    heads = ("where", "patient", "what", "size", "mm", "axes", "notes", "reading it")
+    table = Table(*(Column(head, overflow="fold") for head in heads), caption=_caption(found, start))
+    for row in rows:
+        where = os.path.relpath(row.path, start) if start else row.path
+        cells = (
+            f"{where}\n--series {row.key}" if row.key else where,
+            f"{row.patient} {row.name}" if names else row.patient,
+            " ".join(filter(None, (row.modality or row.format, row.description, *row.syntax))),
+            " x ".join(map(str, row.shape[1:])),
+            "" if row.spacing is None else " x ".join(f"{value:.4g}" for value in row.spacing),
+            row.orientation or "",
+            "\n".join(_notes(row)),
+            _verdict(row),
+        )
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _caption(found: Sequence[Found], start: str) -> str | None:
+    """Where the paths of a listing start, and how many files it leaves out."""
+    others = sum(row.kind == "other" for row in found)
+    parts = ([f"in {start}"] if start else []) + ([f"{others} other files that are no scans"] if others else [])
+    return escape("; ".join(parts)) or None
+
+
+def _notes(row: Found) -> list[str]:
+    """What is odd about a volume, or tells it from the others of its series."""
+    counts = {"files": row.n_files if row.n_files > 1 else 0, "missing": row.gaps, "duplicates": row.duplicates}
+    notes = [f"{name} {value}" for name, value in row.facts.items()]
+    notes += [f"{count} {what}" for what, count in counts.items() if count]
+    return notes + ([f"tilt {row.tilt:.3g} degrees"] if row.tilt else [])
 
 
 def _verdict(row: Found) -> str:
-    if not row.readable:
-        return f"not readable: {row.reason.removeprefix(f'{row.path}: ')}"
-    spacing = "" if row.spacing is None else " at " + " x ".join(f"{value:.4g}" for value in row.spacing) + " mm"
-    files = f"{row.n_files} files" if row.n_files > 1 else ""
-    grid = " x ".join(map(str, row.shape)) + spacing
-    return "; ".join(filter(None, (f"{row.format} {row.modality}".strip(), grid, row.orientation, files, *row.remarks)))
+    if row.readable:
+        return "\n".join((f"yes: {row.reason}", *row.remarks))
+    return f"no: {row.reason}"

@@ -15,7 +15,8 @@ from voxelry.geometry import Geometry, Reindex
 from voxelry.labels import LabelTable
 
 SPARSE = "dicom-seg"
-"""The kind of a Source that leaves slices without labels out: what lies beyond its grid is background."""
+SPARSE_KINDS = (SPARSE, "seg-nrrd")
+"""The kinds of a Source that leave slices without labels out: what lies beyond its grid is background."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,16 @@ class Source:
     """Where a Volume or LabelMap came from, and what was done to it on the way in.
 
     Attributes:
-        kind: ``dicom``, ``dicom-seg``, ``nifti``, ``picture`` or ``memory``.
-        files: the files read, in slice order for a DICOM series.
+        kind: ``dicom``, ``dicom-seg``, ``rtstruct``, ``nifti``, ``analyze``, ``mgh``, ``nrrd``, ``seg-nrrd``, ``metaimage``,
+            ``picture`` or ``memory``.
+        files: the files read, each once, in slice order for a DICOM series; fewer than slices where a file holds several, or
+            where slices were interpolated.
         series_uid: SeriesInstanceUID, empty where there is none.
         instances: per slice the ``(SOPInstanceUID, frame number from 1)`` an exporter must reference; None for a slice
             that no instance holds.
         remarks: decisions a reader made: which affine was used, whether grey values were inverted, where the pixel
             size came from.
-        repairs: what was mended, empty for a file read as it is.
+        repairs: what was mended as the caller asked, a sentence each with its numbers; empty for a file read as it is.
     """
 
     kind: str = "memory"
@@ -48,6 +51,23 @@ class Source:
         return self.files[0] if len(self.files) == 1 else self.files[0].rpartition("/")[0] or "."
 
 
+@dataclass(frozen=True)
+class Window:
+    """A range of grey values that an image is meant to be displayed with (DICOM PS3.3 section C.11.2.1.2).
+
+    Attributes:
+        center: of the range, in the units of the image.
+        width: of the range, positive.
+        function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
+        name: what it is for, as ``BONE``; empty where the file does not say.
+    """
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+    name: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An image on its grid. Header first: pixels are decoded when `array` is first asked for.
@@ -58,6 +78,9 @@ class Volume:
         channels: C.
         modality: DICOM's term: ``CT``, ``MR``, ``CR``, ``DX``, ``MG``...; empty where unknown.
         source: where it came from.
+        windows: for display, the first the one to begin with.
+        outside: ``(*spatial)`` bool, or a function that finds it: voxels the scanner did not image; None where it imaged all.
+        channel_names: what each channel shows, where the file says so (the segments of probabilities); else empty.
     """
 
     pixels: NDArray[Any] | Callable[[], NDArray[Any]] = field(repr=False)
@@ -65,6 +88,9 @@ class Volume:
     channels: int = 1
     modality: str = ""
     source: Source = Source()
+    windows: tuple[Window, ...] = ()
+    outside: NDArray[np.bool_] | Callable[[], NDArray[np.bool_]] | None = field(default=None, repr=False)
+    channel_names: tuple[str, ...] = ()
 
     @cached_property
     def array(self) -> NDArray[Any]:
@@ -80,6 +106,19 @@ class Volume:
             raise GeometryError(f"{self.source.name}: pixels have shape {value.shape}, the header says {expected}")
         return value
 
+    @cached_property
+    def padding(self) -> NDArray[np.bool_]:
+        """``(*spatial)``: voxels without a measured value (DICOM's PixelPaddingValue), found when first asked for.
+
+        Their grey value is the lowest measured one of the image.
+
+        Raises:
+            ReadError: the pixels cannot be decoded.
+        """
+        if self.outside is None:
+            return np.zeros(self.geometry.shape, dtype=np.bool_)
+        return self.outside() if callable(self.outside) else self.outside
+
     @property
     def shape(self) -> tuple[int, ...]:
         """``(C, *spatial)``, known without decoding."""
@@ -93,7 +132,9 @@ class Volume:
     def reindexed(self, change: Reindex) -> Volume:
         """The same image with its spatial axes permuted and flipped; every voxel keeps its place in the patient."""
         source = replace(self.source, instances=()) if not change.is_identity else self.source
-        return replace(self, pixels=change.apply(self.array), geometry=self.geometry.reindexed(change), source=source)
+        outside = None if self.outside is None else change.apply(self.padding)
+        geometry = self.geometry.reindexed(change)
+        return replace(self, pixels=change.apply(self.array), geometry=geometry, source=source, outside=outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +195,7 @@ class LabelMap:
     def on_grid(self, geometry: Geometry) -> LabelMap:
         """These labels on an equal grid, re-indexed where only axis order or direction differ.
 
-        A map from a `SPARSE` source may also be a part of the grid; the rest becomes background.
+        A map from a source of `SPARSE_KINDS` may also be a part of the grid; the rest becomes background.
 
         Args:
             geometry: the grid of the image the labels belong to.
@@ -166,11 +207,12 @@ class LabelMap:
             GridMismatchError: no flip or permutation of axes makes the grids equal, or labels lie beyond `geometry`.
         """
         change = self.geometry.reindexing_to(geometry)
-        if change is None and self.source.kind == SPARSE and geometry.orientation is not None:
-            turned = self._reindexed(self.geometry.reindexing_to_orientation(geometry.orientation))
+        part = self.geometry.reindexing_into(geometry) if change is None and self.source.kind in SPARSE_KINDS else None
+        if part is not None:
+            turned = self._reindexed(part)
             start = geometry.offset_of(turned.geometry)
-            if start is not None:
-                return turned._placed(geometry, start)
+            assert start is not None
+            return turned._placed(geometry, start)
         if change is None:
             raise GridMismatchError(
                 f"{self.source.name}: its grid ({self.geometry.describe()}) is not the image's ({geometry.describe()}; "

@@ -104,7 +104,7 @@ def test_masks_that_cannot_be_compared(folders, tmp_path):
     with pytest.raises(GridMismatchError, match=r"a\.nii\.gz"):
         evaluate_pairs(find_pairs(reference, prediction))
     (tmp_path / "x.seg.dcm").write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(UnsupportedFormatError, match=r"x\.seg\.dcm.*SEG.*NIfTI"):
+    with pytest.raises(UnsupportedFormatError, match=r"x\.seg\.dcm.*SEG and RTSTRUCT.*images"):
         evaluate_pairs(find_pairs(reference, tmp_path / "x.seg.dcm"))
 
 

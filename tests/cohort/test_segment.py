@@ -1,32 +1,42 @@
 """Many scans, one after the other: a bad one is reported and the others go on."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
+import voxelry as vx
 from voxelry.cohort.inputs import Scan
 from voxelry.cohort.segment import segment_scans
 from voxelry.errors import ModelError, UsageError
 from voxelry.geometry import Geometry
 from voxelry.labels import Label, LabelTable
 from voxelry.phantom.nifti import write_nifti
+from voxelry.predict.options import PredictOptions
 from voxelry.predict.predictor import Prediction
-from voxelry.read.reader import read_labels
-from voxelry.volume import LabelMap
+from voxelry.read.reader import read, read_labels
+from voxelry.volume import LabelMap, Volume
 
 TABLE = LabelTable(labels=(Label(value=1, name="bright"),))
 GRID = Geometry.from_spacing((4, 3, 2), (1, 2, 3))
 
 
-def bright(volume):
+def bright(volume, progress=None):
     """A predictor without a network: what is above 50."""
     if volume.array.max() > 1000:
         raise ModelError("too bright")
     return Prediction(LabelMap.of((volume.array[0] > 50).astype(np.uint8), volume.geometry, TABLE), {}, ("a flag",))
 
 
-PREDICTOR = SimpleNamespace(predict=bright)
+def predictor(predict, **more):
+    """What `segment_scans` needs of a Predictor."""
+    model = SimpleNamespace(card=SimpleNamespace(name="bright", version="1"))
+    return SimpleNamespace(predict=predict, members=SimpleNamespace(said="backend torch"), model=model, scans=1, **more)
+
+
+PREDICTOR = predictor(bright)
 
 
 @pytest.fixture
@@ -107,3 +117,48 @@ def test_a_place_that_is_no_folder_stops_at_once(scans, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         segment_scans(PREDICTOR, scans, tmp_path / "file", ["nifti"])
+
+
+def test_an_interrupt_leaves_no_file(scans, tmp_path, monkeypatch):
+    """Ctrl-C while the second format is written, and while windows run."""
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_scans(PREDICTOR, scans, tmp_path / "out", ["nifti"], watch=stop)
+    assert names(tmp_path / "out") == []
+    monkeypatch.setattr("voxelry.export.seg_nrrd.write_seg_nrrd", stop)
+    with pytest.raises(KeyboardInterrupt):
+        segment_scans(PREDICTOR, scans, tmp_path / "out", ["nifti", "seg-nrrd"])
+    assert names(tmp_path / "out") == []
+    with pytest.raises(KeyboardInterrupt):
+        segment_scans(predictor(stop), scans, tmp_path / "out", ["nifti"])
+    assert names(tmp_path / "out") == []
+
+
+def test_a_map_of_confidence_lies_beside_the_mask(scans, tmp_path):
+    def sure(volume, progress):
+        progress(1, 1)
+        prediction = bright(volume)
+        return replace(prediction, map=Volume(np.full((1, *GRID.shape), 200, np.uint8), volume.geometry))
+
+    sees = predictor(sure, options=PredictOptions(confidence="entropy"))
+    told = []
+    outcomes = segment_scans(sees, scans[:1], tmp_path / "out", ["nifti"], progress=lambda *numbers: told.append(numbers))
+    assert told == [(1, 1)]
+    assert names(tmp_path / "out") == ["a.entropy.nii.gz", "a.nii.gz"]
+    written = read(outcomes[0].files["entropy"])
+    assert written.geometry.same_grid(GRID)
+    assert (written.array == 200).all()
+
+
+def test_a_report_brings_the_segmentation_it_refers_to(torso, torso_model, tmp_path):
+    scan = min(path.parent for path in torso.rglob("*.dcm"))
+    outcomes = vx.predict(torso_model, scan, tmp_path / "out", formats=["dicom-sr", "rtstruct"])
+    assert outcomes[0].error == ""
+    assert sorted(outcomes[0].files) == ["dicom-seg", "dicom-sr", "rtstruct"]
+    report, segmentation = (dcmread(outcomes[0].files[name]) for name in ("dicom-sr", "dicom-seg"))
+    assert segmentation.SOPInstanceUID in report.to_json()
+    assert segmentation.SegmentSequence[0].SegmentAlgorithmName == vx.load_model(torso_model).model.card.name
+    assert any("backend torch" in remark for remark in outcomes[0].remarks)

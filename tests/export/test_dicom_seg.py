@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import highdicom as hd
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from pydicom.valuerep import PersonName
 from export.series import CORONAL, ORIENTATIONS, SECRET, ct_series, with_source, x_ray
 from voxelry.errors import ExportError, GridMismatchError, LabelError
 from voxelry.export.dicom_seg import write_dicom_seg
+from voxelry.export.segments import Algorithm
 from voxelry.geometry import Geometry, Reindex, flip_lps_ras
 from voxelry.labels import Code, Label, LabelTable
 from voxelry.read.inspect import inspect
@@ -133,8 +132,7 @@ def test_every_attribute_a_viewer_needs(tmp_path):
         labels_on(source),
         source,
         tmp_path / "out.dcm",
-        algorithm_name="torso",
-        algorithm_version="7",
+        algorithm=Algorithm("torso", "7"),
         series_description="Organs",
     )
     seg, scan = dcmread(path), dcmread(source.source.files[0])
@@ -158,7 +156,7 @@ def test_every_attribute_a_viewer_needs(tmp_path):
 
 def test_every_segment_says_what_it_is(tmp_path):
     source = ct_series(tmp_path)
-    seg = dcmread(write_dicom_seg(labels_on(source), source, tmp_path / "out.dcm", algorithm_name="torso", algorithm_version="7"))
+    seg = dcmread(write_dicom_seg(labels_on(source), source, tmp_path / "out.dcm", algorithm=Algorithm("torso", "7")))
     kidney, vertebra, spleen = seg.SegmentSequence
     assert [s.SegmentNumber for s in seg.SegmentSequence] == [1, 2, 3]
     kind = kidney.SegmentedPropertyTypeCodeSequence[0]
@@ -227,11 +225,9 @@ def test_sources_that_cannot_be_referred_to(tmp_path):
     instances = (*source.source.instances[:-1], None)
     refused(tmp_path, with_source(source, instances=instances), "4 of the scan's 5 slices")
     refused(tmp_path, with_source(source, files=(*source.source.files[:-1], str(tmp_path / "none.dcm"))), r"none\.dcm.*gone")
-    swapped = with_source(source, files=source.source.files[::-1])
-    refused(tmp_path, swapped, "read from")
     (tmp_path / "text.dcm").write_text("nothing")
     refused(tmp_path, with_source(source, files=(*source.source.files[:-1], str(tmp_path / "text.dcm"))), "not a DICOM file")
-    refused(tmp_path, with_source(source, files=source.source.files[:1]), "1 files")
+    refused(tmp_path, with_source(source, files=source.source.files[:1]), "no file of .* slice 1 was read from")
 
 
 def test_a_wrong_slice_order_is_never_written(tmp_path):
@@ -241,7 +237,7 @@ def test_a_wrong_slice_order_is_never_written(tmp_path):
 
 
 def test_a_sheared_grid(tmp_path):
-    refused(tmp_path, ct_series(tmp_path, shear=0.3), "gantry tilt.*Resample")
+    refused(tmp_path, ct_series(tmp_path, shear=0.3), "gantry tilt.*repair 'tilt'.*RTSTRUCT")
 
 
 def test_labels_that_do_not_fit(tmp_path):
@@ -251,7 +247,8 @@ def test_labels_that_do_not_fit(tmp_path):
     refused(tmp_path, source, "values 7", wrong, LabelError)
     elsewhere = LabelMap.of(np.zeros(shape, np.uint8), Geometry.from_spacing(shape, (1, 1, 1)), TABLE)
     refused(tmp_path, source, "mm apart", elsewhere, GridMismatchError)
-    refused(tmp_path, source, "2 layers", LabelMap(np.zeros((2, *shape), np.uint8), source.geometry, TABLE))
+    layered = TABLE.model_copy(update={"labels": (*TABLE.labels, Label(value=1, name="over", layer=1))})
+    refused(tmp_path, source, "2 layers", LabelMap.of(np.zeros(shape, np.uint8), source.geometry, layered))
     refused(tmp_path, source, "table is empty", LabelMap.of(np.zeros(shape, np.uint8), source.geometry, LabelTable(labels=())))
 
 
@@ -259,7 +256,7 @@ def test_texts_that_dicom_cannot_hold(tmp_path):
     source = ct_series(tmp_path)
     for text in ("", "x" * 65, "a\\b"):
         with pytest.raises(ExportError, match="1 to 64"):
-            write_dicom_seg(labels_on(source), source, tmp_path / "out.dcm", algorithm_name=text)
+            write_dicom_seg(labels_on(source), source, tmp_path / "out.dcm", algorithm=Algorithm(text))
 
 
 def test_a_label_name_with_a_backslash(tmp_path):
@@ -327,21 +324,23 @@ def test_an_x_ray_with_a_frame_of_reference(tmp_path):
 
 @pytest.mark.realdata
 def test_real_series_carry_their_masks(realdata, tmp_path):
-    """On every real series that is read, a mask written as SEG comes back voxel for voxel, by our reader and by highdicom."""
-    carried = refused = 0
+    """On every real volume that is read, a mask written as SEG comes back voxel for voxel, by our reader and by highdicom."""
+    carried, refused = 0, []
     for found in inspect(realdata / "dicom"):
-        if not (found.readable and found.format == "dicom" and found.orientation and Path(found.path).is_dir()):
+        if not (found.readable and found.format == "dicom" and found.kind == "image" and found.orientation):
             continue
-        source = read(found.path)
+        source = read(found.path, series=found.key or None)
         array = np.random.default_rng(carried).choice(np.array([0, 5, 300], np.uint16), source.geometry.shape, p=(0.6, 0.2, 0.2))
         labels = LabelMap.of(array, source.geometry, TABLE)
         try:
             path = write_dicom_seg(labels, source, tmp_path / f"{carried}.seg.dcm")
-        except ExportError:  # one of the series claims to be of three studies
-            refused += 1
+        except ExportError as error:
+            refused.append(str(error))
             continue
         np.testing.assert_array_equal(read_labels(path, TABLE).on_grid(source.geometry).array, array)
-        np.testing.assert_array_equal(read_back(path, source), array)
+        if len({uid for uid, _ in source.source.instances}) == len(source.source.instances):
+            np.testing.assert_array_equal(read_back(path, source), array)
         carried += 1
     assert carried >= 8
-    assert refused <= 1
+    # tilted series, and a series that claims to be of three studies
+    assert all("gantry tilt" in reason or "different values of" in reason for reason in refused), refused

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from export.sources import SOURCES, TILTED, flat_labels, volume
+from export.test_nrrd import by_itk
 from voxelry.errors import ExportError
 from voxelry.export.nifti import write_nifti, write_nifti_image
 from voxelry.geometry import Geometry, flip_lps_ras
@@ -159,3 +161,30 @@ def test_refusals_leave_nothing_behind(tmp_path):
     with pytest.raises(ExportError, match=r"\.nii"):
         write_nifti(LabelMap.of(values(), plain, TABLE), tmp_path / "x.mha")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [*SOURCES, TILTED])
+def test_every_kind_of_scan_is_read_back_by_others(tmp_path, kind):
+    made = flat_labels(volume(kind, tmp_path).geometry)
+    path = write_nifti(made, tmp_path / "x.nii.gz")
+    image = nib.load(path)
+    assert Geometry(image.shape, image.affine).same_grid(made.geometry)
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), made.array)
+    if kind != TILTED:
+        found, geometry = by_itk(path)
+        assert geometry.same_grid(made.geometry)
+        np.testing.assert_array_equal(found, made.array)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0), (0, 2, 1)])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_large_maps_are_the_same_file_whatever_their_memory_order(tmp_path, axes, kind):
+    array = (np.random.default_rng(1).integers(0, 3, (70, 66, 65)) * (1 if kind is np.uint8 else 200)).astype(kind)
+    stored = np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
+    geometry = Geometry.from_spacing(array.shape, (1.0, 2.0, 3.0))
+    table = LabelTable.numbered(np.unique(array))
+    files = [tmp_path / "fortran.nii.gz", tmp_path / "other.nii.gz"]
+    for values, file in zip((np.asfortranarray(array), stored), files, strict=True):
+        write_nifti(LabelMap.of(values, geometry, table), file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert np.array_equal(np.asarray(nib.load(files[1]).dataobj), array)

@@ -1,3 +1,6 @@
+import inspect
+from importlib import import_module
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -5,7 +8,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from export.series import ct_series
-from voxelry.errors import ExportError, GridMismatchError
+from voxelry.errors import ExportError, GridMismatchError, UsageError, VoxelryError
 from voxelry.export.writer import FORMATS, format_of, write
 from voxelry.geometry import Geometry, Reindex
 from voxelry.labels import Label, LabelTable
@@ -25,6 +28,14 @@ LABELS = LabelMap.of(np.random.default_rng(0).integers(0, 2, GRID.shape, dtype=n
         ("a.b.png", "png"),
         ("a.seg.dcm", "dicom-seg"),
         ("a.dcm", "dicom-seg"),
+        ("a.rtstruct.dcm", "rtstruct"),
+        ("a.sr.dcm", "dicom-sr"),
+        ("a.stl.dcm", "encapsulated-stl"),
+        ("a.seg.nrrd", "seg-nrrd"),
+        ("a.nrrd", "nrrd"),
+        ("a.json", "coco"),
+        ("a.rle.json", "rle"),
+        ("a.txt", "yolo"),
     ],
 )
 def test_the_ending_picks_the_format(name, expected):
@@ -77,6 +88,54 @@ def test_refusals(tmp_path):
         write(LABELS, tmp_path / "a.seg.dcm")
     with pytest.raises(ExportError, match="not an image"):
         write(Volume(np.zeros((1, 4, 4), np.uint8), Geometry((4, 4))), tmp_path / "a.png")
+    with pytest.raises(ExportError, match=r"a\.sr\.dcm.*segmentation"):
+        FORMATS["dicom-sr"].write(LABELS, tmp_path / "a.sr.dcm", Volume(np.zeros((1, *GRID.shape)), GRID))
+    with pytest.raises(UsageError, match=r"no option 'smoth'.*'smooth'"):
+        FORMATS["rtstruct"].write(LABELS, tmp_path / "a.rtstruct.dcm", None, {"smoth": True})
     with pytest.raises(ExportError, match="not an image"):
         write(Volume(np.zeros((1, *GRID.shape)), GRID), tmp_path / "a.dcm", source=Volume(np.zeros((1, *GRID.shape)), GRID))
     assert not list(tmp_path.iterdir())
+
+
+FLAT = LabelMap.of(np.eye(4, dtype=np.uint8), Geometry((4, 4)), TABLE)
+LAYERED = LabelMap(np.stack([LABELS.array] * 2), GRID, TABLE)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_a_format_cannot_hold_is_one_error_and_no_file(tmp_path, name):
+    """A volume, a picture, overlaps, no source: each is written or refused, by the registry itself."""
+    kind = FORMATS[name]
+    given = [LABELS, FLAT, LAYERED]
+    allowed = [3 in kind.axes, 2 in kind.axes, 3 in kind.axes and kind.layers]
+    for number, (labels, fits) in enumerate(zip(given, allowed, strict=True)):
+        path = tmp_path / f"{number}{kind.ending}"
+        if fits and kind.source != "needed":
+            assert kind.write(labels, path).exists()
+            continue
+        with pytest.raises(ExportError) as error:
+            kind.write(labels, path)
+        assert path.name in str(error.value)
+        assert error.value.remedy or kind.must
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.source != "needed"])
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, name, monkeypatch):
+    kind = FORMATS[name]
+    labels = LABELS if 3 in kind.axes else FLAT
+    bad = LabelMap(labels.layers * 9, labels.geometry, TABLE)
+    if name in ("nifti", "metaimage", "png"):
+        bad = LabelMap(labels.layers.astype(np.int64) - 1, labels.geometry, TABLE)
+    with pytest.raises(VoxelryError):
+        kind.write(bad, tmp_path / f"a{kind.ending}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_function_of_the_registry_takes_its_options():
+    for kind in FORMATS.values():
+        module, function = kind.function.split(".")
+        taken = inspect.signature(getattr(import_module(f"voxelry.export.{module}"), function)).parameters
+        assert set(kind.options) <= set(taken)
+        keywords = {key for key, one in taken.items() if one.kind is one.KEYWORD_ONLY} - {"source"}
+        assert keywords == set(kind.options)
+        assert {key for key in keywords if taken[key].default is taken[key].empty} == set(kind.must)

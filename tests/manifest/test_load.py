@@ -119,3 +119,43 @@ def test_117_mask_files_of_a_real_ct_equal_the_map_their_maker_wrote(realdata):
     merged = load_labels(case, table, whole.geometry)
     assert len(np.unique(whole.array)) > 30
     np.testing.assert_array_equal(merged.array, whole.array)
+
+
+@pytest.mark.parametrize("kind", ["seg", "rtstruct", "seg.nrrd"])
+def test_a_hospitals_own_annotations_on_a_dicom_series(tmp_path, kind):
+    """Contours, a SEG and a Slicer segmentation of one box, beside the series they were made on."""
+    from dataclasses import replace
+
+    import nrrd
+
+    from structures import drawn, structure_set
+    from voxelry.export.dicom_seg import write_dicom_seg
+    from voxelry.geometry import flip_lps_ras
+    from voxelry.labels import Label, LabelTable
+    from voxelry.phantom.dicom import write_dicom
+    from voxelry.phantom.phantom import ACQUISITIONS, make
+    from voxelry.read.reader import read
+    from voxelry.volume import LabelMap
+
+    phantom = make("torso-ct", 1, replace(ACQUISITIONS["torso-ct"], spacing=(32.0, 32.0, 40.0)))
+    folder = write_dicom(phantom, tmp_path / "series")[0]
+    scan = read(folder)
+    box = np.zeros(scan.geometry.shape, np.uint8)
+    box[2:5, 3:7, 1:3] = 2
+    liver, spleen = Label(value=1, name="liver"), Label(value=2, name="spleen")
+    if kind == "seg":
+        path = write_dicom_seg(LabelMap.of(box, scan.geometry, LabelTable(labels=(liver, spleen))), scan, tmp_path / "a.dcm")
+    elif kind == "rtstruct":
+        corners = [(1.5, 2.5), (4.5, 2.5), (4.5, 6.5), (1.5, 6.5)]
+        rois = [("SPLEEN", None, [drawn(scan, corners, place) for place in (1, 2)]), ("couch", None, [])]
+        path = structure_set(tmp_path / "a.dcm", rois, series=scan.source.series_uid, frame="")
+    else:
+        lps = flip_lps_ras(scan.geometry.cropped((1, 2, 0), (5, 6, 4)).affine)
+        header = {"space": "LPS", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3], "Segment0_ID": "s"}
+        header |= {"Segment0_Name": "spleen", "Segment0_LabelValue": "2", "Segment0_Layer": "0"}
+        path = tmp_path / "a.seg.nrrd"
+        nrrd.write(str(path), box[1:6, 2:8, :4], header)
+    case = Case("a", (folder,), labels=path)
+    volume, labels = load_case(case, manifest(tmp_path, case))
+    assert labels.geometry is volume.geometry
+    np.testing.assert_array_equal(labels.mask("spleen"), box == 2)

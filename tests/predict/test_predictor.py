@@ -1,5 +1,6 @@
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,12 +8,16 @@ import torch
 from torch import nn
 
 from plans import SIDED, picture, tiny_model, tiny_plan
-from voxelry.errors import ModelError
+from voxelry.errors import BudgetError, ModelError
 from voxelry.geometry import Geometry, Reindex
 from voxelry.labels import LabelTable
+from voxelry.model import CleanUp, Model
+from voxelry.plan import Normalisation
+from voxelry.predict.options import PredictOptions
 from voxelry.predict.predictor import Predictor
 from voxelry.volume import Source, Volume
 
+OFF = PredictOptions(mixed_precision="off")
 ORGAN = LabelTable.numbered([7])
 AFFINE = np.array([[0.9, 0.0, 0.1, -20], [0.1, 1.1, 0.0, 8], [0.0, -0.1, 2.0, 3], [0, 0, 0, 1.0]])
 
@@ -25,8 +30,8 @@ class Threshold(nn.Module):
 
 
 def threshold(plan, **changes):
-    predictor = Predictor(tiny_model(plan, ORGAN, **changes), "cpu", "off")
-    predictor.network = Threshold()
+    predictor = Predictor(tiny_model(plan, ORGAN, **changes), "cpu", OFF)
+    predictor.networks[:] = [Threshold()]
     return predictor
 
 
@@ -66,7 +71,7 @@ def test_stored_order_does_not_matter(spacing):
 
 
 def test_a_random_network_does_not_see_the_stored_order_either():
-    predictor, volume = Predictor(tiny_model(tiny_plan()), "cpu", "off"), scan()
+    predictor, volume = Predictor(tiny_model(tiny_plan()), "cpu", PredictOptions(mixed_precision="off")), scan()
     expected = predictor.predict(volume).labels
     assert len(np.unique(expected.array)) > 1
     for change in list(every_order())[::7]:
@@ -164,3 +169,170 @@ def test_one_predictor_in_two_threads():
         together = list(pool.map(lambda volume: predictor.predict(volume).labels.array, volumes))
     assert all(np.array_equal(one, two) for one, two in zip(alone, together, strict=True))
     assert not all(np.array_equal(alone[0], other) for other in alone[1:])
+
+
+def member(seed, **changes):
+    return tiny_model(tiny_plan(spacing=(1.3, 1.0, 1.6), **changes), seed=seed)
+
+
+def test_an_ensemble_averages_logits_of_its_members():
+    models, volume = [member(1), member(2)], scan()
+    joined = Predictor(models, "cpu", OFF)
+
+    def mean(x):
+        return [(joined.networks[0](x)[0] + joined.networks[1](x)[0]) / 2]
+
+    single = Predictor(models[0], "cpu", OFF)
+    single.networks[:] = [torch.nn.Identity()]
+    single.networks[0].forward = mean
+    expected, found = single.predict(volume).labels.array, joined.predict(volume).labels.array
+    assert (expected != found).mean() < 1e-3
+    assert (found != Predictor(models[0], "cpu", OFF).predict(volume).labels.array).any()
+
+
+def test_members_with_other_grey_scales_see_their_own():
+    scaled = Normalisation(scheme="global", low=-1e9, high=1e9, mean=0.0, std=2.0)
+    one, two = tiny_plan(), tiny_plan(normalisation=(scaled,))
+    predictor = Predictor([tiny_model(one, ORGAN), tiny_model(two, ORGAN)], "cpu", OFF)
+    seen = []
+
+    class Look(nn.Module):
+        def forward(self, x):
+            seen.append(float(x.max()))
+            return Threshold()(x)
+
+    predictor.networks[:] = [Look(), Look()]
+    volume = scan()
+    predictor.predict(volume)
+    top = float(volume.array.max())
+    assert sorted(set(seen))[-1] == top
+    own = seen[len(seen) % 2 :]  # before, memory was measured on a window of zeros
+    assert all(second == first / 2 for first, second in zip(own[::2], own[1::2], strict=True))
+
+
+@pytest.mark.parametrize("changes", [{"patch_size": (16, 8, 8)}, {"spacing": (1.0, 1.0, 1.0)}, {"orientation": "LPS"}])
+def test_members_that_do_not_fit_each_other_are_refused(changes):
+    other = tiny_model(tiny_plan(**({"spacing": (1.3, 1.0, 1.6)} | changes)))
+    with pytest.raises(ModelError, match=f"differ in {next(iter(changes))}"):
+        Predictor([member(1), other], "cpu")
+    with pytest.raises(ModelError, match="labels"):
+        Predictor([tiny_model(tiny_plan()), tiny_model(tiny_plan(), ORGAN)], "cpu")
+
+
+@pytest.mark.parametrize("kind", ["probability", "entropy"])
+def test_the_map_lies_on_the_scans_own_grid(kind):
+    volume = scan()
+    options = PredictOptions(mixed_precision="off", confidence=kind)
+    predictor = Predictor(tiny_model(tiny_plan(), ORGAN), "cpu", options)
+    predictor.networks[:] = [Threshold()]
+    for change in list(every_order())[::11]:
+        turned = volume.reindexed(change)
+        found = predictor.predict(turned).map
+        share = 1 / (1 + np.exp(-(turned.array.astype(float) - 100) / 50))
+        best = np.maximum(share, 1 - share)
+        wanted = best if kind == "probability" else -(share * np.log(share) + (1 - share) * np.log(1 - share)) / np.log(2)
+        assert found.array.dtype == np.uint8
+        assert found.geometry.same_grid(turned.geometry)
+        assert np.abs(found.array - 255 * wanted).max() <= 1
+
+
+def test_flips_and_steps_can_be_chosen():
+    volume = scan()
+    mirrored = tiny_model(tiny_plan(flips=(1, 2)))
+    plain = Predictor(tiny_model(tiny_plan()), "cpu", OFF).predict(volume).labels.array
+    off = Predictor(mirrored, "cpu", PredictOptions(mixed_precision="off", flips=False)).predict(volume).labels.array
+    assert np.array_equal(off, plain)
+    assert (Predictor(mirrored, "cpu", OFF).predict(volume).labels.array != plain).any()
+    counts = []
+    for step in (0.5, 1.0):
+        options = PredictOptions(mixed_precision="off", step=step)
+        seen = []
+        Predictor(mirrored, "cpu", options).predict(volume, lambda done, count, seen=seen: seen.append((done, count)))
+        assert seen[-1][0] == seen[-1][1]
+        counts.append(seen[-1][1])
+    assert counts[1] < counts[0]
+
+
+def test_a_budget_too_small_is_refused_before_any_window():
+    predictor = Predictor(tiny_model(tiny_plan()), "cpu", PredictOptions(memory=10 << 20))
+    with pytest.raises(BudgetError, match="too small"):
+        predictor.predict(scan(), lambda *_: pytest.fail("a window was run"))
+
+
+def test_clean_up_rules_of_the_model_are_kept_to():
+    model = tiny_model(tiny_plan(), ORGAN)
+    rule = CleanUp(label="label_7", keep_largest=True)
+    model = Model(model.plan, model.card.model_copy(update={"clean_up": (rule,)}), model.weights)
+    volume = scan()
+    volume.array[0, 1, 1, 1] = 250
+    predictor = Predictor(model, "cpu", OFF)
+    predictor.networks[:] = [Threshold()]
+    labels = predictor.predict(volume).labels.array
+    assert labels[1, 1, 1] == 0
+    assert labels[6, 5, 4] == 7
+
+
+def test_more_than_255_labels_and_one_class_alone():
+    many = LabelTable.numbered(range(1, 301))
+    plan = tiny_plan()
+    labels = Predictor(tiny_model(plan, many), "cpu", OFF).predict(scan()).labels.array
+    assert labels.dtype == np.uint16
+    none = Predictor(tiny_model(plan, LabelTable(labels=())), "cpu", OFF).predict(scan())
+    assert not none.labels.array.any()
+    assert none.confidence == {}
+
+
+def test_scans_unlike_the_training_set():
+    ranges = {
+        "extent_range": ((9.0, 9.0, 9.0), (12.0, 12.0, 12.0)), "grey_range": ((20.0, 40.0),), "tilt": 2.0,
+        "spacing_range": ((0.5,) * 3, (3.0,) * 3), "orientations": {"RAS": 3},
+    }  # fmt: skip
+    fitting = Volume(np.full((1, 10, 10, 10), 30, np.int16), Geometry.from_spacing((10, 10, 10), (1, 1, 1)))
+    predictor = threshold(tiny_plan(), **ranges)
+
+    def flags(volume, using=predictor):
+        return [flag for flag in using.predict(volume).flags if "border" not in flag]
+
+    assert flags(fitting) == []
+    large = Volume(np.full((1, 10, 10, 30), 30, np.int16), Geometry.from_spacing((10, 10, 30), (1, 1, 1)))
+    assert flags(large) == ["size unlike the training set: 30 mm (trained on 9 to 12)"]
+    bright = Volume(np.full((1, 10, 10, 10), 90, np.int16), fitting.geometry)
+    assert flags(bright) == ["grey values of T1 unlike the training set: median 90 (trained on 20 to 40)"]
+    turn, affine = np.deg2rad(30), np.eye(4)
+    affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    assert flags(Volume(fitting.array, Geometry((10, 10, 10), affine))) == [
+        "more oblique than the training set: 30 degrees (trained on up to 2)"
+    ]
+    stored = threshold(tiny_plan(orientation=None), **ranges)
+    turned = fitting.reindexed(Reindex((1, 0, 2), (True, False, False)))
+    assert flags(turned, stored) == [f"orientation unlike the training set: {turned.geometry.orientation} (trained on RAS)"]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_labels_have_the_scans_order_in_memory_so_that_writing_them_turns_nothing(order):
+    volume = scan()
+    turned = Volume(np.asarray(volume.array, order=order), volume.geometry, source=volume.source)
+    model = tiny_model(tiny_plan(spacing=(1.3, 1.0, 1.6)), ORGAN)
+    made, expected = (Predictor(model, "cpu", OFF).predict(one).labels.array for one in (turned, volume))
+    assert made.flags.f_contiguous == (order == "F")
+    assert np.array_equal(made, expected)
+
+
+def test_a_device_without_room_for_the_ring_leaves_it_to_the_host(monkeypatch):
+    from voxelry.predict import predictor as module
+
+    def refuse(*args, device=None, **options):
+        if device is not None:
+            raise torch.OutOfMemoryError("no room")
+        return module_ring(*args, **options)
+
+    module_ring = module.make_ring
+    monkeypatch.setattr(module, "make_ring", refuse)
+    predictor, volume = Predictor(tiny_model(tiny_plan(), ORGAN), "cpu", OFF), scan()
+    expected = predictor.predict(volume).labels.array
+    chosen = module.choose
+    monkeypatch.setattr(
+        module, "choose",
+        lambda load, options, device, ring_on_device=True: replace(chosen(load, options, device), ring_on_device=ring_on_device),
+    )  # fmt: skip
+    assert np.array_equal(predictor.predict(volume).labels.array, expected)

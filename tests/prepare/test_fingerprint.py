@@ -65,6 +65,15 @@ def test_shapes_and_spacings_are_told_along_ras_axes():
     assert told == [1, 2, 3]
 
 
+def test_the_share_of_the_content_is_that_of_the_median_case():
+    def framed(inner):
+        array = np.zeros((10, 10, 10), np.int16)
+        array[:inner, :5] = 7
+        return case(array)
+
+    assert fingerprint([framed(2), framed(4), framed(10)], ("T1",), "MR", SIDED).content == 0.2
+
+
 def test_large_cases_are_sampled_the_same_each_time(monkeypatch):
     monkeypatch.setattr(module, "SAMPLES_PER_CASE", 50)
     array = np.random.default_rng(0).normal(100, 10, (10, 10, 10)).astype(np.float32)

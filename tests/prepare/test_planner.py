@@ -97,6 +97,33 @@ def test_thick_slices_are_brought_to_the_finest_of_the_set():
     assert any("slices lie 5 mm apart" in reason for reason in plan.reasons)
 
 
+@pytest.mark.parametrize(
+    ("seen", "target", "axis"),
+    [
+        ((0.7, 0.7, 5.0), None, 2),
+        ((0.7, 0.7, 2.0), None, None),
+        ((0.7, 0.7, 2.2), None, 2),
+        ((4.0, 1.0, 1.1), None, 0),
+        ((5.0, 5.0, 1.0), None, None),  # no single coarse axis
+        ((1.0, 1.0, 1.0), (1.0, 4.0, 1.0), 1),  # what the user asks for counts too
+        ((1.0, 1.0, 5.0), (1.0, 1.0, 1.0), 2),
+    ],
+)
+def test_nothing_is_interpolated_along_a_coarse_axis(seen, target, axis):
+    fingerprint = tiny_fingerprint(shapes=((90,) * 3, (100,) * 3, (110,) * 3), spacing=seen, spacing_range=(seen, seen))
+    plan = make_plan(fingerprint, PlanSettings(spacing=target))
+    assert plan.coarse_axis == axis
+    assert plan.image_orders == tuple(0 if one == axis else 3 for one in range(3))
+    assert plan.label_orders == tuple(0 if one == axis else 1 for one in range(3))
+    assert any("resampled one by one" in reason for reason in plan.reasons) == (axis is not None)
+
+
+def test_grey_values_are_normalised_inside_the_content_where_it_is_small():
+    schemes = [make_plan(tiny_fingerprint(content=share), PlanSettings()).normalisation[0].scheme for share in (0.74, 0.75, 1.0)]
+    assert schemes == ["mask", "image", "image"]
+    assert make_plan(tiny_fingerprint(content=0.5, modality="CT"), PlanSettings()).normalisation[0].scheme == "global"
+
+
 def test_the_users_settings_win():
     settings = PlanSettings(spacing=(2, 2, 2), patch_size=(16, 24, 32), batch_size=5, features=(8, 16, 24), network="unet")
     plan = make_plan(tiny_fingerprint(), settings, overlap=0.25, flips=(0,))

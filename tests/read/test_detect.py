@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from voxelry.errors import CorruptFileError, MissingFileError, UnsupportedFormatError
-from voxelry.read.detect import Format, detect
+from voxelry.read.detect import Format, detect, header_beside, voxels_beside
 
 
 @pytest.mark.parametrize(("ending", "expected"), [("png", Format.PNG), ("jpeg", Format.JPEG), ("tiff", Format.TIFF)])
@@ -59,14 +59,14 @@ def test_dicom_deep_in_a_folder(tmp_path, plain, save_slice):
 def test_text_called_nii_gz(tmp_path):
     file = tmp_path / "scan.nii.gz"
     file.write_text("I am not a scan, only a text that claims to be one.")
-    with pytest.raises(UnsupportedFormatError, match=r"scan.nii.gz: starts with b'I am not") as caught:
+    with pytest.raises(UnsupportedFormatError, match=r"scan.nii.gz: starts with b'I am',") as caught:
         detect(file)
     assert "NIfTI" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
     ("content", "name"),
-    [(b"NRRD0004\n", "NRRD"), (b"ObjectType = Image", "MetaImage"), (b"GIF89a", "GIF"), (b"PK\x03\x04", "zip")],
+    [(b"GIF89a", "GIF"), (b"\x89HDF", "HDF5"), (b"PK\x03\x04", "zip")],
 )
 def test_known_formats_are_named(tmp_path, content, name):
     file = tmp_path / "scan"
@@ -75,13 +75,38 @@ def test_known_formats_are_named(tmp_path, content, name):
         detect(file)
 
 
-def test_two_file_nifti_and_analyze(tmp_path):
+@pytest.mark.parametrize("kind", ["Nifti1Pair", "Nifti2Pair", "AnalyzeImage", "Spm99AnalyzeImage"])
+def test_two_files_are_known_by_their_header(tmp_path, kind):
     import nibabel
 
-    image = nibabel.Nifti1Pair(np.zeros((2, 3, 4), np.int16), np.eye(4))
-    image.to_filename(tmp_path / "pair.img")
-    with pytest.raises(UnsupportedFormatError, match="two-file"):
-        detect(tmp_path / "pair.hdr")
+    getattr(nibabel, kind)(np.zeros((2, 3, 4), np.int16), np.eye(4)).to_filename(tmp_path / "pair.img")
+    expected = Format.NIFTI if kind.startswith("Nifti") else Format.ANALYZE
+    assert detect(tmp_path / "pair.hdr") is detect(tmp_path / "pair.img") is expected
+    assert header_beside(tmp_path / "pair.img") == tmp_path / "pair.hdr"
+    assert voxels_beside(tmp_path / "pair.hdr") == tmp_path / "pair.img"
+    (tmp_path / "pair.hdr").unlink()
+    with pytest.raises(UnsupportedFormatError, match=r"pair\.img"):
+        detect(tmp_path / "pair.img")
+
+
+def test_grids_under_a_wrong_name(tmp_path):
+    import nibabel
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16))
+    for ending, expected in (("mha", Format.METAIMAGE), ("nrrd", Format.NRRD)):
+        sitk.WriteImage(image, str(tmp_path / f"a.{ending}"))
+        assert detect((tmp_path / f"a.{ending}").rename(tmp_path / "a.png")) is expected
+    for ending in ("mgh", "mgz"):
+        nibabel.MGHImage(np.zeros((2, 3, 4), np.int16), np.eye(4)).to_filename(tmp_path / f"a.{ending}")
+        assert detect((tmp_path / f"a.{ending}").rename(tmp_path / "a.png")) is Format.MGH
+    assert {one for one in Format if one.is_grid} == {Format.NIFTI, Format.ANALYZE, Format.MGH, Format.NRRD, Format.METAIMAGE}
+
+
+def test_a_text_that_speaks_of_metaimage_is_none(tmp_path):
+    (tmp_path / "a.txt").write_text("ObjectType is a key of MetaImage")
+    with pytest.raises(UnsupportedFormatError):
+        detect(tmp_path / "a.txt")
 
 
 def test_gzip_around_something_else(tmp_path, plain, save_slice):

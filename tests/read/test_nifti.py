@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from voxelry.errors import CorruptFileError, LabelError, NonFiniteError, ReadError, UnsupportedFormatError, VoxelryError
 from voxelry.geometry import Geometry, flip_lps_ras
-from voxelry.read.nifti import read_nifti, read_nifti_labels
+from voxelry.read.nifti import open_nifti, read_nifti
 
 OBLIQUE = np.array([[0.6, -0.8, 0, 10], [0.8, 0.6, 0, -20], [0, 0, 1, 30], [0, 0, 0, 1.0]]) @ np.diag([1.5, 0.5, 3, 1])
 
@@ -157,6 +157,15 @@ class TestAffinePolicy:
         with pytest.raises(CorruptFileError, match=r"z\.nii: .*spans no volume"):
             read_nifti(file)
 
+    def test_singular_sform_beside_a_qform(self, tmp_path, ramp3):
+        file = save(tmp_path, ramp3.astype(np.int16), name="z.nii", qform_code=1, sform_code=1)
+        sound = read_nifti(file).geometry
+        for offset in range(280, 328, 4):
+            patch(file, offset, "<f", 0.0)
+        volume = read_nifti(file)
+        assert volume.geometry.distance(sound) < 1e-3
+        assert volume.source.remarks[:2] == ("qform used", "the sform is invalid and was not used")
+
 
 class TestBadFiles:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -249,25 +258,25 @@ class TestLabels:
     @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
     def test_whole_numbers_of_any_type(self, tmp_path, dtype):
         values = np.array([0, 1, 2, 255], dtype).reshape(2, 2, 1)
-        labels, geometry, source = read_nifti_labels(save(tmp_path, values))
+        labels, geometry, source = open_nifti(save(tmp_path, values)).labels()
         assert labels.dtype == np.uint8
         np.testing.assert_array_equal(labels, values)
         assert geometry.shape == (2, 2, 1)
         assert source.kind == "nifti"
 
     def test_last_axis_of_one(self, tmp_path):
-        labels, _, _ = read_nifti_labels(save(tmp_path, np.full((2, 3, 4, 1), 300, np.int16)))
+        labels, _, _ = open_nifti(save(tmp_path, np.full((2, 3, 4, 1), 300, np.int16))).labels()
         assert labels.shape == (2, 3, 4)
         assert labels.dtype == np.uint16
 
     @pytest.mark.parametrize(("value", "message"), [(0.5, r"fractions \(0\.5\)"), (-2, r"negative values \(-2\)")])
     def test_no_labels(self, tmp_path, value, message):
         with pytest.raises(LabelError, match=r"scan\.nii\.gz: .*" + message):
-            read_nifti_labels(save(tmp_path, np.full((2, 3, 4), value, np.float32)))
+            open_nifti(save(tmp_path, np.full((2, 3, 4), value, np.float32))).labels()
 
     def test_channels(self, tmp_path):
         with pytest.raises(LabelError, match="this one 5"):
-            read_nifti_labels(save(tmp_path, np.zeros((2, 3, 4, 5), np.int16)))
+            open_nifti(save(tmp_path, np.zeros((2, 3, 4, 5), np.int16))).labels()
 
 
 @pytest.mark.realdata
@@ -287,6 +296,6 @@ def test_real_labels_in_floats(realdata):
     files = sorted((realdata / "hippocampus").rglob("*label*/*.nii.gz"))
     assert len(files) > 100
     for file in files:
-        labels, _, _ = read_nifti_labels(file)
+        labels, _, _ = open_nifti(file).labels()
         assert labels.dtype == np.uint8
         assert set(np.unique(labels)) <= {0, 1, 2}

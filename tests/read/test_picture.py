@@ -8,7 +8,9 @@ from PIL import Image
 
 from voxelry.errors import CorruptFileError, LabelError, NonFiniteError, UnsupportedFormatError
 from voxelry.read import picture
+from voxelry.read.options import ReadOptions
 from voxelry.read.picture import picture_header, read_picture, read_picture_labels
+from voxelry.read.reader import read
 
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
 COLOUR = np.arange(60, dtype=np.uint8).reshape(4, 5, 3) * 4
@@ -107,16 +109,60 @@ def test_dpi_is_no_size(tmp_path):
     assert any("DPI" in remark for remark in volume.source.remarks)
 
 
-def test_sixteen_bit_colour_is_refused(tmp_path):
-    file = save(tmp_path, COLOUR)
-    raw = bytearray(file.read_bytes())
-    raw[24] = 16
-    import zlib
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bit_colour_is_kept_whole(tmp_path, ending):
+    """Pillow cuts both to 8 bits, the TIFF without a word."""
+    colours = np.random.default_rng(0).integers(0, 65535, (4, 5, 3)).astype(np.uint16)
+    file = write_deep(tmp_path / f"a.{ending}", colours)
+    volume = read_picture(file.rename(tmp_path / "a.nii"))
+    np.testing.assert_array_equal(volume.array, np.moveaxis(colours, -1, 0))
+    assert volume.array.dtype == np.uint16
+    assert picture_header(tmp_path / "a.nii").shape == volume.shape
+    with pytest.raises(LabelError, match="colours"):
+        read_picture_labels(tmp_path / "a.nii")
+    grey = write_deep(tmp_path / f"b.{ending}", np.repeat(colours[..., :1], 3, -1))
+    np.testing.assert_array_equal(read_picture(grey).array[0], colours[..., 0])
+    alpha = np.concatenate([colours, np.full((4, 5, 1), 65535, np.uint16)], -1)
+    opaque = read_picture(write_deep(tmp_path / f"c.{ending}", alpha))
+    np.testing.assert_array_equal(opaque.array, volume.array)
+    assert "opaque alpha channel dropped" in opaque.source.remarks
+    alpha[0, 0, 3] = 7
+    with pytest.raises(UnsupportedFormatError, match="transparent"):
+        read_picture(write_deep(tmp_path / f"d.{ending}", alpha))
+    whole = file.with_name("a.nii").read_bytes()
+    (tmp_path / f"e.{ending}").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorruptFileError, match=rf"e\.{ending}"):
+        read_picture(tmp_path / f"e.{ending}")
 
-    raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
-    file.write_bytes(raw)
-    with pytest.raises(UnsupportedFormatError, match="16 bits"):
-        read_picture(file)
+
+def write_deep(path, colours):
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(path))
+    return path
+
+
+@pytest.mark.parametrize(("ending", "mode"), [("png", "L"), ("jpg", "RGB"), ("tif", "I;16")])
+def test_dpi_is_a_pixel_size_only_where_asked(tmp_path, ending, mode):
+    file = tmp_path / f"a.{ending}"
+    array = {"L": GREY, "RGB": COLOUR, "I;16": GREY.astype(np.uint16)}[mode]
+    Image.fromarray(array).save(file, dpi=(254, 127))
+    assert read_picture(file).spacing is None
+    asked = read_picture(file, ReadOptions(dpi=True))
+    np.testing.assert_allclose(asked.spacing, (0.2, 0.1), rtol=1e-3)
+    assert asked.source.remarks[-1].startswith("pixel size by DPI: 25")
+    assert read(file, dpi=True).spacing == asked.spacing
+    Image.fromarray(array).save(tmp_path / "b.png")
+    none = read_picture(tmp_path / "b.png", ReadOptions(dpi=True))
+    assert none.spacing is None
+    assert none.source.remarks[-1] == "no physical size: DPI was asked for, the file has none"
+
+
+def test_dpi_turns_with_the_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(COLOUR).save(tmp_path / "a.jpg", dpi=(254, 127), exif=exif)
+    np.testing.assert_allclose(read_picture(tmp_path / "a.jpg", ReadOptions(dpi=True)).spacing, (0.1, 0.2), rtol=1e-3)
 
 
 @pytest.mark.parametrize("keep", [20, 60, 0.5, 0.98])

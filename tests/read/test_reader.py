@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voxelry.errors import GridMismatchError, LabelError, MissingFileError, UnsupportedFormatError, UsageError
+from voxelry.errors import (
+    GridMismatchError,
+    LabelError,
+    MissingFileError,
+    MissingSlicesError,
+    PartlyReadError,
+    UnsupportedFormatError,
+    UsageError,
+)
 from voxelry.labels import Label, LabelTable
-from voxelry.read.reader import read, read_channels, read_labels
+from voxelry.read.reader import read, read_all, read_channels, read_labels
 
 AFFINE = np.diag([-1.0, -2.0, 3.0, 1.0])
 
@@ -57,6 +65,42 @@ class TestRead:
         assert done.stdout.strip() == "[]"
 
 
+class TestChoices:
+    def test_a_repair_may_be_named_alone(self, folder, plain):
+        place = folder(plain[:2] + plain[3:])
+        assert read(place, repair="gap").source.repairs == read(place, repair=["gap"]).source.repairs != ()
+
+    def test_an_unknown_choice(self, folder, plain):
+        for choice in ({"repair": "glue"}, {"polarity": "bright"}, {"pixel_size": "big"}, {"transform": "xform"}):
+            with pytest.raises(UsageError, match="is unknown"):
+                read(folder(plain), **choice)
+
+    def test_a_series_is_of_dicom(self, tmp_path):
+        with pytest.raises(UsageError, match="series is chosen of DICOM"):
+            read(nifti(tmp_path, "a.nii", np.zeros((2, 3, 4), np.int16)), series="largest")
+
+
+class TestAll:
+    def test_time_points_of_a_4d_file(self, tmp_path):
+        values = np.arange(48, dtype=np.int16).reshape(2, 3, 4, 2)
+        first, second = read_all(nifti(tmp_path, "a.nii", values))
+        np.testing.assert_array_equal(first.array[0], values[..., 0])
+        np.testing.assert_array_equal(second.array[0], values[..., 1])
+
+    def test_what_cannot_be_read_is_not_passed_over(self, folder, plain, make_series, ramp):
+        place = folder([*plain, *make_series(np.delete(ramp, 2, 0), SeriesInstanceUID="1.2.3")])
+        slices = make_series(ramp, SeriesInstanceUID="1.2.4")
+        folder([*slices[:2], *slices[3:]], [f"odd{k}" for k in range(4)])
+        with pytest.raises(PartlyReadError, match=r"1 of 3 volumes cannot be read: 1\.2\.4: ") as caught:
+            read_all(place)
+        assert [volume.shape[-1] for volume in caught.value.volumes] == [5, 4]
+        assert [key for key, _ in caught.value.failed] == ["1.2.4"]
+
+    def test_the_only_one_gives_its_own_error(self, folder, plain):
+        with pytest.raises(MissingSlicesError):
+            read_all(folder(plain[:2] + plain[3:]))
+
+
 class TestLabels:
     def test_numbered(self, tmp_path):
         array = np.zeros((2, 3, 4), np.float32)
@@ -77,7 +121,7 @@ class TestLabels:
         assert read_labels(tmp_path / "m.png").geometry.shape == (4, 5)
 
     def test_dicom(self, folder, plain):
-        with pytest.raises(UnsupportedFormatError, match="only SEG files"):
+        with pytest.raises(UnsupportedFormatError, match="SEG and RTSTRUCT files are read as labels"):
             read_labels(folder(plain))
 
 

@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -9,11 +11,16 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 from voxelry.config import Config
 from voxelry.errors import ConfigError, ManifestError, TrainingError, UsageError
 from voxelry.files import read_yaml, write_yaml
+from voxelry.labels import LabelTable
 from voxelry.manifest.card import Card
 from voxelry.manifest.cases import Case
 from voxelry.manifest.manifest import Manifest
+from voxelry.model import CleanUp
 from voxelry.networks.weights import load_model_folder
-from voxelry.train.run import check_sides, labelled_cases, train_model
+from voxelry.predict.cleanup import clean
+from voxelry.train import run as module
+from voxelry.train.run import check_sides, labelled_cases, train_model, with_clean_up
+from voxelry.volume import LabelMap
 
 LABELS = [
     {"value": 2, "name": "left", "mirror": "right"},
@@ -84,6 +91,7 @@ def test_a_run_from_files_to_scores(manifest, tmp_path):
     assert (model.card.name, model.card.version, model.card.licence) == ("tiny", "0.0", "CC0-1.0")
     assert model.labels == manifest.card.table
     assert model.card.training["steps"] == 60
+    assert model.card.training["clean_up"]["cases"] == 1
     assert model.card.fingerprint.cases == 3
     assert ("looking at cases", 3, 3) in stages
     assert ("validating", 1, 1) in stages
@@ -129,6 +137,34 @@ def test_a_plan_edited_between_start_and_resume_is_refused(manifest, tmp_path):
 def test_nothing_to_resume_from(manifest, tmp_path):
     with pytest.raises(TrainingError, match=r"no checkpoint.pt to resume from"):
         run(manifest, tmp_path / "run", config(), resume=True)
+
+
+class Specked:
+    """Stands for a predictor: the truth and a speck far from the left kidney, cleaned by the model's rules."""
+
+    def __init__(self, model, device):
+        self.rules = model.card.clean_up
+
+    def predict(self, volume):
+        array = np.asarray(nibabel.load(volume.source.files[0].replace(".nii.gz", "_seg.nii.gz")).dataobj).astype(np.uint8)
+        array[np.unravel_index(np.flatnonzero(array == 0)[-1], array.shape)] = 2
+        table = LabelTable.model_validate({"labels": LABELS})
+        return SimpleNamespace(labels=clean(LabelMap.of(array, volume.geometry, table), self.rules))
+
+
+def test_rules_that_help_in_validation_are_kept_with_the_model(manifest, tmp_path, monkeypatch):
+    trained = run(manifest, tmp_path / "run", config(steps=1))[0].model
+    trained = replace(trained, card=trained.card.model_copy(update={"clean_up": ()}))
+    monkeypatch.setattr(module, "Predictor", Specked)
+    cases, told = manifest.split("train"), []
+    model, scores = with_clean_up(trained, tmp_path / "cleaned", manifest, cases, "cpu", lambda *stage: told.append(stage))
+    assert model.card.clean_up == (CleanUp(label="left", keep_largest=True),)
+    record = model.card.training["clean_up"]
+    assert record["cases"] == 3
+    assert record["mean_dice"]["left"]["before"] < record["mean_dice"]["left"]["after"] == 1
+    assert scores.mean_dice == 1  # of the model as it is kept
+    assert load_model_folder(tmp_path / "cleaned").card == model.card
+    assert len(told) == 2 * len(cases)
 
 
 def test_a_set_without_validation_cases_has_no_scores(manifest, tmp_path):

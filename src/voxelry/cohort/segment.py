@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxelry.cohort.inputs import Scan
 from voxelry.errors import UsageError, VoxelryError, nearest
-from voxelry.export.writer import FORMATS, write
+from voxelry.export.nifti import write_nifti_image
+from voxelry.export.segments import Algorithm
+from voxelry.export.writer import FORMATS
+from voxelry.read.options import PLAIN, ReadOptions
 from voxelry.read.reader import read_channels
-from voxelry.volume import Volume
+from voxelry.volume import LabelMap, Volume
 
 if TYPE_CHECKING:
     from voxelry.predict.predictor import Prediction, Predictor
@@ -31,12 +35,14 @@ class Outcome:
         files: the files written, by format.
         flags: what is unusual about the prediction.
         error: why it failed, empty where it did not.
+        remarks: what was decided and mended on reading, and what computed the network.
     """
 
     id: str
     files: dict[str, Path]
     flags: tuple[str, ...] = ()
     error: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def segment_scans(
@@ -46,6 +52,8 @@ def segment_scans(
     formats: Sequence[str],
     done: Callable[[int, Outcome], None] = lambda *_: None,
     watch: Watch = lambda *_: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    options: ReadOptions = PLAIN,
 ) -> list[Outcome]:
     """Segment scans and write their masks.
 
@@ -56,9 +64,11 @@ def segment_scans(
         formats: names of formats.
         done: called after each scan with its number from 1.
         watch: called with the scan and its prediction while both are in memory.
+        progress: called as windows of a scan are done, with how many, of how many.
+        options: what is asked of the readers.
 
     Returns:
-        One outcome a scan, in order. A scan that fails leaves no file.
+        One outcome a scan, in order. A scan that fails, or is interrupted, leaves no file.
 
     Raises:
         UsageError: a format is not known.
@@ -68,24 +78,54 @@ def segment_scans(
         if name not in FORMATS:
             raise UsageError(f"unknown format '{name}'", remedy=nearest(name, FORMATS))
     out.mkdir(parents=True, exist_ok=True)
+    predictor.scans = len(scans)
     outcomes = []
     for number, scan in enumerate(scans, start=1):
-        outcomes.append(_segment(predictor, scan, out, formats, watch))
+        outcomes.append(_segment(predictor, scan, out, formats, watch, progress, options))
         done(number, outcomes[-1])
     return outcomes
 
 
-def _segment(predictor: Predictor, scan: Scan, out: Path, formats: Sequence[str], watch: Watch) -> Outcome:
+def _segment(
+    predictor: Predictor,
+    scan: Scan,
+    out: Path,
+    formats: Sequence[str],
+    watch: Watch,
+    progress: Callable[[int, int], None],
+    options: ReadOptions,
+) -> Outcome:
     files: dict[str, Path] = {}
+    finished = False
     try:
-        volume = read_channels(scan.images)
-        prediction = predictor.predict(volume)
-        for name in formats:
-            files[name] = write(prediction.labels, out / f"{scan.id}{FORMATS[name].ending}", format=name, source=volume)
+        volume = read_channels(scan.images, options)
+        prediction = predictor.predict(volume, progress)
+        for name in sorted(formats, key=lambda name: bool(FORMATS[name].must)):
+            files[name] = _written(name, prediction.labels, out / f"{scan.id}{FORMATS[name].ending}", volume, predictor, files)
+        if prediction.map is not None:
+            kind = predictor.options.confidence
+            files[kind] = write_nifti_image(prediction.map, out / f"{scan.id}.{kind}.nii.gz")
         watch(scan, volume, prediction)
+        finished = True
     except (VoxelryError, OSError) as error:
         log.info("%s: %s", scan.id, error)
-        for file in files.values():
-            file.unlink(missing_ok=True)
         return Outcome(scan.id, {}, error=str(error))
-    return Outcome(scan.id, files, prediction.flags)
+    finally:
+        if not finished:  # Ctrl-C too
+            for file in files.values():
+                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+    remarks = (*volume.source.remarks, *volume.source.repairs, *filter(None, (predictor.members.said,)))
+    return Outcome(scan.id, files, prediction.flags, remarks=remarks)
+
+
+def _written(name: str, labels: LabelMap, path: Path, volume: Volume, predictor: Predictor, files: dict[str, Path]) -> Path:
+    """One format of one scan; a report refers to the SEG, which is written first where nobody asked for it."""
+    form = FORMATS[name]
+    options: dict[str, Any] = {"algorithm": Algorithm.of(predictor.model.card)} if "algorithm" in form.options else {}
+    if "segmentation" in form.must:
+        seg = "dicom-seg"
+        if seg not in files:
+            beside = path.with_name(path.name.removesuffix(form.ending) + FORMATS[seg].ending)
+            files[seg] = _written(seg, labels, beside, volume, predictor, files)
+        options["segmentation"] = files[seg]
+    return form.write(labels, path, volume, options)

@@ -12,6 +12,7 @@ from voxelry.labels import LabelTable
 from voxelry.manifest.card import Card
 from voxelry.manifest.cases import Case
 from voxelry.manifest.manifest import Manifest
+from voxelry.read.masks import dicom_kind
 from voxelry.read.reader import read_channels, read_labels
 from voxelry.volume import LabelMap, Source, Volume
 
@@ -59,7 +60,10 @@ def load_labels(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap |
     """Read a case's reference onto a grid; see `load_case`."""
     if case.masks:
         return _merge(case, table, geometry)
-    return None if case.labels is None else read_labels(case.labels, table).on_grid(geometry)
+    if case.labels is None:
+        return None
+    reference = case.images[0] if dicom_kind(case.labels) == "rtstruct" else None  # contours need an image to be filled on
+    return read_labels(case.labels, table, reference=reference).on_grid(geometry)
 
 
 def _merge(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap:

@@ -13,7 +13,7 @@ from voxelry.errors import GridMismatchError, LabelError, nearest
 from voxelry.labels import IGNORE_INDEX, Label, LabelTable
 from voxelry.measure.overlap import count_values
 from voxelry.measure.scores import Scores
-from voxelry.volume import SPARSE, LabelMap
+from voxelry.volume import SPARSE_KINDS, LabelMap
 
 _UNKNOWN = IGNORE_INDEX - 1
 
@@ -92,9 +92,9 @@ def aligned(reference: LabelMap, prediction: LabelMap) -> tuple[LabelMap, LabelM
     try:
         return reference, prediction.on_grid(reference.geometry)
     except GridMismatchError:
-        if reference.source.kind != SPARSE:
+        if reference.source.kind not in SPARSE_KINDS:
             raise
-        both = reference.geometry.joined(prediction.geometry) if prediction.source.kind == SPARSE else prediction.geometry
+        both = reference.geometry.joined(prediction.geometry) if prediction.source.kind in SPARSE_KINDS else prediction.geometry
         if both is None:
             raise
         return reference.on_grid(both), prediction.on_grid(both)

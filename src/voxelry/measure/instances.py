@@ -71,7 +71,7 @@ def connected_objects(classes: NDArray[Any], connectivity: int | None = None) ->
     if box is None:
         return Objects(ids, np.zeros(0, dtype=np.int64))
     inside = np.asfortranarray(values[box]) if values.flags.f_contiguous else np.ascontiguousarray(values[box])
-    found, count = cc3d.connected_components(inside, connectivity=neighbours, out_dtype=np.uint32, return_N=True)  # type: ignore[call-overload]
+    found, count = cc3d.connected_components(inside, connectivity=neighbours, out_dtype=np.uint32, return_N=True)
     ids[box] = found
     return Objects(ids, _class_of_each(found, inside, count))
 

@@ -1,4 +1,4 @@
-"""Compiled loops over large label arrays, run on slabs by a few threads.
+"""Compiled loops over large label arrays, run on slabs by a few threads (`voxelry.threads`).
 
 Only large inputs come here (`LARGE_VOXELS`): small ones are faster in plain numpy than loading the compiler. The machine code
 is kept beside this file, or in the user's cache folder where that is read-only, so only the first run ever pays for it.
@@ -6,17 +6,11 @@ is kept beside this file, or in the user's cache folder where that is read-only,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
-
-THREADS = min(2, os.cpu_count() or 1)
 
 
 def _only_read(kind: Any, axes: int) -> Any:
@@ -43,22 +37,6 @@ def _compiled(signatures: list[Any]) -> Callable[[_Loop], _Loop]:
     """Compile a loop for given types; it runs without the interpreter's lock."""
     decorate: Callable[[_Loop], _Loop] = numba.njit(signatures, nogil=True, cache=True)
     return decorate
-
-
-@cache
-def pool() -> ThreadPoolExecutor:
-    """The threads that all kernels share."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="measure")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pool.cache_clear)  # a forked process inherits the pool, but not its threads
-
-
-def slabs(size: int, pieces: int = THREADS) -> list[tuple[int, int]]:
-    """Cut ``range(size)`` into up to `pieces` stretches ``(start, stop)`` of nearly equal length."""
-    edges = np.linspace(0, size, pieces + 1).astype(int).tolist()
-    return [(start, stop) for start, stop in pairwise(edges) if stop > start]
 
 
 @_compiled([numba.void(_only_read(numba.uint64, 1), _only_read(numba.uint64, 1), numba.int64[:, ::1])])

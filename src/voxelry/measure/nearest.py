@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from voxelry.threads import pool, slabs
+
 Distances = NDArray[np.float64]
 Points = NDArray[np.int32]
 
@@ -54,7 +56,7 @@ def nearest_distances(points: Points, targets: Points, spacing: tuple[float, ...
 
 def _search_steps(points: Points, targets: Points, box: tuple[int, ...], spacing: tuple[float, ...], out: Distances) -> None:
     """Write the distances of points that have a target within the nearest `_STEPS` grid steps."""
-    from voxelry.measure.kernels import pool, search_nearby, slabs
+    from voxelry.measure.kernels import search_nearby
 
     occupied = np.zeros(box, dtype=np.uint8)
     occupied[tuple(targets.T)] = 1
@@ -86,7 +88,7 @@ def _nearest_steps(spacing: tuple[float, ...]) -> tuple[Points, Distances]:
 
 def _by_transform(points: Points, targets: Points, box: tuple[int, ...], spacing: tuple[float, ...]) -> Distances:
     """Distances by an exact Euclidean distance transform, the last axis of which is only worked out at the points."""
-    from voxelry.measure.kernels import pool, search_planes, slabs, transform_planes
+    from voxelry.measure.kernels import search_planes, transform_planes
 
     occupied = np.zeros(box, dtype=np.uint8)
     occupied[tuple(targets.T)] = 1

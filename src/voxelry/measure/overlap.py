@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from voxelry.errors import GridMismatchError, LabelError
 from voxelry.labels import IGNORE_INDEX
+from voxelry.threads import pool, slabs
 
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -96,7 +97,7 @@ def _count_dense(reference: NDArray[Any], prediction: NDArray[Any]) -> PairCount
     flat = _flattened(reference, prediction)
     if flat is None:
         return None
-    from voxelry.measure.kernels import joint_histogram, joint_histogram_of_words, pool, slabs
+    from voxelry.measure.kernels import joint_histogram, joint_histogram_of_words
 
     one, other = flat
     if one.dtype == np.uint8:

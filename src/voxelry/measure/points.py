@@ -11,6 +11,7 @@ from scipy import ndimage
 from voxelry.measure.border import border_voxels
 from voxelry.measure.elements import surface_elements
 from voxelry.measure.overlap import LARGE_VOXELS
+from voxelry.threads import pool, slabs
 
 Found = dict[int, tuple[NDArray[np.int32], NDArray[np.uint8]]]
 """Label value -> ``(N, D)`` grid indices of its surface points, and their ``(N,)`` neighbour codes."""
@@ -48,7 +49,7 @@ def _points_plain(array: NDArray[Any], labels: list[int], corners: bool) -> Foun
 
 def _points_compiled(array: NDArray[Any], labels: list[int], corners: bool) -> Found:
     """As `_points_plain`, for all labels in one walk over a large 3D array."""
-    from voxelry.measure.kernels import pool, scan_border, scan_elements, slabs
+    from voxelry.measure.kernels import scan_border, scan_elements
 
     bytes_or_words, slots = _as_slots(array, labels)
     flip = not bytes_or_words.flags.c_contiguous and bytes_or_words.flags.f_contiguous

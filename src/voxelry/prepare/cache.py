@@ -25,6 +25,7 @@ from voxelry.volume import LabelMap, Volume
 
 PLACES_PER_CLASS = 10_000
 _LAYOUT = 2
+_PREPARED = {"orientation", "spacing", "long_side", "image_order", "coarse_axis", "normalisation"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ def class_places(classes: NDArray[np.int16], count: int) -> dict[int, NDArray[np
 def _key(case: Case, plan: Plan, table: LabelTable) -> str:
     files = [*case.images, *case.label_files]
     stamps: list[Any] = [(str(file), *_stamp(file)) for file in files]
-    prepared = plan.model_dump(mode="json", include={"orientation", "spacing", "long_side", "image_order", "normalisation"})
+    prepared = plan.model_dump(mode="json", include=_PREPARED)
     content = json.dumps([_LAYOUT, stamps, prepared, table.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

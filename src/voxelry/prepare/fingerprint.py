@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -9,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.errors import ManifestError
+from voxelry.geometry import Geometry
 from voxelry.labels import LabelTable
 from voxelry.plan import ChannelStatistics, Fingerprint
-from voxelry.prepare.preparation import reordering
+from voxelry.prepare.preparation import content_box, reordering
 from voxelry.volume import LabelMap, Volume
 
 SAMPLES_PER_CASE = 20_000
+MEDIAN_SAMPLES = 200_000
 CANONICAL = "RAS"
 
 Loaded = tuple[Volume, LabelMap | None]
@@ -50,12 +53,18 @@ def fingerprint(
     orientations: Counter[str] = Counter()
     samples: list[NDArray[np.float32]] = []
     label_voxels: Counter[str] = Counter()
+    contents: list[float] = []
+    medians: list[tuple[float, ...]] = []
+    tilts: list[float] = []
     for done, load in enumerate(cases, start=1):
         volume, labels = load()
         geometry = volume.geometry.reindexed(reordering(volume.geometry, CANONICAL))
         grids.append((geometry.shape, geometry.spacing))
         orientations[volume.geometry.orientation or "picture"] += 1
         samples.append(_sample(volume, labels, random))
+        medians.append(grey_medians(volume))
+        tilts.append(tilt(volume.geometry))
+        contents.append(math.prod(content_box(volume.array)[1]) / math.prod(volume.geometry.shape))
         if labels is not None:
             for label in table.labels:
                 label_voxels[label.name] += int(np.count_nonzero(labels.mask(label.name)))
@@ -67,6 +76,7 @@ def fingerprint(
     shapes = np.array([shape for shape, _ in grids])
     known = [spacing for _, spacing in grids if spacing is not None]
     spacings = np.array(known) if len(known) == len(grids) else None
+    extents = None if spacings is None else shapes * spacings
     return Fingerprint(
         cases=len(grids),
         modality=modality,
@@ -79,7 +89,26 @@ def fingerprint(
         statistics=_statistics(np.concatenate(samples, axis=1)),
         voxels=int(shapes.prod(1).sum()),
         label_voxels={label.name: label_voxels[label.name] for label in table.labels},
+        content=round(float(np.median(contents)), 6),
+        extent_range=None if extents is None else (_real(extents.min(0)), _real(extents.max(0))),
+        grey_range=tuple((min(values), max(values)) for values in zip(*medians, strict=True)),
+        tilt=max(tilts),
     )
+
+
+def grey_medians(volume: Volume) -> tuple[float, ...]:
+    """Median grey value of each channel over (about `MEDIAN_SAMPLES` of) its voxels other than 0; 0 where there are none."""
+    stride = max(1, round((volume.array[0].size / MEDIAN_SAMPLES) ** (1 / volume.geometry.ndim)))
+    thinned = volume.array[(slice(None), *(slice(None, None, min(stride, n)) for n in volume.geometry.shape))]
+    values = [channel[channel != 0] for channel in thinned]
+    return tuple(float(np.median(found)) if len(found) else 0.0 for found in values)
+
+
+def tilt(geometry: Geometry) -> float:
+    """The largest angle in degrees between an axis of a grid and the patient axis nearest to it; 0 for pictures."""
+    if geometry.direction is None:
+        return 0.0
+    return round(float(np.degrees(np.arccos(np.clip(np.abs(geometry.direction).max(axis=0).min(), 0, 1)))), 3)
 
 
 def _sample(volume: Volume, labels: LabelMap | None, random: np.random.Generator) -> NDArray[np.float32]:

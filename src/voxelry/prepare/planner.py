@@ -16,6 +16,8 @@ from voxelry.prepare.fingerprint import CANONICAL
 
 SMALLEST_EDGE = 4
 ANISOTROPY = 3.0
+CONTENT = 0.75
+"""Where cropping to the content leaves less than this share of a median case, grey values are normalised inside the content."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def make_plan(
         orientation=orientation,
         spacing=spacing,
         long_side=long_side,
+        coarse_axis=_coarse_axis(seen, spacing, reasons),
         normalisation=_normalisation(seen, reasons),
         patch_size=patch,
         batch_size=settings.batch_size or means.batch,
@@ -175,6 +178,31 @@ def _spacing(seen: Fingerprint, reasons: list[str]) -> tuple[float, ...] | None:
     return tuple(spacing)
 
 
+def _coarse_axis(seen: Fingerprint, spacing: tuple[float, ...] | None, reasons: list[str]) -> int | None:
+    """The coarse axis of the median case, or else of the target."""
+    if seen.dimensions == 2 or spacing is None:
+        return None
+    for voxel in (seen.spacing or spacing, spacing):
+        axis = coarse_axis(voxel)
+        if axis is not None:
+            reasons.append(
+                f"voxels are {_by(voxel)} mm: nothing is interpolated along axis {axis}, slices are resampled one by one"
+            )
+            return axis
+    return None
+
+
+def coarse_axis(voxel: tuple[float, ...]) -> int | None:
+    """The axis along which a voxel is more than `ANISOTROPY` times longer than along the finest, None without a single such.
+
+    Args:
+        voxel: mm along each axis.
+    """
+    longest = max(voxel)
+    alone = sum(length == longest for length in voxel) == 1
+    return voxel.index(longest) if alone and longest > ANISOTROPY * min(voxel) else None
+
+
 def _median_shape(seen: Fingerprint, spacing: tuple[float, ...] | None, long_side: int | None) -> tuple[int, ...]:
     shape = seen.shapes[1]
     if long_side is not None:
@@ -224,8 +252,10 @@ def _axis_order(codes: str) -> tuple[int, ...]:
 
 def _normalisation(seen: Fingerprint, reasons: list[str]) -> tuple[Normalisation, ...]:
     if seen.modality != "CT":
-        reasons.append("grey values have no absolute scale: each image is brought to mean 0 and standard deviation 1")
-        return (Normalisation(scheme="image"),) * len(seen.channels)
+        inside = seen.content < CONTENT
+        where = f" inside its content, {seen.content:.0%} of a median case" if inside else ""
+        reasons.append(f"grey values have no absolute scale: each image is brought to mean 0 and standard deviation 1{where}")
+        return (Normalisation(scheme="mask" if inside else "image"),) * len(seen.channels)
     reasons.append("CT values are absolute: clipped and scaled by the labelled voxels of the whole set")
     return tuple(
         Normalisation(scheme="global", low=s.p005, high=s.p995, mean=s.mean, std=max(s.std, 1e-6)) for s in seen.statistics

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import fill_voids
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from voxelry.errors import ModelError
 from voxelry.geometry import Geometry, Reindex
 from voxelry.plan import Plan
 from voxelry.prepare.normalise import normalise
-from voxelry.prepare.resample import resample_classes, resample_image, resample_logits
+from voxelry.prepare.resample import resample_classes, resample_image
 from voxelry.volume import Volume
 
 
@@ -52,33 +53,25 @@ class Preparation:
             ``(C, *shape)`` float32, normalised.
         """
         is_picture = self.plan.dimensions == 2  # radiographs come in any size: 2000 pixels must look as 500 do
-        image = resample_image(self._box(volume.array), self.shape, self.plan.image_order, smooth=is_picture)
-        return normalise(image, self.plan.normalisation)
+        image = resample_image(self.box(volume.array), self.shape, self.plan.image_orders, smooth=is_picture)
+        normalise(image, self.plan.normalisation, self.inside(volume))
+        return image
 
-    def classes(self, classes: NDArray[np.int16]) -> NDArray[np.int16]:
+    def inside(self, volume: Volume) -> NDArray[np.bool_] | None:
+        """Where the scan has content, ``shape`` on the network's grid, if a channel's normalisation (``mask``) asks for it."""
+        if not any(one.scheme == "mask" for one in self.plan.normalisation):
+            return None
+        return self.classes(content(volume.array).view(np.uint8)) > 0
+
+    def classes(self, classes: NDArray[np.integer]) -> NDArray[np.int16]:
         """Class indices on `source` -> ``shape`` int16 on the network's grid."""
-        return np.ascontiguousarray(resample_classes(np.ascontiguousarray(self._box(classes)), self.shape))
+        return resample_classes(self.box(classes), self.shape, self.plan.label_orders)
 
-    def restore(self, logits_K: Tensor) -> NDArray[np.int16]:
-        """Logits on the network's grid -> the winning class on the scan's own.
-
-        Args:
-            logits_K: ``(K, *shape)`` float32, class 0 is background.
-
-        Returns:
-            Class indices on `source`, int16; background outside the box of content.
-        """
-        reordered = self.source.reindexed(self.reorder)
-        whole = np.zeros(reordered.shape, dtype=np.int16)
-        whole[self._slices()] = resample_logits(logits_K, self.extent)
-        return np.ascontiguousarray(self.reorder.inverse.apply(whole))
-
-    def _slices(self) -> tuple[slice, ...]:
-        return tuple(slice(begin, begin + size) for begin, size in zip(self.start, self.extent, strict=True))
-
-    def _box(self, array: NDArray[Any]) -> NDArray[Any]:
+    def box(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The box of content of an array on `source`, in the plan's order: a view."""
         lead = (slice(None),) * (array.ndim - len(self.extent))
-        return self.reorder.apply(array)[lead + self._slices()]
+        inner = tuple(slice(begin, begin + size) for begin, size in zip(self.start, self.extent, strict=True))
+        return self.reorder.apply(array)[lead + inner]
 
 
 def prepare(volume: Volume, plan: Plan) -> Preparation:
@@ -91,7 +84,7 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
         plan: what to do.
 
     Returns:
-        The preparation; apply it with `image`, `classes`, and undo it with `restore`.
+        The preparation; apply it with `image` and `classes`. Prediction undoes it slab by slab (`voxelry.predict.outlet`).
 
     Raises:
         ModelError: the scan has another number of axes or channels than the plan, or an unknown pixel size where it matters.
@@ -124,7 +117,7 @@ def reordering(geometry: Geometry, orientation: str | None) -> Reindex:
 
 
 def content_box(array: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The smallest box outside which every channel is 0.
+    """The smallest box outside which every channel is 0, found from the faces inward: only what is cut off is looked at.
 
     Args:
         array: ``(C, *spatial)``.
@@ -132,14 +125,31 @@ def content_box(array: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     Returns:
         ``(start, extent)`` in voxels; the whole grid where nothing, or everything, is 0 at the faces.
     """
-    inside = (array != 0).any(axis=0)
-    start, extent = [], []
-    for axis in range(inside.ndim):
-        used = np.flatnonzero(inside.any(axis=tuple(other for other in range(inside.ndim) if other != axis)))
-        first, last = (int(used[0]), int(used[-1])) if len(used) else (0, inside.shape[axis] - 1)
-        start.append(first)
-        extent.append(last - first + 1)
-    return tuple(start), tuple(extent)
+    box = [slice(0, size) for size in array.shape[1:]]
+    for axis in range(len(box)):
+        planes = np.moveaxis(array[(slice(None), *box)], axis + 1, 0)
+        first = next((index for index in range(len(planes)) if planes[index].any()), None)
+        if first is None:
+            break
+        last = next(index for index in range(len(planes) - 1, first - 1, -1) if planes[index].any())
+        box[axis] = slice(first, last + 1)
+    return tuple(one.start for one in box), tuple(one.stop - one.start for one in box)
+
+
+def content(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where any channel differs from 0, holes filled.
+
+    Args:
+        array: ``(C, *spatial)``.
+
+    Returns:
+        ``(*spatial)`` bool.
+    """
+    some = array[0] != 0
+    for channel in array[1:]:
+        some |= channel != 0
+    filled: NDArray[np.bool_] = fill_voids.fill(some)
+    return filled
 
 
 def target_shape(extent: tuple[int, ...], spacing: tuple[float, ...] | None, plan: Plan) -> tuple[int, ...]:
@@ -155,7 +165,12 @@ def target_shape(extent: tuple[int, ...], spacing: tuple[float, ...] | None, pla
         return tuple(max(1, _round(size * factor)) for size in extent)
     if plan.spacing is None or spacing is None:
         return extent
-    return tuple(max(1, _round(n * now / then)) for n, now, then in zip(extent, spacing, plan.spacing, strict=True))
+    return zoomed_shape(extent, spacing, plan.spacing)
+
+
+def zoomed_shape(extent: Sequence[int], now: Sequence[float], then: Sequence[float]) -> tuple[int, ...]:
+    """Voxels along each axis after going from spacing `now` to spacing `then` (mm), at least one; halves go up."""
+    return tuple(max(1, _round(n * before / after)) for n, before, after in zip(extent, now, then, strict=True))
 
 
 def _round(value: float) -> int:

@@ -29,8 +29,6 @@ _PICTURES = {
     b"MM\x00+": "tiff",
 }
 _KNOWN_BUT_NOT_READ = {
-    b"NRRD": "NRRD",
-    b"ObjectType": "MetaImage",
     b"GIF8": "GIF",
     b"BM": "BMP",
     b"RIFF": "WebP",
@@ -41,13 +39,23 @@ _KNOWN_BUT_NOT_READ = {
     b"\x89HDF": "HDF5",
 }
 _DICOM_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT OB OW PN SH SL SQ SS ST TM UI UL UN US UT".split())
-_READABLE = "NIfTI (.nii, .nii.gz), DICOM, PNG, JPEG and TIFF are read."
+_READABLE = "NIfTI, Analyze, MGH, NRRD, MetaImage, DICOM, PNG, JPEG and TIFF are read."
+_HEADER_ENDINGS = (".hdr", ".hdr.gz", ".HDR")
+_VOXEL_ENDINGS = (".img", ".img.gz", ".IMG")
+_NIFTI_MAGIC = {b"n+1\0": (1, False), b"ni1\0": (1, True), b"n+2\0": (2, False), b"ni2\0": (2, True)}
+_META_KEYS = (b"ObjectType", b"NDims", b"Comment", b"ObjectSubType")
+_MGH_TYPES = (0, 1, 3, 4, 10)
+"""Unsigned char, int, float, short, unsigned short."""
 
 
 class Format(Enum):
     """The formats that are read."""
 
     NIFTI = "nifti"
+    ANALYZE = "analyze"
+    MGH = "mgh"
+    NRRD = "nrrd"
+    METAIMAGE = "metaimage"
     DICOM_FILE = "dicom"
     DICOM_FOLDER = "dicom folder"
     PNG = "png"
@@ -59,9 +67,16 @@ class Format(Enum):
         """PNG, JPEG or TIFF."""
         return self in (Format.PNG, Format.JPEG, Format.TIFF)
 
+    @property
+    def is_grid(self) -> bool:
+        """A header and one grid of numbers: NIfTI, Analyze, MGH, NRRD or MetaImage."""
+        return self in (Format.NIFTI, Format.ANALYZE, Format.MGH, Format.NRRD, Format.METAIMAGE)
+
 
 def detect(path: str | os.PathLike[str]) -> Format:
     """The format of a file by its first bytes; a folder that holds a DICOM file, at any depth, is a DICOM folder.
+
+    The voxels of a two-file image (``.img``) have no first bytes to know them by: its header beside it speaks for them.
 
     Args:
         path: a file or a folder.
@@ -80,11 +95,12 @@ def detect(path: str | os.PathLike[str]) -> Format:
         return _detect_folder(place)
     if not place.is_file():
         raise MissingFileError(f"{place}: no such file or folder", remedy="Check the path.")
+    place = header_beside(place)
     head = head_of(place)
     found = sniff(head)
     if found is None:
         raise _unsupported(place, head)
-    if found is not Format.NIFTI and is_gzip(place):
+    if found not in (Format.NIFTI, Format.ANALYZE, Format.MGH) and is_gzip(place):
         raise UnsupportedFormatError(f"{place}: {found.value} inside gzip is not read", remedy="Decompress it first.")
     return found
 
@@ -96,7 +112,33 @@ def sniff(head: bytes) -> Format | None:
     for magic, name in _PICTURES.items():
         if head.startswith(magic):
             return Format(name)
-    return Format.NIFTI if nifti_version(head) else None
+    if nifti_version(head):
+        return Format.NIFTI
+    if head.startswith(b"NRRD0"):
+        return Format.NRRD
+    if _is_metaimage(head):
+        return Format.METAIMAGE
+    if _is_analyze(head):
+        return Format.ANALYZE
+    return Format.MGH if _is_mgh(head) else None
+
+
+def header_beside(path: Path) -> Path:
+    """The header file of a two-file image whose voxel file is `path`; any other path as it is."""
+    return _partner(path, _VOXEL_ENDINGS, _HEADER_ENDINGS) or path
+
+
+def voxels_beside(path: Path) -> Path | None:
+    """The voxel file of a two-file image whose header is `path`, where it is there."""
+    return _partner(path, _HEADER_ENDINGS, _VOXEL_ENDINGS)
+
+
+def _partner(path: Path, endings: tuple[str, ...], others: tuple[str, ...]) -> Path | None:
+    for ending in endings:
+        if path.name.endswith(ending):
+            stem = path.name.removesuffix(ending)
+            return next((path.with_name(stem + other) for other in others if path.with_name(stem + other).is_file()), None)
+    return None
 
 
 def head_of(path: Path) -> bytes:
@@ -132,13 +174,39 @@ def is_gzip(path: Path) -> bool:
 
 
 def nifti_version(head: bytes) -> int:
-    """1 or 2 for the header of a single-file NIfTI of either byte order, 0 for anything else."""
+    """1 or 2 for the header of a NIfTI, of one file or two, in either byte order; 0 for anything else."""
     if len(head) < 348:
         return 0
     sizes = struct.unpack_from("<i", head)[0], struct.unpack_from(">i", head)[0]
-    if 348 in sizes and head[344:347] == b"n+1":
+    if 348 in sizes and head[344:348] in _NIFTI_MAGIC:
         return 1
-    return 2 if 540 in sizes and head[4:7] == b"n+2" else 0
+    return 2 if 540 in sizes and head[4:8] in _NIFTI_MAGIC else 0
+
+
+def is_nifti_pair(head: bytes) -> bool:
+    """The header is of a NIfTI whose voxels are in another file."""
+    return head[344:347] == b"ni1" or head[4:7] == b"ni2"
+
+
+def _is_analyze(head: bytes) -> bool:
+    """Analyze 7.5 has no signature: the header's size, and a number of axes in the same byte order, are all there is."""
+    if len(head) < 348:
+        return False
+    return any(struct.unpack_from(f"{o}i", head)[0] == 348 and 1 <= struct.unpack_from(f"{o}h", head, 40)[0] <= 7 for o in "<>")
+
+
+def _is_mgh(head: bytes) -> bool:
+    """MGH: version 1, four sizes from 1 and a known type, big endian."""
+    if len(head) < 284:
+        return False
+    version, *sizes, kind = struct.unpack_from(">6i", head)
+    return version == 1 and min(sizes) >= 1 and kind in _MGH_TYPES
+
+
+def _is_metaimage(head: bytes) -> bool:
+    """MetaImage is text: its first line is one of a few keys, an equals sign, a value."""
+    key, equals, _ = head.partition(b"\n")[0].partition(b"=")
+    return bool(equals) and key.strip() in _META_KEYS
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -185,8 +253,4 @@ def _unsupported(path: Path, head: bytes) -> UnsupportedFormatError:
     for magic, name in _KNOWN_BUT_NOT_READ.items():
         if head.startswith(magic):
             return UnsupportedFormatError(f"{path}: {name} is not read", remedy=f"Convert it. {_READABLE}")
-    if b"ni1" in head[344:347] or b"ni2" in head[4:7] or head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
-        return UnsupportedFormatError(
-            f"{path}: a header of an Analyze or two-file NIfTI image", remedy="Convert it to a single .nii or .nii.gz file."
-        )
-    return UnsupportedFormatError(f"{path}: starts with {head[:16]!r}, which is no image format known here", remedy=_READABLE)
+    return UnsupportedFormatError(f"{path}: starts with {head[:4]!r}, which is no image format known here", remedy=_READABLE)

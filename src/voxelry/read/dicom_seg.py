@@ -1,14 +1,17 @@
-"""DICOM segmentations as label maps: BINARY and LABELMAP, frames in any order, empty ones left out.
+"""DICOM segmentations: BINARY and LABELMAP as label maps, FRACTIONAL as probabilities until someone names a threshold.
 
-A SEG describes another image: its frames lie on planes of that image's grid, and planes without a label may be missing (DICOM
-PS3.3 section A.51). So the map read here ends with its outermost frames; `LabelMap.on_grid` lays it onto a larger grid.
+A SEG describes another image: its frames lie on planes of that image's grid, in any order, and planes without a label may be
+missing (DICOM PS3.3 section A.51). So the map read here ends with its outermost frames; `LabelMap.on_grid` lays it onto a larger
+grid. Whole-slide segmentations, which are tiled, are refused.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,207 +19,253 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.pixels import iter_pixels
 
-from voxelry.errors import CorruptFileError, LabelError, SeriesError, UnsupportedFormatError, nearest
-from voxelry.geometry import GRID_TOLERANCE_VOXEL, Geometry, flip_lps_ras
+from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedFormatError, UsageError
+from voxelry.geometry import Geometry
 from voxelry.labels import ANATOMICAL_STRUCTURE, Code, Label, LabelTable
 from voxelry.read.dicom_header import PARSE_ERRORS
-from voxelry.volume import SPARSE, LabelMap, Source
+from voxelry.read.panics import panics_as_errors
+from voxelry.read.seg_planes import Plane, grid_of, planes_of
+from voxelry.read.segments import Patch, clean_name, layered, matched, unique_names
+from voxelry.volume import SPARSE, LabelMap, Source, Volume
 
-_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""Segmentation Storage, Label Map Segmentation Storage."""
+MAX_FRAME = 2**26
+"""Pixels of the largest frame that is decoded: a damaged header claims any size."""
 
-
-@dataclass(frozen=True)
-class _Plane:
-    """Where one frame lies: position of its first pixel in mm (LPS+), None for projections; its segment, 0 for label maps."""
-
-    position: tuple[float, ...] | None
-    segment: int
+_TOO_DAMAGED = "Export it again."
 
 
-def is_dicom_seg(path: str | os.PathLike[str]) -> bool:
-    """Whether a DICOM file is a segmentation."""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except PARSE_ERRORS:
-        return False
-    return str(header.get("SOPClassUID", "")) in _CLASSES
+@dataclass(frozen=True, eq=False)
+class _Segmentation:
+    """A file whose header was understood.
+
+    Attributes:
+        seg: the data set.
+        planes: of each frame, and `places`, its slice of `geometry`.
+        labels: segment number -> the segment as a label of that value.
+    """
+
+    file: Path
+    seg: Dataset
+    planes: Sequence[Plane]
+    geometry: Geometry
+    places: Sequence[int]
+    labels: dict[int, Label]
+
+    @property
+    def is_fractional(self) -> bool:
+        return bool(self.seg.get("SegmentationType") == "FRACTIONAL")
+
+    @property
+    def source(self) -> Source:
+        return Source(kind=SPARSE, files=(str(self.file),), series_uid=str(self.seg.get("SeriesInstanceUID", "")))
+
+    def frames(self) -> Iterator[tuple[Plane, tuple[int, ...], NDArray[Any]]]:
+        """Each frame with its plane, the first voxel of its slice, and its pixels laid as the grid's axes are."""
+        flat = self.geometry.ndim == 2
+        for plane, place, frame in zip(self.planes, self.places, _decoded(self.seg, self.file), strict=True):
+            yield plane, (0, 0) if flat else (0, 0, place), frame if flat else frame.T[:, :, None]
 
 
-def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None) -> LabelMap:
-    """Read a segmentation.
+def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None, threshold: float | None = None) -> LabelMap:
+    """Read a segmentation as labels.
 
     Args:
         path: a DICOM SEG file.
         table: what to call the segments; each is found in it by its label, or by its codes. None makes a table of the
-            segments' own numbers, labels and codes.
+            segments' own numbers, labels, codes and colours.
+        threshold: of FRACTIONAL segments: from which fraction (0..1) on a voxel belongs to its segment.
 
     Returns:
         A LabelMap on the grid its frames span, ``(columns, rows, slices)`` in RAS+ mm, or ``(rows, columns)`` for a radiograph;
-        one layer, or more where segments overlap.
+        one layer, or more where segments overlap. Segments without a voxel stay in the table.
 
     Raises:
-        UnsupportedFormatError: FRACTIONAL segments, which are probabilities.
-        LabelError: a segment that `table` does not know.
+        LabelError: a segment that `table` does not know; FRACTIONAL segments and no threshold.
+        UsageError: a threshold for segments that are not FRACTIONAL, or beyond 0..1.
         SeriesError: frames that are not planes of one regular grid.
+        UnsupportedFormatError: a tiled segmentation.
         CorruptFileError: damaged, or contradicting itself.
     """
-    file = Path(path)
-    try:
-        seg = pydicom.dcmread(file)
-        if seg.get("SegmentationType") == "FRACTIONAL":
-            raise UnsupportedFormatError(
-                f"{file}: its segments are FRACTIONAL, probabilities and no labels", remedy="Threshold them where they were made."
-            )
-        if seg.get("DimensionOrganizationType") == "TILED_FULL" or "TotalPixelMatrixRows" in seg:
-            raise UnsupportedFormatError(f"{file}: a tiled segmentation, as of whole-slide microscopy, is not read")
-        frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
-        planes = [_plane(frame, seg) for frame in seg.PerFrameFunctionalGroupsSequence]
-        labels = {int(item.SegmentNumber): _label(item) for item in seg.SegmentSequence if int(item.SegmentNumber) > 0}
-        geometry, places = _grid(seg, planes, file)
-    except PARSE_ERRORS as error:
-        raise CorruptFileError(f"{file}: cannot be read as a segmentation ({error})", remedy="Export it again.") from error
-    if len(planes) != len(frames):
-        raise CorruptFileError(f"{file}: {len(frames)} frames, but {len(planes)} are described", remedy="Export it again.")
-    known = _named(labels, table, file)
-    stacks = _stacks(frames, planes, places, geometry, known, file)
-    return _layered(stacks, geometry, known, table, _source(seg, file))
+    found = _open(Path(path))
+    if found.is_fractional and threshold is None:
+        raise LabelError(
+            f"{found.file}: its segments are FRACTIONAL, probabilities and no labels",
+            remedy="Name a threshold, as `threshold=0.5`; `read` gives the probabilities.",
+        )
+    if threshold is not None and (not found.is_fractional or not 0 < threshold <= 1):
+        raise UsageError(
+            f"{found.file}: threshold {threshold:g} for {found.seg.get('SegmentationType')} segments",
+            remedy="A threshold above 0 and up to 1 is for FRACTIONAL segments.",
+        )
+    names = matched(found.labels, table, str(found.file)) if table is not None else unique_names(found.labels)
+    patches: dict[int, list[Patch]] = {}
+    for plane, start, frame in found.frames():
+        for number, inside in _segments(plane, frame, _least(found.seg, threshold)):
+            if number not in names:
+                raise CorruptFileError(
+                    f"{found.file}: a frame is of segment {number}, which is not described", remedy=_TOO_DAMAGED
+                )
+            if inside.any():
+                patches.setdefault(number, []).append(Patch(start, inside))
+    return layered(patches, found.geometry, names, table, found.source)
 
 
-def _plane(frame: Dataset, seg: Dataset) -> _Plane:
-    position = frame.get("PlanePositionSequence")
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    segments = frame.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
-    return _Plane(
-        tuple(float(value) for value in position[0].ImagePositionPatient) if position else None,
-        int(segments[0].ReferencedSegmentNumber) if segments and seg.SegmentationType == "BINARY" else 0,
+def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:
+    """Read a FRACTIONAL segmentation as an image of probabilities (or of occupied fractions), a channel a segment.
+
+    Args:
+        path: a DICOM SEG file.
+
+    Returns:
+        A Volume ``(segments, *spatial)`` float32, 0..1, on the grid that its frames span; `Volume.channel_names` are the names
+        of the segments.
+
+    Raises:
+        UsageError: segments that are labels.
+        ReadError: as `read_dicom_seg`.
+    """
+    found = _open(Path(path))
+    if not found.is_fractional:
+        raise UsageError(f"{found.file}: a segmentation holds labels, no image", remedy="Use `read_labels`.")
+    kind = str(found.seg.get("SegmentationFractionalType", "PROBABILITY")).lower()
+    source = found.source
+    return Volume(
+        partial(_fractions, found),
+        found.geometry,
+        channels=len(found.labels),
+        modality="SEG",
+        source=Source(SPARSE, source.files, source.series_uid, remarks=(f"fractional segments: {kind}",)),
+        channel_names=tuple(label.name for label in unique_names(found.labels).values()),
     )
 
 
-def _grid(seg: Dataset, planes: Sequence[_Plane], file: Path) -> tuple[Geometry, list[int]]:
-    """The grid that the frames span, and each frame's slice on it."""
-    shared, first = seg.SharedFunctionalGroupsSequence[0], seg.PerFrameFunctionalGroupsSequence[0]
-    measures = (shared.get("PixelMeasuresSequence") or first.get("PixelMeasuresSequence") or [Dataset()])[0]
-    spacing = [float(value) for value in measures.get("PixelSpacing") or ()]
-    if any(plane.position is None for plane in planes):
-        return Geometry((seg.Rows, seg.Columns), None, (spacing[0], spacing[1]) if spacing else None), [0] * len(planes)
-    orientation = (shared.get("PlaneOrientationSequence") or first.get("PlaneOrientationSequence"))[0].ImageOrientationPatient
-    across, down = np.array(orientation[:3], dtype=np.float64), np.array(orientation[3:], dtype=np.float64)
-    normal = np.cross(across, down)
-    positions = np.array([plane.position for plane in planes])
-    heights = positions @ normal
-    step = _step(np.unique(heights.round(3)), measures, file)
-    origin = positions[int(heights.argmin())]
-    places = np.round((heights - heights.min()) / step).astype(int)
-    expected = origin + places[:, None] * step * normal
-    worst = float(np.abs(positions - expected).max())
-    if worst > max(GRID_TOLERANCE_VOXEL * min(step, *spacing), 0.05):
-        raise SeriesError(
-            f"{file}: frames lie up to {worst:.3g} mm off a regular stack of {step:.4g} mm",
-            remedy="Export it on its image's grid.",
-        )
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = across * spacing[1], down * spacing[0], normal * step, origin
-    return Geometry((seg.Columns, seg.Rows, int(places.max()) + 1), flip_lps_ras(affine)), places.tolist()
+def _fractions(found: _Segmentation) -> NDArray[np.float32]:
+    """``(C, *spatial)``, 0 where no frame lies."""
+    channel = {number: index for index, number in enumerate(found.labels)}
+    scale = np.float32(_maximum(found.seg))
+    values = np.zeros((len(channel), *found.geometry.shape), dtype=np.float32)
+    for plane, start, frame in found.frames():
+        box = tuple(slice(first, first + size) for first, size in zip(start, frame.shape, strict=True))
+        np.maximum(values[channel[plane.segment]][box], frame / scale, out=values[channel[plane.segment]][box])
+    return values
 
 
-def _step(heights: NDArray[np.float64], measures: Dataset, file: Path) -> float:
-    """Distance between slices in mm: as stored, else the smallest between frames, else the thickness."""
-    for value in (
-        measures.get("SpacingBetweenSlices"),
-        None if len(heights) < 2 else np.diff(heights).min(),
-        measures.get("SliceThickness"),
-    ):
-        if value is not None and float(value) > 0:
-            return float(value)
-    raise SeriesError(f"{file}: one frame, and no distance between slices is stored", remedy="Export it with SliceThickness.")
+def _open(file: Path) -> _Segmentation:
+    """Parse and check everything but the pixels."""
+    try:
+        seg = pydicom.dcmread(file)
+        _check(seg, file)
+        planes = planes_of(seg, file)
+        labels = {int(item.SegmentNumber): _label(item) for item in seg.SegmentSequence if int(item.SegmentNumber) > 0}
+        geometry, places = grid_of(seg, planes, file)
+        unknown = {plane.segment for plane in planes} - set(labels) - {0}
+    except PARSE_ERRORS as error:
+        raise CorruptFileError(f"{file}: cannot be read as a segmentation ({error})", remedy=_TOO_DAMAGED) from error
+    if unknown:
+        raise CorruptFileError(f"{file}: a frame is of segment {min(unknown)}, which is not described", remedy=_TOO_DAMAGED)
+    return _Segmentation(file, seg, planes, geometry, places, labels)
+
+
+def _check(seg: Dataset, file: Path) -> None:
+    """Refuse what is not read, and a claim of more pixels than the file can hold."""
+    if seg.get("DimensionOrganizationType") == "TILED_FULL" or "TotalPixelMatrixRows" in seg:
+        raise UnsupportedFormatError(f"{file}: a tiled segmentation, as of whole-slide microscopy, is not read")
+    if seg.get("SegmentationType") not in ("BINARY", "FRACTIONAL", "LABELMAP"):
+        raise CorruptFileError(f"{file}: SegmentationType {seg.get('SegmentationType')!r} is unknown", remedy=_TOO_DAMAGED)
+    pixels, frames = int(seg.Rows) * int(seg.Columns), int(seg.get("NumberOfFrames") or 1)
+    if not 0 < pixels <= MAX_FRAME or frames < 1:
+        raise CorruptFileError(f"{file}: {frames} frames of {seg.Rows} x {seg.Columns} pixels cannot be", remedy=_TOO_DAMAGED)
+    if seg.SegmentationType != "LABELMAP" and any(int(item.SegmentNumber) < 1 for item in seg.SegmentSequence):
+        raise CorruptFileError(f"{file}: a segment has the number 0", remedy=_TOO_DAMAGED)
+    if not seg.file_meta.TransferSyntaxUID.is_compressed or seg.file_meta.TransferSyntaxUID.is_deflated:
+        wanted = -(-pixels * frames * int(seg.BitsAllocated) // 8)
+        if len(seg.PixelData) < wanted:
+            raise CorruptFileError(
+                f"{file}: {len(seg.PixelData)} bytes of pixels, the header promises {wanted}", remedy=_TOO_DAMAGED
+            )
+
+
+def _decoded(seg: Dataset, file: Path) -> Iterator[NDArray[Any]]:
+    """The frames ``(rows, columns)``, one after the other."""
+    try:
+        if seg.BitsAllocated == 1 and (
+            not seg.file_meta.TransferSyntaxUID.is_compressed or seg.file_meta.TransferSyntaxUID.is_deflated
+        ):
+            yield from _unpacked(seg)
+        else:
+            with panics_as_errors():
+                for frame in iter_pixels(seg):
+                    if frame.shape != (seg.Rows, seg.Columns):
+                        raise ValueError(f"a frame of shape {frame.shape}")
+                    yield frame
+    except MemoryError as error:
+        raise ReadError(f"{file}: its frames do not fit into memory") from error
+    except PARSE_ERRORS as error:
+        raise CorruptFileError(f"{file}: its frames cannot be decoded ({error})", remedy=_TOO_DAMAGED) from error
+
+
+def _unpacked(seg: Dataset) -> Iterator[NDArray[np.uint8]]:
+    """Frames of one bit a pixel; frames need not begin with a byte (DICOM PS3.5 section 8.1.1)."""
+    packed = np.frombuffer(seg.PixelData, dtype=np.uint8)
+    size = prod((seg.Rows, seg.Columns))
+    for start in range(0, size * int(seg.get("NumberOfFrames") or 1), size):
+        part = packed[start // 8 : (start + size + 7) // 8]
+        yield np.unpackbits(part, bitorder="little")[start % 8 :][:size].reshape(seg.Rows, seg.Columns)
+
+
+def _segments(plane: Plane, frame: NDArray[Any], least: float) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """The segments of one frame with their masks."""
+    if plane.segment:
+        yield plane.segment, frame >= least
+    else:
+        for value in np.flatnonzero(np.bincount(frame.ravel())):
+            if value:
+                yield int(value), frame == value
+
+
+def _least(seg: Dataset, threshold: float | None) -> float:
+    """The smallest stored value of a segment's voxel."""
+    return 1 if threshold is None else threshold * _maximum(seg)
+
+
+def _maximum(seg: Dataset) -> int:
+    """The stored value of fraction 1."""
+    return max(1, int(seg.get("MaximumFractionalValue") or 255))
 
 
 def _label(item: Dataset) -> Label:
     """A segment as a label of its own number."""
-
-    def code(sequence: Any) -> Code | None:
-        if not sequence:
-            return None
-        value = sequence[0].get("CodeValue") or sequence[0].get("LongCodeValue") or ""
-        scheme = str(sequence[0].CodingSchemeDesignator)
-        return Code(value=str(value), scheme=scheme, meaning=str(sequence[0].CodeMeaning)[:64])
-
     kind = item.get("SegmentedPropertyTypeCodeSequence")
+    number = int(item.SegmentNumber)
     return Label(
-        value=int(item.SegmentNumber),
-        name=str(item.SegmentLabel)[:64],
-        category=code(item.get("SegmentedPropertyCategoryCodeSequence")) or ANATOMICAL_STRUCTURE,
-        type=code(kind),
-        modifier=code(kind[0].get("SegmentedPropertyTypeModifierCodeSequence")) if kind else None,
+        value=number,
+        name=clean_name(str(item.get("SegmentLabel", "")), number),
+        category=code_of(item.get("SegmentedPropertyCategoryCodeSequence")) or ANATOMICAL_STRUCTURE,
+        type=code_of(kind),
+        modifier=code_of(kind[0].get("SegmentedPropertyTypeModifierCodeSequence")) if kind else None,
+        color=_color(item),
     )
 
 
-def _named(segments: dict[int, Label], table: LabelTable | None, file: Path) -> dict[int, Label]:
-    """Segment number -> the label it stands for."""
-    if table is None:
-        names = [label.name for label in segments.values()]
-        return {
-            n: one if names.count(one.name) == 1 else one.model_copy(update={"name": f"{one.name[:56]} {n}"})
-            for n, one in segments.items()
-        }
-    by_name = {label.name.lower(): label for label in table.labels}
-    by_code: dict[tuple[Code | None, Code | None], Label] = {
-        (label.type, label.modifier): label for label in table.labels if label.type is not None
-    }
-    found = {n: by_name.get(one.name.lower()) or by_code.get((one.type, one.modifier)) for n, one in segments.items()}
-    unknown = [segments[n].name for n, label in found.items() if label is None]
-    if unknown:
-        raise LabelError(f"{file}: segment '{unknown[0]}' is not in the table", remedy=nearest(unknown[0], table.names))
-    return {n: label for n, label in found.items() if label is not None}
+def code_of(sequence: Any) -> Code | None:
+    """The first code of a DICOM code sequence, None where it is empty or has no value."""
+    if not sequence:
+        return None
+    value = sequence[0].get("CodeValue") or sequence[0].get("LongCodeValue") or sequence[0].get("URNCodeValue")
+    if not value:
+        return None
+    scheme = str(sequence[0].get("CodingSchemeDesignator", ""))
+    return Code(value=str(value), scheme=scheme, meaning=str(sequence[0].get("CodeMeaning", ""))[:64])
 
 
-def _stacks(
-    frames: NDArray[Any], planes: Sequence[_Plane], places: Sequence[int], geometry: Geometry, known: dict[int, Label], file: Path
-) -> dict[int, NDArray[np.bool_]]:
-    """Segment number -> mask on the grid, for the segments that have a voxel."""
-    masks: dict[int, NDArray[np.bool_]] = {}
-    flat = geometry.ndim == 2
-    for frame, plane, place in zip(frames, planes, places, strict=True):
-        numbers = [plane.segment] if plane.segment else [int(value) for value in np.unique(frame) if value]
-        for number in numbers:
-            if number not in known:
-                raise CorruptFileError(
-                    f"{file}: a frame is of segment {number}, which is not described", remedy="Export it again."
-                )
-            inside = frame != 0 if plane.segment else frame == number
-            if inside.any():
-                mask = masks.setdefault(number, np.zeros(geometry.shape, dtype=bool))
-                target = mask if flat else mask[:, :, place]
-                target |= inside if flat else inside.T
-    return masks
+def _color(item: Dataset) -> tuple[int, int, int] | None:
+    """RGB of the recommended CIELab colour (DICOM PS3.3 section C.10.7.1.1)."""
+    value = item.get("RecommendedDisplayCIELabValue")
+    if value is None or len(value) != 3:
+        return None
+    from highdicom.color import CIELabColor
 
-
-def _layered(
-    masks: dict[int, NDArray[np.bool_]], geometry: Geometry, known: dict[int, Label], table: LabelTable | None, source: Source
-) -> LabelMap:
-    """Masks on as few layers as hold them without overlap, in the order of the segments; a given table says the layers itself."""
-    highest = max((label.value for label in known.values()), default=0)
-    kind = np.uint8 if highest < 256 else np.uint16
-    layers = [np.zeros(geometry.shape, dtype=kind) for _ in range(table.layers if table else 1)]
-    placed = dict(known)
-    for number, mask in sorted(masks.items()):
-        label = known[number]
-        free = [index for index, layer in enumerate(layers) if not layer[mask].any()]
-        if table is not None:
-            free = [label.layer] if label.layer in free else []
-            if not free:
-                raise LabelError(
-                    f"{source.name}: segment '{label.name}' overlaps another", remedy="Give them layers in the table."
-                )
-        elif not free:
-            layers.append(np.zeros(geometry.shape, dtype=kind))
-            free = [len(layers) - 1]
-        layers[free[0]][mask] = label.value
-        placed[number] = label.model_copy(update={"layer": free[0]})
-    return LabelMap(np.stack(layers), geometry, table or LabelTable(labels=tuple(placed.values())), source)
-
-
-def _source(seg: Dataset, file: Path) -> Source:
-    return Source(kind=SPARSE, files=(str(file),), series_uid=str(seg.get("SeriesInstanceUID", "")))
+    red, green, blue = CIELabColor.from_dicom_value([int(part) for part in value]).to_rgb(clip=True)
+    return red, green, blue

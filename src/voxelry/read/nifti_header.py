@@ -1,12 +1,15 @@
-"""What a NIfTI header says, checked before anything is allocated.
+"""What the header of a NIfTI, of one file or a pair, or of an Analyze 7.5 image says, checked before anything is allocated.
 
 Where a file stores two affines, or none, this is the policy (`AFFINE_POLICY`); `Source.remarks` says which was taken:
 
-1. the sform, if its code is above 0, even where a coded qform differs;
+1. the sform, if its code is above 0, even where a coded qform differs (`ReadOptions.transform` can prefer the qform);
 2. else the qform, if its code is above 0;
 3. else the grid of `pixdim`, centred, as nibabel builds it: spacings are right, orientation and position are not stored.
 
 Units: millimetres where the header names none; metres and microns are converted.
+
+Analyze 7.5 stores neither affine: its grid is taken from `pixdim`, the first axis running to the left (radiological order), as
+nibabel and FSL do; SPM's origin, in the bytes of `originator`, is not taken, since other programs keep text there.
 
 A file without affine whose intent name is `PICTURE`, as `voxelry.export.nifti` writes it, is a picture ``(rows, cols)`` stored as
 ``(cols, rows, 1)``; where the header names no unit its pixel size is not known.
@@ -15,10 +18,12 @@ A file without affine whose intent name is `PICTURE`, as `voxelry.export.nifti` 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
@@ -26,7 +31,10 @@ from numpy.typing import NDArray
 
 from voxelry.errors import CorruptFileError, GeometryError, UnsupportedFormatError
 from voxelry.geometry import Geometry
-from voxelry.read.detect import head_of, is_gzip, nifti_version
+from voxelry.read.detect import Format, head_of, header_beside, is_gzip, is_nifti_pair, nifti_version, sniff, voxels_beside
+from voxelry.read.grid_file import COMPONENTS, grid
+from voxelry.read.options import Transform
+from voxelry.read.stored import Stored
 
 AFFINE_POLICY = ("sform", "qform", "pixdim")
 """Which affine is used: the first of these that the file stores."""
@@ -34,12 +42,14 @@ AFFINE_POLICY = ("sform", "qform", "pixdim")
 PICTURE = "picture"
 """The intent name that marks a file as a picture, which has no place in the patient."""
 
-MAX_GZIP_RATIO = 1032
-"""Deflate cannot compress better than this (zlib's technical details), so a file cannot hold more bytes than it implies."""
-
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "microns"}
-_HEADER_SIZES = {1: 348, 2: 540}
+_HEADER_SIZES = {0: 348, 1: 348, 2: 540}
+_HEADERS: dict[int, Any] = {0: AnalyzeHeader, 1: Nifti1Header, 2: Nifti2Header}
+_MOST_EXTENSIONS = 1 << 24
+_LABEL_INTENT = 1002
+_VECTOR_AXES = 5
+_PLAIN_INTENTS = (0, _LABEL_INTENT)
 
 
 @dataclass(frozen=True)
@@ -47,73 +57,85 @@ class NiftiHeader:
     """Everything needed to read the voxels.
 
     Attributes:
-        path: the file.
-        is_gzip: whether it is compressed.
-        dtype: the stored type, in the file's byte order.
+        path: the file that holds the header.
+        kind: ``nifti`` or ``analyze``.
+        stored: where the voxels are.
         geometry: the grid ``(x, y, z)``, RAS+ mm; of a picture ``(rows, cols)``.
-        channels: C, from the fourth axis (or the fifth, where the fourth has length 1).
+        channels: C, from the fourth axis, or the fifth (the components of a vector) where the fourth has length 1.
         size: bytes of the header itself, after which extensions follow.
         byte_order: ``<`` or ``>``.
-        offset: bytes before the first voxel, uncompressed.
         slope, intercept: grey value = slope * stored + intercept.
         remarks: which affine was used and what had to be decided.
     """
 
     path: Path
-    is_gzip: bool
-    dtype: np.dtype[Any]
+    kind: str
+    stored: Stored
     geometry: Geometry
     channels: int
     size: int
     byte_order: str
-    offset: int
     slope: float
     intercept: float
     remarks: tuple[str, ...]
 
     @property
-    def count(self) -> int:
-        """Voxels times channels."""
-        return int(np.prod(self.geometry.shape)) * self.channels
+    def extension_end(self) -> int:
+        """Bytes of the header's file, decompressed, before which its extensions end."""
+        return self.stored.offset if self.stored.path == self.path else self.size + _MOST_EXTENSIONS
 
 
-def read_header(path: Path) -> NiftiHeader:
-    """Parse and check the header of a single-file NIfTI.
+def read_header(path: Path, transform: Transform = "sform") -> NiftiHeader:
+    """Parse and check the header of a NIfTI or Analyze image.
+
+    Args:
+        path: the file; of a pair, either one.
+        transform: which affine is taken where both are coded and differ.
 
     Raises:
         UnsupportedFormatError: not such a file; voxels that are complex or coloured; more than one axis beyond the third.
         CorruptFileError: impossible sizes, offsets or affines, or more voxels than the file can hold.
+        MissingFileError: the voxels of a pair are not beside the header.
     """
+    path = header_beside(path)
     head = head_of(path)
+    found = sniff(head)
+    if found not in (Format.NIFTI, Format.ANALYZE):
+        raise UnsupportedFormatError(f"{path}: not a NIfTI or Analyze image", remedy="Is it what its name says?")
     version = nifti_version(head)
-    if not version:
-        raise UnsupportedFormatError(f"{path}: not a single-file NIfTI", remedy="Is it what its name says?")
     size = _HEADER_SIZES[version]
     if len(head) < size:
         raise CorruptFileError(f"{path}: ends within its header", remedy="Copy or download the file again.")
-    fields = (Nifti1Header if version == 1 else Nifti2Header)(head[:size], check=False)
+    fields = _HEADERS[version](head[:size], check=False)
     sizes = _sizes(fields, path)
-    spatial, channels = _axes(sizes, path)
+    spatial, channels, remarks = _axes(sizes, path)
     if _is_picture(fields, spatial):
-        geometry, remarks = _picture_geometry(fields, spatial, path)
+        geometry, said = _picture_geometry(fields, spatial, path)
     else:
-        geometry, remarks = _geometry(fields, spatial, flat=len(sizes) == 2, path=path)
+        geometry, said = _geometry(fields, spatial, transform, flat=len(sizes) == 2, path=path)
     slope, intercept = _scaling(fields, path)
-    header = NiftiHeader(
-        path=path,
-        is_gzip=is_gzip(path),
+    image = (voxels_beside(path) or path.with_suffix(".img")) if version == 0 or is_nifti_pair(head) else path
+    stored = Stored(
+        path=image,
         dtype=_dtype(fields, path),
+        count=prod(spatial) * channels,
+        encoding="gzip" if image.is_file() and is_gzip(image) else "raw",
+        offset=_offset(fields, 0 if image != path else size, path),
+        header=path,
+    )
+    stored.check_room()
+    return NiftiHeader(
+        path=path,
+        kind=found.value,
+        stored=stored,
         geometry=geometry,
         channels=channels,
         size=size,
         byte_order=fields.endianness,
-        offset=_offset(fields, size, path),
         slope=slope,
         intercept=intercept,
-        remarks=remarks,
+        remarks=(*said, *remarks, *_intent(fields)),
     )
-    _check_room(header)
-    return header
 
 
 def _sizes(fields: Any, path: Path) -> tuple[int, ...]:
@@ -126,15 +148,25 @@ def _sizes(fields: Any, path: Path) -> tuple[int, ...]:
     return sizes
 
 
-def _axes(sizes: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int]:
-    """Three spatial sizes and the number of channels."""
+def _axes(sizes: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int, list[str]]:
+    """Three spatial sizes, the number of channels, and what to remark of these."""
     beyond = [n for n in sizes[3:] if n > 1]
     if len(beyond) > 1 or len(sizes) < 2:
         raise UnsupportedFormatError(
             f"{path}: has shape {sizes}; 2D, 3D and 4D (x, y, z, channel) are read", remedy="Split it into 4D or 3D files."
         )
     x, y, z = (*sizes[:3], 1)[:3]
-    return (x, y, z), (beyond or [1])[0]
+    return (x, y, z), (beyond or [1])[0], [COMPONENTS] if len(sizes) == _VECTOR_AXES and beyond else []
+
+
+def _intent(fields: Any) -> list[str]:
+    """A remark where the header says that voxels are a statistic, a vector or another derived quantity."""
+    if "intent_code" not in fields or int(fields["intent_code"]) in _PLAIN_INTENTS:
+        return []
+    try:
+        return [f"intent: {fields.get_intent()[0]}"]
+    except (HeaderDataError, KeyError, ValueError):
+        return []
 
 
 def _dtype(fields: Any, path: Path) -> np.dtype[Any]:
@@ -153,13 +185,15 @@ def _dtype(fields: Any, path: Path) -> np.dtype[Any]:
 
 def _offset(fields: Any, size: int, path: Path) -> int:
     offset = float(fields["vox_offset"])
-    if not (np.isfinite(offset) and offset >= size):
+    if not (np.isfinite(offset) and size <= offset < 2**62):
         raise CorruptFileError(f"{path}: vox_offset {offset:g} lies within the header", remedy="The file is damaged.")
     return int(offset)
 
 
 def _scaling(fields: Any, path: Path) -> tuple[float, float]:
     """Slope and intercept; the standard's 'slope 0: no scaling' gives 1 and 0, and so do floats that hold NaN."""
+    if not isinstance(fields, Nifti1Header):
+        return 1.0, 0.0
     try:
         slope, intercept = fields.get_slope_inter()
     except HeaderDataError as error:
@@ -167,20 +201,9 @@ def _scaling(fields: Any, path: Path) -> tuple[float, float]:
     return (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0.0))
 
 
-def _check_room(header: NiftiHeader) -> None:
-    """Refuse a header that promises more bytes than the file can hold."""
-    wanted = header.offset + header.count * header.dtype.itemsize
-    size = header.path.stat().st_size
-    most = size * MAX_GZIP_RATIO if header.is_gzip else size
-    if wanted > most:
-        raise CorruptFileError(
-            f"{header.path}: the header promises {wanted} bytes ({header.channels} x {header.geometry.shape} of "
-            f"{header.dtype}), a file of {size} bytes holds at most {most}",
-            remedy="The file is truncated or its header damaged: copy it again.",
-        )
-
-
 def _is_picture(fields: Any, shape: tuple[int, int, int]) -> bool:
+    if "sform_code" not in fields:
+        return False
     placed = int(fields["sform_code"]) > 0 or int(fields["qform_code"]) > 0
     return shape[2] == 1 and not placed and bytes(fields["intent_name"].item()).rstrip(b"\0 ") == PICTURE.encode()
 
@@ -193,17 +216,21 @@ def _picture_geometry(fields: Any, shape: tuple[int, int, int], path: Path) -> t
         return Geometry((rows, columns)), ("a picture, no physical size",)
     scale = _MM_PER_UNIT.get(unit, 1.0)
     between_columns, between_rows = (float(size) * scale for size in fields["pixdim"][1:3])
-    try:
-        return Geometry((rows, columns), None, (between_rows, between_columns)), ("a picture, pixel size from pixdim",)
-    except GeometryError as error:
-        raise CorruptFileError(f"{path}: {error.problem}", remedy="Repair pixdim.") from error
+    size = (between_rows, between_columns)
+    return grid((rows, columns), None, size, path, "pixdim"), ("a picture, pixel size from pixdim",)
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _geometry(fields: Any, shape: tuple[int, int, int], *, flat: bool, path: Path) -> tuple[Geometry, tuple[str, ...]]:
+def _geometry(
+    fields: Any, shape: tuple[int, int, int], transform: Transform, *, flat: bool, path: Path
+) -> tuple[Geometry, tuple[str, ...]]:
     """The grid by `AFFINE_POLICY`, and what to remark about it; damaged numbers are refused by Geometry, not warned of."""
-    affine, remarks = _affine(fields, path)
-    unit = int(fields["xyzt_units"]) & 7
+    used, other = _coded(fields, transform)
+    if other and not flat and _is_singular(fields, used):
+        used, other = other, used
+    affine = _affine(fields, used, path)
+    remarks = [f"{used} used" if used else "no orientation stored: the grid is taken from pixdim"]
+    unit = int(fields["xyzt_units"]) & 7 if "xyzt_units" in fields else 0
     scale = _MM_PER_UNIT.get(unit, 1.0)
     if unit in _UNIT_NAMES:
         remarks.append(f"spatial units {_UNIT_NAMES[unit]} converted to mm")
@@ -211,40 +238,49 @@ def _geometry(fields: Any, shape: tuple[int, int, int], *, flat: bool, path: Pat
     if flat and not np.linalg.norm(affine[:3, 2]):
         affine[:3, 2] = _unit_normal(affine)
         remarks.append("2D file without a slice thickness: 1 mm taken")
+    geometry = grid(shape, affine, None, path, "sform, qform or pixdim")
+    return geometry, (*remarks, *_disagreement(fields, other, geometry, scale))
+
+
+def _coded(fields: Any, transform: Transform) -> tuple[str, str]:
+    """Which affine is used and which coded one is not; empty where there is none."""
+    order = ("sform", "qform") if transform == "sform" else ("qform", "sform")
+    coded = [name for name in order if f"{name}_code" in fields and int(fields[f"{name}_code"]) > 0]
+    used, other = (*coded, "", "")[:2]
+    return used, other
+
+
+def _is_singular(fields: Any, name: str) -> bool:
+    """The affine of a name spans no volume, as of a writer that sets the code and leaves the numbers 0."""
     try:
-        geometry = Geometry(shape, affine)
-    except GeometryError as error:
-        raise CorruptFileError(f"{path}: {error.problem}", remedy="Repair sform, qform or pixdim.") from error
-    if remarks[0].startswith("sform"):
-        remarks += _disagreement(fields, geometry, scale)
-    return geometry, tuple(remarks)
+        Geometry((1, 1, 1), _affine(fields, name, Path()))
+    except (CorruptFileError, GeometryError):
+        return True
+    return False
 
 
-def _affine(fields: Any, path: Path) -> tuple[NDArray[np.float64], list[str]]:
-    if int(fields["sform_code"]) > 0:
-        return np.array(fields.get_sform(), dtype=np.float64), ["sform used"]
-    if int(fields["qform_code"]) > 0:
-        try:
-            return np.array(fields.get_qform(), dtype=np.float64), ["qform used"]
-        except (HeaderDataError, ValueError) as error:
-            raise CorruptFileError(f"{path}: the qform is invalid ({error})", remedy="Repair the header.") from error
-    return np.array(fields.get_base_affine(), dtype=np.float64), ["no orientation stored: the grid is taken from pixdim"]
+def _affine(fields: Any, name: str, path: Path) -> NDArray[np.float64]:
+    """The affine of a name, or that of `pixdim` for none."""
+    try:
+        get = {"sform": "get_sform", "qform": "get_qform"}.get(name, "get_base_affine")
+        return np.array(getattr(fields, get)(), dtype=np.float64)
+    except (HeaderDataError, ValueError) as error:
+        raise CorruptFileError(f"{path}: the {name} is invalid ({error})", remedy="Repair the header.") from error
 
 
-def _disagreement(fields: Any, geometry: Geometry, scale: float) -> list[str]:
-    """A remark where a coded qform places voxels elsewhere than the sform does."""
-    if int(fields["qform_code"]) <= 0:
+def _disagreement(fields: Any, other: str, geometry: Geometry, scale: float) -> list[str]:
+    """A remark where the coded affine that was not used places voxels elsewhere."""
+    if not other:
         return []
     try:
-        affine = np.array(fields.get_qform(), dtype=np.float64)
+        affine = _affine(fields, other, Path())
         affine[:3] *= scale
-        other = replace(geometry, affine=affine)
-    except (HeaderDataError, ValueError, GeometryError):
-        return ["the qform is invalid and was not used"]
-    apart = geometry.distance(other)
+        apart = geometry.distance(replace(geometry, affine=affine))
+    except (CorruptFileError, GeometryError):
+        return [f"the {other} is invalid and was not used"]
     if apart <= geometry.grid_tolerance:
         return []
-    return [f"the qform places voxels up to {apart:.4g} mm elsewhere and was not used"]
+    return [f"the {other} places voxels up to {apart:.4g} mm elsewhere and was not used"]
 
 
 def _unit_normal(affine: NDArray[np.float64]) -> NDArray[np.float64]:

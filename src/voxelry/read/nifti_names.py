@@ -16,7 +16,7 @@ from isal import igzip
 
 from voxelry.errors import LabelError, UsageError
 from voxelry.labels import LabelTable
-from voxelry.read.detect import GZIP_ERRORS
+from voxelry.read.detect import GZIP_ERRORS, is_gzip
 from voxelry.read.nifti_header import NiftiHeader, read_header
 from voxelry.schema import parse
 
@@ -75,8 +75,8 @@ def _comments(header: NiftiHeader) -> Iterator[bytes]:
 def _before_voxels(header: NiftiHeader) -> bytes:
     """The file up to its first voxel, as far as it can be read."""
     try:
-        with igzip.open(header.path, "rb") if header.is_gzip else header.path.open("rb") as stream:
-            head: bytes = stream.read(min(header.offset, _LARGEST))
+        with igzip.open(header.path, "rb") if is_gzip(header.path) else header.path.open("rb") as stream:
+            head: bytes = stream.read(min(header.extension_end, _LARGEST))
             return head
     except GZIP_ERRORS:
         return b""

@@ -1,4 +1,8 @@
-"""PNG, JPEG and TIFF pictures: grey or RGB, without a physical size (DPI is a matter of printing and is ignored)."""
+"""PNG, JPEG and TIFF pictures of 8 or 16 bits: grey or RGB, without a physical size.
+
+DPI is a matter of printing and is ignored, unless `ReadOptions.dpi` asks for it. Pillow decodes; SimpleITK where Pillow would cut
+16 bits a colour to 8.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from voxelry.errors import CorruptFileError, LabelError, UnsupportedFormatError
 from voxelry.geometry import Geometry
+from voxelry.read.options import PLAIN, ReadOptions
 from voxelry.read.voxels import as_labels, check_finite, rescaled
 from voxelry.volume import Source, Volume
 
@@ -36,8 +41,22 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SWAPPING = 5
-_DECODE_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error)
+_DECODE_ERRORS = (
+    UnidentifiedImageError,
+    RuntimeError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    struct.error,
+)
 _NO_SIZE = "no physical size: DPI is not one"
+_MM_PER_INCH = 25.4
+_LEAST_DPI, _MOST_DPI = 1e-3, 1e9
+_BITS_PER_SAMPLE = 258
+"""Tag of TIFF 6.0."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ def picture_header(path: str | os.PathLike[str]) -> PictureHeader:
         return PictureHeader((1 if image.mode in (*_GREY_MODES, "LA") else 3, rows, columns), image.mode)
 
 
-def read_picture(path: str | os.PathLike[str]) -> Volume:
+def read_picture(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Volume:
     """A grey or RGB picture, decoded at once.
 
     An RGB picture whose channels are equal comes as one channel; an opaque alpha channel is dropped; a palette is resolved;
@@ -73,23 +92,28 @@ def read_picture(path: str | os.PathLike[str]) -> Volume:
 
     Args:
         path: a PNG, JPEG or single-page TIFF.
+        options: `ReadOptions.dpi` takes the pixel size from the file's DPI, where it has one.
 
     Returns:
-        A Volume ``(C, rows, columns)``, C 1 or 3; uint8 or uint16 as stored, else int16 or float32. No pixel size.
+        A Volume ``(C, rows, columns)``, C 1 or 3; uint8 or uint16 as stored, else int16 or float32. No pixel size, unless asked.
 
     Raises:
         CorruptFileError: truncated or damaged.
-        UnsupportedFormatError: transparent, several pages, CMYK and the like, 16-bit colour, or above `MAX_PIXELS`.
+        UnsupportedFormatError: transparent, several pages, CMYK and the like, or above `MAX_PIXELS`.
         NonFiniteError: NaN or infinite values in a floating-point TIFF.
     """
     file = Path(path)
     remarks: list[str] = []
     with _opened(file, decode=True) as (image, orientation):
-        array = _channels(_upright(image, orientation, remarks), file, remarks)
+        if _is_deep(image, file):
+            array = _deep(image, orientation, file, remarks)
+        else:
+            array = _channels(_upright(image, orientation, remarks), file, remarks)
+        size, said = _pixel_size(image, orientation, options)
     if array.dtype not in (np.uint8, np.uint16):
         array = rescaled(array, 1.0, 0.0)
     check_finite(array, str(file))
-    return Volume(array, _grid(array), channels=len(array), source=_source(file, remarks))
+    return Volume(array, _grid(array, size), channels=len(array), source=_source(file, [*remarks, said]))
 
 
 def read_picture_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], Geometry, Source]:
@@ -113,18 +137,35 @@ def read_picture_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8]
             raise UnsupportedFormatError(
                 f"{file}: JPEG is lossy and changes label values", remedy="Store labels as PNG, TIFF or NIfTI."
             )
+        if _is_deep(image, file):
+            raise _colours(file)
         depth = _png_depth(file)[0] if image.format == "PNG" else 8
         array = _stored_values(_upright(image, orientation, remarks), depth, file, remarks)
     labels = as_labels(array, str(file))
-    return labels, _grid(labels[None]), _source(file, remarks)
+    return labels, _grid(labels[None]), _source(file, [*remarks, _NO_SIZE])
 
 
-def _grid(array: NDArray[Any]) -> Geometry:
-    return Geometry((int(array.shape[1]), int(array.shape[2])))
+def _grid(array: NDArray[Any], size: tuple[float, float] | None = None) -> Geometry:
+    return Geometry((int(array.shape[1]), int(array.shape[2])), None, size)
 
 
 def _source(file: Path, remarks: list[str]) -> Source:
-    return Source(kind="picture", files=(str(file),), remarks=(*remarks, _NO_SIZE))
+    return Source(kind="picture", files=(str(file),), remarks=tuple(remarks))
+
+
+def _pixel_size(image: Image.Image, orientation: int, options: ReadOptions) -> tuple[tuple[float, float] | None, str]:
+    """Row and column spacing in mm by DPI, where that is asked for and known, and the remark of it."""
+    if not options.dpi:
+        return None, _NO_SIZE
+    try:
+        across, down = (float(value) for value in image.info.get("dpi", ()))
+    except (TypeError, ValueError, ZeroDivisionError):
+        across = down = 0.0
+    if not (_LEAST_DPI < across < _MOST_DPI and _LEAST_DPI < down < _MOST_DPI):
+        return None, "no physical size: DPI was asked for, the file has none"
+    rows, columns = _MM_PER_INCH / down, _MM_PER_INCH / across
+    size = (columns, rows) if orientation >= _SWAPPING else (rows, columns)
+    return size, f"pixel size by DPI: {across:g} x {down:g}"
 
 
 @contextmanager
@@ -164,11 +205,6 @@ def _check(image: Image.Image, file: Path) -> None:
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         raise UnsupportedFormatError(f"{file}: holds {pages} pages", remedy="Save the page to read on its own.")
-    depth, color_type = _png_depth(file) if image.format == "PNG" else (8, 0)
-    if depth == 16 and color_type != 0:
-        raise UnsupportedFormatError(
-            f"{file}: a PNG with 16 bits a colour or with alpha would be cut to 8", remedy="Save it as 16-bit grey or 8-bit RGB."
-        )
     if image.mode not in _MODES:
         raise UnsupportedFormatError(f"{file}: pixels of mode {image.mode} are not read", remedy="Save it as grey or RGB.")
 
@@ -182,6 +218,52 @@ def _png_depth(file: Path) -> tuple[int, int]:
     with file.open("rb") as stream:
         head = stream.read(26)
     return head[24], head[25]
+
+
+def _is_deep(image: Image.Image, file: Path) -> bool:
+    """A colour picture of 16 bits a colour, of which Pillow keeps 8."""
+    if image.format == "PNG":
+        depth, color_type = _png_depth(file)
+        return depth == 16 and color_type != 0
+    if image.format != "TIFF" or image.mode in _GREY_MODES:
+        return False
+    return bool(max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,))) > 8)  # type: ignore[attr-defined]
+
+
+def _deep(image: Image.Image, orientation: int, file: Path, remarks: list[str]) -> NDArray[Any]:
+    """``(C, rows, columns)`` of 16 bits a colour, decoded by SimpleITK."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(f"{image.format}ImageIO")  # else it goes by the file's name
+    reader.SetFileName(str(file))
+    with _typed_errors(file):
+        pixels = sitk.GetArrayFromImage(reader.Execute())
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.shape[:2] != image.size[::-1] or pixels.dtype != np.uint16 or orientation != 1:
+        raise UnsupportedFormatError(
+            f"{file}: colours of 16 bits, as {pixels.dtype} {pixels.shape} of orientation {orientation}",
+            remedy="Save it upright as RGB.",
+        )
+    if pixels.shape[2] in (2, 4):
+        if pixels[..., -1].min() < np.iinfo(np.uint16).max:
+            raise _transparent(file)
+        remarks.append("opaque alpha channel dropped")
+        pixels = pixels[..., :-1]
+    if pixels.shape[2] == 3 and _is_grey(pixels):
+        remarks.append("RGB with equal channels: read as one")
+        pixels = pixels[..., :1]
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def _colours(file: Path) -> LabelError:
+    return LabelError(f"{file}: holds colours, which are no label values", remedy="Store each label's number as a grey value.")
+
+
+def _transparent(file: Path) -> UnsupportedFormatError:
+    return UnsupportedFormatError(
+        f"{file}: partly transparent, so its colours depend on a background", remedy="Flatten it onto one first."
+    )
 
 
 def _upright(image: Image.Image, orientation: int, remarks: list[str]) -> Image.Image:
@@ -213,9 +295,7 @@ def _channels(image: Image.Image, file: Path, remarks: list[str]) -> NDArray[Any
 
 def _without_alpha(image: Image.Image, file: Path, remarks: list[str]) -> Image.Image:
     if np.asarray(image.getchannel("A")).min() < 255:
-        raise UnsupportedFormatError(
-            f"{file}: partly transparent, so its colours depend on a background", remedy="Flatten it onto one first."
-        )
+        raise _transparent(file)
     remarks.append("opaque alpha channel dropped")
     return image.convert("L" if image.mode == "LA" else "RGB")
 
@@ -231,7 +311,7 @@ def _stored_values(image: Image.Image, depth: int, file: Path, remarks: list[str
         return values if spread == 1 else values // spread
     array = _channels(image, file, remarks)
     if len(array) != 1:
-        raise LabelError(f"{file}: holds colours, which are no label values", remedy="Store each label's number as a grey value.")
+        raise _colours(file)
     return np.asarray(array[0])
 
 

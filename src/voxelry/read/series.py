@@ -1,8 +1,7 @@
-"""One plain, regular DICOM series: which files belong, in what order, on what grid. All from headers.
+"""One DICOM series: its planes in slice order, on what grid, and what had to be repaired. All from headers.
 
-Plain means: single-frame grey images of one SeriesInstanceUID that share size, pixel spacing, orientation and frame of
-reference, one at each place, at even distances along the normal of the slices. Everything else is refused with the reason
-and the files concerned; nothing is guessed.
+Planes that are alike (`alike`) and lie evenly (`positions`) make an affine grid; where a gantry was tilted, a sheared one.
+What does not lie evenly is refused with the files concerned, or repaired where that was asked for (`repair`); nothing is guessed.
 
 The grid follows DICOM PS3.3 section C.7.6.2.1.1: the world position of a pixel is ImagePositionPatient plus the column index
 times the row direction times the column spacing, plus the row index times the column direction times the row spacing.
@@ -10,211 +9,251 @@ times the row direction times the column spacing, plus the row index times the c
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.errors import SeriesError
 from voxelry.geometry import Geometry, flip_lps_ras
+from voxelry.read.alike import check_alike, check_kind
 from voxelry.read.dicom_header import DicomHeader
-from voxelry.read.pixels import check_decodable, is_inverted
-from voxelry.read.positions import check_spacing, sort_by_position
-
-ORIENTATION_TOLERANCE = 1e-4
-"""How far direction cosines of one series may differ: 0.02 mm at the edge of a 400 mm field of view."""
+from voxelry.read.options import PLAIN, ReadOptions
+from voxelry.read.pixels import check_decodable, has_padding, remarks_of
+from voxelry.read.positions import Even, Floats, Sideways, sort_by_position, tolerance_mm
+from voxelry.read.regular import Decode, Resampling, resample, resample_outside, whole_pixels
+from voxelry.read.repair import even_heights, files_of, names, sideways, without_copies
 
 PERPENDICULAR_TOLERANCE = 1e-3
 """How far the row and column directions may be from unit length and from perpendicular (cosine)."""
 
-PIXEL_SPACING_TOLERANCE_MM = 1e-4
-"""How far the pixel spacings of one series may differ: 0.05 mm over 512 pixels."""
+SPACING_TAG_TOLERANCE = 0.01
+"""By what part SpacingBetweenSlices may differ from the distance of the positions without a remark."""
 
-_SHOWN = 5
+TILT_TAG_TOLERANCE_DEGREES = 0.5
+"""How far GantryDetectorTilt may be from the tilt of the positions without a remark."""
+
+MOST_GROWTH = 8
+"""How many times its voxels a series may have after it was made upright: what asks for more has a position far off."""
+
+FREE_VOXELS = 2**24
+"""An upright grid of up to so many voxels is never too large."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A plain series.
+    """A series on its grid.
 
     Attributes:
-        slices: headers in slice order, along the normal (row direction x column direction in LPS+).
-        geometry: grid ``(columns, rows, slices)``, RAS+ mm.
+        slices: per slice of the grid, along the normal (row direction x column direction in LPS+), the plane it holds; None for
+            a slice that is interpolated, moved or padded.
+        planes: the planes to decode, in slice order; without repairs the same as `slices`.
+        geometry: grid ``(columns, rows, slices)``, RAS+ mm; sheared where the planes shift sideways evenly.
+        tilt: degrees by which slices run off their normal, 0 for a plain series; positive where they shift along rows or down
+            columns (whichever is more) as they go up the normal.
         remarks: what had to be decided.
+        repairs: what was mended, as asked.
+        resampling: how planes become slices; None where they are the slices.
     """
 
-    slices: tuple[DicomHeader, ...]
+    slices: tuple[DicomHeader | None, ...]
+    planes: tuple[DicomHeader, ...]
     geometry: Geometry
-    remarks: tuple[str, ...]
+    tilt: float = 0.0
+    remarks: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
+    resampling: Resampling | None = None
+
+    @property
+    def has_outside(self) -> bool:
+        """Some voxels may hold no measured value: the planes are padded, or moved on a grid larger than they are."""
+        grown = self.resampling is not None and self.resampling.shape[1:] != (self.planes[0].rows, self.planes[0].columns)
+        return grown or has_padding(self.planes)
 
 
-def only_series(images: Sequence[DicomHeader], where: str) -> Sequence[DicomHeader]:
-    """The images, if all are of one series.
+@dataclass(frozen=True)
+class _Plane:
+    """Directions and pixel size that all planes share: unit vectors LPS+, mm."""
 
-    Raises:
-        SeriesError: there are several; the message lists them, without anything that names a patient.
-    """
-    series: dict[str, list[DicomHeader]] = {}
-    for header in images:
-        series.setdefault(header.series, []).append(header)
-    if len(series) == 1:
-        return images
-    choices = "; ".join(_choice(uid, members) for uid, members in series.items())
-    raise SeriesError(f"{where}: holds {len(series)} series: {choices}", remedy="Put the one to read into a folder of its own.")
+    across: Floats
+    down: Floats
+    between_rows: float
+    between_columns: float
 
-
-def _choice(uid: str, members: Sequence[DicomHeader]) -> str:
-    first = members[0]
-    count = f"{len(members)} file" + ("s" if len(members) > 1 else "")
-    return f"'{first.description}' {first.modality or '?'}, series number {first.number or '?'}, {count}, UID {uid or '?'}"
+    @property
+    def normal(self) -> Floats:
+        cross = np.cross(self.across, self.down)
+        return np.asarray(cross / np.linalg.norm(cross), dtype=np.float64)
 
 
-def assemble(images: Sequence[DicomHeader], where: str) -> Stack:
-    """Check that the images of one series are a plain, regular stack, and work out its grid.
+def assemble(planes: Sequence[DicomHeader], where: str, options: ReadOptions = PLAIN) -> Stack:
+    """Check that planes form one regular stack, and work out its grid.
 
     Args:
-        images: headers of one SeriesInstanceUID, in any order.
+        planes: headers that belong together, in any order.
         where: the file or folder, for messages.
+        options: which repairs are asked for.
 
     Returns:
-        The sorted stack.
+        The stack, in slice order.
 
     Raises:
-        SeriesError: they are not; with the reason and the files concerned.
+        SeriesError: they do not, or not without a repair that was not asked for; with the reason and the files concerned.
         ReadError: pixels that cannot be decoded for a reason the headers show.
     """
-    _check_kind(images, where)
-    _check_alike(images, where)
-    for header in images:
-        check_decodable(header)
-    across, down = _directions(images[0], where)
-    ordered, positions = sort_by_position(images, np.cross(across, down))
-    remarks: list[str] = []
-    if len(ordered) > 1:
-        step = check_spacing(ordered, positions, np.cross(across, down), where)
-    else:
-        thickness, remark = _single_spacing(ordered[0], where)
-        step = np.cross(across, down) * thickness
-        remarks.append(remark)
-    if any(is_inverted(header) for header in ordered):
-        remarks.append("MONOCHROME1: grey values inverted")
-    if not ordered[0].frame_of_reference:
-        remarks.append("no FrameOfReferenceUID stored")
-    geometry = _geometry(ordered, across, down, step)
-    return Stack(tuple(ordered), geometry, tuple(remarks))
+    check_kind(planes, where)
+    check_alike(planes, where)
+    for plane in planes:
+        check_decodable(plane)
+    frame = _shared(planes, where)
+    ordered, positions = sort_by_position(planes, frame.normal)
+    kept, repairs = without_copies(ordered, positions, frame.normal, where, options.repair)
+    if len(kept) == 1:
+        thickness, remark = _single_spacing(kept[0], where)
+        geometry = _geometry((kept[0].columns, kept[0].rows, 1), frame, np.array(kept[0].position), frame.normal * thickness)
+        remarks = (remark, *_remarks(kept, None))
+        return Stack(tuple(kept), tuple(kept), geometry, remarks=remarks, repairs=tuple(repairs))
+    return _stack(kept, frame, where, options, repairs)
 
 
-def _geometry(
-    ordered: Sequence[DicomHeader], across: NDArray[np.float64], down: NDArray[np.float64], step: NDArray[np.float64]
-) -> Geometry:
-    first = ordered[0]
-    assert first.pixel_spacing is not None
-    between_rows, between_columns = first.pixel_spacing
-    affine = np.eye(4)
-    affine[:3, 0] = across * between_columns
-    affine[:3, 1] = down * between_rows
-    affine[:3, 2] = step
-    affine[:3, 3] = np.array(first.position)
-    return Geometry((first.columns, first.rows, len(ordered)), flip_lps_ras(affine))
+def stack_voxels(stack: Stack, decode: Decode) -> NDArray[np.int16] | NDArray[np.float32]:
+    """The grey values of a stack, resampled where that was asked for.
+
+    Args:
+        stack: from `assemble`.
+        decode: gives the grey values ``(planes, rows, columns)`` of planes, int16 or float32.
+
+    Returns:
+        ``(slices, rows, columns)`` on `Stack.geometry`. A repaired stack takes the memory of its result and a few planes.
+    """
+    values: NDArray[np.int16] | NDArray[np.float32]
+    values = decode(stack.planes) if stack.resampling is None else resample(stack.resampling, decode)
+    return values
 
 
-def _check_kind(images: Sequence[DicomHeader], where: str) -> None:
-    """Single-frame grey images with a place in the patient."""
-    _refuse_some(
-        images, lambda h: h.is_multiframe, where, "multi-frame (enhanced) images", "Export as single-frame (classic) DICOM."
-    )
-    _refuse_some(
-        images,
-        lambda h: h.samples != 1 or not h.photometric.startswith("MONOCHROME"),
-        where,
-        f"colour images ({images[0].photometric})",
-        "Only grey images form a volume; export a screenshot as PNG.",
-    )
-    if len(images) > 1:
-        _refuse_some(images, lambda h: h.is_projection, where, "X-ray projections", "Name a single file.")
-    for label, missing in (
-        ("ImagePositionPatient", lambda h: h.position is None),
-        ("ImageOrientationPatient", lambda h: h.orientation is None),
-        ("PixelSpacing", lambda h: not all(size > 0 for size in h.pixel_spacing or (0,))),
-    ):
-        _refuse_some(images, missing, where, f"images without a usable {label}", "Export the original images again.")
+def stack_outside(stack: Stack, decode: Callable[[Sequence[DicomHeader]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """Which voxels of a stack hold no measured value.
+
+    Args:
+        stack: from `assemble`.
+        decode: gives which pixels of planes are padding, ``(planes, rows, columns)``.
+
+    Returns:
+        ``(slices, rows, columns)`` on `Stack.geometry`.
+    """
+    return decode(stack.planes) if stack.resampling is None else resample_outside(stack.resampling, decode)
 
 
-def _refuse_some(images: Sequence[DicomHeader], wrong: Callable[[DicomHeader], bool], where: str, what: str, remedy: str) -> None:
-    concerned = [header for header in images if wrong(header)]
-    if concerned:
-        raise SeriesError(f"{where}: {len(concerned)} of {len(images)} are {what}: {names(concerned)}", remedy=remedy)
-
-
-def _check_alike(images: Sequence[DicomHeader], where: str) -> None:
-    """One size, spacing, orientation and frame of reference; a localizer is named as such."""
-    localizers = [header for header in images if header.is_localizer]
-    if 0 < len(localizers) < len(images):
-        raise SeriesError(
-            f"{where}: {len(localizers)} of {len(images)} images are localizers: {names(localizers)}",
-            remedy="Move the localizers to a folder of their own.",
+def _stack(kept: list[DicomHeader], frame: _Plane, where: str, options: ReadOptions, repairs: list[str]) -> Stack:
+    """Two planes or more, one at each place."""
+    positions = np.array([plane.position for plane in kept], dtype=np.float64)
+    heights = (positions - positions[0]) @ frame.normal
+    even, mended = even_heights(kept, heights, where, options.repair)
+    shift = sideways(kept, positions, frame.normal, tolerance_mm(even.spacing), where, options.repair)
+    repairs = [*repairs, *mended]
+    tilt = shift.degrees(frame.across, frame.down) if shift.is_tilted else 0.0
+    remarks = [*_remarks(kept, even), *_tilt_tag_remark(kept[0], tilt)]
+    if "tilt" in options.repair and (shift.is_tilted or not shift.is_even):
+        plan, geometry = _upright(kept, frame, even, shift, where)
+        repairs.append(
+            f"resampled slices that shift sideways by up to {np.linalg.norm(shift.shifts, axis=1).max():.4g} mm, a tilt of "
+            f"{abs(tilt):.3g} degrees, onto an upright grid of {plan.shape[2]} x {plan.shape[1]} x {plan.shape[0]} voxels"
         )
-    _check_equal(images, lambda h: h.modality, where, "modality")
-    _check_equal(images, lambda h: (h.rows, h.columns), where, "rows and columns")
-    _check_equal(images, lambda h: h.photometric, where, "photometric interpretation")
-    _check_equal(images, lambda h: h.frame_of_reference, where, "frame of reference")
-    _check_near(images, lambda h: h.pixel_spacing, PIXEL_SPACING_TOLERANCE_MM, where, "pixel spacing in mm")
-    _check_near(images, lambda h: h.orientation, ORIENTATION_TOLERANCE, where, "orientation")
+        return Stack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
+    if tilt:
+        remarks.append(_tilt_remark(tilt, shift, even, len(kept)))
+    start, slope = (shift.start, shift.slope) if tilt else (np.zeros(3), np.zeros(3))
+    origin = positions[0] + start + (frame.normal + slope) * even.start
+    shape = (even.count, kept[0].rows, kept[0].columns)
+    geometry = _geometry(shape[::-1], frame, origin, (frame.normal + slope) * even.spacing)
+    if not mended:
+        return Stack(tuple(kept), tuple(kept), geometry, tilt, tuple(remarks), tuple(repairs))
+    plan = Resampling(tuple(kept), even.levels, np.zeros((len(kept), 2)), shape)
+    return Stack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
 
 
-def _check_equal(images: Sequence[DicomHeader], key: Callable[[DicomHeader], Hashable], where: str, what: str) -> None:
-    counts = Counter(key(header) for header in images).most_common()
-    if len(counts) > 1:
-        _refuse_odd(images, [key(header) != counts[0][0] for header in images], [value for value, _ in counts], where, what)
-
-
-def _check_near(images: Sequence[DicomHeader], key: Callable[[DicomHeader], Any], limit: float, where: str, what: str) -> None:
-    values = np.array([key(header) for header in images])
-    usual = values[0]
-    if (np.abs(values - usual) > limit).any():
-        rounded = [tuple(round(float(x), 4) for x in value) for value in values]
-        usual = values[rounded.index(Counter(rounded).most_common(1)[0][0])]
-        odd = (np.abs(values - usual) > limit).any(axis=1).tolist()
-        _refuse_odd(images, odd, list(dict.fromkeys(rounded)), where, what)
-
-
-def _refuse_odd(images: Sequence[DicomHeader], odd: list[bool], values: list[Any], where: str, what: str) -> None:
-    concerned = [header for header, is_odd in zip(images, odd, strict=True) if is_odd]
-    seen = ", ".join(repr(value) for value in values[:_SHOWN])
-    raise SeriesError(
-        f"{where}: images differ in {what} ({seen}): {names(concerned)} from the other {len(images) - len(concerned)}",
-        remedy="Move each kind of image to a folder of its own.",
+def _upright(kept: list[DicomHeader], frame: _Plane, even: Even, shift: Sideways, where: str) -> tuple[Resampling, Geometry]:
+    """An orthogonal grid on the pixels of the first plane that holds every plane, each moved to where it lies."""
+    first = kept[0]
+    pixels = np.stack(
+        [shift.shifts @ frame.down / frame.between_rows, shift.shifts @ frame.across / frame.between_columns], axis=1
+    )
+    pixels = whole_pixels(pixels)
+    low, high = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0))
+    rows, columns = (int(size + last - begin) for size, begin, last in zip((first.rows, first.columns), low, high, strict=True))
+    if even.count * rows * columns > max(MOST_GROWTH * len(kept) * first.rows * first.columns, FREE_VOXELS):
+        raise SeriesError(
+            f"{where}: an upright grid of {columns} x {rows} x {even.count} voxels is more than {MOST_GROWTH} times the scan",
+            remedy="Read it without the repair 'tilt'.",
+            files=files_of(kept),
+        )
+    origin = np.array(first.position) + frame.normal * even.start
+    origin = origin + low[0] * frame.between_rows * frame.down + low[1] * frame.between_columns * frame.across
+    shape = (even.count, rows, columns)
+    return Resampling(tuple(kept), even.levels, pixels - low, shape), _geometry(
+        shape[::-1], frame, origin, frame.normal * even.spacing
     )
 
 
-def _directions(header: DicomHeader, where: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Unit vectors along a row and down a column, LPS+."""
-    across, down = np.array(header.orientation).reshape(2, 3)
+def _tilt_remark(tilt: float, shift: Sideways, even: Even, count: int) -> str:
+    aside = float(np.linalg.norm(shift.slope)) * even.spacing
+    told = "" if count > 2 else "; two slices alone cannot tell a tilt from a wrong orientation"
+    return f"tilt of {tilt:.3g} degrees: slices shift sideways by {aside:.4g} mm each, so the grid is sheared{told}"
+
+
+def _tilt_tag_remark(plane: DicomHeader, tilt: float) -> list[str]:
+    """Where GantryDetectorTilt contradicts the positions; its sign is left aside, as makers do not agree on it."""
+    stated = plane.gantry_tilt
+    if stated is None or abs(abs(stated) - abs(tilt)) <= TILT_TAG_TOLERANCE_DEGREES:
+        return []
+    return [f"GantryDetectorTilt says {abs(stated):.3g} degrees, the positions {abs(tilt):.3g}: positions count"]
+
+
+def _remarks(kept: Sequence[DicomHeader], even: Even | None) -> list[str]:
+    remarks = remarks_of(kept)
+    if not kept[0].frame_of_reference:
+        remarks.append("no FrameOfReferenceUID stored")
+    if even is None:
+        return remarks
+    stated = kept[0].spacing_between
+    if stated and abs(abs(stated) - even.spacing) > SPACING_TAG_TOLERANCE * even.spacing:
+        remarks.append(f"SpacingBetweenSlices says {stated:.4g} mm, the positions {even.spacing:.4g} mm: positions count")
+    return remarks
+
+
+def _geometry(shape: tuple[int, ...], frame: _Plane, origin: Floats, step: Floats) -> Geometry:
+    affine = np.eye(4)
+    affine[:3, 0] = frame.across * frame.between_columns
+    affine[:3, 1] = frame.down * frame.between_rows
+    affine[:3, 2] = step
+    affine[:3, 3] = origin
+    return Geometry(shape, flip_lps_ras(affine))
+
+
+def _shared(planes: Sequence[DicomHeader], where: str) -> _Plane:
+    """The directions and the pixel size, the median over the jitter of rounding."""
+    across, down = np.median([plane.orientation for plane in planes], axis=0).reshape(2, 3)
     lengths = float(np.linalg.norm(across)), float(np.linalg.norm(down))
     crooked = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(across @ down)))
     if crooked > PERPENDICULAR_TOLERANCE:
         raise SeriesError(
-            f"{where}: ImageOrientationPatient {header.orientation} is not two perpendicular unit vectors ({header.name})",
+            f"{where}: ImageOrientationPatient {planes[0].orientation} is not two perpendicular unit vectors "
+            f"({names(planes, where)})",
             remedy="Export the original images again.",
+            files=files_of(planes),
         )
-    return across / lengths[0], down / lengths[1]
+    rows, columns = np.median([plane.pixel_spacing for plane in planes], axis=0)
+    return _Plane(across / lengths[0], down / lengths[1], float(rows), float(columns))
 
 
-def _single_spacing(header: DicomHeader, where: str) -> tuple[float, str]:
+def _single_spacing(plane: DicomHeader, where: str) -> tuple[float, str]:
     """The depth of a lone slice in mm, and the remark that says where it came from."""
-    for what, value in (("SliceThickness", header.slice_thickness), ("SpacingBetweenSlices", header.spacing_between)):
+    for what, value in (("SliceThickness", plane.slice_thickness), ("SpacingBetweenSlices", plane.spacing_between)):
         if value is not None and value > 0:
             return value, f"single slice: its depth is {what}, {value:g} mm"
     raise SeriesError(
-        f"{where}: a single slice without SliceThickness or SpacingBetweenSlices has no depth ({header.name})",
+        f"{where}: a single slice without SliceThickness or SpacingBetweenSlices has no depth ({names([plane], where)})",
         remedy="Read the whole series, or export the image as a picture.",
+        files=files_of([plane]),
     )
-
-
-def names(headers: Sequence[DicomHeader]) -> str:
-    """File names for a message, the first few of many."""
-    shown = ", ".join(header.name for header in headers[:_SHOWN])
-    return shown + (f" and {len(headers) - _SHOWN} more" if len(headers) > _SHOWN else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from voxelry.train.checkpoint import (
     save_recipe,
     save_validation,
 )
+from voxelry.train.clean_up_choice import CleanUpChoice
 from voxelry.train.loop import Loop, Report
 from voxelry.train.sampler import Sampler
 
@@ -118,7 +119,9 @@ def train_model(
         loop.restore(state)
     final = loop.run(report, spent=time.monotonic() - began)
     model = save_model(_model(loop, config, manifest, seen, plan, final, version), folder / "model")
-    scores = validate(model, manifest, validation, config.device, stage) if validation else None
+    scores = None
+    if validation:
+        model, scores = with_clean_up(model, folder / "model", manifest, validation, config.device, stage)
     save_validation(scores.to_dict() if scores else {}, folder)
     return TrainResult(folder, model, scores, tuple(final.history), time.monotonic() - began)
 
@@ -163,14 +166,43 @@ def check_sides(plan: Plan, config: Config, manifest: Manifest) -> None:
         )
 
 
-def validate(model: Model, manifest: Manifest, cases: list[Case], device: str, stage: Stage) -> Scores:
-    """Segment whole cases and score them on their own grids, one in memory at a time."""
+def with_clean_up(
+    model: Model, folder: Path, manifest: Manifest, cases: list[Case], device: str, stage: Stage
+) -> tuple[Model, Scores]:
+    """Validate a model, choose its clean-up rules by what they do for these cases, and keep both in its folder.
+
+    Args:
+        model: without rules.
+        folder: of the model, replaced.
+        manifest: the dataset.
+        cases: to validate on.
+        device: to predict on.
+        stage: told of progress.
+
+    Returns:
+        The model, and its scores as it now is.
+    """
+    choice = CleanUpChoice(model.labels, model.plan.dimensions)
+    scores = validate(model, manifest, cases, device, stage, choice)
+    record = {**model.card.training, "clean_up": choice.record()}
+    card = model.card.model_copy(update={"clean_up": choice.rules(), "training": record})
+    model = save_model(replace(model, card=card), folder)
+    return model, validate(model, manifest, cases, device, stage) if card.clean_up else scores
+
+
+def validate(
+    model: Model, manifest: Manifest, cases: list[Case], device: str, stage: Stage, choice: CleanUpChoice | None = None
+) -> Scores:
+    """Segment whole cases and score them on their own grids, one in memory at a time; `choice` tries its rules on each."""
     predictor = Predictor(model, device)
     parts = []
     for number, case in enumerate(cases, start=1):
         volume, reference = load_case(case, manifest)
         assert reference is not None
-        parts.append(score(reference, predictor.predict(volume).labels, case.id))
+        predicted = predictor.predict(volume).labels
+        parts.append(score(reference, predicted, case.id))
+        if choice is not None:
+            choice.add(reference, predicted)
         stage("validating", number, len(cases))
     return Scores.merge(parts)
 

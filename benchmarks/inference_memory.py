@@ -1,0 +1,107 @@
+"""Peak memory of segmenting a large phantom under a budget: one process a phantom, and the arithmetic."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from harness import memory_mb
+
+BUDGET_MB = 4096
+PATCH, SPACING, FEATURES = (64, 128, 128), 1.5, (8, 16, 16)
+GRID = (1.0, 0.8, 0.8)
+SLACK_MB = 32
+"""Of the arithmetic: pages that the allocator keeps, and that differ from one process to the next."""
+
+
+class _Choices(logging.Handler):
+    """Keeps what the predictor says that it chose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[Any] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the arguments of a line."""
+        self.said += record.args if isinstance(record.args, tuple) else ()
+
+
+def phantom(across: int, slices: int) -> Any:
+    """A CT of a body with round organs that change from slice to slice: ``(slices, across, across)`` int16."""
+    scan = np.full((slices, across, across), -1000, np.int16)
+    y, x = np.ogrid[-1 : 1 : across * 1j, -1 : 1 : across * 1j]
+    for z, plane in enumerate(scan):
+        plane[(y / 0.7) ** 2 + (x / 0.9) ** 2 < 1] = 40
+        for organ in range(12):
+            angle, radius = 0.52 * organ, 0.1 + 0.04 * math.sin(0.05 * z + organ)
+            place = (y - 0.4 * math.sin(angle)) ** 2 + (x - 0.55 * math.cos(angle)) ** 2 < radius**2
+            plane[place] = -200 + 100 * organ
+    return scan
+
+
+def segment(across: int, slices: int, classes: int) -> Callable[[], dict[str, float]]:
+    """A process's work: peak of all its memory, MB, and of what that peak should consist."""
+    import inference_contestants as contestants
+
+    from voxelry.geometry import Geometry
+    from voxelry.predict.budget import Choice
+    from voxelry.predict.options import PredictOptions
+    from voxelry.predict.predictor import Predictor
+    from voxelry.predict.windows import Layout
+    from voxelry.prepare.preparation import prepare
+    from voxelry.volume import Volume
+
+    patch = PATCH if across == 512 else (16, 32, 32)
+    plan = contestants.plan_of(patch, FEATURES, (SPACING,) * 3)
+    model = contestants.model_of(plan, classes, (slices, across, across))
+    predictor = Predictor(model, "cpu", PredictOptions(memory=BUDGET_MB << 20, step=1.0, mixed_precision="off"))
+    scan = phantom(across, slices)[None]
+    volume = Volume(scan, Geometry.from_spacing(scan.shape[1:], GRID))
+    choices, logger = _Choices(), logging.getLogger("voxelry.predict.predictor")
+    logger.addHandler(choices)
+    logger.setLevel(logging.INFO)
+
+    def run() -> dict[str, float]:
+        labels = predictor.predict(volume).labels.array
+        layout = Layout.of(prepare(volume, plan).shape, plan.patch_size, 1.0)
+        choice = next(one for one in choices.said if isinstance(one, Choice))
+        plane = layout.shape[1] * layout.shape[2]
+        ring = (layout.reach[0] + 1) * plane * (classes * (2 if choice.half else 4) + 8)
+        return {
+            "slices": slices,
+            "classes": classes,
+            "peak_mb": memory_mb("VmHWM"),
+            "scan_mb": scan.nbytes / 2**20,
+            "labels_mb": labels.nbytes / 2**20,
+            "ring_mb": ring / 2**20,
+            "half": choice.half,
+            "logits_mb": 4 * classes * math.prod(patch) / 2**20,
+        }
+
+    return run
+
+
+def judge(answers: list[dict[str, float]], seconds: list[float]) -> list[dict[str, Any]]:
+    """Rows: half the slices with many classes, all slices with many classes, all slices with few.
+
+    The first row's claim is the budget alone; the second's that more slices cost their scan and their labels; the third's that
+    more classes cost their share of the ring and of a window's logits.
+    """
+    half, many, few = answers
+    grown = many["peak_mb"] - half["peak_mb"]
+    due = sum(many[name] - half[name] for name in ("scan_mb", "labels_mb"))
+    wider = many["peak_mb"] - few["peak_mb"]
+    wide = sum(many[name] - few[name] for name in ("ring_mb", "logits_mb"))
+    notes = (
+        ("", True),
+        (f"{grown:+.0f} MB for slices, {due:.0f} due", grown <= due + SLACK_MB),
+        (f"{wider:+.0f} MB for classes, {wide:.0f} due", wider <= wide + SLACK_MB),
+    )
+    rows = []
+    for answer, took, (note, kept) in zip(answers, seconds, notes, strict=True):
+        numbers = {name: round(value) for name, value in answer.items()}
+        rows.append({**numbers, "seconds": round(took), "arithmetic": note, "holds": kept and answer["peak_mb"] < BUDGET_MB})
+    return rows

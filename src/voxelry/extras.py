@@ -1,0 +1,37 @@
+"""Optional dependencies, imported through one door whose error names the extra that installs them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from voxelry.errors import MissingExtraError
+
+EXTRAS = {
+    "onnx": "accelerate", "onnxruntime": "accelerate", "onnxscript": "accelerate", "openvino": "accelerate",
+}  # fmt: skip
+"""Module -> the extra of this package that installs it."""
+
+
+def is_installed(*modules: str) -> bool:
+    """Every one of these modules can be found; none is imported."""
+    return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+def extra(module: str, what: str) -> ModuleType:
+    """Import an optional dependency.
+
+    Args:
+        module: its name, one of `EXTRAS`.
+        what: what it is needed for, for the message.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{what} needs '{module}', which is not installed", remedy=f"Install it: pip install 'voxelry[{EXTRAS[module]}]'."
+        ) from error

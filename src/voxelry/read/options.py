@@ -1,0 +1,66 @@
+"""What a caller may ask of a reader, beyond the path: which series, which repairs, which of several true answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from voxelry.errors import UsageError, nearest
+
+Polarity = Literal["dense-bright", "stored"]
+PixelSize = Literal["auto", "calibrated", "imager", "none"]
+Transform = Literal["sform", "qform"]
+Repair = Literal["gap", "duplicates", "spacing", "tilt"]
+
+POLARITIES: tuple[str, ...] = get_args(Polarity)
+PIXEL_SIZES: tuple[str, ...] = get_args(PixelSize)
+TRANSFORMS: tuple[str, ...] = get_args(Transform)
+REPAIRS: tuple[str, ...] = get_args(Repair)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The choices of a reader; every default is the plain, faithful reading.
+
+    Attributes:
+        series: which of several volumes: a SeriesInstanceUID, ``largest``, or ``key=value`` as `inspect` lists them.
+        repair: what may be mended, and is then recorded in `Source.repairs`: ``gap`` interpolates missing slices,
+            ``duplicates`` drops exact copies, ``spacing`` resamples uneven slices to a regular grid, ``tilt`` resamples a
+            sheared grid to an orthogonal one.
+        polarity: of radiographs: ``dense-bright`` makes dense tissue bright, ``stored`` leaves values alone.
+        pixel_size: of radiographs: ``auto`` (calibrated, else by the imager with magnification, else none),
+            ``calibrated``, ``imager``, or ``none``.
+        suv: scale PET to standardised uptake values by body weight.
+        dpi: take the pixel size of a picture from its DPI.
+        transform: which affine of a NIfTI file is preferred where both are coded and differ.
+    """
+
+    series: str | None = None
+    repair: tuple[Repair, ...] = ()
+    polarity: Polarity = "dense-bright"
+    pixel_size: PixelSize = "auto"
+    suv: bool = False
+    dpi: bool = False
+    transform: Transform = "sform"
+
+    def __post_init__(self) -> None:
+        for policy in self.repair:
+            _check("repair", policy, REPAIRS)
+        _check("polarity", self.polarity, POLARITIES)
+        _check("pixel_size", self.pixel_size, PIXEL_SIZES)
+        _check("transform", self.transform, TRANSFORMS)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The choices that differ from the defaults."""
+        plain = {field.name: field.default for field in fields(self)}
+        return {name: getattr(self, name) for name, default in plain.items() if getattr(self, name) != default}
+
+
+def _check(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{what} {value!r} is unknown", remedy=nearest(value, known))
+
+
+PLAIN = ReadOptions()
+"""Nothing asked."""
