@@ -259,11 +259,12 @@ def test_texts_that_dicom_cannot_hold(tmp_path):
             write_dicom_seg(labels_on(source), source, tmp_path / "out.dcm", algorithm=Algorithm(text))
 
 
-def test_a_label_name_with_a_backslash(tmp_path):
-    table = LabelTable(labels=(Label(value=1, name="a\\b"),))
+@pytest.mark.parametrize(("name", "written"), [("a\\b", "a/b"), ("a\nb\x1bc", "a b c")])
+def test_a_label_name_that_dicom_cannot_hold(tmp_path, name, written):
+    table = LabelTable(labels=(Label(value=1, name=name),))
     source = ct_series(tmp_path)
     seg = dcmread(write_dicom_seg(labels_on(source, table=table), source, tmp_path / "out.dcm"))
-    assert seg.SegmentSequence[0].SegmentLabel == "a/b"
+    assert seg.SegmentSequence[0].SegmentLabel == written
 
 
 def test_a_series_without_frame_of_reference_gets_a_steady_one(tmp_path, caplog):

@@ -7,7 +7,7 @@ from export.sources import FLAT_TABLE, SOURCES, TABLE, TILTED, flat_labels, labe
 from voxelry.errors import ExportError, LabelError
 from voxelry.export.nrrd import write_nrrd
 from voxelry.geometry import Geometry, flip_lps_ras
-from voxelry.labels import LabelTable
+from voxelry.labels import Label, LabelTable
 from voxelry.read.reader import read_labels
 from voxelry.volume import LabelMap
 
@@ -76,3 +76,12 @@ def test_refusals(tmp_path):
     with pytest.raises(LabelError):
         write_nrrd(LabelMap(flat_labels(geometry).layers, geometry, TABLE.numbered([1])), tmp_path / "x.nrrd")
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_an_ignore_value_is_no_segment_and_becomes_background(tmp_path):
+    array = np.zeros((5, 4, 3), np.uint8)
+    array[1], array[3] = 1, 255
+    table = LabelTable(labels=(Label(value=1, name="one"),), ignore=255)
+    made = LabelMap.of(array, Geometry.from_spacing(array.shape, (1, 1, 2)), table)
+    found = read_labels(write_nrrd(made, tmp_path / "x.nrrd"))
+    np.testing.assert_array_equal(found.on_grid(made.geometry).array, array % 255)

@@ -88,3 +88,14 @@ def test_lesions_are_segments_of_their_own(tmp_path):
     voxels = {segment["name"]: found["voxels"] == segment["labelValue"] for segment in found["segments"]}
     assert list(voxels) == ["lesion 2", "lesion 8"]
     np.testing.assert_array_equal(voxels["lesion 8"], ids[0] == 8)
+
+
+def test_voxels_of_the_ignore_value_are_in_no_segment(tmp_path):
+    array = np.zeros((5, 4, 3), np.uint8)
+    array[1], array[3] = 1, 255
+    table = LabelTable(labels=(Label(value=1, name="one"),), ignore=255)
+    made = LabelMap.of(array, Geometry.from_spacing((5, 4, 3), (1, 1, 2)), table)
+    path = write_seg_nrrd(made, tmp_path / "x.seg.nrrd")
+    assert np.unique(nrrd.read(str(path))[0]).tolist() == [0, 1]
+    found = read_labels(path).on_grid(made.geometry)
+    np.testing.assert_array_equal(found.array == 1, array == 1)

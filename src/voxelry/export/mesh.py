@@ -120,7 +120,7 @@ def _voxels_within(vertices: NDArray[np.float64], sheets: NDArray[np.int32]) -> 
     between = np.abs(inward - 0.5) < 0.25
     across = between[:, 0] & ~between[:, 1] & ~between[:, 2]
     outward = np.where(inward[:, 0] > 0.5, 1.0, -1.0)
-    enclosed: NDArray[np.float64] = np.bincount(sheets, across * outward * (np.floor(vertices[:, 0]) + 0.5))
+    enclosed: NDArray[np.float64] = np.bincount(sheets, across * outward * (2 * np.floor(vertices[:, 0]) + 1)) / 2
     return enclosed
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from voxelry.catalogue import coded
 from voxelry.errors import ExportError
-from voxelry.export.stored import Box, boxes, stored_layers
+from voxelry.export.stored import Box, boxes, segment_layers
 from voxelry.files import atomic_path
 from voxelry.geometry import Geometry, flip_lps_ras
 from voxelry.labels import Code, Label
@@ -30,7 +30,7 @@ def write_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
     """Write one layer of labels as NRRD, uint8 or uint16, on its own grid.
 
     A picture is written as ``(columns, rows)`` with its pixel size where that is known. Names, colours and codes stand in the
-    header as `write_seg_nrrd` writes them.
+    header as `write_seg_nrrd` writes them; voxels of the ignore value are background.
 
     Args:
         labels: one layer.
@@ -47,7 +47,7 @@ def write_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
         raise ExportError(
             f"{path}: labels overlap and lie on {len(labels.layers)} layers, a plain NRRD holds one", remedy="Write .seg.nrrd."
         )
-    array = stored_layers(labels, path)[0]
+    array = segment_layers(labels, path)[0]
     picture = labels.geometry.affine is None
     return save_nrrd(Path(path), array.T if picture else array, labels.geometry, segment_fields(labels, path))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from voxelry.errors import ExportError
 from voxelry.export.nrrd import save_nrrd, segment_fields
-from voxelry.export.stored import stored_layers, told_apart
+from voxelry.export.stored import segment_layers, told_apart
 from voxelry.volume import LabelMap
 
 
@@ -15,8 +15,8 @@ def write_seg_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
     """Write labels as a Slicer segmentation, LPS, on their own grid.
 
     One layer is written as a 3D array, several as a 4D one whose first axis lists them. A label without a voxel is a segment
-    with an empty extent, an instance of a thing a segment of its own. Names are in UTF-8, but for the characters that part
-    Slicer's fields.
+    with an empty extent, an instance of a thing a segment of its own; voxels of the ignore value are in none. Names are in
+    UTF-8, but for the characters that part Slicer's fields.
 
     Args:
         labels: three spatial axes, any number of layers.
@@ -35,5 +35,5 @@ def write_seg_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
     if not target.name.lower().endswith(".seg.nrrd"):
         raise ExportError(f"{path}: a Slicer segmentation ends in .seg.nrrd", remedy="Change the name.")
     segments = told_apart(labels)
-    layers = stored_layers(segments, path)
+    layers = segment_layers(segments, path)
     return save_nrrd(target, layers[0] if len(layers) == 1 else layers, labels.geometry, segment_fields(segments, path))

@@ -202,5 +202,5 @@ def concept(code: Code) -> CodedConcept:
 
 
 def plain_text(name: str) -> str:
-    """A backslash separates values in DICOM strings and cannot stand in one."""
-    return name.replace("\\", "/")
+    """A backslash separates values in DICOM strings and cannot stand in one, nor can control characters."""
+    return re.sub(r"[\x00-\x1f\x7f]", " ", name.replace("\\", "/"))

@@ -37,6 +37,12 @@ def stored_layers(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.
     return _stored(labels, labels.layers, path)
 
 
+def segment_layers(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """All layers, ``(L, *spatial)``, without the ignore value: where every value must be some segment's."""
+    layers = stored_layers(labels, path)
+    return layers if labels.table.ignore is None else np.where(layers == labels.table.ignore, np.zeros_like(layers), layers)
+
+
 def boxes(labels: LabelMap, path: str | os.PathLike[str]) -> list[tuple[Label, Box | None]]:
     """The labels of the table in order, each with the smallest box that holds its voxels, None where it has none.
 
