@@ -14,6 +14,7 @@ from voxelry.networks.build import build_network
 from voxelry.plan import NetworkPlan, Normalisation, Plan
 from voxelry.predict import backends, selection
 from voxelry.predict.backends import BACKENDS, check_backend, has_compiler, installed_backends
+from voxelry.predict.forward import quick_on_cpu
 from voxelry.predict.selection import AGREEMENT, select_backend
 
 CPU = torch.device("cpu")
@@ -56,6 +57,22 @@ def test_a_backend_gives_the_logits_of_pytorch(dimensions, name):
     forward = BACKENDS[name](network, CPU, torch.float32)
     torch.testing.assert_close(forward(x_BC), wanted, atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(forward(x_BC[:1]), wanted[:1], atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_quick_form_gives_the_same_logits_with_the_same_weights(dimensions):
+    network = made(dimensions)
+    for norm in (module for module in network.modules() if hasattr(module, "num_features")):
+        torch.nn.init.uniform_(norm.weight, 0.5, 2)
+        torch.nn.init.uniform_(norm.bias, -1, 1)
+    x_BC = windows(network, 2)
+    with torch.inference_mode():
+        wanted = network(x_BC)[0].clone()
+        quick = quick_on_cpu(network)
+        torch.testing.assert_close(quick(x_BC)[0], wanted, atol=1e-4, rtol=1e-4)
+    assert {id(tensor) for tensor in quick.parameters()} == {id(tensor) for tensor in network.parameters()}
+    assert not any(isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) for module in quick.modules())
+    assert any(isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) for module in network.modules())
 
 
 @pytest.mark.slow

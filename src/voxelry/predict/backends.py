@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from voxelry.errors import UsageError, nearest
 from voxelry.extras import extra, is_installed
-from voxelry.predict.forward import Forward, Maker, torch_forward
+from voxelry.predict.forward import Forward, Maker, casting, quick_on_cpu, torch_forward
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,9 @@ def compiled_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
         log.warning("torch.compile needs a C++ compiler, and none is here: the network runs as it is")
         return torch_forward(network, device, dtype)
     with _quiet():
-        optimised: nn.Module = torch.compile(network, dynamic=False)  # type: ignore[assignment]  # torch types it as a function
-        forward = torch_forward(optimised, device, dtype)
+        quick = quick_on_cpu(network) if device.type == "cpu" else network
+        optimised: nn.Module = torch.compile(quick, dynamic=False)  # type: ignore[assignment]  # torch types it as a function
+        forward = casting(optimised, device, dtype)
     lock, seen = threading.Lock(), set[tuple[int, ...]]()
 
     def built(windows_BC: Tensor) -> Tensor:
