@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from voxelry.errors import ModelError
+from voxelry.heap import give_back_freed_memory
 from voxelry.predict.forward import Batches, Forward, swapped
 from voxelry.predict.outlet import Outlet
 from voxelry.predict.ring import Ring
@@ -109,6 +110,7 @@ def stream(
             )
         done += layout.count // len(along)
         outlet.advance(along[number + 1] if number + 1 < len(along) else size)
+        give_back_freed_memory()
         progress(done, layout.count)
 
 

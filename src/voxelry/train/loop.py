@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from voxelry.config import Config
 from voxelry.errors import TrainingError
+from voxelry.heap import keep_freed_memory
 from voxelry.labels import IGNORE_INDEX
 from voxelry.measure.overlap import confusion, dice
 from voxelry.networks.build import choose_device, compute_dtype
 from voxelry.train.checkpoint import Milestone, RunState, save_checkpoint
-from voxelry.train.heap import keep_freed_memory
 from voxelry.train.loss import deep_supervision
 from voxelry.train.sampler import Sampler, prefetched
 
