@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import voxelry as vx
 from voxelry.errors import MissingExtraError, UsageError
 from voxelry.extras import extra
 from voxelry.networks.build import build_network
@@ -192,3 +193,23 @@ def test_nothing_is_built_for_a_few_windows(network):
     chosen, _ = select_backend(network, windows(network, 1), CPU, torch.float32, passes=2)
     assert (chosen.name, list(chosen.seconds)) == ("torch", ["torch"])
     assert len(installed_backends(CPU)) == 1 or "not tried" in chosen.reason
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino", "onnxruntime"])
+def test_a_predictor_keeps_to_its_backend_and_says_which(backend, torso, torso_model):
+    if backend != "auto":
+        pytest.importorskip(backend)
+    scan = vx.read(min(path.parent for path in torso.rglob("*.dcm")))
+    plain = vx.load_model(torso_model, device="cpu", mixed_precision="off")
+    predictor = vx.load_model(torso_model, device="cpu", mixed_precision="off", backend=backend)
+    wanted = plain.predict(scan).labels.array
+    assert (predictor.predict(scan).labels.array == wanted).mean() >= AGREEMENT
+    first = predictor.members.forwards(lambda: pytest.fail("chosen again"), 1)
+    predictor.predict(scan)
+    assert predictor.members.forwards(lambda: pytest.fail("chosen again"), 1) is first
+    assert predictor.members.said.startswith("backend torch" if backend == "auto" else f"backend {backend}")
+
+
+def test_a_predictor_refuses_an_unknown_backend(torso_model):
+    with pytest.raises(UsageError, match="no backend 'opnvino'"):
+        vx.load_model(torso_model, backend="opnvino")
