@@ -18,7 +18,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,15 @@ class Stopwatch:
     """Seconds that a network takes, pass by pass, without waiting for the device in between.
 
     Args:
-        network: what is watched.
         device: where it is.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
         self.marks: list[Any] = []
+
+    def watch(self, network: nn.Module) -> None:
+        """Take the time of every pass from now on."""
         network.register_forward_pre_hook(lambda *_: self._mark())
         network.register_forward_hook(lambda *_: self._mark())
 
@@ -69,10 +70,10 @@ class Stopwatch:
 def work(name: str, inputs: Path) -> None:
     """A contestant's process: loaded and warm, one run for each line of standard input; labels go to ``NAME.npy``."""
     device = torch.device((inputs / "device").read_text())
-    make: Callable[[Path, str], tuple[Callable[[], Any], nn.Module]] = getattr(contestants, name)
-    job, network = make(inputs, str(device))
+    stopwatch = Stopwatch(device)
+    job = getattr(contestants, name)(inputs, str(device), stopwatch.watch)
     job()
-    watch = Stopwatch(network, device)
+    stopwatch.seconds()
 
     def run() -> dict[str, float]:
         if device.type == "cuda":
@@ -82,7 +83,7 @@ def work(name: str, inputs: Path) -> None:
         wall = time.perf_counter() - start
         np.save(inputs / f"{name}.npy", labels)
         peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else 0.0
-        return {"seconds": wall, "network": watch.seconds(), "device_mb": peak}
+        return {"seconds": wall, "network": stopwatch.seconds(), "device_mb": peak}
 
     serve(run)
 

@@ -70,9 +70,9 @@ def _job(name: str, inputs: Path) -> Any:
         "voxelry_onnxruntime": {"backend": "onnxruntime"},
     }
     if name in choices:
-        return contestants.voxelry(inputs, "cpu", **choices[name])[0]
+        return contestants.voxelry(inputs, "cpu", **choices[name])
     if name in ("monai", "nnunet"):
-        return getattr(contestants, name)(inputs, "cpu")[0]
+        return getattr(contestants, name)(inputs, "cpu")
     import inference_logits
 
     return {

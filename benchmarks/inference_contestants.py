@@ -29,6 +29,9 @@ from voxelry.prepare.preparation import prepare
 from voxelry.volume import Volume
 
 Job = Callable[[], Any]
+Watch = Callable[[nn.Module], None]
+"""Is shown the network before its first pass."""
+
 GREY = Normalisation(scheme="global", low=-1000.0, high=1300.0, mean=150.0, std=600.0)
 NOISE, DARKEST, BRIGHTEST, AROUND = 10.0, 0.0, 1200.0, -200.0
 CLASSES = 14
@@ -134,13 +137,18 @@ def train_briefly(model: Model, image: Any, classes: Any, steps: int, device: to
     return Model(model.plan, model.card, weights_of(network))
 
 
-def voxelry(model: Path, device: str, **choices: Any) -> tuple[Job, nn.Module]:
+def _unseen(_: nn.Module) -> None:
+    """Nobody watches."""
+
+
+def voxelry(model: Path, device: str, watch: Watch = _unseen, **choices: Any) -> Job:
     """The whole of `Predictor.predict`: preparation, windows, labels on the scan's grid, confidence, flags."""
     predictor = Predictor(load_model_folder(model), device, PredictOptions(**choices))
+    watch(predictor.networks[0])
     scan = volume_of(np.load(model.parent / "scan.npy"))
     warm = volume_of(scan.array[0][tuple(slice(0, n) for n in predictor.model.plan.patch_size)])
     predictor.predict(warm)
-    return lambda: predictor.predict(scan).labels.array, predictor.networks[0]
+    return lambda: predictor.predict(scan).labels.array
 
 
 class _Finest(nn.Module):
@@ -154,22 +162,23 @@ class _Finest(nn.Module):
         return self.network(windows_BC)[0]
 
 
-def _given(folder: Path, device: str) -> tuple[Model, nn.Module, Any, tuple[int, ...]]:
+def _given(folder: Path, device: str, watch: Watch) -> tuple[Model, nn.Module, Any, tuple[int, ...]]:
     """A model, its network on the device and warm, what it sees, and the scan's shape."""
     model = load_model_folder(folder)
     network = _Finest(network_of(model, torch.device(device))).eval()
+    watch(network)
     with torch.inference_mode():
         network(torch.zeros((1, 1, *model.plan.patch_size), device=device))
     image = torch.from_numpy(np.load(folder.parent / "prepared.npy"))
     return model, network, image, np.load(folder.parent / "scan.npy", mmap_mode="r").shape
 
 
-def monai(folder: Path, device: str) -> tuple[Job, nn.Module]:
+def monai(folder: Path, device: str, watch: Watch = _unseen) -> Job:
     """`sliding_window_inference`, then `Resize` and `argmax`, the cheapest of its ways back (`Invertd` goes through float64)."""
     from monai.inferers import sliding_window_inference
     from monai.transforms import AsDiscrete, Resize
 
-    model, network, image, shape = _given(folder, device)
+    model, network, image, shape = _given(folder, device, watch)
     plan = model.plan
     back, decide = Resize(shape, mode="trilinear"), AsDiscrete(argmax=True, dtype=torch.uint8)
     half = device != "cpu"
@@ -180,14 +189,14 @@ def monai(folder: Path, device: str) -> tuple[Job, nn.Module]:
             logits = sliding_window_inference(windows, plan.patch_size, 1, network, plan.overlap, mode="gaussian")
             return decide(back(logits[0]))[0].cpu().numpy()
 
-    return run, network
+    return run
 
 
-def nnunet(folder: Path, device: str) -> tuple[Job, nn.Module]:
+def nnunet(folder: Path, device: str, watch: Watch = _unseen) -> Job:
     """nnU-Net's predictor and its export without the file, with our network in it; no mirroring, one process."""
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape as export
 
-    model, network, image, shape = _given(folder, device)
+    model, network, image, shape = _given(folder, device, watch)
     predictor = nnunet_predictor(network, model.plan, len(model.labels) + 1, device)
     properties = nnunet_properties(shape)
 
@@ -197,7 +206,7 @@ def nnunet(folder: Path, device: str) -> tuple[Job, nn.Module]:
             logits, predictor.plans_manager, predictor.configuration_manager, predictor.label_manager, properties
         ).astype(np.uint8)
 
-    return run, network
+    return run
 
 
 def nnunet_predictor(network: nn.Module, plan: Plan, classes: int, device: str) -> Any:
