@@ -12,7 +12,6 @@ contestant runs in a process of its own, in turn; figures are medians. Without a
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -24,7 +23,7 @@ from typing import Any
 import inference_contestants as contestants
 import numpy as np
 import torch
-from harness import PEERS, Contestant, peers_python, print_rows, serve
+from harness import Contestant, parser_of, peers_python, print_rows, serve
 from torch import nn
 
 NETWORK_SHARE = 0.85
@@ -123,13 +122,8 @@ def race(python: Path, inputs: Path, rounds: int, device: str) -> list[dict[str,
 
 def main() -> int:
     """Run the contestants, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small inputs, one round: a check of the script, not of the claim")
+    parser = parser_of(__doc__, rounds=5)
     parser.add_argument("--device", default="cuda", help="'cpu' checks the script where no GPU is")
-    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--worker", nargs=2, metavar=("NAME", "INPUTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.worker[0], Path(options.worker[1]))

@@ -157,6 +157,22 @@ def compare(task: Task, script: str, python: Path, inputs: Path, rounds: int, ap
     return rows
 
 
+def parser_of(about: str | None, rounds: int) -> argparse.ArgumentParser:
+    """The options that benchmarks share.
+
+    Args:
+        about: the script's docstring.
+        rounds: how often each contestant runs, if not told otherwise.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small inputs, one round: a check of the script, not of the claims")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", type=Path, help="write the rows there too")
+    parser.add_argument("--worker", nargs=2, metavar=("NAME", "INPUTS"), help=argparse.SUPPRESS)
+    return parser
+
+
 def run_tasks(
     about: str | None,
     script: str,
@@ -180,13 +196,8 @@ def run_tasks(
     Returns:
         Its exit code, 1 where a claim does not hold.
     """
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small inputs, one round: a check of the script, not of the claims")
-    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = parser_of(about, rounds=5)
     parser.add_argument("--only", default="", help="tasks whose title or contestant's name holds this")
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--worker", nargs=2, metavar=("NAME", "INPUTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.worker[0], Path(options.worker[1]))

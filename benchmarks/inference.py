@@ -19,7 +19,6 @@ resident memory during a run less that before it. Exits with 1 if a claim does n
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import PEERS, Contestant, peers_python, print_rows, serve
+from harness import Contestant, parser_of, peers_python, print_rows, serve
 
 SLOW_SECONDS = 90.0
 LIBRARIES = ("numpy", "numba", "torch", "monai", "nnunetv2", "openvino", "onnxruntime", "scikit-image")
@@ -148,13 +147,8 @@ def from_logits(python: Path, inputs: Path, rounds: int) -> list[dict[str, Any]]
 
 def main() -> int:
     """Run the tasks, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small inputs, one round: a check of the script, not of the claims")
-    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = parser_of(__doc__, rounds=3)
     parser.add_argument("--only", default="", help="tasks whose title holds this: end to end, random, logits, memory")
-    parser.add_argument("--json", type=Path, help="write the rows there too")
-    parser.add_argument("--worker", nargs=2, metavar=("NAME", "INPUTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.worker[0], Path(options.worker[1]))

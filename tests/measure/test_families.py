@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from voxelry.errors import UsageError
+from voxelry.errors import GeometryError, UsageError
 from voxelry.geometry import Geometry, Reindex
 from voxelry.labels import Label, LabelTable
 from voxelry.measure.families import FAMILIES, RATES, measure
@@ -44,6 +44,23 @@ def test_the_spacing_goes_with_the_axes_where_the_reference_is_laid_onto_the_pre
     found, expected = (measure(one, cubes(1), metrics=["surface"]) for one in (sparse, cubes()))
     for name, values in expected.values.items():
         np.testing.assert_allclose(found.values[name], values, err_msg=name)
+
+
+def test_distances_in_pixels_where_the_pixel_size_is_unknown():
+    def square(shift):
+        array = np.zeros((20, 24), np.uint8)
+        array[4:10, 5 + shift : 12 + shift] = 4
+        return LabelMap.of(array, Geometry((20, 24)), TABLE)
+
+    found = measure(square(0), square(2), metrics=["surface_pixels"], tolerance=1.0).values
+    expected = surface_metrics(square(0).array // 4, square(2).array // 4, (1.0, 1.0), [1], 1.0)[1]
+    for name, value in expected.items():
+        if f"{name}_px" in found:
+            assert found[f"{name}_px"][0, 0] == pytest.approx(value), name
+    assert found["hd_px"][0, 0] == 2
+    assert 0 < found["nsd_px"][0, 0] < 1
+    with pytest.raises(GeometryError, match="surface_pixels"):
+        measure(square(0), square(2), metrics=["surface"])
 
 
 @pytest.mark.parametrize(("given", "by_index"), [(1.5, 1.5), ({"a": 0.5, "b": 2.5}, {1: 0.5, 2: 2.5})])

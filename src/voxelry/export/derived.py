@@ -25,6 +25,13 @@ _COPIED = (
 )  # fmt: skip
 _LONGEST_LO = 64
 _LARGEST_IS = 2**31 - 1
+MAKER = {
+    "manufacturer": "voxelry",
+    "manufacturer_model_name": "voxelry",
+    "software_versions": __version__,
+    "device_serial_number": "none",
+}
+"""Who made an object, as highdicom takes it."""
 
 
 def derived_object(header: Dataset, sop_class: str, modality: str, *, series_description: str, series_offset: int) -> Dataset:
@@ -50,13 +57,18 @@ def derived_object(header: Dataset, sop_class: str, modality: str, *, series_des
     now = datetime.now()
     made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID = sop_class, generate_uid(), generate_uid()
     made.Modality, made.SeriesDescription, made.InstanceNumber = modality, series_description, 1
-    number = int(header.get("SeriesNumber") or 0) + series_offset
-    made.SeriesNumber = number if 0 < number <= _LARGEST_IS else series_offset
+    made.SeriesNumber = series_number(header, series_offset)
     made.InstanceCreationDate = made.SeriesDate = made.ContentDate = now.strftime("%Y%m%d")
     made.InstanceCreationTime = made.SeriesTime = made.ContentTime = now.strftime("%H%M%S")
-    made.Manufacturer, made.ManufacturerModelName = "voxelry", "voxelry"
-    made.DeviceSerialNumber, made.SoftwareVersions = "none", __version__
+    made.Manufacturer, made.ManufacturerModelName = MAKER["manufacturer"], MAKER["manufacturer_model_name"]
+    made.DeviceSerialNumber, made.SoftwareVersions = MAKER["device_serial_number"], MAKER["software_versions"]
     return made
+
+
+def series_number(header: Dataset, offset: int) -> int:
+    """The scan's SeriesNumber and an offset; the offset alone where the sum is none that DICOM holds."""
+    number = int(header.get("SeriesNumber") or 0) + offset
+    return number if 0 < number <= _LARGEST_IS else offset
 
 
 def sibling(first: Dataset, number: int) -> Dataset:

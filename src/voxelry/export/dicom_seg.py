@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
-from voxelry._version import __version__
 from voxelry.catalogue import coded
 from voxelry.errors import ExportError, GridMismatchError, UsageError, nearest
+from voxelry.export.derived import MAKER, series_number
 from voxelry.export.frames import refer, stand_ins
 from voxelry.export.planewise import PlanewiseSegmentation, overlap
 from voxelry.export.profiles import profile_of
@@ -55,7 +55,6 @@ COMPRESSIONS = MappingProxyType({"none": ExplicitVRLittleEndian, "rle": RLELossl
 
 _UTF8 = "ISO_IR 192"
 _SERIES_OFFSET = 1000
-_LARGEST_IS = 2**31 - 1
 _MOST_SEGMENTS = 2**16 - 1
 
 
@@ -237,7 +236,6 @@ class _Writing:
         """The data set by highdicom; what it refuses becomes an `ExportError` without the values it saw."""
         private = [CodingSchemeIdentificationItem(PRIVATE_SCHEME, name="voxelry labels that no published table knows")]
         is_private = any(property_type(segment.label).scheme == PRIVATE_SCHEME for segment in segments)
-        number = int(images[0].get("SeriesNumber") or 0) + _SERIES_OFFSET
         try:
             with warnings.catch_warnings():
                 # Copied patient and study attributes may break their rules; the warnings would print their values.
@@ -248,13 +246,10 @@ class _Writing:
                     segmentation_type=kind,
                     segment_descriptions=[describe(segment, self.algorithm) for segment in segments],
                     series_instance_uid=UID(),
-                    series_number=number if 0 < number <= _LARGEST_IS else _SERIES_OFFSET,
+                    series_number=series_number(images[0], _SERIES_OFFSET),
                     sop_instance_uid=UID(),
                     instance_number=1,
-                    manufacturer="voxelry",
-                    manufacturer_model_name="voxelry",
-                    software_versions=__version__,
-                    device_serial_number="none",
+                    **MAKER,
                     content_label="SEGMENTATION",
                     content_description="Made by software for research, not reviewed",
                     transfer_syntax_uid=RLELossless if self.syntax == RLELossless else ExplicitVRLittleEndian,

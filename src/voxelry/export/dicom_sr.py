@@ -22,8 +22,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import generate_uid
 
-from voxelry._version import __version__
 from voxelry.errors import ExportError
+from voxelry.export.derived import MAKER, series_number
 from voxelry.export.measurements import Measurement, measure_labels
 from voxelry.export.segments import PRIVATE_SCHEME, Algorithm, Segment, concept, property_type, segments_of
 from voxelry.export.series import SourceSeries, source_series
@@ -32,7 +32,6 @@ from voxelry.labels import ANATOMICAL_STRUCTURE, Label
 from voxelry.volume import LabelMap, Volume
 
 _SERIES_OFFSET = 3000
-_LARGEST_IS = 2**31 - 1
 _PLACES = 10
 """Digits of a number: as many as a DS of 16 characters surely holds."""
 
@@ -228,7 +227,6 @@ def _report(
 
 def _document(report: hsr.MeasurementReport, seg: Dataset, series: SourceSeries, path: str | os.PathLike[str]) -> hsr.EnhancedSR:
     """The report as an Enhanced SR; what highdicom refuses becomes an `ExportError` without the values it saw."""
-    number = int(series.headers[0].get("SeriesNumber") or 0) + _SERIES_OFFSET
     try:
         with warnings.catch_warnings():
             # Copied patient and study attributes may break their rules; the warnings would print their values.
@@ -237,13 +235,10 @@ def _document(report: hsr.MeasurementReport, seg: Dataset, series: SourceSeries,
                 evidence=[seg, *_instances(series)],
                 content=report[0],
                 series_instance_uid=UID(),
-                series_number=number if 0 < number <= _LARGEST_IS else _SERIES_OFFSET,
+                series_number=series_number(series.headers[0], _SERIES_OFFSET),
                 sop_instance_uid=UID(),
                 instance_number=1,
-                manufacturer="voxelry",
-                manufacturer_model_name="voxelry",
-                software_versions=__version__,
-                device_serial_number="none",
+                **MAKER,
                 is_complete=True,
                 specific_character_set="ISO_IR 192",
             )

@@ -12,12 +12,12 @@ normals until it encloses the area it had.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from voxelry.compiled import compiled
 
 _SHRINK, _SWELL, _ROUNDS = 0.5, -0.53, 12
 _SHORTEST_SMOOTHED = 12
@@ -95,18 +95,13 @@ def _loop_areas(points: NDArray[np.float64], follow: NDArray[np.int32], loops: N
 _INT1, _INT2, _INT3 = "int32[::1]", "int32[:, ::1]", "int32[:, :, ::1]"
 
 
-def _compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    compiler: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(signature, nogil=True, cache=True)
-    return compiler
-
-
 _AHEAD = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
 """Steps along an edge: along the top of a pixel (0), down its right (1), back along its bottom (2), up its left (3)."""
 _FIRST = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
 """Where on its pixel each edge begins."""
 
 
-@_compiled(f"Tuple(({_INT3}, int64))(uint8[:, ::1])")
+@compiled(f"Tuple(({_INT3}, int64))(uint8[:, ::1])")
 def _numbered(mask: NDArray[np.uint8]) -> Any:
     """The number of each of a pixel's four edges, -1 where it is not on the border of the mask; how many there are."""
     columns, rows = mask.shape
@@ -123,7 +118,7 @@ def _numbered(mask: NDArray[np.uint8]) -> Any:
     return ids, count
 
 
-@_compiled(f"Tuple(({_INT2}, {_INT1}))(uint8[:, ::1], {_INT3}, int64)")
+@compiled(f"Tuple(({_INT2}, {_INT1}))(uint8[:, ::1], {_INT3}, int64)")
 def _edges(mask: NDArray[np.uint8], ids: NDArray[np.int32], count: int) -> Any:
     """Where each edge begins, and which edge follows; diagonal pixels are not joined."""
     columns, rows = mask.shape
@@ -147,7 +142,7 @@ def _edges(mask: NDArray[np.uint8], ids: NDArray[np.int32], count: int) -> Any:
     return corners, follow
 
 
-@_compiled(f"Tuple(({_INT1}, {_INT1}, {_INT1}))({_INT2}, {_INT1})")
+@compiled(f"Tuple(({_INT1}, {_INT1}, {_INT1}))({_INT2}, {_INT1})")
 def _loops(corners: NDArray[np.int32], follow: NDArray[np.int32]) -> Any:
     """The loop of each edge, an edge of each outer loop, and the leftmost edge of each hole that leads down."""
     count = len(follow)
@@ -175,7 +170,7 @@ def _loops(corners: NDArray[np.int32], follow: NDArray[np.int32]) -> Any:
     return loops, starts[:outer].copy(), gates[:holes].copy()
 
 
-@_compiled(f"Tuple(({_INT1}, {_INT1}))(uint8[:, ::1], {_INT3}, {_INT2}, {_INT1}, {_INT1})")
+@compiled(f"Tuple(({_INT1}, {_INT1}))(uint8[:, ::1], {_INT3}, {_INT2}, {_INT1}, {_INT1})")
 def _joined(
     mask: NDArray[np.uint8],
     ids: NDArray[np.int32],
@@ -205,7 +200,7 @@ def _joined(
     return link, twin
 
 
-@_compiled(f"Tuple(({_INT2}, {_INT1}, {_INT1}, {_INT1}, {_INT1}, {_INT1}))(uint8[:, ::1])")
+@compiled(f"Tuple(({_INT2}, {_INT1}, {_INT1}, {_INT1}, {_INT1}, {_INT1}))(uint8[:, ::1])")
 def _trace(mask: NDArray[np.uint8]) -> Any:
     """Pixel edges as closed loops with the mask on their right, and the loops joined by keyholes.
 
@@ -224,7 +219,7 @@ def _trace(mask: NDArray[np.uint8]) -> Any:
     return corners, follow, loops, link, twin, starts
 
 
-@_compiled(f"Tuple(({_INT1}, {_INT1}))({_INT1}, {_INT1})")
+@compiled(f"Tuple(({_INT1}, {_INT1}))({_INT1}, {_INT1})")
 def _walk(link: NDArray[np.int32], starts: NDArray[np.int32]) -> Any:
     """Vertices of all polygons one after the other, and the end of each."""
     order = np.empty(len(link), np.int32)
@@ -242,7 +237,7 @@ def _walk(link: NDArray[np.int32], starts: NDArray[np.int32]) -> Any:
     return order, ends
 
 
-@_compiled("int64(float64[:, ::1])")
+@compiled("int64(float64[:, ::1])")
 def _inside(ring: NDArray[np.float64]) -> Any:
     """Pixel centres between the crossings, two by two, of the polygon with each row of centres."""
     count = 0

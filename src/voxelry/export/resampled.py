@@ -28,7 +28,7 @@ from pydicom.uid import (
 )
 
 from voxelry.errors import ExportError
-from voxelry.export.derived import code_item, referring, save_object
+from voxelry.export.derived import code_item, referring, save_object, series_number
 from voxelry.export.frames import copy_of, put
 from voxelry.export.series import source_series
 from voxelry.export.several import fresh_folder
@@ -37,7 +37,6 @@ from voxelry.labels import Code
 from voxelry.volume import Volume
 
 _SERIES_OFFSET = 4000
-_LARGEST_IS = 2**31 - 1
 _SINGLE = MappingProxyType(
     {
         EnhancedCTImageStorage: CTImageStorage,
@@ -105,13 +104,12 @@ def _slice(made: Dataset, source: Volume, series: str, k: int) -> Dataset:
     for element in [one for one in made if one.tag.is_private or one.tag.group // 256 == 0x60 or one.keyword in _STALE]:
         del made[element.tag]
     kind = _SINGLE.get(made.SOPClassUID, made.SOPClassUID)
-    number = int(made.get("SeriesNumber") or 0) + _SERIES_OFFSET
     changes = {
         "SOPClassUID": kind,
         "SOPInstanceUID": generate_uid(entropy_srcs=[series, str(k)]),
         "SeriesInstanceUID": series,
         "InstanceNumber": k + 1,
-        "SeriesNumber": number if 0 < number <= _LARGEST_IS else _SERIES_OFFSET,
+        "SeriesNumber": series_number(made, _SERIES_OFFSET),
         "SeriesDescription": "Resampled onto an upright grid",
         "ImageType": ["DERIVED", "SECONDARY", *list(made.get("ImageType") or ["", "", "AXIAL"])[2:]],
         "DerivationDescription": "Resampled by software for research",

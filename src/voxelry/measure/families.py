@@ -22,7 +22,7 @@ from voxelry.measure.surface import spacing_for_surfaces, surface_metrics
 from voxelry.volume import LabelMap
 
 Tolerance = float | Mapping[str, float]
-"""Of NSD in mm: one for all labels, or one for each label by name."""
+"""Of NSD in mm (pixels with ``surface_pixels``): one for all labels, or one for each label by name."""
 
 RATES = ("precision", "recall", "specificity", "fpr", "volume_error")
 
@@ -56,11 +56,19 @@ def _rates(pair: _Pair) -> dict[str, Values]:
 
 def _surface(pair: _Pair) -> dict[str, Values]:
     """Distances in mm between surfaces, NSD at the tolerance."""
+    return _distances(pair, spacing_for_surfaces(pair.reference), "")
+
+
+def _surface_pixels(pair: _Pair) -> dict[str, Values]:
+    """The same in pixels, for pictures that do not say how large these are."""
+    return _distances(pair, (1.0,) * pair.reference.geometry.ndim, "_px")
+
+
+def _distances(pair: _Pair, spacing: tuple[float, ...], unit: str) -> dict[str, Values]:
     truth, guess = pair.classes
-    spacing = spacing_for_surfaces(pair.reference)
     found = surface_metrics(truth, guess, spacing, range(1, len(pair.labels) + 1), _tolerances(pair))
     names = ("hd", "hd95", "assd", "masd", "nsd")
-    return {name: np.array([found[k + 1][name] for k in range(len(pair.labels))], dtype=np.float64) for name in names}
+    return {name + unit: np.array([found[k + 1][name] for k in range(len(pair.labels))], dtype=np.float64) for name in names}
 
 
 def _tolerances(pair: _Pair) -> float | dict[int, float]:
@@ -91,11 +99,13 @@ FAMILIES: dict[str, Callable[[_Pair], dict[str, Values]]] = {
     "overlap": lambda _: {},
     "rates": _rates,
     "surface": _surface,
+    "surface_pixels": _surface_pixels,
     "instances": _instances,
 }
 """``overlap``: Dice and IoU, always measured. ``rates``: precision, recall, specificity, FPR and relative volume error.
-``surface``: HD, HD95, ASSD, MASD in mm, NSD. ``instances``: objects matched at IoU 0.5, their counts, PQ, SQ, RQ,
-lesion-wise Dice, sensitivity, count error, and AP over IoU thresholds 0.50 to 0.95."""
+``surface``: HD, HD95, ASSD, MASD in mm, NSD. ``surface_pixels``: the same in pixels, for pictures of unknown pixel size.
+``instances``: objects matched at IoU 0.5, their counts, PQ, SQ, RQ, lesion-wise Dice, sensitivity, count error, and AP over IoU
+thresholds 0.50 to 0.95."""
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -123,7 +133,7 @@ def measure(
         prediction: what is judged, one layer.
         case_id: what to call the case.
         metrics: names of `FAMILIES`; ``overlap`` is measured always.
-        tolerance: of NSD, mm.
+        tolerance: of NSD, mm (pixels with ``surface_pixels``).
 
     Returns:
         Scores of one case.

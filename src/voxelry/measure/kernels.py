@@ -1,45 +1,33 @@
 """Compiled loops over large label arrays, run on slabs by a few threads (`voxelry.threads`).
 
-Only large inputs come here (`LARGE_VOXELS`): small ones are faster in plain numpy than loading the compiler. The machine code
-is kept beside this file, or in the user's cache folder where that is read-only, so only the first run ever pays for it.
+Only large inputs come here (`LARGE_VOXELS`): small ones are faster in plain numpy than loading the compiler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 
-
-def _only_read(kind: Any, axes: int) -> Any:
-    """The type of a contiguous array that a kernel does not write; arrays that may be written are taken too."""
-    return numba.types.Array(kind, axes, "C", readonly=True)
+from voxelry.compiled import compiled, readonly
 
 
 def _joint(kind: Any) -> Any:
-    flat, whole = _only_read(kind, 1), numba.int64
+    flat, whole = readonly(kind, 1), numba.int64
     return numba.void(flat, flat, whole, whole, numba.int64[:, ::1])
 
 
 def _scan(kind: Any) -> Any:
     outputs = numba.int64[::1], numba.int16[::1], numba.uint8[::1]
-    return numba.int64(_only_read(kind, 3), numba.int16[::1], numba.int64, numba.int64, numba.boolean, *outputs)
+    return numba.int64(readonly(kind, 3), numba.int16[::1], numba.int64, numba.int64, numba.boolean, *outputs)
 
 
 _JOINT = [_joint(kind) for kind in (numba.uint8, numba.uint16, numba.int16, numba.int32, numba.int64)]
 _SCAN = [_scan(kind) for kind in (numba.uint8, numba.uint16)]
-_Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
 
-def _compiled(signatures: list[Any]) -> Callable[[_Loop], _Loop]:
-    """Compile a loop for given types; it runs without the interpreter's lock."""
-    decorate: Callable[[_Loop], _Loop] = numba.njit(signatures, nogil=True, cache=True)
-    return decorate
-
-
-@_compiled([numba.void(_only_read(numba.uint64, 1), _only_read(numba.uint64, 1), numba.int64[:, ::1])])
+@compiled(numba.void(readonly(numba.uint64, 1), readonly(numba.uint64, 1), numba.int64[:, ::1]))
 def joint_histogram_of_words(reference: Any, prediction: Any, counts: Any) -> None:
     """Add to ``(256, 256)`` `counts` the pairs of bytes of two arrays that are read eight bytes at a time.
 
@@ -64,7 +52,7 @@ def joint_histogram_of_words(reference: Any, prediction: Any, counts: Any) -> No
         last_p >>= eight
 
 
-@_compiled(_JOINT)
+@compiled(*_JOINT)
 def joint_histogram(reference: Any, prediction: Any, low_r: int, low_p: int, counts: Any) -> None:
     """Add the pairs of values of two flat arrays to `counts`, whose first row is value `low_r`, first column `low_p`."""
     run = 0
@@ -79,7 +67,7 @@ def joint_histogram(reference: Any, prediction: Any, low_r: int, low_p: int, cou
     counts[np.int64(last_r) - low_r, np.int64(last_p) - low_p] += run
 
 
-@_compiled([numba.int64(kind[::1], numba.int64) for kind in (numba.uint8, numba.uint16)])
+@compiled(*(numba.int64(kind[::1], numba.int64) for kind in (numba.uint8, numba.uint16)))
 def _neighbour_code(cube: Any, place: int) -> int:
     """The code of the label at one place of a cube of eight; 0 if the label stands at an earlier place too."""
     code = 0
@@ -91,7 +79,7 @@ def _neighbour_code(cube: Any, place: int) -> int:
     return code
 
 
-@_compiled(_SCAN)
+@compiled(*_SCAN)
 def scan_elements(volume: Any, slots: Any, start: int, stop: int, fill: bool, where: Any, slot: Any, code: Any) -> int:
     """Find the surface elements of all labels between corner planes `start` and `stop` (of shape[0] + 1) of a volume.
 
@@ -147,7 +135,7 @@ def scan_elements(volume: Any, slots: Any, start: int, stop: int, fill: bool, wh
     return found
 
 
-@_compiled(_SCAN)
+@compiled(*_SCAN)
 def scan_border(volume: Any, slots: Any, start: int, stop: int, fill: bool, where: Any, slot: Any, code: Any) -> int:
     """Find the border voxels of all labels between planes `start` and `stop`: those with a face on another label.
 
@@ -178,7 +166,7 @@ def scan_border(volume: Any, slots: Any, start: int, stop: int, fill: bool, wher
     return found
 
 
-@_compiled(["void(int32[:, ::1], uint8[:, :, ::1], int32[:, ::1], float64[::1], float64[::1])"])
+@compiled("void(int32[:, ::1], uint8[:, :, ::1], int32[:, ::1], float64[::1], float64[::1])")
 def search_nearby(points: Any, occupied: Any, offsets: Any, lengths: Any, distances: Any) -> None:
     """For each point the length of the first offset that leads to an occupied cell; unchanged where none does.
 
@@ -202,7 +190,7 @@ _WORD_GRID = numba.uint16[:, :, ::1]
 _NOWHERE = 65535
 
 
-@_compiled([numba.void(_only_read(numba.uint8, 1), numba.uint16[::1])])
+@compiled(numba.void(readonly(numba.uint8, 1), numba.uint16[::1]))
 def _steps_along(occupied: Any, steps: Any) -> None:
     """Cells from each cell of a row to the nearest occupied one, 65535 if there is none."""
     last = -_NOWHERE
@@ -217,9 +205,7 @@ def _steps_along(occupied: Any, steps: Any) -> None:
         steps[k] = min(last - k, np.int64(steps[k]))
 
 
-@_compiled(
-    [numba.void(_only_read(numba.uint8, 3), numba.float64, numba.float64, numba.int64, numba.int64, _WORD_GRID, _WORD_GRID)]
-)
+@compiled(numba.void(readonly(numba.uint8, 3), numba.float64, numba.float64, numba.int64, numba.int64, _WORD_GRID, _WORD_GRID))
 def transform_planes(
     occupied: Any, row_step: float, column_step: float, start: int, stop: int, along_row: Any, nearest_row: Any
 ) -> None:
@@ -263,7 +249,7 @@ def transform_planes(
                 nearest_row[i, j, k] = hull[place] if top >= 0 else _NOWHERE
 
 
-@_compiled([numba.void(numba.int32[:, ::1], numba.float64[::1], _WORD_GRID, _WORD_GRID, numba.float64[::1])])
+@compiled(numba.void(numba.int32[:, ::1], numba.float64[::1], _WORD_GRID, _WORD_GRID, numba.float64[::1]))
 def search_planes(points: Any, steps: Any, along_row: Any, nearest_row: Any, distances: Any) -> None:
     """The distance from each point to the nearest target, from what `transform_planes` found; planes nearest first.
 

@@ -216,7 +216,7 @@ def spacing_for_surfaces(labels: LabelMap) -> tuple[float, ...]:
     if geometry.spacing is None:
         raise GeometryError(
             f"{labels.source.name}: the pixel size is not known, so there are no distances in mm",
-            remedy="Give the picture a pixel size, or measure in pixels with a spacing of 1 through the functions on arrays.",
+            remedy="Measure `surface_pixels`, or give the picture a pixel size.",
         )
     if not geometry.is_orthogonal:
         raise GeometryError(

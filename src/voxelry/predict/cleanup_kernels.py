@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
-_Loop = TypeVar("_Loop", bound=Callable[..., Any])
+from voxelry.compiled import compiled, readonly
+
 _VALUES = (numba.uint8, numba.uint16)
 _COMPONENTS = (numba.uint16, numba.uint32)
 
 
-def _read(kind: Any) -> Any:
-    return numba.types.Array(kind, 1, "C", readonly=True)
-
-
-def _compiled(signatures: list[Any]) -> Callable[[_Loop], _Loop]:
-    decorate: Callable[[_Loop], _Loop] = numba.njit(signatures, nogil=True, cache=True)
-    return decorate
-
-
-@_compiled([numba.void(_read(c), _read(v), numba.int64[::1], v[::1]) for c in _COMPONENTS for v in _VALUES])
+@compiled(*(numba.void(readonly(c), readonly(v), numba.int64[::1], v[::1]) for c in _COMPONENTS for v in _VALUES))
 def survey(components: Any, values: Any, sizes: Any, owner: Any) -> None:
     """Voxels of each component, and the label value it belongs to; runs are counted at once."""
     run, last = 0, components[0]
@@ -37,7 +28,7 @@ def survey(components: Any, values: Any, sizes: Any, owner: Any) -> None:
     owner[last] = values[components.size - 1]
 
 
-@_compiled([numba.void(_read(c), _read(numba.uint8), v[::1]) for c in _COMPONENTS for v in _VALUES])
+@compiled(*(numba.void(readonly(c), readonly(numba.uint8), v[::1]) for c in _COMPONENTS for v in _VALUES))
 def erase(components: Any, dropped: Any, values: Any) -> None:
     """Set the voxels of dropped components to 0."""
     for n in range(components.size):

@@ -1,37 +1,23 @@
 """Compiled loops of resampling, run on slabs by a few threads (`voxelry.threads`).
 
-Only large inputs come here: small ones are faster in plain numpy than loading the compiler. The machine code is kept beside this
-file, or in the user's cache folder where that is read-only, so only the first run ever pays for it.
+Only large inputs come here: small ones are faster in plain numpy than loading the compiler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 
-_Loop = TypeVar("_Loop", bound=Callable[..., Any])
-
-
-def _compiled(signatures: list[Any], fastmath: bool = False) -> Callable[[_Loop], _Loop]:
-    """Compile a loop for given types; it runs without the interpreter's lock."""
-    decorate: Callable[[_Loop], _Loop] = numba.njit(signatures, nogil=True, cache=True, fastmath=fastmath)
-    return decorate
-
-
-def _read(kind: Any, axes: int, layout: str = "C") -> Any:
-    """The type of an array that a kernel does not write; arrays that may be written are taken too."""
-    return numba.types.Array(kind, axes, layout, readonly=True)
-
+from voxelry.compiled import compiled, readonly
 
 _f4, _i2, _i8 = numba.float32, numba.int16, numba.int64
 _CHUNK = 1024  # float32 values that stay in the first-level cache while taps are added up
 _TILE = 16
 
 
-@_compiled([numba.void(_read(_f4, 2), _read(_i8, 1), _read(_f4, 2), _i8, _i8, _f4[:, ::1])], fastmath=True)
+@compiled(numba.void(readonly(_f4, 2), readonly(_i8, 1), readonly(_f4, 2), _i8, _i8, _f4[:, ::1]), fastmath=True)
 def sum_rows(rows: Any, start: Any, weights: Any, first: int, last: int, out: Any) -> None:
     """``out[j] = sum_t weights[j, t] * rows[(start[j] + t) % len(rows)]``, ``(n, c)`` to ``(m, c)``, c from `first` to `last`.
 
@@ -59,7 +45,7 @@ def sum_rows(rows: Any, start: Any, weights: Any, first: int, last: int, out: An
                 t += 1
 
 
-@_compiled([numba.void(_read(_f4, 2), _f4[:, ::1])])
+@compiled(numba.void(readonly(_f4, 2), _f4[:, ::1]))
 def transpose(plane: Any, out: Any) -> None:
     """``out[c, r] = plane[r, c]``, tile by tile."""
     rows, columns = plane.shape
@@ -70,11 +56,11 @@ def transpose(plane: Any, out: Any) -> None:
                     out[c, r] = plane[r, c]
 
 
-_AXIS = (_read(_i8, 1), _read(_f4, 2))
-_PLANE = _read(_i2, 2)
+_AXIS = (readonly(_i8, 1), readonly(_f4, 2))
+_PLANE = readonly(_i2, 2)
 
 
-@_compiled([_i2(_i2[::1], numba.float64[::1], numba.float64)])
+@compiled(_i2(_i2[::1], numba.float64[::1], numba.float64))
 def _winner(value: Any, share: Any, tie: float) -> Any:
     """The lowest class whose share is within `tie` of the largest."""
     least, winner = share.max() - tie, np.int16(32767)
@@ -84,7 +70,7 @@ def _winner(value: Any, share: Any, tie: float) -> Any:
     return winner
 
 
-@_compiled([numba.void(_PLANE, _PLANE, _read(_f4, 1), *_AXIS, *_AXIS, _i2[:, ::1], numba.float64)])
+@compiled(numba.void(_PLANE, _PLANE, readonly(_f4, 1), *_AXIS, *_AXIS, _i2[:, ::1], numba.float64))
 def vote(near: Any, far: Any, across: Any, start1: Any, weights1: Any, start2: Any, weights2: Any, out: Any, tie: float) -> None:
     """The class with the largest share of each output voxel that lies between two planes, of at most 2 taps along each axis.
 
