@@ -60,7 +60,7 @@ def segment(across: int, slices: int, classes: int) -> Callable[[], dict[str, fl
     predictor = Predictor(model, "cpu", PredictOptions(memory=BUDGET_MB << 20, step=1.0, mixed_precision="off"))
     scan = phantom(across, slices)[None]
     volume = Volume(scan, Geometry.from_spacing(scan.shape[1:], GRID))
-    choices, logger = _Choices(), logging.getLogger("voxelry.predict.predictor")
+    choices, logger = _Choices(), logging.getLogger("voxelry.predict.segmenter")
     logger.addHandler(choices)
     logger.setLevel(logging.INFO)
 
@@ -69,7 +69,7 @@ def segment(across: int, slices: int, classes: int) -> Callable[[], dict[str, fl
         layout = Layout.of(prepare(volume, plan).shape, plan.patch_size, 1.0)
         choice = next(one for one in choices.said if isinstance(one, Choice))
         plane = layout.shape[1] * layout.shape[2]
-        ring = (layout.reach[0] + 1) * plane * (classes * (2 if choice.half else 4) + 8)
+        ring = (layout.held + 1) * plane * (classes * (2 if choice.half else 4) + 8)
         return {
             "slices": slices,
             "classes": classes,

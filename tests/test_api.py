@@ -5,8 +5,8 @@ import pytest
 
 import voxelry as vx
 from tiny import STEPS, phantoms, recipe
-from voxelry.config import PlanSettings
 from voxelry.errors import MissingFileError, ModelError, TrainingError, UsageError
+from voxelry.settings import PlanSettings
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,9 @@ def test_training_tells_of_its_progress_and_can_go_on(torso, tmp_path):
     )
     assert steps == list(range(1, STEPS + 1))
     assert {"looking at cases", "preparing cases", "validating"} <= set(stages)
+    left = {file.name for file in (tmp_path / "run").iterdir()}
+    assert {"curves.html", "curves.svg", "validation.json", "validation.csv"} <= left
+    assert "## Scores" in (tmp_path / "run" / "model" / "README.md").read_text()
     assert result.scores.cases == ("torso_002",)
     assert result.model.path == tmp_path / "run" / "model"
     with pytest.raises(UsageError, match="holds a run already"):

@@ -18,6 +18,8 @@ import voxelry
 from command import refused, run, run_json, save, text_file, tree
 from voxelry import cli
 from voxelry.files import read_yaml
+from voxelry.plan import Plan
+from voxelry.prepare.plan_file import load_plan, save_plan
 
 COMMANDS = {
     "check": ["MANIFEST", "--root", "--json"],
@@ -37,7 +39,7 @@ COMMANDS = {
     "compare": ["A", "B", "--metric", "--test", "--table", "--json"],
     "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--tolerance", "--out", "--table", "--root", "--json"],
     "inspect": ["PATH", "--names", "--json"],
-    "plan": ["MANIFEST", "--root", "--device", "--json"],
+    "plan": ["MANIFEST", "--out", "--vram", "--configuration", "--network", "--preset", "--root", "--device", "--json"],
     "predict": [
         "MODEL",
         "INPUTS",
@@ -54,10 +56,25 @@ COMMANDS = {
         "--roi",
         "--confidence",
         "--backend",
+        "--network",
         "--device",
         "--json",
     ],
-    "train": ["CONFIG", "--out", "--set", "--time-budget", "--resume", "--root", "--json"],
+    "train": [
+        "CONFIG",
+        "--out",
+        "--set",
+        "--epochs",
+        "--time-budget",
+        "--folds",
+        "--fold",
+        "--plan",
+        "--from",
+        "--resume",
+        "--dry-run",
+        "--root",
+        "--json",
+    ],
     "version": ["--json"],
 }
 SCORE_KEYS = {"mean_dice", "mean_iou", "labels", "cases", "out"}
@@ -140,6 +157,16 @@ def test_plan(torso):
     assert "patch_size" in run("plan", torso / "manifest.yaml").stdout
 
 
+def test_plan_for_a_gpu_as_a_file_to_edit(torso, tmp_path):
+    file = tmp_path / "plan.yaml"
+    content = run_json("plan", torso / "manifest.yaml", "--vram", "8GB", "--configuration", "2d", "--out", file)
+    assert content["plan"]["configuration"] == "2d"
+    assert load_plan(file) == Plan(**content["plan"])
+    assert "a GPU of 8 GB" in file.read_text()
+    resenc = run_json("plan", torso / "manifest.yaml", "--device", "cuda", "--network", "resenc", "--preset", "L")["plan"]
+    assert resenc["network"]["blocks"][:3] == [1, 3, 4]
+
+
 def test_train_predict_evaluate(torso, torso_model, tmp_path):
     masks = tmp_path / "masks"
     done = run_json("predict", torso_model, torso / "images", "--out", masks, "--format", "nifti", "--format", "dicom-seg")
@@ -165,6 +192,46 @@ def test_train_says_where_the_model_is(torso, tmp_path):
     assert read_yaml(tmp_path / "run" / "recipe.yaml")["seed"] == 3
     refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "run"), tmp_path / "run", "--resume")
     refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "run", "--resume"), "another recipe")
+
+
+def test_a_dry_run_says_what_training_would_take_and_writes_nothing(torso, tmp_path):
+    before = tree(torso)
+    told = run_json("train", torso / "recipe.yaml", "--dry-run", "--time-budget", "10m")
+    network = told["networks"]["3d"]
+    assert network["parameters"] > 1000
+    assert network["memory_bytes"] > 4 * network["parameters"]
+    assert network["steps"] == pytest.approx(600 / network["step_seconds"], rel=0.02)
+    assert network["plan"]["patch_size"] == [24, 20, 12]
+    refused(run("train", torso / "recipe.yaml", "--dry-run", "--from", torso / "nope"), "not a model folder")
+    text = run("train", torso / "recipe.yaml", "--dry-run", "--folds", "3", "--set", "steps=7").stdout
+    assert "patch_size" in text
+    assert "million" in text
+    assert "memory of a step" in text
+    assert "7 steps" in text
+    assert "3 networks" in text
+    assert tree(torso) == before
+
+
+def test_folds_on_the_command_line(torso, tmp_path):
+    out = tmp_path / "run"
+    done = run_json("train", torso / "recipe.yaml", "--out", out, "--epochs", "1", "--folds", "3", "--fold", "1")
+    assert done["model"] == str(out / "3d" / "fold_1" / "model")
+    assert done["cases"] == 1
+    assert read_yaml(out / "recipe.yaml")["epochs"] == 1
+    assert read_yaml(out / "recipe.yaml")["steps"] is None
+    refused(run("train", torso / "recipe.yaml", "--out", out, "--folds", "9"), "another recipe (folds)")
+    refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "b", "--folds", "9"), "9 folds of 3 patients")
+    refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "b", "--folds", "1"), "one fold is no cross-validation")
+    refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "b", "--fold", "1"), "without folds", "--folds 5")
+    refused(run("train", torso / "recipe.yaml"), "without --out")
+
+
+def test_a_plan_on_the_command_line(torso, torso_model, tmp_path):
+    edited = load_plan(torso_model / "plan.yaml").model_copy(update={"overlap": 0.25})
+    save_plan(edited, tmp_path / "plan.yaml")
+    line = ("train", torso / "recipe.yaml", "--out", tmp_path / "run", "--set", "steps=1")
+    run_json(*line, "--plan", tmp_path / "plan.yaml", "--from", torso_model)
+    assert load_plan(tmp_path / "run" / "model" / "plan.yaml").overlap == 0.25
 
 
 def test_some_failed(torso, torso_model, tmp_path):

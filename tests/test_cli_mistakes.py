@@ -143,7 +143,7 @@ def test_a_patient_on_two_sides(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"learning_rat": 1}, ["learning_rat", "Did you mean 'learning_rate'?"]),
+        ({"optimiser": {"learning_rat": 1}}, ["optimiser.learning_rat", "Did you mean 'learning_rate'?"]),
         ({"plan": {"patch_sise": [8, 8, 8]}}, ["plan.patch_sise", "Did you mean 'patch_size'?"]),
         ({"steps": "many"}, ["steps", "'many'"]),
         ({"steps": None}, ["steps", "time_budget"]),
@@ -237,3 +237,19 @@ def test_a_place_that_cannot_be_written_to(torso, torso_model, tmp_path):
         refused(run(*arguments), arguments[-1] if arguments[-1] == file else tmp_path)
     assert file.read_text() == "in the way"
     assert tree(tmp_path) == ["file", "mask.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--vram", "8 cats"], ["memory", "'8 cats' is no amount of memory", "4GiB"]),
+        (["--configuration", "4d"], ["configuration", "'4d'", "3d_lowres"]),
+        (["--configuration", "3d_cascade"], ["3d_cascade", "25% is enough", "Choose 3d or 2d"]),
+        (["--network", "dynnet"], ["dynnet", "Did you mean 'dynunet'"]),
+        (["--network", "resenc", "--preset", "XXL"], ["XXL", "M, L, XL"]),
+        (["--vram", "1KB"], ["too small for network 'dynunet'", "Give more memory"]),
+    ],
+)
+def test_a_plan_that_cannot_be_made(arguments, words, torso, tmp_path):
+    refused(run("plan", torso / "manifest.yaml", "--out", tmp_path / "plan.yaml", *arguments), *words)
+    assert not tree(tmp_path)

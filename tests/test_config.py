@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelry.config import AugmentSettings, Config, load_config, parse_duration
+from voxelry.config import Config, changed, load_config, parse_duration
 from voxelry.errors import ConfigError, MissingFileError
+from voxelry.settings import AugmentSettings
 
 RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -57,14 +58,14 @@ def test_changes_go_down_the_tree_and_are_yaml(recipe):
         ("augment.gama=0.1", "Did you mean 'gamma'"),
         ("steps=0", "key 'steps' is 0"),
         ("steps=many", "key 'steps' is 'many'"),
-        ("learning_rate=-1", "key 'learning_rate' is -1"),
+        ("optimiser.learning_rate=-1", "key 'optimiser.learning_rate' is -1"),
         ("overlap=1", "key 'overlap' is 1"),
         ("time_budget=soon", "'soon' is not a duration"),
         ("time_budget=0s", "time_budget"),
         ("augment.scale=[1.2, 0.8]", "augment.scale.*low before high"),
         ("augment.blur_sigma=[-1, 0.8]", "augment.blur_sigma.*neither below 0"),
         ("mixed_precision=maybe", "mixed_precision"),
-        ("plan.network=vnet", "plan.network"),
+        ("plan.network=vnet", "no network 'vnet'. Did you mean 'unet'"),
         ("steps", "--set steps: not KEY=VALUE. Write for example"),
         ("=5", "not KEY=VALUE"),
         ("steps.more=5", "'steps' is a value, not a group of keys"),
@@ -78,8 +79,36 @@ def test_a_wrong_key_or_value_is_named_with_its_remedy(recipe, change, message):
 
 def test_training_must_know_when_to_end(tmp_path):
     (tmp_path / "x.yaml").write_text("manifest: m.yaml\n")
-    with pytest.raises(ConfigError, match=r"x.yaml: give 'steps' or 'time_budget'"):
+    with pytest.raises(ConfigError, match=r"x.yaml: give 'steps', 'epochs' or 'time_budget'"):
         load_config(tmp_path / "x.yaml")
+
+
+def test_another_length_takes_the_place_of_the_recipes(recipe):
+    config = load_config(recipe)
+    longer = changed(config, epochs=3)
+    assert (longer.steps, longer.epochs, longer.time_budget) == (None, 3, None)
+    assert changed(config, folds=5) == config.model_copy(update={"folds": 5})
+    with pytest.raises(ConfigError, match="one fold is no cross-validation"):
+        changed(config, folds=1)
+
+
+def test_folds_by_number_or_by_file(recipe, tmp_path):
+    assert load_config(recipe, ("folds=5",)).folds == 5
+    assert load_config(recipe, ("folds=mine.json",)).folds == str(tmp_path / "recipes" / "mine.json")
+    assert load_config(recipe, ("folds=5", "configurations=[2d, 3d]")).configurations == ("2d", "3d")
+    assert load_config(recipe, ("folds=5", "configurations=auto")).configurations == "auto"
+    with pytest.raises(ConfigError, match="a configuration stands twice"):
+        load_config(recipe, ("folds=5", "configurations=[2d, 2d]"))
+    with pytest.raises(ConfigError, match="folds"):
+        load_config(recipe, ("folds=-1",))
+
+
+def test_on_and_off_as_yaml_reads_them(recipe):
+    config = load_config(recipe, ("compile=on", "mixed_precision=off"))
+    assert (config.compile, config.mixed_precision) == ("on", "off")
+    assert load_config(recipe, ("compile='off'",)).compile == "off"
+    with pytest.raises(ConfigError, match="key 'mixed_precision' is 'on'"):
+        load_config(recipe, ("mixed_precision=on",))
 
 
 def test_a_missing_recipe(tmp_path):

@@ -14,12 +14,13 @@ from pydantic import BaseModel
 import voxelry as vx
 from voxelry import errors
 from voxelry.cli import app
-from voxelry.config import AugmentSettings, Config, PlanSettings
+from voxelry.config import Config
 from voxelry.labels import Label
 from voxelry.manifest.card import Card
 from voxelry.manifest.cases import parse_cases
 from voxelry.manifest.splits import SplitRule
 from voxelry.schema import parse
+from voxelry.settings import AUGMENT_SETS, AugmentSettings, LossSettings, OptimiserSettings, PlanSettings
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "voxelry"
@@ -147,20 +148,44 @@ def test_recipe_examples_are_recipes():
         parse(Config, yaml.safe_load(example), "docs/recipes.md")
 
 
-@pytest.mark.parametrize(
-    ("heading", "kind"), [("Top level", Config), ("`plan`", PlanSettings), ("`augment`", AugmentSettings)], ids=str
-)
+GROUPS = [
+    ("Top level", Config), ("`plan`", PlanSettings), ("`loss`", LossSettings), ("`augment`", AugmentSettings),
+    ("`optimiser`", OptimiserSettings),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("heading", "kind"), GROUPS, ids=str)
 def test_recipe_page_has_every_key_and_its_default(heading, kind):
     listed = rows("docs/recipes.md", heading)
     assert list(listed) == list(kind.model_fields)
     for key, field in kind.model_fields.items():
         if field.is_required():
             assert listed[key] == "required"
-        elif field.default is None:
+            continue
+        default = field.get_default(call_default_factory=True)
+        if default is None:
             assert listed[key] in ("none", "planned")
-        elif not isinstance(field.default, BaseModel):
+        elif isinstance(default, BaseModel):
+            assert listed[key] in ("below", "planned")
+        else:
             written = yaml.safe_load(listed[key])
-            assert (tuple(written) if isinstance(written, list) else written) == field.default, key
+            assert (tuple(written) if isinstance(written, list) else written) == default, key
+
+
+def test_recipe_page_has_what_the_other_sets_change():
+    body = text("docs/recipes.md").partition("| key | `light` | `xray` |\n")[2].partition("\n\n")[0]
+    listed = [[cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines()[1:]]
+    for column, name in ((1, "light"), (2, "xray")):
+        shown = {key: value for row in listed for key, value in zip(row[0].split(", "), values_of(row[column]), strict=True)}
+        assert AUGMENT_SETS[name].keys() <= shown.keys()
+        settings = AugmentSettings(set=name)
+        assert shown == {key: getattr(settings, key) for key in shown}, name
+
+
+def values_of(cell: str) -> list[object]:
+    """The values of a cell, ranges as the settings hold them."""
+    read = yaml.safe_load(f"[{cell}]")
+    return [tuple(value) if isinstance(value, list) else value for value in read]
 
 
 @pytest.mark.parametrize(("heading", "kind", "more"), [("The card", Card, {"cases", "split"}), ("Labels", Label, set())])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxelry import files
 from voxelry.errors import ConfigError, MissingFileError, UsageError
 from voxelry.files import (
     atomic_folder,
@@ -78,6 +79,46 @@ def test_a_new_folder_has_the_usual_permissions(tmp_path):
     with atomic_folder(tmp_path / "x"):
         pass
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+
+
+def test_a_folder_that_came_meanwhile_may_stay(tmp_path):
+    for keeps, left in ((True, "theirs"), (False, "ours")):
+        target = tmp_path / left / "entry"
+        asked = []
+        with atomic_folder(target, keep=lambda there, k=keeps, a=asked: (a.append(there), k)[1]) as temporary:
+            (temporary / "ours").write_text("")
+            target.mkdir()
+            (target / "theirs").write_text("")
+        assert names(tmp_path / left) == ["entry", f"entry/{left}"]
+        assert asked == [target]
+
+
+def test_a_folder_that_comes_at_the_last_moment_is_asked_about_too(tmp_path, monkeypatch):
+    target, original = tmp_path / "entry", files._replace_folder
+
+    def beaten(temporary, there):
+        if not there.exists():
+            there.mkdir()
+            (there / "theirs").write_text("")
+            raise OSError("Directory not empty")
+        original(temporary, there)
+
+    monkeypatch.setattr(files, "_replace_folder", beaten)
+    monkeypatch.setattr(files, "_PAUSE", 0)
+    with atomic_folder(target, keep=lambda there: (there / "theirs").exists()) as temporary:
+        (temporary / "ours").write_text("")
+    assert names(tmp_path) == ["entry", "entry/theirs"]
+
+
+def test_what_never_can_be_put_there_is_an_error(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("read-only")
+
+    monkeypatch.setattr(files, "_replace_folder", full)
+    monkeypatch.setattr(files, "_PAUSE", 0)
+    with pytest.raises(OSError, match="read-only"), atomic_folder(tmp_path / "x", keep=lambda _: True):
+        pass
+    assert names(tmp_path) == []
 
 
 # ---- YAML and JSON

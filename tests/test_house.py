@@ -15,7 +15,10 @@ ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 LONGEST_FILE = 400
 TOUCH_FILES = {
     "catalogue.py", "cli.py", "config.py", "demo.py", "files.py",
-    "networks/weights.py", "prepare/cache.py", "train/checkpoint.py", "cohort", "export", "manifest", "phantom", "read", "report",
+    "networks/weights.py", "prepare/cache.py", "prepare/mapped.py", "prepare/plan_file.py",
+    "train/checkpoint.py", "train/cross_validation.py", "train/folds.py", "train/model_card.py", "train/predictions.py",
+    "train/records.py",
+    "cohort", "export", "manifest", "phantom", "read", "report",
 }  # fmt: skip
 HEAVY = {"highdicom", "monai", "nibabel", "numpy", "pydicom", "scipy", "skimage", "torch"}
 

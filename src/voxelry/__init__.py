@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         compare,
         convert,
         demo,
+        estimate,
         evaluate,
         inspect,
         load_model,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "voxelry.api": (
-        "check", "compare", "convert", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read",
+        "check", "compare", "convert", "demo", "estimate", "evaluate", "inspect", "load_model", "plan", "predict", "read",
         "read_all", "read_labels", "train", "write",
     ),
     "voxelry.catalogue": ("lookup",),
@@ -88,6 +89,7 @@ __all__ = [
     "compare",
     "convert",
     "demo",
+    "estimate",
     "evaluate",
     "inspect",
     "load_model",

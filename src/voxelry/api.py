@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelry._version import version
+from voxelry.api_train import check_budget, estimate, train
 from voxelry.cohort.inputs import find_scans
-from voxelry.config import PlanSettings, load_config
 from voxelry.errors import UsageError
 from voxelry.export.writer import write
 from voxelry.manifest.check import Problem, check_manifest
@@ -21,6 +21,7 @@ from voxelry.measure.scores import Scores
 from voxelry.plan import Fingerprint, Plan
 from voxelry.read.inspect import inspect
 from voxelry.read.reader import read, read_all, read_labels
+from voxelry.settings import PlanSettings
 from voxelry.volume import LabelMap
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from voxelry.demo import DemoResult
     from voxelry.predict.predictor import Predictor
     from voxelry.read.options import Repair
+    from voxelry.train.groundwork import Stage
     from voxelry.train.loop import Report
-    from voxelry.train.run import Stage, TrainResult
 
 __all__ = [
-    "check", "compare", "convert", "demo", "evaluate", "inspect", "load_model", "plan", "predict", "read",
+    "check", "compare", "convert", "demo", "estimate", "evaluate", "inspect", "load_model", "plan", "predict", "read",
     "read_all", "read_labels", "train", "version", "write",
 ]  # fmt: skip
 
@@ -63,7 +64,8 @@ def plan(
     *,
     root: PathLike | None = None,
     settings: PlanSettings | None = None,
-    device: str = "cpu",
+    device: str = "auto",
+    out: PathLike | None = None,
     stage: Stage = lambda *_: None,
 ) -> tuple[Fingerprint, Plan]:
     """Look at a dataset's training cases and plan for a device.
@@ -71,8 +73,9 @@ def plan(
     Args:
         manifest: a dataset card.
         root: where its relative paths start.
-        settings: what must not be planned.
-        device: ``cpu`` or ``cuda``.
+        settings: what must not be planned; with `memory` the plan is for a GPU of that memory, whatever the device.
+        device: ``cpu`` or ``cuda`` (which need not be there); ``auto`` is a GPU where one is.
+        out: a YAML file for the plan, which `train` takes, perhaps edited.
         stage: told of progress.
 
     Returns:
@@ -80,70 +83,31 @@ def plan(
 
     Raises:
         ManifestError: no labelled training cases.
+        ConfigError: settings that do not apply to the data.
     """
+    from voxelry.networks.build import choose_device
+    from voxelry.prepare.plan_file import save_plan
     from voxelry.prepare.planner import make_plan
-    from voxelry.train.run import labelled_cases, look_at
+    from voxelry.train.groundwork import labelled_cases, look_at
 
     data = load_manifest(manifest, root)
     seen = look_at(data, labelled_cases(data, "train"), stage)
-    return seen, make_plan(seen, settings or PlanSettings(), device)
+    planned = make_plan(seen, settings or PlanSettings(), choose_device(device).type if device == "auto" else device)
+    planned = planned.model_copy(update={"reference_channel": data.card.reference_channel})
+    if out is not None:
+        save_plan(planned, out)
+    return seen, planned
 
 
-def train(
-    config: PathLike,
-    out: PathLike,
-    *,
-    changes: Sequence[str] = (),
-    time_budget: float | None = None,
-    resume: bool = False,
-    root: PathLike | None = None,
-    stage: Stage = lambda *_: None,
-    report: Report = lambda _: None,
-) -> TrainResult:
-    """Train a model by a recipe.
-
-    Args:
-        config: a recipe (see `configs/`).
-        out: the run's folder; the model lies in its ``model``.
-        changes: ``KEY=VALUE`` over the recipe.
-        time_budget: seconds of preparation and training, in place of the recipe's length.
-        resume: go on with the run in `out`.
-        root: where the manifest's relative paths start.
-        stage: told of preparation and validation.
-        report: told of every step.
-
-    Returns:
-        The model, its scores on the validation cases, and the course of training.
-
-    Raises:
-        UsageError: a time budget that is no time, or `out` holds a run already.
-        ConfigError: the recipe cannot be used.
-        ManifestError: the dataset cannot be used.
-        TrainingError: training cannot start or go on.
-    """
-    from voxelry.train.run import train_model
-
-    recipe = load_config(config, tuple(changes))
-    if time_budget is not None:
-        _check_budget(time_budget)
-        recipe = recipe.model_copy(update={"time_budget": time_budget, "steps": None})
-    data = load_manifest(recipe.manifest, root)
-    if not resume:
-        Path(out).mkdir(parents=True, exist_ok=True)
-    return train_model(recipe, data, Path(out), version=version(), resume=resume, stage=stage, report=report)
-
-
-def _check_budget(seconds: float) -> None:
-    if not seconds > 0:
-        raise UsageError(f"a time budget of {seconds:g} s", remedy="Give a duration above 0, as 10m.")
-
-
-def load_model(path: PathLike | Sequence[PathLike], *, device: str = "auto", **choices: Any) -> Predictor:
+def load_model(
+    path: PathLike | Sequence[PathLike], *, device: str = "auto", network: str | None = None, **choices: Any
+) -> Predictor:
     """Load a model folder once, for many scans; or several, as an ensemble.
 
     Args:
-        path: the folder ``model`` that training wrote, or several whose predictions are averaged.
+        path: the folder ``model`` that training wrote, of one model or an ensemble; or several whose predictions are averaged.
         device: ``auto``, ``cpu``, ``cuda``...
+        network: the import path of a network of your own, ``package.module:Class``, where the model has one: its code is run.
         choices: of `voxelry.predict.options.PredictOptions`: ``memory`` (``"4GiB"`` or bytes), ``step``, ``flips``, ``roi``,
             ``confidence``...
 
@@ -151,16 +115,16 @@ def load_model(path: PathLike | Sequence[PathLike], *, device: str = "auto", **c
         A Predictor: ``.predict(volume) -> Prediction``.
 
     Raises:
-        ModelError: not a model folder, or damaged; or members of an ensemble that do not fit each other.
+        ModelError: not a model folder, or damaged; members of an ensemble that do not fit each other; or code that was not named.
         UsageError: an unknown choice, or a value out of range.
     """
-    from voxelry.networks.weights import load_model_folder
+    from voxelry.networks.weights import load_models
     from voxelry.predict.options import PredictOptions
     from voxelry.predict.predictor import Predictor
 
     options = PredictOptions.of(**choices)
     folders = [path] if isinstance(path, str | os.PathLike) else list(path)
-    return Predictor([load_model_folder(folder) for folder in folders], device, options)
+    return Predictor([model for folder in folders for model in load_models(folder, network)], device, options)
 
 
 def predict(
@@ -179,7 +143,7 @@ def predict(
     """Segment scans and write their masks into a folder.
 
     Args:
-        model: a model folder, several as an ensemble, or a loaded Predictor.
+        model: a model folder (of an ensemble, too), several to be averaged, or a loaded Predictor.
         inputs: files, DICOM folders, or flat folders of images.
         out: where ``<case id><ending>`` is written.
         formats: names of `voxelry.export.writer.FORMATS`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
@@ -188,7 +152,8 @@ def predict(
         progress: called as windows of a scan are done, with how many, of how many.
         series: which volume of each input, as `read` takes it.
         repair: what may be mended in a series, as `read` takes it.
-        choices: for a model folder, as for `load_model`; ``confidence`` writes ``<case id>.<confidence>.nii.gz`` beside the mask.
+        choices: for a model folder, as for `load_model` (its ``network`` too); ``confidence`` writes
+            ``<case id>.<confidence>.nii.gz`` beside the mask.
 
     Returns:
         One outcome a scan; a scan that cannot be read or segmented carries its reason and does not stop the others.
@@ -375,7 +340,7 @@ def demo(
         ReadError: no held-out scan could be segmented.
     """
     if seconds is not None:
-        _check_budget(seconds)
+        check_budget(seconds)
     from voxelry.demo import run_demo
 
     return run_demo(Path(out), manifest, root, seconds, version(), stage, report)

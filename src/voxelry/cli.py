@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from voxelry.cli_convert import convert
-from voxelry.cli_output import INTERRUPTED, SOME_FAILED, WRONG_USAGE, Device, Json, list_failures, print_json, say
+from voxelry.cli_output import (
+    INTERRUPTED,
+    SOME_FAILED,
+    WRONG_USAGE,
+    Device,
+    Json,
+    Root,
+    list_failures,
+    print_json,
+    say,
+    seconds_of,
+    show_scores,
+)
 from voxelry.cli_predict import predict
-from voxelry.errors import UsageError, VoxelryError
-
-if TYPE_CHECKING:
-    from voxelry.measure.scores import Scores
+from voxelry.cli_train import train
+from voxelry.errors import VoxelryError
 
 
 class _Verbs(TyperGroup):
@@ -55,7 +65,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Root = Annotated[Path | None, typer.Option("--root", help="Where a manifest's relative paths start (else VOXELRY_DATA).")]
 Table = Annotated[str | None, typer.Option("--table", help="Print a table for a paper: markdown or latex.")]
 
 
@@ -73,10 +82,10 @@ def demo(
 
     with progress() as shown:
         result = api.demo(
-            out, manifest=manifest, root=root, seconds=_seconds(time_budget), stage=shown.stage, report=shown.report
+            out, manifest=manifest, root=root, seconds=seconds_of(time_budget), stage=shown.stage, report=shown.report
         )
     failed = [outcome for outcome in result.outcomes if outcome.error]
-    _show_scores(result.scores, as_json, {"out": str(result.out), "seconds": round(result.seconds, 1)})
+    show_scores(result.scores, as_json, {"out": str(result.out), "seconds": round(result.seconds, 1)})
     say(f"\nAll of it is in {result.out}: open {result.page}")
     list_failures([(outcome.id, outcome.error) for outcome in failed])
 
@@ -127,56 +136,34 @@ def check(
 @app.command()
 def plan(
     manifest: Annotated[Path, typer.Argument(help="A dataset card.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the plan here, as YAML to edit and train with.")] = None,
+    vram: Annotated[str | None, typer.Option("--vram", help="Plan for a GPU of this memory, as 8GB.")] = None,
+    configuration: Annotated[str | None, typer.Option("--configuration", help="2d, 3d, 3d_lowres or 3d_cascade.")] = None,
+    network: Annotated[str | None, typer.Option("--network", help="As dynunet or resenc, or package.module:Class.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="The network's size, as M, L or XL.")] = None,
     root: Root = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Look at a dataset's training cases and print the plan for it, with reasons."""
-    import yaml
-
     from voxelry import api
+    from voxelry.prepare.plan_file import plan_tree, yaml_text
+    from voxelry.schema import parse
+    from voxelry.settings import PlanSettings
     from voxelry.terminal import progress
 
+    choices = {"memory": vram, "configuration": configuration, "network": network, "preset": preset}
+    settings = parse(PlanSettings, choices, "voxelry plan")
     with progress() as shown:
-        seen, planned = api.plan(manifest, root=root, device=device, stage=shown.stage)
-    content = {"fingerprint": seen.model_dump(mode="json"), "plan": planned.model_dump(mode="json", exclude_none=True)}
+        seen, planned = api.plan(manifest, root=root, settings=settings, device=device, out=out, stage=shown.stage)
+    content = {"fingerprint": seen.model_dump(mode="json"), "plan": plan_tree(planned)}
     if as_json:
         print_json(content)
     else:
-        typer.echo(yaml.safe_dump(content, sort_keys=False, width=110))
+        typer.echo(yaml_text(content))
 
 
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="A recipe, see configs/.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run; the model will be in its 'model'.")],
-    change: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")] = None,
-    time_budget: Annotated[str | None, typer.Option("--time-budget", help="Preparation and training time, as 10m.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    root: Root = None,
-    as_json: Json = False,
-) -> None:
-    """Train a model by a recipe."""
-    from voxelry import api
-    from voxelry.terminal import progress
-
-    with progress() as shown:
-        result = api.train(
-            config,
-            out,
-            changes=change or [],
-            time_budget=_seconds(time_budget),
-            resume=resume,
-            root=root,
-            stage=shown.stage,
-            report=shown.report,
-        )
-    extra = {"out": str(out), "model": str(result.model.path), "seconds": round(result.seconds, 1)}
-    if result.scores is not None:
-        _show_scores(result.scores, as_json, extra)
-    elif as_json:
-        print_json(extra)
-    say(f"\nModel: {result.model.path}")
+app.command()(train)
 
 
 @app.command()
@@ -204,7 +191,7 @@ def evaluate(
 
         write_scores(scores, out)
     if table is None:
-        _show_scores(scores, as_json, {"out": None if out is None else str(out)})
+        show_scores(scores, as_json, {"out": None if out is None else str(out)})
     else:
         from voxelry.cohort.evaluate import summarise
         from voxelry.report.tables import paper_table
@@ -251,35 +238,12 @@ def version(as_json: Json = False) -> None:
         typer.echo(version())
 
 
-def _seconds(text: str | None) -> float | None:
-    from voxelry.config import parse_duration
-
-    try:
-        return None if text is None else parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"--time-budget: {error}") from None
-
-
 def _check_table(style: str | None) -> None:
     """Refuse an unknown style before anything is measured."""
     if style is not None:
         from voxelry.report.tables import text_table
 
         text_table([], [], style)
-
-
-def _show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
-    from voxelry.report.tables import measures_table, score_table
-    from voxelry.terminal import show
-
-    plain = scores.to_dict()
-    if as_json:
-        print_json({**plain, **extra})
-        return
-    show(score_table(plain))
-    others = measures_table(plain)
-    if others is not None:
-        show(others)
 
 
 def main() -> None:

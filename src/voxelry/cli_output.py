@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from voxelry.errors import UsageError
+
+if TYPE_CHECKING:
+    from voxelry.measure.scores import Scores
 
 SOME_FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON.")]
+Root = Annotated[Path | None, typer.Option("--root", help="Where a manifest's relative paths start (else VOXELRY_DATA).")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Series = Annotated[
     str | None, typer.Option("--series", help="Which volume of a folder: a key that inspect lists, NAME=VALUE, or largest.")
@@ -43,3 +50,32 @@ def list_failures(failed: Sequence[tuple[str, str]], quiet: bool = False) -> Non
         for name, reason in [] if quiet else failed:
             say(f"failed: {name}: {reason}")
         raise typer.Exit(SOME_FAILED)
+
+
+def show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
+    """Scores as tables, or with `extra` as one line of JSON."""
+    from voxelry.report.tables import measures_table, score_table
+    from voxelry.terminal import show
+
+    plain = scores.to_dict()
+    if as_json:
+        print_json({**plain, **extra})
+        return
+    show(score_table(plain))
+    others = measures_table(plain)
+    if others is not None:
+        show(others)
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Seconds of ``--time-budget``.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    from voxelry.config import parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--time-budget: {error}") from None

@@ -11,7 +11,7 @@ from voxelry.cli_output import Device, Json, Repair, Series, list_failures, prin
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote.")],
+    model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote: a model, or an ensemble.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM folders, or folders of images.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for <case id>.nii.gz.")],
     format: Annotated[
@@ -36,6 +36,9 @@ def predict(
     backend: Annotated[
         str | None, typer.Option("--backend", help="torch, compile, openvino, onnxruntime, or auto: the fastest that agrees.")
     ] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Run this code: the import path of the model's own network.")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -45,7 +48,7 @@ def predict(
 
     choices = {
         "average": average, "memory": memory, "device_memory": device_memory, "step": step, "flips": flips, "roi": roi,
-        "confidence": confidence, "backend": backend,
+        "confidence": confidence, "backend": backend, "network": network,
     }  # fmt: skip
     with progress() as shown:
         outcomes = api.predict(

@@ -26,6 +26,12 @@ def compiled(*signatures: Any, fastmath: bool = False) -> Callable[[_Loop], _Loo
     return decorate
 
 
+def jitable(part: _Loop) -> _Loop:
+    """Mark a part of compiled loops, which stays a plain function for Python."""
+    marked: _Loop = numba.extending.register_jitable(part)
+    return marked
+
+
 def readonly(kind: Any, axes: int = 1, layout: str = "C") -> Any:
     """The type of an array that a loop does not write; arrays that may be written are taken too."""
     return numba.types.Array(kind, axes, layout, readonly=True)

@@ -9,68 +9,21 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from voxelry.errors import ConfigError
 from voxelry.files import read_yaml
+from voxelry.plan import Configuration
 from voxelry.schema import Frozen, parse
+from voxelry.settings import AugmentSettings, LossSettings, OptimiserSettings, PlanSettings
 
+_PATHS = ("manifest", "folds", "initial")
+LENGTHS = ("steps", "epochs", "time_budget")
+"""Keys that say how long to train."""
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-class PlanSettings(Frozen):
-    """What the planner must not decide by itself; every key left out is planned from the data.
-
-    Attributes:
-        orientation: axis codes to bring volumes to, such as ``RAS``; ``stored`` leaves them as they are.
-        spacing: target spacing in mm along the oriented axes.
-        long_side: pixels of a picture's longer edge after scaling.
-        patch_size: window in voxels.
-        batch_size: windows a step.
-        features: channels of each network stage, finest first.
-        network: which network (`voxelry.networks.build`).
-    """
-
-    orientation: str | None = None
-    spacing: tuple[PositiveFloat, ...] | None = None
-    long_side: PositiveInt | None = None
-    patch_size: tuple[PositiveInt, ...] | None = None
-    batch_size: PositiveInt | None = None
-    features: tuple[PositiveInt, ...] | None = None
-    network: Literal["dynunet", "unet"] | None = None
-
-
-class AugmentSettings(Frozen):
-    """Random changes to training windows: for each a probability, and a range where it has one.
-
-    Rotation is in degrees, scale a zoom factor, noise a standard deviation of normalised grey values, blur a sigma in
-    voxels, brightness and contrast factors, gamma an exponent. Flips mirror an axis with probability one half.
-    """
-
-    spatial: float = Field(default=0.4, ge=0, le=1)
-    rotation: float = Field(default=20.0, ge=0, le=180)
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.25)
-    shift: float = Field(default=0.05, ge=0, le=0.5)
-    noise: float = Field(default=0.15, ge=0, le=1)
-    noise_sigma: float = Field(default=0.1, ge=0)
-    blur: float = Field(default=0.1, ge=0, le=1)
-    blur_sigma: tuple[float, float] = (0.5, 1.0)
-    brightness: float = Field(default=0.2, ge=0, le=1)
-    contrast: float = Field(default=0.2, ge=0, le=1)
-    factor: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.25)
-    gamma: float = Field(default=0.2, ge=0, le=1)
-    gamma_range: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.5)
-    flip_axes: tuple[int, ...] = ()
-
-    @field_validator("scale", "blur_sigma", "factor", "gamma_range")
-    @classmethod
-    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= value[0] <= value[1]:
-            raise ValueError("a range is written low before high, neither below 0")
-        return value
 
 
 class Config(Frozen):
@@ -80,46 +33,71 @@ class Config(Frozen):
         manifest: the dataset card, relative to the recipe's own folder.
         seed: of weights, sampling and augmentation.
         plan: what the planner must not decide by itself.
+        loss: what training makes small.
         augment: random changes to training windows.
+        optimiser: how weights are changed.
         steps: optimiser steps; or
-        time_budget: seconds of training (``10m``, ``90s``, ``1h``), turned into a recorded number of steps.
-        learning_rate, weight_decay: AdamW's.
-        poly: exponent of the learning rate's decay.
-        clip: largest norm of the gradient.
-        foreground: share of each batch whose windows are centred on a labelled voxel.
+        epochs: times that each training case is seen; or
+        time_budget: seconds of preparation and training (``10m``, ``90s``, ``1h``), turned into a recorded number of steps.
+        patience: milestones without a better pseudo-Dice after which training ends early; None never does.
+        foreground: share of each batch whose windows must hold a voxel of a label that is drawn for them.
         mixed_precision: ``auto`` uses bfloat16 (float16 on older GPUs) where the device computes in it.
+        compile: ``auto`` compiles the network on a GPU, where a compiler is; ``on`` and ``off`` as they say.
+        deterministic: the same run gives the same weights, bit for bit, on the same machine; slower on a GPU.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         validations: how often pseudo-Dice is measured and a checkpoint written.
+        initial: a model folder to start from; layers that do not fit (other labels, other channels) start anew.
+        folds: parts of a cross-validation of the ``train`` and ``val`` cases together, or a file that says who is in which part
+            (relative to the recipe's own folder; see `voxelry.train.folds`); 0 trains on ``train`` and validates on ``val``.
+        configurations: of a cross-validation, which of nnU-Net's four are trained and compared, alone and by twos; ``auto``
+            takes all that make sense for the data; empty takes the one that `plan` says.
         overlap: overlap of neighbouring windows at inference.
         flips: average predictions over mirrored copies along these axes of the oriented grid.
+        track: ``tensorboard``, ``mlflow``: where else than in JSON lines the course of training is written.
     """
 
     manifest: str
     seed: int = Field(default=0, ge=0)
     plan: PlanSettings = PlanSettings()
+    loss: LossSettings = LossSettings()
     augment: AugmentSettings = AugmentSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
     steps: PositiveInt | None = None
+    epochs: PositiveInt | None = None
     time_budget: float | None = Field(default=None, gt=0)
-    learning_rate: PositiveFloat = 2e-3
-    weight_decay: float = Field(default=1e-4, ge=0)
-    poly: PositiveFloat = 0.9
-    clip: PositiveFloat = 12.0
+    patience: PositiveInt | None = None
     foreground: float = Field(default=0.34, ge=0, le=1)
     mixed_precision: Literal["auto", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
     device: str = "auto"
     validations: PositiveInt = 20
+    initial: str | None = None
+    folds: Annotated[int, Field(ge=0)] | str = 0
+    configurations: tuple[Configuration, ...] | Literal["auto"] = ()
     overlap: float = Field(default=0.5, ge=0, lt=1)
     flips: tuple[int, ...] = ()
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
 
     @field_validator("time_budget", mode="before")
     @classmethod
     def _seconds(cls, value: Any) -> Any:
         return parse_duration(value) if isinstance(value, str) else value
 
+    @field_validator("mixed_precision", "compile", mode="before")
+    @classmethod
+    def _yaml_switch(cls, value: Any) -> Any:
+        """YAML 1.1 reads a bare ``on`` or ``off`` as a truth value."""
+        return ("on" if value else "off") if isinstance(value, bool) else value
+
     @model_validator(mode="after")
     def _one_length(self) -> Self:
-        if self.steps is None and self.time_budget is None:
-            raise ValueError("give 'steps' or 'time_budget', so that training knows when to end")
+        if self.steps is None and self.epochs is None and self.time_budget is None:
+            raise ValueError("give 'steps', 'epochs' or 'time_budget', so that training knows when to end")
+        if self.folds == 1:
+            raise ValueError("one fold is no cross-validation; give 'folds' as 0, or 2 or more")
+        if len(set(self.configurations)) < len(self.configurations) and self.configurations != "auto":
+            raise ValueError(f"a configuration stands twice in {list(self.configurations)}")
         return self
 
 
@@ -143,7 +121,7 @@ def load_config(path: str | os.PathLike[str], changes: tuple[str, ...] = ()) -> 
         changes: such as ``("steps=200", "plan.patch_size=[32, 32, 32]")``; dots go down the tree, values are YAML.
 
     Returns:
-        The recipe, its manifest's path made absolute.
+        The recipe, the paths in it made absolute.
 
     Raises:
         MissingFileError: no such file.
@@ -153,7 +131,18 @@ def load_config(path: str | os.PathLike[str], changes: tuple[str, ...] = ()) -> 
     for change in changes:
         _apply(tree, change)
     config = parse(Config, tree, str(path))
-    return config.model_copy(update={"manifest": str((Path(path).resolve().parent / config.manifest).resolve())})
+    paths = {key: value for key in _PATHS if isinstance(value := getattr(config, key), str)}
+    return config.model_copy(update={key: str((Path(path).resolve().parent / value).resolve()) for key, value in paths.items()})
+
+
+def changed(config: Config, **values: Any) -> Config:
+    """A recipe with other values; a length of training (``steps``, ``epochs``, ``time_budget``) takes the place of another.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    kept = config.model_dump(exclude=set(LENGTHS) if set(LENGTHS) & set(values) else None)
+    return parse(Config, kept | values, "the recipe as changed")
 
 
 def _apply(tree: dict[str, Any], change: str) -> None:

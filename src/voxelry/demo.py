@@ -24,8 +24,10 @@ from voxelry.phantom.dataset import write_phantoms
 from voxelry.predict.predictor import Prediction, Predictor
 from voxelry.report.overlay import overlay_png
 from voxelry.report.page import CaseView, write_page
+from voxelry.train.groundwork import Stage
 from voxelry.train.loop import Report
-from voxelry.train.run import Stage, TrainResult, train_model
+from voxelry.train.result import TrainResult
+from voxelry.train.run import train_model
 from voxelry.volume import Volume
 
 TRAINING_SECONDS = 210.0
@@ -92,11 +94,11 @@ def run_demo(
     data = given or load_manifest(_phantoms(out, stage))
     held_out = _held_out(data)
     recipe = Config(manifest=str(data.path), time_budget=TRAINING_SECONDS if seconds is None else seconds)
-    training = train_model(recipe, data, out / "run", version=version, resume=False, stage=stage, report=report)
+    training = train_model(recipe, data, out / "run", version=version, stage=stage, report=report)
     desk = _Desk(data, held_out, out)
     scans = [Scan(case.id, case.images) for case in held_out]
     outcomes = segment_scans(
-        Predictor(training.model),
+        Predictor(training.models),
         scans,
         out / "masks",
         _formats(held_out),
@@ -131,7 +133,7 @@ class _Desk:
         self.scores: dict[str, Scores] = {}
 
     def look(self, scan: Scan, volume: Volume, prediction: Prediction) -> None:
-        reference = load_labels(self.cases[scan.id], self.data.card.table, volume.geometry)
+        reference = load_labels(self.cases[scan.id], self.data.card, volume.geometry)
         assert reference is not None
         scores = score(reference, prediction.labels, scan.id)
         overlay_png(volume, prediction.labels, self.out / "pictures" / f"{scan.id}.png", reference=reference, title=scan.id)

@@ -10,6 +10,8 @@ from voxelry.errors import MissingExtraError
 
 EXTRAS = {
     "onnx": "accelerate", "onnxruntime": "accelerate", "onnxscript": "accelerate", "openvino": "accelerate",
+    "einops": "swin",
+    "tensorboard": "track", "mlflow": "track",
 }  # fmt: skip
 """Module -> the extra of this package that installs it."""
 

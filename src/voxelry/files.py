@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ from typing import Any
 import yaml
 
 from voxelry.errors import ConfigError, MissingFileError, UsageError
+
+_TRIES = 20
+_PAUSE = 0.05
+"""Seconds between tries to put a folder where other processes put theirs."""
 
 
 @contextmanager
@@ -46,11 +51,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], keep: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its name, and its place, when the block ends well.
 
     Args:
         path: the final folder. If it exists it is replaced as a whole.
+        keep: asked of a folder that lies there when the block ends, as another process may have written the same meanwhile: if
+            True it stays, and what was written here is dropped.
 
     Yields:
         The folder to write into. On an error it is removed and `path` is left as it was.
@@ -61,15 +68,44 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if target.exists():
-            retired = Path(tempfile.mkdtemp(prefix=".old-" + target.name, dir=target.parent))
-            target.replace(retired / target.name)
-            temporary.replace(target)
-            shutil.rmtree(retired)
+        if keep is None:
+            _replace_folder(temporary, target)
         else:
-            temporary.replace(target)
+            _settle(temporary, target, keep)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _settle(temporary: Path, target: Path, keep: Callable[[Path], bool]) -> None:
+    """Replace a folder unless what lies there may stay, while other processes do the same."""
+    for left in reversed(range(_TRIES)):
+        if target.exists() and keep(target):
+            return
+        try:
+            _replace_folder(temporary, target)
+        except OSError:
+            if not left:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _replace_folder(temporary: Path, target: Path) -> None:
+    if target.exists():
+        retired = Path(tempfile.mkdtemp(prefix=".old-" + target.name, dir=target.parent))
+        try:
+            target.replace(retired / target.name)
+            try:
+                temporary.replace(target)
+            except OSError:
+                if not target.exists():
+                    (retired / target.name).replace(target)
+                raise
+        finally:
+            shutil.rmtree(retired, ignore_errors=True)
+    else:
+        temporary.replace(target)
 
 
 def _umask() -> int:

@@ -210,6 +210,16 @@ class Geometry:
         offset = np.asarray(world, dtype=np.float64) - self.affine[:3, 3]
         return np.asarray(np.linalg.solve(self.affine[:3, :3], offset[..., None])[..., 0], dtype=np.float64)
 
+    def indices_of(self, other: Geometry) -> Affine:
+        """The map ``(4, 4)`` from voxel indices of another grid to those of this one.
+
+        Raises:
+            GeometryError: one of them is a picture.
+        """
+        if self.affine is None or other.affine is None:
+            raise GeometryError("a picture has no position in the patient")
+        return np.asarray(np.linalg.solve(self.affine, other.affine), dtype=np.float64)
+
     def offset_of(self, other: Geometry) -> tuple[int, ...] | None:
         """Where another grid begins on this one, if both are parts of one lattice with the same axes.
 

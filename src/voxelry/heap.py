@@ -1,14 +1,20 @@
-"""What becomes of freed memory, where glibc manages it: kept for the next step of a training, or given back at once."""
+"""How much memory there is, and what becomes of freed memory where glibc manages it: kept for the next step, or given back."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from functools import cache
 from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
+
+
+def installed_memory() -> int:
+    """Bytes of the machine's memory; 8 GiB where the system does not say."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 << 30
 
 
 def keep_freed_memory() -> None:

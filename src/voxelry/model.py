@@ -29,6 +29,20 @@ class CleanUp(Frozen):
     fill_holes: bool = False
 
 
+class EnsembleCard(Frozen):
+    """What a folder of several models says: which they are, and what concerns them together.
+
+    Attributes:
+        members: folders of the models, relative to that of the ensemble.
+        clean_up: rules that every prediction of the ensemble passes through, in place of the members' own.
+        training: how the members were made and chosen, with the scores of the whole.
+    """
+
+    members: tuple[str, ...] = Field(min_length=1)
+    clean_up: tuple[CleanUp, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
 class ModelCard(Frozen):
     """What a model says of itself.
 
@@ -61,12 +75,14 @@ class Model:
         card: labels, fingerprint, licence, training record.
         weights: parameter name -> tensor.
         path: the folder it lies in, None before it was saved.
+        previous: of the second stage of a cascade the first, whose labels it starts from.
     """
 
     plan: Plan
     card: ModelCard
     weights: dict[str, Any] = field(repr=False)
     path: Path | None = None
+    previous: Model | None = None
 
     @property
     def labels(self) -> LabelTable:

@@ -5,14 +5,15 @@ Frozen words that networks, preparation, training and prediction share; a Plan i
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from voxelry.architectures import check_stages, checked_name
 from voxelry.schema import Frozen
 
-FEWEST_STAGES = {"dynunet": 3, "unet": 2}
-"""Stages below which MONAI's networks cannot be built."""
+Configuration = Literal["2d", "3d", "3d_lowres", "3d_cascade"]
+"""nnU-Net's four: slice by slice (or pictures), whole resolution, a coarser one, and the whole that starts from its labels."""
 
 
 class ChannelStatistics(Frozen):
@@ -43,6 +44,10 @@ class Fingerprint(Frozen):
         extent_range: ``(min, max)`` mm that the cases cover along each axis after orientation; None where unknown.
         grey_range: of each channel the smallest and largest median of a case's voxels other than 0; None where unknown.
         tilt: the largest angle in degrees between an axis of a case and the patient axis nearest to it; None where unknown.
+        spacing_fine: mm along each axis that a tenth of the cases is finer than; None where unknown.
+        content_shape: median voxels of the box of content along each axis; None where unknown.
+        content_extent: of the mm that these boxes cover along each axis the two middle values, which are one where the number of
+            cases is odd; None where unknown.
     """
 
     cases: int
@@ -60,6 +65,9 @@ class Fingerprint(Frozen):
     extent_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     grey_range: tuple[tuple[float, float], ...] | None = None
     tilt: float | None = None
+    spacing_fine: tuple[float, ...] | None = None
+    content_shape: tuple[float, ...] | None = None
+    content_extent: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 class Normalisation(Frozen):
@@ -83,22 +91,46 @@ class Normalisation(Frozen):
         return self
 
 
+class Region(Frozen):
+    """Labels that are learnt together, as one class that may overlap others (BraTS's whole tumour).
+
+    Attributes:
+        name: of the region.
+        labels: names of the labels that make it up.
+        label: the name of the label that a voxel has where this is the last region that holds it.
+    """
+
+    name: str
+    labels: tuple[str, ...] = Field(min_length=1)
+    label: str
+
+
 class NetworkPlan(Frozen):
     """A network by name, and the numbers that build it.
 
     Attributes:
-        name: ``dynunet`` (nnU-Net's plain U-Net as MONAI has it) or ``unet`` (MONAI's residual U-Net).
+        name: one of `voxelry.architectures`, such as ``dynunet`` (nnU-Net's plain U-Net as MONAI has it), or an import path,
+            ``package.module:Class``.
         features: channels of each stage, finest first.
-        strides: of each stage along each axis; the first stage's are 1.
+        strides: of each stage along each axis; the first stage's are 1. Their product is what a window must be divisible by.
         kernels: kernel size of each stage along each axis.
+        blocks: residual blocks of each encoder stage, where the network has such.
         deep_supervision: how many coarser decoder stages are trained beside the finest.
+        options: further keyword arguments of the network.
     """
 
-    name: Literal["dynunet", "unet"] = "dynunet"
+    name: str = "dynunet"
     features: tuple[PositiveInt, ...]
     strides: tuple[tuple[PositiveInt, ...], ...]
     kernels: tuple[tuple[PositiveInt, ...], ...]
+    blocks: tuple[PositiveInt, ...] = ()
     deep_supervision: int = Field(default=2, ge=0)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return checked_name(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -109,8 +141,7 @@ class NetworkPlan(Frozen):
             )
         if len({len(numbers) for numbers in (*self.strides, *self.kernels)}) != 1:
             raise ValueError("strides and kernels do not all have the same number of axes")
-        if len(self.features) < FEWEST_STAGES[self.name]:
-            raise ValueError(f"network '{self.name}' has at least {FEWEST_STAGES[self.name]} stages, not {len(self.features)}")
+        check_stages(self.name, self.features, self.strides, self.blocks)
         return self
 
     @property
@@ -130,8 +161,14 @@ class Plan(Frozen):
     Attributes:
         dimensions: 2 or 3.
         channels: names of the input channels.
+        reference_channel: the name of the channel on whose grid the others are resampled; None where all lie on one grid.
+        configuration: which of nnU-Net's four this is. The second stage of a cascade has one more input channel a label: the
+            labels that the first stage found.
+        slice_axis: of volumes segmented slice by slice, the oriented axis across the slices: windows are one voxel deep there,
+            and the network is 2D.
         orientation: axis codes volumes are brought to; None leaves them as stored (and pictures always).
-        spacing: target mm along the oriented axes; None leaves the stored grid (or, for pictures, see `long_side`).
+        spacing: target mm along the oriented axes, None along an axis that stays as stored; None altogether leaves the stored
+            grid (or, for pictures, see `long_side`).
         long_side: pixels of a picture's longer edge after scaling.
         image_order: spline order of image resampling; labels and logits are resampled linearly.
         coarse_axis: the axis along which voxels are so much longer than across that nothing is interpolated between slices:
@@ -140,6 +177,7 @@ class Plan(Frozen):
         patch_size: window in voxels along the oriented axes.
         batch_size: windows a training step.
         network: the network.
+        regions: what the network's classes after the background stand for, in place of the labels; they may overlap.
         overlap: of neighbouring windows at inference, 0..1.
         flips: axes mirrored at inference, predictions averaged.
         reasons: why, in sentences.
@@ -147,8 +185,11 @@ class Plan(Frozen):
 
     dimensions: Literal[2, 3]
     channels: tuple[str, ...]
+    reference_channel: str | None = None
+    configuration: Configuration = "3d"
+    slice_axis: int | None = None
     orientation: str | None = None
-    spacing: tuple[PositiveFloat, ...] | None = None
+    spacing: tuple[PositiveFloat | None, ...] | None = None
     long_side: PositiveInt | None = None
     image_order: Literal[0, 1, 3] = 3
     coarse_axis: int | None = None
@@ -156,9 +197,15 @@ class Plan(Frozen):
     patch_size: tuple[PositiveInt, ...]
     batch_size: PositiveInt
     network: NetworkPlan
+    regions: tuple[Region, ...] = ()
     overlap: float = Field(default=0.5, ge=0, lt=1)
     flips: tuple[int, ...] = ()
     reasons: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> int | None:
+        """The number, from 0, of the reference channel; None where all lie on one grid."""
+        return None if self.reference_channel is None else self.channels.index(self.reference_channel)
 
     @property
     def image_orders(self) -> tuple[int, ...]:
@@ -192,6 +239,10 @@ class Plan(Frozen):
             raise ValueError(f"flips {self.flips} are not among the axes 0..{self.dimensions - 1}, each once")
         if self.coarse_axis is not None and not 0 <= self.coarse_axis < self.dimensions:
             raise ValueError(f"coarse_axis {self.coarse_axis} is not among the axes 0..{self.dimensions - 1}")
+        if self.slice_axis is not None and (self.dimensions == 2 or self.patch_size[self.slice_axis] != 1):
+            raise ValueError(f"slice_axis {self.slice_axis} needs volumes, and windows one voxel deep along it")
+        if self.reference_channel is not None and self.reference_channel not in self.channels:
+            raise ValueError(f"reference_channel '{self.reference_channel}' is not among the channels {self.channels}")
         bad = [f"{p} % {d}" for p, d in zip(self.patch_size, self.network.divisor, strict=True) if p % d]
         if bad:
             raise ValueError(f"patch_size {self.patch_size} is not divisible by the network's strides ({', '.join(bad)})")

@@ -116,11 +116,12 @@ def _count(done: int, total: int | None) -> str:
 
 def _note(step: Step) -> str:
     dice = "" if step.pseudo_dice is None else f" pseudo-Dice {step.pseudo_dice:.3f}"
-    left = "" if step.seconds_left is None else f" {_clock(step.seconds_left)} left"
+    left = "" if step.seconds_left is None else f" {clock(step.seconds_left)} left"
     return f"loss {step.loss:.3f}{dice}{left}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
 

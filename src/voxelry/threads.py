@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 
@@ -70,3 +71,29 @@ def run_slabs(work: Callable[[int, int], object], size: int, pieces: int = THREA
         for future in futures:
             if not future.cancelled():
                 future.exception()  # nothing may write to the caller's arrays after this returns
+
+
+class Room:
+    """Memory that several threads share: each waits until there is room for what it needs.
+
+    Args:
+        limit: bytes in all.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, needed: int) -> Iterator[None]:
+        """Wait for `needed` bytes and hold them within the block; whoever needs more than there is at all waits to be alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self.limit)
+            self._taken += needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= needed
+                self._changed.notify_all()

@@ -34,6 +34,7 @@ class Source:
         remarks: decisions a reader made: which affine was used, whether grey values were inverted, where the pixel
             size came from.
         repairs: what was mended as the caller asked, a sentence each with its numbers; empty for a file read as it is.
+        frame: FrameOfReferenceUID, whose coordinates positions are in; empty where the file names none.
     """
 
     kind: str = "memory"
@@ -42,6 +43,7 @@ class Source:
     instances: tuple[tuple[str, int] | None, ...] = ()
     remarks: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
+    frame: str = ""
 
     @property
     def name(self) -> str:

@@ -32,8 +32,8 @@ def bright(volume, progress=None):
 
 def predictor(predict, **more):
     """What `segment_scans` needs of a Predictor."""
-    model = SimpleNamespace(card=SimpleNamespace(name="bright", version="1"))
-    return SimpleNamespace(predict=predict, members=SimpleNamespace(said="backend torch"), model=model, scans=1, **more)
+    model = SimpleNamespace(card=SimpleNamespace(name="bright", version="1"), plan=SimpleNamespace(reference=None))
+    return SimpleNamespace(predict=predict, said="backend torch", model=model, scans=1, **more)
 
 
 PREDICTOR = predictor(bright)
@@ -64,6 +64,24 @@ def test_each_scan_gets_its_mask(scans, tmp_path):
         labels = read_labels(outcome.files["nifti"])
         assert labels.geometry.same_grid(GRID)
         assert labels.table == TABLE
+
+
+@pytest.mark.parametrize("reference", [None, 0, 1])
+def test_channels_on_two_grids_are_laid_onto_the_models_reference(tmp_path, reference):
+    grids = GRID, Geometry.from_spacing((6, 5, 3), (0.7, 1.1, 1.8), (0.2, -0.3, 0.1))
+    files = tuple(
+        write_nifti(np.full(grid.shape, 60 + k, np.int16), grid, tmp_path / f"{k}.nii.gz") for k, grid in enumerate(grids)
+    )
+    seen = []
+    made = predictor(lambda volume, progress: (seen.append(volume), bright(volume))[1])
+    made.model.plan.reference = reference
+    (outcome,) = segment_scans(made, [Scan("a", files)], tmp_path / "out", ["nifti"])
+    if reference is None:
+        assert "`reference_channel`" in outcome.error
+        return
+    assert read_labels(outcome.files["nifti"]).geometry.same_grid(grids[reference])
+    assert seen[0].array.shape == (2, *grids[reference].shape)
+    assert [remark for remark in outcome.remarks if "resampled onto the grid of" in remark]
 
 
 def spoil(scan, how):

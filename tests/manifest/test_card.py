@@ -14,6 +14,12 @@ def test_the_table_holds_labels_and_ignore_value():
     assert card.channels == ("image",)
 
 
+def test_the_reference_channel_is_one_of_the_channels():
+    assert parse(Card, PLAIN, "set.yaml", ManifestError).reference is None
+    card = parse(Card, PLAIN | {"channels": ["CT", "PET"], "reference_channel": "PET"}, "set.yaml", ManifestError)
+    assert card.reference == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -25,6 +31,10 @@ def test_the_table_holds_labels_and_ignore_value():
         ({"labels": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}, "value 1 on layer 0 stands twice"),
         ({"labels": [{"value": 1, "name": "a", "mirror": "b"}]}, "'a' names 'b' as its mirror"),
         ({"ignore": 3}, "value 3 is both a label and the ignore value"),
+        (
+            {"channels": ["T1", "T2"], "reference_channel": "T3"},
+            r"reference_channel 'T3' is not among the channels\. Known: T1, T2",
+        ),
         ({"labels": [{"value": 1, "name": "a", "colour": [1, 2, 3]}]}, "unknown key 'labels.0.colour'. Did you mean 'color'"),
     ],
 )

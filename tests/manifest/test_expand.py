@@ -99,13 +99,14 @@ def test_a_table_with_foreign_columns(tmp_path):
             "group": "{who}",
             "split": "{part}",
             "split_names": {"train": "dev_train", "val": "dev_val"},
+            "site": "{where}",
         },
         tmp_path,
     )
-    assert [(case.id, case.group, case.split) for case in found] == [
-        ("x1", "kay", "train"),
-        ("x2", "lee", "val"),
-        ("x3", "moe", None),
+    assert [(case.id, case.group, case.split, case.site) for case in found] == [
+        ("x1", "kay", "train", "new"),
+        ("x2", "lee", "val", "old"),
+        ("x3", "moe", None, "old"),
     ]
     assert found[1].images == (tmp_path / "old/x2.jpg",)
 
@@ -138,8 +139,8 @@ def test_one_mask_file_a_label(tmp_path):
 
 def test_rows_keep_their_order_and_default_to_one_group_each(tmp_path):
     touch(tmp_path, "z.nii", "a.nii")
-    found = cases([{"id": "z", "images": ["z.nii"]}, {"id": "a", "images": ["a.nii"], "group": "g"}], tmp_path)
-    assert [(case.id, case.group) for case in found] == [("z", "z"), ("a", "g")]
+    found = cases([{"id": "z", "images": ["z.nii"]}, {"id": "a", "images": ["a.nii"], "group": "g", "site": "s"}], tmp_path)
+    assert [(case.id, case.group, case.site) for case in found] == [("z", "z", ""), ("a", "g", "s")]
 
 
 def test_below_which_folder_the_files_are(tmp_path):

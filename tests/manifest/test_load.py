@@ -9,6 +9,7 @@ from voxelry.errors import GridMismatchError, LabelError, ManifestError
 from voxelry.files import read_yaml
 from voxelry.manifest.card import Card
 from voxelry.manifest.cases import Case
+from voxelry.manifest.check import check_case
 from voxelry.manifest.load import load_case, load_labels
 from voxelry.read.reader import read_labels
 
@@ -54,6 +55,32 @@ def test_a_channel_a_file(tmp_path):
     np.testing.assert_array_equal(volume.array, np.stack([image(i) for i in range(3)]))
     with pytest.raises(ManifestError, match=r"case 'a' .*3 channels, the card names 1 \(image\)"):
         load_case(case, manifest(tmp_path, case))
+
+
+def test_channels_on_other_grids_are_laid_onto_the_one_the_card_names(tmp_path):
+    """A field that is linear in the patient's coordinates is the same field on every grid; labels lie on the reference's."""
+    fine = np.diag([0.5, 1.0, 1.5, 1.0])
+    fine[:3, 3] = AFFINE[:3, 3]
+    affines, shapes = (AFFINE, fine), ((12, 13, 11), (24, 26, 22))
+
+    def field(affine, shape):
+        return np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T @ (1, 2, 3) + affine[:3, 3] @ (1, 2, 3)
+
+    fields = [field(*one).astype(np.float32) for one in zip(affines, shapes, strict=True)]
+    files = tuple(save(tmp_path / f"{k}.nii.gz", fields[k], affines[k]) for k in range(2))
+    for reference, other in ((0, 1), (1, 0)):
+        labels = np.zeros(shapes[reference], np.uint8)
+        labels[1:3, 2:4, 1] = 3
+        case = Case("a", files, labels=save(tmp_path / "l.nii.gz", labels, affines[reference]))
+        named = manifest(tmp_path, case, channels=["coarse", "fine"], reference_channel=("coarse", "fine")[reference])
+        volume, found = load_case(case, named)
+        np.testing.assert_array_equal(found.array, labels)
+        np.testing.assert_array_equal(volume.array[reference], fields[reference])
+        inner = (slice(5 + 5 * reference, -5 - 5 * reference),) * 3  # a spline rings at a field's end
+        np.testing.assert_allclose(volume.array[other][inner], fields[reference][inner], atol=0.02)
+        assert check_case(case, named) == []
+    (problem,) = check_case(case, manifest(tmp_path, case, channels=["coarse", "fine"]))
+    assert "`reference_channel`" in problem.message
 
 
 def test_the_wrong_number_of_axes(tmp_path):
@@ -112,11 +139,12 @@ def test_masks_on_layers_of_their_own_survive_whole(tmp_path, caplog):
 def test_117_mask_files_of_a_real_ct_equal_the_map_their_maker_wrote(realdata):
     """Oracle: the same segmentation, stored by TotalSegmentator as one file with all labels."""
     value = read_yaml(Path(__file__).parents[2] / "data_manifests" / "totalsegmentator_ct.yaml")
-    table = Card.model_validate({key: value[key] for key in value if key in Card.model_fields}).table
+    card = Card.model_validate({key: value[key] for key in value if key in Card.model_fields})
+    table = card.table
     folder = realdata / "ct_totalsegmentator"
     whole = read_labels(folder / "example_seg_fast.nii.gz", table)
     case = Case("a", (), masks=tuple((name, folder / "example_seg_fast" / f"{name}.nii.gz") for name in table.names))
-    merged = load_labels(case, table, whole.geometry)
+    merged = load_labels(case, card, whole.geometry)
     assert len(np.unique(whole.array)) > 30
     np.testing.assert_array_equal(merged.array, whole.array)
 

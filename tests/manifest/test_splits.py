@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelry.errors import ManifestError, SplitLeakError
+from voxelry.errors import SplitLeakError
 from voxelry.manifest.cases import Case
-from voxelry.manifest.splits import SplitRule, check_no_leak, folds, share_out, split_groups
+from voxelry.manifest.splits import SplitRule, check_no_leak, share_out, split_groups
 
 groups_of_cases = st.lists(st.integers(0, 12).map(lambda n: f"patient {n}"), min_size=2, max_size=40)
 
@@ -16,23 +16,6 @@ def cases_of(groups: list[str], split: str | None = None) -> tuple[Case, ...]:
         Case(f"case{i}", (Path("a"),), labels=Path("b"), group=group, split=split)  # type: ignore[arg-type]
         for i, group in enumerate(groups)
     )
-
-
-@given(groups=groups_of_cases, k=st.integers(2, 6), seed=st.integers(0, 3))
-def test_folds_keep_patients_whole_and_sizes_level(groups, k, seed):
-    cases = cases_of(groups)
-    if k > len(set(groups)):
-        with pytest.raises(ManifestError, match=f"{k} folds"):
-            folds(cases, k, seed)
-        return
-    parts = folds(cases, k, seed)
-    assert sorted(case.id for _, val in parts for case in val) == sorted(case.id for case in cases)
-    for train, val in parts:
-        assert val
-        assert not {case.group for case in train} & {case.group for case in val}
-        assert len(train) + len(val) == len(cases)
-    sizes = [len(val) for _, val in parts]
-    assert max(sizes) - min(sizes) <= max(groups.count(group) for group in groups)
 
 
 @given(groups=groups_of_cases, fraction=st.floats(0, 0.99), seed=st.integers(0, 5), data=st.data())

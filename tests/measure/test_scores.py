@@ -81,6 +81,17 @@ def test_a_hand_counted_set():
     }  # fmt: skip
 
 
+@given(MATRICES)
+def test_regions_are_scored_as_if_their_labels_were_one(matrices):
+    parts = {"all": ("a", "b", "c"), "two": ("c", "b"), "one": ("b",)}
+    found = named(matrices).region_dice(parts)
+    for name, labels in parts.items():
+        member = np.array([False, *(label in labels for label in "abc")]).astype(int)
+        joined = np.stack([np.stack([[m[member == i][:, member == j].sum() for j in (0, 1)] for i in (0, 1)]) for m in matrices])
+        alone = Scores(tuple(map(str, range(len(joined)))), (name,), joined).mean_dice
+        assert found[name] == (None if math.isnan(alone) else pytest.approx(alone))
+
+
 def test_a_label_that_never_occurs_leaves_the_mean_alone():
     scores = scores_of([([0, 1], [0, 1])], ("a", "never"))
     assert scores.mean_dice == 1.0

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from plans import SIDED, tiny_model, tiny_network, tiny_plan
 from voxelry.errors import ModelError
 from voxelry.files import read_yaml, write_yaml
 from voxelry.labels import LabelTable
+from voxelry.model import CleanUp
 from voxelry.networks.build import build_network
-from voxelry.networks.weights import load_model_folder, network_of, save_model, weights_of
+from voxelry.networks.weights import load_model_folder, load_models, network_of, save_ensemble, save_model, weights_of
 
 CPU = torch.device("cpu")
 
@@ -120,3 +122,99 @@ def test_a_pickle_is_not_loaded(saved):
     with pytest.raises(ModelError, match=r"cannot be read"):
         load_model_folder(saved.path)
     assert saved.path.is_dir()
+
+
+def cascade(seed=0):
+    first = tiny_model(tiny_plan(configuration="3d_lowres"), seed=seed + 10)
+    return replace(tiny_model(tiny_plan(configuration="3d_cascade"), seed=seed), previous=first)
+
+
+def same(one, other):
+    """Plan, card, weights and first stage are equal."""
+    alike = (one.plan, one.card) == (other.plan, other.card) and one.weights.keys() == other.weights.keys()
+    alike = alike and all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+    stages = [model.previous for model in (one, other)]
+    return alike and (stages == [None, None] or (None not in stages and same(*stages)))
+
+
+def test_a_cascade_is_saved_and_read_with_its_first_stage(tmp_path):
+    saved = save_model(cascade(), tmp_path / "m")
+    loaded = load_model_folder(tmp_path / "m")
+    assert same(loaded, cascade())
+    assert loaded.previous.path == saved.previous.path == tmp_path / "m" / "previous"
+    assert (saved.path, same(save_model(loaded, tmp_path / "m"), saved)) == (tmp_path / "m", True)  # in its own place
+    assert network_of(loaded, CPU)(torch.randn(1, 4, 8, 8, 8))[0].shape == (1, 4, 8, 8, 8)
+
+
+@pytest.mark.parametrize("damage", ["folder", "card.json", "plan.yaml", "weights.safetensors"])
+def test_a_cascade_without_its_first_stage_is_refused_by_name(tmp_path, damage):
+    save_model(cascade(), tmp_path / "m")
+    home = tmp_path / "m" / "previous"
+    shutil.rmtree(home) if damage == "folder" else (home / damage).unlink()
+    with pytest.raises(ModelError, match="previous"):
+        load_model_folder(tmp_path / "m")
+
+
+def test_an_ensemble_comes_back_with_its_own_rules(tmp_path):
+    own = CleanUp(label="spine", keep_largest=True)
+    rules = (CleanUp(label="spine", fill_holes=True),)
+    models = [tiny_model(tiny_plan(), seed=1), cascade(2)]
+    models[0] = replace(models[0], card=models[0].card.model_copy(update={"clean_up": (own,)}))
+    saved = save_ensemble(models, tmp_path / "e", clean_up=rules, training={"mean_dice": 0.9})
+    loaded = load_models(tmp_path / "e")
+    assert len(saved) == len(loaded) == 2
+    for model, one, other in zip(models, saved, loaded, strict=True):
+        expected = replace(model, card=model.card.model_copy(update={"clean_up": rules}))
+        assert same(one, expected)
+        assert same(other, expected)
+        assert one.path == other.path
+    assert load_model_folder(tmp_path / "e" / "member_1").card.clean_up == (own,)  # the member's own, by itself
+    assert read_yaml(tmp_path / "e" / "ensemble.yaml")["training"] == {"mean_dice": 0.9}
+
+
+def test_a_model_folder_is_an_ensemble_of_one(saved):
+    (model,) = load_models(saved.path)
+    assert same(model, saved)
+
+
+def test_an_ensemble_is_whole_or_not_there(tmp_path):
+    broken = tiny_model(tiny_plan())
+    broken = replace(broken, weights={"a": "no tensor"})
+    with pytest.raises(Exception, match=r".+"):
+        save_ensemble([tiny_model(tiny_plan()), broken], tmp_path / "e")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (lambda home: shutil.rmtree(home / "member_2"), r"ensemble.yaml: member 'member_2' is missing"),
+        (lambda home: (home / "member_2" / "plan.yaml").unlink(), r"member_2: not a model folder \(plan.yaml missing\)"),
+        (lambda home: (home / "member_1" / "weights.safetensors").write_bytes(b"no"), r"member_1.*cannot be read"),
+        (lambda home: write_yaml(home / "ensemble.yaml", {"members": ["../elsewhere"]}), "lies outside"),
+        (lambda home: write_yaml(home / "ensemble.yaml", {"members": []}), "ensemble.yaml"),
+        (lambda home: write_yaml(home / "ensemble.yaml", {"member": ["member_1"]}), "ensemble.yaml.*member"),
+        (lambda home: (home / "ensemble.yaml").write_text("members: [", encoding="ascii"), "ensemble.yaml"),
+    ],
+)
+def test_a_damaged_ensemble_is_one_clear_error(tmp_path, damage, match):
+    save_ensemble([tiny_model(tiny_plan(), seed=seed) for seed in (1, 2)], tmp_path / "e")
+    damage(tmp_path / "e")
+    with pytest.raises(ModelError, match=match):
+        load_models(tmp_path / "e")
+
+
+def test_an_ensemble_is_no_single_model_and_the_runs_folder_points_to_it(tmp_path):
+    save_ensemble([tiny_model(tiny_plan())], tmp_path / "run" / "model")
+    with pytest.raises(ModelError, match="an ensemble"):
+        load_model_folder(tmp_path / "run" / "model")
+    with pytest.raises(ModelError, match="Did you mean"):
+        load_models(tmp_path / "run")
+
+
+def test_a_card_and_a_plan_from_before_cascades_are_read(saved):
+    tree = read_yaml(saved.path / "plan.yaml")
+    for name in ("configuration", "regions"):
+        tree.pop(name)
+    write_yaml(saved.path / "plan.yaml", tree)
+    assert same(load_model_folder(saved.path), saved)

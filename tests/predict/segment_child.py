@@ -2,13 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from plans import tiny_model, tiny_plan
+from plans import tiny_model, tiny_network, tiny_plan
 from voxelry.geometry import Geometry
 from voxelry.labels import LabelTable
 from voxelry.predict.options import PredictOptions
@@ -17,10 +18,10 @@ from voxelry.volume import Volume
 
 
 class Pointwise(nn.Module):
-    def __init__(self, classes):
+    def __init__(self, classes, channels):
         super().__init__()
         torch.manual_seed(0)
-        self.layer = nn.Conv3d(1, classes, 1)
+        self.layer = nn.Conv3d(channels, classes, 1)
 
     def forward(self, x):
         return [self.layer(x)]
@@ -31,11 +32,25 @@ def status(name):
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-def main(size, slices, classes, patch, memory):
+def models(kind, patch, table):
+    """``one`` model, a ``mixed`` ensemble of windows and slices, or a ``cascade``."""
     plan = tiny_plan(patch_size=patch, spacing=(1.5, 1.5, 1.5))
+    if kind == "cascade":
+        second = plan.model_copy(update={"configuration": "3d_cascade"})
+        return [replace(tiny_model(second, table), previous=tiny_model(plan, table))]
+    flat = tiny_network(3, strides=((1, 1, 1), (2, 2, 1), (2, 2, 1)), kernels=((3, 3, 1),) * 3)
+    slices = tiny_plan(
+        configuration="2d", slice_axis=2, patch_size=(64, 64, 1), network=flat, spacing=(1.2, 1.2, None)
+    )  # fmt: skip
+    return [tiny_model(plan, table), *([tiny_model(slices, table)] if kind == "mixed" else [])]
+
+
+def main(kind, size, slices, classes, patch, memory):
     options = PredictOptions(memory=memory or None, step=1.0)
-    predictor = Predictor(tiny_model(plan, LabelTable.numbered(range(1, classes))), "cpu", options)
-    predictor.networks[:] = [Pointwise(classes)]
+    predictor = Predictor(models(kind, patch, LabelTable.numbered(range(1, classes))), "cpu", options)
+    first = [one for one in predictor.segmenter.firsts if one is not None]
+    for team in [*predictor.segmenter.teams, *(team for one in first for team in one.teams)]:
+        team.networks[:] = [Pointwise(classes, classes if team.plan.configuration == "3d_cascade" else 1)]
     array = np.empty((1, size, size, slices), np.int16)
     for part in np.moveaxis(array, 3, 0):
         part[:] = np.random.default_rng(0).integers(-1000, 1000, (1, size, size), np.int16)
@@ -49,5 +64,6 @@ def main(size, slices, classes, patch, memory):
 
 
 if __name__ == "__main__":
-    size, slices, classes, memory, *patch = (int(text) for text in sys.argv[1:])
-    main(size, slices, classes, tuple(patch), memory)
+    kind, *numbers = sys.argv[1:]
+    size, slices, classes, memory, *patch = (int(text) for text in numbers)
+    main(kind, size, slices, classes, tuple(patch), memory)

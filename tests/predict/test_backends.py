@@ -204,10 +204,10 @@ def test_a_predictor_keeps_to_its_backend_and_says_which(backend, torso, torso_m
     predictor = vx.load_model(torso_model, device="cpu", mixed_precision="off", backend=backend)
     wanted = plain.predict(scan).labels.array
     assert (predictor.predict(scan).labels.array == wanted).mean() >= AGREEMENT
-    first = predictor.members.forwards(lambda: pytest.fail("chosen again"), 1)
+    first = predictor.segmenter.teams[0].members.forwards(lambda: pytest.fail("chosen again"), 1)
     predictor.predict(scan)
-    assert predictor.members.forwards(lambda: pytest.fail("chosen again"), 1) is first
-    assert predictor.members.said.startswith("backend torch" if backend == "auto" else f"backend {backend}")
+    assert predictor.segmenter.teams[0].members.forwards(lambda: pytest.fail("chosen again"), 1) is first
+    assert predictor.said.startswith("backend torch" if backend == "auto" else f"backend {backend}")
 
 
 def test_a_predictor_refuses_an_unknown_backend(torso_model):

@@ -4,15 +4,17 @@ import pytest
 import torch
 
 from voxelry.errors import BudgetError
-from voxelry.predict.budget import Load, choose, installed_memory, resident_memory
-from voxelry.predict.options import PredictOptions, parse_memory
+from voxelry.heap import installed_memory
+from voxelry.predict.budget import Load, choose, resident_memory
+from voxelry.predict.options import PredictOptions
 from voxelry.predict.windows import Layout
+from voxelry.settings import parse_memory
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 MIB = 1 << 20
 LOAD = Load(
-    Layout.of((256, 256, 667), (128, 128, 64), 0.5), classes=105, image=175 * MIB, labels=262 * MIB, plane=MIB, window=600 * MIB,
-    resident=900 * MIB,
+    (Layout.of((256, 256, 667), (128, 128, 64), 0.5),), classes=105, image=175 * MIB, labels=262 * MIB, plane=MIB,
+    window=600 * MIB, resident=900 * MIB,
 )  # fmt: skip
 
 

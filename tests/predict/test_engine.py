@@ -47,7 +47,7 @@ def streamed(
         layout = Layout(layout.size, layout.window, step, axis, weights)
     logits = not more.get("probabilities", False)
     extra = (CPU,) if ring is DeviceRing else ()
-    made = ring(classes, (layout.reach[0] + 1, *layout.shape[1:]), layout.weights, half, logits, *extra)
+    made = ring(classes, (layout.held + 1, *layout.shape[1:]), layout.weights, half, logits, *extra)
     along = [Cells.of(n, m) for n, m in zip(layout.shape, layout.streamed(target), strict=True)]
     parts, maps = [], []
     outlet = Outlet(made, tuple(along), slab, lambda first, labels, some: (parts.append(labels), maps.append(some)), trust)
@@ -56,7 +56,8 @@ def streamed(
     slabs = HeldSlabs(picture, layout.axis)
     members = [Member(one, slabs) for one in (forward if isinstance(forward, list) else [forward])]
     settings = {"mirrors": mirrors(more.pop("flips", ())), "twins": tuple(range(classes)), "side_axis": 0, **more}
-    stream(layout, Copies(members, **settings), made, outlet, batches, CPU, kept=kept, progress=progress)
+    for done in stream(layout, Copies(members, **settings), made, outlet, batches, CPU, kept):
+        progress(done, layout.count)
 
     def back(slabs):
         joined = np.concatenate(slabs)

@@ -14,12 +14,12 @@ MIB = 1 << 20
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="only Linux says")]
 
 
-def peak(size, slices, classes, patch, memory=0):
+def peak(size, slices, classes, patch, memory=0, kind="one"):
     """What a child process took, in bytes: beyond scan and labels, and in all."""
     numbers = [size, slices, classes, memory, *patch]
     paths = {"PYTHONPATH": str(HERE.parent)}
     done = subprocess.run(
-        [sys.executable, HERE / "segment_child.py", *map(str, numbers)],
+        [sys.executable, HERE / "segment_child.py", kind, *map(str, numbers)],
         capture_output=True, text=True, timeout=1800, check=False, env={**os.environ, **paths},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -36,6 +36,21 @@ def test_memory_grows_with_scan_and_labels_and_with_ring_and_window_alone():
     many, _ = peak(96, 60, 105, patch)
     ring, window = 17 * 51 * 51 * 91 * 4, 32 * 32 * 16 * 91 * 4
     assert many - beyond < ring + 3 * window + 48 * MIB
+
+
+def test_a_mixed_ensemble_holds_rings_and_a_slab_but_no_volume_of_probabilities():
+    patch = (32, 32, 16)
+    beyond, _ = peak(96, 60, 30, patch, kind="mixed")
+    longer, _ = peak(96, 360, 30, patch, kind="mixed")
+    volume = 96 * 96 * 300 * 30 * 2  # as half floats, of one model alone
+    assert longer - beyond < 24 * MIB < volume / 4
+
+
+def test_a_cascade_holds_the_first_stages_labels_alone():
+    patch = (32, 32, 16)
+    beyond, _ = peak(96, 60, 30, patch, kind="cascade")
+    longer, _ = peak(96, 360, 30, patch, kind="cascade")
+    assert longer - beyond < 96 * 96 * 300 + 24 * MIB
 
 
 @pytest.mark.timeout(2400)

@@ -5,6 +5,7 @@ import torch
 from plans import tiny_model, tiny_plan
 from voxelry.geometry import Geometry
 from voxelry.labels import LabelTable
+from voxelry.predict.engine import Member
 from voxelry.predict.forward import Batches
 from voxelry.predict.options import PredictOptions
 from voxelry.predict.predictor import Predictor
@@ -66,13 +67,13 @@ def test_the_coarse_pass_finds_what_is_there_and_looks_around_it():
     image = np.zeros((1, 64, 40, 48), np.float32)
     image[0, 50, 20, 33] = 1
     layout = Layout.of(image.shape[1:], (16, 16, 16), 0.5)
-    region = coarse(HeldSlabs(image, layout.axis), layout, bright, Batches(3), torch.device("cpu"))
+    region = coarse(Member(bright, HeldSlabs(image, layout.axis)), layout, Batches(3), torch.device("cpu"))
     found = np.argwhere(region.blocks)
     assert np.array_equal(found.min(0), [6 - MARGIN, 2 - MARGIN, 4 - MARGIN])
     assert np.array_equal(found.max(0), [7, 4, 5])
     kept = [start for s in layout.starts[0] for start in layout.sheet(s) if region.keeps(start)]
     assert 0 < len(kept) < layout.count
-    assert coarse(HeldSlabs(0 * image, layout.axis), layout, bright, Batches(3), torch.device("cpu")).is_empty
+    assert coarse(Member(bright, HeldSlabs(0 * image, layout.axis)), layout, Batches(3), torch.device("cpu")).is_empty
 
 
 def test_predicting_with_a_coarse_pass():

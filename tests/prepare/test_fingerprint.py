@@ -96,3 +96,36 @@ def test_no_cases_and_mixed_cases_are_refused():
     flat = picture(np.ones((1, 4, 6)))
     with pytest.raises(ManifestError, match=r"pictures .2D. and volumes .3D."):
         fingerprint([case(np.ones((2, 2, 2))), partial(lambda value: (value, None), flat)], ("T1",), "MR", SIDED)
+
+
+def test_what_lies_outside_the_content_is_not_counted():
+    """Boxes of (2, 5, 10), (4, 6, 10) and (10, 5, 10) voxels of 1 x 2 x 3, 1 x 2 x 3 and 2 x 2 x 6 mm."""
+
+    def framed(size, wide, **kinds):
+        array = np.zeros((10, 10, 10), np.int16)
+        array[:size, 3 : 3 + wide] = 7
+        return case(array, **kinds)
+
+    loads = [framed(2, 5), framed(4, 6), framed(10, 5, spacing=(2.0, 2.0, 6.0))]
+    seen = fingerprint(loads, ("T1",), "MR", SIDED)
+    assert seen.shapes[1] == (10, 10, 10)
+    assert seen.content_shape == (4, 5, 10)
+    assert seen.content_extent == ((4, 10, 30), (4, 10, 30))
+    even = fingerprint(loads[:2], ("T1",), "MR", SIDED)
+    assert (even.content_shape, even.content_extent) == ((3, 5.5, 10), ((2, 10, 30), (4, 12, 30)))
+    turned = fingerprint([framed(2, 5, order=(2, 0, 1))], ("T1",), "MR", SIDED)
+    assert turned.content_shape == (5, 10, 2)
+
+
+def test_the_tenth_percentile_of_the_spacing():
+    loads = [case(np.ones((2, 2, 2)), spacing=(1.0, 1.0, float(size))) for size in range(1, 12)]
+    assert fingerprint(loads, ("T1",), "MR", SIDED).spacing_fine == (1, 1, 2)
+
+
+def test_samples_of_many_cases_are_bounded_together(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(module, "SAMPLES", 100)
+    monkeypatch.setattr(module, "_statistics", lambda samples: drawn.append(samples.shape) or ())
+    loads = [case(np.ones((10, 10, 10))) for _ in range(4)]
+    fingerprint(loads, ("T1",), "MR", SIDED)
+    assert drawn == [(1, 100)]

@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_fill_holes
@@ -104,6 +105,50 @@ def test_the_prepared_image_lies_on_the_geometry_it_names():
     np.testing.assert_allclose(image[core], expected[core], atol=1e-3)
     assert preparation.geometry.orientation == "RAS"
     np.testing.assert_allclose(preparation.geometry.spacing, (1.2, 1.1, 1.3), rtol=0.05)
+
+
+@settings(max_examples=25)
+@given(
+    stored=st.sampled_from(ORIENTATIONS),
+    wanted=st.sampled_from(ORIENTATIONS),
+    axis=st.integers(0, 2),
+    shape=st.tuples(*[st.integers(2, 9)] * 3),
+    border=st.tuples(*[st.integers(0, 2)] * 6),
+    order=st.sampled_from([0, 1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_along_an_axis_without_spacing_slices_stay_as_they_are(stored, wanted, axis, shape, border, order, seed):
+    """Each slice is what the picture of it alone becomes; none is mixed with another, and each comes back from its own."""
+    rng = np.random.default_rng(seed)
+    pads = np.array(border).reshape(3, 2)
+    image = np.pad(rng.integers(1, 900, shape), pads).astype(np.int16)
+    classes = np.pad(rng.integers(0, 4, shape), pads).astype(np.int16)
+    volume = Volume(image[None], grid(image.shape, stored, (1.0, 2.0, 0.5), 0.1))
+    spacing = tuple(None if one == axis else 1.3 for one in range(3))
+    preparation = prepare(volume, tiny_plan(orientation=wanted, spacing=spacing, image_order=order))
+    kept, made = preparation.box(volume.array), preparation.image(volume)
+    assert made.shape[1 + axis] == kept.shape[1 + axis] == preparation.extent[axis]
+    assert preparation.geometry.spacing[axis] == pytest.approx(volume.geometry.spacing[preparation.reorder.order[axis]])
+    flat = tuple(n for one, n in enumerate(preparation.shape) if one != axis)
+    prepared = preparation.classes(classes)
+    for index in range(preparation.extent[axis]):
+        stored_slice = kept.take(index, axis + 1)
+        alone = resample_image(stored_slice, flat, order)  # clipped to its own range, not to the scan's
+        np.testing.assert_allclose(made.take(index, axis + 1).clip(stored_slice.min(), stored_slice.max()), alone, atol=0.1)
+        some = resample_classes(preparation.box(classes).take(index, axis), flat, 1)
+        np.testing.assert_array_equal(prepared.take(index, axis), some)
+    logits = torch.from_numpy(rng.normal(size=(3, *preparation.shape)).astype(np.float32))
+    back = preparation.box(restored(preparation, logits))
+    for index in range(preparation.extent[axis]):
+        size = tuple(n for one, n in enumerate(preparation.extent) if one != axis)
+        alone = interpolate(logits.select(1 + axis, index)[None], size=size, mode="bilinear", align_corners=False)[0].argmax(0)
+        assert np.mean(back.take(index, axis) == alone.numpy()) > 0.99
+
+
+def test_the_axis_without_spacing_is_not_zoomed_however_it_is_spaced():
+    plan = tiny_plan(spacing=(2.0, None, 0.5))
+    assert target_shape((5, 7, 3), (1.0, 9.0, 1.0), plan) == (3, 7, 6)
+    assert target_shape((5, 7, 3), (1.0, 0.1, 1.0), plan) == (3, 7, 6)
 
 
 def test_pictures_are_scaled_by_their_longer_edge_and_come_back():

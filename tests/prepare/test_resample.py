@@ -194,3 +194,17 @@ def test_classes_as_interpolated_indicators_and_their_argmax(before, after):
 def test_a_tie_between_classes_goes_to_the_lower():
     classes = np.array([[0, 2, 1, 3]], dtype=np.int16)
     assert resample_classes(classes, (1, 2)).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(("shape", "target"), [((12, 13, 14), (20, 9, 14)), ((80, 70, 60), (50, 90, 77)), ((30, 20), (17, 33))])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_slices_of_classes_are_those_of_the_whole(shape, target, order):
+    coarse = np.random.default_rng(0).integers(0, 4, [-(-size // 4) for size in shape])
+    classes = np.kron(coarse, np.ones((4,) * len(shape), int))[tuple(slice(size) for size in shape)]
+    classes = np.asarray(classes, np.uint8, order=order)
+    for to in (target, shape):
+        whole = resample_classes(classes, to)
+        for axis, size in enumerate(to):
+            for first, last in ((0, 1), (2, 7), (size - 1, size)):
+                part = resample_classes(classes, to, part=(axis, first, last))
+                assert np.array_equal(part, np.take(whole, range(first, last), axis))

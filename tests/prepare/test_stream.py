@@ -54,6 +54,14 @@ def test_slices_equal_the_whole_image(schemes, order, axis):
     assert compared(volume, plan_of(schemes, spacing=(1.5, 1.0, 1.3)), axis, 11, 5) < 2e-5
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("kept", [0, 1, 2])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_slices_that_stay_as_stored_equal_the_whole_image(order, kept, axis):
+    spacing = tuple(None if one == kept else 1.4 for one in range(3))
+    assert compared(scan((30, 26, 23), 2, order), plan_of((GLOBAL, IMAGE), spacing=spacing), axis, 9, 4) < 2e-5
+
+
 @given(
     shape=st.tuples(*[st.integers(1, 40)] * 3), spacing=st.tuples(*[st.sampled_from([0.4, 0.8, 1.1, 2.0, 3.0])] * 3),
     axis=st.integers(0, 2), depth=st.integers(1, 20), step=st.integers(1, 25),

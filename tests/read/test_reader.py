@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from voxelry.errors import (
-    GridMismatchError,
     LabelError,
     MissingFileError,
     MissingSlicesError,
@@ -20,7 +19,7 @@ from voxelry.errors import (
     UsageError,
 )
 from voxelry.labels import Label, LabelTable
-from voxelry.read.reader import read, read_all, read_channels, read_labels
+from voxelry.read.reader import read, read_all, read_labels
 
 AFFINE = np.diag([-1.0, -2.0, 3.0, 1.0])
 
@@ -123,49 +122,3 @@ class TestLabels:
     def test_dicom(self, folder, plain):
         with pytest.raises(UnsupportedFormatError, match="SEG and RTSTRUCT files are read as labels"):
             read_labels(folder(plain))
-
-
-class TestChannels:
-    def test_stacked_in_order(self, tmp_path):
-        arrays = [np.full((2, 3, 4), k, np.int16) for k in range(3)]
-        volume = read_channels([nifti(tmp_path, f"{k}.nii", array) for k, array in enumerate(arrays)])
-        assert volume.shape == (3, 2, 3, 4)
-        assert volume.array.dtype == np.int16
-        np.testing.assert_array_equal(volume.array, np.stack(arrays))
-        assert len(volume.source.files) == 3
-
-    def test_other_axis_order_is_reindexed(self, tmp_path):
-        array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
-        other = flipped(array + 100, AFFINE)
-        volume = read_channels([nifti(tmp_path, "a.nii", array), nifti(tmp_path, "b.nii", *other)])
-        np.testing.assert_array_equal(volume.array, np.stack([array, array + 100]))
-
-    def test_mixed_types(self, tmp_path):
-        files = [nifti(tmp_path, f"{k}.nii", np.ones((2, 3, 4), kind)) for k, kind in enumerate((np.int16, np.float32))]
-        assert read_channels(files).array.dtype == np.float32
-
-    def test_one_file_may_have_channels(self, tmp_path):
-        assert read_channels([nifti(tmp_path, "a.nii", np.zeros((2, 3, 4, 5), np.int16))]).shape == (5, 2, 3, 4)
-
-    def test_rounding_is_no_mismatch(self, tmp_path):
-        moved = AFFINE.copy()
-        moved[0, 3] += 1e-4
-        array = np.zeros((2, 3, 4), np.int16)
-        assert read_channels([nifti(tmp_path, "a.nii", array), nifti(tmp_path, "b.nii", array, moved)]).channels == 2
-
-    def test_other_grid(self, tmp_path):
-        moved = AFFINE.copy()
-        moved[0, 3] += 0.5
-        array = np.zeros((2, 3, 4), np.int16)
-        with pytest.raises(GridMismatchError, match=r"b\.nii"):
-            read_channels([nifti(tmp_path, "a.nii", array), nifti(tmp_path, "b.nii", array, moved)])
-
-    def test_wrong_calls(self, tmp_path):
-        with pytest.raises(UsageError, match="no file"):
-            read_channels([])
-        files = [
-            nifti(tmp_path, "a.nii", np.zeros((2, 3, 4), np.int16)),
-            nifti(tmp_path, "b.nii", np.zeros((2, 3, 4, 5), np.int16)),
-        ]
-        with pytest.raises(UsageError, match=r"b\.nii: has 5 channels"):
-            read_channels(files)

@@ -8,7 +8,8 @@ import torch
 from plans import SIDED, tiny_plan
 from voxelry.config import Config
 from voxelry.networks.build import build_network
-from voxelry.prepare.cache import CachedCase, class_places
+from voxelry.prepare.cache import CachedCase
+from voxelry.prepare.places import class_places
 from voxelry.train.loop import Loop
 from voxelry.train.sampler import Sampler
 
@@ -27,10 +28,11 @@ def case(seed: int, shape: tuple[int, ...], name: str = "") -> CachedCase:
 
 def loop(folder: Path, dimensions: int = 3, **settings: object) -> Loop:
     """A loop over three cases with fresh weights."""
+    parts = {name: settings.pop(name) for name in ("validate", "augment") if name in settings}
+    plan = tiny_plan(dimensions)
     config = Config.model_validate({"manifest": "none", "device": "cpu", "mixed_precision": "off", "validations": 2} | settings)
     torch.manual_seed(config.seed)
-    plan = tiny_plan(dimensions)
     cases = [case(seed, (12, 11, 10)[:dimensions]) for seed in range(3)]
     training = Sampler(cases, plan.patch_size, plan.batch_size, config.foreground, config.seed)
     validation = Sampler(cases[:1], plan.patch_size, plan.batch_size, 1.0, config.seed + 1)
-    return Loop(build_network(plan, 4), config, training, validation, NAMES, folder)
+    return Loop(build_network(plan, 4), config, plan, SIDED, training, validation, folder, **parts)

@@ -4,28 +4,27 @@ import os
 import pytest
 import torch
 
-from plans import tiny_fingerprint, tiny_plan
-from voxelry.config import Config
 from voxelry.errors import TrainingError
-from voxelry.files import read_yaml
 from voxelry.train.checkpoint import (
+    LossFile,
     Milestone,
+    Revision,
     RunState,
     load_checkpoint,
-    load_planned,
     save_checkpoint,
-    save_planned,
-    save_recipe,
 )
 
 STATE = RunState(
     step=7,
-    total=20,
+    revisions=[Revision(0, 20, 0.0, 0.0)],
     seconds=1.5,
     history=[Milestone(7, 0.5, None, {"a": 0.25, "b": None}, 1.5, 1e-3)],
     network={"w": torch.arange(3.0)},
     recipe="{}",
-    random=torch.get_rng_state(),
+    random={"cpu": torch.get_rng_state()},
+    losses=(2.5, 5),
+    average={"w": torch.ones(3)},
+    tracking={"mlflow": "id"},
 )
 
 
@@ -33,8 +32,10 @@ def test_a_state_comes_back(tmp_path):
     save_checkpoint(STATE, tmp_path)
     state = load_checkpoint(tmp_path)
     assert (state.step, state.total, state.seconds, state.history, state.recipe) == (7, 20, 1.5, STATE.history, "{}")
+    assert (state.revisions, state.losses, state.tracking) == (STATE.revisions, (2.5, 5), {"mlflow": "id"})
     assert torch.equal(state.network["w"], STATE.network["w"])
-    assert torch.equal(state.random, STATE.random)
+    assert torch.equal(state.random["cpu"], STATE.random["cpu"])
+    assert torch.equal(state.average["w"], torch.ones(3))
     line = json.loads((tmp_path / "history.jsonl").read_text())
     assert (line["step"], line["pseudo_dice"]) == (7, None)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.pt", "history.jsonl"]
@@ -84,10 +85,26 @@ def test_a_failed_write_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.pt", "history.jsonl"]
 
 
-def test_the_plan_and_the_recipe_come_back(tmp_path):
-    seen, plan = tiny_fingerprint(), tiny_plan(flips=(0,), reasons=("because",))
-    save_planned(seen, plan, tmp_path)
-    assert load_planned(tmp_path) == (seen, plan)
-    config = Config(manifest="m.yaml", time_budget=90.0)
-    save_recipe(config, tmp_path)
-    assert Config.model_validate(read_yaml(tmp_path / "recipe.yaml")) == config
+def test_what_a_kill_left_is_cleared_and_the_history_made_good(tmp_path):
+    save_checkpoint(STATE, tmp_path)
+    (tmp_path / ".tmp-abccheckpoint.pt").write_bytes(b"half")
+    (tmp_path / ".tmp-abchistory.jsonl").write_text("half")
+    (tmp_path / "history.jsonl").write_text("")
+    load_checkpoint(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint.pt", "history.jsonl"]
+    assert json.loads((tmp_path / "history.jsonl").read_text())["step"] == 7
+
+
+def test_losses_beyond_the_checkpoint_are_dropped(tmp_path):
+    with LossFile(tmp_path, 0) as losses:
+        for step in range(1, 6):
+            losses.add(step, step / 3, 0.1)
+    with (tmp_path / "losses.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    with LossFile(tmp_path, 3) as losses:
+        losses.add(4, 9.0, 0.2)
+    lines = [json.loads(line) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1 / 3), (2, 2 / 3), (3, 1.0), (4, 9.0)]
+    with LossFile(tmp_path, 0):
+        pass
+    assert (tmp_path / "losses.jsonl").read_text() == ""

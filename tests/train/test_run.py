@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -6,67 +7,29 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from voxelry.config import Config
+from train.kidneys import LABELS, PLAN, config, kidneys, run
 from voxelry.errors import ConfigError, ManifestError, TrainingError, UsageError
 from voxelry.files import read_yaml, write_yaml
+from voxelry.geometry import Geometry
 from voxelry.labels import LabelTable
-from voxelry.manifest.card import Card
-from voxelry.manifest.cases import Case
 from voxelry.manifest.manifest import Manifest
 from voxelry.model import CleanUp
 from voxelry.networks.weights import load_model_folder
+from voxelry.plan import Plan
 from voxelry.predict.cleanup import clean
-from voxelry.train import run as module
-from voxelry.train.run import check_sides, labelled_cases, train_model, with_clean_up
+from voxelry.train import fit
+from voxelry.train import single as module
+from voxelry.train.fit import Run
+from voxelry.train.groundwork import check_sides, label_volumes, labelled_cases, make_plans
+from voxelry.train.loop import Loop
+from voxelry.train.single import with_clean_up
 from voxelry.volume import LabelMap
-
-LABELS = [
-    {"value": 2, "name": "left", "mirror": "right"},
-    {"value": 6, "name": "right", "mirror": "left"},
-]
-SETTINGS = {"manifest": "tiny.yaml", "device": "cpu", "mixed_precision": "off", "seed": 3, "steps": 60, "learning_rate": 0.01}
-PLAN = {"patch_size": (16, 16, 12), "features": (4, 8, 8), "batch_size": 2}
-RAS = nibabel.Nifti1Image(np.zeros((16, 16, 12)), np.diag([1.0, 1.0, 1.5, 1.0]))
-
-
-def save(array, codes, path):
-    """A RAS array stored along other axes."""
-    change = ornt_transform(io_orientation(RAS.affine), axcodes2ornt(codes))
-    stored = nibabel.orientations.apply_orientation(array, change)
-    nibabel.save(nibabel.Nifti1Image(stored, RAS.affine @ inv_ornt_aff(change, array.shape)), path)
-    return path
 
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Four scans stored along four orders of axes: the right kidney lies at larger x; nothing else tells them apart."""
-    cases = []
-    for number, (codes, split) in enumerate([("RAS", "train"), ("LPS", "train"), ("PIR", "train"), ("SLA", "val")]):
-        rng = np.random.default_rng(number)
-        y, z = int(rng.integers(2, 7)), int(rng.integers(1, 5))
-        labels = np.zeros((16, 16, 12), np.uint8)
-        labels[1:6, y : y + 6, z : z + 5] = 2
-        labels[10:15, y : y + 6, z : z + 5] = 6
-        image = (300 + 400 * (labels > 0) + rng.normal(0, 40, labels.shape)).astype(np.int16)
-        case = f"case{number}"
-        files = save(image, codes, tmp_path / f"{case}.nii.gz"), save(labels, codes, tmp_path / f"{case}_seg.nii.gz")
-        cases.append(Case(case, (files[0],), labels=files[1], group=case, split=split))
-    card = Card.model_validate({"name": "tiny", "modality": "MR", "labels": LABELS, "licence": "CC0-1.0"})
-    return Manifest(card, tuple(cases), tmp_path, tmp_path / "tiny.yaml")
-
-
-def config(**changes):
-    return Config.model_validate(SETTINGS | {"plan": PLAN} | changes)
-
-
-def run(manifest, folder, settings, *, resume=False, report=lambda _: None):
-    stages = []
-    result = train_model(
-        settings, manifest, folder, version="0.0", resume=resume, stage=lambda *told: stages.append(told), report=report
-    )
-    return result, stages
+    return kidneys(tmp_path)
 
 
 def test_a_run_from_files_to_scores(manifest, tmp_path):
@@ -82,7 +45,10 @@ def test_a_run_from_files_to_scores(manifest, tmp_path):
         "cache",
         "checkpoint.pt",
         "history.jsonl",
+        "losses.jsonl",
         "model",
+        "predictions",
+        "validation.csv",
         "validation.json",
     }
     assert read_yaml(tmp_path / "run" / "recipe.yaml")["steps"] == 60
@@ -134,6 +100,34 @@ def test_a_plan_edited_between_start_and_resume_is_refused(manifest, tmp_path):
         run(manifest, tmp_path / "run", config(steps=1), resume=True)
 
 
+def test_a_plan_that_the_user_edited_is_taken_as_it_is(manifest, tmp_path):
+    made = run(manifest, tmp_path / "run", config(steps=1))[0].model.plan
+    edited = made.model_copy(update={"batch_size": 1, "overlap": 0.25})
+    assert run(manifest, tmp_path / "other", config(steps=1), plan=edited)[0].model.plan == edited
+    with pytest.raises(ConfigError, match="the plan is for 3D images with channels CT; the data are 3D with image"):
+        run(manifest, tmp_path / "third", config(steps=1), plan=Plan.model_validate(edited.model_dump() | {"channels": ("CT",)}))
+
+
+def test_training_goes_on_from_another_model(manifest, tmp_path):
+    first = run(manifest, tmp_path / "first", config(steps=40))[0]
+    after = run(manifest, tmp_path / "after", config(steps=1, plan={}, initial=str(first.path)))[0]
+    assert after.model.plan.network == first.model.plan.network  # not what would be planned now
+    fresh = run(manifest, tmp_path / "fresh", config(steps=1))[0]
+    assert after.history[0].loss < 0.7 * fresh.history[0].loss
+
+
+def test_how_much_of_each_label_a_case_holds(manifest):
+    table = LabelTable.model_validate({"labels": LABELS})
+    array = np.zeros((4, 4, 4), np.uint8)
+    array[0, 0, :3] = 6
+    assert label_volumes(LabelMap.of(array, Geometry((4, 4, 4), np.diag([1.0, 2, 2, 1])), table)) == {"left": 0.0, "right": 12.0}
+
+
+def test_several_configurations_need_folds(manifest):
+    with pytest.raises(ConfigError, match=r"compared by cross-validation. Give 'folds' too"):
+        make_plans(config(configurations="auto"), manifest, None)
+
+
 def test_nothing_to_resume_from(manifest, tmp_path):
     with pytest.raises(TrainingError, match=r"no checkpoint.pt to resume from"):
         run(manifest, tmp_path / "run", config(), resume=True)
@@ -157,14 +151,17 @@ def test_rules_that_help_in_validation_are_kept_with_the_model(manifest, tmp_pat
     trained = replace(trained, card=trained.card.model_copy(update={"clean_up": ()}))
     monkeypatch.setattr(module, "Predictor", Specked)
     cases, told = manifest.split("train"), []
-    model, scores = with_clean_up(trained, tmp_path / "cleaned", manifest, cases, "cpu", lambda *stage: told.append(stage))
+    shared = Run(
+        config(), manifest, trained.card.fingerprint, tmp_path / "cleaned", "0.0", lambda *stage: told.append(stage), None
+    )
+    model, scores = with_clean_up(shared, trained, cases)
     assert model.card.clean_up == (CleanUp(label="left", keep_largest=True),)
     record = model.card.training["clean_up"]
     assert record["cases"] == 3
     assert record["mean_dice"]["left"]["before"] < record["mean_dice"]["left"]["after"] == 1
-    assert scores.mean_dice == 1  # of the model as it is kept
-    assert load_model_folder(tmp_path / "cleaned").card == model.card
-    assert len(told) == 2 * len(cases)
+    assert scores.mean_dice == model.card.training["mean_dice"] == 1  # of the model as it is kept
+    assert load_model_folder(tmp_path / "cleaned" / "model").card == model.card
+    assert told.count(("validating", 3, 3)) == 1  # each case is segmented once
 
 
 def test_a_set_without_validation_cases_has_no_scores(manifest, tmp_path):
@@ -187,3 +184,21 @@ def test_flips_that_could_not_tell_left_from_right_are_refused(manifest, tmp_pat
     assert not (tmp_path / "run").exists()
     result, _ = run(same, tmp_path / "other", config(plan=stored, steps=1))
     check_sides(result.model.plan, config(), manifest)
+
+
+def test_preparation_is_part_of_the_time_budget(manifest, tmp_path, monkeypatch):
+    gone = []
+    prepared, run_loop = fit.prepared, Loop.run
+
+    def slow(*given):
+        time.sleep(0.3)
+        return prepared(*given)
+
+    def watched(self, report, spent=0.0):
+        gone.append(spent)
+        return run_loop(self, report, spent=spent)
+
+    monkeypatch.setattr(fit, "prepared", slow)
+    monkeypatch.setattr(Loop, "run", watched)
+    run(manifest, tmp_path / "run", config(steps=1))
+    assert gone[0] > 0.6  # training cases, and validation cases

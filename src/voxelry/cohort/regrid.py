@@ -144,9 +144,7 @@ def resampled(classes: NDArray[Any], grid: Geometry, wanted: Geometry) -> NDArra
     Returns:
         ``(*wanted.shape)`` of the same type.
     """
-    assert grid.affine is not None
-    assert wanted.affine is not None
-    there = np.asarray(np.linalg.solve(grid.affine, wanted.affine), dtype=np.float64)
+    there = grid.indices_of(wanted)
     boxes = [(value, box) for value, box in enumerate(find_objects(classes), start=1) if box is not None]
     result = np.zeros(wanted.shape, classes.dtype)
 

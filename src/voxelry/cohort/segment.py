@@ -14,8 +14,8 @@ from voxelry.errors import UsageError, VoxelryError, nearest
 from voxelry.export.nifti import write_nifti_image
 from voxelry.export.segments import Algorithm
 from voxelry.export.writer import FORMATS
+from voxelry.read.channels import read_channels
 from voxelry.read.options import PLAIN, ReadOptions
-from voxelry.read.reader import read_channels
 from voxelry.volume import LabelMap, Volume
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _segment(
     files: dict[str, Path] = {}
     finished = False
     try:
-        volume = read_channels(scan.images, options)
+        volume = read_channels(scan.images, options, predictor.model.plan.reference)
         prediction = predictor.predict(volume, progress)
         for name in sorted(formats, key=lambda name: bool(FORMATS[name].must)):
             files[name] = _written(name, prediction.labels, out / f"{scan.id}{FORMATS[name].ending}", volume, predictor, files)
@@ -114,7 +114,7 @@ def _segment(
         if not finished:  # Ctrl-C too
             for file in files.values():
                 shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-    remarks = (*volume.source.remarks, *volume.source.repairs, *filter(None, (predictor.members.said,)))
+    remarks = (*volume.source.remarks, *volume.source.repairs, *filter(None, (predictor.said,)))
     return Outcome(scan.id, files, prediction.flags, remarks=remarks)
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from voxelry.errors import UsageError
+from voxelry.errors import UsageError, nearest
 from voxelry.files import free_name
 from voxelry.labels import Label, LabelTable
 from voxelry.schema import Frozen
@@ -24,6 +24,8 @@ class Card(Frozen):
         licence: name of the data's licence.
         citation: what to cite.
         channels: a name for each image channel, in order.
+        reference_channel: the channel on whose grid the others are resampled where grids differ, and on whose grid the labels
+            lie; None refuses such cases.
         labels: what the stored values of the masks mean.
         ignore: a stored value whose voxels count nowhere.
     """
@@ -37,6 +39,7 @@ class Card(Frozen):
     citation: tuple[str, ...] = ()
     homepage: str = ""
     channels: tuple[str, ...] = Field(default=("image",), min_length=1)
+    reference_channel: str | None = None
     labels: tuple[Label, ...] = Field(min_length=1)
     ignore: int | None = None
 
@@ -55,6 +58,20 @@ class Card(Frozen):
         except ValidationError as failure:
             raise ValueError(failure.errors()[0]["msg"].removeprefix("Value error, ")) from None
         return self
+
+    @model_validator(mode="after")
+    def _reference_is_a_channel(self) -> Self:
+        if self.reference_channel is not None and self.reference_channel not in self.channels:
+            raise ValueError(
+                f"reference_channel '{self.reference_channel}' is not among the channels. "
+                + nearest(self.reference_channel, self.channels)
+            )
+        return self
+
+    @property
+    def reference(self) -> int | None:
+        """The number, from 0, of the reference channel; None where none is named."""
+        return None if self.reference_channel is None else self.channels.index(self.reference_channel)
 
     @cached_property
     def table(self) -> LabelTable:

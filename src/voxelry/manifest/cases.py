@@ -3,7 +3,7 @@ r"""Case, and the forms in which a manifest may list its cases.
     cases:                                      # rows, one by one
       - {id: a, images: [a.nii.gz], labels: a_seg.nii.gz, group: patient 1, split: train}
 
-    cases: rows.csv                             # the same as a table: id, image (or image_1, image_2...), labels, group, split
+    cases: rows.csv                             # the same as a table: id, image (or image_1...), labels, group, split, site
 
     cases:                                      # files found by pattern; {id} is the wildcard
       images: ["images/{id}.nii.gz"]            # one pattern a channel file; the ids come from the first
@@ -54,6 +54,7 @@ class Case:
         labels: the reference mask, None where there is none or where `masks` holds it.
         masks: with one mask file a label: pairs of label name and file.
         group: the patient; a split never parts a group.
+        site: where the case comes from (a hospital, a scanner), which folds share out evenly; empty where it is not known.
         split: ``train``, ``val``, ``test``, or None for a case that takes no part.
     """
 
@@ -63,6 +64,7 @@ class Case:
     masks: tuple[tuple[str, Path], ...] = ()
     group: str = ""
     split: SplitName | None = None
+    site: str = ""
 
     @property
     def has_labels(self) -> bool:
@@ -83,6 +85,7 @@ class CaseRow(Frozen):
     labels: str | None = None
     group: str | None = None
     split: SplitName | None = None
+    site: str | None = None
 
 
 class CaseRows(Frozen):
@@ -136,6 +139,7 @@ class TableFiles(_Files):
     id: str
     group: str | None = None
     split: str | None = None
+    site: str | None = None
 
 
 CaseList: TypeAlias = CaseRows | FoundFiles | TableFiles

@@ -59,7 +59,7 @@ def check_case(case: Case, manifest: Manifest, *, deep: bool = False) -> list[Pr
         return [Problem(case.id, str(case.images[0]), f"no labels, but it is in {case.split}")] if needed else []
     file = str(case.label_files[0])
     try:
-        labels = load_labels(case, manifest.card.table, volume.geometry)
+        labels = load_labels(case, manifest.card, volume.geometry)
     except VoxelryError as error:
         return [Problem(case.id, file, str(error))]
     if labels is not None and not np.isin(labels.layers, [label.value for label in labels.table.labels]).any():

@@ -87,7 +87,7 @@ def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tup
 
 def _from_row(row: CaseRow, root: Path) -> Case:
     labels = root / row.labels if row.labels else None
-    return Case(row.id, tuple(root / image for image in row.images), labels, (), row.group or row.id, row.split)
+    return Case(row.id, tuple(root / image for image in row.images), labels, (), row.group or row.id, row.split, row.site or "")
 
 
 def _expand_found(rule: FoundFiles, place: _Place) -> tuple[Case, ...]:
@@ -102,7 +102,8 @@ def _from_cells(rule: TableFiles, cells: Mapping[str, str], place: _Place) -> Ca
     id = _fill(rule.id, cells, place.where)
     group = _fill(rule.group, cells, place.where) if rule.group else id
     split = _split(_fill(rule.split, cells, place.where), rule.split_names, place.where) if rule.split else None
-    return _with_files(rule, Case(id, (), group=group, split=split), cells, place)
+    site = _fill(rule.site, cells, place.where) if rule.site else ""
+    return _with_files(rule, Case(id, (), group=group, split=split, site=site), cells, place)
 
 
 def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, str], place: _Place) -> Case:

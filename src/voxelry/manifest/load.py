@@ -12,8 +12,9 @@ from voxelry.labels import LabelTable
 from voxelry.manifest.card import Card
 from voxelry.manifest.cases import Case
 from voxelry.manifest.manifest import Manifest
+from voxelry.read.channels import read_channels
 from voxelry.read.masks import dicom_kind
-from voxelry.read.reader import read_channels, read_labels
+from voxelry.read.reader import read_labels
 from voxelry.volume import LabelMap, Source, Volume
 
 log = logging.getLogger(__name__)
@@ -31,17 +32,18 @@ def load_case(case: Case, manifest: Manifest) -> tuple[Volume, LabelMap | None]:
 
     Raises:
         ReadError: a file cannot be read.
-        GridMismatchError: channels, or image and labels, lie on different grids.
+        GridMismatchError: channels lie on different grids and the card names no reference channel, or in different frames of
+            reference; or image and labels lie on different grids.
         LabelError: a label value that the card does not know.
         ManifestError: not the channels or axes that the card names.
     """
     volume = load_image(case, manifest.card)
-    return volume, load_labels(case, manifest.card.table, volume.geometry)
+    return volume, load_labels(case, manifest.card, volume.geometry)
 
 
 def load_image(case: Case, card: Card) -> Volume:
     """Read a case's image; see `load_case`."""
-    volume = read_channels(case.images)
+    volume = read_channels(case.images, reference=card.reference)
     if volume.channels != len(card.channels):
         raise ManifestError(
             f"case '{case.id}' ({case.images[0]}): {volume.channels} channels, the card names {len(card.channels)} "
@@ -56,14 +58,15 @@ def load_image(case: Case, card: Card) -> Volume:
     return volume
 
 
-def load_labels(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap | None:
+def load_labels(case: Case, card: Card, geometry: Geometry) -> LabelMap | None:
     """Read a case's reference onto a grid; see `load_case`."""
     if case.masks:
-        return _merge(case, table, geometry)
+        return _merge(case, card.table, geometry)
     if case.labels is None:
         return None
-    reference = case.images[0] if dicom_kind(case.labels) == "rtstruct" else None  # contours need an image to be filled on
-    return read_labels(case.labels, table, reference=reference).on_grid(geometry)
+    image = case.images[0] if len(case.images) == 1 else case.images[card.reference or 0]
+    reference = image if dicom_kind(case.labels) == "rtstruct" else None  # contours need an image to be filled on
+    return read_labels(case.labels, card.table, reference=reference).on_grid(geometry)
 
 
 def _merge(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap:

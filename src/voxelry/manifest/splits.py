@@ -1,4 +1,4 @@
-"""Splits that never part a patient: by fraction, into folds, and the check that holds for both.
+"""Splits that never part a patient: by fraction, and the check that holds for any (folds: `voxelry.train.folds`).
 
 Groups are put in order by a hash of seed and name, not by a random generator: the order is the same on every machine and
 version, does not depend on the order of the cases, and a patient more changes little.
@@ -7,13 +7,13 @@ version, does not depend on the order of the cases, and a patient more changes l
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pydantic import Field
 
-from voxelry.errors import ManifestError, SplitLeakError
+from voxelry.errors import SplitLeakError
 from voxelry.manifest.cases import Case, SplitName
 from voxelry.schema import Frozen
 
@@ -88,37 +88,3 @@ def check_no_leak(cases: Iterable[Case], where: str = "cases") -> None:
         raise SplitLeakError(
             f"{where}: patient '{group}' stands in {places}{more}", remedy="Put all cases of a patient on one side of the split."
         )
-
-
-def folds(cases: Sequence[Case], k: int, seed: int = 0) -> tuple[tuple[tuple[Case, ...], tuple[Case, ...]], ...]:
-    """Part cases into k folds for cross-validation, whole patients only.
-
-    The largest groups are dealt first, each to the fold that has fewest cases; so two folds differ by no more cases than
-    the largest group has.
-
-    Args:
-        cases: the cases to part; their own splits are not looked at.
-        k: number of folds, at least 2 and at most the number of groups.
-        seed: decides who goes where.
-
-    Returns:
-        For each fold its cases to train on and to validate on, in the order given.
-
-    Raises:
-        ManifestError: k does not fit.
-    """
-    sizes = Counter(case.group for case in cases)
-    if not 2 <= k <= len(sizes):
-        raise ManifestError(f"{k} folds of {len(sizes)} patients", remedy=f"Choose 2 to {len(sizes)} folds.")
-    fold_of: dict[str, int] = {}
-    filled = [0] * k
-    for group in sorted(_order(sizes, seed), key=lambda group: -sizes[group]):
-        fold_of[group] = min(range(k), key=filled.__getitem__)
-        filled[fold_of[group]] += sizes[group]
-    return tuple(
-        (
-            tuple(case for case in cases if fold_of[case.group] != fold),
-            tuple(case for case in cases if fold_of[case.group] == fold),
-        )
-        for fold in range(k)
-    )

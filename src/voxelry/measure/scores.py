@@ -6,7 +6,7 @@ arrays, None in plain data) and enters no mean; a label that is in only one of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from voxelry.errors import UsageError
-from voxelry.measure.overlap import Counts, Values, dice, iou
+from voxelry.measure.overlap import Counts, PairCounts, Values, dice, iou
+from voxelry.measure.regions import tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +168,18 @@ class Scores:
     def values(self) -> dict[str, Values]:
         """Every metric by name, ``(N, L)``: ``dice``, ``iou``, then the `measures`."""
         return {"dice": self.dice, "iou": self.iou, **self.measures}
+
+    def region_dice(self, regions: Mapping[str, Collection[str]]) -> dict[str, float | None]:
+        """Mean Dice of unions of labels over the cases in which they occur, from the same counts; None where they never do.
+
+        Args:
+            regions: name -> names of labels.
+        """
+        values = np.arange(len(self.labels) + 1)
+        members = {name: [1 + self.labels.index(label) for label in labels] for name, labels in regions.items()}
+        dice = [tally(PairCounts(values, values, counts), members).score("dice") for counts in self.confusions]
+        means = _mean_rows(np.reshape(dice, (-1, len(members))).T)
+        return {name: _plain(mean) for name, mean in zip(members, means, strict=True)}
 
     def rows(self) -> list[dict[str, Any]]:
         """One mapping a case and label: case, label, dice, iou (None where missing), reference_voxels, prediction_voxels.

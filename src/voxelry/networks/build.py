@@ -1,4 +1,4 @@
-"""From a plan to a network, 2D and 3D from the same classes, all MONAI's.
+"""From a plan to a network by name, 2D and 3D from the same classes, on MONAI.
 
 Shape legend: B batch, C input channels, K classes (background first), then two or three spatial axes.
 """
@@ -8,50 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from voxelry.architectures import is_import_path
 from voxelry.errors import UsageError
-from voxelry.plan import NetworkPlan, Plan
-
-_NORM = ("INSTANCE", {"affine": True, "eps": 1e-5})
-_ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
-
-
-class DeepSupervised(nn.Module):
-    """MONAI's DynUNet with its coarser heads left at their own resolution.
-
-    DynUNet enlarges every head to the full window and stacks them; comparing each head with labels of its own resolution
-    costs a fraction and is what nnU-Net does (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
-    """
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x_BC: Tensor) -> list[Tensor]:
-        """Logits from fine to coarse.
-
-        Args:
-            x_BC: ``(B, C, *spatial)``.
-
-        Returns:
-            ``[(B, K, *spatial), (B, K, *spatial / 2), ...]``; in evaluation mode the first alone.
-        """
-        body: Any = self.body
-        fine = body.output_block(body.skip_layers(x_BC))
-        return [fine, *body.heads] if self.training and body.deep_supervision else [fine]
-
-
-class Plain(nn.Module):
-    """A network without coarser heads, speaking as `DeepSupervised` does."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x_BC: Tensor) -> list[Tensor]:
-        """``[(B, K, *spatial)]`` logits."""
-        return [self.body(x_BC)]
+from voxelry.extras import extra
+from voxelry.networks.custom import check_shapes, custom_network
+from voxelry.networks.order import ACTIVATION, NORM, Order, made
+from voxelry.networks.wrapped import DeepSupervised, Wrapped
+from voxelry.plan import Plan
 
 
 def build_network(plan: Plan, classes: int) -> nn.Module:
@@ -59,51 +24,140 @@ def build_network(plan: Plan, classes: int) -> nn.Module:
 
     Args:
         plan: a plan.
-        classes: K, background included.
+        classes: labels and the background; how many the network tells apart follows from this and the plan's regions.
 
     Returns:
-        A module: ``(B, C, *spatial)`` -> list of logits, finest first.
+        A module: ``(B, C, *window)`` -> list of logits ``(B, K, *window)``, finest first; in evaluation mode the first alone.
+        C and K are `input_channels` and `output_classes`.
+
+    Raises:
+        ConfigError: the network cannot be built with the plan's options, or its logits have another shape.
+        MissingExtraError: it needs an optional dependency that is not installed.
     """
-    recipe = plan.network
-    if recipe.name == "unet":
-        return Plain(_unet(plan, recipe, classes))
-    return DeepSupervised(_dynunet(plan, recipe, classes))
+    recipe, regions = plan.network, bool(plan.regions)
+    order = Order.of(plan, input_channels(plan, classes), output_classes(plan, classes) - regions)
+    kind = DeepSupervised if recipe.name == "dynunet" else Wrapped
+    network = kind(build_body(order), order.coarser, plan.slice_axis, regions)
+    if is_import_path(recipe.name):
+        check_shapes(network, order.name, (order.channels, *plan.patch_size), output_classes(plan, classes))
+    return network
 
 
-def _dynunet(plan: Plan, recipe: NetworkPlan, classes: int) -> nn.Module:
+def build_body(order: Order) -> nn.Module:
+    """The network itself, before it is wrapped.
+
+    Raises:
+        ConfigError: it cannot be built.
+        MissingExtraError: it needs an optional dependency that is not installed.
+    """
+    return custom_network(order) if is_import_path(order.name) else _MAKERS[order.name](order)
+
+
+def input_channels(plan: Plan, classes: int) -> int:
+    """C: the plan's channels, and in a cascade's second stage one more for each label of the first.
+
+    Args:
+        plan: a plan.
+        classes: labels and the background.
+    """
+    return len(plan.channels) + (classes - 1 if plan.configuration == "3d_cascade" else 0)
+
+
+def output_classes(plan: Plan, classes: int) -> int:
+    """K: the background, and the plan's regions or else the labels.
+
+    Args:
+        plan: a plan.
+        classes: labels and the background.
+    """
+    return len(plan.regions) + 1 if plan.regions else classes
+
+
+def _dynunet(order: Order) -> nn.Module:
     from monai.networks.nets import DynUNet
 
-    heads = min(recipe.deep_supervision, len(recipe.features) - 2)
-    network: nn.Module = DynUNet(
-        spatial_dims=plan.dimensions,
-        in_channels=len(plan.channels),
-        out_channels=classes,
-        kernel_size=[list(kernel) for kernel in recipe.kernels],
-        strides=[list(stride) for stride in recipe.strides],
-        upsample_kernel_size=[list(stride) for stride in recipe.strides[1:]],
-        filters=list(recipe.features),
-        norm_name=_NORM,
-        act_name=_ACTIVATION,
-        deep_supervision=heads > 0,
-        deep_supr_num=max(heads, 1),
+    return made(
+        DynUNet,
+        order,
+        kernel_size=[list(kernel) for kernel in order.kernels],
+        strides=[list(stride) for stride in order.strides],
+        upsample_kernel_size=[list(stride) for stride in order.strides[1:]],
+        filters=list(order.features),
+        norm_name=NORM,
+        act_name=ACTIVATION,
+        deep_supervision=order.coarser > 0,
+        deep_supr_num=max(order.coarser, 1),
     )
-    return network
 
 
-def _unet(plan: Plan, recipe: NetworkPlan, classes: int) -> nn.Module:
+def _unet(order: Order) -> nn.Module:
     from monai.networks.nets import UNet
 
-    network: nn.Module = UNet(
-        spatial_dims=plan.dimensions,
-        in_channels=len(plan.channels),
-        out_channels=classes,
-        channels=recipe.features,
-        strides=recipe.strides[1:],
-        num_res_units=2,
-        norm=_NORM,
-        act=_ACTIVATION,
+    return made(
+        UNet, order, channels=order.features, strides=order.strides[1:], num_res_units=2, norm=NORM, act=ACTIVATION
+    )  # fmt: skip
+
+
+def _resenc(order: Order) -> nn.Module:
+    from voxelry.networks.resenc import ResidualEncoderUNet
+
+    return made(ResidualEncoderUNet, order, **_stages(order))
+
+
+def _segresnet(order: Order) -> nn.Module:
+    from voxelry.networks.segresnet import SegResNet
+
+    return made(SegResNet, order, **_stages(order))
+
+
+def _stages(order: Order) -> dict[str, Any]:
+    """The plan's numbers, for the networks that take them as they are."""
+    return {
+        "features": order.features,
+        "strides": order.strides,
+        "kernels": order.kernels,
+        "blocks": order.blocks,
+        "coarser": order.coarser,
+    }
+
+
+def _mednext(order: Order) -> nn.Module:
+    from monai.networks.nets import MedNeXt
+
+    *encoder, bottleneck = order.blocks
+    network = made(
+        MedNeXt,
+        order,
+        init_filters=order.features[0],
+        kernel_size=3,
+        deep_supervision=order.coarser > 0,
+        use_residual_connection=True,
+        blocks_down=tuple(encoder),
+        blocks_bottleneck=bottleneck,
+        blocks_up=tuple(reversed(encoder)),
     )
+    if order.coarser:
+        heads: Any = network.out_blocks  # the coarsest first
+        for unused in range(len(heads) - order.coarser):
+            heads[unused] = nn.Identity()
     return network
+
+
+def _swinunetr(order: Order) -> nn.Module:
+    extra("einops", "the network 'swinunetr'")
+    from monai.networks.nets import SwinUNETR
+
+    return made(SwinUNETR, order, feature_size=order.features[0])
+
+
+_MAKERS = {
+    "dynunet": _dynunet,
+    "unet": _unet,
+    "resenc": _resenc,
+    "segresnet": _segresnet,
+    "mednext": _mednext,
+    "swinunetr": _swinunetr,
+}
 
 
 def count_parameters(network: nn.Module) -> int:

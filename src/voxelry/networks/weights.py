@@ -1,9 +1,16 @@
-"""The folder of a Model: `plan.yaml`, `card.json`, `weights.safetensors`. Nothing in it executes."""
+"""The folder of a Model: `plan.yaml`, `card.json`, `weights.safetensors`. Nothing in it executes.
+
+The second stage of a cascade has its first stage in the folder `previous`. An ensemble is a folder of such folders with
+`ensemble.yaml`, which names them.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,14 +19,17 @@ from torch import nn
 
 from voxelry.errors import ModelError, UsageError
 from voxelry.files import atomic_folder, read_json, read_yaml, write_json, write_yaml
-from voxelry.model import Model, ModelCard
+from voxelry.model import CleanUp, EnsembleCard, Model, ModelCard
 from voxelry.networks.build import build_network
+from voxelry.networks.custom import check_trusted
 from voxelry.plan import Plan
 from voxelry.schema import parse
 
 PLAN_FILE = "plan.yaml"
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
+ENSEMBLE_FILE = "ensemble.yaml"
+PREVIOUS_FOLDER = "previous"
 
 
 def save_model(model: Model, folder: str | os.PathLike[str]) -> Model:
@@ -37,31 +47,127 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> Model:
         write_yaml(temporary / PLAN_FILE, model.plan.model_dump(mode="json", exclude_none=True))
         write_json(temporary / CARD_FILE, model.card.model_dump(mode="json", exclude_none=True))
         save_file(model.weights, temporary / WEIGHTS_FILE)
-    return Model(model.plan, model.card, model.weights, target)
+        if model.previous is not None:
+            save_model(model.previous, temporary / PREVIOUS_FOLDER)
+    return _placed(model, target)
 
 
-def load_model_folder(folder: str | os.PathLike[str]) -> Model:
-    """Read a model folder.
+def save_ensemble(
+    models: Sequence[Model],
+    folder: str | os.PathLike[str],
+    *,
+    clean_up: Sequence[CleanUp] = (),
+    training: Mapping[str, Any] | None = None,
+) -> tuple[Model, ...]:
+    """Write several models as one folder, whole or not at all.
+
+    Args:
+        models: the members: folds of one configuration, or several configurations.
+        folder: where; replaced if it exists.
+        clean_up: rules of the ensemble as a whole, in place of the members' own.
+        training: how the members were made and chosen, with the scores of the whole.
+
+    Returns:
+        The models as `load_models` gives them.
+    """
+    target = Path(folder)
+    names = tuple(f"member_{number}" for number in range(1, len(models) + 1))
+    card = EnsembleCard(members=names, clean_up=tuple(clean_up), training=dict(training or {}))
+    with atomic_folder(target) as temporary:
+        for name, model in zip(names, models, strict=True):
+            save_model(model, temporary / name)
+        write_yaml(temporary / ENSEMBLE_FILE, card.model_dump(mode="json", exclude_none=True))
+    return tuple(_joined(_placed(model, target / name), card) for name, model in zip(names, models, strict=True))
+
+
+def load_models(folder: str | os.PathLike[str], network: str | None = None) -> tuple[Model, ...]:
+    """Read a model folder, or every member of an ensemble's folder.
+
+    Args:
+        folder: of a model or an ensemble.
+        network: the import path of a network of the user's own, whose code is trusted to run.
+
+    Returns:
+        The model; or the members, each with the clean-up rules of the ensemble.
 
     Raises:
-        ModelError: it is not a model folder, or a file in it is damaged.
+        ModelError: it is neither, a member is missing, a file is damaged, or a network is code that was not named.
     """
     source = Path(folder)
+    file = source / ENSEMBLE_FILE
+    if not file.is_file():
+        return (load_model_folder(source, network),)
+    try:
+        card = parse(EnsembleCard, read_yaml(file), str(file))
+    except UsageError as error:
+        raise ModelError(error.problem, remedy="Copy the folder anew.") from error
+    for name in card.members:
+        inside = PurePosixPath(name)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise ModelError(
+                f"{file}: member '{name}' lies outside the folder", remedy="Keep members inside the ensemble's folder."
+            )
+        if not (source / name).is_dir():
+            raise ModelError(f"{file}: member '{name}' is missing", remedy="Copy the whole folder anew.")
+    return tuple(_joined(load_model_folder(source / name, network), card) for name in card.members)
+
+
+def _placed(model: Model, folder: Path) -> Model:
+    """A model that was written to a folder."""
+    previous = None if model.previous is None else _placed(model.previous, folder / PREVIOUS_FOLDER)
+    return replace(model, path=folder, previous=previous)
+
+
+def _joined(model: Model, card: EnsembleCard) -> Model:
+    """A member with the rules of its ensemble."""
+    return replace(model, card=model.card.model_copy(update={"clean_up": card.clean_up}))
+
+
+def load_model_folder(folder: str | os.PathLike[str], network: str | None = None) -> Model:
+    """Read a model folder, with the first stage of a cascade.
+
+    Args:
+        folder: of a model.
+        network: the import path of a network of the user's own, whose code is trusted to run.
+
+    Raises:
+        ModelError: it is not a model folder, a file in it is damaged, or its network is code that was not named.
+    """
+    source = Path(folder)
+    if (source / ENSEMBLE_FILE).is_file():
+        raise ModelError(
+            f"{source}: an ensemble, where a single model is needed", remedy="Give the folder of one of its members."
+        )
     missing = [name for name in (PLAN_FILE, CARD_FILE, WEIGHTS_FILE) if not (source / name).is_file()]
     if missing:
         inner = source / "model"
-        hint = f"Did you mean {inner}?" if (inner / PLAN_FILE).is_file() else "Give the folder 'model' that train wrote."
+        known = any((inner / name).is_file() for name in (PLAN_FILE, ENSEMBLE_FILE))
+        hint = f"Did you mean {inner}?" if known else "Give the folder 'model' that train wrote."
         raise ModelError(f"{source}: not a model folder ({', '.join(missing)} missing)", remedy=hint)
     try:
         plan = parse(Plan, read_yaml(source / PLAN_FILE), str(source / PLAN_FILE))
         card = parse(ModelCard, read_json(source / CARD_FILE), str(source / CARD_FILE))
     except UsageError as error:
         raise ModelError(error.problem, remedy="Copy the folder anew.") from error
+    check_trusted(plan.network.name, network, source)
     try:
         weights = load_file(source / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{source / WEIGHTS_FILE}: cannot be read ({error})", remedy="Copy the folder anew.") from error
-    return Model(plan, card, weights, source)
+    return Model(plan, card, weights, source, _previous(plan, source, network))
+
+
+def _previous(plan: Plan, source: Path, network: str | None) -> Model | None:
+    """The first stage of a cascade, where the plan is of its second."""
+    if plan.configuration != "3d_cascade":
+        return None
+    folder = source / PREVIOUS_FOLDER
+    if not folder.is_dir():
+        raise ModelError(
+            f"{source}: the second stage of a cascade without its first ('{PREVIOUS_FOLDER}' is missing)",
+            remedy="Copy the whole folder anew.",
+        )
+    return load_model_folder(folder, network)
 
 
 def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from voxelry.networks.build import input_channels
 from voxelry.plan import Plan
 
 SCRATCH = 0.5
@@ -68,7 +69,7 @@ def window_bytes(network: nn.Module, plan: Plan, classes: int, device: torch.dev
     Returns:
         Bytes; an estimate from above where convolutions are computed in a half type.
     """
-    channels, tally = len(plan.channels), _Tally()
+    channels, tally = input_channels(plan, classes), _Tally()
     small = tuple(min(p, SMALL * d) for p, d in zip(plan.patch_size, plan.network.divisor, strict=True))
     share = math.prod(plan.patch_size) / math.prod(small)
     layers = [layer for layer in network.modules() if next(layer.children(), None) is None]

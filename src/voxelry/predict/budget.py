@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from voxelry.errors import BudgetError
+from voxelry.heap import installed_memory
 from voxelry.predict.half import has_halves
 from voxelry.predict.options import PredictOptions
 from voxelry.predict.windows import Layout
@@ -31,7 +32,7 @@ class Load:
     """What a scan brings with it, in bytes, and what a window costs.
 
     Attributes:
-        layout: the windows.
+        layouts: the windows, of each team in an ensemble of several plans.
         classes: K.
         image: what is held at a time of the prepared scan.
         labels: everything on the scan's own grid: labels, confidence, clean-up.
@@ -40,7 +41,7 @@ class Load:
         resident: what the process holds already.
     """
 
-    layout: Layout
+    layouts: tuple[Layout, ...]
     classes: int
     image: int
     labels: int
@@ -49,9 +50,9 @@ class Load:
     resident: int
 
     def ring(self, half: bool) -> int:
-        """Bytes of the ring: sums, weights, winners."""
-        depth, height, width = self.layout.reach[0] + 1, self.layout.shape[1], self.layout.shape[2]
-        return depth * height * width * (self.classes * (2 if half else 4) + 8)
+        """Bytes of the rings: sums, weights, winners."""
+        voxels = sum((one.held + 1) * one.shape[1] * one.shape[2] for one in self.layouts)
+        return voxels * (self.classes * (2 if half else 4) + 8)
 
     def batch(self, windows: int, on_device: bool = False) -> int:
         """Bytes of a batch in the network, and on its way into the ring."""
@@ -148,11 +149,6 @@ def device_room(options: PredictOptions, device: torch.device) -> int:
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept from scans before
         return int(DEVICE_SHARE * (torch.cuda.mem_get_info(device)[0] + idle))
     return installed_memory() // 2
-
-
-def installed_memory() -> int:
-    """Bytes of the machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 << 30
 
 
 def resident_memory() -> int:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from voxelry.errors import ModelError
 from voxelry.heap import give_back_freed_memory
+from voxelry.predict.cascade import Found
 from voxelry.predict.forward import Batches, Forward, swapped
-from voxelry.predict.outlet import Outlet
 from voxelry.predict.ring import Ring
 from voxelry.predict.windows import Layout, Start, upload
 from voxelry.prepare.stream import Slabs
@@ -31,10 +33,19 @@ class Member:
     Attributes:
         forward: the network.
         slabs: the scan, prepared; members that prepare alike share it.
+        found: of the second stage of a cascade what the first one found: one more channel, of class indices.
     """
 
     forward: Forward
     slabs: Slabs
+    found: Found | None = None
+
+    def window(self, layout: Layout, start: Start, mirrored: bool = False) -> Tensor:
+        """What the network sees of a window, ``(C, *window)``; `mirrored` where left and right are to be swapped."""
+        window_C = layout.cut(self.slabs, start)
+        if self.found is not None:
+            window_C = np.concatenate([window_C, self.found.window(layout, start, mirrored)])
+        return torch.from_numpy(window_C)
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class Copies:
         twins: class that each class becomes when left and right are swapped.
         side_axis: the axis from one side of the body to the other.
         probabilities: average probabilities; else logits.
+        regions: whether classes are regions, whose probabilities are averaged less one half.
     """
 
     members: Sequence[Member]
@@ -54,6 +66,7 @@ class Copies:
     twins: tuple[int, ...]
     side_axis: int
     probabilities: bool = False
+    regions: bool = False
 
     @property
     def share(self) -> float:
@@ -69,18 +82,23 @@ class _Seen:
     mirror: tuple[int, ...]
 
 
+class Exit(Protocol):
+    """Where finished slices leave: `outlet.Outlet` as labels, `mixed.Shares` as probabilities."""
+
+    def advance(self, upto: int) -> None:
+        """Slices below `upto` are finished."""
+
+
 def stream(
     layout: Layout,
     copies: Copies,
     ring: Ring,
-    outlet: Outlet,
+    outlet: Exit,
     batches: Batches,
     device: torch.device,
-    *,
     kept: Callable[[Start], bool] = lambda _: True,
-    progress: Callable[[int, int], None] = lambda *_: None,
-) -> None:
-    """Run every window through the networks and let finished slices leave.
+) -> Iterator[int]:
+    """Run every window through the networks and let finished slices leave, sheet by sheet as it is iterated over.
 
     Args:
         layout: the windows.
@@ -90,28 +108,29 @@ def stream(
         batches: how many at a time.
         device: where the networks are.
         kept: which windows are looked at; the others are background.
-        progress: told how many windows are done, of how many.
+
+    Yields:
+        How many windows are done, after each sheet, whose finished slices have left.
 
     Raises:
         ModelError: a network gave a number that is not finite.
         BudgetError: the device's memory does not hold one window.
     """
-    along = layout.starts[0]
     depth, size = layout.reach[0], layout.shape[0]
     filled, done = 0, 0
-    for number, s in enumerate(along):
-        ring.clear(filled, s + depth)
-        filled = s + depth
-        starts = [start for start in layout.sheet(s) if kept(start)]
+    for number, along in enumerate(layout.sheets):
+        ring.clear(filled, along[-1] + depth)
+        filled = along[-1] + depth
+        starts = [start for s in along for start in layout.sheet(s) if kept(start)]
         finite = [_run(layout, copies, ring, batches, device, seen) for seen in _grouped(starts, copies.mirrors, batches)]
         if finite and not bool(torch.stack(finite).all()):
             raise ModelError(
                 "the network gave a number that is not finite", remedy="Switch mixed precision off, or train the model anew."
             )
-        done += layout.count // len(along)
-        outlet.advance(along[number + 1] if number + 1 < len(along) else size)
+        done += layout.count * len(along) // len(layout.starts[0])
+        outlet.advance(layout.sheets[number + 1][0] if number + 1 < len(layout.sheets) else size)
         give_back_freed_memory()
-        progress(done, layout.count)
+        yield done
 
 
 def _grouped(starts: Sequence[Start], mirrors: Sequence[tuple[int, ...]], batches: Batches) -> Iterator[list[_Seen]]:
@@ -130,7 +149,7 @@ def _run(layout: Layout, copies: Copies, ring: Ring, batches: Batches, device: t
         if not one.mirror:
             ring.weigh(one.start)
     for member in copies.members:
-        cut = [torch.from_numpy(layout.cut(member.slabs, one.start)) for one in seen]
+        cut = [member.window(layout, one.start, copies.side_axis in one.mirror) for one in seen]
         windows_BC = upload([_mirrored(window_C, one.mirror) for window_C, one in zip(cut, seen, strict=True)], device)
         for first, logits_BK in batches.run(member.forward, windows_BC):
             part = seen[first : first + len(logits_BK)]
@@ -145,7 +164,7 @@ def _run(layout: Layout, copies: Copies, ring: Ring, batches: Batches, device: t
 def _add(layout: Layout, copies: Copies, ring: Ring, start: Start, mine: list[tuple[Tensor, tuple[int, ...]]]) -> Tensor:
     """Add the copies of one window to the ring, some slices at a time; whether they were finite."""
     if copies.probabilities:
-        mine = [(logits_K.float().softmax(0), mirror) for logits_K, mirror in mine]
+        mine = [(_probabilities(logits_K.float(), copies.regions), mirror) for logits_K, mirror in mine]
     depth = layout.reach[0]
     step = max(1, (SLICED if mine[0][0].device.type == "cpu" else DEVICE_SLICED) * depth // mine[0][0].numel())
     sums = []
@@ -158,6 +177,10 @@ def _add(layout: Layout, copies: Copies, ring: Ring, start: Start, mine: list[tu
             sums.append(total.sum())
             ring.add(start, dz, total, copies.share)
         return torch.isfinite(torch.stack(sums)).all()
+
+
+def _probabilities(logits_K: Tensor, regions: bool) -> Tensor:
+    return logits_K.sigmoid() - 0.5 if regions else logits_K.softmax(0)
 
 
 def _mirrored(window_C: Tensor, mirror: tuple[int, ...]) -> Tensor:

@@ -3,40 +3,31 @@
 Every loop runs without the interpreter's lock over a part of the work; `share` gives the parts to a pool of threads that all
 predictors have in common. Rings are ``(K, depth, Y, X)`` float32, or the bits of halves (`half`); slice z lies in slot
 ``z % depth``. K classes; S the axis along which windows stream, Y and X the other two.
+
+With regions in place of classes (`voxelry.networks.classes`) the winner is the last whose value is above 0; what differs further
+is in `region_kernels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 
+from voxelry.compiled import compiled, readonly
 from voxelry.predict.half import exponential, inlined, loaded, stored
-
-_Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
 NO_VALUE = np.float32(-3e38)
 _TINY = np.float32(1e-30)
 _ZERO, _ONE, _BYTE, _HALF = np.float32(0), np.float32(1), np.float32(255), np.float32(0.5)
 
 _f, _i, _u, _w = numba.float32, numba.int64, numba.uint16, numba.uint64
-_STORES = (numba.float32, numba.uint16)
-
-
-def _read(kind: Any, axes: int) -> Any:
-    return numba.types.Array(kind, axes, "C", readonly=True)
-
-
-def _compiled(*signatures: Any) -> Callable[[_Loop], _Loop]:
-    """Compile a loop for given types; it runs without the interpreter's lock."""
-    decorate: Callable[[_Loop], _Loop] = numba.njit(list(signatures), nogil=True, cache=True, error_model="numpy")
-    return decorate
+STORES = (numba.float32, numba.uint16)
 
 
 @inlined
-def _compete(values: Any, label: Any, best: Any, winner: Any) -> None:
+def compete(values: Any, label: Any, best: Any, winner: Any) -> None:
     """Where a class is above the best so far it becomes the winner; the lower class wins a tie."""
     for n in range(values.size):
         value, before = values[n], best[n]
@@ -46,7 +37,25 @@ def _compete(values: Any, label: Any, best: Any, winner: Any) -> None:
 
 
 @inlined
-def _add_shares(values: Any, best: Any, share: Any, logits: bool) -> None:
+def decide(values: Any, label: Any, best: Any, winner: Any) -> None:
+    """Where a region is above 0 it becomes the winner; `best` is how far the nearest decision is from another one."""
+    for n in range(values.size):
+        value, before = values[n], best[n]
+        winner[n] = label if value > _ZERO else winner[n]
+        best[n] = value if value > _ZERO else min(before, -value)
+
+
+@inlined
+def judge(values: Any, label: Any, best: Any, winner: Any, regions: bool) -> None:
+    """`compete`, or of regions `decide`."""
+    if regions:
+        decide(values, label, best, winner)
+    else:
+        compete(values, label, best, winner)
+
+
+@inlined
+def add_shares(values: Any, best: Any, share: Any, logits: bool) -> None:
     """Add what a class weighs in the sum of all: its probability, or the exponential of how far it lies below the best."""
     if logits:
         for n in range(values.size):
@@ -57,7 +66,7 @@ def _add_shares(values: Any, best: Any, share: Any, logits: bool) -> None:
 
 
 @inlined
-def _add_moments(values: Any, best: Any, moment: Any, logits: bool) -> None:
+def add_moments(values: Any, best: Any, moment: Any, logits: bool) -> None:
     """Add each weight times its logarithm, for the entropy."""
     for n in range(values.size):
         apart = min(values[n] - best[n], _ZERO)
@@ -65,28 +74,28 @@ def _add_moments(values: Any, best: Any, moment: Any, logits: bool) -> None:
         moment[n] += share * (apart if logits else np.float32(np.log(share)))
 
 
-_BLEND = [numba.void(s[:, :, :, ::1], _read(_f, 4), _read(_f, 3), _i, _i, _i, _i, _i, _f, _f) for s in _STORES]
-_FINISH = [
-    numba.void(s[:, :, :, ::1], _read(_f, 3), _u[:, :, ::1], _i, _i, _i, numba.float64[::1], _i[::1], numba.boolean)
-    for s in _STORES
+_BLEND = [numba.void(s[:, :, :, ::1], readonly(_f, 4), readonly(_f, 3), _i, _i, _i, _i, _i, _f, _f) for s in STORES]
+FINISH = [
+    numba.void(s[:, :, :, ::1], readonly(_f, 3), _u[:, :, ::1], _i, _i, _i, numba.float64[::1], _i[::1], numba.boolean)
+    for s in STORES
 ]
 _ROWS = [
     numba.void(
-        s[:, :, :, ::1], _u[:, :, ::1], _read(_i, 2), _read(_f, 1), _read(_i, 2), _read(_f, 1), _read(_w, 2), _read(_f, 1),
-        _i, _i, _u[:, :, ::1],
+        s[:, :, :, ::1], _u[:, :, ::1], readonly(_i, 2), readonly(_f, 1), readonly(_i, 2), readonly(_f, 1), readonly(_w, 2),
+        readonly(_f, 1), _i, _i, numba.boolean, _u[:, :, ::1],
     )
-    for s in _STORES
+    for s in STORES
 ]  # fmt: skip
-_TRUST = [
+TRUST = [
     numba.void(
-        s[:, :, :, ::1], _read(_i, 2), _read(_f, 1), _read(_i, 2), _read(_f, 1), _read(_w, 2), _read(_f, 1),
+        s[:, :, :, ::1], readonly(_i, 2), readonly(_f, 1), readonly(_i, 2), readonly(_f, 1), readonly(_w, 2), readonly(_f, 1),
         _i, _i, numba.boolean, numba.boolean, numba.uint8[:, :, ::1],
     )
-    for s in _STORES
+    for s in STORES
 ]  # fmt: skip
 
 
-@_compiled(*_BLEND)
+@compiled(*_BLEND)
 def blend(ring: Any, values: Any, weights: Any, z: int, y: int, x: int, first: int, last: int, scale: Any, limit: Any) -> None:
     """Add ``values * weights * scale`` to the ring, for classes `first` to `last`.
 
@@ -114,7 +123,7 @@ def blend(ring: Any, values: Any, weights: Any, z: int, y: int, x: int, first: i
                     row[n] = stored(loaded(row[n]) + held * (weight[n] * scale), row[n])
 
 
-@_compiled(*_FINISH)
+@compiled(*FINISH)
 def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int, total: Any, won: Any, logits: bool) -> None:
     """Divide finished slices by their weights, find the winner of each voxel, and sum the winners' probabilities.
 
@@ -145,7 +154,7 @@ def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int,
                 row[n] = stored(loaded(row[n]) * inverse[n], row[n])
             for n in range(width):
                 mixed[n] = loaded(row[n])
-            _compete(mixed, np.int32(k), best, winner)
+            compete(mixed, np.int32(k), best, winner)
         goal = winners[slot, y]
         low, high = width, 0
         for n in range(width):
@@ -156,7 +165,7 @@ def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int,
         if low >= high:
             continue
         for k in range(ring.shape[0]):
-            _add_shares(ring[k, slot, y, low:high], best[low:high], share[low:high], logits)
+            add_shares(ring[k, slot, y, low:high], best[low:high], share[low:high], logits)
         for n in range(low, high):
             if winner[n] > 0:
                 won[winner[n]] += 1
@@ -164,7 +173,7 @@ def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int,
 
 
 @inlined
-def _mix(ring: Any, k: int, z: Any, fz: Any, y: Any, fy: Any, start: Any, stop: Any, mixed: Any) -> None:
+def mix(ring: Any, k: int, z: Any, fz: Any, y: Any, fy: Any, start: Any, stop: Any, mixed: Any) -> None:
     """The row of class k between two slices and two rows, from voxel `start` to `stop`."""
     one, two = ring[k, z[0], y[0], start:stop], ring[k, z[0], y[1], start:stop]
     three, four = ring[k, z[1], y[0], start:stop], ring[k, z[1], y[1], start:stop]
@@ -175,17 +184,31 @@ def _mix(ring: Any, k: int, z: Any, fz: Any, y: Any, fy: Any, start: Any, stop: 
 
 
 @inlined
-def _stretch(mixed: Any, below: Any, above: Any, part: Any, row: Any) -> None:
+def stretch(mixed: Any, below: Any, above: Any, part: Any, row: Any) -> None:
     """Linear interpolation along a row: between voxels `below` and `above`, `part` of the way."""
     for n in range(row.size):
         row[n] = mixed[below[n]] * (_ONE - part[n]) + mixed[above[n]] * part[n]
 
 
-@_compiled(*_ROWS)
+@compiled(*_ROWS)
 def interpolate_rows(
-    ring: Any, winners: Any, zs: Any, fzs: Any, ys: Any, fys: Any, xs: Any, fxs: Any, first: int, last: int, labels: Any
+    ring: Any,
+    winners: Any,
+    zs: Any,
+    fzs: Any,
+    ys: Any,
+    fys: Any,
+    xs: Any,
+    fxs: Any,
+    first: int,
+    last: int,
+    regions: bool,
+    labels: Any,
 ) -> None:
     """Winners on the finer grid: where the corners of a cell agree they win, elsewhere all classes are interpolated.
+
+    A new value is a mean of those at the corners, with weights not below 0. So what holds at every corner holds within: that a
+    class is not below any other; or, with regions, that one is above 0 and that none behind it is.
 
     Args:
         ring: ``(K, depth, Y, X)``, means.
@@ -198,6 +221,7 @@ def interpolate_rows(
         fxs: ``(m,)`` float32.
         first: the first row to work on, of ``n * r``.
         last: the row to stop before.
+        regions: whether classes are regions.
         labels: ``(n, r, m)`` uint16, written.
     """
     rows, columns, width = len(ys), xs.shape[1], ring.shape[3]
@@ -230,16 +254,16 @@ def interpolate_rows(
             below, above, part, row = xs[0, begin:end], xs[1, begin:end], fxs[begin:end], values[begin:end]
             best[:] = NO_VALUE
             winner[:] = 0
-            for k in range(ring.shape[0]):
-                _mix(ring, k, z, fzs[a], y, fys[b], start, stop, mixed)
-                _stretch(mixed, below, above, part, row)
-                _compete(row, np.int32(k), best, winner)
+            for k in range(int(regions), ring.shape[0]):
+                mix(ring, k, z, fzs[a], y, fys[b], start, stop, mixed)
+                stretch(mixed, below, above, part, row)
+                judge(row, np.int32(k), best, winner, regions)
             for n in range(end - begin):
                 goal[begin + n] = winner[n]
             begin = end
 
 
-@_compiled(*_TRUST)
+@compiled(*TRUST)
 def trust_rows(
     ring: Any,
     zs: Any,
@@ -279,17 +303,17 @@ def trust_rows(
         a, b = index // rows, index % rows
         best[:] = NO_VALUE
         for k in range(count):
-            _mix(ring, k, zs[a], fzs[a], ys[b], fys[b], 0, width, mixed)
+            mix(ring, k, zs[a], fzs[a], ys[b], fys[b], 0, width, mixed)
             row = values[k]
-            _stretch(mixed, xs[0], xs[1], fxs, row)
+            stretch(mixed, xs[0], xs[1], fxs, row)
             for n in range(columns):
                 best[n] = max(best[n], row[n])
         total[:] = _ZERO
         moment[:] = _ZERO
         for k in range(count):
-            _add_shares(values[k], best, total, logits)
+            add_shares(values[k], best, total, logits)
             if entropy:
-                _add_moments(values[k], best, moment, logits)
+                add_moments(values[k], best, moment, logits)
         for n in range(columns):
             if total[n] <= _ZERO:
                 certain = _ZERO if entropy else _ONE

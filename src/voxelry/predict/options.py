@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from voxelry.errors import UsageError, nearest
+from voxelry.settings import parse_memory
 
 Region = Literal["whole", "body", "coarse"]
 Trust = Literal["", "probability", "entropy"]
 Average = Literal["logits", "probabilities"]
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "roi": get_args(Region), "confidence": get_args(Trust), "average": get_args(Average), "weights": ("gaussian", "constant"),
 }  # fmt: skip
@@ -78,15 +77,3 @@ class PredictOptions:
                 raise UsageError(f"no choice '{name}' about prediction", remedy=nearest(name, known))
         sizes = {name: parse_memory(choices[name]) for name in ("memory", "device_memory") if choices.get(name) is not None}
         return cls(**{**choices, **sizes})
-
-
-def parse_memory(text: str | int) -> int:
-    """Bytes of ``4GiB``, ``500MB``, ``2G`` (powers of 1000 without an i) or a plain number.
-
-    Raises:
-        UsageError: it is no amount of memory.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
-    if not found or found[2] not in _UNITS or float(found[1]) <= 0:
-        raise UsageError(f"'{text}' is no amount of memory", remedy="Write it as 4GiB or 500MB.")
-    return int(float(found[1]) * _UNITS[found[2]])

@@ -57,26 +57,32 @@ def make_ring(
     half: bool,
     logits: bool = True,
     device: torch.device | None = None,
+    regions: bool = False,
 ) -> Ring:
     """A ring of ``(K, depth, Y, X)``: compiled loops in the host's memory, torch operations on another device."""
     if device is None or device.type == "cpu":
-        return HostRing(classes, shape, weights, half, logits)
-    return DeviceRing(classes, shape, weights, half, logits, device)
+        return HostRing(classes, shape, weights, half, logits, regions)
+    return DeviceRing(classes, shape, weights, half, logits, device, regions)
 
 
 def restore_logits(
-    logits: NDArray[np.floating] | Iterable[NDArray[np.floating]], shape: Sequence[int], *, size: Sequence[int] | None = None
+    logits: NDArray[np.floating] | Iterable[NDArray[np.floating]],
+    shape: Sequence[int],
+    *,
+    size: Sequence[int] | None = None,
+    regions: bool = False,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The winning class of logits on another number of voxels over the same space, chunk by chunk.
 
-    Equal to interpolating every class linearly (voxel edges aligned) and taking the largest. Memory beyond logits and result is
-    a few slices of all classes.
+    Equal to interpolating every class linearly (voxel edges aligned) and taking the largest; of regions, the last above 0.
+    Memory beyond logits and result is a few slices of all classes.
 
     Args:
         logits: ``(K, *spatial)`` floats, two or three spatial axes, a memory map for instance; or chunks of it along the first
             spatial axis, in order.
         shape: new spatial shape.
         size: ``(K, *spatial)`` of the whole, where chunks are given.
+        regions: class 0 is the background and not looked at, the others are regions that decide each for itself.
 
     Returns:
         ``shape`` class indices, uint8 where they fit, else uint16.
@@ -96,7 +102,7 @@ def restore_logits(
         if isinstance(logits, np.ndarray)
         else (part for whole_part in logits for part in _chunks(whole_part, step))
     )
-    ring = make_ring(classes, (min(step, spatial[0]) + 1, *spatial[1:]), None, half=False)
+    ring = make_ring(classes, (min(step, spatial[0]) + 1, *spatial[1:]), None, half=False, regions=regions)
     result = np.empty(target, np.uint8 if classes <= 256 else np.uint16)
 
     def keep(first: int, labels: NDArray[np.uint16], _: NDArray[np.uint8] | None) -> None:

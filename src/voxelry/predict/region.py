@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from voxelry.predict.forward import Batches, Forward
+from voxelry.predict.engine import Member
+from voxelry.predict.forward import Batches
 from voxelry.predict.windows import Layout, Start, upload
 from voxelry.prepare.stream import Slabs
 
@@ -71,9 +72,8 @@ def body(slabs: Slabs, layout: Layout) -> Region:
 
 
 def coarse(
-    slabs: Slabs,
+    member: Member,
     layout: Layout,
-    member: Forward,
     batches: Batches,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -81,9 +81,8 @@ def coarse(
     """Where windows that lie side by side, without overlap and not mirrored, find any label, and `MARGIN` blocks around it.
 
     Args:
-        slabs: the scan, prepared.
+        member: the network and what it sees, the first of an ensemble.
         layout: the windows of the pass that follows.
-        member: the network, the first of an ensemble.
         batches: how many at a time.
         device: where it is.
         progress: told how many windows are done, of how many.
@@ -91,12 +90,12 @@ def coarse(
     wide = Layout(layout.size, layout.window, 1.0, layout.axis, layout.weighting)
     blocks = np.zeros([-(-size // BLOCK) for size in layout.size], dtype=bool)
     done = 0
-    for s in wide.starts[0]:
-        starts = list(wide.sheet(s))
+    for along in wide.sheets:
+        starts = [start for s in along for start in wide.sheet(s)]
         for first in range(0, len(starts), batches.size):
             some = starts[first : first + batches.size]
-            windows_BC = upload([torch.from_numpy(wide.cut(slabs, start)) for start in some], device)
-            for begin, logits_BK in batches.run(member, windows_BC):
+            windows_BC = upload([member.window(wide, start) for start in some], device)
+            for begin, logits_BK in batches.run(member.forward, windows_BC):
                 for start, logits_K in zip(some[begin:], logits_BK, strict=False):
                     _mark(blocks, wide, start, wide.turned(logits_K))
             done += len(some)

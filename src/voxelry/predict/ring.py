@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxelry.predict import kernels
+from voxelry.predict import kernels, mixed_kernels, region_kernels
 from voxelry.predict.cells import Cells
 from voxelry.predict.half import LARGEST_HALF
 from voxelry.predict.windows import Start
@@ -63,6 +63,9 @@ class Ring(Protocol):
     def trust(self, cube: Cube, first: int, last: int, entropy: bool) -> NDArray[np.uint8]:
         """``(last - first, Y', X')``: probability of the winner, or entropy, of new slices; 0..255 for 0..1."""
 
+    def spread(self, cube: Cube, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add `share` times the probabilities of new slices to ``(K, last - first, Y', X')``, of any memory order."""
+
 
 class HostRing:
     """A ring in the host's memory; see `Ring`.
@@ -73,15 +76,18 @@ class HostRing:
         weights: ``(p, q, r)`` of a window; None where only whole slices are filled in.
         half: keep sums as half floats.
         logits: whether sums are of logits; else of probabilities.
+        regions: whether classes are regions, which decide each for itself.
     """
 
-    def __init__(self, classes: int, shape: Start, weights: Tensor | None, half: bool, logits: bool) -> None:
+    def __init__(
+        self, classes: int, shape: Start, weights: Tensor | None, half: bool, logits: bool, regions: bool = False
+    ) -> None:
         self.depth = shape[0]
         self.sums = np.zeros((classes, *shape), np.uint16 if half else np.float32)
         self.weights = np.zeros(shape, np.float32)
         self.winners = np.zeros(shape, np.uint16)
         self.window = None if weights is None else weights.numpy()
-        self.logits = logits
+        self.logits, self.regions = logits, regions
         self.total, self.won = np.zeros(classes), np.zeros(classes, np.int64)
 
     def clear(self, first: int, last: int) -> None:
@@ -118,10 +124,11 @@ class HostRing:
     def finish(self, first: int, last: int) -> None:
         """Sums become means, winners are found."""
         parts: list[tuple[NDArray[np.float64], NDArray[np.int64]]] = []
+        loops = region_kernels if self.regions else kernels
 
         def work(low: int, high: int) -> None:
             total, won = np.zeros_like(self.total), np.zeros_like(self.won)
-            kernels.finish(self.sums, self.weights, self.winners, first, low, high, total, won, self.logits)
+            loops.finish(self.sums, self.weights, self.winners, first, low, high, total, won, self.logits)
             parts.append((total, won))
 
         run_slabs(work, (last - first) * self.sums.shape[2])
@@ -134,19 +141,28 @@ class HostRing:
         out = np.empty((last - first, len(cube[1]), len(cube[2])), np.uint16)
         taken = self._taken(cube, first, last)
         run_slabs(
-            lambda low, high: kernels.interpolate_rows(self.sums, self.winners, *taken, low, high, out), math.prod(out.shape[:2])
+            lambda low, high: kernels.interpolate_rows(self.sums, self.winners, *taken, low, high, self.regions, out),
+            math.prod(out.shape[:2]),
         )
         return out
 
     def trust(self, cube: Cube, first: int, last: int, entropy: bool) -> NDArray[np.uint8]:
         """Probability or entropy of new slices."""
         out = np.empty((last - first, len(cube[1]), len(cube[2])), np.uint8)
-        taken = self._taken(cube, first, last)
+        taken, loops = self._taken(cube, first, last), region_kernels if self.regions else kernels
         run_slabs(
-            lambda low, high: kernels.trust_rows(self.sums, *taken, low, high, entropy, self.logits, out),
+            lambda low, high: loops.trust_rows(self.sums, *taken, low, high, entropy, self.logits, out),
             math.prod(out.shape[:2]),
         )
         return out
+
+    def spread(self, cube: Cube, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add the probabilities of new slices."""
+        taken, part = self._taken(cube, first, last), np.float32(share)
+        run_slabs(
+            lambda low, high: mixed_kernels.spread_rows(self.sums, *taken, low, high, self.logits, self.regions, part, sums),
+            math.prod(sums.shape[1:3]),
+        )
 
     def _taken(self, cube: Cube, first: int, last: int) -> tuple[Any, Any, Any, Any, Any, Any]:
         along_z, along_y, along_x = cube

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,12 +26,20 @@ class DeviceRing:
         half: keep sums as half floats.
         logits: whether sums are of logits; else of probabilities.
         device: where.
+        regions: whether classes are regions, which decide each for itself.
     """
 
     def __init__(
-        self, classes: int, shape: Start, weights: Tensor | None, half: bool, logits: bool, device: torch.device
+        self,
+        classes: int,
+        shape: Start,
+        weights: Tensor | None,
+        half: bool,
+        logits: bool,
+        device: torch.device,
+        regions: bool = False,
     ) -> None:
-        self.depth, self.logits, self.device = shape[0], logits, device
+        self.depth, self.logits, self.device, self.regions = shape[0], logits, device, regions
         self.sums = torch.zeros((classes, *shape), dtype=torch.float16 if half else torch.float32, device=device)
         self.weights = torch.zeros(shape, device=device)
         self.winners = torch.zeros(shape, dtype=torch.int32, device=device)
@@ -92,10 +102,13 @@ class DeviceRing:
             inverse = torch.where(weight > 0, 1 / weight, torch.zeros_like(weight))
             self.sums[:, slot] = (self.sums[:, slot].float() * inverse).to(self.sums.dtype)
             values = self.sums[:, slot].float()
-            best, winner = values.max(0)
-            winner = (values == best).to(torch.uint8).argmax(0)  # the lower class wins a tie, on any device
-            sums = (values - best).exp() if self.logits else values.clamp(min=0)
-            share = (1 if self.logits else best) / sums.sum(0).clamp(min=1e-30)
+            winner = self._winners(values)
+            if self.regions:
+                share = self._certainty(values)
+            else:
+                best = values.max(0).values
+                sums = (values - best).exp() if self.logits else values.clamp(min=0)
+                share = (1 if self.logits else best) / sums.sum(0).clamp(min=1e-30)
             self.winners[slot] = winner.to(torch.int32)
             self._total.index_add_(0, winner.reshape(-1), (share * (winner > 0)).reshape(-1).double())
             self._won.index_add_(0, winner.reshape(-1), (winner > 0).reshape(-1).to(torch.int64))
@@ -111,8 +124,7 @@ class DeviceRing:
         places = (~agree).nonzero()
         for some in torch.split(places, max(1, GATHERED // len(self.sums))):
             values = self._interpolated(corners, parts, some)
-            best = values.max(0).values
-            found[some[:, 0], some[:, 1], some[:, 2]] = (values == best).to(torch.uint8).argmax(0).to(torch.int32)
+            found[some[:, 0], some[:, 1], some[:, 2]] = self._winners(values).to(torch.int32)
         labels: NDArray[np.uint16] = found.to(torch.int16).cpu().numpy().view(np.uint16)
         return labels
 
@@ -126,23 +138,75 @@ class DeviceRing:
         done = 0
         for some in torch.split(every, max(1, GATHERED // len(self.sums))):
             values = self._interpolated(corners, parts, some)
-            if self.logits:
-                logs = values.log_softmax(0)
-                shares = logs.exp()
-                empty = torch.zeros(len(some), dtype=torch.bool, device=self.device)
+            if self.regions:
+                certain = self._doubt(values) if entropy else self._certainty(values)
             else:
-                shares = values.clamp(min=0)
-                empty = shares.sum(0) <= 0
-                shares = shares / shares.sum(0).clamp(min=1e-30)
-                logs = shares.clamp(min=1e-30).log()
-            if entropy:
-                certain = (-(shares * logs).sum(0) / np.log(max(len(values), 2))).clamp(0, 1).masked_fill(empty, 0)
-            else:
-                certain = shares.max(0).values.masked_fill(empty, 1)
+                certain = self._trusted(values, entropy)
             flat[done : done + len(some)] = (certain * 255 + 0.5).to(torch.uint8)
             done += len(some)
         trust: NDArray[np.uint8] = out.cpu().numpy()
         return trust
+
+    def spread(self, cube: Cube, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add the probabilities of new slices, slice by slice."""
+        corners, parts = self._taken(cube, first, last)
+        shape = [len(axis) for axis in corners[1:]]
+        across = torch.ones(shape, dtype=torch.bool, device=self.device).nonzero()
+        for index in range(last - first):
+            plane = torch.empty((len(self.sums), len(across)), device=self.device)
+            done = 0
+            for some in torch.split(across, max(1, GATHERED // len(self.sums))):
+                places = torch.cat([torch.full_like(some[:, :1], index), some], 1)
+                plane[:, done : done + len(some)] = self._shares(self._interpolated(corners, parts, places)) * share
+                done += len(some)
+            sums[:, index] += plane.cpu().numpy().reshape(len(self.sums), *shape)
+
+    def _shares(self, values: Tensor) -> Tensor:
+        """Probabilities ``(K, n)`` of interpolated sums; of regions less one half."""
+        if self.regions:
+            return values.sigmoid() - 0.5 if self.logits else values
+        if self.logits:
+            return values.softmax(0)
+        shares = values.clamp(min=0)
+        return shares / shares.sum(0).clamp(min=1e-30)
+
+    def _winners(self, values: Tensor) -> Tensor:
+        """``(...)`` int64 classes of ``(K, ...)``; the lower class wins a tie, on any device."""
+        if not self.regions:
+            return (values == values.max(0).values).to(torch.uint8).argmax(0)
+        above: Tensor = (values > 0) * self._numbers(values)
+        return above.amax(0)
+
+    def _trusted(self, values: Tensor, entropy: bool) -> Tensor:
+        """Probability of the winner, or entropy as a share of the largest possible."""
+        if self.logits:
+            logs = values.log_softmax(0)
+            shares = logs.exp()
+            empty = torch.zeros(values.shape[1:], dtype=torch.bool, device=self.device)
+        else:
+            shares = values.clamp(min=0)
+            empty = shares.sum(0) <= 0
+            shares = shares / shares.sum(0).clamp(min=1e-30)
+            logs = shares.clamp(min=1e-30).log()
+        if entropy:
+            return (-(shares * logs).sum(0) / math.log(max(len(values), 2))).clamp(0, 1).masked_fill(empty, 0)
+        return shares.max(0).values.masked_fill(empty, 1)
+
+    def _certainty(self, values: Tensor) -> Tensor:
+        """Of regions: the probability of the least certain of the decisions that led to the winner."""
+        numbers, winner = self._numbers(values)[1:], self._winners(values)
+        others = torch.where(numbers > winner, -values[1:], torch.inf)
+        apart: Tensor = torch.where(numbers == winner, values[1:], others).amin(0)
+        return apart.sigmoid() if self.logits else (apart + 0.5).clamp(max=1)
+
+    def _doubt(self, values: Tensor) -> Tensor:
+        """Of regions: the mean entropy of their decisions, as a share of the largest possible."""
+        inside = values[1:].sigmoid() if self.logits else values[1:] + 0.5
+        shares = torch.stack([inside, 1 - inside]).clamp(min=1e-30)
+        return (-(shares * shares.log2()).sum(0).mean(0)).clamp(0, 1)
+
+    def _numbers(self, values: Tensor) -> Tensor:
+        return torch.arange(len(values), device=self.device).reshape(-1, *(1,) * (values.ndim - 1))
 
     def _interpolated(self, corners: list[Tensor], parts: list[Tensor], places: Tensor) -> Tensor:
         """``(K, n)`` float32 at new voxels ``(n, 3)``, added in the order in which the compiled loops add."""

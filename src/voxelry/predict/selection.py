@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from voxelry.errors import VoxelryError
+from voxelry.networks.classes import winners
 from voxelry.predict.backends import AUTO, BACKENDS, check_backend, installed_backends
 from voxelry.predict.forward import Forward
 
@@ -42,7 +43,7 @@ class Selection:
 
 
 def select_backend(
-    network: nn.Module, window_BC: Tensor, device: torch.device, dtype: torch.dtype, passes: int
+    network: nn.Module, window_BC: Tensor, device: torch.device, dtype: torch.dtype, passes: int, regions: bool = False
 ) -> tuple[Selection, Forward]:
     """Try what is installed on one window and keep the fastest that agrees.
 
@@ -52,12 +53,13 @@ def select_backend(
         device: where the network is.
         dtype: of the convolutions.
         passes: forward passes that the work at hand takes.
+        regions: whether the network's classes are regions.
 
     Returns:
         The selection, and its forward pass, built.
     """
     forwards: dict[str, Forward] = {"torch": BACKENDS["torch"](network, device, dtype)}
-    plain, usual = _timed(forwards["torch"], window_BC, device)
+    plain, usual = _timed(forwards["torch"], window_BC, device, regions)
     seconds, agreement, skipped = {"torch": usual}, {"torch": 1.0}, []
     for name in installed_backends(device)[1:]:
         if usual * passes < TRIAL_SECONDS[name]:
@@ -65,7 +67,7 @@ def select_backend(
             continue
         try:
             forward = BACKENDS[name](network, device, dtype)
-            winners, seconds[name] = _timed(forward, window_BC, device)
+            winners, seconds[name] = _timed(forward, window_BC, device, regions)
         except (VoxelryError, RuntimeError, ValueError, TypeError, OSError) as error:
             log.info("backend %s cannot run this network: %s", name, " ".join(str(error).split())[:200])
             continue
@@ -78,14 +80,14 @@ def select_backend(
     return selection, forwards[best]
 
 
-def _timed(forward: Callable[[Tensor], Tensor], window_BC: Tensor, device: torch.device) -> tuple[Tensor, float]:
+def _timed(forward: Callable[[Tensor], Tensor], window_BC: Tensor, device: torch.device, regions: bool) -> tuple[Tensor, float]:
     """The winning classes, and the seconds of the second of two passes: the first builds what there is to build."""
     forward(window_BC)
     _wait(device)
     start = time.perf_counter()
     logits = forward(window_BC)
     _wait(device)
-    return logits.argmax(1), time.perf_counter() - start
+    return winners(logits, regions), time.perf_counter() - start
 
 
 def _wait(device: torch.device) -> None:
@@ -107,14 +109,18 @@ class Members:
         device: where they are.
         dtype: of the convolutions.
         backend: its name, or ``auto``.
+        regions: whether the networks' classes are regions.
 
     Raises:
         UsageError: no such backend.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], device: torch.device, dtype: torch.dtype, backend: str) -> None:
+    def __init__(
+        self, networks: Sequence[nn.Module], device: torch.device, dtype: torch.dtype, backend: str, regions: bool = False
+    ) -> None:
         check_backend(backend)
         self._networks, self._device, self._dtype, self._backend = networks, device, dtype, backend
+        self._regions = regions
         self._lock = threading.Lock()
         self._forwards: list[Forward] = []
         self.selection: Selection | None = None
@@ -145,6 +151,6 @@ class Members:
     def _made(self, window: Callable[[], Tensor], passes: int) -> list[Forward]:
         if self._backend != AUTO:
             return [BACKENDS[self._backend](network, self._device, self._dtype) for network in self._networks]
-        self.selection, first = select_backend(self._networks[0], window(), self._device, self._dtype, passes)
+        self.selection, first = select_backend(self._networks[0], window(), self._device, self._dtype, passes, self._regions)
         make = BACKENDS[self.selection.name]
         return [first, *(make(network, self._device, self._dtype) for network in self._networks[1:])]

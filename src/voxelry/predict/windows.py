@@ -25,6 +25,9 @@ GAUSSIAN_SIGMA = 0.125
 
 SMALLEST_WEIGHT = 1e-3
 
+TOGETHER = 16
+"""Sheets of windows one voxel deep that are run together: batches are full, and slices are made and restored many at a time."""
+
 Start = tuple[int, int, int]
 Weighting = Literal["gaussian", "constant"]
 
@@ -50,8 +53,18 @@ class Layout:
     @classmethod
     def of(cls, size: Sequence[int], window: Sequence[int], step: float, weighting: Weighting = "gaussian") -> Layout:
         """The layout whose ring is smallest."""
-        depth = [min(p, n) * math.prod(size) // n for n, p in zip(size, window, strict=True)]
-        return cls(tuple(size), tuple(window), step, depth.index(min(depth)), weighting)
+        every = [cls(tuple(size), tuple(window), step, axis, weighting) for axis in range(len(size))]
+        return min(every, key=lambda one: one.held * math.prod(one.shape[1:]))
+
+    @cached_property
+    def together(self) -> int:
+        """Sheets of windows that are run together: several where windows are one slice deep."""
+        return TOGETHER if self.window[self.axis] == 1 else 1
+
+    @cached_property
+    def held(self) -> int:
+        """Slices that windows run together lie on."""
+        return min(self.reach[0] + self.together - 1, self.shape[0])
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -85,15 +98,26 @@ class Layout:
         """How many windows there are."""
         return math.prod(len(starts) for starts in self.starts)
 
+    @cached_property
+    def sheets(self) -> tuple[tuple[int, ...], ...]:
+        """Where windows begin along S, those that are run together side by side."""
+        along = self.starts[0]
+        return tuple(along[first : first + self.together] for first in range(0, len(along), self.together))
+
     def sheet(self, s: int) -> Iterator[Start]:
         """The windows that begin at `s` along S."""
         for y, x in itertools.product(*self.starts[1:]):
             yield (s, y, x)
 
     def cut(self, slabs: Slabs, start: Start) -> NDArray[np.float32]:
-        """A window of the scan, ``(C, *window)``, padded with 0 where the scan is smaller."""
-        slab_C = slabs.slab(start[0], start[0] + self.reach[0])
-        placed = dict(zip(self.order, (0, *start[1:]) if len(self.order) == 3 else (0, start[2]), strict=True))
+        """A window of the scan, ``(C, *window)``, padded with 0 where the scan is smaller.
+
+        All windows that are run together ask `slabs` for the same slices.
+        """
+        first = start[0] - start[0] % self.together if self.together > 1 else start[0]
+        slab_C = slabs.slab(first, min(first + self.held, self.shape[0]))
+        here = start[0] - first
+        placed = dict(zip(self.order, (here, *start[1:]) if len(self.order) == 3 else (here, start[2]), strict=True))
         slices = tuple(slice(placed[axis], placed[axis] + p) for axis, p in enumerate(self.window))
         part = slab_C[(slice(None), *slices)]
         if part.shape[1:] == self.window:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,9 @@ from voxelry.plan import ChannelStatistics, Fingerprint
 from voxelry.prepare.preparation import content_box, reordering
 from voxelry.volume import LabelMap, Volume
 
+SAMPLES = 100_000_000
+"""Labelled voxels whose grey values are kept, of all cases together, at most."""
+
 SAMPLES_PER_CASE = 20_000
 MEDIAN_SAMPLES = 200_000
 CANONICAL = "RAS"
@@ -24,7 +26,7 @@ Loaded = tuple[Volume, LabelMap | None]
 
 
 def fingerprint(
-    cases: Iterable[Callable[[], Loaded]],
+    cases: Sequence[Callable[[], Loaded]],
     channels: tuple[str, ...],
     modality: str,
     table: LabelTable,
@@ -33,7 +35,7 @@ def fingerprint(
     """Look at every case once, holding one in memory at a time.
 
     Grey-value statistics are taken over labelled voxels (all voxels of a case without labels), at most `SAMPLES_PER_CASE`
-    of each case, drawn with a fixed seed.
+    of each case and `SAMPLES` of all, drawn with a fixed seed.
 
     Args:
         cases: functions that load a case's image and labels on one grid.
@@ -53,18 +55,21 @@ def fingerprint(
     orientations: Counter[str] = Counter()
     samples: list[NDArray[np.float32]] = []
     label_voxels: Counter[str] = Counter()
-    contents: list[float] = []
+    boxes: list[tuple[int, ...]] = []
     medians: list[tuple[float, ...]] = []
     tilts: list[float] = []
+    limit = min(SAMPLES_PER_CASE, max(1, SAMPLES // max(1, len(cases))))
     for done, load in enumerate(cases, start=1):
         volume, labels = load()
-        geometry = volume.geometry.reindexed(reordering(volume.geometry, CANONICAL))
+        reindex = reordering(volume.geometry, CANONICAL)
+        geometry = volume.geometry.reindexed(reindex)
         grids.append((geometry.shape, geometry.spacing))
         orientations[volume.geometry.orientation or "picture"] += 1
-        samples.append(_sample(volume, labels, random))
+        samples.append(_sample(volume, labels, limit, random))
         medians.append(grey_medians(volume))
         tilts.append(tilt(volume.geometry))
-        contents.append(math.prod(content_box(volume.array)[1]) / math.prod(volume.geometry.shape))
+        extent = content_box(volume.array)[1]
+        boxes.append(tuple(extent[axis] for axis in reindex.order))
         if labels is not None:
             for label in table.labels:
                 label_voxels[label.name] += int(np.count_nonzero(labels.mask(label.name)))
@@ -73,7 +78,7 @@ def fingerprint(
         raise ManifestError("no cases to train on", remedy="Check the manifest's cases and their splits.")
     if len({len(shape) for shape, _ in grids}) != 1:
         raise ManifestError("pictures (2D) and volumes (3D) stand in one dataset", remedy="Split it into two manifests.")
-    shapes = np.array([shape for shape, _ in grids])
+    shapes, contents = np.array([shape for shape, _ in grids]), np.array(boxes)
     known = [spacing for _, spacing in grids if spacing is not None]
     spacings = np.array(known) if len(known) == len(grids) else None
     extents = None if spacings is None else shapes * spacings
@@ -89,10 +94,13 @@ def fingerprint(
         statistics=_statistics(np.concatenate(samples, axis=1)),
         voxels=int(shapes.prod(1).sum()),
         label_voxels={label.name: label_voxels[label.name] for label in table.labels},
-        content=round(float(np.median(contents)), 6),
+        content=round(float(np.median(contents.prod(1) / shapes.prod(1))), 6),
         extent_range=None if extents is None else (_real(extents.min(0)), _real(extents.max(0))),
         grey_range=tuple((min(values), max(values)) for values in zip(*medians, strict=True)),
         tilt=max(tilts),
+        spacing_fine=None if spacings is None else _real(np.percentile(spacings, 10, axis=0)),
+        content_shape=_real(np.median(contents, 0)),
+        content_extent=None if spacings is None else _middle(contents * spacings),
     )
 
 
@@ -111,15 +119,15 @@ def tilt(geometry: Geometry) -> float:
     return round(float(np.degrees(np.arccos(np.clip(np.abs(geometry.direction).max(axis=0).min(), 0, 1)))), 3)
 
 
-def _sample(volume: Volume, labels: LabelMap | None, random: np.random.Generator) -> NDArray[np.float32]:
-    """``(C, n)`` grey values of labelled voxels."""
+def _sample(volume: Volume, labels: LabelMap | None, limit: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """``(C, n)`` grey values of at most `limit` labelled voxels."""
     flat = volume.array.reshape(volume.channels, -1)
     inside = np.arange(flat.shape[1])
     if labels is not None:
         unlabelled = [0] if labels.table.ignore is None else [0, labels.table.ignore]
         labelled = np.flatnonzero(~np.isin(labels.layers, unlabelled).all(axis=0))
         inside = labelled if len(labelled) else inside
-    chosen = inside if len(inside) <= SAMPLES_PER_CASE else random.choice(inside, SAMPLES_PER_CASE, replace=False)
+    chosen = inside if len(inside) <= limit else random.choice(inside, limit, replace=False)
     return flat[:, chosen].astype(np.float32)
 
 
@@ -137,3 +145,9 @@ def _whole(values: NDArray[np.floating] | NDArray[np.integer]) -> tuple[int, ...
 
 def _real(values: NDArray[np.floating]) -> tuple[float, ...]:
     return tuple(round(float(value), 6) for value in values)
+
+
+def _middle(values: NDArray[np.floating]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The two values in the middle of each column, which are one where their number is odd."""
+    ordered = np.sort(values, axis=0)
+    return _real(ordered[(len(values) - 1) // 2]), _real(ordered[len(values) // 2])

@@ -10,7 +10,7 @@ import numpy as np
 from monai.data import ImageReader
 from numpy.typing import NDArray
 
-from voxelry.read.reader import read_channels
+from voxelry.read.channels import read_channels
 from voxelry.volume import Volume
 
 

@@ -63,9 +63,9 @@ class Preparation:
             return None
         return self.classes(content(volume.array).view(np.uint8)) > 0
 
-    def classes(self, classes: NDArray[np.integer]) -> NDArray[np.int16]:
-        """Class indices on `source` -> ``shape`` int16 on the network's grid."""
-        return resample_classes(self.box(classes), self.shape, self.plan.label_orders)
+    def classes(self, classes: NDArray[np.integer], part: tuple[int, int, int] | None = None) -> NDArray[np.int16]:
+        """Class indices on `source` -> ``shape`` int16 on the network's grid; `part` as `resample_classes` takes it."""
+        return resample_classes(self.box(classes), self.shape, self.plan.label_orders, part)
 
     def box(self, array: NDArray[Any]) -> NDArray[Any]:
         """The box of content of an array on `source`, in the plan's order: a view."""
@@ -168,14 +168,16 @@ def target_shape(extent: tuple[int, ...], spacing: tuple[float, ...] | None, pla
     return zoomed_shape(extent, spacing, plan.spacing)
 
 
-def zoomed_shape(extent: Sequence[int], now: Sequence[float], then: Sequence[float]) -> tuple[int, ...]:
-    """Voxels along each axis after going from spacing `now` to spacing `then` (mm), at least one; halves go up."""
-    return tuple(max(1, _round(n * before / after)) for n, before, after in zip(extent, now, then, strict=True))
+def zoomed_shape(extent: Sequence[int], now: Sequence[float], then: Sequence[float | None]) -> tuple[int, ...]:
+    """Voxels along each axis after going from spacing `now` to spacing `then` (mm), at least one; halves go up, None stays."""
+    return tuple(
+        n if after is None else max(1, _round(n * before / after)) for n, before, after in zip(extent, now, then, strict=True)
+    )
 
 
 def _round(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-def _by(values: tuple[float, ...]) -> str:
-    return " x ".join(f"{value:g}" for value in values)
+def _by(values: tuple[float | None, ...]) -> str:
+    return " x ".join("any" if value is None else f"{value:g}" for value in values)

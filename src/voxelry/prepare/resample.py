@@ -6,6 +6,7 @@ memory order, in float32, so that beside the result a few planes are held, never
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,9 @@ def resample_image(
     return result
 
 
-def resample_classes(classes: NDArray[np.integer], shape: Sequence[int], order: int | Sequence[int] = 1) -> NDArray[np.int16]:
+def resample_classes(
+    classes: NDArray[np.integer], shape: Sequence[int], order: int | Sequence[int] = 1, part: tuple[int, int, int] | None = None
+) -> NDArray[np.int16]:
     """Resample class indices linearly: each class's indicator is interpolated and the largest wins.
 
     Where the 2 x 2 x 2 corners of an output voxel agree interpolation cannot change the winner, so only the others are added up.
@@ -60,15 +63,23 @@ def resample_classes(classes: NDArray[np.integer], shape: Sequence[int], order: 
         classes: ``(*spatial)`` int16 or uint8, `IGNORE_INDEX` allowed, of any memory order; two or three axes.
         shape: target shape.
         order: 1, or 0 (nearest), or one for each axis.
+        part: ``(axis, first, last)``: of the result only the slices `first` to `last` along an axis, as the whole has them.
 
     Returns:
         ``shape`` int16, the same values, C-contiguous. Ties (to 1e-6) go to the lower class.
     """
-    if classes.shape == tuple(shape):
-        return np.ascontiguousarray(classes, dtype=np.int16)
     operators = [taps(n, m, one) for n, m, one in zip(classes.shape, shape, _each(order, classes.ndim), strict=True)]
-    result = np.empty(tuple(shape), dtype=np.int16)
-    (_vote if max(classes.size, result.size) >= LARGE_VOXELS else _vote_at_once)(classes, operators, result)
+    vote = _vote if max(classes.size, math.prod(shape)) >= LARGE_VOXELS else _vote_at_once
+    same = classes.shape == tuple(shape)
+    if part is not None:
+        axis, first, last = part
+        low, operators[axis] = operators[axis].stretch(first, last)
+        high = low + int(operators[axis].start[-1]) + operators[axis].weights.shape[1]
+        classes = classes[(slice(None),) * axis + (slice(low, high),)]
+    if same:
+        return np.ascontiguousarray(classes, dtype=np.int16)
+    result = np.empty([len(one.start) for one in operators], dtype=np.int16)
+    vote(classes, operators, result)
     return result
 
 

@@ -41,6 +41,11 @@ class Taps(NamedTuple):
     start: NDArray[np.int64]
     weights: NDArray[np.float32]
 
+    def stretch(self, first: int, last: int) -> tuple[int, Taps]:
+        """What gives output voxels `first` to `last` alone: the input voxel that the axis then begins with, and the operator."""
+        low = int(self.start[first])
+        return low, Taps(self.start[first:last] - low, self.weights[first:last])
+
     def dense(self, n_in: int) -> NDArray[np.float32]:
         """The same operator as a ``(n_out, n_in)`` matrix, for small axes and for tests."""
         matrix = np.zeros((len(self.start), n_in), dtype=np.float32)

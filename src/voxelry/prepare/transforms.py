@@ -28,9 +28,9 @@ from voxelry.errors import UsageError
 from voxelry.geometry import Geometry
 from voxelry.plan import Normalisation, Plan
 from voxelry.prepare.normalise import normalise
-from voxelry.prepare.planner import coarse_axis
 from voxelry.prepare.preparation import content, content_box, prepare, zoomed_shape
 from voxelry.prepare.resample import resample_classes, resample_image
+from voxelry.prepare.spacing import coarse_axis
 from voxelry.volume import Volume
 
 Order = Literal[0, 1, 3, "label"]

@@ -118,6 +118,9 @@ def open_archive(path: Path) -> Iterator[Archive]:
         ) from error
 
 
+_PREFIX = "voxelry-"
+
+
 class Unpacked:
     """A private temporary folder with members of an archive, removed when nobody holds this any more, or at exit.
 
@@ -128,7 +131,7 @@ class Unpacked:
 
     def __init__(self, archive: Path) -> None:
         self.archive = archive
-        self.folder = Path(tempfile.mkdtemp(prefix="voxelry-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._finish = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     @contextmanager
@@ -140,6 +143,12 @@ class Unpacked:
             error.problem = error.problem.replace(str(self.folder), str(self.archive))
             error.args = (error.args[0].replace(str(self.folder), str(self.archive)),)
             raise
+
+
+def is_unpacked(file: Path) -> bool:
+    """Whether a file that was read is a copy that `Unpacked` made, and lives no longer than that."""
+    place = Path(tempfile.gettempdir())
+    return file.is_relative_to(place) and file.relative_to(place).parts[0].startswith(_PREFIX)
 
 
 def unpack(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...], Unpacked | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -59,7 +59,8 @@ class _Segmentation:
 
     @property
     def source(self) -> Source:
-        return Source(kind=SPARSE, files=(str(self.file),), series_uid=str(self.seg.get("SeriesInstanceUID", "")))
+        uid, frame = (str(self.seg.get(name, "")) for name in ("SeriesInstanceUID", "FrameOfReferenceUID"))
+        return Source(kind=SPARSE, files=(str(self.file),), series_uid=uid, frame=frame)
 
     def frames(self) -> Iterator[tuple[Plane, tuple[int, ...], NDArray[Any]]]:
         """Each frame with its plane, the first voxel of its slice, and its pixels laid as the grid's axes are."""
@@ -136,7 +137,7 @@ def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:
         found.geometry,
         channels=len(found.labels),
         modality="SEG",
-        source=Source(SPARSE, source.files, source.series_uid, remarks=(f"fractional segments: {kind}",)),
+        source=replace(source, remarks=(f"fractional segments: {kind}",)),
         channel_names=tuple(label.name for label in unique_names(found.labels).values()),
     )
 

@@ -1,18 +1,12 @@
-"""The verbs: `read` an image, `read_labels`, and `read_channels` where an image has a file per channel."""
+"""The verbs: `read` an image of any format, `read_all` of a place, and `read_labels`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from voxelry.errors import GridMismatchError, UsageError
-from voxelry.geometry import Reindex
+from voxelry.errors import UsageError
 from voxelry.labels import LabelTable
 from voxelry.read.archive import is_zip
 from voxelry.read.detect import Format, detect, head_of
@@ -23,7 +17,7 @@ from voxelry.read.masks import dicom_kind, read_mask
 from voxelry.read.options import PLAIN, PixelSize, Polarity, ReadOptions, Repair, Transform
 from voxelry.read.picture import read_picture
 from voxelry.read.time_points import time_points
-from voxelry.volume import LabelMap, Source, Volume
+from voxelry.volume import LabelMap, Volume
 
 
 def read(
@@ -161,69 +155,3 @@ def read_labels(
         ReadError: as `read`.
     """
     return read_mask(path, table, reference, threshold, read)
-
-
-def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions = PLAIN) -> Volume:
-    """Read an image that has a file (or folder) per channel.
-
-    Channels whose axes are flipped or permuted against the first are re-indexed onto it; nothing is resampled.
-
-    Args:
-        paths: one per channel, in order. A single path is read as it is and may have several channels.
-        options: what is asked of each file, as of `read`.
-
-    Returns:
-        A Volume ``(C, *spatial)`` on the first file's grid; its Source names all files, the first channel's first, and keeps
-        the first channel's series and instances.
-
-    Raises:
-        UsageError: no path, or one of several files with more than one channel.
-        GridMismatchError: two files lie on different grids.
-        ReadError: as `read`.
-    """
-    if not paths:
-        raise UsageError("no file to read", remedy="Name at least one.")
-    volumes = [read_file(Path(path), options) for path in paths]
-    first = volumes[0]
-    if len(volumes) == 1:
-        return first
-    changes = [_onto(first, volume, Path(path)) for volume, path in zip(volumes, paths, strict=True)]
-    modalities = {volume.modality for volume in volumes}
-    return Volume(
-        partial(_stacked, volumes, changes),
-        first.geometry,
-        channels=len(volumes),
-        modality=first.modality if len(modalities) == 1 else "",
-        source=_joined(volumes),
-    )
-
-
-def _onto(first: Volume, volume: Volume, path: Path) -> Reindex:
-    """How to lay a channel onto the first one's grid."""
-    if volume.channels != 1:
-        raise UsageError(
-            f"{path}: has {volume.channels} channels; of several files each gives one", remedy="Split it, or read it alone."
-        )
-    change = volume.geometry.reindexing_to(first.geometry)
-    if change is None:
-        raise GridMismatchError(
-            f"{path}: its grid ({volume.geometry.describe()}) is not that of {first.source.name} ({first.geometry.describe()})",
-            remedy="Resample one onto the other's grid first.",
-        )
-    return change
-
-
-def _stacked(volumes: Sequence[Volume], changes: Sequence[Reindex]) -> NDArray[Any]:
-    return np.concatenate([change.apply(volume.array) for volume, change in zip(volumes, changes, strict=True)])
-
-
-def _joined(volumes: Sequence[Volume]) -> Source:
-    first = volumes[0].source
-    remarks = [remark for volume in volumes for remark in volume.source.remarks]
-    return Source(
-        kind=first.kind,
-        files=tuple(file for volume in volumes for file in volume.source.files),
-        series_uid=first.series_uid,
-        instances=first.instances,
-        remarks=tuple(dict.fromkeys(remarks)),
-    )

@@ -117,11 +117,7 @@ def compared(file: Path, wanted: Referenced, image: Volume) -> list[str]:
     if image.source.kind != "dicom" or not image.source.files:
         return []
     same_series = wanted.series == image.source.series_uid
-    try:
-        header = pydicom.dcmread(image.source.files[0], stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
-        other = str(header.get("FrameOfReferenceUID", ""))
-    except PARSE_ERRORS:
-        other = ""
+    other = image.source.frame
     same_frame = not (other and wanted.frame) or other == wanted.frame
     if not same_frame and not same_series:
         raise GridMismatchError(

@@ -8,7 +8,9 @@ from typing import Protocol
 
 from markupsafe import Markup, escape
 
-_WIDTH, _HEIGHT = 460, 220
+WIDTH, HEIGHT = 460, 220
+"""Of a plot, in pixels."""
+
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 30, 38
 _POINTS = 300
 
@@ -56,21 +58,21 @@ def line_svg(title: str, line: Sequence[tuple[float, float]], limits: tuple[floa
     thin = _thinned(line)
     x_ticks = _ticks(0, max(x for x, _ in thin))
     y_ticks = _ticks(*(limits or (min(y for _, y in thin), max(y for _, y in thin))))
-    x_place = _scale(x_ticks, _LEFT, _WIDTH - _RIGHT)
-    y_place = _scale(y_ticks, _HEIGHT - _BOTTOM, _TOP)
+    x_place = _scale(x_ticks, _LEFT, WIDTH - _RIGHT)
+    y_place = _scale(y_ticks, HEIGHT - _BOTTOM, _TOP)
     path = " ".join(f"{x_place(x):.1f},{y_place(y):.1f}" for x, y in thin)
     last_x, last_y = line[-1]
     words = f"{title}: from {line[0][1]:.3g} at step {line[0][0]} to {last_y:.3g} at step {last_x}"
     parts = [
-        f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(words)}">',
+        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(words)}">',
         f'<text x="{_LEFT}" y="18" class="plot-title">{escape(title)}</text>',
     ]
     for tick in y_ticks:
         y = y_place(tick)
-        parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    parts += [f'<text x="{x_place(t):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{t:g}</text>' for t in x_ticks]
-    parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">steps</text>')
+    parts += [f'<text x="{x_place(t):.1f}" y="{HEIGHT - 20}" text-anchor="middle">{t:g}</text>' for t in x_ticks]
+    parts.append(f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">steps</text>')
     parts.append(f'<polyline points="{path}" class="line"/>')
     parts.append(f'<circle cx="{x_place(thin[-1][0]):.1f}" cy="{y_place(thin[-1][1]):.1f}" r="3.5" class="end"/></svg>')
     return Markup("\n".join(parts))

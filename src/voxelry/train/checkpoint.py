@@ -1,4 +1,8 @@
-"""What a run leaves on disk while it trains: checkpoint, history, recipe. Each appears whole or not at all."""
+"""What a run leaves on disk while it trains: checkpoint, history, losses, recipe.
+
+Each file appears whole or not at all, but for the losses, to which every step adds a line; a resumed run first drops the lines of
+steps that its checkpoint does not know.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,18 @@ import json
 import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 
-from voxelry.config import Config
 from voxelry.errors import TrainingError
-from voxelry.files import atomic_path, read_json, read_yaml, write_json, write_text, write_yaml
-from voxelry.plan import Fingerprint, Plan
-from voxelry.schema import parse
+from voxelry.files import atomic_path, write_text
 
 CHECKPOINT_FILE = "checkpoint.pt"
-FINGERPRINT_FILE = "fingerprint.json"
-PLAN_FILE = "plan.yaml"
 HISTORY_FILE = "history.jsonl"
+LOSSES_FILE = "losses.jsonl"
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class Milestone:
     Attributes:
         step: optimiser steps done.
         loss: mean loss since the last milestone.
-        pseudo_dice: Dice over windows of the validation cases (of the training cases where there are none), mean of labels.
-        per_label: the same by label name.
+        pseudo_dice: Dice over windows of the validation cases (of the training cases where there are none), mean of classes.
+        per_label: the same by the name of the label or, where regions are learnt, of the region.
         seconds: spent training so far.
         learning_rate: at this step.
+        validation: Dice of whole validation cases, segmented window by window; None where it was not measured.
+        waited: share of the steps' time since the last milestone in which nothing was computed since no batch was ready.
     """
 
     step: int
@@ -41,6 +45,25 @@ class Milestone:
     per_label: dict[str, float | None]
     seconds: float
     learning_rate: float
+    validation: float | None = None
+    waited: float = 0.0
+
+
+@dataclass(frozen=True)
+class Revision:
+    """When the number of steps was set.
+
+    Attributes:
+        step: steps done by then.
+        total: steps the run has from then on.
+        share: of the learning rate's decay that was done by then, 0..1; it goes on from there, and ends with the last step.
+        seconds: spent by then.
+    """
+
+    step: int
+    total: int
+    share: float
+    seconds: float
 
 
 @dataclass
@@ -49,36 +72,57 @@ class RunState:
 
     Attributes:
         step: optimiser steps done.
-        total: steps the run has, None until a time budget has been turned into steps.
+        revisions: the numbers of steps the run had, the last one holds; none until a time budget has been turned into steps.
         seconds: spent so far.
         history: milestones so far.
-        network, optimiser, scaler: state dicts.
+        losses: sum and number of the losses since the last milestone.
+        smooth_loss: running mean of the loss.
+        network, optimiser, scaler, average: state dicts; `average` is of the weights' moving average.
+        best: weights at the best milestone, where training may end early.
+        validation_interval: milestones from one whole-case validation to the next, 0 until the first has been timed.
         recipe: the recipe as JSON text, compared on resume.
-        random: torch's random state.
+        random: torch's random states, by device type.
+        threads: that computed; with another number sums are rounded differently.
+        tracking: what trackers need to go on with the same run, by tracker.
     """
 
     step: int = 0
-    total: int | None = None
+    revisions: list[Revision] = field(default_factory=list)
     seconds: float = 0.0
     history: list[Milestone] = field(default_factory=list)
+    losses: tuple[float, int] = (0.0, 0)
+    smooth_loss: float | None = None
     network: dict[str, Any] = field(default_factory=dict)
     optimiser: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
+    average: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    validation_interval: int = 0
     recipe: str = ""
-    random: Any = None
+    random: dict[str, Tensor] = field(default_factory=dict)
+    threads: int = 0
+    tracking: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int | None:
+        """Steps the run has, None until a time budget has been turned into steps."""
+        return self.revisions[-1].total if self.revisions else None
 
 
 def save_checkpoint(state: RunState, folder: Path) -> None:
     """Write the checkpoint and the history beside it."""
-    content = {name: getattr(state, name) for name in RunState.__dataclass_fields__ if name != "history"}
+    content = {name: getattr(state, name) for name in RunState.__dataclass_fields__}
     content["history"] = [asdict(milestone) for milestone in state.history]
+    content["revisions"] = [asdict(revision) for revision in state.revisions]
     with atomic_path(folder / CHECKPOINT_FILE) as temporary:
         torch.save(content, temporary)
-    write_text(folder / HISTORY_FILE, "".join(json.dumps(asdict(milestone)) + "\n" for milestone in state.history))
+    _write_history(state, folder)
 
 
 def load_checkpoint(folder: Path) -> RunState:
     """Read the checkpoint of a run; nothing in it can execute.
+
+    What a kill left half-written is removed, and the history is written again where it is older than the checkpoint.
 
     Raises:
         TrainingError: there is none, or it is damaged or another version's.
@@ -89,29 +133,43 @@ def load_checkpoint(folder: Path) -> RunState:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         history = [Milestone(**milestone) for milestone in content.pop("history")]
-        return RunState(history=history, **content)
+        revisions = [Revision(**revision) for revision in content.pop("revisions")]
+        state = RunState(history=history, revisions=revisions, **content)
     except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(f"{file}: damaged ({reason})", remedy="Start the run anew.") from error
+    for name in (CHECKPOINT_FILE, HISTORY_FILE, LOSSES_FILE):
+        for left in folder.glob(f".tmp-*{name}"):
+            left.unlink()
+    _write_history(state, folder)
+    return state
 
 
-def save_recipe(config: Config, folder: Path) -> None:
-    """Keep the recipe as it was used."""
-    write_yaml(folder / "recipe.yaml", config.model_dump(mode="json", exclude_none=True))
+def _write_history(state: RunState, folder: Path) -> None:
+    write_text(folder / HISTORY_FILE, "".join(json.dumps(asdict(milestone)) + "\n" for milestone in state.history))
 
 
-def save_planned(seen: Fingerprint, plan: Plan, folder: Path) -> None:
-    """Keep the fingerprint and the plan, which a resumed run goes on with."""
-    write_json(folder / FINGERPRINT_FILE, seen.model_dump(mode="json"))
-    write_yaml(folder / PLAN_FILE, plan.model_dump(mode="json", exclude_none=True))
+class LossFile:
+    """`losses.jsonl`: step, loss and learning rate of every step, a line each, written as they happen.
 
+    Args:
+        folder: of the run.
+        step: steps that the checkpoint knows; the lines of later ones, and half of a line, are dropped.
+    """
 
-def load_planned(folder: Path) -> tuple[Fingerprint, Plan]:
-    """The fingerprint and the plan of a run."""
-    seen = parse(Fingerprint, read_json(folder / FINGERPRINT_FILE), str(folder / FINGERPRINT_FILE))
-    return seen, parse(Plan, read_yaml(folder / PLAN_FILE), str(folder / PLAN_FILE))
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = folder / LOSSES_FILE
+        self.step = step
 
+    def __enter__(self) -> Self:
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.step else []
+        write_text(self.path, "".join(lines[: self.step]))
+        self.file = self.path.open("a", encoding="utf-8", buffering=1)
+        return self
 
-def save_validation(scores: dict[str, Any], folder: Path) -> None:
-    """Keep the scores of the validation cases."""
-    write_json(folder / "validation.json", scores)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.file.close()
+
+    def add(self, step: int, loss: float, learning_rate: float) -> None:
+        """One more step."""
+        self.file.write(json.dumps({"step": step, "loss": loss, "learning_rate": learning_rate}) + "\n")

@@ -1,254 +1,180 @@
-"""A whole training run: fingerprint, plan, cache, loop, model folder, validation on whole scans.
+"""A whole training run: fingerprint, plans, cache, loop, model folder, validation on whole scans.
 
-A run's folder holds `recipe.yaml`, `fingerprint.json`, `plan.yaml`, `cache/`, `checkpoint.pt`, `history.jsonl`, `model/` and
-`validation.json`.
+A run's folder holds `recipe.yaml`, `fingerprint.json`, `plan.yaml`, `cache/`, `checkpoint.pt`, `history.jsonl`, `model/`,
+`predictions/`, `validation.json` and `validation.csv`; what a cross-validation keeps is told in `voxelry.train.cross_validation`.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from voxelry.config import Config
-from voxelry.errors import ConfigError, ManifestError, UsageError
+from voxelry.config import Config, changed
+from voxelry.errors import ConfigError, TrainingError, UsageError
 from voxelry.manifest.cases import Case
-from voxelry.manifest.load import load_case
 from voxelry.manifest.manifest import Manifest
-from voxelry.measure.evaluate import score
-from voxelry.measure.scores import Scores
-from voxelry.model import Model, ModelCard
-from voxelry.networks.build import build_network, choose_device, count_parameters
-from voxelry.networks.weights import save_model, weights_of
-from voxelry.plan import Fingerprint, Plan
-from voxelry.predict.predictor import Predictor
-from voxelry.prepare.augment import Augmenter
-from voxelry.prepare.cache import CachedCase, cached_case
-from voxelry.prepare.fingerprint import fingerprint
-from voxelry.prepare.planner import make_plan
-from voxelry.train.checkpoint import (
-    CHECKPOINT_FILE,
-    Milestone,
-    RunState,
-    load_checkpoint,
-    load_planned,
-    save_planned,
-    save_recipe,
-    save_validation,
-)
-from voxelry.train.clean_up_choice import CleanUpChoice
-from voxelry.train.loop import Loop, Report
-from voxelry.train.sampler import Sampler
-
-log = logging.getLogger(__name__)
-
-Stage = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+from voxelry.plan import Configuration, Fingerprint, Plan
+from voxelry.prepare.plan_file import load_plan, save_plan
+from voxelry.train.cross_validation import CrossValidation
+from voxelry.train.fit import Run, refuse_begun, require_checkpoint
+from voxelry.train.folds import FOLDS_FILE, Folds, load_folds, make_folds, save_folds
+from voxelry.train.groundwork import CONFIGURATIONS, Stage, Volumes, check_sides, labelled_cases, look_at, make_plans
+from voxelry.train.loop import Report
+from voxelry.train.pace import paced
+from voxelry.train.records import PLAN_FILE, begun_recipe, load_fingerprint, save_fingerprint, save_recipe
+from voxelry.train.result import TrainResult
+from voxelry.train.single import refuse_cascade, train_single
 
 
-@dataclass(frozen=True, eq=False)
-class TrainResult:
-    """What a run left.
+@dataclass(frozen=True)
+class Order:
+    """What is asked of a run beside its recipe.
 
     Attributes:
-        folder: the run's folder; the model lies in `folder`/model.
-        model: the model.
-        scores: of the validation cases, on their own grids; None where there are none.
-        history: milestones of the run.
-        seconds: wall time of preparation and training.
+        resume: go on with the run in its folder.
+        fold: of a cross-validation the one fold to train, from 0; None trains all and chooses among configurations.
+        budget: seconds for all networks that are trained now, in place of the recipe's length of each; None keeps that.
+        plan: a plan to take as it is.
     """
 
-    folder: Path
-    model: Model
-    scores: Scores | None
-    history: tuple[Milestone, ...]
-    seconds: float
+    resume: bool = False
+    fold: int | None = None
+    budget: float | None = None
+    plan: Plan | None = None
 
 
 def train_model(
-    config: Config, manifest: Manifest, folder: Path, *, version: str, resume: bool, stage: Stage, report: Report
+    config: Config,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    version: str,
+    stage: Stage,
+    report: Report,
+    order: Order | None = None,
 ) -> TrainResult:
-    """Train on a manifest's ``train`` cases and validate on its ``val`` cases.
+    """Train by a recipe: one network on ``train``, judged on ``val``; or with folds a cross-validation of both together.
 
     Args:
         config: the recipe.
         manifest: the dataset.
         folder: of the run; made if missing.
         version: of voxelry, for the model's card.
-        resume: go on from the checkpoint in `folder`.
         stage: told of preparation and validation.
         report: told of every step.
+        order: what is asked beside the recipe.
 
     Returns:
         The model, its scores and history.
 
     Raises:
-        UsageError: `folder` holds a run already and `resume` is not asked for.
-        ManifestError: no labelled training cases.
+        UsageError: `folder` holds a run already and going on is not asked for; a fold that there is not.
+        ConfigError: the recipe does not fit the data.
+        ManifestError: no labelled training cases, or more folds than patients.
         TrainingError: nothing to resume from, another recipe, or a loss that is not finite.
     """
-    began = time.monotonic()
-    training = labelled_cases(manifest, "train")
-    validation = [case for case in manifest.split("val") if case.has_labels]
-    if not resume and (folder / CHECKPOINT_FILE).exists():
-        raise UsageError(f"{folder}: holds a run already", remedy="Add --resume to go on with it, or choose another --out.")
-    state = load_checkpoint(folder) if resume else None
-    if state is None:
-        seen = look_at(manifest, training, stage)
-        plan = make_plan(seen, config.plan, choose_device(config.device).type, config.overlap, config.flips)
-    else:
-        seen, plan = load_planned(folder)
-    check_sides(plan, config, manifest)
-    if state is None:
-        save_recipe(config, folder)
-        save_planned(seen, plan, folder)
-    loop = _loop(
-        config,
-        manifest,
-        plan,
-        folder,
-        _cached(manifest, plan, training, folder, stage),
-        _cached(manifest, plan, validation, folder, stage),
-    )
-    if state is not None:
-        loop.restore(state)
-    final = loop.run(report, spent=time.monotonic() - began)
-    model = save_model(_model(loop, config, manifest, seen, plan, final, version), folder / "model")
-    scores = None
-    if validation:
-        model, scores = with_clean_up(model, folder / "model", manifest, validation, config.device, stage)
-    save_validation(scores.to_dict() if scores else {}, folder)
-    return TrainResult(folder, model, scores, tuple(final.history), time.monotonic() - began)
+    start = _Start(config, manifest, folder, version, stage, report, order or Order())
+    return start.cross_validate() if config.folds else start.train()
 
 
-def labelled_cases(manifest: Manifest, split: str) -> list[Case]:
-    """The cases of a split that have labels.
+@dataclass(frozen=True)
+class _Start:
+    """All that `train_model` was given."""
 
-    Raises:
-        ManifestError: there are none.
-    """
-    cases = [case for case in manifest.split(split) if case.has_labels]
-    if not cases:
-        raise ManifestError(
-            f"{manifest.path}: no labelled cases in split '{split}'", remedy="Check the manifest's cases and splits."
-        )
-    return cases
+    config: Config
+    manifest: Manifest
+    folder: Path
+    version: str
+    stage: Stage
+    report: Report
+    order: Order
 
+    def train(self) -> TrainResult:
+        """Train one network."""
+        began = time.monotonic()
+        order, config, folder = self.order, self.config, self.folder
+        if order.fold is not None:
+            raise UsageError(f"fold {order.fold} of a run without folds", remedy="Say how many there are, as --folds 5.")
+        training = labelled_cases(self.manifest, "train")
+        validation = [case for case in self.manifest.split("val") if case.has_labels]
+        if order.budget is not None:
+            config = changed(config, time_budget=order.budget)
+        if order.resume:
+            require_checkpoint(folder)
+            seen, plan = load_fingerprint(folder), load_plan(folder / PLAN_FILE)
+            check_sides(plan, config, self.manifest)
+        else:
+            refuse_begun(folder)
+            seen = look_at(self.manifest, training, self.stage)
+            plans = make_plans(config, self.manifest, seen, order.plan)
+            (plan,) = (plans if order.plan is not None else paced(config, self.manifest, seen, plans)).values()
+            refuse_cascade(plan)
+            save_recipe(config, folder)
+            save_fingerprint(seen, folder)
+            save_plan(plan, folder / PLAN_FILE)
+        return train_single(self._run(config, seen), plan, training, validation, resume=order.resume, began=began)
 
-def look_at(manifest: Manifest, cases: list[Case], stage: Stage) -> Fingerprint:
-    """The fingerprint of some cases of a manifest."""
-    return fingerprint(
-        [partial(load_case, case, manifest) for case in cases],
-        manifest.card.channels,
-        manifest.card.modality,
-        manifest.card.table,
-        lambda done: stage("looking at cases", done, len(cases)),
-    )
+    def cross_validate(self) -> TrainResult:
+        """Train the networks of all folds and choose among them, or those of one fold."""
+        began = time.monotonic()
+        cases = labelled_cases(self.manifest, "train", "val")
+        config = begun_recipe(self.config, self.folder)
+        if config is None and self.order.resume:
+            raise TrainingError(f"{self.folder}: no run to resume", remedy="Leave out --resume to start anew.")
+        if config is None:
+            config = self._lay_out(cases)
+        seen, plans = load_fingerprint(self.folder), self._plans()
+        folds = load_folds(self.folder / FOLDS_FILE, cases)
+        numbers = self._numbers(len(folds))
+        share = None if self.order.budget is None else config.time_budget
+        whole = CrossValidation(self._run(config, seen), plans, folds, cases, share, began)
+        scores = whole.train(numbers, resume=self.order.resume)
+        return whole.finish() if self.order.fold is None else whole.one_fold(self.order.fold, scores)
 
+    def _lay_out(self, cases: Sequence[Case]) -> Config:
+        """Look, plan and deal; the recipe is written last, so that a run has begun only when all of it is there."""
+        volumes: Volumes = {}
+        seen = look_at(self.manifest, cases, self.stage, volumes)
+        plans = make_plans(self.config, self.manifest, seen, self.order.plan)
+        folds = self._folds(cases, volumes)
+        config = self.config
+        if self.order.budget is not None:
+            networks = len(plans) * len(self._numbers(len(folds)))
+            config = changed(config, time_budget=self.order.budget / networks)
+        if self.order.plan is None:
+            plans = paced(config, self.manifest, seen, plans)
+        save_folds(folds, self.folder / FOLDS_FILE)
+        save_fingerprint(seen, self.folder)
+        for name, plan in plans.items():
+            save_plan(plan, self.folder / name / PLAN_FILE)
+        save_recipe(config, self.folder)
+        return config
 
-def check_sides(plan: Plan, config: Config, manifest: Manifest) -> None:
-    """Refuse flips that would turn left into right unseen.
+    def _folds(self, cases: Sequence[Case], volumes: Volumes) -> Folds:
+        """Those that lie in the run's folder, those that the recipe names, or new ones."""
+        wanted, given = self.config.folds, self.folder / FOLDS_FILE
+        if isinstance(wanted, str):
+            return load_folds(Path(wanted), cases)
+        if not given.is_file():
+            return make_folds(cases, wanted, self.config.seed, volumes)
+        folds = load_folds(given, cases)
+        if len(folds) != wanted:
+            raise ConfigError(f"{given}: {len(folds)} folds, the recipe says {wanted}", remedy="Delete one of the two.")
+        return folds
 
-    Raises:
-        ConfigError: volumes are flipped but not oriented, while labels have a side.
-    """
-    sided = any(label.mirror for label in manifest.card.table.labels)
-    flipped = config.flips or config.augment.flip_axes
-    if sided and flipped and plan.dimensions == 3 and plan.orientation is None:
-        raise ConfigError(
-            "plan.orientation is 'stored' and labels have mirror twins: a flip could not tell left from right",
-            remedy="Set plan.orientation to RAS, or leave flips out.",
-        )
+    def _plans(self) -> dict[Configuration, Plan]:
+        files = {name: self.folder / name / PLAN_FILE for name in CONFIGURATIONS}
+        return {name: load_plan(file) for name, file in files.items() if file.is_file()}
 
+    def _numbers(self, count: int) -> Sequence[int]:
+        """The folds to train."""
+        if self.order.fold is None:
+            return range(count)
+        if not 0 <= self.order.fold < count:
+            raise UsageError(f"fold {self.order.fold} of {count}", remedy=f"Folds are counted from 0 to {count - 1}.")
+        return [self.order.fold]
 
-def with_clean_up(
-    model: Model, folder: Path, manifest: Manifest, cases: list[Case], device: str, stage: Stage
-) -> tuple[Model, Scores]:
-    """Validate a model, choose its clean-up rules by what they do for these cases, and keep both in its folder.
-
-    Args:
-        model: without rules.
-        folder: of the model, replaced.
-        manifest: the dataset.
-        cases: to validate on.
-        device: to predict on.
-        stage: told of progress.
-
-    Returns:
-        The model, and its scores as it now is.
-    """
-    choice = CleanUpChoice(model.labels, model.plan.dimensions)
-    scores = validate(model, manifest, cases, device, stage, choice)
-    record = {**model.card.training, "clean_up": choice.record()}
-    card = model.card.model_copy(update={"clean_up": choice.rules(), "training": record})
-    model = save_model(replace(model, card=card), folder)
-    return model, validate(model, manifest, cases, device, stage) if card.clean_up else scores
-
-
-def validate(
-    model: Model, manifest: Manifest, cases: list[Case], device: str, stage: Stage, choice: CleanUpChoice | None = None
-) -> Scores:
-    """Segment whole cases and score them on their own grids, one in memory at a time; `choice` tries its rules on each."""
-    predictor = Predictor(model, device)
-    parts = []
-    for number, case in enumerate(cases, start=1):
-        volume, reference = load_case(case, manifest)
-        assert reference is not None
-        predicted = predictor.predict(volume).labels
-        parts.append(score(reference, predicted, case.id))
-        if choice is not None:
-            choice.add(reference, predicted)
-        stage("validating", number, len(cases))
-    return Scores.merge(parts)
-
-
-def _cached(manifest: Manifest, plan: Plan, cases: list[Case], folder: Path, stage: Stage) -> list[CachedCase]:
-    ready = []
-    for done, case in enumerate(cases, start=1):
-        ready.append(cached_case(case, plan, manifest.card.table, folder / "cache", partial(load_case, case, manifest)))
-        stage("preparing cases", done, len(cases))
-    return ready
-
-
-def _loop(
-    config: Config, manifest: Manifest, plan: Plan, folder: Path, training: list[CachedCase], validation: list[CachedCase]
-) -> Loop:
-    torch.manual_seed(config.seed)
-    table = manifest.card.table
-    network = build_network(plan, len(table) + 1)
-    log.info("network %s with %d parameters", plan.network.name, count_parameters(network))
-    augment = Augmenter(plan, config.augment, table)
-    return Loop(
-        network,
-        config,
-        Sampler(training, plan.patch_size, plan.batch_size, config.foreground, config.seed, augment),
-        Sampler(validation or training, plan.patch_size, plan.batch_size, 1.0, config.seed + 1),
-        table.names,
-        folder,
-    )
-
-
-def _model(loop: Loop, config: Config, manifest: Manifest, seen: Fingerprint, plan: Plan, state: RunState, version: str) -> Model:
-    card = ModelCard(
-        name=manifest.card.name,
-        version=version,
-        labels=manifest.card.table,
-        fingerprint=seen,
-        licence=manifest.card.licence,
-        citation=manifest.card.citation,
-        training={
-            "steps": state.step,
-            "seconds": round(state.seconds, 1),
-            "device": loop.device.type,
-            "computed_in": str(loop.dtype).removeprefix("torch."),
-            "seed": config.seed,
-            "parameters": count_parameters(loop.network),
-            "pseudo_dice": state.history[-1].pseudo_dice,
-        },
-    )
-    return Model(plan, card, weights_of(loop.network))
+    def _run(self, config: Config, seen: Fingerprint) -> Run:
+        return Run(config, self.manifest, seen, self.folder, self.version, self.stage, self.report)

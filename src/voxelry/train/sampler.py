@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +12,8 @@ from torch import Tensor
 
 from voxelry.labels import IGNORE_INDEX
 from voxelry.prepare.augment import Augmenter
-from voxelry.prepare.cache import CachedCase
+from voxelry.prepare.augment_draw import Draw
+from voxelry.prepare.cache import Array, CachedCase
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,13 @@ class Sampler:
         cases: prepared cases.
         patch: window in voxels.
         batch: windows a step.
-        foreground: share of a batch centred on a labelled voxel (class drawn first, then a voxel of it).
+        foreground: share of a batch whose windows are forced to hold a label: a class is drawn first, then a voxel of it. The
+            last windows of a batch are forced; a batch of one is by this probability.
         seed: of everything drawn.
-        augment: changes windows, None to leave them.
+        augment: changes windows, None to leave them. More is read than a window where a move reaches further.
+        regions: class indices that make up each region, where regions are learnt in place of labels and are drawn in their place.
+        previous: labels of the first stage of a cascade, whose one-hot channels come after the image's own; 0 without one.
+        boxed: leave the changes to the device that trains (`OnDevice`): windows come as stored, as large as their moves reach.
     """
 
     cases: Sequence[CachedCase]
@@ -37,93 +39,138 @@ class Sampler:
     foreground: float
     seed: int
     augment: Augmenter | None = None
+    regions: tuple[tuple[int, ...], ...] = ()
+    previous: int = 0
+    boxed: bool = False
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step: ``(B, C, *patch)`` float32 and ``(B, *patch)`` int64 class indices."""
-        windows = [self._window(step, slot) for slot in range(self.batch)]
-        return torch.stack([image for image, _ in windows]), torch.stack([classes for _, classes in windows])
+        """The batch of a step: ``(B, C, *patch)`` float32 and ``(B, *patch)`` int64 class indices, unless `boxed`."""
+        if self.boxed:
+            return self._boxes(step)
+        channels = self.cases[0].image.shape[0] + self.previous
+        image_BC = torch.empty((self.batch, channels, *self.patch))
+        classes_B = torch.empty((self.batch, *self.patch), dtype=torch.int64)
+        for slot in range(self.batch):
+            self._fill(step, slot, image_BC[slot], classes_B[slot])
+        return image_BC, classes_B
 
-    def _window(self, step: int, slot: int) -> tuple[Tensor, Tensor]:
-        seed = np.random.SeedSequence([self.seed, step, slot])
-        random = np.random.default_rng(seed)
+    def draws(self, step: int) -> list[Draw]:
+        """What happens to each window of a step."""
+        assert self.augment is not None
+        return [self.augment.draw(self._seed(step, slot)) for slot in range(self.batch)]
+
+    def _seed(self, step: int, slot: int) -> int:
+        return int(np.random.SeedSequence([self.seed, step, slot]).generate_state(1)[0])
+
+    def _boxes(self, step: int) -> tuple[Tensor, Tensor]:
+        """All that the moves of a step's windows need to be read, as stored, each from its own first voxel, all of one size."""
+        assert self.augment is not None
+        draws = self.draws(step)
+        reached = [self.augment.reach(drawn) for drawn in draws]
+        size = tuple(np.max([size for _, size in reached], axis=0).tolist())
+        image_BC, classes_B = [], []
+        for slot, (drawn, (first, _)) in enumerate(zip(draws, reached, strict=True)):
+            case, start = self._place(step, slot)
+            image_C, classes = self._box(case, start + first, size, drawn)
+            image_BC.append(image_C)
+            classes_B.append(classes)
+        return torch.stack(image_BC), torch.stack(classes_B)
+
+    def _box(self, case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...], drawn: Draw) -> tuple[Tensor, Tensor]:
+        """A part of a case, in a cascade with what its first stage found as one more channel; halves on the way to a GPU."""
+        assert self.augment is not None
+        own = case.image.shape[0]
+        image_C = torch.empty((own + bool(self.previous), *size), dtype=torch.float16 if self.boxed else torch.float32)
+        classes = torch.empty(size, dtype=torch.int16)
+        cut_into(image_C[:own], case.image, start, 0)
+        cut_into(classes, case.classes, start, IGNORE_INDEX)
+        if self.previous:
+            assert case.previous is not None
+            found = torch.empty(size, dtype=torch.int16)
+            cut_into(found, case.previous, start, 0)
+            image_C[own].copy_(torch.from_numpy(self.augment.disturbed(drawn, found.numpy())))
+        return image_C, classes
+
+    def _fill(self, step: int, slot: int, image_C: Tensor, classes: Tensor) -> None:
+        case, start = self._place(step, slot)
+        if self.augment is not None:
+            drawn = self.augment.draw(self._seed(step, slot))
+            first, size = self.augment.reach(drawn)
+            box_C, box = self._box(case, start + first, tuple(size.tolist()), drawn)
+            self.augment.apply_into(image_C.numpy(), classes.numpy(), drawn, first, box_C.numpy(), box.numpy())
+            return
+        own = case.image.shape[0]
+        cut_into(image_C[:own], case.image, start, 0)
+        cut_into(classes, case.classes, start, IGNORE_INDEX)
+        if self.previous:
+            assert case.previous is not None
+            found = torch.empty(self.patch, dtype=torch.int16)
+            cut_into(found, case.previous, start, 0)
+            for label, channel in enumerate(image_C[own:], start=1):
+                channel.copy_(found == label)
+
+    def _place(self, step: int, slot: int) -> tuple[CachedCase, NDArray[np.int64]]:
+        """The case of a window, and the window's first voxel."""
+        random = np.random.default_rng([self.seed, step, slot])
         # every case comes once before any comes twice: a fresh order for each round through the cases
         turn, place = divmod(step * self.batch + slot, len(self.cases))
         order = np.random.default_rng([self.seed, turn]).permutation(len(self.cases))
         case = self.cases[order[place]]
-        forced = slot >= round(self.batch * (1 - self.foreground))
-        start = self._start(case, random, forced)
-        image = cut(case.image, start, self.patch, 0).astype(np.float32)
-        classes = cut(case.classes[None], start, self.patch, IGNORE_INDEX)[0]
-        if self.augment is None:
-            return torch.from_numpy(image), torch.from_numpy(classes.astype(np.int64))
-        return self.augment(image, classes, int(seed.generate_state(1)[0]))
+        return case, self._start(case, random, self._is_forced(random, slot))
+
+    def _is_forced(self, random: np.random.Generator, slot: int) -> bool:
+        """Whether a window must hold a label; of a batch that is shared out exactly, as nnU-Net does it."""
+        if self.batch == 1:
+            return bool(random.random() < self.foreground)
+        return slot >= round(self.batch * (1 - self.foreground))
 
     def _start(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int64]:
         """The window's first voxel, negative where the case is smaller than the window (it is centred then)."""
-        shape, patch = np.array(case.classes.shape), np.array(self.patch)
-        if forced and case.places:
-            voxels = case.places[sorted(case.places)[random.integers(len(case.places))]]
-            wanted = voxels[random.integers(len(voxels))] - random.integers(patch // 4, patch - patch // 4)
-        else:
-            wanted = random.integers(np.minimum(0, shape - patch), np.maximum(0, shape - patch), endpoint=True)
-        room = shape - patch
+        patch = np.array(self.patch)
+        room = np.array(case.classes.shape) - patch
+        voxel = self._voxel(case, random, forced)
+        if voxel is None:
+            wanted = random.integers(np.minimum(0, room), np.maximum(0, room), endpoint=True)
+        else:  # anywhere in the middle half of the window, so that not everything learnt lies at its centre
+            wanted = voxel - random.integers(patch // 4, patch - patch // 4)
         start: NDArray[np.int64] = np.where(room < 0, room // 2, np.clip(wanted, 0, np.maximum(room, 0)))
         return start
 
+    def _voxel(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int32] | None:
+        """A voxel that the window must hold: of a class where that is forced, of what is known where some is ignored."""
+        held = [index for index in sorted(case.places) if len(case.places[index])]
+        labels = [index for index in held if index]
+        if forced and labels:
+            choices = [[index for index in region if index in labels] for region in self.regions] or [[one] for one in labels]
+            choices = [choice for choice in choices if choice]
+            chosen = choices[random.integers(len(choices))] if choices else labels
+        elif 0 in case.places and held:
+            chosen = held
+        else:
+            return None
+        shares = np.array([case.count(index) for index in chosen], dtype=np.float64)
+        voxels = case.places[chosen[random.choice(len(chosen), p=shares / shares.sum()) if len(chosen) > 1 else 0]]
+        voxel: NDArray[np.int32] = voxels[random.integers(len(voxels))]
+        return voxel
 
-def cut(array_C: NDArray[Any], start: NDArray[np.int64], patch: tuple[int, ...], fill: float) -> NDArray[Any]:
-    """A window of an array, filled where it reaches beyond.
+
+def cut_into(out: Tensor, array: Array, start: NDArray[np.int64], fill: float) -> None:
+    """A window of an array, filled where it reaches beyond; of a file only the window is read.
 
     Args:
-        array_C: ``(C, *shape)``.
-        start: first voxel along each axis, may be negative.
-        patch: window in voxels.
+        out: ``(..., *patch)``, of any type that holds the values.
+        array: ``(..., *shape)``.
+        start: first voxel along each spatial axis, may be negative.
         fill: value beyond the array.
-
-    Returns:
-        ``(C, *patch)``, a copy.
     """
-    result = np.full((len(array_C), *patch), fill, dtype=array_C.dtype)
-    inside, outside = [slice(None)], [slice(None)]
-    for begin, size, n in zip(start.tolist(), patch, array_C.shape[1:], strict=True):
-        first, last = max(begin, 0), min(begin + size, n)
-        inside.append(slice(first, last))
-        outside.append(slice(first - begin, last - begin))
-    result[tuple(outside)] = array_C[tuple(inside)]
-    return result
-
-
-def prefetched(sampler: Sampler, first: int, last: int, depth: int = 4) -> Generator[tuple[Tensor, Tensor]]:
-    """Batches of the steps `first`..`last` (excluded), made ahead by one thread.
-
-    An error in the thread is raised here, at the step that it belongs to.
-    """
-    ready: queue.Queue[tuple[Tensor, Tensor] | Exception] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def work() -> None:
-        for step in range(first, last):
-            try:
-                item: tuple[Tensor, Tensor] | Exception = sampler(step)
-            except Exception as error:  # noqa: BLE001 - handed over and raised where the batch is asked for
-                item = error
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
-            if stop.is_set() or isinstance(item, Exception):
-                return
-
-    worker = threading.Thread(target=work, name="voxelry-sampler", daemon=True)
-    worker.start()
-    try:
-        for _ in range(first, last):
-            item = ready.get()
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        worker.join()
+    lead = array.ndim - len(start)
+    shape, patch = array.shape[lead:], out.shape[lead:]
+    begin = [max(first, 0) for first in start.tolist()]
+    end = [min(first + size, n) for first, size, n in zip(start.tolist(), patch, shape, strict=True)]
+    if any(last - first != size for first, last, size in zip(begin, end, patch, strict=True)):
+        out.fill_(fill)
+    if all(first < last for first, last in zip(begin, end, strict=True)):
+        inside = tuple(slice(first, last) for first, last in zip(begin, end, strict=True))
+        outside = tuple(slice(a - first, b - first) for a, b, first in zip(begin, end, start.tolist(), strict=True))
+        part = array[(slice(None),) * lead + inside]
+        out[(slice(None),) * lead + outside].copy_(torch.from_numpy(np.ascontiguousarray(part)))  # torch widens halves faster

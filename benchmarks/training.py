@@ -1,0 +1,132 @@
+"""What training reaches in a given time, alone and side by side with nnU-Net: the same cases and machine, one run at a time.
+
+    VOXELRY_DATA=... python benchmarks/training.py                          # all, about six hours
+    VOXELRY_DATA=... python benchmarks/training.py --only hippocampus_10
+    VOXELRY_DATA=... python benchmarks/training.py --only side --minutes 10 --device cuda
+
+Alone: a recipe of `configs/` for as many minutes as its bar says, preparation counted. Side by side (hippocampus), for each seed:
+nnU-Net for so many minutes (`training_nnunet.py`; its preparation is not counted), voxelry for as many (preparation counted), and
+voxelry for a tenth of that. All are scored by voxelry on the validation cases' own grids. What is claimed: the bars, and that
+voxelry's Dice after a tenth of the time, and after the same time, is not below nnU-Net's. With a GPU the share of the time that
+a step waits for data is printed too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness import HERE, PEERS, peers_python, print_rows
+
+from voxelry import api
+
+CONFIGS = HERE.parent / "configs"
+RECIPE = CONFIGS / "hippocampus.yaml"
+MANIFEST = HERE.parent / "data_manifests" / "hippocampus.yaml"
+ALONE = {
+    "hippocampus_10": (RECIPE, 10.0, 0.875),
+    "hippocampus_60": (RECIPE, 60.0, 0.89),
+    "cxr_lung_30": (CONFIGS / "cxr_lung.yaml", 30.0, 0.96),
+}
+"""Recipe, minutes, and the Dice that is claimed."""
+TENTH = 0.1
+
+
+def ours(recipe: Path, folder: Path, minutes: float, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train by a recipe for so many minutes."""
+    changes = [f"seed={seed}", f"device={options.device}"]
+    result = api.train(recipe, folder, changes=changes, time_budget=minutes * 60, root=options.root)
+    assert result.scores is not None
+    found = result.scores.to_dict()
+    nsd = [row[name] for row in found["labels"].values() for name in ("nsd", "nsd_px") if name in row]
+    waited = statistics.mean(milestone.waited for milestone in result.history)
+    facts = {"dice": found["mean_dice"], "nsd": statistics.mean(nsd), "waited": waited}
+    return facts | {"steps": result.history[-1].step, "seconds": result.seconds}
+
+
+def theirs(python: Path, folder: Path, minutes: float, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train nnU-Net for so many minutes, and score what it predicted."""
+    script = [python, HERE / "training_nnunet.py", MANIFEST, options.root, folder]
+    command = [*map(str, script), "--minutes", str(minutes), "--seed", str(seed), "--device", options.device]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent / "src")}
+    done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, check=True)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    scores = api.evaluate(MANIFEST, found["predictions"], metrics=("overlap", "surface"), root=options.root).to_dict()
+    nsd = statistics.mean(row["nsd"] for row in scores["labels"].values())
+    facts = {"dice": scores["mean_dice"], "nsd": nsd, "waited": 0.0}
+    return facts | {"steps": found["steps"], "seconds": found["seconds"]}
+
+
+def alone(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One bar."""
+    recipe, minutes, bar = ALONE[name]
+    found = ours(recipe, folder / name, minutes, 0, options)
+    return row("voxelry", name, minutes, 0, found) | {"bar": bar, "holds": found["dice"] >= bar}
+
+
+def side_by_side(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every seed of both; the last row says how they compare."""
+    python, rows = peers_python(options.peers), []
+    minutes = options.minutes
+    for seed in range(options.seeds):
+        for length in (minutes, TENTH * minutes):
+            found = ours(RECIPE, folder / f"voxelry_{seed}_{length:g}", length, seed, options)
+            rows.append(row("voxelry", "side", length, seed, found))
+        rows.append(row("nnU-Net", "side", minutes, seed, theirs(python, folder / "nnunet", minutes, seed, options)))
+    peer = mean(rows, "nnU-Net", minutes)
+    for one in rows:
+        one["bar"] = peer
+        one["holds"] = one["contestant"] == "nnU-Net" or mean(rows, "voxelry", one["minutes"]) >= peer
+    return rows
+
+
+def row(contestant: str, task: str, minutes: float, seed: int, found: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table, shown at once too."""
+    facts = {name: round(value, 4) for name, value in found.items()}
+    made = {"contestant": contestant, "task": task, "minutes": minutes, "seed": seed} | facts
+    print(json.dumps(made), flush=True)
+    return made
+
+
+def mean(rows: list[dict[str, Any]], contestant: str, minutes: float) -> float:
+    """Mean Dice over seeds."""
+    return statistics.mean(values_of(rows, contestant, minutes))
+
+
+def values_of(rows: list[dict[str, Any]], contestant: str, minutes: float) -> list[float]:
+    """Dice of each seed."""
+    return [one["dice"] for one in rows if (one["contestant"], one["minutes"], one["task"]) == (contestant, minutes, "side")]
+
+
+def main() -> int:
+    """Run all, print the table; 1 where a claim does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help=f"tasks whose name holds this: {', '.join(ALONE)}, side")
+    parser.add_argument("--minutes", type=float, default=30, help="of nnU-Net, and of ours beside it")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--root", type=Path, default=os.environ.get("VOXELRY_DATA"))
+    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")
+    parser.add_argument("--out", type=Path, help="keep the runs there")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.out or Path(temporary)
+        rows = [alone(name, folder, options) for name in ALONE if options.only in name]
+        if options.only in "side":
+            rows += side_by_side(folder, options)
+    print_rows(rows, ("torch", "monai", "nnunetv2"))
+    for contestant, minutes in {(one["contestant"], one["minutes"]): None for one in rows if one["task"] == "side"}:
+        dice = values_of(rows, contestant, minutes)
+        spread = statistics.stdev(dice) if len(dice) > 1 else 0.0
+        print(f"{contestant} after {minutes:g} min: Dice {statistics.mean(dice):.4f} +- {spread:.4f} ({len(dice)} seeds)")
+    return 0 if all(one["holds"] for one in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

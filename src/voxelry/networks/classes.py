@@ -1,0 +1,132 @@
+"""What the classes of a network stand for: labels, or regions of labels that may overlap.
+
+With labels, class i + 1 is the i-th label, the classes exclude each other, and the largest logit wins. With regions, class k is
+the k-th region and decides for itself, by whether its logit is above 0; a voxel gets the label of the last region that holds it.
+So the network's classes are as many as the labels in either case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from voxelry.errors import ConfigError, nearest
+from voxelry.labels import LabelTable
+from voxelry.plan import Plan, Region
+
+
+def make_regions(regions: Mapping[str, Sequence[str]], table: LabelTable) -> tuple[Region, ...]:
+    """The regions of a recipe, each with the label by which it is known.
+
+    A voxel's label must follow from the regions that hold it: the last of them is the last region of that label and of no other.
+
+    Args:
+        regions: name -> names of labels, from the whole to the parts.
+        table: the labels.
+
+    Returns:
+        As many regions as labels; none where none are asked for.
+
+    Raises:
+        ConfigError: an unknown label, one that lies in no region, or a region that tells no label from the others.
+    """
+    for name, labels in regions.items():
+        for label in labels:
+            if label not in table.names:
+                raise ConfigError(f"loss.regions.{name} names '{label}', which is no label", remedy=nearest(label, table.names))
+        if len(set(labels)) != len(labels) or not labels:
+            raise ConfigError(f"loss.regions.{name} is {list(labels)}", remedy="Name one or more labels, each once.")
+    last = {label: max((n for n, part in enumerate(regions.values()) if label in part), default=None) for label in table.names}
+    lost = [label for label in table.names if regions and last[label] is None]
+    if lost:
+        raise ConfigError(
+            f"label '{lost[0]}' lies in none of loss.regions ({', '.join(regions)})",
+            remedy=f"Add it to a region, or give it one of its own: {lost[0]}: [{lost[0]}].",
+        )
+    return tuple(
+        _region(n, name, regions[name], [one for one in table.names if last[one] == n]) for n, name in enumerate(regions)
+    )
+
+
+def _region(number: int, name: str, labels: Sequence[str], known_by: list[str]) -> Region:
+    """A region that is the last of exactly one label."""
+    if len(known_by) != 1:
+        found = f"of {' and '.join(known_by)}" if known_by else "of none of its labels"
+        raise ConfigError(
+            f"loss.regions.{name}, number {number + 1}, is the last region {found}, so it does not say which label a voxel has",
+            remedy="Write regions from the whole to its parts, one for each label: whole: [edema, core], core: [core].",
+        )
+    return Region(name=name, labels=tuple(labels), label=known_by[0])
+
+
+def class_members(plan: Plan, table: LabelTable) -> dict[str, tuple[int, ...]]:
+    """What each class of a network holds, background left out: name of the region or label -> class indices of labels.
+
+    `voxelry.measure.regions.tally` scores them from the counts of a confusion matrix of labels.
+
+    Raises:
+        ConfigError: a region of a label that the table does not know.
+    """
+    if not plan.regions:
+        return {label: (number,) for number, label in enumerate(table.names, start=1)}
+    return {region.name: tuple(_class_of(label, table) for label in region.labels) for region in plan.regions}
+
+
+def label_classes(plan: Plan, table: LabelTable) -> NDArray[np.int64]:
+    """``(K,)`` int64: the class index of the label that each class of the network says, background first.
+
+    Raises:
+        ConfigError: a region known by a label that the table does not know.
+    """
+    labels = [region.label for region in plan.regions] or table.names
+    return np.array([0, *(_class_of(label, table) for label in labels)])
+
+
+def _class_of(label: str, table: LabelTable) -> int:
+    """The class index of a label that a plan names."""
+    if label not in table.names:
+        raise ConfigError(f"a region of the plan names '{label}', which is no label", remedy=nearest(label, table.names))
+    return 1 + table.names.index(label)
+
+
+def mirror_classes(plan: Plan, table: LabelTable) -> tuple[int, ...]:
+    """The class of the network that each of its classes becomes when the body is mirrored left to right.
+
+    Raises:
+        ConfigError: a region whose labels' mirror twins make up no region.
+    """
+    if not plan.regions:
+        return table.mirror_classes()
+    places = {frozenset(region.labels): number for number, region in enumerate(plan.regions, start=1)}
+    twins = [0]
+    for region in plan.regions:
+        mirrored = frozenset(table[label].mirror or label for label in region.labels)
+        if mirrored not in places:
+            raise ConfigError(
+                f"region '{region.name}' mirrored left to right is {sorted(mirrored)}, and no region is that",
+                remedy=f"Leave axis {plan.side_axis} out of flips, or give the other side a region too.",
+            )
+        twins.append(places[mirrored])
+    return tuple(twins)
+
+
+def winners(logits_BK: Tensor, regions: bool) -> Tensor:
+    """The class that each voxel gets: the largest logit, or of regions the last that is above 0.
+
+    Args:
+        logits_BK: ``(B, K, *spatial)``.
+        regions: whether the classes are regions.
+
+    Returns:
+        ``(B, *spatial)`` int64 classes of the network (`label_classes` turns them into labels).
+    """
+    if not regions:
+        return logits_BK.argmax(1)
+    best = torch.zeros_like(logits_BK[:, 0], dtype=torch.int64)
+    for number in range(1, logits_BK.shape[1]):
+        best = torch.where(logits_BK[:, number] > 0, number, best)
+    return best

@@ -1,0 +1,93 @@
+"""What a network costs in memory, known before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import nn
+
+from voxelry.errors import ConfigError
+from voxelry.networks.build import count_parameters, input_channels
+from voxelry.networks.dry import dry_pass
+from voxelry.networks.order import one_line
+from voxelry.plan import Plan
+
+LOSS_COPIES = 4
+"""Times that logits are held in float32 while a loss and its gradient are computed: shares, targets, products, gradients."""
+
+GRADIENTS = 6
+"""Times that the largest of the tensors kept for the way back is held beside them: gradients of a layer's output and input, what
+a convolution reorders, and what the allocator has not given back; measured on a CPU."""
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Memory of a network while it is trained.
+
+    Attributes:
+        parameters: trainable numbers.
+        weights_bytes: of the weights and their gradients, in float32.
+        optimiser_bytes: of what the optimiser remembers of each weight.
+        activation_bytes: of what a step keeps for the way back, with the loss and the gradients in passing.
+    """
+
+    parameters: int
+    weights_bytes: int
+    optimiser_bytes: int
+    activation_bytes: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of a training step, the program itself and the data beside it not counted."""
+        return self.weights_bytes + self.optimiser_bytes + self.activation_bytes
+
+    def __str__(self) -> str:
+        return f"{self.parameters / 1e6:.2f} million parameters, about {self.total / 1e9:.2f} GB a step"
+
+
+def describe(
+    network: nn.Module,
+    plan: Plan,
+    classes: int,
+    *,
+    batch: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    moments: int = 2,
+) -> NetworkCost:
+    """The memory that training takes.
+
+    Nothing is computed: a batch without values passes the network (`voxelry.networks.dry`).
+
+    Args:
+        network: ``(B, C, *window)`` -> list of logits.
+        plan: windows, channels and batch.
+        classes: labels and the background.
+        batch: windows a step; None takes the plan's.
+        dtype: in which convolutions are computed.
+        moments: numbers that the optimiser keeps of each weight: AdamW two, SGD with momentum one; a moving average is one more.
+
+    Returns:
+        An estimate; what a step really takes was within a third of it for every network (`tests/networks/test_cost.py`).
+
+    Raises:
+        ConfigError: the network cannot take the plan's windows.
+    """
+    shape = (batch or plan.batch_size, input_channels(plan, classes), *plan.patch_size)
+    try:
+        seen = dry_pass(network, shape, dtype)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"network '{plan.network.name}' cannot be trained on windows of {plan.patch_size} voxels "
+            f"({type(error).__name__}: {one_line(error)})",
+            remedy="Enlarge plan.patch_size, or take fewer stages.",
+        ) from error
+    parameters = count_parameters(network)
+    logits = 4 * sum(prod(head) for head in seen.heads)
+    return NetworkCost(
+        parameters=parameters,
+        weights_bytes=8 * parameters,
+        optimiser_bytes=4 * moments * parameters,
+        activation_bytes=seen.kept + LOSS_COPIES * logits + GRADIENTS * seen.largest,
+    )

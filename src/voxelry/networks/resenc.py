@@ -1,0 +1,146 @@
+"""nnU-Net's residual-encoder U-Net, of MONAI's convolutions.
+
+Isensee et al. 2024, "nnU-Net Revisited" (arXiv:2404.09556): a U-Net whose encoder is a ResNet-D (He et al. 2019,
+arXiv:1812.01187) and whose decoder has one convolution a stage. Convolutions keep their biases, as nnU-Net's plans say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Act, Pool
+from torch import Tensor, nn
+
+from voxelry.networks.order import ACTIVATION, NORM
+
+SLOPE = 0.01
+
+Sizes = Sequence[int]
+
+
+class Average3d(nn.AvgPool3d):
+    """Means of blocks that do not overlap, also where PyTorch refuses to pool since its gradient is not repeatable on a GPU."""
+
+    def __init__(self, stride: Sizes) -> None:
+        self.steps = a, b, c = stride
+        super().__init__((a, b, c))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(B, C, *n)`` -> ``(B, C, *n / stride)``; n is a multiple of the stride."""
+        if not torch.are_deterministic_algorithms_enabled():
+            return super().forward(input)
+        a, b, c = self.steps
+        parts = [input[..., i::a, j::b, k::c] for i, j, k in product(range(a), range(b), range(c))]
+        return torch.stack(parts).mean(0)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and their input added; a strided block averages its input instead of skipping voxels."""
+
+    def __init__(self, dims: int, given: int, made: int, kernel: Sizes, stride: Sizes) -> None:
+        super().__init__()
+        self.first = _convolution(dims, given, made, kernel, stride)
+        self.second = _convolution(dims, made, made, kernel, (1,) * dims, activated=False)
+        way: list[nn.Module] = []
+        if any(step != 1 for step in stride):
+            way.append(Average3d(stride) if dims == 3 else Pool["AVG", dims](tuple(stride)))
+        if given != made:
+            way.append(_convolution(dims, given, made, (1,) * dims, (1,) * dims, activated=False, bias=False))
+        self.around = nn.Sequential(*way)
+        self.act = Act[ACTIVATION[0]](**ACTIVATION[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, given, *n)`` -> ``(B, made, *n / stride)``."""
+        result: Tensor = self.act(self.second(self.first(x)) + self.around(x))
+        return result
+
+
+class ResidualEncoderUNet(nn.Module):
+    """A residual encoder and a plain decoder with heads of their own resolution.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: C.
+        out_channels: K.
+        features: channels of each stage, finest first.
+        strides, kernels: of each stage along each axis.
+        blocks: residual blocks of each encoder stage.
+        coarser: decoder stages, besides the finest, with a head.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        features: Sizes,
+        strides: Sequence[Sizes],
+        kernels: Sequence[Sizes],
+        blocks: Sizes,
+        coarser: int,
+    ) -> None:
+        super().__init__()
+        dims, ones = spatial_dims, (1,) * spatial_dims
+        self.stem = _convolution(dims, in_channels, features[0], kernels[0], ones)
+        before = (features[0], *features)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(
+                ResidualBlock(dims, given, made, kernel, stride),
+                *(ResidualBlock(dims, made, made, kernel, ones) for _ in range(count - 1)),
+            )
+            for given, made, kernel, stride, count in zip(before, features, kernels, strides, blocks, strict=False)
+        )
+        levels = range(len(features) - 1)
+        self.up = nn.ModuleList(_enlarging(dims, features[n + 1], features[n], strides[n + 1]) for n in levels)
+        self.decoder = nn.ModuleList(_convolution(dims, 2 * features[n], features[n], kernels[n], ones) for n in levels)
+        self.heads = nn.ModuleList(_head(dims, features[n], out_channels) for n in levels if n <= coarser)
+        self.apply(_he)
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                nn.init.zeros_(module.second.get_parameter("adn.N.weight"))  # every block starts as its input
+
+    def forward(self, x_BC: Tensor) -> list[Tensor]:
+        """``(B, C, *window)`` -> logits, finest first; in evaluation mode the first alone."""
+        x, skips = self.stem(x_BC), []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        found: list[Tensor] = []
+        for level in reversed(range(len(self.up))):
+            x = self.decoder[level](torch.cat([self.up[level](x), skips[level]], 1))
+            if level == 0 or (self.training and level < len(self.heads)):
+                found.append(self.heads[level](x))
+        return found[::-1]
+
+
+def _convolution(
+    dims: int, given: int, made: int, kernel: Sizes, stride: Sizes, activated: bool = True, bias: bool = True
+) -> nn.Module:
+    """A convolution and its norm, then the activation."""
+    act = ACTIVATION if activated else None
+    block: nn.Module = Convolution(dims, given, made, tuple(stride), tuple(kernel), "NA", act, NORM, bias=bias)
+    return block
+
+
+def _enlarging(dims: int, given: int, made: int, stride: Sizes) -> nn.Module:
+    """A transposed convolution whose kernel is its stride."""
+    size = tuple(stride)
+    block: nn.Module = Convolution(
+        dims, given, made, size, size, is_transposed=True, conv_only=True, padding=0, output_padding=0
+    )  # fmt: skip
+    return block
+
+
+def _head(dims: int, given: int, classes: int) -> nn.Module:
+    block: nn.Module = Convolution(dims, given, classes, 1, 1, conv_only=True)
+    return block
+
+
+def _he(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(module.weight, a=SLOPE)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

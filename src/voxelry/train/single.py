@@ -1,0 +1,90 @@
+"""One network trained on the ``train`` cases and judged on the ``val`` cases, with the clean-up rules that help there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from voxelry.errors import ConfigError
+from voxelry.manifest.cases import Case
+from voxelry.measure.scores import Scores
+from voxelry.model import Model
+from voxelry.networks.weights import save_model
+from voxelry.plan import Plan
+from voxelry.predict.predictor import Predictor
+from voxelry.train.checkpoint import Milestone
+from voxelry.train.clean_up_choice import CleanUpChoice
+from voxelry.train.fit import MODEL_FOLDER, PREDICTIONS_FOLDER, Run, Task, fit
+from voxelry.train.model_card import write_model_card
+from voxelry.train.predictions import Held, Predictions, predict_cases, score_cases
+from voxelry.train.records import save_validation, whole_scores
+from voxelry.train.result import TrainResult
+from voxelry.train.tracking import track_result
+
+
+def train_single(
+    run: Run, plan: Plan, training: Sequence[Case], validation: Sequence[Case], *, resume: bool, began: float
+) -> TrainResult:
+    """Train one network, choose its clean-up rules, score it, and describe it.
+
+    Args:
+        run: recipe, dataset and folder.
+        plan: of the network.
+        training: cases to learn from.
+        validation: cases to be judged by; may be empty.
+        resume: go on from the checkpoint in the run's folder.
+        began: monotonic time at which preparation began.
+
+    Raises:
+        ConfigError: the second stage of a cascade, which needs predictions for cases that the first has not seen.
+        TrainingError: nothing to resume from, another recipe, or a loss that is not finite.
+    """
+    refuse_cascade(plan)
+    task = Task(plan, training, validation, run.folder)
+    model, state = fit(run, task, resume=resume, spent=time.monotonic() - began)
+    scores = None
+    if validation:
+        model, scores = with_clean_up(run, model, validation)
+    save_validation(scores, run.folder, plan.regions)
+    write_model_card(run.folder / MODEL_FOLDER, (model,), run.manifest.card, scores)
+    track_result(run.config, plan, run.folder, state, whole_scores(scores), run.folder / MODEL_FOLDER)
+    histories: dict[str, tuple[Milestone, ...]] = {plan.configuration: tuple(state.history)}
+    return TrainResult(run.folder, run.folder / MODEL_FOLDER, (model,), scores, histories, time.monotonic() - began)
+
+
+def refuse_cascade(plan: Plan) -> None:
+    """Refuse to train the second stage of a cascade by itself.
+
+    Raises:
+        ConfigError: the plan is of a second stage.
+    """
+    if plan.configuration == "3d_cascade":
+        raise ConfigError(
+            "a cascade's second stage learns from predictions for cases that its first stage has not seen",
+            remedy="Cross-validate: set folds to 5 (--folds 5).",
+        )
+
+
+def with_clean_up(run: Run, model: Model, cases: Sequence[Case]) -> tuple[Model, Scores]:
+    """Judge a model, choose its clean-up rules by what they do for these cases, and keep both in its folder.
+
+    Args:
+        run: the run whose folder holds the model and gets the predictions.
+        model: without rules.
+        cases: to judge by.
+
+    Returns:
+        The model, and its scores as it now is.
+    """
+    store = Predictions(run.folder / PREDICTIONS_FOLDER, model.labels)
+    held = Held(run.manifest, cases, lambda _: store)
+    predict_cases(lambda: Predictor(model, run.config.device), held, run.stage)
+    choice = CleanUpChoice(model.labels, model.plan.dimensions)
+    scores = score_cases(held, run.stage, choice=choice, surfaces=True)
+    rules = choice.rules()
+    if rules:
+        scores = score_cases(held, run.stage, rules=rules, surfaces=True)
+    training = {**model.card.training, "clean_up": choice.record(), "mean_dice": scores.to_dict()["mean_dice"]}
+    card = model.card.model_copy(update={"clean_up": rules, "training": training})
+    return save_model(replace(model, card=card), run.folder / MODEL_FOLDER), scores

@@ -1,0 +1,84 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from plans import tiny_network, tiny_plan
+from voxelry.errors import ConfigError
+from voxelry.networks.build import build_network
+from voxelry.networks.cost import describe
+from voxelry.networks.dry import dry_pass
+
+STEP = Path(__file__).with_name("step.py")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read where Linux keeps it")
+@pytest.mark.parametrize(
+    ("name", "dimensions", "edge", "dtype"),
+    [("dynunet", 3, 48, "float32"), ("dynunet", 3, 48, "bfloat16"), ("resenc", 2, 256, "float32"), ("mednext", 3, 32, "float32")],
+)  # fmt: skip
+def test_a_step_takes_what_was_foreseen(name, dimensions, edge, dtype):
+    answer = subprocess.run(
+        [sys.executable, STEP, name, str(dimensions), str(edge), dtype], capture_output=True, text=True, check=True, timeout=240
+    )
+    found = json.loads(answer.stdout)
+    assert found["foreseen"] == pytest.approx(found["peak"], rel=0.35)
+
+
+def test_numbers_of_a_network():
+    plan = tiny_plan()
+    network = build_network(plan, 3)
+    count = sum(weight.numel() for weight in network.parameters())
+    cost = describe(network, plan, 3)
+    assert (cost.parameters, cost.weights_bytes, cost.optimiser_bytes) == (count, 8 * count, 8 * count)
+    assert cost.total == cost.weights_bytes + cost.optimiser_bytes + cost.activation_bytes
+    assert describe(network, plan, 3, moments=1).optimiser_bytes == 4 * count
+
+
+def test_activations_grow_with_the_batch_and_the_window_and_shrink_with_the_type():
+    plan = tiny_plan(patch_size=(16, 16, 16))
+    network = build_network(plan, 3)
+    usual = describe(network, plan, 3, batch=2).activation_bytes
+    assert describe(network, plan, 3, batch=8).activation_bytes == pytest.approx(4 * usual, rel=0.02)
+    large = plan.model_copy(update={"patch_size": (32, 32, 32)})
+    assert describe(network, large, 3, batch=2).activation_bytes == pytest.approx(8 * usual, rel=0.02)
+    assert describe(network, plan, 3, batch=2, dtype=torch.bfloat16).activation_bytes < 0.75 * usual
+
+
+def test_what_is_kept_of_a_network_by_hand():
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(1, 10, 1), torch.nn.Conv2d(10, 4, 1)
+
+        def forward(self, x):
+            return [self.second(torch.relu(self.first(x)))]
+
+    seen = dry_pass(Two(), (2, 1, 32, 32))
+    assert seen.heads == ((2, 4, 32, 32),)
+    assert (
+        seen.kept == 4 * 2 * (1 + 10) * 32 * 32
+    )  # the input of each convolution; a relu keeps its output, which is the second's
+    assert seen.largest == 4 * 2 * 10 * 32 * 32
+
+
+def test_nothing_is_computed_and_nothing_changes():
+    plan = tiny_plan(patch_size=(512, 512, 512), network=tiny_network(3, (32, 64, 64)))
+    network = build_network(plan, 3).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    random = torch.get_rng_state()
+    assert describe(network, plan, 3, batch=64).activation_bytes > 1e12
+    assert not network.training
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_a_window_too_small_to_be_trained_on():
+    plan = tiny_plan(network=tiny_network(3, (4, 8, 8, 8)), batch_size=1)
+    with pytest.raises(ConfigError, match=r"'dynunet' cannot be trained on windows of \(8, 8, 8\) .*Enlarge plan.patch_size"):
+        describe(build_network(plan, 3), plan, 3)
