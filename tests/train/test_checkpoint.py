@@ -108,3 +108,11 @@ def test_losses_beyond_the_checkpoint_are_dropped(tmp_path):
     with LossFile(tmp_path, 0):
         pass
     assert (tmp_path / "losses.jsonl").read_text() == ""
+
+
+def test_a_run_goes_on_without_the_losses_that_somebody_deleted(tmp_path):
+    for first in (3, 5):
+        with LossFile(tmp_path, first) as losses:
+            losses.add(first + 1, 0.5, 0.1)
+    lines = [json.loads(line)["step"] for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    assert lines == [4, 6]

@@ -162,8 +162,9 @@ class LossFile:
         self.step = step
 
     def __enter__(self) -> Self:
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.step else []
-        write_text(self.path, "".join(lines[: self.step]))
+        known = self.step and self.path.is_file()
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if known else []
+        write_text(self.path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step))
         self.file = self.path.open("a", encoding="utf-8", buffering=1)
         return self
 
