@@ -32,7 +32,7 @@ from voxelry.train.clean_up_choice import CleanUpChoice
 from voxelry.train.fit import MODEL_FOLDER, PREDICTIONS_FOLDER, Run, Task, fit, refuse_begun
 from voxelry.train.folds import Folds
 from voxelry.train.model_card import write_model_card
-from voxelry.train.predictions import Held, Predictions, predict_cases, score_cases
+from voxelry.train.predictions import Held, Predictions, predict_cases, score_cases, score_cleaned
 from voxelry.train.records import VALIDATION_FILE, save_validation, whole_scores
 from voxelry.train.result import TrainResult
 from voxelry.train.tracking import track_result
@@ -174,16 +174,13 @@ class CrossValidation:
         held = self.held(choice.best)
         table = self.run.manifest.card.table
         clean_up = CleanUpChoice(table, self.plans[choice.best[0]].dimensions)
-        scores = score_cases(held, self.run.stage, choice=clean_up, surfaces=True)
-        rules = clean_up.rules()
-        if rules:
-            scores = score_cases(held, self.run.stage, rules=rules, surfaces=True)
+        scores = score_cleaned(held, self.run.stage, clean_up)
         record = {**choice.record(), "clean_up": clean_up.record()}
         write_json(self.run.folder / CHOICE_FILE, record)
         members = [self.model(name, fold) for name in choice.best for fold in range(len(self.folds))]
         path = self.run.folder / MODEL_FOLDER
         training = {**record, "folds": len(self.folds), "scores": scores.to_dict()}
-        models = save_ensemble(members, path, clean_up=rules, training=training)
+        models = save_ensemble(members, path, clean_up=clean_up.rules(), training=training)
         write_model_card(path, models, self.run.manifest.card, scores, _in_words(choice, len(self.folds)))
         save_validation(scores, self.run.folder, self.plans[choice.best[0]].regions)
         return TrainResult(self.run.folder, path, models, scores, self.histories(), time.monotonic() - self.began)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxelry.config import Config, changed
-from voxelry.errors import UsageError
 from voxelry.manifest.cases import Case
 from voxelry.manifest.manifest import Manifest
 from voxelry.networks.build import build_network, choose_device, compute_dtype
 from voxelry.networks.cost import NetworkCost, describe
 from voxelry.plan import Configuration, Fingerprint, Plan
-from voxelry.train.folds import load_folds, make_folds
+from voxelry.train.folds import chosen_folds, load_folds, make_folds
 from voxelry.train.groundwork import Stage, labelled_cases, look_at, make_plans
 from voxelry.train.length import given_steps
 from voxelry.train.pace import paced, step_seconds
@@ -103,19 +102,16 @@ def estimate(
     Raises:
         ConfigError: the recipe does not fit the data.
         ManifestError: no labelled training cases, or folds that do not fit them.
-        UsageError: a fold without folds.
+        UsageError: a fold that there is not.
     """
-    if fold is not None and not config.folds:
-        raise UsageError(f"fold {fold} of a run without folds", remedy="Say how many there are, as --folds 5.")
     cases = labelled_cases(manifest, *(("train", "val") if config.folds else ("train",)))
+    parts = _parts(config, cases)
+    copies = len(chosen_folds(fold, parts)) or 1
     seen = look_at(manifest, cases, stage)
     plans = make_plans(config, manifest, seen, plan)
-    parts = _parts(config, cases)
-    copies = parts if fold is None and parts else 1
     if budget is not None:
         config = changed(config, time_budget=budget / (copies * len(plans)))
-    if plan is None:
-        plans = paced(config, manifest, seen, plans)
+    plans = paced(config, manifest, seen, plans, given=plan is not None)
     learnt = len(cases) - (len(cases) // parts if parts else 0)
     networks = {}
     for number, (name, one) in enumerate(plans.items(), start=1):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.errors import ManifestError, SplitLeakError
+from voxelry.errors import ManifestError, SplitLeakError, UsageError
 from voxelry.files import read_text, write_json
 from voxelry.manifest.cases import Case
 
@@ -49,6 +49,25 @@ class Folds:
         """The cases that a fold trains on, and those it validates on, in the order given."""
         held_out = set(self.parts[fold])
         return [case for case in cases if case.id not in held_out], [case for case in cases if case.id in held_out]
+
+
+def chosen_folds(fold: int | None, count: int) -> Sequence[int]:
+    """The folds that a command trains: the one it names, or all.
+
+    Args:
+        fold: from 0; None is all.
+        count: of the run's folds, 0 for a run without.
+
+    Raises:
+        UsageError: there is no such fold.
+    """
+    if fold is None:
+        return range(count)
+    if not count:
+        raise UsageError(f"fold {fold} of a run without folds", remedy="Say how many there are, as --folds 5.")
+    if not 0 <= fold < count:
+        raise UsageError(f"fold {fold} of {count}", remedy=f"Folds are counted from 0 to {count - 1}.")
+    return [fold]
 
 
 def make_folds(cases: Sequence[Case], k: int, seed: int = 0, volumes: Mapping[str, Mapping[str, float]] | None = None) -> Folds:

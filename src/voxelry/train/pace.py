@@ -66,7 +66,9 @@ def step_seconds(config: Config, manifest: Manifest, seen: Fingerprint, plan: Pl
     return float(np.median(steps[min(WARMING, len(steps) - 1) :]))
 
 
-def paced(config: Config, manifest: Manifest, seen: Fingerprint, plans: dict[Configuration, Plan]) -> dict[Configuration, Plan]:
+def paced(
+    config: Config, manifest: Manifest, seen: Fingerprint, plans: dict[Configuration, Plan], *, given: bool = False
+) -> dict[Configuration, Plan]:
     """The plans, their networks narrowed on a CPU until enough steps fit the time budget.
 
     Widths that the recipe names, or that the network's authors fix, stay. The plan that is kept says what was timed.
@@ -76,9 +78,10 @@ def paced(config: Config, manifest: Manifest, seen: Fingerprint, plans: dict[Con
         manifest: the dataset.
         seen: what its cases look like.
         plans: as the planner made them.
+        given: the user wrote them, and they stay as they are.
     """
     on_cpu = choose_device(config.device).type == "cpu"
-    if config.time_budget is None or not on_cpu or config.plan.features or config.initial:
+    if given or config.time_budget is None or not on_cpu or config.plan.features or config.initial:
         return plans
     return {name: _paced(config, manifest, seen, plan) for name, plan in plans.items()}
 

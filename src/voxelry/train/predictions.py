@@ -6,7 +6,7 @@ import hashlib
 import logging
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,6 @@ def score_cases(
     stage: Stage,
     *,
     rules: Sequence[CleanUp] = (),
-    choice: CleanUpChoice | None = None,
     surfaces: bool = False,
     name: str = "scoring",
 ) -> Scores:
@@ -120,7 +119,6 @@ def score_cases(
         held: the cases, all of which are predicted.
         stage: told of progress.
         rules: applied before scoring.
-        choice: tries its rules on each case.
         surfaces: measure distances of surfaces too: in mm, or in pixels where their size is not known; not on sheared grids.
         name: of the stage.
 
@@ -128,16 +126,33 @@ def score_cases(
         The scores, with the patients as groups.
     """
     parts = []
-    for number, case in enumerate(held.cases, start=1):
-        volume, reference = load_case(case, held.manifest)
-        predicted = held.store(case).load(case.id, volume.geometry)
-        assert reference is not None
+    for number, (case, reference, predicted) in enumerate(_pairs(held), start=1):
         parts.append(_measured(reference, clean(predicted, rules), case.id, surfaces))
-        if choice is not None:
-            choice.add(reference, predicted)
         stage(name, number, len(held.cases))
     scores = Scores.merge(parts)
     return Scores(scores.cases, scores.labels, scores.confusions, scores.measures, tuple(case.group for case in held.cases))
+
+
+def score_cleaned(held: Held, stage: Stage, choice: CleanUpChoice) -> Scores:
+    """Choose clean-up rules by stored predictions, then score those with the rules applied, surfaces included.
+
+    Args:
+        held: the cases, all of which are predicted.
+        stage: told of progress.
+        choice: is shown every case; knows its rules afterwards.
+    """
+    for number, (_, reference, predicted) in enumerate(_pairs(held), start=1):
+        choice.add(reference, predicted)
+        stage("choosing clean-up rules", number, len(held.cases))
+    return score_cases(held, stage, rules=choice.rules(), surfaces=True)
+
+
+def _pairs(held: Held) -> Iterator[tuple[Case, LabelMap, LabelMap]]:
+    """Each case with its reference and its prediction, one in memory at a time."""
+    for case in held.cases:
+        volume, reference = load_case(case, held.manifest)
+        assert reference is not None
+        yield case, reference, held.store(case).load(case.id, volume.geometry)
 
 
 def _measured(reference: LabelMap, predicted: LabelMap, case: str, surfaces: bool) -> Scores:

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxelry.config import Config, changed
-from voxelry.errors import ConfigError, TrainingError, UsageError
+from voxelry.errors import ConfigError, TrainingError
 from voxelry.manifest.cases import Case
 from voxelry.manifest.manifest import Manifest
 from voxelry.plan import Configuration, Fingerprint, Plan
 from voxelry.prepare.plan_file import load_plan, save_plan
 from voxelry.train.cross_validation import CrossValidation
 from voxelry.train.fit import Run, refuse_begun, require_checkpoint
-from voxelry.train.folds import FOLDS_FILE, Folds, load_folds, make_folds, save_folds
+from voxelry.train.folds import FOLDS_FILE, Folds, chosen_folds, load_folds, make_folds, save_folds
 from voxelry.train.groundwork import CONFIGURATIONS, Stage, Volumes, check_sides, labelled_cases, look_at, make_plans
 from voxelry.train.loop import Report
 from voxelry.train.pace import paced
 from voxelry.train.records import PLAN_FILE, begun_recipe, load_fingerprint, save_fingerprint, save_recipe
 from voxelry.train.result import TrainResult
-from voxelry.train.single import refuse_cascade, train_single
+from voxelry.train.single import train_single
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ class _Start:
         """Train one network."""
         began = time.monotonic()
         order, config, folder = self.order, self.config, self.folder
-        if order.fold is not None:
-            raise UsageError(f"fold {order.fold} of a run without folds", remedy="Say how many there are, as --folds 5.")
+        chosen_folds(order.fold, 0)
         training = labelled_cases(self.manifest, "train")
         validation = [case for case in self.manifest.split("val") if case.has_labels]
         if order.budget is not None:
@@ -109,11 +108,9 @@ class _Start:
             refuse_begun(folder)
             seen = look_at(self.manifest, training, self.stage)
             plans = make_plans(config, self.manifest, seen, order.plan)
-            (plan,) = (plans if order.plan is not None else paced(config, self.manifest, seen, plans)).values()
-            refuse_cascade(plan)
-            save_recipe(config, folder)
-            save_fingerprint(seen, folder)
-            save_plan(plan, folder / PLAN_FILE)
+            (plan,) = paced(config, self.manifest, seen, plans, given=order.plan is not None).values()
+        _refuse_cascade(plan)
+        save_fingerprint(seen, folder)
         return train_single(self._run(config, seen), plan, training, validation, resume=order.resume, began=began)
 
     def cross_validate(self) -> TrainResult:
@@ -127,7 +124,7 @@ class _Start:
             config = self._lay_out(cases)
         seen, plans = load_fingerprint(self.folder), self._plans()
         folds = load_folds(self.folder / FOLDS_FILE, cases)
-        numbers = self._numbers(len(folds))
+        numbers = chosen_folds(self.order.fold, len(folds))
         share = None if self.order.budget is None else config.time_budget
         whole = CrossValidation(self._run(config, seen), plans, folds, cases, share, began)
         scores = whole.train(numbers, resume=self.order.resume)
@@ -141,10 +138,9 @@ class _Start:
         folds = self._folds(cases, volumes)
         config = self.config
         if self.order.budget is not None:
-            networks = len(plans) * len(self._numbers(len(folds)))
+            networks = len(plans) * len(chosen_folds(self.order.fold, len(folds)))
             config = changed(config, time_budget=self.order.budget / networks)
-        if self.order.plan is None:
-            plans = paced(config, self.manifest, seen, plans)
+        plans = paced(config, self.manifest, seen, plans, given=self.order.plan is not None)
         save_folds(folds, self.folder / FOLDS_FILE)
         save_fingerprint(seen, self.folder)
         for name, plan in plans.items():
@@ -168,13 +164,18 @@ class _Start:
         files = {name: self.folder / name / PLAN_FILE for name in CONFIGURATIONS}
         return {name: load_plan(file) for name, file in files.items() if file.is_file()}
 
-    def _numbers(self, count: int) -> Sequence[int]:
-        """The folds to train."""
-        if self.order.fold is None:
-            return range(count)
-        if not 0 <= self.order.fold < count:
-            raise UsageError(f"fold {self.order.fold} of {count}", remedy=f"Folds are counted from 0 to {count - 1}.")
-        return [self.order.fold]
-
     def _run(self, config: Config, seen: Fingerprint) -> Run:
         return Run(config, self.manifest, seen, self.folder, self.version, self.stage, self.report)
+
+
+def _refuse_cascade(plan: Plan) -> None:
+    """Refuse to train the second stage of a cascade by itself.
+
+    Raises:
+        ConfigError: the plan is of a second stage.
+    """
+    if plan.configuration == "3d_cascade":
+        raise ConfigError(
+            "a cascade's second stage learns from predictions for cases that its first stage has not seen",
+            remedy="Cross-validate: set folds to 5 (--folds 5).",
+        )

@@ -85,10 +85,7 @@ class Sampler:
         cut_into(image_C[:own], case.image, start, 0)
         cut_into(classes, case.classes, start, IGNORE_INDEX)
         if self.previous:
-            assert case.previous is not None
-            found = torch.empty(size, dtype=torch.int16)
-            cut_into(found, case.previous, start, 0)
-            image_C[own].copy_(torch.from_numpy(self.augment.disturbed(drawn, found.numpy())))
+            image_C[own].copy_(torch.from_numpy(self.augment.disturbed(drawn, _found(case, start, size).numpy())))
         return image_C, classes
 
     def _fill(self, step: int, slot: int, image_C: Tensor, classes: Tensor) -> None:
@@ -103,9 +100,7 @@ class Sampler:
         cut_into(image_C[:own], case.image, start, 0)
         cut_into(classes, case.classes, start, IGNORE_INDEX)
         if self.previous:
-            assert case.previous is not None
-            found = torch.empty(self.patch, dtype=torch.int16)
-            cut_into(found, case.previous, start, 0)
+            found = _found(case, start, self.patch)
             for label, channel in enumerate(image_C[own:], start=1):
                 channel.copy_(found == label)
 
@@ -152,6 +147,14 @@ class Sampler:
         voxels = case.places[chosen[random.choice(len(chosen), p=shares / shares.sum()) if len(chosen) > 1 else 0]]
         voxel: NDArray[np.int32] = voxels[random.integers(len(voxels))]
         return voxel
+
+
+def _found(case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...]) -> Tensor:
+    """What a cascade's first stage found in a part of a case."""
+    assert case.previous is not None
+    found = torch.empty(size, dtype=torch.int16)
+    cut_into(found, case.previous, start, 0)
+    return found
 
 
 def cut_into(out: Tensor, array: Array, start: NDArray[np.int64], fill: float) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from voxelry.errors import ConfigError
 from voxelry.manifest.cases import Case
 from voxelry.measure.scores import Scores
 from voxelry.model import Model
@@ -17,7 +16,7 @@ from voxelry.train.checkpoint import Milestone
 from voxelry.train.clean_up_choice import CleanUpChoice
 from voxelry.train.fit import MODEL_FOLDER, PREDICTIONS_FOLDER, Run, Task, fit
 from voxelry.train.model_card import write_model_card
-from voxelry.train.predictions import Held, Predictions, predict_cases, score_cases
+from voxelry.train.predictions import Held, Predictions, predict_cases, score_cleaned
 from voxelry.train.records import save_validation, whole_scores
 from voxelry.train.result import TrainResult
 from voxelry.train.tracking import track_result
@@ -37,10 +36,8 @@ def train_single(
         began: monotonic time at which preparation began.
 
     Raises:
-        ConfigError: the second stage of a cascade, which needs predictions for cases that the first has not seen.
         TrainingError: nothing to resume from, another recipe, or a loss that is not finite.
     """
-    refuse_cascade(plan)
     task = Task(plan, training, validation, run.folder)
     model, state = fit(run, task, resume=resume, spent=time.monotonic() - began)
     scores = None
@@ -51,19 +48,6 @@ def train_single(
     track_result(run.config, plan, run.folder, state, whole_scores(scores), run.folder / MODEL_FOLDER)
     histories: dict[str, tuple[Milestone, ...]] = {plan.configuration: tuple(state.history)}
     return TrainResult(run.folder, run.folder / MODEL_FOLDER, (model,), scores, histories, time.monotonic() - began)
-
-
-def refuse_cascade(plan: Plan) -> None:
-    """Refuse to train the second stage of a cascade by itself.
-
-    Raises:
-        ConfigError: the plan is of a second stage.
-    """
-    if plan.configuration == "3d_cascade":
-        raise ConfigError(
-            "a cascade's second stage learns from predictions for cases that its first stage has not seen",
-            remedy="Cross-validate: set folds to 5 (--folds 5).",
-        )
 
 
 def with_clean_up(run: Run, model: Model, cases: Sequence[Case]) -> tuple[Model, Scores]:
@@ -81,10 +65,7 @@ def with_clean_up(run: Run, model: Model, cases: Sequence[Case]) -> tuple[Model,
     held = Held(run.manifest, cases, lambda _: store)
     predict_cases(lambda: Predictor(model, run.config.device), held, run.stage)
     choice = CleanUpChoice(model.labels, model.plan.dimensions)
-    scores = score_cases(held, run.stage, choice=choice, surfaces=True)
-    rules = choice.rules()
-    if rules:
-        scores = score_cases(held, run.stage, rules=rules, surfaces=True)
+    scores = score_cleaned(held, run.stage, choice)
     training = {**model.card.training, "clean_up": choice.record(), "mean_dice": scores.to_dict()["mean_dice"]}
-    card = model.card.model_copy(update={"clean_up": rules, "training": training})
+    card = model.card.model_copy(update={"clean_up": choice.rules(), "training": training})
     return save_model(replace(model, card=card), run.folder / MODEL_FOLDER), scores
