@@ -69,9 +69,27 @@ def test_a_run_in_a_local_file(tmp_path, monkeypatch):
     state = train_in_parts(tmp_path / "run", monkeypatch)
     check_whole(client(f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}"), state, tmp_path / "run")
     assert {file.name for file in tmp_path.iterdir()} == {"run"}  # nothing where the process happens to stand
-    from mlflow.telemetry.client import get_telemetry_client
 
-    assert get_telemetry_client() is None  # nothing is phoned home
+
+TELEMETRY = """
+import mlflow
+from pathlib import Path
+from mlflow.telemetry import get_telemetry_client
+from voxelry.train.tracking_mlflow import MLflow
+
+assert get_telemetry_client() is not None, "MLflow's telemetry was off before"
+MLflow(Path("run"), "none", 0, {})
+assert get_telemetry_client() is None
+"""
+"""MLflow comes first, as where MONAI imports it."""
+
+
+def test_nothing_is_phoned_home(tmp_path):
+    off = ("PYTEST_CURRENT_TEST", "CI", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_TRACKING_URI")
+    environment = {name: value for name, value in os.environ.items() if name not in off}
+    environment["HTTPS_PROXY"] = "http://127.0.0.1:9"  # importing MLflow sends nothing out of a test either
+    (tmp_path / "run").mkdir()
+    subprocess.run([sys.executable, "-c", TELEMETRY], cwd=tmp_path, env=environment, check=True)
 
 
 def free_port():

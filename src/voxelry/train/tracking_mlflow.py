@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class MLflow:
         extra("mlflow", "track: mlflow")
         from mlflow.tracking import MlflowClient
 
+        _hang_up()
         server = os.environ.get("MLFLOW_TRACKING_URI")
         self.client: Any = MlflowClient(server or f"sqlite:///{(folder / STORE_FILE).resolve()}")
         self.waiting: list[tuple[str, float, int]] = []
@@ -93,3 +95,11 @@ class MLflow:
 def _name(text: str) -> str:
     """A name as MLflow takes it: letters, digits, and ``_-. :/``."""
     return re.sub(r"[^\w\-. :/]", "_", text)
+
+
+def _hang_up() -> None:
+    """Switch telemetry off where MLflow was imported, by MONAI say, before its variable of the environment was set."""
+    with suppress(ImportError):  # versions before 3.2 send nothing
+        from mlflow.telemetry import set_telemetry_client
+
+        set_telemetry_client()
