@@ -32,6 +32,12 @@ def jitable(part: _Loop) -> _Loop:
     return marked
 
 
+def inlined(part: _Loop) -> _Loop:
+    """Mark a part of compiled loops that is put in place of its call, so that vector instructions reach across it."""
+    marked: _Loop = numba.njit(inline="always")(part)
+    return marked
+
+
 def readonly(kind: Any, axes: int = 1, layout: str = "C") -> Any:
     """The type of an array that a loop does not write; arrays that may be written are taken too."""
     return numba.types.Array(kind, axes, layout, readonly=True)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 from numba.core import cgutils, codegen
 from numba.extending import intrinsic
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from voxelry.compiled import inlined
+
 _intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic  # numba passes the first argument itself
-inlined: Callable[[_Function], _Function] = numba.njit(inline="always")
 ir, _binding = cgutils.ir, codegen.ll
 
 LARGEST_HALF = 65504.0

@@ -15,8 +15,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from voxelry.compiled import compiled, readonly
-from voxelry.predict.half import exponential, inlined, loaded, stored
+from voxelry.compiled import compiled, inlined, readonly
+from voxelry.predict.half import exponential, loaded, stored
 
 NO_VALUE = np.float32(-3e38)
 _TINY = np.float32(1e-30)

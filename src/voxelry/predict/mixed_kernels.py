@@ -10,8 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from voxelry.compiled import compiled, readonly
-from voxelry.predict.half import inlined
+from voxelry.compiled import compiled, inlined, readonly
 from voxelry.predict.kernels import NO_VALUE, STORES, add_shares, compete, decide, mix, stretch
 from voxelry.predict.region_kernels import add_doubts, certainty
 

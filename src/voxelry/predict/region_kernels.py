@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from voxelry.compiled import compiled
-from voxelry.predict.half import exponential, inlined, loaded, stored
+from voxelry.compiled import compiled, inlined
+from voxelry.predict.half import exponential, loaded, stored
 from voxelry.predict.kernels import FINISH, NO_VALUE, TRUST, decide, mix, stretch
 
 _TINY = np.float32(1e-30)
