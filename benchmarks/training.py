@@ -74,7 +74,7 @@ def side_by_side(folder: Path, options: argparse.Namespace) -> list[dict[str, An
     """Every seed of both; the last row says how they compare."""
     python, rows = peers_python(options.peers), []
     minutes = options.minutes
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for length in (minutes, TENTH * minutes):
             found = ours(RECIPE, folder / f"voxelry_{seed}_{length:g}", length, seed, options)
             rows.append(row("voxelry", "side", length, seed, found))
@@ -109,7 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help=f"tasks whose name holds this: {', '.join(ALONE)}, side")
     parser.add_argument("--minutes", type=float, default=30, help="of nnU-Net, and of ours beside it")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--root", type=Path, default=os.environ.get("VOXELRY_DATA"))
     parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' virtual environment")

@@ -384,3 +384,13 @@ def test_another_number_of_threads_is_set_back(tmp_path):
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_run_goes_on_where_losses_are_scaled(tmp_path):
+    begun = loop(tmp_path, steps=4)
+    begun.run(lambda _: None)
+    rest = loop(tmp_path, steps=4)
+    rest.scaler = torch.amp.GradScaler("cpu")  # as on a GPU without bfloat16
+    rest.restore(load_checkpoint(tmp_path))
+    assert rest.state.step == 4
+    assert rest.scaler.get_scale() == 2.0**16

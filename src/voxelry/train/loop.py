@@ -137,7 +137,8 @@ class Loop:
                 f"{self.folder}: the checkpoint is of another network ({str(error).splitlines()[0]})",
                 remedy="Restore plan.yaml as training wrote it, or choose another --out.",
             ) from error
-        self.scaler.load_state_dict(state.scaler)
+        if state.scaler:  # a run that began in another type had none
+            self.scaler.load_state_dict(state.scaler)
         restore_random_states(state.random, self.device)
         if self.device.type == "cpu":
             restore_threads(state.threads)
