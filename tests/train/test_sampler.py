@@ -11,9 +11,11 @@ from plans import SIDED, tiny_plan
 from train.cases import case
 from voxelry.labels import IGNORE_INDEX
 from voxelry.prepare.augment import Augmenter
+from voxelry.predict.windows import Layout
 from voxelry.prepare.cache import CachedCase
 from voxelry.prepare.mapped import MappedArray
 from voxelry.prepare.places import class_counts, class_places
+from voxelry.prepare.stream import HeldSlabs
 from voxelry.settings import AugmentSettings
 from voxelry.train.sampler import Sampler, cut_into
 
@@ -172,7 +174,7 @@ def test_windows_lie_inside_or_around_the_case_and_hold_what_is_forced(shape, pa
         if n >= size:
             assert 0 <= first <= n - size
         else:
-            assert first == (n - size) // 2
+            assert first == -((size - n) // 2)
     window = torch.empty(patch)
     cut_into(window, classes, start, IGNORE_INDEX)
     assert not forced or (window == 1).sum() == 1
@@ -219,10 +221,19 @@ def test_cases_smaller_than_a_window_are_centred_and_the_rest_ignored():
     image, classes = Sampler([small], (8, 8, 8), 1, 1.0, seed=0)(0)
     assert (image.shape, image.dtype) == ((1, 1, 8, 8, 8), torch.float32)
     assert (classes.shape, classes.dtype) == ((1, 8, 8, 8), torch.int64)
-    outside = [0, 1, 7]
+    outside = [0, 6, 7]
     assert (classes[0, outside] == IGNORE_INDEX).all()
     assert (image[0, 0, outside] == 0).all()
-    assert (classes[0, 2:7] >= 0).all()
+    assert (classes[0, 1:6] >= 0).all()
+
+
+@given(shape=st.tuples(*[st.integers(1, 8)] * 3), patch=st.tuples(*[st.integers(8, 11)] * 3))
+def test_small_cases_lie_in_a_window_where_inference_puts_them(shape, patch):
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    lone = CachedCase("case", image, np.zeros(shape, np.int16), {}, np.zeros(1, np.int64))
+    trained = Sampler([lone], patch, 1, 0.0, seed=0)(0)[0][0]
+    layout = Layout.of(shape, patch, 0.5)
+    assert np.array_equal(trained.numpy(), layout.cut(HeldSlabs(image, layout.axis), (0, 0, 0)))
 
 
 def test_windows_of_image_and_classes_belong_together():

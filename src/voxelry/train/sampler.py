@@ -120,7 +120,10 @@ class Sampler:
         return slot >= round(self.batch * (1 - self.foreground))
 
     def _start(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int64]:
-        """The window's first voxel, negative where the case is smaller than the window (it is centred then)."""
+        """The window's first voxel, negative where the case is smaller than the window: it lies in the middle, just as at inference.
+
+        An odd number of voxels to pad puts the larger half behind, as `predict.windows` and MONAI do: one voxel off costs Dice.
+        """
         patch = np.array(self.patch)
         room = np.array(case.classes.shape) - patch
         voxel = self._voxel(case, random, forced)
@@ -128,7 +131,7 @@ class Sampler:
             wanted = random.integers(np.minimum(0, room), np.maximum(0, room), endpoint=True)
         else:  # anywhere in the middle half of the window, so that not everything learnt lies at its centre
             wanted = voxel - random.integers(patch // 4, patch - patch // 4)
-        start: NDArray[np.int64] = np.where(room < 0, room // 2, np.clip(wanted, 0, np.maximum(room, 0)))
+        start: NDArray[np.int64] = np.where(room < 0, -(-room // 2), np.clip(wanted, 0, np.maximum(room, 0)))
         return start
 
     def _voxel(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int32] | None:
