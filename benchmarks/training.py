@@ -62,16 +62,26 @@ def ours_together(recipe: Path, folder: Path, minutes: float, folds: int, option
     result = api.train(recipe, folder / "run", changes=changes, time_budget=minutes * 60, root=options.root)
     images = [case.images[0] for case in load_manifest(MANIFEST, options.root).split("val")]
     api.predict(result.path, images, folder / "masks", device=options.device)
-    return facts(result, api.evaluate(MANIFEST, folder / "masks", metrics=("overlap", "surface"), root=options.root))
+    return facts(result, judged(folder / "masks", options))
+
+
+def judged(masks: Path, options: argparse.Namespace) -> Scores:
+    """Masks of the validation cases against their references."""
+    return api.evaluate(MANIFEST, masks, metrics=("overlap", "surface"), root=options.root)
+
+
+def accuracy(scores: Scores) -> dict[str, Any]:
+    """Mean Dice, and mean NSD in mm or pixels."""
+    found = scores.to_dict()
+    nsd = [row[name] for row in found["labels"].values() for name in ("nsd", "nsd_px") if name in row]
+    return {"dice": found["mean_dice"], "nsd": statistics.mean(nsd)}
 
 
 def facts(result: TrainResult, scores: Scores) -> dict[str, Any]:
     """A row's numbers; steps are those of all networks."""
-    found = scores.to_dict()
-    nsd = [row[name] for row in found["labels"].values() for name in ("nsd", "nsd_px") if name in row]
     waited = statistics.mean(milestone.waited for history in result.histories.values() for milestone in history)
     steps = sum(history[-1].step for history in result.histories.values())
-    return {"dice": found["mean_dice"], "nsd": statistics.mean(nsd), "waited": waited, "steps": steps, "seconds": result.seconds}
+    return accuracy(scores) | {"waited": waited, "steps": steps, "seconds": result.seconds}
 
 
 def theirs(python: Path, folder: Path, minutes: float, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -81,9 +91,8 @@ def theirs(python: Path, folder: Path, minutes: float, seed: int, options: argpa
     environment = os.environ | {"PYTHONPATH": str(HERE.parent / "src")}
     done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    scores = api.evaluate(MANIFEST, found["predictions"], metrics=("overlap", "surface"), root=options.root).to_dict()
-    nsd = statistics.mean(row["nsd"] for row in scores["labels"].values())
-    return {"dice": scores["mean_dice"], "nsd": nsd, "waited": 0.0, "steps": found["steps"], "seconds": found["seconds"]}
+    scores = judged(Path(found["predictions"]), options)
+    return accuracy(scores) | {"waited": 0.0, "steps": found["steps"], "seconds": found["seconds"]}
 
 
 def alone(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from plans import SIDED, tiny_plan
 from train.cases import case
 from voxelry.labels import IGNORE_INDEX
-from voxelry.prepare.augment import Augmenter
 from voxelry.predict.windows import Layout
+from voxelry.prepare.augment import Augmenter
 from voxelry.prepare.cache import CachedCase
 from voxelry.prepare.mapped import MappedArray
 from voxelry.prepare.places import class_counts, class_places

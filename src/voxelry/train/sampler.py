@@ -120,9 +120,9 @@ class Sampler:
         return slot >= round(self.batch * (1 - self.foreground))
 
     def _start(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int64]:
-        """The window's first voxel, negative where the case is smaller than the window: it lies in the middle, just as at inference.
+        """The window's first voxel, negative where the case is smaller than the window: it lies in the middle then.
 
-        An odd number of voxels to pad puts the larger half behind, as `predict.windows` and MONAI do: one voxel off costs Dice.
+        As at inference (`predict.windows`, MONAI) the larger half of an odd padding lies behind: one voxel off costs Dice.
         """
         patch = np.array(self.patch)
         room = np.array(case.classes.shape) - patch
