@@ -1,11 +1,10 @@
 """What training reaches in a given time, alone and side by side with nnU-Net: the same cases and machine, one run at a time.
 
-    VOXELRY_DATA=... python benchmarks/training.py                          # all, about six hours
+    VOXELRY_DATA=... python benchmarks/training.py                          # all, about five hours
     VOXELRY_DATA=... python benchmarks/training.py --only hippocampus_10
     VOXELRY_DATA=... python benchmarks/training.py --only side --minutes 10 --device cuda
 
-Alone: a recipe of `configs/` for as many minutes as its bar says, preparation counted. An hour is shared by the five networks of
-a cross-validation of the training cases, which then segment the validation cases together. Side by side (hippocampus), for each
+Alone: a recipe of `configs/` for as many minutes as its bar says, preparation counted. Side by side (hippocampus), for each
 seed: nnU-Net for so many minutes (`training_nnunet.py`; its preparation is not counted), voxelry for as many (preparation
 counted), and voxelry for a tenth of that. All are scored by voxelry on the validation cases' own grids. What is claimed: the
 bars, and that voxelry's Dice after a tenth of the time, and after the same time, is not below nnU-Net's. With a GPU the share of
@@ -23,23 +22,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from harness import HERE, PEERS, peers_python, print_rows
 
 from voxelry import api
-from voxelry.manifest.manifest import load_manifest
 from voxelry.measure.scores import Scores
-from voxelry.train.result import TrainResult
 
 CONFIGS = HERE.parent / "configs"
-RECIPE = CONFIGS / "hippocampus.yaml"
+RECIPE, LONG = CONFIGS / "hippocampus.yaml", CONFIGS / "hippocampus_long.yaml"
 MANIFEST = HERE.parent / "data_manifests" / "hippocampus.yaml"
 ALONE = {
-    "hippocampus_10": (RECIPE, 10.0, 0, 0.875),
-    "hippocampus_60": (RECIPE, 60.0, 5, 0.89),
-    "cxr_lung_30": (CONFIGS / "cxr_lung.yaml", 30.0, 0, 0.96),
+    "hippocampus_10": (RECIPE, 10.0, 0.875),
+    "hippocampus_60": (LONG, 60.0, 0.89),
+    "cxr_lung_30": (CONFIGS / "cxr_lung.yaml", 30.0, 0.96),
 }
-"""Recipe, minutes, folds, and the Dice that is claimed."""
+"""Recipe, minutes, and the Dice that is claimed."""
 TENTH = 0.1
 
 
@@ -48,26 +44,8 @@ def ours(recipe: Path, folder: Path, minutes: float, seed: int, options: argpars
     changes = [f"seed={seed}", f"device={options.device}"]
     result = api.train(recipe, folder, changes=changes, time_budget=minutes * 60, root=options.root)
     assert result.scores is not None
-    return facts(result, result.scores)
-
-
-def ours_together(recipe: Path, folder: Path, minutes: float, folds: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Cross-validate the training cases for so many minutes; the networks of all folds segment the validation cases together."""
-    card = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
-    card["cases"]["split_names"].pop("val")  # nothing that folds see is judged on
-    folder.mkdir(parents=True)
-    manifest = folder / MANIFEST.name
-    manifest.write_text(yaml.safe_dump(card), encoding="utf-8")
-    changes = [f"manifest={manifest}", f"folds={folds}", f"device={options.device}"]
-    result = api.train(recipe, folder / "run", changes=changes, time_budget=minutes * 60, root=options.root)
-    images = [case.images[0] for case in load_manifest(MANIFEST, options.root).split("val")]
-    api.predict(result.path, images, folder / "masks", device=options.device)
-    return facts(result, judged(folder / "masks", options))
-
-
-def judged(masks: Path, options: argparse.Namespace) -> Scores:
-    """Masks of the validation cases against their references."""
-    return api.evaluate(MANIFEST, masks, metrics=("overlap", "surface"), root=options.root)
+    waited = statistics.mean(milestone.waited for milestone in result.history)
+    return accuracy(result.scores) | {"waited": waited, "steps": result.history[-1].step, "seconds": result.seconds}
 
 
 def accuracy(scores: Scores) -> dict[str, Any]:
@@ -77,13 +55,6 @@ def accuracy(scores: Scores) -> dict[str, Any]:
     return {"dice": found["mean_dice"], "nsd": statistics.mean(nsd)}
 
 
-def facts(result: TrainResult, scores: Scores) -> dict[str, Any]:
-    """A row's numbers; steps are those of all networks."""
-    waited = statistics.mean(milestone.waited for history in result.histories.values() for milestone in history)
-    steps = sum(history[-1].step for history in result.histories.values())
-    return accuracy(scores) | {"waited": waited, "steps": steps, "seconds": result.seconds}
-
-
 def theirs(python: Path, folder: Path, minutes: float, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train nnU-Net for so many minutes, and score what it predicted."""
     script = [python, HERE / "training_nnunet.py", MANIFEST, options.root, folder]
@@ -91,17 +62,14 @@ def theirs(python: Path, folder: Path, minutes: float, seed: int, options: argpa
     environment = os.environ | {"PYTHONPATH": str(HERE.parent / "src")}
     done = subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    scores = judged(Path(found["predictions"]), options)
+    scores = api.evaluate(MANIFEST, found["predictions"], metrics=("overlap", "surface"), root=options.root)
     return accuracy(scores) | {"waited": 0.0, "steps": found["steps"], "seconds": found["seconds"]}
 
 
 def alone(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One bar."""
-    recipe, minutes, folds, bar = ALONE[name]
-    if folds:
-        found = ours_together(recipe, folder / name, minutes, folds, options)
-    else:
-        found = ours(recipe, folder / name, minutes, 0, options)
+    recipe, minutes, bar = ALONE[name]
+    found = ours(recipe, folder / name, minutes, 0, options)
     return row("voxelry", name, minutes, 0, found) | {"bar": bar, "holds": found["dice"] >= bar}
 
 
