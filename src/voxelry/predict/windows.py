@@ -32,6 +32,19 @@ Start = tuple[int, int, int]
 Weighting = Literal["gaussian", "constant"]
 
 
+def margins(size: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:
+    """Voxels of a window before and behind a scan that is smaller, along each axis; the larger half of an odd number lies behind.
+
+    Training and inference both place small scans by this: a network that was trained one voxel off loses Dice.
+
+    Args:
+        size: ``(*spatial)`` of the scan.
+        window: ``(*spatial)`` of the window.
+    """
+    missing = [max(0, p - n) for n, p in zip(size, window, strict=True)]
+    return [(m // 2, m - m // 2) for m in missing]
+
+
 @dataclass(frozen=True)
 class Layout:
     """Windows over one prepared scan.
@@ -126,8 +139,7 @@ class Layout:
 
     @cached_property
     def _padding(self) -> list[tuple[int, int]]:
-        missing = [max(0, p - n) for n, p in zip(self.size, self.window, strict=True)]
-        return [(m // 2, m - m // 2) for m in missing]
+        return margins(self.size, self.window)
 
     def turned(self, values_K: Tensor, mirror: Sequence[int] = ()) -> Tensor:
         """The part of a window that lies on the scan, in streaming order.

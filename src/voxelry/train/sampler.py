@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voxelry.labels import IGNORE_INDEX
+from voxelry.predict.windows import margins
 from voxelry.prepare.augment import Augmenter
 from voxelry.prepare.augment_draw import Draw
 from voxelry.prepare.cache import Array, CachedCase
@@ -120,10 +121,7 @@ class Sampler:
         return slot >= round(self.batch * (1 - self.foreground))
 
     def _start(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int64]:
-        """The window's first voxel, negative where the case is smaller than the window: it lies in the middle then.
-
-        As at inference (`predict.windows`, MONAI) the larger half of an odd padding lies behind: one voxel off costs Dice.
-        """
+        """The window's first voxel, negative where the case is smaller than the window: it lies in the middle then."""
         patch = np.array(self.patch)
         room = np.array(case.classes.shape) - patch
         voxel = self._voxel(case, random, forced)
@@ -131,7 +129,8 @@ class Sampler:
             wanted = random.integers(np.minimum(0, room), np.maximum(0, room), endpoint=True)
         else:  # anywhere in the middle half of the window, so that not everything learnt lies at its centre
             wanted = voxel - random.integers(patch // 4, patch - patch // 4)
-        start: NDArray[np.int64] = np.where(room < 0, -(-room // 2), np.clip(wanted, 0, np.maximum(room, 0)))
+        before = [first for first, _ in margins(case.classes.shape, self.patch)]
+        start: NDArray[np.int64] = np.clip(wanted, 0, np.maximum(room, 0)) - before
         return start
 
     def _voxel(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int32] | None:
