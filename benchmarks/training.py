@@ -28,11 +28,11 @@ from voxelry import api
 from voxelry.measure.scores import Scores
 
 CONFIGS = HERE.parent / "configs"
-RECIPE, LONG = CONFIGS / "hippocampus.yaml", CONFIGS / "hippocampus_long.yaml"
+RECIPE = CONFIGS / "hippocampus.yaml"
 MANIFEST = HERE.parent / "data_manifests" / "hippocampus.yaml"
 ALONE = {
     "hippocampus_10": (RECIPE, 10.0, 0.875),
-    "hippocampus_60": (LONG, 60.0, 0.89),
+    "hippocampus_60": (CONFIGS / "hippocampus_long.yaml", 60.0, 0.89),
     "cxr_lung_30": (CONFIGS / "cxr_lung.yaml", 30.0, 0.96),
 }
 """Recipe, minutes, and the Dice that is claimed."""
