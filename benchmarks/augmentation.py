@@ -51,12 +51,12 @@ def make_inputs(folder: Path, quick: bool) -> None:
 
 def voxelry(given: dict[str, Any]) -> Change:
     """The sampler's own way: read what a move reaches from a memory map, then move and change it."""
-    from voxelry.labels import LabelTable
-    from voxelry.plan import NetworkPlan, Normalisation, Plan
-    from voxelry.prepare.augment import Augmenter
-    from voxelry.prepare.cache import CachedCase
-    from voxelry.settings import AugmentSettings
-    from voxelry.train.sampler import Sampler
+    from voxelry.augmentation.augment import Augmenter
+    from voxelry.core.labels import LabelTable
+    from voxelry.core.plan import NetworkPlan, Normalisation, Plan
+    from voxelry.preparation.cache import CachedCase
+    from voxelry.recipes.settings import AugmentSettings
+    from voxelry.training.sampler import Sampler
 
     patch = tuple(given["patch"].tolist())
     axes = len(patch)

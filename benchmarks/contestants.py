@@ -16,8 +16,8 @@ TOLERANCE_MM = 2.0
 
 def overlap_voxelry(reference: Any, prediction: Any, labels: list[int]) -> dict[str, float]:
     """Dice and IoU of every label."""
-    from voxelry.measure.overlap import count_values
-    from voxelry.measure.regions import tally
+    from voxelry.metrics.overlap import count_values
+    from voxelry.metrics.regions import tally
 
     judged = tally(count_values(reference, prediction), {str(label): (label,) for label in labels})
     dice, iou = judged.score("dice"), judged.score("iou")
@@ -71,7 +71,7 @@ def overlap_monai(reference: Any, prediction: Any, labels: list[int]) -> dict[st
 
 def surface_voxelry(reference: Any, prediction: Any, labels: list[int]) -> dict[str, float]:
     """By surface elements."""
-    from voxelry.measure.surface import surface_distances
+    from voxelry.metrics.surface import surface_distances
 
     found = surface_distances(reference, prediction, SPACING, labels).values()
     return _named(
@@ -100,7 +100,7 @@ def surface_deepmind(reference: Any, prediction: Any, labels: list[int]) -> dict
 
 def border_voxelry(reference: Any, prediction: Any, labels: list[int]) -> dict[str, float]:
     """By border voxels."""
-    from voxelry.measure.surface import surface_distances
+    from voxelry.metrics.surface import surface_distances
 
     found = surface_distances(reference, prediction, SPACING, labels, definition="voxels").values()
     return _named(labels, hd95=[one.hausdorff(95) for one in found], assd=[one.assd() for one in found])
@@ -123,8 +123,8 @@ def border_monai(reference: Any, prediction: Any, labels: list[int]) -> dict[str
 
 def lesions_voxelry(reference: Any, prediction: Any, labels: list[int]) -> dict[str, float]:
     """Counts and SQ of 26-connected lesions."""
-    from voxelry.measure.instances import connected_objects
-    from voxelry.measure.panoptic import instance_scores
+    from voxelry.metrics.instances import connected_objects
+    from voxelry.metrics.panoptic import instance_scores
 
     found = instance_scores(connected_objects(reference), connected_objects(prediction), max(labels) + 1)
     return _named(labels, tp=[s.tp for s in found], fp=[s.fp for s in found], fn=[s.fn for s in found], sq=[s.sq for s in found])

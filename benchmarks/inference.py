@@ -174,7 +174,7 @@ def compare(
     import inference_logits
     import inference_memory
 
-    from voxelry.predict.backends import installed_backends
+    from voxelry.inference.backends import installed_backends
 
     here = installed_backends(contestants.CPU)
     ours = tuple(name for name in OURS if name in (EAGER, "voxelry") or name.split("_")[1] in here)

@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from preparation import blobs
 from torch import nn
 
-from voxelry.geometry import Geometry
-from voxelry.labels import LabelTable
-from voxelry.model import Model, ModelCard
+from preparation import blobs
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import LabelTable
+from voxelry.core.model import Model, ModelCard
+from voxelry.core.plan import ChannelStatistics, Fingerprint, NetworkPlan, Normalisation, Plan
+from voxelry.core.volume import Volume
+from voxelry.inference.predict_options import PredictOptions
+from voxelry.inference.predictor import Predictor
 from voxelry.networks.build import build_network, compute_dtype
 from voxelry.networks.weights import load_model_folder, network_of, save_model, weights_of
-from voxelry.plan import ChannelStatistics, Fingerprint, NetworkPlan, Normalisation, Plan
-from voxelry.predict.options import PredictOptions
-from voxelry.predict.predictor import Predictor
-from voxelry.prepare.preparation import prepare
-from voxelry.volume import Volume
+from voxelry.preparation.preparation import prepare
 
 Job = Callable[[], Any]
 Watch = Callable[[nn.Module], None]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from preparation import blobs
 from scipy.ndimage import find_objects, gaussian_filter
+
+from preparation import blobs
 
 FINER = (1.5, 1.5625, 1.5625)
 HEIGHT, WIDTH, NOISE = 10.0, 1.0, 0.3
@@ -37,7 +38,7 @@ def finer(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def voxelry(inputs: Path, classes: int) -> Callable[[], Any]:
     """Slab by slab."""
-    from voxelry.predict.outlet import restore_logits
+    from voxelry.inference.slice_writer import restore_logits
 
     logits = np.load(inputs / "logits.npy")[:classes]
     restore_logits(logits[:, :8, :40, :40], (12, 62, 62))

@@ -46,13 +46,13 @@ def segment(across: int, slices: int, classes: int) -> Callable[[], dict[str, fl
     """A process's work: peak of all its memory, MB, and of what that peak should consist."""
     import inference_contestants as contestants
 
-    from voxelry.geometry import Geometry
-    from voxelry.predict.budget import Choice
-    from voxelry.predict.options import PredictOptions
-    from voxelry.predict.predictor import Predictor
-    from voxelry.predict.windows import Layout
-    from voxelry.prepare.preparation import prepare
-    from voxelry.volume import Volume
+    from voxelry.core.geometry import Geometry
+    from voxelry.core.volume import Volume
+    from voxelry.inference.memory_budget import Choice
+    from voxelry.inference.patches import Layout
+    from voxelry.inference.predict_options import PredictOptions
+    from voxelry.inference.predictor import Predictor
+    from voxelry.preparation.preparation import prepare
 
     patch = PATCH if across == 512 else (16, 32, 32)
     plan = contestants.plan_of(patch, FEATURES, (SPACING,) * 3)
@@ -60,7 +60,7 @@ def segment(across: int, slices: int, classes: int) -> Callable[[], dict[str, fl
     predictor = Predictor(model, "cpu", PredictOptions(memory=BUDGET_MB << 20, step=1.0, mixed_precision="off"))
     scan = phantom(across, slices)[None]
     volume = Volume(scan, Geometry.from_spacing(scan.shape[1:], GRID))
-    choices, logger = _Choices(), logging.getLogger("voxelry.predict.segmenter")
+    choices, logger = _Choices(), logging.getLogger("voxelry.inference.segmenter")
     logger.addHandler(choices)
     logger.setLevel(logging.INFO)
 

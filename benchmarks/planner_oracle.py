@@ -1,6 +1,6 @@
-"""nnU-Net's own plans for fingerprints of known sets, which `tests/prepare/test_planner_oracle.py` holds ours against.
+"""nnU-Net's own plans for fingerprints of known sets, which `tests/planning/test_planner_oracle.py` holds ours against.
 
-Needs nnunetv2 (`requirements.txt`). The fingerprints are read from `tests/prepare/nnunet_plans.json` and the plans written back
+Needs nnunetv2 (`requirements.txt`). The fingerprints are read from `tests/planning/nnunet_plans.json` and the plans written back
 there; shapes and spacings are typical of the published sets (those of hippocampus are the 130 cases at hand), in nnU-Net's order
 of axes: z, y, x.
 

@@ -86,7 +86,7 @@ def _target(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def image_voxelry(given: Arrays) -> Job:
     """int16 in, float32 out."""
-    from voxelry.prepare.resample import resample_image
+    from voxelry.preparation.resample import resample_image
 
     return lambda: resample_image(given["image"][None], _target(given["image"].shape), 3)[0]
 
@@ -121,7 +121,7 @@ def image_simpleitk(given: Arrays) -> Job:
 
 def labels_voxelry(given: Arrays) -> Job:
     """int16 class indices."""
-    from voxelry.prepare.resample import resample_classes
+    from voxelry.preparation.resample import resample_classes
 
     classes = given["labels"].astype(np.int16)
     return lambda: resample_classes(classes, _target(classes.shape))
@@ -136,8 +136,8 @@ def labels_nnunet(given: Arrays) -> Job:
 
 
 def _cleaned(given: Arrays, **rule: Any) -> Job:
-    from voxelry.model import CleanUp
-    from voxelry.predict.cleanup import clean_array
+    from voxelry.core.model import CleanUp
+    from voxelry.inference.cleanup import clean_array
 
     rules = {int(value): CleanUp(label=str(value), **rule) for value in np.unique(given["labels"]) if value}
 
@@ -197,10 +197,10 @@ def holes_scipy(given: Arrays) -> Job:
 
 def write_voxelry(given: Arrays) -> Job:
     """Ours: uint8, names inside."""
-    from voxelry.export.nifti import write_nifti
-    from voxelry.geometry import Geometry
-    from voxelry.labels import LabelTable
-    from voxelry.volume import LabelMap
+    from voxelry.core.geometry import Geometry
+    from voxelry.core.labels import LabelTable
+    from voxelry.core.volume import LabelMap
+    from voxelry.formats.grids.nifti_write import write_nifti
 
     geometry = Geometry.from_spacing(given["labels"].shape, SPACING)
     labels = LabelMap.of(given["labels"], geometry, LabelTable.numbered(range(1, 11)))

@@ -122,7 +122,7 @@ def _header(number: int, shape: tuple[int, ...]) -> Any:
 
 def read_voxelry(folder: Path) -> Any:
     """Header scan, geometry, pixels."""
-    from voxelry.read.reader import read
+    from voxelry.formats.reader import read
 
     return read(folder).array[0].transpose(2, 1, 0)
 

@@ -25,7 +25,7 @@ from typing import Any
 from harness import HERE, PEERS, peers_python, print_rows
 
 from voxelry import api
-from voxelry.measure.scores import Scores
+from voxelry.metrics.scores import Scores
 
 CONFIGS = HERE.parent / "configs"
 RECIPE = CONFIGS / "hippocampus.yaml"

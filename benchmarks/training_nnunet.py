@@ -33,8 +33,8 @@ def prepare(manifest: Path, root: Path, folder: Path) -> Path:
     import numpy as np
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 
-    from voxelry.manifest.load import load_case
-    from voxelry.manifest.manifest import load_manifest
+    from voxelry.datasets.load import load_case
+    from voxelry.datasets.manifest import load_manifest
 
     done = folder / "preprocessed" / DATASET
     if (done / "splits_final.json").exists():

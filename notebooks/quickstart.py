@@ -32,10 +32,10 @@ from IPython.display import Image
 from pydicom import dcmread
 
 import voxelry as vx
-from voxelry.manifest.manifest import load_manifest
+from voxelry.datasets.manifest import load_manifest
 from voxelry.phantom.dataset import write_phantoms
 from voxelry.phantom.phantom import ACQUISITIONS
-from voxelry.report.overlay import overlay_png
+from voxelry.reports.overlay import overlay_png
 
 work = Path(tempfile.mkdtemp(prefix="voxelry-quickstart-"))
 
@@ -43,7 +43,7 @@ work = Path(tempfile.mkdtemp(prefix="voxelry-quickstart-"))
 # ## Scans
 #
 # Six synthetic torsos in CT, each a DICOM series in a folder of its own, with references as NIfTI and a manifest that lists the
-# cases: four to train on, one to validate, one to test. Your own data need such a manifest too: see `docs/manifests.md`.
+# cases: four to train on, one to validate, one to test. Your own data need a manifest too: see `docs/reference/manifests.md`.
 
 # %%
 coarse = replace(ACQUISITIONS["torso-ct"], spacing=(8.0, 8.0, 10.0))
@@ -83,7 +83,7 @@ Image(overlay_png(scan, reference, work / "reference.png", title="torso_005: the
 # ## Training
 #
 # A recipe names the manifest and how long to train; whatever it leaves out is planned from the data or has a default
-# (`docs/recipes.md`). The run keeps the recipe, the plan with its reasons, checkpoints, and the model.
+# (`docs/reference/recipes.md`). The run keeps the recipe, the plan with its reasons, checkpoints, and the model.
 
 # %%
 recipe = work / "recipe.yaml"
@@ -142,5 +142,5 @@ assert (vx.read_labels(nifti, table).array == prediction.labels.array).all()
 [segment.SegmentLabel for segment in dcmread(seg).SegmentSequence]
 
 # %% [markdown]
-# Where to go from here: the README has the same steps on the command line, `docs/manifests.md` describes datasets,
-# `docs/recipes.md` every key of a recipe.
+# Where to go from here: the README has the same steps on the command line, `docs/reference/manifests.md` describes datasets,
+# `docs/reference/recipes.md` every key of a recipe.

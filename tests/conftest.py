@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from archive import Archive
+    from helpers.orthanc import Archive
 
 # a busy machine is no failure; CI draws the same examples every time, so that it fails for what a change did
 settings.register_profile("voxelry", deadline=None)
@@ -119,7 +119,7 @@ def plastimatch() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Archive"]:
     """A running Orthanc, alone in a network namespace."""
-    from archive import Archive, lacking
+    from helpers.orthanc import Archive, lacking
 
     reason = lacking()
     if reason:
@@ -142,7 +142,7 @@ def dcm2niix() -> Path:
 @pytest.fixture(scope="session")
 def torso(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with four coarse torsos as DICOM, their manifest and a recipe; not to be changed."""
-    from tiny import phantoms, recipe
+    from helpers.tiny import phantoms, recipe
 
     folder = phantoms(tmp_path_factory.mktemp("torso")).parent
     recipe(folder)

@@ -1,10 +1,12 @@
 """The documents agree with the code."""
 
 import ast
+import importlib.util
 import re
 import shlex
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer
@@ -13,14 +15,14 @@ from pydantic import BaseModel
 
 import voxelry as vx
 from voxelry import errors
-from voxelry.cli import app
-from voxelry.config import Config
-from voxelry.labels import Label
-from voxelry.manifest.card import Card
-from voxelry.manifest.cases import parse_cases
-from voxelry.manifest.splits import SplitRule
-from voxelry.schema import parse
-from voxelry.settings import AUGMENT_SETS, AugmentSettings, LossSettings, OptimiserSettings, PlanSettings
+from voxelry.base.schema import parse
+from voxelry.cli.main import app
+from voxelry.core.labels import Label
+from voxelry.datasets.card import Card
+from voxelry.datasets.cases import parse_cases
+from voxelry.datasets.splits import SplitRule
+from voxelry.recipes.recipe import Config
+from voxelry.recipes.settings import AUGMENT_SETS, AugmentSettings, LossSettings, OptimiserSettings, PlanSettings
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "voxelry"
@@ -46,26 +48,22 @@ def rows(name: str, heading: str) -> dict[str, str]:
     return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", body, re.MULTILINE))
 
 
-def tree_of_readme() -> dict[str, str]:
-    """Module -> phrase, from the README's listing."""
-    listing = next(block for block in blocks("README.md", "text") if block.startswith("src/voxelry/"))
-    found, room = {}, ""
-    for line in listing.splitlines()[1:]:
-        name, _, phrase = line.strip().partition(" ")
-        depth = len(line) - len(line.lstrip())
-        if name.endswith("/"):
-            room = name
-        else:
-            found[(room if depth == 4 else "") + name] = phrase.strip()
-    return found
+def generator() -> ModuleType:
+    """`docs/generate.py`, as a module."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_readme_lists_every_module_and_no_other():
-    modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
-    listed = tree_of_readme()
-    assert (modules | {"__init__.py"}) - set(listed) == set(), "not in the README's tree"
-    assert set(listed) - (modules | {"__init__.py"}) == set(), "in the README's tree, but not there"
-    assert all(listed.values())
+GENERATED = generator().GENERATED
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_generated_pages_are_what_the_code_says(name):
+    assert text(name) == GENERATED[name](), "write it anew: python docs/generate.py"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page)
@@ -128,7 +126,7 @@ def test_readme_names_every_make_target_it_needs():
 
 
 MANIFESTS = [("README.md", block) for block in blocks("README.md", "yaml")] + [
-    ("docs/manifests.md", block) for block in blocks("docs/manifests.md", "yaml")
+    ("docs/reference/manifests.md", block) for block in blocks("docs/reference/manifests.md", "yaml")
 ]
 
 
@@ -142,10 +140,10 @@ def test_manifest_examples_are_manifests(name, block):
 
 
 def test_recipe_examples_are_recipes():
-    examples = blocks("docs/recipes.md", "yaml")
+    examples = blocks("docs/reference/recipes.md", "yaml")
     assert examples
     for example in examples:
-        parse(Config, yaml.safe_load(example), "docs/recipes.md")
+        parse(Config, yaml.safe_load(example), "docs/reference/recipes.md")
 
 
 GROUPS = [
@@ -156,7 +154,7 @@ GROUPS = [
 
 @pytest.mark.parametrize(("heading", "kind"), GROUPS, ids=str)
 def test_recipe_page_has_every_key_and_its_default(heading, kind):
-    listed = rows("docs/recipes.md", heading)
+    listed = rows("docs/reference/recipes.md", heading)
     assert list(listed) == list(kind.model_fields)
     for key, field in kind.model_fields.items():
         if field.is_required():
@@ -173,7 +171,7 @@ def test_recipe_page_has_every_key_and_its_default(heading, kind):
 
 
 def test_recipe_page_has_what_the_other_sets_change():
-    body = text("docs/recipes.md").partition("| key | `light` | `xray` |\n")[2].partition("\n\n")[0]
+    body = text("docs/reference/recipes.md").partition("| key | `light` | `xray` |\n")[2].partition("\n\n")[0]
     listed = [[cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines()[1:]]
     for column, name in ((1, "light"), (2, "xray")):
         shown = {key: value for row in listed for key, value in zip(row[0].split(", "), values_of(row[column]), strict=True)}
@@ -190,7 +188,7 @@ def values_of(cell: str) -> list[object]:
 
 @pytest.mark.parametrize(("heading", "kind", "more"), [("The card", Card, {"cases", "split"}), ("Labels", Label, set())])
 def test_manifest_page_has_every_key(heading, kind, more):
-    listed = rows("docs/manifests.md", heading)
+    listed = rows("docs/reference/manifests.md", heading)
     assert set(listed) == set(kind.model_fields) | more
     assert {key for key, default in listed.items() if default == "required"} == {
         key for key, field in kind.model_fields.items() if field.is_required()
@@ -200,7 +198,7 @@ def test_manifest_page_has_every_key(heading, kind, more):
 def test_architecture_draws_the_layers_that_are_enforced():
     contracts = tomllib.loads(text("pyproject.toml"))["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
-    drawn = next(block for block in blocks("ARCHITECTURE.md", "text") if block.startswith("cli\n"))
+    drawn = next(block for block in blocks("ARCHITECTURE.md", "text") if block.startswith("cli.main\n"))
     assert drawn.splitlines() == [layer.replace("voxelry.", "") for layer in layers]
 
 

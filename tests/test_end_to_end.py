@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 import voxelry
-from tiny import phantoms, recipe
-from voxelry import cli
+from helpers.tiny import phantoms, recipe
+from voxelry.cli import main as cli
 
 
 def run(*arguments, code=0):

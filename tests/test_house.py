@@ -10,15 +10,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "voxelry"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+ROOMS = sorted(path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*/__init__.py"))
 
 LONGEST_FILE = 400
 TOUCH_FILES = {
-    "catalogue.py", "cli.py", "config.py", "demo.py", "files.py",
-    "networks/weights.py", "prepare/cache.py", "prepare/mapped.py", "prepare/plan_file.py",
-    "train/checkpoint.py", "train/cross_validation.py", "train/folds.py", "train/model_card.py", "train/predictions.py",
-    "train/records.py",
-    "cohort", "export", "manifest", "phantom", "read", "report",
+    "core/catalogue.py", "cli/main.py", "recipes/recipe.py", "api/demo_run.py", "base/files.py",
+    "networks/weights.py", "preparation/cache.py", "preparation/mapped.py", "planning/plan_file.py",
+    "training/checkpoint.py", "training/cross_validation.py", "training/folds.py", "training/model_card.py",
+    "training/predictions.py", "training/run_files.py",
+    "cohort", "datasets", "formats", "phantom", "reports",
 }  # fmt: skip
 HEAVY = {"highdicom", "monai", "nibabel", "numpy", "pydicom", "scipy", "skimage", "torch"}
 
@@ -56,7 +56,7 @@ def opened_files(path: Path) -> list[str]:
     """Calls that read or write a file, and imports of the helpers that do."""
     found = []
     for node in ast.walk(tree(path)):
-        if isinstance(node, ast.ImportFrom) and node.module == "voxelry.files":
+        if isinstance(node, ast.ImportFrom) and node.module == "voxelry.base.files":
             found += [alias.name for alias in node.names if alias.name != "free_name"]
         elif isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

@@ -23,9 +23,9 @@ from pydicom import Dataset, config, dcmread
 from pydicom.dataelem import DataElement
 from pydicom.uid import generate_uid
 
-from command import run
-from voxelry.export.writer import FORMATS
-from voxelry.files import write_yaml
+from helpers.command import run
+from voxelry.base.files import write_yaml
+from voxelry.formats.writer import FORMATS
 
 MARK = "zqxmark"
 """Begins every value that identifies the patient; nothing else holds it."""

@@ -83,7 +83,7 @@ def test_signatures_are_frozen(name):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="'reed'"):
+    with pytest.raises(AttributeError, match="reed"):
         voxelry.reed  # noqa: B018 - the look-up is the test
 
 
@@ -93,8 +93,8 @@ import importlib, pkgutil, types
 import voxelry
 for module in pkgutil.walk_packages(voxelry.__path__, "voxelry."):
     importlib.import_module(module.name)
-import voxelry.read.nifti
-from voxelry.read.nifti import read_nifti
+import voxelry.formats.grids.nifti_read
+from voxelry.formats.grids.nifti_read import read_nifti
 assert isinstance(voxelry.read, types.FunctionType), voxelry.read
 for name in voxelry.__all__:
     assert not isinstance(getattr(voxelry, name), types.ModuleType), name
@@ -104,7 +104,7 @@ for name in voxelry.__all__:
 
 def test_every_room_can_be_imported():
     rooms = {module.name for module in pkgutil.iter_modules(voxelry.__path__) if module.ispkg}
-    assert {"read", "train", "predict", "measure", "export", "phantom", "report", "cohort"} <= rooms
+    assert rooms >= {"formats", "training", "inference", "metrics", "phantom", "reports", "cohort"}
     for room in rooms:
         assert importlib.import_module(f"voxelry.{room}").__doc__
 

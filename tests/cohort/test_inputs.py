@@ -19,7 +19,7 @@ from voxelry.phantom.phantom import make
 
 
 def nifti(path):
-    from voxelry.geometry import Geometry
+    from voxelry.core.geometry import Geometry
 
     return write_nifti(np.zeros((2, 2, 2), np.int16), Geometry.from_spacing((2, 2, 2), (1, 1, 1)), path)
 
@@ -31,7 +31,7 @@ def png(path):
 
 
 def xray(path):
-    import tiny
+    from helpers import tiny
 
     coarse = tiny.replace(tiny.ACQUISITIONS["chest-xray"], spacing=(48.0, 48.0, 48.0))
     return write_dicom(make("chest-xray", 0, coarse), path)[0]

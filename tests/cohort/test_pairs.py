@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voxelry.cohort.evaluate import evaluate_pairs
+from voxelry.base.files import write_yaml
+from voxelry.cohort.evaluation import evaluate_pairs
 from voxelry.cohort.pairs import find_pairs, masks_in
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import LabelMap
 from voxelry.errors import GridMismatchError, MissingFileError, UnsupportedFormatError, UsageError
-from voxelry.export.nifti import write_nifti
-from voxelry.files import write_yaml
-from voxelry.geometry import Geometry
-from voxelry.labels import LabelTable
+from voxelry.formats.grids.nifti_write import write_nifti
 from voxelry.phantom.nifti import write_nifti as write_bare_nifti
-from voxelry.volume import LabelMap
 
 GRID = Geometry.from_spacing((4, 5, 2), (1, 1, 1))
 HALF = np.zeros(GRID.shape, np.uint8)

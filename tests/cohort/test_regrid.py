@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxelry.cohort.regrid import laid_on, resampled
+from voxelry.core.geometry import Geometry, Reindex, flip_lps_ras
+from voxelry.core.labels import Label, LabelTable
+from voxelry.core.volume import LabelMap
 from voxelry.errors import GridMismatchError
-from voxelry.geometry import Geometry, Reindex, flip_lps_ras
-from voxelry.labels import Label, LabelTable
-from voxelry.volume import LabelMap
 
 TABLE = LabelTable.numbered([1, 2])
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import voxelry as vx
-from voxelry.cli import app
+from voxelry.cli.main import app
 
 
 def run(*arguments, code=0):

@@ -6,9 +6,10 @@ import torch
 from monai.networks.nets import DynUNet
 from monai.networks.nets.mednext import create_mednext
 
-from networks.smallest import small
-from plans import tiny_network, tiny_plan
-from voxelry.architectures import ARCHITECTURES, preset
+from helpers.plans import tiny_network, tiny_plan
+from helpers.smallest import small
+from voxelry.core.architectures import ARCHITECTURES, preset
+from voxelry.core.plan import Region
 from voxelry.errors import ConfigError, MissingExtraError, UsageError
 from voxelry.networks.build import (
     build_network,
@@ -18,8 +19,7 @@ from voxelry.networks.build import (
     input_channels,
     output_classes,
 )
-from voxelry.plan import Region
-from voxelry.prepare.design import Design
+from voxelry.planning.design import Design
 
 ISOTROPIC = tiny_network(3, (16, 32, 64, 128), deep_supervision=2)
 STRIDED = tiny_network(3, (4, 6, 8, 8), strides=((1, 1, 1), (2, 2, 1), (2, 2, 1), (2, 2, 2)),

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plans import SIDED, tiny_plan
+from helpers.plans import SIDED, tiny_plan
+from voxelry.core.labels import Label, LabelTable
 from voxelry.errors import ConfigError
-from voxelry.labels import Label, LabelTable
-from voxelry.measure.overlap import PairCounts
-from voxelry.measure.regions import tally
+from voxelry.metrics.overlap import PairCounts
+from voxelry.metrics.regions import tally
 from voxelry.networks.classes import class_members, label_classes, make_regions, mirror_classes, winners
 
 TUMOUR = LabelTable(labels=(Label(value=4, name="enhancing"), Label(value=1, name="core"), Label(value=2, name="edema")))

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from plans import tiny_network, tiny_plan
+from helpers.plans import tiny_network, tiny_plan
 from voxelry.errors import ConfigError
 from voxelry.networks.build import build_network
 from voxelry.networks.cost import describe
-from voxelry.networks.dry import dry_pass
+from voxelry.networks.shape_inference import dry_pass
 
-STEP = Path(__file__).with_name("step.py")
+STEP = Path(__file__).parents[1] / "helpers" / "step.py"
 
 
 @pytest.mark.slow

@@ -3,18 +3,18 @@ import re
 import pytest
 import torch
 
-from networks import nets
-from plans import SIDED, tiny_model, tiny_network, tiny_plan
+from helpers import nets
+from helpers.plans import SIDED, tiny_model, tiny_network, tiny_plan
+from voxelry.core.plan import Region
 from voxelry.errors import ConfigError, ModelError
 from voxelry.networks.build import build_network
 from voxelry.networks.weights import load_model_folder, load_models, network_of, save_ensemble, save_model
-from voxelry.plan import Region
 
 CPU = torch.device("cpu")
 
 
 def plan_of(name, dimensions=3, options=None, **changes):
-    network = tiny_network(dimensions, name=f"networks.nets:{name}", options=options or {}, deep_supervision=2)
+    network = tiny_network(dimensions, name=f"helpers.nets:{name}", options=options or {}, deep_supervision=2)
     return tiny_plan(dimensions, network=network, **changes)
 
 
@@ -38,7 +38,7 @@ def test_pictures_and_factories():
 def test_slices_and_regions_hold_for_any_network():
     regions = (Region(name="all", labels=("a", "b"), label="a"), Region(name="b", labels=("b",), label="b"))
     flat = {"strides": ((1, 1, 1), (1, 2, 2), (1, 2, 2)), "kernels": ((1, 3, 3),) * 3}
-    network = tiny_network(3, name="networks.nets:Plain", **flat)
+    network = tiny_network(3, name="helpers.nets:Plain", **flat)
     plan = tiny_plan(network=network, patch_size=(1, 8, 8), slice_axis=0, regions=regions)
     made = build_network(plan, 3)
     assert made.body.last.out_channels == 2
@@ -64,10 +64,10 @@ def test_monais_own_class_by_its_path():
         ("Coarse", r"gives logits of shape \(2, 3, 8, 8, 4\) as head 0 of 1 .* of shape \(2, 3, 8, 8, 8\)"),
         ("CoarseFirst", r"gives logits of shape \(2, 3, 2, 2, 2\) as head 0 of 3"),
         ("Wide", r"gives logits of shape \(2, 4, 8, 8, 8\) .* and 3 classes"),
-        ("Words", r"network 'networks.nets:Words': the network returns str\. Return logits"),
+        ("Words", r"network 'helpers.nets:Words': the network returns str\. Return logits"),
         ("Failing", r"cannot take windows of shape \(2, 1, 8, 8, 8\) \(KeyError: .*own mistake"),
         ("nothing", r"is a NoneType, not a torch.nn.Module"),
-        ("Plane", r"'networks.nets' has no 'Plane'\. Did you mean 'Plain'\?"),
+        ("Plane", r"'helpers.nets' has no 'Plane'\. Did you mean 'Plain'\?"),
         ("NUMBER", r"has no 'NUMBER'"),
     ],
 )  # fmt: skip
@@ -83,7 +83,7 @@ def test_a_module_that_is_not_there():
 
 
 def test_a_module_in_the_working_folder(tmp_path, monkeypatch):
-    (tmp_path / "my_own_network.py").write_text("from networks.nets import Plain as Net\n")
+    (tmp_path / "my_own_network.py").write_text("from helpers.nets import Plain as Net\n")
     monkeypatch.chdir(tmp_path)
     network = tiny_network(3, name="my_own_network:Net")
     assert build_network(tiny_plan(network=network), 3)(torch.randn(2, 1, 8, 8, 8))[0].shape == (2, 3, 8, 8, 8)
@@ -109,11 +109,11 @@ def saved(tmp_path):
 
 def test_a_stored_model_runs_no_code_that_was_not_named(saved):
     del nets.RAN[:]
-    message = r"the network is 'networks.nets:Plain', which is code outside .* --network networks.nets:Plain"
+    message = r"the network is 'helpers.nets:Plain', which is code outside .* --network helpers.nets:Plain"
     with pytest.raises(ModelError, match=message):
         load_model_folder(saved.path)
-    with pytest.raises(ModelError, match=r"'networks.nets:Plain', not 'networks.nets:Wide'"):
-        load_model_folder(saved.path, "networks.nets:Wide")
+    with pytest.raises(ModelError, match=r"'helpers.nets:Plain', not 'helpers.nets:Wide'"):
+        load_model_folder(saved.path, "helpers.nets:Wide")
     folder = saved.path.parent / "ensemble"
     save_ensemble([saved, saved], folder)
     with pytest.raises(ModelError, match=re.escape(str(folder))):
@@ -122,5 +122,5 @@ def test_a_stored_model_runs_no_code_that_was_not_named(saved):
 
 
 def test_a_stored_model_whose_code_was_named(saved):
-    (loaded,) = load_models(saved.path, "networks.nets:Plain")
+    (loaded,) = load_models(saved.path, "helpers.nets:Plain")
     assert network_of(loaded, CPU)(torch.randn(1, 1, 8, 8, 8))[0].shape == (1, len(SIDED) + 1, 8, 8, 8)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from networks.smallest import small
-from voxelry.architectures import ARCHITECTURES
+from helpers.smallest import small
+from voxelry.core.architectures import ARCHITECTURES
+from voxelry.core.plan import Region
+from voxelry.inference.backends import onnxruntime_forward
 from voxelry.networks.build import build_network
-from voxelry.plan import Region
-from voxelry.predict.backends import onnxruntime_forward
 
 REGIONS = (Region(name="all", labels=("x",), label="x"),)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from plans import tiny_network, tiny_plan
+from helpers.plans import tiny_network, tiny_plan
 from voxelry.networks.build import build_network, count_parameters
 from voxelry.networks.resenc import Average3d, ResidualEncoderUNet
 

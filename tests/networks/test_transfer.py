@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from plans import SIDED, tiny_network, tiny_plan
+from helpers.plans import SIDED, tiny_network, tiny_plan
+from voxelry.core.labels import Label, LabelTable
+from voxelry.core.plan import Region
 from voxelry.errors import ModelError
-from voxelry.labels import Label, LabelTable
 from voxelry.networks.build import build_network
 from voxelry.networks.transfer import Ends, load_matching
 from voxelry.networks.weights import weights_of
-from voxelry.plan import Region
 
 
 def table(*names):

@@ -5,11 +5,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from plans import SIDED, tiny_model, tiny_network, tiny_plan
+from helpers.plans import SIDED, tiny_model, tiny_network, tiny_plan
+from voxelry.base.files import read_yaml, write_yaml
+from voxelry.core.labels import LabelTable
+from voxelry.core.model import CleanUp
 from voxelry.errors import ModelError
-from voxelry.files import read_yaml, write_yaml
-from voxelry.labels import LabelTable
-from voxelry.model import CleanUp
 from voxelry.networks.build import build_network
 from voxelry.networks.weights import load_model_folder, load_models, network_of, save_ensemble, save_model, weights_of
 

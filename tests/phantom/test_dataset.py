@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from voxelry.base.files import read_yaml
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import LabelTable
 from voxelry.errors import ExportError, UsageError
-from voxelry.files import read_yaml
-from voxelry.geometry import Geometry
-from voxelry.labels import LabelTable
 from voxelry.phantom.dataset import write_phantoms
 from voxelry.phantom.nifti import write_nifti, write_png
 from voxelry.phantom.phantom import ACQUISITIONS, TABLES, make

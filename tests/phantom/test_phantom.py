@@ -7,8 +7,8 @@ from nibabel.orientations import aff2axcodes
 from pydicom.sr._concepts_dict import concepts
 from scipy import ndimage
 
+from voxelry.core.labels import ANATOMICAL_STRUCTURE
 from voxelry.errors import UsageError
-from voxelry.labels import ANATOMICAL_STRUCTURE
 from voxelry.phantom.phantom import ACQUISITIONS, CHANNELS, KINDS, TABLES, make
 from voxelry.phantom.spine import BRIGHTEST
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from voxelry.core.geometry import Geometry
 from voxelry.errors import GeometryError
-from voxelry.geometry import Geometry
 from voxelry.phantom.canvas import Canvas
 from voxelry.phantom.shapes import (
     Grain,

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxelry.base.files import free_name
 from voxelry.errors import MissingFileError, ReadError, UsageError
-from voxelry.files import free_name
-from voxelry.read.detect import Format, detect
-from voxelry.read.reader import read
+from voxelry.formats.detect import Format, detect
+from voxelry.formats.reader import read
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from voxelry.cohort.inputs import case_id
+from voxelry.core.volume import LabelMap
+from voxelry.datasets.cases import Case
+from voxelry.datasets.load import load_case
+from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.errors import MissingFileError, UsageError
-from voxelry.manifest.cases import Case
-from voxelry.manifest.load import load_case
-from voxelry.manifest.manifest import Manifest, load_manifest
-from voxelry.read.reader import read_labels
-from voxelry.volume import LabelMap
+from voxelry.formats.reader import read_labels
 
 log = logging.getLogger(__name__)
 

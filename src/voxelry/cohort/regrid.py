@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, find_objects
 
+from voxelry.base.threads import run_slabs
+from voxelry.core.geometry import Geometry
+from voxelry.core.volume import LabelMap
 from voxelry.errors import GridMismatchError
-from voxelry.geometry import Geometry
-from voxelry.threads import run_slabs
-from voxelry.volume import LabelMap
 
 _SLAB = 16
 _WHOLE = 0.01

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from voxelry.architectures import is_import_path
+from voxelry.base.extras import extra
+from voxelry.core.architectures import is_import_path
+from voxelry.core.plan import Plan
 from voxelry.errors import UsageError
-from voxelry.extras import extra
 from voxelry.networks.custom import check_shapes, custom_network
-from voxelry.networks.order import ACTIVATION, NORM, Order, made
+from voxelry.networks.network_spec import ACTIVATION, NORM, Order, made
 from voxelry.networks.wrapped import DeepSupervised, Wrapped
-from voxelry.plan import Plan
 
 
 def build_network(plan: Plan, classes: int) -> nn.Module:

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from voxelry.core.labels import LabelTable
+from voxelry.core.plan import Plan, Region
 from voxelry.errors import ConfigError, nearest
-from voxelry.labels import LabelTable
-from voxelry.plan import Plan, Region
 
 
 def make_regions(regions: Mapping[str, Sequence[str]], table: LabelTable) -> tuple[Region, ...]:
@@ -66,7 +66,7 @@ def _region(number: int, name: str, labels: Sequence[str], known_by: list[str]) 
 def class_members(plan: Plan, table: LabelTable) -> dict[str, tuple[int, ...]]:
     """What each class of a network holds, background left out: name of the region or label -> class indices of labels.
 
-    `voxelry.measure.regions.tally` scores them from the counts of a confusion matrix of labels.
+    `voxelry.metrics.regions.tally` scores them from the counts of a confusion matrix of labels.
 
     Raises:
         ConfigError: a region of a label that the table does not know.

@@ -8,11 +8,11 @@ from math import prod
 import torch
 from torch import nn
 
+from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError
 from voxelry.networks.build import count_parameters, input_channels
-from voxelry.networks.dry import dry_pass
-from voxelry.networks.order import one_line
-from voxelry.plan import Plan
+from voxelry.networks.network_spec import one_line
+from voxelry.networks.shape_inference import dry_pass
 
 LOSS_COPIES = 4
 """Times that logits are held in float32 while a loss and its gradient are computed: shares, targets, products, gradients."""
@@ -58,7 +58,7 @@ def describe(
 ) -> NetworkCost:
     """The memory that training takes.
 
-    Nothing is computed: a batch without values passes the network (`voxelry.networks.dry`).
+    Nothing is computed: a batch without values passes the network (`voxelry.networks.shape_inference`).
 
     Args:
         network: ``(B, C, *window)`` -> list of logits.

@@ -17,10 +17,10 @@ from typing import Any
 
 from torch import nn
 
-from voxelry.architectures import is_import_path
+from voxelry.core.architectures import is_import_path
 from voxelry.errors import ConfigError, ModelError, nearest
-from voxelry.networks.dry import dry_pass
-from voxelry.networks.order import Order, called, check_options, one_line, takes_any
+from voxelry.networks.network_spec import Order, called, check_options, one_line, takes_any
+from voxelry.networks.shape_inference import dry_pass
 
 
 def custom_network(order: Order) -> nn.Module:

@@ -14,7 +14,7 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Act, Pool
 from torch import Tensor, nn
 
-from voxelry.networks.order import ACTIVATION, NORM
+from voxelry.networks.network_spec import ACTIVATION, NORM
 
 SLOPE = 0.01
 

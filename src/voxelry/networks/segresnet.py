@@ -14,7 +14,7 @@ from monai.networks.layers.factories import Conv
 from monai.networks.nets.segresnet_ds import SegResBlock
 from torch import Tensor, nn
 
-from voxelry.networks.order import NORM
+from voxelry.networks.network_spec import NORM
 
 ACTIVATION = ("relu", {"inplace": True})
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from voxelry.core.labels import LabelTable
+from voxelry.core.plan import Plan
 from voxelry.errors import ModelError
-from voxelry.labels import LabelTable
 from voxelry.networks.build import build_body
-from voxelry.networks.order import Order
+from voxelry.networks.network_spec import Order
 from voxelry.networks.wrapped import Wrapped
-from voxelry.plan import Plan
 
 _LABEL = "label: "
 """Before the name of a label whose first-stage mask is an input channel, so that it is no image channel's name."""

@@ -17,13 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from voxelry.base.files import atomic_folder, read_json, read_yaml, write_json, write_yaml
+from voxelry.base.schema import parse
+from voxelry.core.model import CleanUp, EnsembleCard, Model, ModelCard
+from voxelry.core.plan import Plan
 from voxelry.errors import ModelError, UsageError
-from voxelry.files import atomic_folder, read_json, read_yaml, write_json, write_yaml
-from voxelry.model import CleanUp, EnsembleCard, Model, ModelCard
 from voxelry.networks.build import build_network
 from voxelry.networks.custom import check_trusted
-from voxelry.plan import Plan
-from voxelry.schema import parse
 
 PLAN_FILE = "plan.yaml"
 CARD_FILE = "card.json"

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from voxelry.core.geometry import Geometry
 from voxelry.errors import UsageError
-from voxelry.geometry import Geometry
 from voxelry.phantom.shapes import Waves, points, rotation
 
 MAX_TILT = 45.0

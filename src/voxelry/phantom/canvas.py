@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.geometry import Geometry
+from voxelry.core.geometry import Geometry
 from voxelry.phantom.shapes import Field, Points, coverage, points
 
 Paint = float | Field

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import Code, Label, LabelTable
 from voxelry.errors import UsageError
-from voxelry.geometry import Geometry
-from voxelry.labels import Code, Label, LabelTable
 from voxelry.phantom.acquisition import Acquisition, shading
 from voxelry.phantom.canvas import Canvas
 from voxelry.phantom.shapes import (

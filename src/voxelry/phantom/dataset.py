@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from voxelry.base.files import write_yaml
 from voxelry.errors import UsageError, nearest
-from voxelry.files import write_yaml
 from voxelry.phantom.acquisition import Acquisition
 from voxelry.phantom.dicom import write_dicom
 from voxelry.phantom.nifti import write_channels, write_nifti, write_png

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
+from voxelry.base.files import atomic_folder, atomic_path
 from voxelry.errors import ExportError
-from voxelry.files import atomic_folder, atomic_path
 from voxelry.phantom import headers
 from voxelry.phantom.phantom import CHANNELS, HU_RANGE, Phantom
 

@@ -20,9 +20,9 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import format_number_as_ds
 
-from voxelry._version import __version__
-from voxelry.geometry import Geometry, flip_lps_ras
-from voxelry.labels import Code
+from voxelry.base.version import __version__
+from voxelry.core.geometry import Geometry, flip_lps_ras
+from voxelry.core.labels import Code
 from voxelry.phantom.phantom import HU_RANGE, Kind, Phantom
 
 SYNTHETIC = "SYNTHETIC PHANTOM"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from voxelry.base.files import atomic_path
+from voxelry.core.geometry import Geometry
 from voxelry.errors import ExportError
-from voxelry.files import atomic_path
-from voxelry.geometry import Geometry
 from voxelry.phantom.phantom import Phantom
 
 SCANNER = 1

@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.errors import UsageError, nearest
-from voxelry.labels import LabelTable
 from voxelry.phantom import chest, spine, torso
 from voxelry.phantom.acquisition import Acquisition, blurred, shading, speckle
 from voxelry.phantom.canvas import Canvas
-from voxelry.volume import LabelMap, Source, Volume
 
 Kind = Literal["torso-ct", "spine-mri", "chest-xray"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from voxelry.core.geometry import Geometry
 from voxelry.errors import GeometryError
-from voxelry.geometry import Geometry
 
 Points = NDArray[np.floating[Any]]
 Field = NDArray[np.floating[Any]]

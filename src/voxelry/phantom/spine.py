@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.labels import Code, Label, LabelTable
+from voxelry.core.labels import Code, Label, LabelTable
 from voxelry.phantom.acquisition import Acquisition
 from voxelry.phantom.canvas import Canvas
 from voxelry.phantom.shapes import (

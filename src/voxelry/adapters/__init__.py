@@ -1,0 +1,1 @@
+"""Other toolkits: MONAI readers and transforms."""

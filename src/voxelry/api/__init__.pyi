@@ -1,0 +1,16 @@
+from .training_verbs import estimate as estimate
+from .training_verbs import train as train
+from .verbs import check as check
+from .verbs import compare as compare
+from .verbs import convert as convert
+from .verbs import demo as demo
+from .verbs import evaluate as evaluate
+from .verbs import inspect as inspect
+from .verbs import load_model as load_model
+from .verbs import plan as plan
+from .verbs import predict as predict
+from .verbs import read as read
+from .verbs import read_all as read_all
+from .verbs import read_labels as read_labels
+from .verbs import version as version
+from .verbs import write as write

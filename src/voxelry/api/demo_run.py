@@ -1,0 +1,208 @@
+"""The whole toolkit in one run: phantoms (or a real set), training, unseen scans segmented, scored, exported and drawn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxelry.base.files import read_json, write_json
+from voxelry.cohort.batch import Outcome, segment_scans
+from voxelry.cohort.inputs import Scan
+from voxelry.core.volume import Volume
+from voxelry.datasets.cases import Case
+from voxelry.datasets.load import load_labels
+from voxelry.datasets.manifest import Manifest, load_manifest
+from voxelry.errors import ManifestError, ReadError, UsageError
+from voxelry.inference.predictor import Prediction, Predictor
+from voxelry.metrics.evaluate import score
+from voxelry.metrics.scores import Scores
+from voxelry.phantom.dataset import write_phantoms
+from voxelry.recipes.recipe import Config
+from voxelry.reports.overlay import overlay_png
+from voxelry.reports.page import CaseView, write_page
+from voxelry.training.loop import Report
+from voxelry.training.result import TrainResult
+from voxelry.training.run import train_model
+from voxelry.training.setup import Stage
+
+TRAINING_SECONDS = 210.0
+TRAIN_CASES, VAL_CASES, TEST_CASES = 18, 2, 5
+RECORD = "scores.json"
+MARKER = "demo.json"
+"""The file that is written first, and by which a folder is known as a demo's own and may be cleared."""
+_MADE_BY = "voxelry demo"
+_FOLDERS = ("data", "run", "masks", "pictures")
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        scores: of the held-out scans.
+        outcomes: what became of each.
+        training: the run.
+        out: the folder with everything.
+        page: its index page.
+        seconds: wall time of the whole demo.
+    """
+
+    scores: Scores
+    outcomes: tuple[Outcome, ...]
+    training: TrainResult
+    out: Path
+    page: Path
+    seconds: float
+
+
+def run_demo(
+    out: Path,
+    manifest: str | os.PathLike[str] | None,
+    root: str | os.PathLike[str] | None,
+    seconds: float | None,
+    version: str,
+    stage: Stage,
+    report: Report,
+) -> DemoResult:
+    """Run the demo; see `voxelry.demo`.
+
+    Args:
+        out: the folder for everything. An earlier demo in it is replaced, anything else is left alone.
+        manifest: a dataset card, None for phantoms.
+        root: where its relative paths start.
+        seconds: of training.
+        version: of voxelry, for the model's card.
+        stage: told of what is being done.
+        report: told of every training step.
+
+    Raises:
+        UsageError: `out` holds something that is no demo, or the dataset lies in it.
+        ManifestError: the set has no held-out cases with labels.
+        ReadError: no held-out scan could be segmented.
+    """
+    began = time.monotonic()
+    given = None if manifest is None else load_manifest(manifest, root)
+    if given is not None:
+        _held_out(given)
+        _refuse_inside(out, given)
+    _take(out, version)
+    data = given or load_manifest(_phantoms(out, stage))
+    held_out = _held_out(data)
+    recipe = Config(manifest=str(data.path), time_budget=TRAINING_SECONDS if seconds is None else seconds)
+    training = train_model(recipe, data, out / "run", version=version, stage=stage, report=report)
+    desk = _Desk(data, held_out, out)
+    scans = [Scan(case.id, case.images) for case in held_out]
+    outcomes = segment_scans(
+        Predictor(training.models),
+        scans,
+        out / "masks",
+        _formats(held_out),
+        lambda number, _: stage("segmenting", number, len(scans)),
+        desk.look,
+    )
+    if not desk.scores:
+        raise ReadError(
+            f"none of the {len(scans)} held-out scans could be scored; the first, {outcomes[0].id}: {outcomes[0].error}"
+        )
+    scores = Scores.merge([*desk.scores.values()])
+    write_json(out / RECORD, {**scores.to_dict(), "rows": scores.rows()})
+    notes = _notes(data, training, len(held_out), manifest is None)
+    page = write_page(
+        out,
+        title=f"voxelry demo: {data.card.title}",
+        summary=scores.to_dict(),
+        cases=[desk.view(outcome) for outcome in outcomes],
+        notes=notes,
+        curve=training.history,
+    )
+    return DemoResult(scores, tuple(outcomes), training, out, page, time.monotonic() - began)
+
+
+class _Desk:
+    """Scores and draws each held-out scan while it is in memory."""
+
+    def __init__(self, data: Manifest, cases: Sequence[Case], out: Path) -> None:
+        self.data = data
+        self.cases = {case.id: case for case in cases}
+        self.out = out
+        self.scores: dict[str, Scores] = {}
+
+    def look(self, scan: Scan, volume: Volume, prediction: Prediction) -> None:
+        reference = load_labels(self.cases[scan.id], self.data.card, volume.geometry)
+        assert reference is not None
+        scores = score(reference, prediction.labels, scan.id)
+        overlay_png(volume, prediction.labels, self.out / "pictures" / f"{scan.id}.png", reference=reference, title=scan.id)
+        self.scores[scan.id] = scores
+
+    def view(self, outcome: Outcome) -> CaseView:
+        if outcome.error:
+            return CaseView(outcome.id, remarks=(outcome.error,))
+        files: dict[str, str | os.PathLike[str]] = {f"mask ({name})": path.resolve() for name, path in outcome.files.items()}
+        picture = Path("pictures", f"{outcome.id}.png")
+        return CaseView(outcome.id, picture, files, self.scores[outcome.id].mean_dice, outcome.flags)
+
+
+def _refuse_inside(out: Path, data: Manifest) -> None:
+    """Refuse a dataset that lies where the demo would write, and clear."""
+    files = (data.path, *(file for case in data.cases for file in (*case.images, *case.label_files)))
+    inside = next((file for file in files if file.resolve().is_relative_to(out.resolve())), None)
+    if inside is not None:
+        raise UsageError(f"{inside}: lies in {out}, which the demo clears", remedy="Choose another folder with --out.")
+
+
+def _take(out: Path, version: str) -> None:
+    """Make the folder the demo's own: an earlier demo's things go, a folder of anything else is refused."""
+    marker = out / MARKER
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file", remedy="Choose another folder with --out.")
+    if out.exists() and any(out.iterdir()):
+        if not (marker.is_file() and read_json(marker).get("made_by") == _MADE_BY):
+            raise UsageError(f"{out}: is not empty and holds no earlier demo", remedy="Choose another folder with --out.")
+        for name in _FOLDERS:
+            if (out / name).is_dir():
+                shutil.rmtree(out / name)
+        for name in ("index.html", RECORD):
+            (out / name).unlink(missing_ok=True)
+    write_json(marker, {"made_by": _MADE_BY, "version": version})
+
+
+def _phantoms(out: Path, stage: Stage) -> Path:
+    count = TRAIN_CASES + VAL_CASES + TEST_CASES
+    stage("making phantoms", 0, count)
+    manifest = write_phantoms(out / "data", "torso-ct", count, val=VAL_CASES, test=TEST_CASES)
+    stage("making phantoms", count, count)
+    return manifest
+
+
+def _held_out(data: Manifest) -> list[Case]:
+    for split in ("test", "val"):
+        cases = [case for case in data.split(split) if case.has_labels]
+        if cases:
+            return cases
+    raise ManifestError(f"{data.path}: no labelled cases in split 'test' or 'val' to hold out", remedy="Give some cases a split.")
+
+
+def _formats(cases: Sequence[Case]) -> tuple[str, ...]:
+    """NIfTI always; DICOM SEG where the scans came as DICOM series."""
+    are_series = all(len(case.images) == 1 and case.images[0].is_dir() for case in cases)
+    return ("nifti", "dicom-seg") if are_series else ("nifti",)
+
+
+def _notes(data: Manifest, training: TrainResult, held_out: int, is_phantom: bool) -> list[str]:
+    record: dict[str, Any] = training.model.card.training
+    kind = (
+        "Synthetic scans, made by voxelry.phantom; they show nobody."
+        if is_phantom
+        else f"Licence of the scans: {data.card.licence}."
+    )
+    return [
+        kind,
+        f"Trained on {len(data.split('train'))} scans, scored on {held_out} that training never saw.",
+        f"{record['steps']} steps in {record['seconds']:.0f} s on {record['device']} ({record['computed_in']}), "
+        f"{record['parameters'] / 1e6:.2f} million parameters.",
+    ]

@@ -1,0 +1,1 @@
+"""Random changes to training patches: drawn, recorded, then applied on a CPU or a GPU."""

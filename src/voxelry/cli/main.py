@@ -1,0 +1,257 @@
+"""The command line: each verb calls one function of `voxelry.api` and shows what it returns.
+
+Exit codes: 0 done, 1 some cases failed (each is listed), 2 wrong usage, configuration or input. With ``--json`` the last line
+of standard output is one JSON object; progress and messages go to standard error. A user's mistake, or a disk that is full or
+closed to us, ends in one message and never in a traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from voxelry.cli.convert import convert
+from voxelry.cli.output import (
+    INTERRUPTED,
+    SOME_FAILED,
+    WRONG_USAGE,
+    Device,
+    Json,
+    Root,
+    list_failures,
+    print_json,
+    say,
+    seconds_of,
+    show_scores,
+)
+from voxelry.cli.predict import predict
+from voxelry.cli.train import train
+from voxelry.errors import VoxelryError
+
+
+class _Verbs(TyperGroup):
+    """The verbs, whose errors become a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except VoxelryError as error:
+            say(f"error: {error}")
+            raise typer.Exit(WRONG_USAGE) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = error.filename2 or error.filename
+            reason = f"{place}: {error.strerror}" if place else str(error)
+            say(f"error: {reason}. Check that the place exists, may be used and has room.")
+            raise typer.Exit(WRONG_USAGE) from None
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="voxelry",
+    help="Segments medical scans: DICOM, NIfTI and X-ray in, trained U-Nets, measured masks out.\n\n"
+    "Research use, not a medical device.",
+    no_args_is_help=True,
+    cls=_Verbs,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Table = Annotated[str | None, typer.Option("--table", help="Print a table for a paper: markdown or latex.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("voxelry-demo"),
+    manifest: Annotated[Path | None, typer.Option("--manifest", help="A dataset card in place of phantoms.")] = None,
+    root: Root = None,
+    time_budget: Annotated[str | None, typer.Option("--time-budget", help="Training time, as 3m.")] = None,
+    as_json: Json = False,
+) -> None:
+    """See it all work: make scans, train, segment unseen ones, score, export, draw."""
+    from voxelry import api
+    from voxelry.cli.terminal import progress
+
+    with progress() as shown:
+        result = api.demo(
+            out, manifest=manifest, root=root, seconds=seconds_of(time_budget), stage=shown.stage, report=shown.report
+        )
+    failed = [outcome for outcome in result.outcomes if outcome.error]
+    show_scores(result.scores, as_json, {"out": str(result.out), "seconds": round(result.seconds, 1)})
+    say(f"\nAll of it is in {result.out}: open {result.page}")
+    list_failures([(outcome.id, outcome.error) for outcome in failed])
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A file, folder, zip archive or DICOMDIR.")],
+    names: Annotated[bool, typer.Option("--names", help="Show names and ids of patients.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the scans in a file or folder, and what reading each would do; exit code 1 if some image cannot be read."""
+    from functools import partial
+
+    from voxelry import api
+    from voxelry.cli.terminal import found_rows, found_table, progress, show
+
+    with progress() as shown:
+        found = api.inspect(path, names=names, progress=partial(shown.stage, "reading headers"))
+    if as_json:
+        print_json({"found": found_rows(found)})
+    else:
+        show(found_table(found))
+    list_failures([(row.path, row.reason) for row in found if row.is_failure], quiet=True)
+
+
+@app.command()
+def check(
+    manifest: Annotated[Path, typer.Argument(help="A dataset card, or an MSD or nnU-Net dataset.json.")],
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Open every case of a dataset and list what is wrong with it."""
+    from voxelry import api
+
+    problems = api.check(manifest, root=root)
+    errors = [problem for problem in problems if problem.kind == "error"]
+    for problem in problems:
+        say(f"{problem.kind}: {problem.case}: {problem.message}")
+    if as_json:
+        rows = [{"case": p.case, "file": p.file, "kind": p.kind, "message": p.message} for p in problems]
+        print_json({"errors": len(errors), "problems": rows})
+    else:
+        say(f"{len(errors)} errors, {len(problems) - len(errors)} notes" if problems else "Every case can be used.")
+    if errors:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def plan(
+    manifest: Annotated[Path, typer.Argument(help="A dataset card.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the plan here, as YAML to edit and train with.")] = None,
+    vram: Annotated[str | None, typer.Option("--vram", help="Plan for a GPU of this memory, as 8GB.")] = None,
+    configuration: Annotated[str | None, typer.Option("--configuration", help="2d, 3d, 3d_lowres or 3d_cascade.")] = None,
+    network: Annotated[str | None, typer.Option("--network", help="As dynunet or resenc, or package.module:Class.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="The network's size, as M, L or XL.")] = None,
+    root: Root = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Look at a dataset's training cases and print the plan for it, with reasons."""
+    from voxelry import api
+    from voxelry.base.schema import parse
+    from voxelry.cli.terminal import progress
+    from voxelry.planning.plan_file import plan_tree, yaml_text
+    from voxelry.recipes.settings import PlanSettings
+
+    choices = {"memory": vram, "configuration": configuration, "network": network, "preset": preset}
+    settings = parse(PlanSettings, choices, "voxelry plan")
+    with progress() as shown:
+        seen, planned = api.plan(manifest, root=root, settings=settings, device=device, out=out, stage=shown.stage)
+    content = {"fingerprint": seen.model_dump(mode="json"), "plan": plan_tree(planned)}
+    if as_json:
+        print_json(content)
+    else:
+        typer.echo(yaml_text(content))
+
+
+app.command()(train)
+
+
+@app.command()
+def evaluate(
+    reference: Annotated[Path, typer.Argument(help="A mask, a folder of masks, or a manifest.")],
+    prediction: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.")],
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="overlap, rates, surface or instances; may be repeated.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Of NSD, in mm.")] = 1.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the scores: a .json, .csv or .parquet file, or a folder for all.")
+    ] = None,
+    table: Table = None,
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how well predictions agree with references."""
+    from voxelry import api
+
+    _check_table(table)
+    scores = api.evaluate(reference, prediction, metrics=metric or ["overlap"], tolerance=tolerance, root=root)
+    if out is not None:
+        from voxelry.cohort.evaluation import write_scores
+
+        write_scores(scores, out)
+    if table is None:
+        show_scores(scores, as_json, {"out": None if out is None else str(out)})
+    else:
+        from voxelry.cohort.evaluation import summarise
+        from voxelry.reports.tables import paper_table
+
+        typer.echo(paper_table(summarise(scores), table), nl=False)
+    list_failures(list(scores.failed.items()), quiet=True)  # the log has said them
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Scores that evaluate --out wrote: a folder or file.")],
+    b: Annotated[Path, typer.Argument(help="Scores of the other model on the same cases.")],
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="A column such as dice; may be repeated.")] = None,
+    test: Annotated[str, typer.Option("--test", help="permutation or wilcoxon.")] = "permutation",
+    table: Table = None,
+    as_json: Json = False,
+) -> None:
+    """Say which of two models is better, and where."""
+    import dataclasses
+
+    from voxelry import api
+    from voxelry.reports.tables import comparison_table
+
+    _check_table(table)
+    rows = [dataclasses.asdict(row) for row in api.compare(a, b, metrics=metric or [], test=test)]  # type: ignore[arg-type]
+    if as_json:
+        print_json({"differences": rows, "wins": {side: sum(row["winner"] == side for row in rows) for side in ("A", "B")}})
+    else:
+        typer.echo(comparison_table(rows, table or "markdown"), nl=False)
+
+
+app.command()(predict)
+app.command()(convert)
+
+
+@app.command()
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    from voxelry.base.version import version
+
+    if as_json:
+        print_json({"version": version()})
+    else:
+        typer.echo(version())
+
+
+def _check_table(style: str | None) -> None:
+    """Refuse an unknown style before anything is measured."""
+    if style is not None:
+        from voxelry.reports.tables import text_table
+
+        text_table([], [], style)
+
+
+def main() -> None:
+    """Run the command line.
+
+    Our own warnings are shown, but only errors of the libraries beneath, whose warnings may quote a patient's name.
+    """
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.name.startswith("voxelry"))
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler])
+    app()

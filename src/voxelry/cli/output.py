@@ -1,0 +1,81 @@
+"""What the verbs of the command line share: exit codes, messages, the line of JSON, options that several verbs take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from voxelry.errors import UsageError
+
+if TYPE_CHECKING:
+    from voxelry.metrics.scores import Scores
+
+SOME_FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130
+
+Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON.")]
+Root = Annotated[Path | None, typer.Option("--root", help="Where a manifest's relative paths start (else VOXELRY_DATA).")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Series = Annotated[
+    str | None, typer.Option("--series", help="Which volume of a folder: a key that inspect lists, NAME=VALUE, or largest.")
+]
+Repair = Annotated[
+    list[str] | None, typer.Option("--repair", help="Mend a series: gap, duplicates, spacing or tilt; may be repeated.")
+]
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One line on standard output."""
+    typer.echo(json.dumps(value, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """A message on standard error."""
+    typer.echo(text, err=True)
+
+
+def list_failures(failed: Sequence[tuple[str, str]], quiet: bool = False) -> None:
+    """Say what failed, and leave with the exit code for it.
+
+    Args:
+        failed: names and reasons; nothing happens where there is none.
+        quiet: the reasons have been said.
+    """
+    if failed:
+        for name, reason in [] if quiet else failed:
+            say(f"failed: {name}: {reason}")
+        raise typer.Exit(SOME_FAILED)
+
+
+def show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
+    """Scores as tables, or with `extra` as one line of JSON."""
+    from voxelry.cli.terminal import show
+    from voxelry.reports.tables import measures_table, score_table
+
+    plain = scores.to_dict()
+    if as_json:
+        print_json({**plain, **extra})
+        return
+    show(score_table(plain))
+    others = measures_table(plain)
+    if others is not None:
+        show(others)
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Seconds of ``--time-budget``.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    from voxelry.recipes.recipe import parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--time-budget: {error}") from None

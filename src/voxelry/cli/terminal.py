@@ -1,0 +1,180 @@
+"""What the command line draws: progress on standard error, tables on standard output.
+
+Progress is a bar a stage where standard error is a terminal, and a line now and then where it is a file or a pipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from voxelry.formats.inspect import Found
+    from voxelry.training.loop import Progress as Step
+
+SECONDS_BETWEEN_LINES = 10.0
+WIDE = 200
+"""Characters of a line where standard output is no terminal."""
+
+_NAME, _BAR, _COUNT, _NOTE = 16, 8, 11, 41
+"""Widths of the columns: with the spaces between them they fit a terminal of 80."""
+
+
+def progress() -> Bars | Lines:
+    """Bars or lines, by what standard error is."""
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Bars:
+    """One bar for each stage, one for training with loss, pseudo-Dice and time left.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        columns = (
+            TextColumn("{task.description}", table_column=_fixed(_NAME)),
+            BarColumn(bar_width=_BAR, table_column=_fixed(_BAR)),
+            TextColumn("{task.fields[count]}", justify="right", table_column=_fixed(_COUNT)),
+            TextColumn("{task.fields[note]}", table_column=_fixed(_NOTE)),
+        )
+        self.progress = Progress(*columns, console=console or Console(stderr=True))
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+        self._update(name, done, total, "")
+
+    def report(self, step: Step) -> None:
+        """Show a training step."""
+        self._update("training", step.step, step.total, _note(step))
+
+    def _update(self, name: str, done: int, total: int | None, note: str) -> None:
+        if name not in self.tasks:
+            self.tasks[name] = self.progress.add_task(escape(name), total=None, count="", note="")
+        self.progress.update(self.tasks[name], completed=done, total=total, count=_count(done, total), note=note)
+
+
+class Lines:
+    """A line at the end of each stage, and every `SECONDS_BETWEEN_LINES` of training.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.due = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Say that a stage is done."""
+        if done == total:
+            self._say(f"{name}: {_count(done, total)}")
+
+    def report(self, step: Step) -> None:
+        """Say how training goes, if it is time."""
+        now = self.clock()
+        if now >= self.due or step.step == step.total:
+            self.due = now + SECONDS_BETWEEN_LINES
+            self._say(f"training: {_count(step.step, step.total)}  {_note(step)}")
+
+    def _say(self, text: str) -> None:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+
+
+def _fixed(width: int) -> Column:
+    return Column(width=width, no_wrap=True, overflow="ellipsis")
+
+
+def _count(done: int, total: int | None) -> str:
+    return f"{done}/{'?' if total is None else total}"
+
+
+def _note(step: Step) -> str:
+    dice = "" if step.pseudo_dice is None else f" pseudo-Dice {step.pseudo_dice:.3f}"
+    left = "" if step.seconds_left is None else f" {clock(step.seconds_left)} left"
+    return f"loss {step.loss:.3f}{dice}{left}"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def show(what: RenderableType) -> None:
+    """Draw on standard output; in a file or pipe as wide as `WIDE`."""
+    Console(width=None if sys.stdout.isatty() else WIDE).print(what)
+
+
+def found_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """What `inspect` found, as JSON can hold it."""
+    return [dataclasses.asdict(row) for row in found]
+
+
+def found_table(found: Sequence[Found]) -> Table:
+    """What `inspect` found: a row for each volume and object; files that are no scan are counted below."""
+    rows = [row for row in found if row.kind != "other"]
+    start = os.path.commonpath([row.path for row in rows]) if len({row.path for row in rows}) > 1 else ""
+    names = any(row.name for row in rows)
+    heads = ("where", "patient", "what", "size", "mm", "axes", "notes", "reading it")
+    table = Table(*(Column(head, overflow="fold") for head in heads), caption=_caption(found, start))
+    for row in rows:
+        where = os.path.relpath(row.path, start) if start else row.path
+        cells = (
+            f"{where}\n--series {row.key}" if row.key else where,
+            f"{row.patient} {row.name}" if names else row.patient,
+            " ".join(filter(None, (row.modality or row.format, row.description, *row.syntax))),
+            " x ".join(map(str, row.shape[1:])),
+            "" if row.spacing is None else " x ".join(f"{value:.4g}" for value in row.spacing),
+            row.orientation or "",
+            "\n".join(_notes(row)),
+            _verdict(row),
+        )
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _caption(found: Sequence[Found], start: str) -> str | None:
+    """Where the paths of a listing start, and how many files it leaves out."""
+    others = sum(row.kind == "other" for row in found)
+    parts = ([f"in {start}"] if start else []) + ([f"{others} other files that are no scans"] if others else [])
+    return escape("; ".join(parts)) or None
+
+
+def _notes(row: Found) -> list[str]:
+    """What is odd about a volume, or tells it from the others of its series."""
+    counts = {"files": row.n_files if row.n_files > 1 else 0, "missing": row.gaps, "duplicates": row.duplicates}
+    notes = [f"{name} {value}" for name, value in row.facts.items()]
+    notes += [f"{count} {what}" for what, count in counts.items() if count]
+    return notes + ([f"tilt {row.tilt:.3g} degrees"] if row.tilt else [])
+
+
+def _verdict(row: Found) -> str:
+    if row.readable:
+        return "\n".join((f"yes: {row.reason}", *row.remarks))
+    return f"no: {row.reason}"

@@ -1,0 +1,131 @@
+"""Segmenting many scans, one in memory at a time; a bad scan is reported, and the others go on."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxelry.cohort.inputs import Scan
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.datasets.channels import read_channels
+from voxelry.errors import UsageError, VoxelryError, nearest
+from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
+from voxelry.formats.grids.nifti_write import write_nifti_image
+from voxelry.formats.read_options import PLAIN, ReadOptions
+from voxelry.formats.writer import FORMATS
+
+if TYPE_CHECKING:
+    from voxelry.inference.predictor import Prediction, Predictor
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[Scan, Volume, "Prediction"], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan.
+
+    Attributes:
+        id: the scan.
+        files: the files written, by format.
+        flags: what is unusual about the prediction.
+        error: why it failed, empty where it did not.
+        remarks: what was decided and mended on reading, and what computed the network.
+    """
+
+    id: str
+    files: dict[str, Path]
+    flags: tuple[str, ...] = ()
+    error: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def segment_scans(
+    predictor: Predictor,
+    scans: Sequence[Scan],
+    out: Path,
+    formats: Sequence[str],
+    done: Callable[[int, Outcome], None] = lambda *_: None,
+    watch: Watch = lambda *_: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    options: ReadOptions = PLAIN,
+) -> list[Outcome]:
+    """Segment scans and write their masks.
+
+    Args:
+        predictor: the loaded model.
+        scans: what to segment.
+        out: folder for ``<id><ending>``.
+        formats: names of formats.
+        done: called after each scan with its number from 1.
+        watch: called with the scan and its prediction while both are in memory.
+        progress: called as windows of a scan are done, with how many, of how many.
+        options: what is asked of the readers.
+
+    Returns:
+        One outcome a scan, in order. A scan that fails, or is interrupted, leaves no file.
+
+    Raises:
+        UsageError: a format is not known.
+        OSError: `out` cannot be made.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"unknown format '{name}'", remedy=nearest(name, FORMATS))
+    out.mkdir(parents=True, exist_ok=True)
+    predictor.scans = len(scans)
+    outcomes = []
+    for number, scan in enumerate(scans, start=1):
+        outcomes.append(_segment(predictor, scan, out, formats, watch, progress, options))
+        done(number, outcomes[-1])
+    return outcomes
+
+
+def _segment(
+    predictor: Predictor,
+    scan: Scan,
+    out: Path,
+    formats: Sequence[str],
+    watch: Watch,
+    progress: Callable[[int, int], None],
+    options: ReadOptions,
+) -> Outcome:
+    files: dict[str, Path] = {}
+    finished = False
+    try:
+        volume = read_channels(scan.images, options, predictor.model.plan.reference)
+        prediction = predictor.predict(volume, progress)
+        for name in sorted(formats, key=lambda name: bool(FORMATS[name].must)):
+            files[name] = _written(name, prediction.labels, out / f"{scan.id}{FORMATS[name].ending}", volume, predictor, files)
+        if prediction.map is not None:
+            kind = predictor.options.confidence
+            files[kind] = write_nifti_image(prediction.map, out / f"{scan.id}.{kind}.nii.gz")
+        watch(scan, volume, prediction)
+        finished = True
+    except (VoxelryError, OSError) as error:
+        log.info("%s: %s", scan.id, error)
+        return Outcome(scan.id, {}, error=str(error))
+    finally:
+        if not finished:  # Ctrl-C too
+            for file in files.values():
+                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+    remarks = (*volume.source.remarks, *volume.source.repairs, *filter(None, (predictor.said,)))
+    return Outcome(scan.id, files, prediction.flags, remarks=remarks)
+
+
+def _written(name: str, labels: LabelMap, path: Path, volume: Volume, predictor: Predictor, files: dict[str, Path]) -> Path:
+    """One format of one scan; a report refers to the SEG, which is written first where nobody asked for it."""
+    form = FORMATS[name]
+    options: dict[str, Any] = {"algorithm": Algorithm.of(predictor.model.card)} if "algorithm" in form.options else {}
+    if "segmentation" in form.must:
+        seg = "dicom-seg"
+        if seg not in files:
+            beside = path.with_name(path.name.removesuffix(form.ending) + FORMATS[seg].ending)
+            files[seg] = _written(seg, labels, beside, volume, predictor, files)
+        options["segmentation"] = files[seg]
+    return form.write(labels, path, volume, options)

@@ -1,0 +1,173 @@
+"""Which of two models is better, and where: paired differences per label and metric, tested and corrected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from voxelry.base.files import read_json
+from voxelry.cohort.evaluation import frame_of
+from voxelry.cohort.statistics import bootstrap, holm, patient_means, permutation_test, wilcoxon_test
+from voxelry.errors import CorruptFileError, MissingFileError, UsageError, nearest
+from voxelry.metrics.scores import Scores
+
+Test = Literal["permutation", "wilcoxon"]
+
+SIGNIFICANT = 0.05
+"""The corrected p below which a model wins."""
+
+LOWER_IS_BETTER = frozenset({"hd", "hd95", "assd", "masd", "fpr", "instance_fp", "instance_fn"})
+BY_SIZE = frozenset({"volume_error", "instance_count_error"})
+"""Signed errors, compared by their absolute value; the smaller is better."""
+
+_NO_METRIC = {"case", "group", "label", "reference_voxels", "prediction_voxels"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two models differ in one metric on one label.
+
+    Attributes:
+        metric: its name.
+        label: the label's name.
+        mean_a: mean of A over the cases that both have a score for; of absolute values for signed errors.
+        mean_b: mean of B over the same cases.
+        difference: mean of B minus A.
+        low: lower end of its 95 % bootstrap interval by patient; None with one patient.
+        high: upper end.
+        p: two-sided, of patients' mean differences.
+        p_corrected: p by Holm's method over the labels of the metric.
+        n: cases compared.
+        missing: cases left out, A or B having no score.
+        winner: ``A``, ``B``, or ``neither`` where `p_corrected` is not below `SIGNIFICANT`.
+    """
+
+    metric: str
+    label: str
+    mean_a: float | None
+    mean_b: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_corrected: float | None
+    n: int
+    missing: int
+    winner: str
+
+
+def compare_scores(
+    a: Scores | Path, b: Scores | Path, metrics: Sequence[str] = (), test: Test = "permutation", seed: int = 0
+) -> list[Difference]:
+    """Compare the scores of two models on the same cases.
+
+    Args:
+        a: scores, or what `voxelry evaluate --out` wrote: a folder, ``.parquet``, ``.csv`` or ``.json``.
+        b: likewise.
+        metrics: names of columns; empty takes all that both have.
+        test: ``permutation`` (signs of differences flipped) or ``wilcoxon`` (signed ranks).
+        seed: of permutations and bootstrap.
+
+    Returns:
+        A row for each metric and label, in the order of A.
+
+    Raises:
+        UsageError: an unknown metric or test, or no case in common.
+        ReadError: a file that holds no scores.
+    """
+    if test not in get_args(Test):
+        raise UsageError(f"unknown test '{test}'", remedy=nearest(test, get_args(Test)))
+    one, other = (frame_of(side) if isinstance(side, Scores) else read_scores(side) for side in (a, b))
+    common = [name for name in one.columns if name in other.columns and name not in _NO_METRIC]
+    for name in metrics:
+        if name not in common:
+            raise UsageError(f"both sides need the metric '{name}'", remedy=nearest(name, common))
+    both = one.join(other, on=["case", "label"], how="inner", suffix="_b", maintain_order="left")
+    if both.is_empty():
+        raise UsageError("the two sides have no case and label in common", remedy="Score both against the same references.")
+    rows: list[Difference] = []
+    for metric in metrics or common:
+        rows += _of_metric(both, metric, test, seed)
+    return rows
+
+
+def read_scores(path: Path) -> pl.DataFrame:
+    """Read rows that `voxelry.cohort.evaluation.write_scores` wrote.
+
+    Raises:
+        MissingFileError: nothing there, or a folder without scores.
+        CorruptFileError: no table of scores.
+        ConfigError: not JSON.
+    """
+    file = path / "scores.parquet" if path.is_dir() else path
+    if not file.is_file():
+        raise MissingFileError(f"{file}: no such file", remedy="Write it with voxelry evaluate --out.")
+    kind = file.suffix.lower()
+    try:
+        if kind == ".json":
+            frame = pl.DataFrame(read_json(file).get("rows", []), infer_schema_length=None)
+        else:
+            frame = pl.read_parquet(file) if kind == ".parquet" else pl.read_csv(file, schema_overrides={"case": pl.String})
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, TypeError) as error:
+        raise CorruptFileError(f"{file}: holds no table of scores ({type(error).__name__})") from error
+    if not {"case", "label"} <= set(frame.columns):
+        raise CorruptFileError(f"{file}: has no columns 'case' and 'label'", remedy="Write it with voxelry evaluate --out.")
+    return frame
+
+
+def _of_metric(both: pl.DataFrame, metric: str, test: Test, seed: int) -> list[Difference]:
+    """A row for each label, the p values corrected over them."""
+    labels = both["label"].unique(maintain_order=True).to_list()
+    parts = [both.filter(pl.col("label") == label) for label in labels]
+    values = [(_column(part, metric), _column(part, f"{metric}_b")) for part in parts]
+    groups = [part["group" if "group" in part.columns else "case"].cast(pl.String).to_list() for part in parts]
+    p = np.array([_test(b - a, group, test, seed) for (a, b), group in zip(values, groups, strict=True)])
+    rows = []
+    for label, (a, b), group, chance, corrected in zip(labels, values, groups, p, holm(p), strict=True):
+        change = bootstrap(b - a, group, seed=seed)
+        known = ~np.isnan(b - a)
+        rows.append(
+            Difference(
+                metric=metric,
+                label=label,
+                mean_a=_plain(a[known].mean()) if known.any() else None,
+                mean_b=_plain(b[known].mean()) if known.any() else None,
+                difference=_plain(change.mean),
+                low=_plain(change.low),
+                high=_plain(change.high),
+                p=_plain(chance),
+                p_corrected=_plain(corrected),
+                n=change.n,
+                missing=change.missing,
+                winner=_winner(metric, change.mean, corrected),
+            )
+        )
+    return rows
+
+
+def _test(differences: NDArray[np.float64], groups: list[str], test: Test, seed: int) -> float:
+    means = patient_means(differences, groups)
+    return permutation_test(means, seed) if test == "permutation" else wilcoxon_test(means)
+
+
+def _winner(metric: str, difference: float, p: float) -> str:
+    if not p < SIGNIFICANT or difference == 0:
+        return "neither"
+    return "B" if (difference < 0) == (metric in LOWER_IS_BETTER | BY_SIZE) else "A"
+
+
+def _column(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    """A column as float64, NaN where it is null; signed errors by their size."""
+    values: NDArray[np.float64] = frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return np.abs(values) if name.removesuffix("_b") in BY_SIZE else values
+
+
+def _plain(value: Any) -> float | None:
+    return None if math.isnan(value) else float(value)

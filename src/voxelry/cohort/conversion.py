@@ -1,0 +1,217 @@
+"""A mask of any format into any other, on the grid of the scan it belongs to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import dcmread
+
+from voxelry.cohort.provenance import with_maker
+from voxelry.cohort.regrid import Loss, laid_on
+from voxelry.core.catalogue import coded
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.datasets.label_file import load_label_file
+from voxelry.errors import ExportError, GridMismatchError, ReadError, SelectionError, UsageError, nearest
+from voxelry.formats.dicom.objects.referenced import Referenced, compared, named_by
+from voxelry.formats.dicom.objects.resampled import write_resampled
+from voxelry.formats.mask_folder import mask_files, read_mask_folder
+from voxelry.formats.masks import dicom_kind
+from voxelry.formats.read_options import Repair
+from voxelry.formats.reader import read, read_labels
+from voxelry.formats.writer import FORMATS, Format, format_of
+
+PathLike = str | os.PathLike[str]
+
+_SHEARED = ("dicom-seg", "dicom-sr")
+"""Formats that cannot hold labels of a tilted series."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion made.
+
+    Attributes:
+        path: the file, or the folder where the format needs several.
+        format: its name in `FORMATS`.
+        labels: the names of the labels that have a voxel in it.
+        remarks: what was decided on the way, and what the format cannot hold.
+        losses: what another grid made of each label; empty where nothing was resampled or cut.
+        also: files written beside it for the first time, which it refers to.
+    """
+
+    path: Path
+    format: str
+    labels: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    also: tuple[Path, ...] = ()
+
+
+def convert_mask(
+    mask: Path,
+    out: Path,
+    *,
+    reference: Path | None = None,
+    format: str | None = None,
+    labels: Path | None = None,
+    series: str | None = None,
+    repair: Sequence[Repair] = (),
+    threshold: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Converted:
+    """Convert a mask; see `voxelry.api.convert`."""
+    name = _format_name(out, format)
+    kind = FORMATS[name]
+    if mask.resolve() == out.resolve():
+        raise UsageError(f"{out}: is the mask itself", remedy="Name another file to write.")
+    if kind.source == "needed" and reference is None:
+        raise UsageError(f"{out}: {kind.what} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")
+    named = None if mask.is_dir() or not dicom_kind(mask) else named_by(mask)
+    scan = None if reference is None else _scan(reference, series, tuple(repair), named)
+    if name in _SHEARED and scan is not None and not scan.geometry.is_orthogonal:
+        raise ExportError(
+            f"{out}: the slices of {reference} are sheared (gantry tilt), and readers of {kind.what} take them for a straight "
+            "stack: they would misplace it or refuse it",
+            remedy="Write .rtstruct.dcm, whose contours lie on the original slices; or give --repair tilt, which resamples "
+            "the series and the labels onto an upright grid and writes both.",
+        )
+    table = None if labels is None else load_label_file(labels)
+    found = _labels(mask, table, scan, named, threshold)
+    return _Conversion(mask, out, name, with_maker(options or {}, mask, kind.options)).run(found, scan, named)
+
+
+def _format_name(out: Path, format: str | None) -> str:
+    if format is None:
+        return format_of(out)
+    if format not in FORMATS:
+        raise UsageError(f"unknown format '{format}'", remedy=nearest(format, FORMATS))
+    return format
+
+
+def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], named: Referenced | None) -> Volume:
+    """The reference; of several series the one asked for, else the one that the mask names."""
+    try:
+        return read(path, series=series, repair=repair)
+    except SelectionError:
+        if series is not None or named is None or not named.series:
+            raise
+        return read(path, series=named.series, repair=repair)
+
+
+def _labels(
+    mask: Path, table: LabelTable | None, scan: Volume | None, named: Referenced | None, threshold: float | None
+) -> LabelMap:
+    """The labels, on a grid of their own."""
+    if mask_files(mask):
+        return read_mask_folder(mask, table, read_labels)
+    if mask.is_dir():
+        raise UsageError(f"{mask}: a folder without mask files", remedy="Name the file that holds the labels.")
+    drawn_on = scan if dicom_kind(mask) == "rtstruct" else None
+    found = read_labels(mask, table, reference=drawn_on, threshold=threshold)
+    if scan is None or named is None or drawn_on is not None:
+        return found
+    said = compared(mask, named, scan)
+    return replace(found, source=replace(found.source, remarks=(*found.source.remarks, *said)))
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """One conversion: from where, to where, as what."""
+
+    mask: Path
+    out: Path
+    format: str
+    options: dict[str, Any]
+
+    @property
+    def kind(self) -> Format:
+        return FORMATS[self.format]
+
+    def run(self, found: LabelMap, scan: Volume | None, named: Referenced | None) -> Converted:
+        """Lay the labels onto the scan's grid and write them."""
+        also: list[Path] = []
+        try:
+            return self._run(found, scan, named, also)
+        except BaseException:  # Ctrl-C too
+            for path in also:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            raise
+
+    def _run(self, found: LabelMap, scan: Volume | None, named: Referenced | None, also: list[Path]) -> Converted:
+        remarks = [*found.source.remarks, *(() if scan is None else scan.source.repairs)]
+        losses: tuple[Loss, ...] = ()
+        if scan is not None:
+            laid = laid_on(found, scan.geometry)
+            found, losses = laid.labels, laid.losses
+            remarks += [laid.how] if laid.how else []
+            remarks += [f"{loss}" for loss in losses]
+        found = replace(found, table=coded(found.table))
+        if self.kind.silent:
+            remarks.append(f"{self.kind.what} does not hold {self.kind.silent}")
+        if scan is not None and self.kind.source == "needed" and scan.source.repairs and not any(scan.source.instances):
+            folder = self._beside(".series")
+            was_there = folder.exists()
+            scan = read(write_resampled(scan, folder))
+            also += [] if was_there else [folder]
+            remarks.append(f"refers to the resampled series in {folder}, not to the original slices")
+        if self.format == "dicom-sr" and scan is not None and "segmentation" not in self.options:
+            also += self._segmentation(found, scan, named)
+            remarks.append(f"measurements refer to the segments of {self.options['segmentation']}")
+        path = self.kind.write(found, self.out, scan, self.options)
+        return Converted(path, self.format, _present(found), tuple(dict.fromkeys(remarks)), losses, tuple(also))
+
+    def _segmentation(self, labels: LabelMap, scan: Volume, named: Referenced | None) -> list[Path]:
+        """The SEG that a report refers to: the mask itself, or one beside the report, which is written where there is none."""
+        if named is not None and named.series == scan.source.series_uid and _describes(self.mask, labels):
+            self.options["segmentation"] = self.mask
+            return []
+        beside = self._beside(FORMATS["dicom-seg"].ending)
+        self.options["segmentation"] = beside
+        if beside.exists():
+            if not _holds(beside, labels, scan):
+                raise ExportError(
+                    f"{beside}: exists, and is not the DICOM SEG of these labels, which a report refers to",
+                    remedy="Write the report elsewhere, or name its SEG by --set segmentation=FILE.",
+                )
+            return []
+        seg = FORMATS["dicom-seg"]
+        return [seg.write(labels, beside, scan, with_maker({}, self.mask, seg.options))]
+
+    def _beside(self, ending: str) -> Path:
+        """A path like that of the result, with another ending."""
+        name = self.out.name
+        own = next((end for end in (self.kind.ending, *self.kind.also) if name.lower().endswith(end)), "")
+        return self.out.with_name(f"{name[: len(name) - len(own)]}{ending}")
+
+
+def _present(labels: LabelMap) -> tuple[str, ...]:
+    there = [set(np.unique(layer).tolist()) for layer in labels.layers]
+    return tuple(one.name for one in labels.table.labels if one.layer < len(there) and one.value in there[one.layer])
+
+
+def _describes(file: Path, labels: LabelMap) -> bool:
+    """Whether a DICOM SEG has a segment of each label's name."""
+    if dicom_kind(file) != "seg":
+        return False
+    segments = dcmread(file, stop_before_pixels=True, specific_tags=["SegmentSequence"]).SegmentSequence
+    return set(labels.table.names) <= {str(item.get("SegmentLabel", "")) for item in segments}
+
+
+def _holds(file: Path, labels: LabelMap, scan: Volume) -> bool:
+    """Whether a file is a DICOM SEG of the same labels on the same series."""
+    try:
+        if dicom_kind(file) != "seg" or named_by(file).series != scan.source.series_uid:
+            return False
+        other = read_labels(file).on_grid(scan.geometry)
+    except (ReadError, GridMismatchError):
+        return False
+    return set(other.table.names) >= set(_present(labels)) and all(
+        np.array_equal(other.mask(name), labels.mask(name)) for name in _present(labels)
+    )

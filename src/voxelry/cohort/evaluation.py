@@ -1,0 +1,174 @@
+"""Scoring a cohort: several cases at a time with bounded memory, rows on disk, and a summary with intervals by patient."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from voxelry.base.files import atomic_folder, atomic_path, write_json
+from voxelry.cohort.pairs import Loader, Pairs, find_pairs, is_manifest
+from voxelry.cohort.statistics import RESAMPLES, bootstrap
+from voxelry.datasets.manifest import load_manifest
+from voxelry.errors import UsageError, VoxelryError
+from voxelry.metrics.families import Tolerance, check_metrics, measure
+from voxelry.metrics.scores import Scores
+
+log = logging.getLogger(__name__)
+
+WORKERS = 4
+"""Cases in memory at a time at most."""
+
+
+def evaluate_cohort(
+    reference: Path,
+    prediction: Path,
+    metrics: Sequence[str] = ("overlap",),
+    root: Path | None = None,
+    workers: int | None = None,
+    tolerance: Tolerance = 1.0,
+) -> Scores:
+    """Find pairs and score them, several at a time.
+
+    Args:
+        reference: a mask, a folder of masks, or a manifest, whose groups are then the patients.
+        prediction: a mask, or a folder of masks.
+        metrics: families, see `voxelry.metrics.families.FAMILIES`.
+        root: where a manifest's paths start.
+        workers: cases in memory at a time; None takes one for each processor, `WORKERS` at most.
+        tolerance: of NSD, mm.
+
+    Returns:
+        Scores in the order of the pairs, whatever the number of workers.
+
+    Raises:
+        MissingFileError: a file, or the prediction of a reference, is missing.
+        GridMismatchError: two maps lie on different grids.
+        LabelError: values that the reference does not know.
+        UsageError: an unknown family, or no worker.
+    """
+    check_metrics(metrics)
+    manifest = load_manifest(reference, root) if is_manifest(reference) else None
+    scores = evaluate_pairs(find_pairs(manifest or reference, prediction), metrics, workers, tolerance)
+    if manifest is None:
+        return scores
+    groups = {case.id: case.group or case.id for case in manifest.cases}
+    return replace(scores, groups=tuple(groups[case] for case in scores.cases))
+
+
+def evaluate_pairs(
+    pairs: Pairs, metrics: Sequence[str] = ("overlap",), workers: int | None = None, tolerance: Tolerance = 1.0
+) -> Scores:
+    """Score pairs, `workers` at a time: each reads its maps, scores them and lets them go.
+
+    A case that cannot be scored is kept with its reason in `Scores.failed`, and the others go on.
+
+    Raises:
+        UsageError: no pair, or no worker.
+        VoxelryError: no case could be scored; the first one's error.
+    """
+    count = min(WORKERS, os.cpu_count() or 1) if workers is None else workers
+    if count < 1:
+        raise UsageError(f"{count} workers", remedy="Use at least one.")
+    with ThreadPoolExecutor(count) as pool:
+        tasks = [pool.submit(_measure, pair, metrics, tolerance) for pair in pairs]
+        try:
+            return _collected([case for case, _, _ in pairs], tasks)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _collected(cases: Sequence[str], tasks: Sequence[Future[Scores]]) -> Scores:
+    """The scores of all tasks, with the reasons of those that failed; raises where nothing was scored."""
+    errors = [task.exception() for task in tasks]
+    scored = [task.result() for task, error in zip(tasks, errors, strict=True) if error is None]
+    failed: dict[str, str] = {}
+    for case, error in zip(cases, errors, strict=True):
+        if error is None:
+            continue
+        if not scored or not isinstance(error, VoxelryError):
+            raise error
+        log.warning("case '%s' is not scored: %s", case, error)
+        failed[case] = str(error)
+    return replace(Scores.merge(scored), failed=failed)
+
+
+def _measure(pair: tuple[str, Loader, Loader], metrics: Sequence[str], tolerance: Tolerance) -> Scores:
+    case, reference, prediction = pair
+    return measure(reference(), prediction(), case, metrics, tolerance)
+
+
+def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
+    """What a report needs: the means of `Scores.to_dict`, and of each metric and label the mean, interval and numbers.
+
+    Args:
+        scores: of a cohort.
+        seed: of the bootstrap.
+
+    Returns:
+        Plain data: `Scores.to_dict`, and ``metrics``: name -> label -> ``mean``, ``low``, ``high`` (95 %, by patient), ``n``,
+        ``missing``; None for what does not exist.
+    """
+    groups = scores.groups or scores.cases
+    table = {
+        name: {label: _plain(vars(bootstrap(values[:, k], groups, seed=seed))) for k, label in enumerate(scores.labels)}
+        for name, values in scores.values.items()
+    }
+    return {**scores.to_dict(), "patients": len(set(groups)), "resamples": RESAMPLES, "metrics": table}
+
+
+def write_scores(scores: Scores, out: Path) -> None:
+    """Write scores: a table of rows as ``.csv`` or ``.parquet``, all in one ``.json``, or a folder with the three.
+
+    Args:
+        scores: of a cohort.
+        out: ends in ``.json`` (summary and rows), ``.csv`` or ``.parquet`` (rows), or is a folder that gets ``scores.csv``,
+            ``scores.parquet`` and ``summary.json``, and is replaced if it holds nothing else.
+
+    Raises:
+        UsageError: the folder holds other files.
+    """
+    kind = out.suffix.lower()
+    if kind == ".json":
+        write_json(out, {**summarise(scores), "rows": scores.rows()})
+        return
+    frame = frame_of(scores)
+    if kind in (".csv", ".parquet"):
+        with atomic_path(out) as temporary:
+            _write_frame(frame, temporary)
+        return
+    files = ("scores.csv", "scores.parquet", "summary.json")
+    if out.is_file() or (out.is_dir() and any(path.name not in files for path in out.iterdir())):
+        raise UsageError(f"{out}: is no folder of scores and would be replaced", remedy="Name a new folder.")
+    with atomic_folder(out) as folder:
+        _write_frame(frame, folder / files[0])
+        _write_frame(frame, folder / files[1])
+        write_json(folder / files[2], summarise(scores))
+
+
+def frame_of(scores: Scores) -> pl.DataFrame:
+    """The rows as a table; null where a score is missing."""
+    rows = scores.rows()
+    text = [name for name in ("case", "group", "label") if rows and name in rows[0]]
+    columns = list(rows[0]) if rows else []
+    counts = ("reference_voxels", "prediction_voxels")
+    schema = {name: pl.String if name in text else pl.Int64 if name in counts else pl.Float64 for name in columns}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _write_frame(frame: pl.DataFrame, path: Path) -> None:
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    else:
+        frame.write_parquet(path)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}

@@ -1,0 +1,1 @@
+"""The words that all rooms share: geometry, volumes, labels, plans, models."""

@@ -1,0 +1,90 @@
+"""Model: all that inference needs, nothing that executes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveFloat
+
+from voxelry.base.schema import Frozen
+from voxelry.core.labels import LabelTable
+from voxelry.core.plan import Fingerprint, Plan
+
+
+class CleanUp(Frozen):
+    """What is done to one label of a prediction after the network (`voxelry.inference.cleanup`), in this order.
+
+    Attributes:
+        label: its name.
+        min_mm3: connected components smaller than this (mm^2 in pictures) become background.
+        keep_largest: all connected components but the largest become background.
+        fill_holes: background that the label encloses becomes the label.
+    """
+
+    label: str
+    min_mm3: PositiveFloat | None = None
+    keep_largest: bool = False
+    fill_holes: bool = False
+
+
+class EnsembleCard(Frozen):
+    """What a folder of several models says: which they are, and what concerns them together.
+
+    Attributes:
+        members: folders of the models, relative to that of the ensemble.
+        clean_up: rules that every prediction of the ensemble passes through, in place of the members' own.
+        training: how the members were made and chosen, with the scores of the whole.
+    """
+
+    members: tuple[str, ...] = Field(min_length=1)
+    clean_up: tuple[CleanUp, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelCard(Frozen):
+    """What a model says of itself.
+
+    Attributes:
+        name: of the dataset it was trained on.
+        version: of voxelry that trained it.
+        labels: the table its classes stand for.
+        fingerprint: of the training set.
+        licence, citation: of the training set.
+        training: steps, seconds, device, seed and final figures.
+        clean_up: rules that every prediction passes through, at most one a label.
+    """
+
+    name: str
+    version: str
+    labels: LabelTable
+    fingerprint: Fingerprint
+    licence: str = ""
+    citation: tuple[str, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+    clean_up: tuple[CleanUp, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model: its plan, its card, and weights by name.
+
+    Attributes:
+        plan: how scans are prepared, and the network's numbers.
+        card: labels, fingerprint, licence, training record.
+        weights: parameter name -> tensor.
+        path: the folder it lies in, None before it was saved.
+        previous: of the second stage of a cascade the first, whose labels it starts from.
+    """
+
+    plan: Plan
+    card: ModelCard
+    weights: dict[str, Any] = field(repr=False)
+    path: Path | None = None
+    previous: Model | None = None
+
+    @property
+    def labels(self) -> LabelTable:
+        """The table its classes stand for: class i + 1 is the i-th label."""
+        return self.card.labels

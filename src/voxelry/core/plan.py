@@ -1,0 +1,263 @@
+"""Fingerprint and Plan: what a dataset looks like, and what we will therefore do.
+
+Frozen words that networks, preparation, training and prediction share; a Plan is readable YAML that the user may edit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from voxelry.base.schema import Frozen
+from voxelry.core.architectures import check_stages, checked_name
+
+Configuration = Literal["2d", "3d", "3d_lowres", "3d_cascade"]
+"""nnU-Net's four: slice by slice (or pictures), whole resolution, a coarser one, and the whole that starts from its labels."""
+
+
+class ChannelStatistics(Frozen):
+    """Grey values of one channel over the labelled voxels of a dataset (or all voxels, where nothing is labelled)."""
+
+    mean: float
+    std: float = Field(ge=0)
+    p005: float
+    p995: float
+
+
+class Fingerprint(Frozen):
+    """What a dataset looks like.
+
+    Attributes:
+        cases: how many cases were looked at.
+        modality: DICOM's term.
+        dimensions: 2 for pictures, 3 for volumes.
+        channels: names, in order.
+        shapes: ``(min, median, max)`` voxels along each axis, after orientation.
+        spacing: median mm along each axis after orientation, None for pictures of unknown size.
+        spacing_range: ``(min, max)`` mm along each axis.
+        orientations: how often each stored orientation occurs.
+        statistics: grey values of each channel.
+        voxels: of all cases together.
+        label_voxels: labelled voxels of each label, by name.
+        content: median share of a case's voxels that lie in the box outside which every channel is 0.
+        extent_range: ``(min, max)`` mm that the cases cover along each axis after orientation; None where unknown.
+        grey_range: of each channel the smallest and largest median of a case's voxels other than 0; None where unknown.
+        tilt: the largest angle in degrees between an axis of a case and the patient axis nearest to it; None where unknown.
+        spacing_fine: mm along each axis that a tenth of the cases is finer than; None where unknown.
+        content_shape: median voxels of the box of content along each axis; None where unknown.
+        content_extent: of the mm that these boxes cover along each axis the two middle values, which are one where the number of
+            cases is odd; None where unknown.
+    """
+
+    cases: int
+    modality: str
+    dimensions: Literal[2, 3]
+    channels: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    spacing: tuple[float, ...] | None = None
+    spacing_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    orientations: dict[str, int]
+    statistics: tuple[ChannelStatistics, ...]
+    voxels: int
+    label_voxels: dict[str, int]
+    content: float = Field(default=1.0, gt=0, le=1)
+    extent_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    grey_range: tuple[tuple[float, float], ...] | None = None
+    tilt: float | None = None
+    spacing_fine: tuple[float, ...] | None = None
+    content_shape: tuple[float, ...] | None = None
+    content_extent: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+class Normalisation(Frozen):
+    """How the grey values of one channel are brought to a common scale.
+
+    ``global``: clip to `low`..`high`, subtract `mean`, divide by `std` (CT, whose values are absolute); ``image``: the
+    image's own mean and standard deviation; ``mask``: those of the voxels inside the content (where any channel differs from 0,
+    holes filled), outside which the result is 0.
+    """
+
+    scheme: Literal["global", "image", "mask"]
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.scheme == "global" and None in (self.low, self.high, self.mean, self.std):
+            raise ValueError("scheme 'global' needs low, high, mean and std")
+        return self
+
+
+class Region(Frozen):
+    """Labels that are learnt together, as one class that may overlap others (BraTS's whole tumour).
+
+    Attributes:
+        name: of the region.
+        labels: names of the labels that make it up.
+        label: the name of the label that a voxel has where this is the last region that holds it.
+    """
+
+    name: str
+    labels: tuple[str, ...] = Field(min_length=1)
+    label: str
+
+
+class NetworkPlan(Frozen):
+    """A network by name, and the numbers that build it.
+
+    Attributes:
+        name: one of `voxelry.core.architectures`, such as ``dynunet`` (nnU-Net's plain U-Net as MONAI has it), or an import path,
+            ``package.module:Class``.
+        features: channels of each stage, finest first.
+        strides: of each stage along each axis; the first stage's are 1. Their product is what a window must be divisible by.
+        kernels: kernel size of each stage along each axis.
+        blocks: residual blocks of each encoder stage, where the network has such.
+        deep_supervision: how many coarser decoder stages are trained beside the finest.
+        options: further keyword arguments of the network.
+    """
+
+    name: str = "dynunet"
+    features: tuple[PositiveInt, ...]
+    strides: tuple[tuple[PositiveInt, ...], ...]
+    kernels: tuple[tuple[PositiveInt, ...], ...]
+    blocks: tuple[PositiveInt, ...] = ()
+    deep_supervision: int = Field(default=2, ge=0)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return checked_name(value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        stages = {len(self.features), len(self.strides), len(self.kernels)}
+        if len(stages) != 1 or stages == {0}:
+            raise ValueError(
+                f"features, strides and kernels are of {len(self.features)}, {len(self.strides)} and {len(self.kernels)} stages"
+            )
+        if len({len(numbers) for numbers in (*self.strides, *self.kernels)}) != 1:
+            raise ValueError("strides and kernels do not all have the same number of axes")
+        check_stages(self.name, self.features, self.strides, self.blocks)
+        return self
+
+    @property
+    def divisor(self) -> tuple[int, ...]:
+        """What each axis of a window must be divisible by."""
+        result = [1] * len(self.strides[0])
+        for stride in self.strides:
+            result = [a * b for a, b in zip(result, stride, strict=True)]
+        return tuple(result)
+
+
+class Plan(Frozen):
+    """What is done to a scan before the network, and with which network.
+
+    Preparation permutes, flips, crops and zooms along the scan's own axes, never rotates; so each step can be undone exactly.
+
+    Attributes:
+        dimensions: 2 or 3.
+        channels: names of the input channels.
+        reference_channel: the name of the channel on whose grid the others are resampled; None where all lie on one grid.
+        configuration: which of nnU-Net's four this is. The second stage of a cascade has one more input channel a label: the
+            labels that the first stage found.
+        slice_axis: of volumes segmented slice by slice, the oriented axis across the slices: windows are one voxel deep there,
+            and the network is 2D.
+        orientation: axis codes volumes are brought to; None leaves them as stored (and pictures always).
+        spacing: target mm along the oriented axes, None along an axis that stays as stored; None altogether leaves the stored
+            grid (or, for pictures, see `long_side`).
+        long_side: pixels of a picture's longer edge after scaling.
+        image_order: spline order of image resampling; labels and logits are resampled linearly.
+        coarse_axis: the axis along which voxels are so much longer than across that nothing is interpolated between slices:
+            images, labels and logits take the nearest there (order 0).
+        normalisation: one per channel.
+        patch_size: window in voxels along the oriented axes.
+        batch_size: windows a training step.
+        network: the network.
+        regions: what the network's classes after the background stand for, in place of the labels; they may overlap.
+        overlap: of neighbouring windows at inference, 0..1.
+        flips: axes mirrored at inference, predictions averaged.
+        reasons: why, in sentences.
+    """
+
+    dimensions: Literal[2, 3]
+    channels: tuple[str, ...]
+    reference_channel: str | None = None
+    configuration: Configuration = "3d"
+    slice_axis: int | None = None
+    orientation: str | None = None
+    spacing: tuple[PositiveFloat | None, ...] | None = None
+    long_side: PositiveInt | None = None
+    image_order: Literal[0, 1, 3] = 3
+    coarse_axis: int | None = None
+    normalisation: tuple[Normalisation, ...]
+    patch_size: tuple[PositiveInt, ...]
+    batch_size: PositiveInt
+    network: NetworkPlan
+    regions: tuple[Region, ...] = ()
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    flips: tuple[int, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> int | None:
+        """The number, from 0, of the reference channel; None where all lie on one grid."""
+        return None if self.reference_channel is None else self.channels.index(self.reference_channel)
+
+    @property
+    def image_orders(self) -> tuple[int, ...]:
+        """Spline order of image resampling along each axis."""
+        return tuple(0 if axis == self.coarse_axis else self.image_order for axis in range(self.dimensions))
+
+    @property
+    def label_orders(self) -> tuple[int, ...]:
+        """Order of resampling labels, and of restoring logits, along each axis: 1, or 0 along the coarse axis."""
+        return tuple(0 if axis == self.coarse_axis else 1 for axis in range(self.dimensions))
+
+    @property
+    def side_axis(self) -> int:
+        """The spatial axis that runs from one side of the body to the other: columns of a picture, R or L of a volume."""
+        if self.dimensions == 2:
+            return 1
+        return next((axis for axis, code in enumerate(self.orientation or "RAS") if code in "RL"), 0)
+
+    @field_validator("orientation")
+    @classmethod
+    def _axis_codes(cls, value: str | None) -> str | None:
+        return None if value is None else axis_codes(value)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        axes = {"patch_size": self.patch_size, "spacing": self.spacing, "network.strides": self.network.strides[0]}
+        for name, values in axes.items():
+            if values is not None and len(values) != self.dimensions:
+                raise ValueError(f"{name} has {len(values)} axes, dimensions is {self.dimensions}")
+        if len(set(self.flips)) != len(self.flips) or not set(self.flips) <= set(range(self.dimensions)):
+            raise ValueError(f"flips {self.flips} are not among the axes 0..{self.dimensions - 1}, each once")
+        if self.coarse_axis is not None and not 0 <= self.coarse_axis < self.dimensions:
+            raise ValueError(f"coarse_axis {self.coarse_axis} is not among the axes 0..{self.dimensions - 1}")
+        if self.slice_axis is not None and (self.dimensions == 2 or self.patch_size[self.slice_axis] != 1):
+            raise ValueError(f"slice_axis {self.slice_axis} needs volumes, and windows one voxel deep along it")
+        if self.reference_channel is not None and self.reference_channel not in self.channels:
+            raise ValueError(f"reference_channel '{self.reference_channel}' is not among the channels {self.channels}")
+        bad = [f"{p} % {d}" for p, d in zip(self.patch_size, self.network.divisor, strict=True) if p % d]
+        if bad:
+            raise ValueError(f"patch_size {self.patch_size} is not divisible by the network's strides ({', '.join(bad)})")
+        if len(self.normalisation) != len(self.channels):
+            raise ValueError(f"{len(self.normalisation)} normalisations for {len(self.channels)} channels")
+        return self
+
+
+def axis_codes(text: str) -> str:
+    """An orientation in capitals.
+
+    Raises:
+        ValueError: not three letters, one of each pair R/L, A/P, S/I.
+    """
+    codes = text.upper()
+    if len(codes) != 3 or any(len(set(pair) & set(codes)) != 1 for pair in ("RL", "AP", "SI")):
+        raise ValueError(f"'{text}' is not an orientation; use one of each pair R/L, A/P and S/I, as RAS")
+    return codes

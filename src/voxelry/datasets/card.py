@@ -1,0 +1,79 @@
+"""Card: what a dataset is, who may use it, and what its labels mean."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from voxelry.base.files import free_name
+from voxelry.base.schema import Frozen
+from voxelry.core.labels import Label, LabelTable
+from voxelry.errors import UsageError, nearest
+
+
+class Card(Frozen):
+    """The description of a dataset, without its cases.
+
+    Attributes:
+        name: short name, usable as a file name.
+        title, description, homepage: for people; `homepage` says where to get the data.
+        modality: DICOM's term (PS3.3 section C.7.3.1.1.1): ``CT``, ``MR``, ``DX``...
+        dimensions: spatial axes of the images, 2 or 3.
+        licence: name of the data's licence.
+        citation: what to cite.
+        channels: a name for each image channel, in order.
+        reference_channel: the channel on whose grid the others are resampled where grids differ, and on whose grid the labels
+            lie; None refuses such cases.
+        labels: what the stored values of the masks mean.
+        ignore: a stored value whose voxels count nowhere.
+    """
+
+    name: str
+    title: str = ""
+    description: str = ""
+    modality: str = Field(pattern=r"^[A-Z]{2,16}$")
+    dimensions: Literal[2, 3] = 3
+    licence: str = ""
+    citation: tuple[str, ...] = ()
+    homepage: str = ""
+    channels: tuple[str, ...] = Field(default=("image",), min_length=1)
+    reference_channel: str | None = None
+    labels: tuple[Label, ...] = Field(min_length=1)
+    ignore: int | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _file_name(cls, name: str) -> str:
+        try:
+            return free_name(name)
+        except UsageError as error:
+            raise ValueError("it cannot be a file name") from error
+
+    @model_validator(mode="after")
+    def _labels_fit_together(self) -> Self:
+        try:
+            LabelTable(labels=self.labels, ignore=self.ignore)
+        except ValidationError as failure:
+            raise ValueError(failure.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return self
+
+    @model_validator(mode="after")
+    def _reference_is_a_channel(self) -> Self:
+        if self.reference_channel is not None and self.reference_channel not in self.channels:
+            raise ValueError(
+                f"reference_channel '{self.reference_channel}' is not among the channels. "
+                + nearest(self.reference_channel, self.channels)
+            )
+        return self
+
+    @property
+    def reference(self) -> int | None:
+        """The number, from 0, of the reference channel; None where none is named."""
+        return None if self.reference_channel is None else self.channels.index(self.reference_channel)
+
+    @cached_property
+    def table(self) -> LabelTable:
+        """The labels as the table that reading, training and scoring share."""
+        return LabelTable(labels=self.labels, ignore=self.ignore)

@@ -1,0 +1,208 @@
+r"""Case, and the forms in which a manifest may list its cases.
+
+    cases:                                      # rows, one by one
+      - {id: a, images: [a.nii.gz], labels: a_seg.nii.gz, group: patient 1, split: train}
+
+    cases: rows.csv                             # the same as a table: id, image (or image_1...), labels, group, split, site
+
+    cases:                                      # files found by pattern; {id} is the wildcard
+      images: ["images/{id}.nii.gz"]            # one pattern a channel file; the ids come from the first
+      labels: "labels/{id}.nii.gz"
+      group_pattern: '^(\d+)_'                   # the patient within the id; without it each case is its own patient
+      split_file: splits.json                   # {"name": [ids...], ...}
+      split_names: {train: dev_train, val: dev_val}
+
+    cases:                                      # a table somebody else wrote; {column} is replaced by the row's cell
+      table: index.csv
+      id: "{stem}"
+      images: ["{subset}/images/{stem}.jpg"]
+      labels: "{subset}/masks/{stem}.png"
+      group: "{patient}"
+      split: "{split}"
+      split_names: {train: dev_train, val: dev_val}
+
+With one mask file for each label, `labels` is ``{per_label: "{id}/segmentations/{label}.nii.gz"}``, where {label} is the
+label's name.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pydantic import Field, field_validator
+
+from voxelry.base.files import read_text
+from voxelry.base.schema import Frozen, parse
+from voxelry.errors import ManifestError
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One examination to train on or to segment.
+
+    Attributes:
+        id: unique in its manifest, usable as a file name.
+        images: the image file (or DICOM folder) of each channel; one file may hold several channels.
+        labels: the reference mask, None where there is none or where `masks` holds it.
+        masks: with one mask file a label: pairs of label name and file.
+        group: the patient; a split never parts a group.
+        site: where the case comes from (a hospital, a scanner), which folds share out evenly; empty where it is not known.
+        split: ``train``, ``val``, ``test``, or None for a case that takes no part.
+    """
+
+    id: str
+    images: tuple[Path, ...]
+    labels: Path | None = None
+    masks: tuple[tuple[str, Path], ...] = ()
+    group: str = ""
+    split: SplitName | None = None
+    site: str = ""
+
+    @property
+    def has_labels(self) -> bool:
+        """There is a reference to learn from or to score against."""
+        return self.labels is not None or bool(self.masks)
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """Every file of the reference."""
+        return (self.labels,) if self.labels is not None else tuple(file for _, file in self.masks)
+
+
+class CaseRow(Frozen):
+    """A case written out: paths as text, relative to the manifest's root."""
+
+    id: str
+    images: tuple[str, ...] = Field(min_length=1)
+    labels: str | None = None
+    group: str | None = None
+    split: SplitName | None = None
+    site: str | None = None
+
+
+class CaseRows(Frozen):
+    """Cases written out one by one."""
+
+    cases: tuple[CaseRow, ...] = ()
+
+
+class PerLabel(Frozen):
+    """One mask file for each label: a pattern with {label}."""
+
+    per_label: str
+
+    @field_validator("per_label")
+    @classmethod
+    def _has_wildcard(cls, pattern: str) -> str:
+        return _with_placeholder(pattern, "{label}")
+
+
+class _Files(Frozen):
+    images: tuple[str, ...] = Field(min_length=1)
+    labels: str | PerLabel | None = None
+    group_pattern: str | None = None
+    split_names: dict[SplitName, str] = Field(default_factory=dict)
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _is_regex(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"it is no regular expression: {error}") from error
+        return pattern
+
+
+class FoundFiles(_Files):
+    """Cases found by file pattern."""
+
+    split_file: str | None = None
+
+    @field_validator("images")
+    @classmethod
+    def _has_wildcard(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_with_placeholder(pattern, "{id}") for pattern in patterns)
+
+
+class TableFiles(_Files):
+    """Cases named by the rows of a table."""
+
+    table: str
+    id: str
+    group: str | None = None
+    split: str | None = None
+    site: str | None = None
+
+
+CaseList: TypeAlias = CaseRows | FoundFiles | TableFiles
+
+
+def parse_cases(value: Any, manifest: Path) -> CaseList:
+    """Tell the form of a manifest's `cases` and validate it.
+
+    Args:
+        value: plain data: a list of rows, a mapping of patterns, or the name of a CSV file beside the manifest.
+        manifest: the manifest's file.
+
+    Raises:
+        ManifestError: it has none of the forms, or a key is wrong.
+    """
+    if isinstance(value, str):
+        return parse(CaseRows, {"cases": _csv_rows(manifest.parent / value)}, str(manifest.parent / value), ManifestError)
+    if isinstance(value, list | tuple):
+        return parse(CaseRows, {"cases": value}, str(manifest), ManifestError)
+    if isinstance(value, dict):
+        where = f"{manifest}, cases"
+        return (
+            parse(TableFiles, value, where, ManifestError) if "table" in value else parse(FoundFiles, value, where, ManifestError)
+        )
+    raise ManifestError(
+        f"{manifest}: key 'cases' is {value!r}",
+        remedy="Give a list of cases, a mapping of file patterns, or the name of a CSV file.",
+    )
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for cells in read_table(path):
+        row: dict[str, Any] = {key: cell for key, cell in cells.items() if cell and not key.startswith("image")}
+        row["images"] = [cell for key, cell in cells.items() if key.startswith("image") and cell]
+        rows.append(row)
+    return rows
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a table of text, its columns parted by comma, semicolon or tab (whichever the header has most of).
+
+    Raises:
+        MissingFileError: no such file.
+        ManifestError: no rows, a column named twice, or a row with more or fewer cells than the header.
+    """
+    text = read_text(path).removeprefix("\ufeff")
+    header = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    columns = [name.strip() for name in next(reader, [])]
+    if len(set(columns)) < len(columns):
+        raise ManifestError(f"{path}: a column stands twice in the header ({', '.join(columns)})")
+    rows = []
+    for cells in filter(None, reader):
+        if len(cells) != len(columns):
+            raise ManifestError(f"{path}: line {reader.line_num} has {len(cells)} cells, the header {len(columns)}")
+        rows.append(dict(zip(columns, (cell.strip() for cell in cells), strict=True)))
+    if not rows:
+        raise ManifestError(f"{path}: no rows", remedy="A header line and one line a case are expected.")
+    return rows
+
+
+def _with_placeholder(pattern: str, placeholder: str) -> str:
+    if placeholder not in pattern:
+        raise ValueError(f"'{pattern}' has no {placeholder} in it")
+    return pattern

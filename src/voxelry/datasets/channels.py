@@ -1,0 +1,128 @@
+"""An image that has a file per channel: read onto one grid."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.geometry import Reindex
+from voxelry.core.volume import Source, Volume
+from voxelry.errors import GridMismatchError, UsageError
+from voxelry.formats.read_options import PLAIN, ReadOptions
+from voxelry.formats.reader import read_file
+
+log = logging.getLogger(__name__)
+
+_LITTLE = 0.5
+"""A channel that holds less than this share of the reference's voxels is warned of."""
+
+
+def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions = PLAIN, reference: int | None = None) -> Volume:
+    """Read an image that has a file (or folder) per channel.
+
+    Channels whose axes are flipped or permuted against the reference are re-indexed onto it. Those on other grids are resampled
+    onto it in world coordinates, if a reference is named; where one does not reach it gets its lowest value.
+
+    Args:
+        paths: one per channel, in order. A single path is read as it is and may have several channels.
+        options: what is asked of each file, as of `read`.
+        reference: number (from 0) of the channel on whose grid the others are resampled; None resamples nothing.
+
+    Returns:
+        A Volume ``(C, *spatial)`` on the reference's grid, or the first file's; its Source names all files, the reference's
+        first, keeps the reference's series and instances, and says what was resampled.
+
+    Raises:
+        UsageError: no path, or one of several files with more than one channel.
+        GridMismatchError: two files lie on different grids and no reference is named, have no place in common, or are of
+            different frames of reference.
+        ReadError: as `read`.
+    """
+    if not paths:
+        raise UsageError("no file to read", remedy="Name at least one.")
+    volumes = [read_file(Path(path), options) for path in paths]
+    if len(volumes) == 1:
+        return volumes[0]
+    target = volumes[reference or 0]
+    for volume, path in zip(volumes, paths, strict=True):
+        _check(target, volume, Path(path))
+    laid = [_laid(target, volume, Path(path), reference is not None) for volume, path in zip(volumes, paths, strict=True)]
+    modalities = {volume.modality for volume in volumes}
+    return Volume(
+        partial(_stacked, laid),
+        target.geometry,
+        channels=len(volumes),
+        modality=target.modality if len(modalities) == 1 else "",
+        source=_joined(target, laid, reference or 0),
+    )
+
+
+def _check(target: Volume, volume: Volume, path: Path) -> None:
+    """Refuse a file of several channels, and one whose positions are in other coordinates."""
+    if volume.channels != 1:
+        raise UsageError(
+            f"{path}: has {volume.channels} channels; of several files each gives one", remedy="Split it, or read it alone."
+        )
+    frames = volume.source.frame, target.source.frame
+    if all(frames) and frames[0] != frames[1]:
+        raise GridMismatchError(
+            f"{path}: its frame of reference ({frames[0]}) is not that of {target.source.name} ({frames[1]}), so nothing says "
+            "where one lies in the other",
+            remedy="Register one to the other first, and give the result.",
+        )
+
+
+def _laid(target: Volume, volume: Volume, path: Path, may_resample: bool) -> Volume:
+    """A channel on the target's grid."""
+    change = volume.geometry.reindexing_to(target.geometry)
+    if change is not None:
+        return replace(volume, pixels=partial(_turned, volume, change), geometry=target.geometry, outside=None)
+    said = f"{path}: its grid ({volume.geometry.describe()}) is not that of {target.source.name} ({target.geometry.describe()})"
+    if volume.geometry.affine is None or target.geometry.affine is None:
+        raise GridMismatchError(said, remedy="Resample one onto the other's grid first.")
+    if not may_resample:
+        raise GridMismatchError(
+            said, remedy="Name the channel that the others are to be resampled onto: the dataset card's `reference_channel`."
+        )
+    from voxelry.datasets.resample_to_grid import onto, overlap
+
+    share = overlap(volume.geometry, target.geometry)
+    if share == 0:
+        raise GridMismatchError(f"{said}, and has no place in common with it", remedy="Give the channels of one examination.")
+    beyond = "" if share == 1 else "; beyond, it has its lowest value"
+    remark = f"{path.name}: resampled onto the grid of {Path(target.source.name).name}, of which it holds {share:.1%}{beyond}"
+    if share < _LITTLE:
+        log.warning("%s", remark)
+    made = onto(volume, target.geometry)
+    return replace(made, source=replace(made.source, remarks=(*made.source.remarks, remark)))
+
+
+def _turned(volume: Volume, change: Reindex) -> NDArray[Any]:
+    return change.apply(replace(volume).array)  # a copy, so that decoded channels are not kept beside the stack of them
+
+
+def _stacked(volumes: Sequence[Volume]) -> NDArray[Any]:
+    return np.concatenate([replace(volume).array for volume in volumes])
+
+
+def _joined(target: Volume, laid: Sequence[Volume], reference: int) -> Source:
+    ordered = [laid[reference], *(volume for number, volume in enumerate(laid) if number != reference)]
+    remarks = [remark for volume in laid for remark in volume.source.remarks]
+    repairs = [repair for volume in laid for repair in volume.source.repairs]
+    return Source(
+        kind=target.source.kind,
+        files=tuple(file for volume in ordered for file in volume.source.files),
+        series_uid=target.source.series_uid,
+        instances=target.source.instances,
+        remarks=tuple(dict.fromkeys(remarks)),
+        repairs=tuple(dict.fromkeys(repairs)),
+        frame=target.source.frame,
+    )

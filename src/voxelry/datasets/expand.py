@@ -1,0 +1,198 @@
+"""From the forms of `cases.py` to Cases: placeholders filled in, files found, ids and partners checked."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from voxelry.base.files import free_name, read_json
+from voxelry.datasets.cases import (
+    SPLITS,
+    Case,
+    CaseList,
+    CaseRow,
+    CaseRows,
+    FoundFiles,
+    PerLabel,
+    SplitName,
+    TableFiles,
+    read_table,
+)
+from voxelry.errors import ManifestError, SplitLeakError, UsageError, nearest
+
+log = logging.getLogger(__name__)
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+_SHOWN = 3
+_REMEDY = "Check the paths, or name the folder they start from by --root or the environment variable VOXELRY_DATA."
+
+
+def is_below(cases: CaseList, root: Path) -> bool:
+    """The first file that the list speaks of exists below `root`; True for an empty list."""
+    if isinstance(cases, TableFiles):
+        return (root / cases.table).is_file()
+    if isinstance(cases, FoundFiles):
+        return bool(_ids(cases.images[0], root))
+    return not cases.cases or (root / cases.cases[0].images[0]).exists()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a list of cases stands: the folder paths start from, the label names, and the manifest's name for messages."""
+
+    root: Path
+    names: tuple[str, ...]
+    where: str
+
+    def file(self, path: str) -> Path:
+        """A table or split file below the root that must be there."""
+        file = self.root / path
+        if not file.is_file():
+            raise ManifestError(f"{self.where}: no file {file}", remedy=_REMEDY)
+        return file
+
+
+def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tuple[Case, ...]:
+    """Turn a list of cases into Cases whose files exist.
+
+    Args:
+        cases: one of the forms.
+        root: the folder that relative paths start from.
+        names: label names, for masks that are one file a label.
+        where: the manifest's file, for messages.
+
+    Returns:
+        The cases: rows in their order, found files sorted by id.
+
+    Raises:
+        ManifestError: no files, missing files, an id twice or unfit as a file name, an unknown column or split.
+        SplitLeakError: an id stands in two splits of a split file.
+    """
+    place = _Place(root, tuple(names), where)
+    if isinstance(cases, CaseRows):
+        found = tuple(_from_row(row, root) for row in cases.cases)
+    elif isinstance(cases, FoundFiles):
+        found = _expand_found(cases, place)
+    else:
+        found = tuple(_from_cells(cases, cells, place) for cells in read_table(place.file(cases.table)))
+    _check_ids(found, where)
+    _check_files(found, where)
+    return found
+
+
+def _from_row(row: CaseRow, root: Path) -> Case:
+    labels = root / row.labels if row.labels else None
+    return Case(row.id, tuple(root / image for image in row.images), labels, (), row.group or row.id, row.split, row.site or "")
+
+
+def _expand_found(rule: FoundFiles, place: _Place) -> tuple[Case, ...]:
+    ids = _ids(rule.images[0], place.root)
+    if not ids:
+        raise ManifestError(f"{place.where}: no file fits '{rule.images[0]}' below {place.root}", remedy=_REMEDY)
+    splits = _read_splits(rule, set(ids), place)
+    return tuple(_with_files(rule, Case(id, (), group=id, split=splits.get(id)), {"id": id}, place) for id in ids)
+
+
+def _from_cells(rule: TableFiles, cells: Mapping[str, str], place: _Place) -> Case:
+    id = _fill(rule.id, cells, place.where)
+    group = _fill(rule.group, cells, place.where) if rule.group else id
+    split = _split(_fill(rule.split, cells, place.where), rule.split_names, place.where) if rule.split else None
+    site = _fill(rule.site, cells, place.where) if rule.site else ""
+    return _with_files(rule, Case(id, (), group=group, split=split, site=site), cells, place)
+
+
+def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, str], place: _Place) -> Case:
+    """The case with its files filled in, and its group cut out by `group_pattern`."""
+
+    def file(template: str, **more: str) -> Path:
+        return place.root / _fill(template, {**cells, **more}, place.where)
+
+    images = tuple(file(image) for image in rule.images)
+    group = _patient(case.group, rule.group_pattern, place.where)
+    if isinstance(rule.labels, PerLabel):
+        template = rule.labels.per_label
+        return replace(case, images=images, group=group, masks=tuple((name, file(template, label=name)) for name in place.names))
+    return replace(case, images=images, group=group, labels=file(rule.labels) if rule.labels else None)
+
+
+def _patient(group: str, pattern: str | None, where: str) -> str:
+    if not pattern:
+        return group
+    match = re.search(pattern, group)
+    if match is None:
+        raise ManifestError(f"{where}: group_pattern '{pattern}' does not fit '{group}'")
+    return match[1] if match.re.groups else match[0]
+
+
+def _fill(template: str, cells: Mapping[str, str], where: str) -> str:
+    for name in _PLACEHOLDER.findall(template):
+        if name not in cells:
+            raise ManifestError(f"{where}: '{template}' asks for {{{name}}}", remedy=nearest(name, cells))
+    return _PLACEHOLDER.sub(lambda match: cells[match[1]], template)
+
+
+def _ids(pattern: str, root: Path) -> list[str]:
+    """What {id} may stand for so that a file exists; hidden files are passed over."""
+    folder, _, _ = pattern.partition("{id}")[0].rpartition("/")
+    base = root / folder
+    rest = pattern[len(folder) :].lstrip("/")
+    first, *others = (re.escape(text) for text in rest.split("{id}"))
+    fits = re.compile(f"{first}(?P<id>[^/.][^/]*){'(?P=id)'.join(others)}")
+    files = base.glob(glob.escape(rest).replace("{id}", "*"))
+    return sorted(match["id"] for file in files if (match := fits.fullmatch(file.relative_to(base).as_posix())))
+
+
+def _read_splits(rule: FoundFiles, ids: set[str], place: _Place) -> dict[str, SplitName]:
+    if rule.split_file is None:
+        return {}
+    file = place.file(rule.split_file)
+    lists = read_json(file)
+    names: dict[SplitName, str] = rule.split_names or {name: name for name in SPLITS if name in lists}
+    splits: dict[str, SplitName] = {}
+    for split, theirs in names.items():
+        if theirs not in lists:
+            raise ManifestError(f"{file}: no list '{theirs}', which split_names gives for {split}", remedy=nearest(theirs, lists))
+        if not isinstance(lists[theirs], list):
+            raise ManifestError(f"{file}: '{theirs}' is {lists[theirs]!r}", remedy="A list of case ids is expected.")
+        for id in map(str, lists[theirs]):
+            if splits.setdefault(id, split) != split:
+                raise SplitLeakError(f"{file}: case '{id}' stands in {splits[id]} and in {split}", remedy="Take it out of one.")
+    absent = sorted(set(splits) - ids)
+    if absent:
+        raise ManifestError(f"{file}: {len(absent)} of its cases have no image, the first: {', '.join(absent[:_SHOWN])}")
+    log.info("%s: %d of %d cases are in no split of %s", place.where, len(ids - set(splits)), len(ids), file.name)
+    return splits
+
+
+def _split(value: str, names: Mapping[SplitName, str], where: str) -> SplitName | None:
+    if not value:
+        return None
+    for ours in SPLITS:
+        if value == names.get(ours, ours if not names else None):
+            return ours
+    known = ", ".join(names.values() or SPLITS)
+    raise ManifestError(f"{where}: split '{value}' is unknown (known: {known})", remedy="Add it to split_names.")
+
+
+def _check_ids(cases: tuple[Case, ...], where: str) -> None:
+    twice = [id for id, count in Counter(case.id for case in cases).items() if count > 1]
+    if twice:
+        raise ManifestError(f"{where}: case id {', '.join(map(repr, twice[:_SHOWN]))} stands twice", remedy="Ids must differ.")
+    for case in cases:
+        try:
+            free_name(case.id)
+        except UsageError as error:
+            raise ManifestError(f"{where}: {error.problem}", remedy=error.remedy) from None
+
+
+def _check_files(cases: tuple[Case, ...], where: str) -> None:
+    """Images and masks are there; of one-file-a-label masks only the first is looked for, since there may be 100 a case."""
+    missing = [str(file) for case in cases for file in (*case.images, *case.label_files[:1]) if not file.exists()]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
+        raise ManifestError(f"{where}: {len(missing)} files of {len(cases)} cases are missing: {shown}", remedy=_REMEDY)

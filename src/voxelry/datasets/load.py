@@ -1,0 +1,84 @@
+"""Reading a case: its image and its reference on one grid. Training, evaluation and checks all read here."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import LabelMap, Source, Volume
+from voxelry.datasets.card import Card
+from voxelry.datasets.cases import Case
+from voxelry.datasets.channels import read_channels
+from voxelry.datasets.manifest import Manifest
+from voxelry.errors import ManifestError
+from voxelry.formats.masks import dicom_kind
+from voxelry.formats.reader import read_labels
+
+log = logging.getLogger(__name__)
+
+
+def load_case(case: Case, manifest: Manifest) -> tuple[Volume, LabelMap | None]:
+    """Read a case.
+
+    Args:
+        case: a case of the manifest.
+        manifest: its card says how many channels and axes to expect, and what the labels mean.
+
+    Returns:
+        The image, and its labels re-indexed to the image's grid; None where the case has no reference.
+
+    Raises:
+        ReadError: a file cannot be read.
+        GridMismatchError: channels lie on different grids and the card names no reference channel, or in different frames of
+            reference; or image and labels lie on different grids.
+        LabelError: a label value that the card does not know.
+        ManifestError: not the channels or axes that the card names.
+    """
+    volume = load_image(case, manifest.card)
+    return volume, load_labels(case, manifest.card, volume.geometry)
+
+
+def load_image(case: Case, card: Card) -> Volume:
+    """Read a case's image; see `load_case`."""
+    volume = read_channels(case.images, reference=card.reference)
+    if volume.channels != len(card.channels):
+        raise ManifestError(
+            f"case '{case.id}' ({case.images[0]}): {volume.channels} channels, the card names {len(card.channels)} "
+            f"({', '.join(card.channels)})",
+            remedy="Correct the card's channels, or the case's images.",
+        )
+    if volume.geometry.ndim != card.dimensions:
+        raise ManifestError(
+            f"case '{case.id}' ({case.images[0]}): {volume.geometry.ndim} spatial axes, the card says {card.dimensions}",
+            remedy="Correct the card's dimensions, or the case's images.",
+        )
+    return volume
+
+
+def load_labels(case: Case, card: Card, geometry: Geometry) -> LabelMap | None:
+    """Read a case's reference onto a grid; see `load_case`."""
+    if case.masks:
+        return _merge(case, card.table, geometry)
+    if case.labels is None:
+        return None
+    image = case.images[0] if len(case.images) == 1 else case.images[card.reference or 0]
+    reference = image if dicom_kind(case.labels) == "rtstruct" else None  # contours need an image to be filled on
+    return read_labels(case.labels, card.table, reference=reference).on_grid(geometry)
+
+
+def _merge(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap:
+    """One mask file a label, into one map; within a layer the label that is later in the table wins an overlap."""
+    highest = max(label.value for label in table.labels)
+    layers = np.zeros((table.layers, *geometry.shape), dtype=np.uint8 if highest < 256 else np.uint16)
+    overlap = 0
+    for name, file in case.masks:
+        inside = read_labels(file).on_grid(geometry).array > 0
+        layer = layers[table[name].layer]
+        overlap += int(np.count_nonzero(layer[inside]))
+        layer[inside] = table[name].value
+    if overlap:
+        log.warning("case '%s': masks overlap in %d voxels; the label later in the table was kept", case.id, overlap)
+    return LabelMap(layers, geometry, table, Source(kind="memory", files=tuple(str(file) for _, file in case.masks)))

@@ -1,0 +1,122 @@
+"""Manifest: a dataset's card with its cases.
+
+Relative paths start from the root: the `root` argument (``--root``) where given, else the manifest's own folder if the
+files are there, else the folder that the environment variable ``VOXELRY_DATA`` names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxelry.base.files import read_json, read_yaml
+from voxelry.base.schema import parse
+from voxelry.datasets.card import Card
+from voxelry.datasets.cases import SPLITS, Case, CaseList, parse_cases
+from voxelry.datasets.dataset_json import from_dataset_json
+from voxelry.datasets.expand import expand, is_below
+from voxelry.datasets.splits import SplitRule, check_no_leak, share_out
+from voxelry.errors import ManifestError, MissingFileError, nearest
+
+ROOT_VARIABLE = "VOXELRY_DATA"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset, ready to be read.
+
+    Attributes:
+        card: what it is.
+        cases: every case, with and without labels.
+        root: the folder that relative paths started from.
+        path: the manifest's file.
+    """
+
+    card: Card
+    cases: tuple[Case, ...]
+    root: Path
+    path: Path
+
+    def split(self, name: str) -> tuple[Case, ...]:
+        """The cases of ``train``, ``val`` or ``test``; empty where the dataset has none.
+
+        Raises:
+            ManifestError: no such split name.
+        """
+        if name not in SPLITS:
+            raise ManifestError(f"no split is called '{name}'", remedy=nearest(name, SPLITS))
+        return tuple(case for case in self.cases if case.split == name)
+
+    def case(self, id: str) -> Case:
+        """The case of this id.
+
+        Raises:
+            ManifestError: there is none.
+        """
+        for case in self.cases:
+            if case.id == id:
+                return case
+        raise ManifestError(f"{self.path}: no case '{id}'", remedy=nearest(id, [case.id for case in self.cases]))
+
+
+class _File(Card):
+    """All that may stand in a manifest's file."""
+
+    cases: Any = ()
+    split: SplitRule = SplitRule()
+
+
+def load_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> Manifest:
+    """Read a manifest and find its files.
+
+    Args:
+        path: a YAML card, a `dataset.json` of the Medical Segmentation Decathlon or of nnU-Net, or the folder that
+            holds one.
+        root: the folder that relative paths start from; see the module's text for what None means.
+
+    Returns:
+        The manifest; every case has its files, labelled cases have a split.
+
+    Raises:
+        MissingFileError: no such manifest.
+        ConfigError: not YAML or JSON.
+        ManifestError: a wrong key or value, a missing file, an id twice.
+        SplitLeakError: a patient on two sides of the split.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "dataset.json"
+        if not file.is_file():
+            raise MissingFileError(f"{path}: a folder without dataset.json", remedy="Name a manifest file.")
+    is_json = file.suffix.lower() == ".json"
+    value = from_dataset_json(read_json(file), file) if is_json else read_yaml(file)
+    parsed = parse(_File, value, str(file), ManifestError)
+    card = Card.model_validate({name: getattr(parsed, name) for name in Card.model_fields})
+    listed = parse_cases(parsed.cases, file)
+    base = _root(listed, file, root, os.environ)
+    cases = share_out(expand(listed, base, card.table.names, str(file)), parsed.split)
+    _check_channels(cases, card, file)
+    check_no_leak(cases, str(file))
+    return Manifest(card, cases, base, file)
+
+
+def _root(listed: CaseList, file: Path, root: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> Path:
+    """The folder that relative paths start from."""
+    if root is not None:
+        if not Path(root).is_dir():
+            raise MissingFileError(f"{root}: no such folder", remedy="Name the data's folder by --root.")
+        return Path(root)
+    beside, named = file.parent, environment.get(ROOT_VARIABLE)
+    return Path(named) if named and not is_below(listed, beside) else beside
+
+
+def _check_channels(cases: tuple[Case, ...], card: Card, file: Path) -> None:
+    for case in cases:
+        if len(case.images) not in (1, len(card.channels)):
+            raise ManifestError(
+                f"{file}: case '{case.id}' has {len(case.images)} image files for {len(card.channels)} channels",
+                remedy="Give one file a channel, or one file that holds them all.",
+            )

@@ -1,1 +1,0 @@
-"""Masks and images written for others to open: NIfTI, DICOM SEG, PNG."""

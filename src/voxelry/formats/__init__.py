@@ -1,0 +1,1 @@
+"""Files in and out: one table of formats, with the readers and writers it names."""

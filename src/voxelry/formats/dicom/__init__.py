@@ -1,0 +1,1 @@
+"""DICOM: from files, archives and DICOMDIRs to headers, planes and volumes."""

@@ -1,0 +1,375 @@
+"""The header of one DICOM file: what sorting, checking and decoding need, and nothing that names a patient.
+
+Only the listed elements are parsed, up to the pixel data, so that 300 files take a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import UID
+
+from voxelry.core.volume import Window
+from voxelry.formats.dicom.b_value import B_VALUE_TAGS, private_b_value
+from voxelry.formats.dicom.pet import PET_TAGS, PetFacts, pet_facts
+from voxelry.formats.dicom.pixels.fragments import PixelPlace
+from voxelry.formats.dicom.voi import WINDOW_TAGS, windows_of
+
+XRAY_MODALITIES = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX"})
+"""Modalities whose single frames are projections: computed and digital radiography, mammography, fluoroscopy,
+angiography, dental."""
+
+DERIVED_MODALITIES = frozenset({"SEG", "RTDOSE", "PR"})
+"""Objects that may hold pixels, but describe another image: segmentations, doses, presentation states."""
+
+_NEWER_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
+"""Names of classes that the standard has, and pydicom does not know yet."""
+
+_MODALITY_OF_CLASS = {
+    "CT Image Storage": "CT",
+    "MR Image Storage": "MR",
+    "Positron Emission Tomography Image Storage": "PT",
+    "Computed Radiography Image Storage": "CR",
+    "Digital X-Ray Image Storage - For Presentation": "DX",
+    "Digital X-Ray Image Storage - For Processing": "DX",
+    "Digital Mammography X-Ray Image Storage - For Presentation": "MG",
+    "Digital Mammography X-Ray Image Storage - For Processing": "MG",
+}
+PARSE_ERRORS = (
+    InvalidDicomError,
+    BytesLengthException,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+    struct.error,
+)
+"""What pydicom and its decoders raise on damaged files; NotImplementedError is a RuntimeError."""
+
+_LONGEST_REASON = 200
+_TEXT_VRS = frozenset("AE AS CS DA DS DT IS LO PN SH TM UI".split())
+FACTS = (
+    "EchoNumbers EchoTime DiffusionBValue DiffusionGradientOrientation TemporalPositionIdentifier "
+    "NominalPercentageOfCardiacPhase InversionTime FlipAngle KVP ConvolutionKernel SliceThickness ImageType AcquisitionNumber "
+    "StackID TriggerTime FrameReferenceTime AcquisitionTime ContentTime"
+).split()
+"""Attributes that tell apart images at one place, those first that say most clearly what the difference is."""
+
+_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
+_TAGS = (
+    "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID FrameOfReferenceUID Modality SeriesDescription "
+    "SeriesNumber InstanceNumber GantryDetectorTilt Units HighBit PixelPaddingValue PixelPaddingRangeLimit "
+    "ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness SpacingBetweenSlices "
+    "ImagerPixelSpacing EstimatedRadiographicMagnificationFactor PixelSpacingCalibrationType PresentationLUTShape "
+    "PixelIntensityRelationshipSign Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation "
+    "BitsAllocated BitsStored PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence"
+).split()
+WANTED = [pydicom.tag.Tag(name) for name in (*_TAGS, *FACTS, *_PATIENT, *B_VALUE_TAGS, *WINDOW_TAGS, *PET_TAGS)]
+"""The elements that `parse` looks at."""
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """One image plane: a single-frame file, or one frame of a multi-frame or mosaic file.
+
+    Numbers that are missing or unreadable are None; lengths are in mm, LPS+.
+
+    Attributes:
+        path: the file.
+        size: bytes of the file.
+        frame: the frame's number in its file, from 1.
+        tile: of a mosaic: ``(row, column)`` of the first pixel of this plane in the stored image.
+        sop_class: its name, as ``CT Image Storage``.
+        image_type: ``ImageType``'s values.
+        facts: the values of `FACTS` as text, empty where the file states none.
+        patient: a key that is equal for the files of one patient, and from which nothing of the patient can be read.
+        position, orientation: of the centre of the first pixel; direction of a row (increasing column), then of a column.
+        pixel_spacing: between rows, between columns.
+        gantry_tilt: GantryDetectorTilt in degrees, whose sign makers do not agree on.
+        frames, samples: NumberOfFrames of the file and SamplesPerPixel, 1 where they are missing.
+        padding: PixelPaddingValue and PixelPaddingRangeLimit, stored values of pixels outside the image; None each if unset.
+        units: of a PET: ``BQML``, ``CNTS``...
+        archive: the zip archive that holds the file, whose `path` is then no file; see `archive.unpack`.
+        pixels: where in the file the pixels lie; None where they have to be searched for.
+        mosaic: rows and columns of the stored image, for a plane that is a tile of it.
+        windows: the VOI windows, for display.
+        pet: what standardised uptake values are computed from, for a PET.
+        slope, intercept: the modality rescale, 1 and 0 where there is none; NaN where they are no numbers.
+        has_lut: a modality look-up table takes the rescale's place.
+        lut_shape: PresentationLUTShape.
+        intensity_sign: PixelIntensityRelationshipSign; 1: low stored values mean little X-ray intensity.
+    """
+
+    path: Path
+    size: int
+    sop_class: str
+    sop_instance: str
+    series: str
+    frame_of_reference: str
+    modality: str
+    description: str
+    number: str
+    image_type: tuple[str, ...]
+    instance_number: str
+    facts: tuple[tuple[str, str], ...]
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    pixel_spacing: tuple[float, ...] | None
+    slice_thickness: float | None
+    spacing_between: float | None
+    imager_spacing: tuple[float, ...] | None
+    magnification: float | None
+    calibration: str
+    lut_shape: str
+    intensity_sign: int | None
+    rows: int
+    columns: int
+    frames: int
+    samples: int
+    photometric: str
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    slope: float
+    intercept: float
+    has_lut: bool
+    syntax: str
+    frame: int = 1
+    tile: tuple[int, int] | None = None
+    sop_class_uid: str = ""
+    study: str = ""
+    patient: str = field(default="", repr=False)
+    gantry_tilt: float | None = None
+    high_bit: int = 0
+    padding: tuple[int | None, int | None] = (None, None)
+    units: str = ""
+    archive: Path | None = None
+    pixels: PixelPlace | None = None
+    mosaic: tuple[int, int] | None = None
+    windows: tuple[Window, ...] = ()
+    pet: PetFacts | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return self.path.name
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """Rows and columns of a frame as it is stored."""
+        return self.mosaic or (self.rows, self.columns)
+
+    @property
+    def room(self) -> int:
+        """Bytes of the file that native pixels may take, as far as the header scan has seen."""
+        return self.size if self.pixels is None else max(0, min(self.pixels.length, self.size - self.pixels.offset))
+
+    @property
+    def is_image(self) -> bool:
+        """It holds grey or colour pixels: neither a segmentation, nor a structure set, a report, a directory..."""
+        return self.rows > 0 and self.columns > 0 and self.modality not in DERIVED_MODALITIES
+
+    @property
+    def is_multiframe(self) -> bool:
+        """Several frames, or a class that keeps positions per frame."""
+        return self.frames > 1 or "Enhanced" in self.sop_class
+
+    @property
+    def is_projection(self) -> bool:
+        """A radiograph, which has no place in the patient."""
+        return self.modality in XRAY_MODALITIES and "3D" not in self.sop_class
+
+    @property
+    def is_for_processing(self) -> bool:
+        """A radiograph as the detector gave it, not meant for display."""
+        return "For Processing" in self.sop_class
+
+    @property
+    def is_localizer(self) -> bool:
+        """A scout view."""
+        return "LOCALIZER" in self.image_type
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Silence pydicom's warnings about odd but readable values; what matters is checked here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+        yield
+
+
+def parse(path: Path, data: Any, size: int) -> DicomHeader:
+    """The header of a parsed data set.
+
+    Args:
+        path: of the file.
+        data: its elements, those of `WANTED` at least.
+        size: bytes of the file.
+
+    Raises:
+        Exception: one of `PARSE_ERRORS`.
+    """
+    class_uid = text_of(data, "SOPClassUID") or str(data.file_meta.get("MediaStorageSOPClassUID", ""))
+    sop_class = _NEWER_CLASSES.get(class_uid) or uid(class_uid).name
+    modality = text_of(data, "Modality") or _MODALITY_OF_CLASS.get(sop_class, "")
+    allocated = int(_number(data, "BitsAllocated") or 0)
+    slope, intercept = _stated(data, "RescaleSlope"), _stated(data, "RescaleIntercept")
+    sign = _number(data, "PixelIntensityRelationshipSign")
+    return DicomHeader(
+        path=path,
+        size=size,
+        sop_class=sop_class,
+        sop_instance=text_of(data, "SOPInstanceUID"),
+        series=text_of(data, "SeriesInstanceUID"),
+        frame_of_reference=text_of(data, "FrameOfReferenceUID"),
+        modality=modality,
+        description=text_of(data, "SeriesDescription"),
+        number=text_of(data, "SeriesNumber"),
+        image_type=tuple(part.strip().upper() for part in text_of(data, "ImageType").split("\\")),
+        instance_number=text_of(data, "InstanceNumber"),
+        facts=_facts(data),
+        position=_numbers(data, "ImagePositionPatient", 3),
+        orientation=_numbers(data, "ImageOrientationPatient", 6),
+        pixel_spacing=_numbers(data, "PixelSpacing", 2),
+        slice_thickness=_number(data, "SliceThickness"),
+        spacing_between=_number(data, "SpacingBetweenSlices"),
+        imager_spacing=_numbers(data, "ImagerPixelSpacing", 2),
+        magnification=_number(data, "EstimatedRadiographicMagnificationFactor"),
+        calibration=text_of(data, "PixelSpacingCalibrationType"),
+        lut_shape=text_of(data, "PresentationLUTShape").upper(),
+        intensity_sign=None if sign is None else int(sign),
+        rows=int(_number(data, "Rows") or 0),
+        columns=int(_number(data, "Columns") or 0),
+        frames=int(_number(data, "NumberOfFrames") or 1),
+        samples=int(_number(data, "SamplesPerPixel") or 1),
+        photometric=text_of(data, "PhotometricInterpretation").upper(),
+        bits_allocated=allocated,
+        bits_stored=int(_number(data, "BitsStored") or allocated),
+        signed=_number(data, "PixelRepresentation") == 1,
+        slope=1.0 if slope is None else slope,
+        intercept=intercept or 0.0,
+        has_lut="ModalityLUTSequence" in data,
+        syntax=transfer_syntax(data),
+        sop_class_uid=class_uid,
+        study=text_of(data, "StudyInstanceUID"),
+        patient=_patient_key(data),
+        gantry_tilt=_number(data, "GantryDetectorTilt"),
+        high_bit=int(_number(data, "HighBit") or 0),
+        padding=(_whole(data, "PixelPaddingValue"), _whole(data, "PixelPaddingRangeLimit")),
+        units=text_of(data, "Units").upper(),
+        windows=windows_of(data),
+        pet=pet_facts(data) if modality == "PT" else None,
+    )
+
+
+def _facts(data: Any) -> tuple[tuple[str, str], ...]:
+    """What the file states for each of `FACTS`; a private b-value stands in for the standard one."""
+    stated = {keyword: text_of(data, keyword) for keyword in FACTS}
+    stated["DiffusionBValue"] = stated["DiffusionBValue"] or private_b_value(data)
+    return tuple(stated.items())
+
+
+def _patient_key(data: Any) -> str:
+    """A digest of what identifies the patient, empty where nothing does: for comparing, never for showing."""
+    identity = "\0".join(text_of(data, keyword).rstrip("^ ").upper() for keyword in _PATIENT)
+    return hashlib.sha256(identity.encode()).hexdigest() if identity.strip("\0 ") else ""
+
+
+def uid(text: str) -> UID:
+    """A UID, well-formed or not."""
+    return UID(text, validation_mode=pydicom.config.IGNORE)
+
+
+def short(error: Exception) -> str:
+    """A decoder's message on one line, cut where it quotes the file at length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
+
+
+def transfer_syntax(data: Any) -> str:
+    """The transfer syntax UID; where the file names none, the one it was understood by."""
+    named = data.file_meta.get("TransferSyntaxUID")
+    if named:
+        return str(named)
+    implicit, little = data.original_encoding
+    if implicit:
+        return str(pydicom.uid.ImplicitVRLittleEndian)
+    return str(pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian)
+
+
+def text_of(data: Any, keyword: str) -> str:
+    """The value as text, values of a list joined by a backslash; empty where it is missing or unreadable."""
+    try:
+        raw = data.get_item(_tag(keyword))
+        plain = None if raw is None else _plain_text(raw)
+        if raw is None or plain is not None:
+            return plain or ""
+        value = data.get(keyword)
+    except PARSE_ERRORS:
+        return ""
+    if value is None:
+        return ""
+    if isinstance(value, (list, pydicom.multival.MultiValue)):
+        return "\\".join(str(part) for part in value)
+    return str(value).strip()
+
+
+@cache
+def _tag(keyword: str) -> Any:
+    return pydicom.tag.Tag(keyword)
+
+
+def _plain_text(raw: Any) -> str | None:
+    """The text of an element that pydicom has not converted yet, which is what takes the time; None where it must."""
+    value = raw.value if isinstance(raw, pydicom.dataelem.RawDataElement) else None
+    if not isinstance(value, bytes):
+        return None
+    vr = raw.VR or pydicom.datadict.dictionary_VR(raw.tag)
+    if vr in _TEXT_VRS and value.isascii():
+        return value.decode("ascii").strip(" \0")
+    if vr == "US" and len(value) == 2:
+        return str(int.from_bytes(value, "little" if raw.is_little_endian else "big"))
+    return None
+
+
+def _numbers(data: Any, keyword: str, count: int) -> tuple[float, ...] | None:
+    """`count` finite numbers, or None where they are missing or unreadable."""
+    try:
+        values = tuple(float(part) for part in text_of(data, keyword).split("\\"))
+    except ValueError:
+        return None
+    finite = all(abs(value) < float("inf") for value in values)
+    return values if len(values) == count and finite else None
+
+
+def _whole(data: Any, keyword: str) -> int | None:
+    value = _number(data, keyword)
+    return None if value is None else int(value)
+
+
+def _stated(data: Any, keyword: str) -> float | None:
+    """A number on which all grey values rest: None where it is missing or empty, NaN where it cannot be understood."""
+    value = _number(data, keyword)
+    return float("nan") if value is None and text_of(data, keyword) else value
+
+
+def _number(data: Any, keyword: str) -> float | None:
+    values = _numbers(data, keyword, 1)
+    return None if values is None else values[0]

@@ -1,0 +1,70 @@
+"""The modality look-up table: stored values to grey values where no straight line leads (DICOM PS3.3 section C.11.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from voxelry.errors import CorruptFileError
+from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader, quiet_pydicom, short
+
+_LARGEST = 2**16
+_TAGS = ["PixelRepresentation", "ModalityLUTSequence"]
+
+
+@dataclass(frozen=True, eq=False)
+class ModalityLut:
+    """A look-up table.
+
+    Attributes:
+        first: the stored value that the first entry is for.
+        values: ``(entries,)`` uint16.
+    """
+
+    first: int
+    values: NDArray[np.uint16]
+
+    def apply(self, stored: NDArray[Any]) -> NDArray[np.uint16]:
+        """Grey values; stored values beyond either end of the table take its last entry there."""
+        indices = np.clip(stored.astype(np.int32) - self.first, 0, len(self.values) - 1)
+        return self.values[indices]
+
+
+def read_lut(header: DicomHeader) -> ModalityLut:
+    """The modality look-up table of a file.
+
+    Args:
+        header: of a file that has one.
+
+    Raises:
+        CorruptFileError: its descriptor and its data contradict each other.
+    """
+    try:
+        with quiet_pydicom():
+            data = pydicom.dcmread(header.path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+            item = data.ModalityLUTSequence[0]
+            entries, first, bits = (int(part) for part in item.LUTDescriptor)
+            values = _entries(item["LUTData"].value, bits, entries or _LARGEST, little=data.original_encoding[1] is not False)
+    except PARSE_ERRORS as error:
+        raise CorruptFileError(
+            f"{header.path}: the ModalityLUTSequence cannot be used ({short(error)})", remedy="Export the images again."
+        ) from error
+    if header.signed and first >= _LARGEST // 2:
+        first -= _LARGEST
+    return ModalityLut(first, values)
+
+
+def _entries(value: Any, bits: int, count: int, *, little: bool) -> NDArray[np.uint16]:
+    """LUTData, which is a list of numbers, a lone number, or bytes: of 16 bits, or of 8 where that is all there are."""
+    if isinstance(value, bytes):
+        wide = len(value) >= 2 * count
+        values = np.frombuffer(value, dtype=("<u2" if little else ">u2") if wide else np.uint8).astype(np.uint16)
+    else:
+        values = np.atleast_1d(np.asarray(value, dtype=np.int64)).astype(np.uint16)
+    if not 8 <= bits <= 16 or len(values) < count:
+        raise ValueError(f"the descriptor says {count} entries of {bits} bits, the data holds {len(values)}")
+    return values[:count]

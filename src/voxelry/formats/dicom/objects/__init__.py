@@ -1,0 +1,1 @@
+"""DICOM objects derived from a scan: segmentations, structure sets, reports, meshes."""

@@ -1,0 +1,79 @@
+"""Encapsulated STL objects (DICOM PS3.3 A.85.1): a label's surface in the archive, in the scan's frame of reference.
+
+The STL inside is binary, in mm and LPS, DICOM's own axes. One object holds one label.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.uid import EncapsulatedSTLStorage
+
+from voxelry.core.labels import Code
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.errors import ExportError
+from voxelry.formats.dicom.objects.derived import (
+    checked_text,
+    code_item,
+    derived_object,
+    referenced_series,
+    referring,
+    save_object,
+    sibling,
+    text,
+)
+from voxelry.formats.dicom.objects.source_series import source_series
+from voxelry.formats.meshes.mesh import Mesh, meshes
+from voxelry.formats.meshes.mesh_files import file_names, stl_bytes
+from voxelry.formats.multi_file import save_each
+
+_SERIES_OFFSET = 4000
+_MILLIMETRE = Code(value="mm", scheme="UCUM", meaning="mm")
+
+
+def write_encapsulated_stl(
+    labels: LabelMap, source: Volume, path: str | os.PathLike[str], *, series_description: str = "Segmentation surfaces"
+) -> Path:
+    """Write labels as Encapsulated STL objects of one series.
+
+    Args:
+        labels: on the scan's grid, any number of layers.
+        source: the scan as read from DICOM, ``(column, row, slice)``.
+        path: ends in ``.stl.dcm``; where several labels have voxels, ``NAME_stl_dcm`` becomes a folder with an object for each.
+        series_description: what viewers list the series as, at most 64 characters.
+
+    Returns:
+        The path of the file, or of the folder.
+
+    Raises:
+        ExportError: the source is not DICOM or not as read, no voxel at all, or another ending.
+        GridMismatchError: the labels lie on another grid.
+        LabelError: values that the table does not know.
+    """
+    if source.geometry.ndim != 3:
+        raise ExportError(f"{path}: a projection has no surfaces", remedy="Write SEG, PNG or COCO.")
+    checked_text(series_description, path)
+    made = meshes(labels.on_grid(source.geometry), path)
+    series = source_series(source, path)
+    first = derived_object(
+        series.headers[0], EncapsulatedSTLStorage, "M3D", series_description=series_description, series_offset=_SERIES_OFFSET
+    )
+    first.ReferencedSeriesSequence = [referenced_series(series)]
+    first.SourceInstanceSequence = [referring(one) for one in series.instances]
+    objects = [_object(first, mesh, number) for number, mesh in enumerate(made, start=1)]
+    return save_each(Path(path), ".stl.dcm", file_names(made, ".stl.dcm"), [partial(save_object, one) for one in objects])
+
+
+def _object(first: Dataset, mesh: Mesh, number: int) -> Dataset:
+    """A label's object: Encapsulated Document and Manufacturing 3D Model modules, in the series of the first."""
+    made, content = sibling(first, number), stl_bytes(mesh)
+    made.AcquisitionDateTime, made.BurnedInAnnotation, made.ConceptNameCodeSequence = None, "NO", []
+    made.DocumentTitle = made.ContentDescription = text(mesh.label.name)
+    made.MIMETypeOfEncapsulatedDocument, made.EncapsulatedDocumentLength = "model/stl", len(content)
+    made.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
+    made.MeasurementUnitsCodeSequence = [code_item(_MILLIMETRE)]
+    made.RecommendedDisplayCIELabValue = list(mesh.label.cielab)
+    return made

@@ -1,0 +1,231 @@
+"""DICOM RT Structure Sets (PS3.3 A.19): every label as closed contours on the slices it was made on.
+
+Contours run along the edges of voxels, with keyholes for holes (`outline`), so that a reader that asks which voxel centres lie
+inside gets the mask back. Each contour lies in the plane of its own slice and names that instance, so that a tilted series
+needs no resampling. Coordinates are rounded to 1e-6 mm, half of which is the largest error, and fit the 16 characters of a DS.
+
+A label without a voxel is kept as a structure without contours, as PS3.3 C.8.8.6 allows: looked for, and not there. The file is
+in implicit VR, since with explicit VR one contour may hold 64 KiB only (about 1900 points).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.charset import default_encoding
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+
+from voxelry.base.files import atomic_path
+from voxelry.core.geometry import flip_lps_ras
+from voxelry.core.labels import ANATOMICAL_STRUCTURE
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.errors import ExportError
+from voxelry.formats.dicom.objects.derived import checked_text, code_item, derived_object, referring, save_object
+from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, Segment, property_type, segments_of
+from voxelry.formats.dicom.objects.source_series import Reference, SourceSeries, source_series
+from voxelry.formats.label_values import Box, boxes
+from voxelry.formats.outline import area, outlines, pixels_inside
+
+log = logging.getLogger(__name__)
+
+_SERIES_OFFSET = 2000
+_DECIMALS = 6
+_STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
+"""Detached Study Management, retired: what RT Referenced Study items have named ever since."""
+_CONTOUR_DATA = Tag(tag_for_keyword("ContourData") or 0)
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """The slices contours are drawn on.
+
+    Attributes:
+        origins: ``(slices, 3)`` LPS mm, the centre of each slice's first pixel.
+        steps: ``(2, 3)`` LPS mm from a pixel to the next column and to the next row.
+        images: per slice what it was read from, None for one that was interpolated.
+    """
+
+    origins: NDArray[np.float64]
+    steps: NDArray[np.float64]
+    images: Sequence[Reference | None]
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A structure's size in voxels: as labelled, by voxel centres within its contours, and as its contours enclose it."""
+
+    voxels: int
+    counted: int
+    enclosed: float
+
+    @property
+    def change(self) -> str:
+        """What smoothing did to the volume, in words."""
+        enclosed, counted = ((value / self.voxels - 1) * 100 for value in (self.enclosed, self.counted))
+        return f"Contours smoothed: they enclose {enclosed:+.2f} % of volume, {counted:+.2f} % counted by voxel centres"
+
+
+def write_rtstruct(
+    labels: LabelMap,
+    source: Volume,
+    path: str | os.PathLike[str],
+    *,
+    smooth: bool = False,
+    algorithm: Algorithm | None = None,
+    series_description: str = "Segmentation contours",
+) -> Path:
+    """Write labels as an RT Structure Set that refers to the scan they were made on.
+
+    Structures are numbered 1..n in the order of the table; labels may overlap. Voxels of the table's ignore value belong to
+    none.
+
+    Args:
+        labels: on the scan's grid (axes may be flipped or permuted; they are re-indexed), on any number of layers.
+        source: the scan as read from DICOM ``(column, row, slice)``; tilted and enhanced multi-frame series too.
+        path: the file; replaced if it exists.
+        smooth: round the corners of the contours off. The change of volume is written into each ROIDescription and logged.
+        algorithm: what made the labels; None for voxelry itself.
+        series_description: what viewers list the series as, at most 64 characters.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: the source is not DICOM, not as read, or a projection; or the table is empty.
+        GridMismatchError: the labels lie on another grid.
+        LabelError: values that the table does not know.
+    """
+    if source.geometry.ndim != 3:
+        raise ExportError(
+            f"{path}: contours need a place in the patient, a projection has none", remedy="Write SEG, PNG or COCO."
+        )
+    if not len(labels.table):
+        raise ExportError(f"{path}: the label table is empty, a structure set needs a structure", remedy="Name the labels.")
+    maker = algorithm or Algorithm()
+    checked_text(series_description, path)
+    aligned = labels.on_grid(source.geometry)
+    series = source_series(source, path)
+    made = derived_object(
+        series.headers[0], RTStructureSetStorage, "RTSTRUCT", series_description=series_description, series_offset=_SERIES_OFFSET
+    )
+    _describe_set(made, series)
+    planes = _planes(series, source)
+    places = {label.name: box for label, box in boxes(aligned, path)}
+    for segment in segments_of(aligned):
+        contours, size = _contours(aligned, segment, places[segment.label.name], planes, smooth=smooth)
+        roi = _roi(segment, made.FrameOfReferenceUID, maker)
+        roi.ROIVolume = f"{size.enclosed * (source.geometry.voxel_volume or 0.0) / 1000:.10g}"
+        if smooth and size.voxels:
+            roi.ROIDescription = size.change
+            log.info("%s: %s: %s", Path(path).name, segment.name, size.change)
+        made.StructureSetROISequence.append(roi)
+        made.ROIContourSequence.append(_drawn(segment, contours))
+        made.RTROIObservationsSequence.append(_observation(segment))
+    with atomic_path(path) as temporary:
+        save_object(made, temporary, transfer_syntax=ImplicitVRLittleEndian)
+    return Path(path)
+
+
+def _describe_set(made: Dataset, scan: SourceSeries) -> None:
+    """Structure Set module, ROI sequences still empty."""
+    made.OperatorsName = None
+    made.StructureSetLabel, made.StructureSetName = "SEGMENTATION", "Segmentation"
+    made.StructureSetDescription = "Made by software for research, not reviewed"
+    made.StructureSetDate, made.StructureSetTime, made.ApprovalStatus = made.ContentDate, made.ContentTime, "UNAPPROVED"
+    del made.ContentDate, made.ContentTime
+    series, study, frame = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID = scan.headers[0].SeriesInstanceUID
+    series.ContourImageSequence = [referring(one) for one in scan.instances]
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY_COMPONENT, made.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = made.FrameOfReferenceUID, [study]
+    made.ReferencedFrameOfReferenceSequence = [frame]
+    made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = [], [], []
+
+
+def _planes(series: SourceSeries, source: Volume) -> _Planes:
+    """Slices where their own headers have them, in the orientation of the grid."""
+    assert source.geometry.affine is not None
+    origins = np.array([header.ImagePositionPatient for header in series.headers], dtype=np.float64)
+    return _Planes(origins, flip_lps_ras(source.geometry.affine[:3, :2].T), series.references)
+
+
+def _contours(
+    labels: LabelMap, segment: Segment, box: Box | None, planes: _Planes, *, smooth: bool
+) -> tuple[list[Dataset], _Size]:
+    """A structure's contours, and how large it is."""
+    contours: list[Dataset] = []
+    voxels, counted, enclosed = 0, 0, 0.0
+    if box is None:
+        return contours, _Size(voxels, counted, enclosed)
+    columns, rows, slices = box
+    corner, layer = np.array([columns.start, rows.start]), segment.label.layer
+    for k in range(slices.start, slices.stop):
+        mask = labels.layers[layer][columns, rows, k] == segment.label.value
+        if segment.instance and labels.instances is not None:
+            mask &= labels.instances[layer][columns, rows, k] == segment.instance
+        voxels += int(np.count_nonzero(mask))
+        for ring in outlines(mask, smooth=smooth):
+            enclosed += area(ring)
+            counted += pixels_inside(ring) if smooth else 0
+            points = planes.origins[k] + (ring + corner) @ planes.steps
+            contours.append(_contour(len(contours) + 1, points, planes.images[k]))
+    return contours, _Size(voxels, counted, enclosed)
+
+
+def _contour(number: int, points: NDArray[np.float64], image: Reference | None) -> Dataset:
+    contour = Dataset()
+    if image is not None:
+        contour.ContourImageSequence = [referring(image)]
+    contour.ContourGeometricType, contour.NumberOfContourPoints, contour.ContourNumber = "CLOSED_PLANAR", len(points), number
+    data = decimal_string(points)
+    contour[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(data), data, 0, True, True)
+    contour.set_original_encoding(True, True, default_encoding)  # or else pydicom parses the data to write it again
+    return contour
+
+
+def decimal_string(points: NDArray[np.float64]) -> bytes:
+    """Coordinates in mm as the value of a DS: at most 16 characters each, rounded to 1e-6 mm (beyond 10 m to 10 digits)."""
+    rounded = (np.round(points, _DECIMALS) + 0.0).ravel().tolist()
+    data = ("%.10g\\" * len(rounded))[:-1] % tuple(rounded)
+    return (data + " " * (len(data) % 2)).encode("ascii")
+
+
+def _roi(segment: Segment, frame_of_reference: str, maker: Algorithm) -> Dataset:
+    roi = Dataset()
+    roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = segment.number, frame_of_reference, segment.name
+    roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = maker.kind.upper(), f"{maker.name} {maker.version}"[:LONGEST_TEXT]
+    return roi
+
+
+def _drawn(segment: Segment, contours: list[Dataset]) -> Dataset:
+    drawn = Dataset()
+    drawn.ReferencedROINumber, drawn.ROIDisplayColor = segment.number, list(segment.label.rgb)
+    drawn.RecommendedDisplayCIELabValue = list(segment.label.cielab)
+    if contours:
+        drawn.ContourSequence = contours
+    return drawn
+
+
+def _observation(segment: Segment) -> Dataset:
+    """What the structure is; ORGAN for what the table calls an anatomical structure."""
+    seen, label = Dataset(), segment.label
+    seen.ObservationNumber = seen.ReferencedROINumber = segment.number
+    seen.RTROIInterpretedType = "ORGAN" if label.category.value == ANATOMICAL_STRUCTURE.value else None
+    seen.ROIInterpreter = None
+    kind = code_item(property_type(label))
+    if label.modifier is not None:
+        kind.SegmentedPropertyTypeModifierCodeSequence = [code_item(label.modifier)]
+    seen.RTROIIdentificationCodeSequence = [kind]
+    seen.SegmentedPropertyCategoryCodeSequence = [code_item(label.category)]
+    return seen

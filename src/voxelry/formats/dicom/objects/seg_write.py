@@ -1,0 +1,269 @@
+"""DICOM Segmentation objects (PS3.3 A.51) on the instances of the series that was segmented, written with highdicom.
+
+Three kinds: BINARY (one bit a voxel and segment; overlap allowed), LABELMAP (PS3.3 C.8.20.2, one number a voxel; much smaller,
+read by fewer programs) and FRACTIONAL (probabilities in 255 steps). Every instance of the scan is referenced; every frame names
+the slice it was drawn on, and its place. What is written about labels and slices without a voxel is a matter of `profiles`.
+
+A sheared (tilted) scan is refused: a segmentation object can say where each of its frames lies, but readers take them for a
+straight stack. A scan that a reader mended keeps its grid: slices that were never stored have a place and no source image.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from highdicom import UID
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
+
+from voxelry.base.files import atomic_path
+from voxelry.core.catalogue import coded
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.errors import ExportError, GridMismatchError, UsageError, nearest
+from voxelry.formats.dicom.objects.derived import MAKER, series_number
+from voxelry.formats.dicom.objects.flat_frames import refer, stand_ins
+from voxelry.formats.dicom.objects.planewise import PlanewiseSegmentation, overlap
+from voxelry.formats.dicom.objects.profiles import profile_of
+from voxelry.formats.dicom.objects.segment_descriptions import (
+    LONGEST_TEXT,
+    PRIVATE_SCHEME,
+    Algorithm,
+    Segment,
+    describe,
+    property_type,
+    segment_numbers,
+    segments_of,
+)
+from voxelry.formats.dicom.objects.source_series import source_series
+
+Kind = Literal["binary", "labelmap"]
+Compression = Literal["none", "rle", "deflate"]
+
+KINDS = ("binary", "labelmap")
+COMPRESSIONS = MappingProxyType({"none": ExplicitVRLittleEndian, "rle": RLELossless, "deflate": DeflatedExplicitVRLittleEndian})
+"""Name -> transfer syntax: raw, run lengths frame by frame, or the whole data set deflated."""
+
+_UTF8 = "ISO_IR 192"
+_SERIES_OFFSET = 1000
+_MOST_SEGMENTS = 2**16 - 1
+
+
+def write_dicom_seg(
+    labels: LabelMap,
+    source: Volume,
+    path: str | os.PathLike[str],
+    *,
+    kind: Kind = "binary",
+    compression: Compression = "none",
+    profile: str = "archive",
+    algorithm: Algorithm | None = None,
+    series_description: str = "Segmentation",
+) -> Path:
+    """Write labels as a DICOM SEG that refers to the scan they were made on.
+
+    Segments are numbered 1..n in the order of the table, instances of a label in the order of their ids. Voxels of the table's
+    ignore value belong to no segment. The series and the instance get fresh UIDs; patient, study and frame of reference are the
+    scan's.
+
+    Args:
+        labels: on the scan's grid (axes may be flipped or permuted; they are re-indexed), on any number of layers.
+        source: the scan as read from DICOM: ``(column, row, slice)``, or ``(rows, cols)`` for a projection.
+        path: the file; replaced if it exists.
+        kind: ``binary``, or ``labelmap`` for labels that do not overlap.
+        compression: a name of `COMPRESSIONS`; ``rle`` needs ``labelmap``.
+        profile: for whom: a name of `profiles.PROFILES`.
+        algorithm: what made the labels; None for voxelry of this version.
+        series_description: what viewers list the series as, at most 64 characters.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: an unknown kind, compression or profile.
+        ExportError: the source is not DICOM or not as read, its grid is sheared, labels overlap in a labelmap, the table is
+            empty, or a text cannot be written.
+        GridMismatchError: the labels lie on another grid.
+        LabelError: values that the table does not know.
+    """
+    _check_choice(kind, compression)
+    chosen = profile_of(profile)
+    _check_grid(source, labels.table, path)
+    if labels.table.layers > len(labels.layers):
+        raise ExportError(f"{path}: the table has {labels.table.layers} layers, the labels {len(labels.layers)}")
+    aligned = labels.on_grid(source.geometry)
+    segments = segments_of(aligned, absent=chosen.describes_absent)
+    if len(segments) > _MOST_SEGMENTS:
+        raise ExportError(f"{path}: {len(segments)} segments are more than DICOM can number", remedy="Write NIfTI.")
+    numbers = segment_numbers(aligned, segments)
+    if kind == "labelmap" and len(numbers) > 1 and overlap(numbers):
+        raise ExportError(f"{path}: labels overlap, which a LABELMAP cannot hold", remedy="Write the kind 'binary'.")
+    frames = _frames(numbers.max(axis=0)) if kind == "labelmap" else np.moveaxis(np.stack([_frames(n) for n in numbers]), 0, -1)
+    written = _Writing(source, Path(path), algorithm or Algorithm(), series_description, COMPRESSIONS[compression])
+    return written.write(
+        frames, segments, kind.upper(), omit_empty_frames=chosen.omits_empty_frames and any(s.present for s in segments)
+    )
+
+
+def write_fractional_seg(
+    probabilities: Volume,
+    table: LabelTable,
+    source: Volume,
+    path: str | os.PathLike[str],
+    *,
+    compression: Compression = "none",
+    algorithm: Algorithm | None = None,
+    series_description: str = "Probabilities",
+) -> Path:
+    """Write probabilities as a FRACTIONAL DICOM SEG, rounded to 1/255.
+
+    Args:
+        probabilities: one channel a label, background left out, values 0..1, on the scan's grid.
+        table: the labels, in the order of the channels.
+        source: the scan as read from DICOM.
+        path: the file; replaced if it exists.
+        compression: a name of `COMPRESSIONS`.
+        algorithm: what made them; None for voxelry of this version.
+        series_description: what viewers list the series as, at most 64 characters.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: an unknown compression.
+        ExportError: as for `write_dicom_seg`; or channels that are not the labels, or values beyond 0..1.
+        GridMismatchError: the probabilities lie on another grid.
+    """
+    _check_choice("labelmap", compression)
+    _check_grid(source, table, path)
+    if probabilities.channels != len(table):
+        raise ExportError(f"{path}: {probabilities.channels} channels of probabilities for {len(table)} labels")
+    frames = _quantised(_on_grid(probabilities, source, path), path)
+    segments = [Segment(number, label) for number, label in enumerate(coded(table).labels, start=1)]
+    written = _Writing(source, Path(path), algorithm or Algorithm(), series_description, COMPRESSIONS[compression])
+    return written.write(frames, segments, "FRACTIONAL", omit_empty_frames=bool(frames.any()))
+
+
+def _check_choice(kind: str, compression: str) -> None:
+    if kind not in KINDS:
+        raise UsageError(f"kind of DICOM SEG '{kind}' is unknown", remedy=nearest(kind, KINDS))
+    if compression not in COMPRESSIONS:
+        raise UsageError(f"compression '{compression}' is unknown", remedy=nearest(compression, COMPRESSIONS))
+    if kind == "binary" and compression == "rle":
+        raise UsageError("BINARY frames cannot be RLE compressed", remedy="Use 'none' or 'deflate', or the kind 'labelmap'.")
+
+
+def _check_grid(source: Volume, table: LabelTable, path: str | os.PathLike[str]) -> None:
+    if not len(table):
+        raise ExportError(f"{path}: the label table is empty, and a DICOM SEG needs a segment", remedy="Name the labels.")
+    if not source.geometry.is_orthogonal:
+        raise ExportError(
+            f"{path}: the scan's slices are sheared (gantry tilt), and readers of a DICOM SEG take its slices for a straight "
+            "stack: they would misplace it or refuse it",
+            remedy="Read the scan with repair 'tilt' and put the labels on that grid, or write RTSTRUCT on the original slices.",
+        )
+
+
+def _frames(spatial: NDArray[Any]) -> NDArray[Any]:
+    """``(column, row, slice)``, or ``(rows, cols)`` -> ``(slice, row, column)``, contiguous."""
+    return spatial[None] if spatial.ndim == 2 else np.ascontiguousarray(spatial.T)
+
+
+def _on_grid(probabilities: Volume, source: Volume, path: str | os.PathLike[str]) -> NDArray[Any]:
+    change = probabilities.geometry.reindexing_to(source.geometry)
+    if change is None:
+        raise GridMismatchError(
+            f"{path}: the probabilities lie on another grid ({probabilities.geometry.describe()}) than the scan "
+            f"({source.geometry.describe()})",
+            remedy="Resample them onto the scan's grid first.",
+        )
+    return change.apply(probabilities.array)
+
+
+def _quantised(probabilities: NDArray[Any], path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """``(C, *spatial)`` 0..1 -> ``(slice, row, column, C)`` in steps of 1/255, channel by channel."""
+    steps = []
+    for channel in probabilities:
+        low, high = float(channel.min()), float(channel.max())
+        if not (low >= 0 and high <= 1):
+            raise ExportError(
+                f"{path}: values {low:g}..{high:g} are not probabilities 0..1",
+                remedy="Give softmax or sigmoid outputs, not logits.",
+            )
+        steps.append(_frames(np.rint(channel * 255).astype(np.uint8)))
+    return np.moveaxis(np.stack(steps), 0, -1)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """What every kind of segmentation object is written with."""
+
+    source: Volume
+    path: Path
+    algorithm: Algorithm
+    series_description: str
+    syntax: str
+
+    def write(self, frames: NDArray[Any], segments: Sequence[Segment], kind: str, *, omit_empty_frames: bool) -> Path:
+        """Write ``(slice, row, column[, layer])`` as segments; the file appears when it is whole."""
+        for text in (self.algorithm.name, self.algorithm.version, self.series_description):
+            _check_text(text, self.path)
+        series = source_series(self.source, self.path)
+        images = stand_ins(series, flat=self.source.geometry.ndim == 2)
+        seg = self._made(images, frames, segments, kind, omit_empty_frames=omit_empty_frames)
+        refer(seg, series, images)
+        seg.SeriesDescription = self.series_description
+        if self.source.geometry.ndim == 2:
+            seg.PatientOrientation = series.headers[0].get("PatientOrientation")
+        if self.syntax == DeflatedExplicitVRLittleEndian:
+            seg.file_meta.TransferSyntaxUID = self.syntax
+        with atomic_path(self.path) as temporary:
+            seg.save_as(temporary)
+        return self.path
+
+    def _made(
+        self, images: Sequence[Dataset], frames: NDArray[Any], segments: Sequence[Segment], kind: str, *, omit_empty_frames: bool
+    ) -> Dataset:
+        """The data set by highdicom; what it refuses becomes an `ExportError` without the values it saw."""
+        private = [CodingSchemeIdentificationItem(PRIVATE_SCHEME, name="voxelry labels that no published table knows")]
+        is_private = any(property_type(segment.label).scheme == PRIVATE_SCHEME for segment in segments)
+        try:
+            with warnings.catch_warnings():
+                # Copied patient and study attributes may break their rules; the warnings would print their values.
+                warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
+                return PlanewiseSegmentation(
+                    source_images=images,
+                    pixel_array=frames,
+                    segmentation_type=kind,
+                    segment_descriptions=[describe(segment, self.algorithm) for segment in segments],
+                    series_instance_uid=UID(),
+                    series_number=series_number(images[0], _SERIES_OFFSET),
+                    sop_instance_uid=UID(),
+                    instance_number=1,
+                    **MAKER,
+                    content_label="SEGMENTATION",
+                    content_description="Made by software for research, not reviewed",
+                    transfer_syntax_uid=RLELossless if self.syntax == RLELossless else ExplicitVRLittleEndian,
+                    omit_empty_frames=omit_empty_frames,
+                    specific_character_set=_UTF8,
+                    coding_schemes=private if is_private else None,
+                )
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ExportError(
+                f"{self.path}: the headers of the source series do not allow a DICOM SEG ({type(error).__name__} in highdicom)",
+                remedy="Write NIfTI, or repair the series.",
+            ) from error
+
+
+def _check_text(text: str, path: Path) -> None:
+    if not 0 < len(text) <= LONGEST_TEXT or "\\" in text:
+        raise ExportError(f"{path}: {text!r} cannot be a DICOM text", remedy="Use 1 to 64 characters, without a backslash.")

@@ -1,0 +1,268 @@
+"""DICOM structured reports of measurements (template TID 1500, PS3.16), written with highdicom as Enhanced SR.
+
+Each label, and each lesion that has a segment of its own, is one measurement group (TID 1411) that names its segment in a
+DICOM SEG by number and tracking UID, the scan's series, what was found, and where: volume, long and short axis in the scan's
+slices (`diameters` says how), mean, standard deviation and extremes of the intensity. A label without a voxel has a volume of
+0 and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import highdicom.sr as hsr
+from highdicom import UID
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as SrCode
+from pydicom.uid import generate_uid
+
+from voxelry.base.files import atomic_path
+from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.errors import ExportError
+from voxelry.formats.dicom.objects.derived import MAKER, series_number
+from voxelry.formats.dicom.objects.segment_descriptions import (
+    PRIVATE_SCHEME,
+    Algorithm,
+    Segment,
+    concept,
+    property_type,
+    segments_of,
+)
+from voxelry.formats.dicom.objects.source_series import SourceSeries, source_series
+from voxelry.formats.measurements import Measurement, measure_labels
+
+_SERIES_OFFSET = 3000
+_PLACES = 10
+"""Digits of a number: as many as a DS of 16 characters surely holds."""
+
+_LATERAL = frozenset({"7771000", "24028007", "51440002"})
+"""Left, right, bilateral: modifiers that say the side; others say which part."""
+
+_Quantity: TypeAlias = tuple[SrCode, SrCode]
+
+_INTENSITIES = {
+    "CT": (codes.DCM.AttenuationCoefficient, codes.UCUM.HounsfieldUnit),
+    "MR": (codes.DCM.MRSignalIntensity, codes.UCUM.NoUnits),
+}
+_OTHER_INTENSITY = SrCode("INTENSITY", PRIVATE_SCHEME, "Image intensity")
+_PET_UNITS = {
+    "BQML": codes.UCUM.BecquerelsPerMilliliter,
+    "CNTS": codes.UCUM.Counts,
+    "CPS": codes.UCUM.CountsPerSecond,
+    "PROPCNTS": codes.UCUM.ProportionalToCounts,
+    "PROPCPS": codes.UCUM.ProportionalToCountsPerSecond,
+    "PCNT": codes.UCUM.Percent,
+}
+"""PET's Units (PS3.3 section C.8.9.1.1.3) as UCUM codes of PS3.16 CID 84; uptake values are told apart by their SUVType."""
+_UPTAKE_UNITS = {
+    ("GML", "BW"): codes.UCUM.StandardizedUptakeValueBodyWeight,
+    ("GML", "LBM"): codes.UCUM.StandardizedUptakeValueLeanBodyMassJames,
+    ("GML", "LBMJAMES128"): codes.UCUM.StandardizedUptakeValueLeanBodyMassJames128Multiplier,
+    ("GML", "LBMJANMA"): codes.UCUM.StandardizedUptakeValueLeanBodyMassJanma,
+    ("GML", "IBW"): codes.UCUM.StandardizedUptakeValueIdealBodyWeight,
+    ("CM2ML", "BSA"): codes.UCUM.StandardizedUptakeValueBodySurfaceArea,
+}
+
+
+def write_dicom_sr(
+    labels: LabelMap,
+    source: Volume,
+    path: str | os.PathLike[str],
+    *,
+    segmentation: str | os.PathLike[str],
+    algorithm: Algorithm | None = None,
+    series_description: str = "Measurements",
+) -> Path:
+    """Write measurements of labels as a TID 1500 report that refers to their DICOM SEG and the scan.
+
+    Args:
+        labels: on the scan's grid (axes may be flipped or permuted; they are re-indexed).
+        source: the scan as read from DICOM ``(column, row, slice)``; intensities are measured on it.
+        path: the file; replaced if it exists.
+        segmentation: the DICOM SEG that `write_dicom_seg` made of these labels.
+        algorithm: what made the labels; None for voxelry of this version.
+        series_description: what viewers list the series as, at most 64 characters.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: the source is not DICOM, not as read, or a projection; or the SEG is not one of these labels and this scan.
+        GridMismatchError: the labels lie on another grid.
+        LabelError: values that the table does not know.
+    """
+    if source.geometry.ndim != 3:
+        raise ExportError(
+            f"{path}: a report of volumes needs a scan with slices, not a projection",
+            remedy="Use `measure_labels` for its areas.",
+        )
+    made_by = algorithm or Algorithm()
+    aligned = labels.on_grid(source.geometry)
+    series = source_series(source, path)
+    seg = _segmentation(Path(segmentation), series)
+    described = {str(item.SegmentLabel): item for item in seg.SegmentSequence}
+    rows = {(row.label.name, row.instance): row for row in measure_labels(aligned, source)}
+    groups, quantity = [], _intensity(source.modality, series.headers[0])
+    for segment in segments_of(aligned):
+        row = rows[segment.label.name, segment.instance]
+        if segment.name in described:
+            groups.append(_group(segment, row, described[segment.name], seg, quantity, made_by))
+        elif row.voxels:
+            raise ExportError(
+                f"{path}: {segmentation} has no segment '{segment.name}'", remedy="Give the DICOM SEG written from these labels."
+            )
+    report = _report(groups, made_by)
+    made = _document(report, seg, series, path)
+    made.SeriesDescription = series_description
+    with atomic_path(path) as temporary:
+        made.save_as(temporary)
+    return Path(path)
+
+
+def _segmentation(file: Path, series: SourceSeries) -> Dataset:
+    """The SEG's header, if it is of this scan."""
+    try:
+        seg = dcmread(file, stop_before_pixels=True)
+    except FileNotFoundError as error:
+        raise ExportError(f"{file}: no such DICOM SEG", remedy="Write the SEG first.") from error
+    except InvalidDicomError as error:
+        raise ExportError(f"{file}: is not a DICOM file", remedy="Give a DICOM SEG.") from error
+    if seg.get("Modality") != "SEG":
+        raise ExportError(
+            f"{file}: is no DICOM SEG but {seg.get('Modality') or 'of unknown modality'}", remedy="Give a DICOM SEG."
+        )
+    of = {str(item.SeriesInstanceUID) for item in seg.get("ReferencedSeriesSequence", [])}
+    if str(series.headers[0].SeriesInstanceUID) not in of:
+        raise ExportError(f"{file}: was made on another series than the scan", remedy="Give the SEG of this scan.")
+    return seg
+
+
+def _group(
+    segment: Segment, row: Measurement, described: Dataset, seg: Dataset, quantity: _Quantity, algorithm: Algorithm
+) -> hsr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    series = str(seg.ReferencedSeriesSequence[0].SeriesInstanceUID)
+    return hsr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hsr.TrackingIdentifier(uid=UID(described.TrackingUID), identifier=str(described.TrackingID)),
+        referenced_segment=hsr.ReferencedSegment(
+            sop_class_uid=seg.SOPClassUID,
+            sop_instance_uid=seg.SOPInstanceUID,
+            segment_number=int(described.SegmentNumber),
+            source_series=hsr.SourceSeriesForSegmentation(series),
+        ),
+        finding_category=concept(segment.label.category),
+        finding_type=concept(property_type(segment.label)),
+        finding_sites=_sites(segment.label),
+        measurements=_measurements(row, quantity),
+        algorithm_id=None if algorithm.kind == "manual" else hsr.AlgorithmIdentification(algorithm.name, algorithm.version),
+    )
+
+
+def _sites(label: Label) -> list[hsr.FindingSite] | None:
+    """Where an anatomical structure is: itself, with its side or which part of it is meant."""
+    if label.category.value != ANATOMICAL_STRUCTURE.value or label.modifier is None:
+        return None
+    modifier = concept(label.modifier)
+    lateral = label.modifier.value in _LATERAL
+    return [
+        hsr.FindingSite(
+            concept(property_type(label)),
+            laterality=modifier if lateral else None,
+            topographical_modifier=None if lateral else modifier,
+        )
+    ]
+
+
+def _intensity(modality: str, header: Dataset) -> _Quantity:
+    """What the voxels of a scan measure, and its unit; SUVs without a type are by body weight (PS3.3 section C.8.9.1)."""
+    if modality in _INTENSITIES:
+        return _INTENSITIES[modality]
+    unit = str(header.get("Units") or "")
+    kind = str(header.get("SUVType") or "") or ("BSA" if unit == "CM2ML" else "BW")
+    if (unit, kind) in _UPTAKE_UNITS:
+        return codes.DCM.StandardizedUptakeValue, _UPTAKE_UNITS[unit, kind]
+    return _OTHER_INTENSITY, _PET_UNITS.get(unit, codes.UCUM.NoUnits)
+
+
+def _measurements(row: Measurement, quantity: _Quantity) -> list[hsr.Measurement]:
+    millimetre = codes.UCUM.Millimeter
+    found = [hsr.Measurement(codes.SCT.Volume, _rounded(row.volume_mm3 or 0.0), codes.UCUM.CubicMillimeter)]
+    if row.axes is not None:
+        found.append(hsr.Measurement(codes.SCT.LongAxis, _rounded(row.axes.long_mm), millimetre))
+        found.append(hsr.Measurement(codes.SCT.ShortAxis, _rounded(row.axes.short_mm), millimetre))
+    if row.intensity is not None:
+        name, unit = quantity
+        derived = (
+            (codes.SCT.Mean, row.intensity.mean),
+            (codes.SCT.StandardDeviation, row.intensity.sd),
+            (codes.SCT.Minimum, row.intensity.minimum),
+            (codes.SCT.Maximum, row.intensity.maximum),
+        )
+        found += [hsr.Measurement(name, _rounded(value), unit, derivation=how) for how, value in derived]
+    return found
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_PLACES}g}")
+
+
+def _report(
+    groups: Sequence[hsr.VolumetricROIMeasurementsAndQualitativeEvaluations], algorithm: Algorithm
+) -> hsr.MeasurementReport:
+    device = hsr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hsr.DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=[algorithm.name, algorithm.version]),
+            name=algorithm.name,
+            manufacturer_name="voxelry",
+            model_name="voxelry",
+        ),
+    )
+    return hsr.MeasurementReport(
+        observation_context=hsr.ObservationContext(observer_device_context=device),
+        procedure_reported=codes.SCT.ImagingProcedure,
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+
+
+def _document(report: hsr.MeasurementReport, seg: Dataset, series: SourceSeries, path: str | os.PathLike[str]) -> hsr.EnhancedSR:
+    """The report as an Enhanced SR; what highdicom refuses becomes an `ExportError` without the values it saw."""
+    try:
+        with warnings.catch_warnings():
+            # Copied patient and study attributes may break their rules; the warnings would print their values.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
+            return hsr.EnhancedSR(
+                evidence=[seg, *_instances(series)],
+                content=report[0],
+                series_instance_uid=UID(),
+                series_number=series_number(series.headers[0], _SERIES_OFFSET),
+                sop_instance_uid=UID(),
+                instance_number=1,
+                **MAKER,
+                is_complete=True,
+                specific_character_set="ISO_IR 192",
+            )
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ExportError(
+            f"{path}: the headers of the source series do not allow a report ({type(error).__name__} in highdicom)",
+            remedy="Repair the series.",
+        ) from error
+
+
+def _instances(series: SourceSeries) -> list[Dataset]:
+    """What of each instance of the scan a list of evidence needs."""
+    listed = []
+    for reference in series.instances:
+        item = Dataset()
+        item.SOPClassUID, item.SOPInstanceUID = reference.sop_class, reference.sop_instance
+        item.StudyInstanceUID = series.headers[0].StudyInstanceUID
+        item.SeriesInstanceUID = series.headers[0].SeriesInstanceUID
+        listed.append(item)
+    return listed

@@ -1,0 +1,73 @@
+"""Patients under pseudonyms; their names only where a caller asked for them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pydicom
+
+from voxelry.errors import ReadError
+from voxelry.formats.dicom.archive import open_archive
+from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader, text_of
+from voxelry.formats.dicom.planes import HEAD_BYTES
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Whose image it is.
+
+    Attributes:
+        pseudonym: ``patient-1``...; empty where the file names nobody.
+        name: name and id, where they were asked for.
+    """
+
+    pseudonym: str = ""
+    name: str = ""
+
+
+class Pseudonyms:
+    """Numbers the patients of a listing, in the order of their files.
+
+    Args:
+        headers: of everything listed.
+        names: read names and ids too.
+    """
+
+    def __init__(self, headers: Iterable[DicomHeader], *, names: bool) -> None:
+        first: dict[str, DicomHeader] = {}
+        for header in sorted(headers, key=lambda header: str(header.path)):
+            if header.patient:
+                first.setdefault(header.patient, header)
+        self._patients = {
+            key: Patient(f"patient-{number}", _name(header) if names else "")
+            for number, (key, header) in enumerate(first.items(), start=1)
+        }
+
+    def of(self, header: DicomHeader) -> Patient:
+        """The patient of a file."""
+        return self._patients.get(header.patient, Patient())
+
+
+def _name(header: DicomHeader) -> str:
+    """The name and id in a file, empty where it can no longer be read."""
+    try:
+        data = pydicom.dcmread(
+            io.BytesIO(_head(header)), stop_before_pixels=True, specific_tags=["PatientName", "PatientID"], force=True
+        )
+    except (*PARSE_ERRORS, ReadError):
+        return ""
+    return " ".join(filter(None, (text_of(data, "PatientName"), f"({text_of(data, 'PatientID')})")))
+
+
+def _head(header: DicomHeader) -> bytes:
+    if header.archive is None:
+        with header.path.open("rb") as stream:
+            return stream.read(HEAD_BYTES)
+    with open_archive(header.archive) as archive:
+        for member in archive.members():
+            if header.archive / member.filename == header.path:
+                with archive.open(member) as stream:
+                    return stream.read(HEAD_BYTES)
+    return b""

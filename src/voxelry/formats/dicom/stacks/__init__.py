@@ -1,0 +1,1 @@
+"""Which planes form a volume, in which order, on which grid."""

@@ -1,0 +1,1 @@
+"""Formats of one header and one grid of numbers: NIfTI, Analyze, MGH, NRRD, MetaImage."""

@@ -1,0 +1,119 @@
+"""What NIfTI, Analyze, MGH, NRRD and MetaImage have in common: one grid of numbers behind a header.
+
+A format's module turns a path into a `GridFile`; from there on all are read alike. More axes than three become channels, a 2D
+image becomes a picture ``(rows, columns)`` where its format gives it no place in the patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.geometry import Affine, Geometry
+from voxelry.core.volume import Source, Volume
+from voxelry.errors import CorruptFileError, GeometryError, LabelError
+from voxelry.formats.grids.stored import Stored
+from voxelry.formats.voxels import as_labels, check_finite, rescaled
+
+COMPONENTS = "channels are components of one quantity (colour, vector), not time points"
+"""The remark of a file whose channels belong together."""
+
+NO_ORIENTATION = "no orientation stored: axes taken to run left, posterior, superior (LPS), as ITK does"
+"""The remark of an NRRD or MetaImage file that gives only spacings."""
+
+
+@dataclass(frozen=True)
+class GridFile:
+    """A header that was understood, and the way to its voxels.
+
+    Attributes:
+        kind: ``nifti``, ``analyze``, ``mgh``, ``nrrd`` or ``metaimage``.
+        files: the header's file, and that of the voxels where it is another.
+        geometry: the grid of the spatial axes, RAS+ mm, or a picture's.
+        channels: C.
+        sizes: of the stored axes, fastest first; their product is the number of stored numbers.
+        order: the stored axes in the order ``(channel axes..., *spatial)``.
+        stored: where the numbers are, or a function that decodes them (one-dimensional, file order).
+        slope, intercept: grey value = slope * stored + intercept.
+        remarks: what the reader decided.
+    """
+
+    kind: str
+    files: tuple[Path, ...]
+    geometry: Geometry
+    channels: int
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+    stored: Stored | Callable[[], NDArray[Any]]
+    slope: float = 1.0
+    intercept: float = 0.0
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The file that was named."""
+        return self.files[0]
+
+    @property
+    def source(self) -> Source:
+        """What a Volume or LabelMap says of where it came from."""
+        return Source(kind=self.kind, files=tuple(str(file) for file in self.files), remarks=self.remarks)
+
+    def volume(self) -> Volume:
+        """The image; voxels are decoded when `Volume.array` is first asked for."""
+        return Volume(self._image, self.geometry, channels=self.channels, source=self.source)
+
+    def labels(self) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], Geometry, Source]:
+        """The labels ``(*spatial)`` of a file of one channel, in the smallest unsigned type, their grid and source.
+
+        Raises:
+            LabelError: fractions, negative values, or several channels.
+            ReadError: the voxels cannot be decoded.
+        """
+        if self.channels != 1:
+            raise LabelError(
+                f"{self.path}: a label file has one channel, this one {self.channels}",
+                remedy="Merge one-hot channels into one map, or split them into a file each.",
+            )
+        return as_labels(self.scaled()[0], str(self.path)), self.geometry, self.source
+
+    def numbers(self) -> NDArray[Any]:
+        """``(C, *spatial)`` as stored."""
+        flat = self.stored.numbers() if isinstance(self.stored, Stored) else self.stored()
+        axes = len(self.sizes)
+        turned = flat.reshape(self.sizes[::-1]).transpose([axes - 1 - axis for axis in self.order])
+        return turned.reshape((self.channels, *self.geometry.shape))
+
+    def scaled(self) -> NDArray[Any]:
+        """``(C, *spatial)`` after slope and intercept."""
+        return rescaled(self.numbers(), self.slope, self.intercept)
+
+    def _image(self) -> NDArray[Any]:
+        array = self.scaled()
+        check_finite(array, str(self.path))
+        return array
+
+
+def grid(shape: tuple[int, ...], affine: Affine | None, size: tuple[float, float] | None, path: Path, fields: str) -> Geometry:
+    """A Geometry, whose refusal becomes that of a damaged file.
+
+    Args:
+        shape: spatial sizes.
+        affine: voxel -> RAS+ mm, or None for a picture.
+        size: a picture's pixel size in mm, rows then columns.
+        path: the file, for the message.
+        fields: the header fields that the user should repair.
+
+    Raises:
+        CorruptFileError: the numbers span no grid.
+    """
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return Geometry(shape, affine, size)
+    except GeometryError as error:
+        raise CorruptFileError(f"{path}: {error.problem}", remedy=f"Repair {fields}.") from error

@@ -1,0 +1,203 @@
+"""MetaImage: ``.mha``, or ``.mhd`` with its voxels in other files (Kitware's MetaIO documentation).
+
+The header is read and checked here, so that shape and grid are known, and absurd sizes refused, before anything is allocated;
+sheared and reflected matrices are kept as they are. Voxels in one file, plain, compressed or text, go straight into their array.
+SimpleITK decodes those spread over a list of files.
+
+A 4D file has channels along its last axis, one of several `ElementNumberOfChannels` along its components.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.geometry import Affine, Geometry, flip_lps_ras
+from voxelry.errors import CorruptFileError, UnsupportedFormatError
+from voxelry.formats.detect import Format, head_of, sniff
+from voxelry.formats.grids.grid_file import COMPONENTS, NO_ORIENTATION, GridFile, grid
+from voxelry.formats.grids.stored import MAX_DEFLATE_RATIO, Encoding, Stored, beside
+from voxelry.formats.read_options import PLAIN, ReadOptions
+
+_LONGEST_HEADER = 1 << 20
+_TYPES = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
+    "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
+}  # fmt: skip
+_MATRIX_KEYS = ("TransformMatrix", "Rotation", "Orientation")
+_ORIGIN_KEYS = ("Offset", "Position", "Origin")
+_SPACING_KEYS = ("ElementSpacing", "ElementSize")
+
+Fields = dict[str, str]
+
+
+def open_metaimage(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> GridFile:  # noqa: ARG001 - as every opener
+    """The header of a MetaImage.
+
+    Args:
+        path: the ``.mha`` or ``.mhd`` file, under any name.
+        options: nothing in it concerns this format.
+
+    Returns:
+        A grid ``(x, y, z)``, of a 2D image ``(rows, columns)``.
+
+    Raises:
+        UnsupportedFormatError: not a MetaImage of 2 to 4 axes, or of a type that is no plain number.
+        CorruptFileError: a header that contradicts itself, or more voxels than the file can hold.
+        MissingFileError: the file with the voxels is missing.
+    """
+    file = Path(path)
+    if sniff(head_of(file)) is not Format.METAIMAGE:
+        raise UnsupportedFormatError(f"{file}: not a MetaImage", remedy="Is it what its name says?")
+    fields, end = _parse(file)
+    sizes = tuple(int(n) for n in _numbers(fields, ("DimSize",), file, whole=True))
+    components = int(fields.get("ElementNumberOfChannels", "1")) if fields.get("ElementNumberOfChannels", "1").isdigit() else 0
+    if not 2 <= len(sizes) <= 4 or fields.get("NDims") != str(len(sizes)) or min(*sizes, components) < 1:
+        raise CorruptFileError(
+            f"{file}: DimSize {sizes} with NDims {fields.get('NDims')} and {components} components is no image of 2 to 4 axes",
+            remedy="Repair the header, or split the image.",
+        )
+    if len(sizes) == 4 and sizes[3] > 1 and components > 1:
+        raise UnsupportedFormatError(f"{file}: 4D with several components a voxel", remedy="Split it into 3D files.")
+    geometry, remarks = _geometry(fields, sizes, file)
+    all_sizes = (components, *sizes)
+    spatial = (2, 1) if len(sizes) == 2 else (1, 2, 3)
+    beyond = (4,) if len(sizes) == 4 else ()
+    stored, voxel_file = _stored(fields, file, end, prod(all_sizes))
+    return GridFile(
+        kind="metaimage",
+        files=(file,) if voxel_file is None else (file, voxel_file),
+        geometry=geometry,
+        channels=components * (sizes[3] if beyond else 1),
+        sizes=all_sizes,
+        order=(0, *beyond, *spatial),
+        stored=stored,
+        remarks=(*remarks, *([COMPONENTS] if components > 1 else [])),
+    )
+
+
+def _parse(file: Path) -> tuple[Fields, int]:
+    """Keys and values up to `ElementDataFile`, which ends the header, and its length in bytes."""
+    with file.open("rb") as stream:
+        head = stream.read(_LONGEST_HEADER)
+    fields: Fields = {}
+    at = 0
+    while at < len(head):
+        end = head.find(b"\n", at)
+        end = len(head) if end < 0 else end
+        line = head[at:end].decode("latin-1")
+        at = min(end + 1, len(head))
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals and line.strip():
+            raise CorruptFileError(f"{file}: header line {line[:40]!r} is no 'key = value'", remedy="The file is damaged.")
+        fields[key] = value
+        if key == "ElementDataFile":
+            return fields, at
+    raise CorruptFileError(f"{file}: the header has no ElementDataFile", remedy="It is truncated: copy it again.")
+
+
+def _numbers(fields: Fields, keys: tuple[str, ...], file: Path, *, whole: bool = False) -> list[float]:
+    """The numbers of the first of `keys` that the header has; none where it has none of them."""
+    key = next((key for key in keys if key in fields), "")
+    words = fields.get(key, "").split()
+    try:
+        return [int(word) if whole else float(word) for word in words]
+    except ValueError as error:
+        raise CorruptFileError(f"{file}: {key} = {fields[key][:60]!r} are no numbers", remedy="The file is damaged.") from error
+
+
+def _geometry(fields: Fields, sizes: tuple[int, ...], file: Path) -> tuple[Geometry, list[str]]:
+    axes = len(sizes)
+    spacing = _numbers(fields, _SPACING_KEYS, file)
+    matrix = _numbers(fields, _MATRIX_KEYS, file)
+    origin = _numbers(fields, _ORIGIN_KEYS, file) or [0.0] * axes
+    if axes == 2:
+        size = (spacing[1], spacing[0]) if len(spacing) == 2 else None
+        return grid((sizes[1], sizes[0]), None, size, file, "ElementSpacing"), [] if size else ["no physical size"]
+    if not spacing:
+        raise CorruptFileError(f"{file}: no ElementSpacing, and 1 mm is never assumed", remedy="Write it into the header.")
+    if len(spacing) != axes or len(origin) != axes or len(matrix) not in (0, axes**2):
+        raise CorruptFileError(
+            f"{file}: {len(spacing)} spacings, an origin of {len(origin)} and a matrix of {len(matrix)} numbers for {axes} axes",
+            remedy="Repair the header.",
+        )
+    directions = np.array(matrix).reshape(axes, axes) if matrix else np.eye(axes)
+    if axes == 4 and (directions[3, :3].any() or directions[:3, 3].any()):
+        raise UnsupportedFormatError(f"{file}: its fourth axis runs through space", remedy="Store it as 3D files.")
+    shape = (sizes[0], sizes[1], sizes[2])
+    return grid(shape, _affine(directions, spacing, origin), None, file, "TransformMatrix and ElementSpacing"), (
+        [] if matrix else [NO_ORIENTATION]
+    )
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _affine(directions: NDArray[np.float64], spacing: list[float], origin: list[float]) -> Affine:
+    """RAS+ from MetaImage's rows of unit vectors, which are LPS+ where ITK wrote them."""
+    affine = np.eye(4)
+    affine[:3, :3] = directions[:3, :3].T * spacing[:3]
+    affine[:3, 3] = origin[:3]
+    return flip_lps_ras(affine)
+
+
+def _stored(fields: Fields, file: Path, end: int, count: int) -> tuple[Stored | Callable[[], NDArray[Any]], Path | None]:
+    """Where the voxels are, room for them checked, and the one other file that holds them, if one does."""
+    kind = fields.get("ElementType", "").removesuffix("_ARRAY")
+    if kind not in _TYPES:
+        raise UnsupportedFormatError(f"{file}: ElementType {kind!r} is no plain number", remedy="Store it as MET_SHORT or so.")
+    big = _is_true(fields, "BinaryDataByteOrderMSB") or _is_true(fields, "ElementByteOrderMSB")
+    dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if big else "<")
+    where = fields["ElementDataFile"]
+    if where.startswith("LIST") or "%" in where:
+        return _by_simpleitk(file, end, where, count, dtype), None
+    local = where.upper() == "LOCAL"
+    voxels = file if local else beside(file, where)
+    packed: Encoding = "zlib" if _is_true(fields, "CompressedData") else "raw"
+    if not _is_true(fields, "BinaryData", default="true"):
+        packed = "text"
+    skip = int(_numbers(fields, ("HeaderSize",), file, whole=True)[0]) if "HeaderSize" in fields else 0
+    start = end if local else skip
+    if skip == -1 and voxels.is_file():  # the voxels are the end of the file
+        start = max(0, voxels.stat().st_size - count * dtype.itemsize)
+    stored = Stored(voxels, dtype, count, packed, skip=max(0, start), header=file)
+    stored.check_room()
+    return stored, None if local else voxels
+
+
+def _is_true(fields: Fields, key: str, default: str = "false") -> bool:
+    return fields.get(key, default).strip().lower() in ("true", "t", "1")
+
+
+def _by_simpleitk(file: Path, end: int, where: str, count: int, dtype: np.dtype[Any]) -> Callable[[], NDArray[Any]]:
+    """A function that decodes voxels in several files, which together must have room for them."""
+    listed = [where.split()[0]] if "%" in where else []
+    if where.startswith("LIST"):
+        listed = file.read_bytes()[end:].decode("latin-1").split()
+    for name in listed:
+        beside(file, name)
+    room = sum(other.stat().st_size for other in file.parent.iterdir() if other.is_file())
+    if count > room * MAX_DEFLATE_RATIO:
+        raise CorruptFileError(f"{file}: the header promises {count} voxels, its folder holds {room} bytes")
+    return partial(_decode, file, count, dtype)
+
+
+def _decode(file: Path, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("MetaImageIO")  # else it goes by the file's name
+    reader.SetFileName(str(file))
+    try:
+        values = sitk.GetArrayFromImage(reader.Execute()).reshape(-1)
+    except RuntimeError as error:
+        raise CorruptFileError(f"{file}: SimpleITK cannot decode it ({error})", remedy="Is a file of it missing?") from error
+    if len(values) != count:
+        raise CorruptFileError(f"{file}: {len(values)} voxels, the header says {count}", remedy="The file is damaged.")
+    native: NDArray[Any] = values.astype(dtype.newbyteorder("="), copy=False)
+    return native

@@ -1,0 +1,85 @@
+"""MetaImage label files (``.mha``): LPS, zlib, as ITK reads and writes them. They hold no label names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from isal import isal_zlib
+
+from voxelry.base.files import atomic_path
+from voxelry.core.geometry import Geometry, flip_lps_ras
+from voxelry.core.volume import LabelMap
+from voxelry.errors import ExportError
+from voxelry.formats.label_values import stored_values
+
+_LEVEL = 2
+
+
+def write_metaimage(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
+    """Write one layer of labels as MetaImage, uint8 or uint16, on its own grid.
+
+    A picture is written as ``(columns, rows)``, its pixel size where that is known.
+
+    Args:
+        labels: one layer.
+        path: ends in ``.mha``; replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: several layers, a sheared grid (readers take the axes of a MetaImage for perpendicular), another ending,
+            or values outside 0..65535.
+    """
+    target = Path(path)
+    if not target.name.lower().endswith(".mha"):
+        raise ExportError(f"{path}: a MetaImage file ends in .mha", remedy="Change the name.")
+    if len(labels.layers) != 1:
+        raise ExportError(
+            f"{path}: labels overlap and lie on {len(labels.layers)} layers, a MetaImage holds one", remedy="Write .seg.nrrd."
+        )
+    if not labels.geometry.is_orthogonal:
+        raise ExportError(
+            f"{path}: the grid is sheared, and readers take the axes of a MetaImage for perpendicular",
+            remedy="Write .nrrd or .nii.gz.",
+        )
+    values = stored_values(labels, path)
+    array = values if labels.geometry.affine is not None else values.T
+    packed = isal_zlib.compress(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(order="F"), _LEVEL)
+    lines = [
+        "ObjectType = Image",
+        f"NDims = {array.ndim}",
+        "BinaryData = True",
+        "BinaryDataByteOrderMSB = False",
+        "CompressedData = True",
+        f"CompressedDataSize = {len(packed)}",
+        *_grid_fields(labels.geometry),
+        f"DimSize = {' '.join(map(str, array.shape))}",
+        f"ElementType = {'MET_UCHAR' if array.dtype.itemsize == 1 else 'MET_USHORT'}",
+        "ElementDataFile = LOCAL",
+    ]
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(("\n".join(lines) + "\n").encode("ascii") + packed)
+    return target
+
+
+def _grid_fields(geometry: Geometry) -> list[str]:
+    """Direction (axis by axis), origin and spacing in LPS mm; of a picture the spacing alone."""
+    if geometry.affine is None:
+        if geometry.pixel_size is None:
+            return []
+        return [f"ElementSpacing = {geometry.pixel_size[1]!r} {geometry.pixel_size[0]!r}"]
+    affine = flip_lps_ras(geometry.affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return [
+        f"TransformMatrix = {_numbers((affine[:3, :3] / spacing).T.ravel())}",
+        f"Offset = {_numbers(affine[:3, 3])}",
+        "CenterOfRotation = 0 0 0",
+        f"ElementSpacing = {_numbers(spacing)}",
+    ]
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(repr(float(value) + 0.0) for value in values)

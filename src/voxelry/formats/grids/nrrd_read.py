@@ -1,0 +1,295 @@
+"""NRRD: ``.nrrd``, or ``.nhdr`` with its voxels in one or more files beside it; raw, gzip and text encoding.
+
+Axes that run through space, by `kinds` or `space directions`, are spatial; all others (colours, vectors, lists, times) become
+channels. World coordinates are the header's `space`, turned to RAS+. Sheared directions are kept as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.geometry import Geometry
+from voxelry.errors import CorruptFileError, UnsupportedFormatError
+from voxelry.formats.detect import Format, head_of, sniff
+from voxelry.formats.grids.grid_file import COMPONENTS, NO_ORIENTATION, GridFile, grid
+from voxelry.formats.grids.nrrd_header import NrrdHeader, Vector, parse_nrrd
+from voxelry.formats.grids.stored import Encoding, Stored, beside
+from voxelry.formats.read_options import PLAIN, ReadOptions
+
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_SIGNS = {
+    "right": ("x", 1),
+    "left": ("x", -1),
+    "anterior": ("y", 1),
+    "posterior": ("y", -1),
+    "superior": ("z", 1),
+    "inferior": ("z", -1),
+}
+_ABBREVIATIONS = {"r": "right", "l": "left", "a": "anterior", "p": "posterior", "s": "superior", "i": "inferior", "t": "time"}
+_ENCODINGS: dict[str, Encoding] = {
+    "raw": "raw", "gzip": "gzip", "gz": "gzip", "txt": "text", "text": "text", "ascii": "text",
+}  # fmt: skip
+_MOST_FILES = 65536
+_SPATIAL_KINDS = ("domain", "space")
+_TOGETHER = ("vector", "color", "rgb", "hsv", "xyz", "complex", "quaternion", "matrix", "point", "normal", "gradient")
+_MM = {
+    "mm": 1.0,
+    "millimeter": 1.0,
+    "millimeters": 1.0,
+    "cm": 10.0,
+    "m": 1000.0,
+    "meter": 1000.0,
+    "um": 0.001,
+    "µm": 0.001,
+    "micron": 0.001,
+}
+
+
+def open_nrrd(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> GridFile:  # noqa: ARG001 - as every opener
+    """The header of an NRRD file.
+
+    Args:
+        path: the ``.nrrd`` or ``.nhdr`` file, under any name.
+        options: nothing in it concerns this format.
+
+    Returns:
+        A grid ``(x, y, z)``, of an image with two axes and no place in space ``(rows, columns)``.
+
+    Raises:
+        UnsupportedFormatError: not NRRD, an encoding or type that is not read, or not two or three axes through space.
+        CorruptFileError: a header that contradicts itself, or more voxels than the file can hold.
+        MissingFileError: a file with voxels is missing.
+    """
+    file = Path(path)
+    if sniff(head_of(file)) is not Format.NRRD:
+        raise UnsupportedFormatError(f"{file}: not an NRRD file", remedy="Is it what its name says?")
+    return grid_of(parse_nrrd(file))
+
+
+def grid_of(header: NrrdHeader) -> GridFile:
+    """The grid that a parsed header describes; see `open_nrrd`."""
+    dimension = header.integers("dimension", 1)[0]
+    if not 1 <= dimension <= 16:
+        raise header.wrong("dimension")
+    sizes = header.integers("sizes", dimension)
+    if min(sizes) < 1:
+        raise header.wrong("sizes")
+    kinds = header.fields.get("kinds", "").lower().split() or ["?"] * dimension
+    if len(kinds) != dimension:
+        raise header.wrong("kinds")
+    directions = header.vectors("space directions", dimension)
+    spatial = _spatial_axes(header, sizes, kinds, directions)
+    beyond = [axis for axis in range(dimension) if axis not in spatial]
+    geometry, remarks = _geometry(header, sizes, spatial, directions)
+    if any(kind.startswith(_TOGETHER) or "-color" in kind or "-vector" in kind for kind in (kinds[axis] for axis in beyond)):
+        remarks.append(COMPONENTS)
+    stored = _stored(header, prod(sizes))
+    flat = geometry.affine is None
+    return GridFile(
+        kind="nrrd",
+        files=tuple(dict.fromkeys((header.path, *(part.path for part in stored)))),
+        geometry=geometry,
+        channels=prod(sizes[axis] for axis in beyond),
+        sizes=sizes,
+        order=(*beyond[::-1], *(spatial[::-1] if flat else spatial)),
+        stored=stored[0] if len(stored) == 1 else partial(_joined, stored),
+        remarks=tuple(remarks),
+    )
+
+
+def _spatial_axes(
+    header: NrrdHeader, sizes: Sequence[int], kinds: Sequence[str], directions: Sequence[Vector | None]
+) -> tuple[int, ...]:
+    if directions:
+        axes = [axis for axis, vector in enumerate(directions) if vector is not None]
+    else:
+        axes = [axis for axis, kind in enumerate(kinds) if kind in _SPATIAL_KINDS]
+        axes = axes or [axis for axis, kind in enumerate(kinds) if kind in ("?", "???", "none")][:3]
+    if len(axes) == 4:
+        axes = axes[:3]  # the fourth is time, whether its space says so or not
+    if len(axes) not in (2, 3):
+        raise UnsupportedFormatError(
+            f"{header.path}: {len(axes)} of its axes of sizes {tuple(sizes)} run through space; two or three are read",
+            remedy="Write 'kinds' and 'space directions' into its header.",
+        )
+    return tuple(axes)
+
+
+def _geometry(
+    header: NrrdHeader, sizes: Sequence[int], spatial: Sequence[int], directions: Sequence[Vector | None]
+) -> tuple[Geometry, list[str]]:
+    shape = tuple(sizes[axis] for axis in spatial)
+    if not directions or (len(spatial) == 2 and all(len(directions[axis] or ()) == 2 for axis in spatial)):
+        return _plain_geometry(header, shape, spatial, directions)
+    signs, remarks = _space(header)
+    columns = [_in_space(header, directions[axis]) for axis in spatial]
+    if len(columns) == 2:
+        columns.append(_normal(columns))
+        shape = (*shape, 1)
+        remarks.append("2D file without a slice thickness: 1 mm taken")
+    found = header.vectors("space origin", 1)
+    origin = _in_space(header, found[0]) if found and found[0] else np.zeros(3)
+    affine = np.eye(4)
+    scale = _unit(header, remarks)
+    with np.errstate(over="ignore", invalid="ignore"):
+        affine[:3, :3] = np.stack(columns, axis=1)
+        affine[:3, 3] = origin
+        affine[:3] = signs @ affine[:3] * scale
+    return grid(shape, affine, None, header.path, "'space directions' and 'space origin'"), remarks
+
+
+def _plain_geometry(
+    header: NrrdHeader, shape: tuple[int, ...], spatial: Sequence[int], directions: Sequence[Vector | None]
+) -> tuple[Geometry, list[str]]:
+    """A grid by spacings alone."""
+    every = header.numbers("spacings", len(header.integers("sizes")))
+    spacing = [float(every[axis]) if every else float("nan") for axis in spatial]
+    if directions:
+        spacing = [float(np.linalg.norm(directions[axis] or (np.nan,))) for axis in spatial]
+    known = bool(np.isfinite(spacing).all())
+    if len(shape) == 2:
+        size = (spacing[1], spacing[0]) if known else None
+        return grid((shape[1], shape[0]), None, size, header.path, "'spacings'"), [] if known else ["no physical size"]
+    if not known:
+        raise CorruptFileError(
+            f"{header.path}: neither 'space directions' nor 'spacings' are given, and 1 mm is never assumed",
+            remedy="Write them into its header.",
+        )
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    return grid(shape, affine, None, header.path, "'spacings'"), [NO_ORIENTATION]
+
+
+def _in_space(header: NrrdHeader, vector: Vector | None) -> NDArray[np.float64]:
+    """The first three coordinates of a vector; a fourth is time."""
+    if vector is None or len(vector) not in (3, 4):
+        raise header.wrong("space directions")
+    return np.array(vector[:3], dtype=np.float64)
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _normal(columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    normal = np.cross(columns[0], columns[1])
+    return np.asarray(normal / np.linalg.norm(normal), dtype=np.float64)
+
+
+def _space(header: NrrdHeader) -> tuple[NDArray[np.float64], list[str]]:
+    """The matrix that turns the header's coordinates to RAS+, and a remark where the header names no anatomical space."""
+    name = header.fields.get("space", "").lower()
+    words = name.split("-") if "-" in name or name in _SIGNS else [_ABBREVIATIONS.get(letter, "?") for letter in name]
+    signs = [_SIGNS[word] for word in words if word in _SIGNS]
+    matrix = np.zeros((3, 3))
+    if len(signs) == 3 and sorted(axis for axis, _ in signs) == ["x", "y", "z"]:
+        for column, (axis, sign) in enumerate(signs):
+            matrix["xyz".index(axis), column] = sign
+        return matrix, []
+    return np.diag([-1.0, -1.0, 1.0]), [NO_ORIENTATION]
+
+
+def _unit(header: NrrdHeader, remarks: list[str]) -> float:
+    """Millimetres per unit of space; millimetres where the header names none that is known."""
+    words = [word.strip('"').lower() for word in header.fields.get("space units", "").split()]
+    scales = {_MM[word] for word in words if word in _MM}
+    if len(scales) != 1:
+        return 1.0
+    scale = scales.pop()
+    if scale != 1.0:
+        remarks.append(f"spatial units {words[0]} converted to mm")
+    return scale
+
+
+def _stored(header: NrrdHeader, count: int) -> tuple[Stored, ...]:
+    """Where the voxels are, room for them checked: one file, or a list of files of equal parts."""
+    dtype = _dtype(header)
+    encoding = _ENCODINGS.get(header.fields.get("encoding", "").lower())
+    if encoding is None:
+        raise UnsupportedFormatError(
+            f"{header.path}: NRRD encoding '{header.fields.get('encoding')}' is not read", remedy="Write it as raw or gzip."
+        )
+    files = _data_files(header)
+    if count % len(files):
+        raise header.wrong("datafile")
+    parts = []
+    for file in files:
+        start = header.end if file == header.path else 0
+        skip, offset = _skips(header, file, start, count // len(files) * dtype.itemsize, encoding)
+        part = Stored(file, dtype, count // len(files), encoding, skip, offset, header.path)
+        part.check_room()
+        parts.append(part)
+    return tuple(parts)
+
+
+def _dtype(header: NrrdHeader) -> np.dtype[Any]:
+    name = header.fields.get("type", "").lower()
+    code = next((code for code, names in _TYPES.items() if name in names), None)
+    if code is None:
+        raise UnsupportedFormatError(f"{header.path}: NRRD type '{name[:40]}' is no plain number", remedy="Store short or float.")
+    endian = header.fields.get("endian", "").lower()
+    if code[1] != "1" and endian not in ("little", "big") and _ENCODINGS.get(header.fields.get("encoding", "")) != "text":
+        raise header.wrong("endian")
+    return np.dtype(code).newbyteorder(">" if endian == "big" else "<")
+
+
+def _data_files(header: NrrdHeader) -> list[Path]:
+    """The files of the voxels: the header's own, one beside it, a list, or a numbered pattern ``name%03d.raw 1 20 1``."""
+    where = header.fields.get("datafile", "")
+    if not where:
+        return [header.path]
+    if where.upper().startswith("LIST"):
+        return [beside(header.path, line.strip()) for line in header.tail if line.strip()] or [beside(header.path, "")]
+    if "%" not in where:
+        return [beside(header.path, where)]
+    pattern, *numbers = where.split()
+    try:
+        first, last, step = (int(number) for number in numbers[:3])
+        numbered = range(first, last + (1 if step > 0 else -1), step)
+    except ValueError:
+        raise header.wrong("datafile") from None
+    if len(numbered) > _MOST_FILES or not re.fullmatch(r"[^%]*%(0?\d)?[du][^%]*", pattern):
+        raise header.wrong("datafile")
+    names = [pattern % number for number in numbered]
+    return [beside(header.path, name) for name in names] or [beside(header.path, "")]
+
+
+def _skips(header: NrrdHeader, file: Path, start: int, size: int, encoding: Encoding) -> tuple[int, int]:
+    """Bytes of the file to skip, and of its decompressed stream.
+
+    `line skip` counts lines of the file, `byte skip` bytes of the decompressed stream; -1 means that raw voxels end the file.
+    """
+    lines = header.integers("lineskip")[0] if header.integers("lineskip") else 0
+    skip = header.integers("byteskip")[0] if header.integers("byteskip") else 0
+    if lines < 0 or skip < -1 or skip >= 2**62:
+        raise header.wrong("byteskip" if skip < -1 else "lineskip")
+    if lines and file.is_file():
+        with file.open("rb") as stream:
+            stream.seek(start)
+            for _ in range(min(lines, 1 << 20)):
+                stream.readline(1 << 20)
+            start = stream.tell()
+    if skip == -1:
+        whole = file.stat().st_size if file.is_file() else 0
+        return (max(start, whole - size), 0) if encoding == "raw" else (start, 0)
+    return (start, skip) if encoding in ("gzip", "zlib") else (start + skip, 0)
+
+
+def _joined(parts: Sequence[Stored]) -> NDArray[Any]:
+    return np.concatenate([part.numbers() for part in parts])

@@ -1,0 +1,158 @@
+"""NRRD files of labels: LPS, gzip, one grid; what each value means stands in the header as Slicer's segment fields.
+
+Sheared grids are written as they are: an NRRD holds any three directions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from isal import igzip
+from numpy.typing import NDArray
+
+from voxelry.base.files import atomic_path
+from voxelry.core.catalogue import coded
+from voxelry.core.geometry import Geometry, flip_lps_ras
+from voxelry.core.labels import Code, Label
+from voxelry.core.volume import LabelMap
+from voxelry.errors import ExportError
+from voxelry.formats.label_values import Box, boxes, segment_layers
+
+_GZIP_LEVEL = 2
+_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_ANATOMY = "Anatomic codes - DICOM master list"
+
+
+def write_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
+    """Write one layer of labels as NRRD, uint8 or uint16, on its own grid.
+
+    A picture is written as ``(columns, rows)`` with its pixel size where that is known. Names, colours and codes stand in the
+    header as `write_seg_nrrd` writes them; voxels of the ignore value are background.
+
+    Args:
+        labels: one layer.
+        path: ends in ``.nrrd``; replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: several layers, another ending, or values outside 0..65535.
+        LabelError: values that the table does not know.
+    """
+    if len(labels.layers) != 1:
+        raise ExportError(
+            f"{path}: labels overlap and lie on {len(labels.layers)} layers, a plain NRRD holds one", remedy="Write .seg.nrrd."
+        )
+    array = segment_layers(labels, path)[0]
+    picture = labels.geometry.affine is None
+    return save_nrrd(Path(path), array.T if picture else array, labels.geometry, segment_fields(labels, path))
+
+
+def save_nrrd(path: Path, array: NDArray[np.unsignedinteger], geometry: Geometry, pairs: Mapping[str, str]) -> Path:
+    """Write an array and what a header says of it.
+
+    Args:
+        path: ends in ``.nrrd``.
+        array: first axis fastest; a leading axis beyond those of the grid is a list.
+        geometry: the grid of the last axes.
+        pairs: key/value pairs; values in UTF-8 on one line.
+
+    Raises:
+        ExportError: another ending.
+    """
+    if not path.name.lower().endswith(".nrrd"):
+        raise ExportError(f"{path}: an NRRD file ends in .nrrd", remedy="Change the name.")
+    lists = array.ndim - geometry.ndim
+    lines = [
+        "NRRD0005",
+        "# Complete NRRD file format specification at:",
+        "# http://teem.sourceforge.net/nrrd/format.html",
+        f"type: {'uint8' if array.dtype.itemsize == 1 else 'uint16'}",
+        f"dimension: {array.ndim}",
+        *_grid_fields(geometry, lists),
+        f"sizes: {' '.join(map(str, array.shape))}",
+        f"kinds: {' '.join(['list'] * lists + ['domain'] * geometry.ndim)}",
+        "endian: little",
+        "encoding: gzip",
+        *(f"{key}:={value}" for key, value in pairs.items()),
+    ]
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(("\n".join(lines) + "\n\n").encode())
+        with igzip.IGzipFile(filename="", mode="wb", fileobj=file, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
+            packed.write(little.tobytes(order="F"))
+    return path
+
+
+def _grid_fields(geometry: Geometry, lists: int) -> list[str]:
+    """Where the voxels lie (LPS mm), or a picture's pixel size where it is known."""
+    if geometry.affine is None:
+        if geometry.pixel_size is None:
+            return []
+        between_rows, between_columns = geometry.pixel_size
+        return [f"spacings: {between_columns!r} {between_rows!r}", 'units: "mm" "mm"']
+    affine = flip_lps_ras(geometry.affine)
+    directions = ["none"] * lists + [_vector(affine[:3, axis]) for axis in range(3)]
+    return [
+        "space: left-posterior-superior",
+        f"space directions: {' '.join(directions)}",
+        f"space origin: {_vector(affine[:3, 3])}",
+    ]
+
+
+def _vector(values: NDArray[np.float64]) -> str:
+    return f"({','.join(repr(float(value) + 0.0) for value in values)})"
+
+
+def segment_fields(labels: LabelMap, path: str | os.PathLike[str]) -> dict[str, str]:
+    """The header fields by which Slicer knows its segments: name, value, layer, colour, extent, terminology.
+
+    Raises:
+        LabelError: values that the table does not know.
+    """
+    fields = {
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    table = coded(labels.table).labels
+    for number, (label, (_, box)) in enumerate(zip(table, boxes(labels, path), strict=True)):
+        about = {"ID": f"Segment_{number + 1}"} | _about(label, box, labels.geometry.ndim)
+        fields |= {f"Segment{number}_{key}": value for key, value in about.items()}
+    return fields
+
+
+def _about(label: Label, box: Box | None, ndim: int) -> dict[str, str]:
+    """One segment's fields."""
+    name = _line(label.name)
+    sides: Sequence[slice] = box if box is not None else [slice(0, 0)] * ndim
+    sides = [*(sides if ndim == 3 else sides[::-1]), slice(0, 1)][:3]
+    return {
+        "Name": name,
+        "NameAutoGenerated": "0",
+        "LabelValue": str(label.value),
+        "Layer": str(label.layer),
+        "Color": " ".join(f"{channel / 255:.6g}" for channel in label.rgb),
+        "ColorAutoGenerated": "0" if label.color else "1",
+        "Extent": " ".join(f"{side.start} {side.stop - 1}" for side in sides),
+        "Tags": f"Segmentation.Status:completed|TerminologyEntry:{_terminology(label)}|",
+    }
+
+
+def _terminology(label: Label) -> str:
+    """Slicer's serialised terminology entry: context~category~type~modifier~anatomy context~region~region modifier."""
+    codes = [_code(label.category), _code(label.type), _code(label.modifier)]
+    return "~".join([_CONTEXT, *codes, _ANATOMY, "^^", "^^"])
+
+
+def _code(code: Code | None) -> str:
+    return "^^" if code is None else "^".join(_line(part) for part in (code.scheme, code.value, code.meaning))
+
+
+def _line(text: str) -> str:
+    """A text on one line, without what parts entries."""
+    return " ".join("".join(" " if letter in "|~^&\\" or not letter.isprintable() else letter for letter in text).split())

@@ -1,0 +1,159 @@
+"""Segmentations of 3D Slicer, ``.seg.nrrd``: labels on one or more layers, with names, colours and codes of each segment.
+
+The metadata are ``Segment<n>_...`` pairs of the NRRD header (Slicer's documentation of its segmentation files): `LabelValue` on
+`Layer`, `Name`, `Color`, and the `TerminologyEntry` among `Tags`, whose codes of category, type and modifier are taken. Files of
+before Slicer 4.11 name neither value nor layer: there each segment is a layer of ones.
+
+The grid may be a part of its image's grid, cropped to the segments; `LabelMap.on_grid` lays it onto the whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.labels import ANATOMICAL_STRUCTURE, Code, Label, LabelTable
+from voxelry.core.volume import LabelMap
+from voxelry.errors import CorruptFileError, LabelError
+from voxelry.formats.grids.nrrd_header import parse_nrrd
+from voxelry.formats.grids.nrrd_read import grid_of
+from voxelry.formats.label_layers import Patch, clean_name, layered, matched, unique_names
+from voxelry.formats.voxels import LARGEST_LABEL, as_labels
+
+KIND = "seg-nrrd"
+"""What the Source of such a map is called."""
+
+_SEGMENT = re.compile(r"Segment(\d{1,5})_(\w+)")
+_TERMINOLOGY = "TerminologyEntry:"
+
+
+def segments_of(path: str | os.PathLike[str]) -> dict[int, dict[str, str]]:
+    """The metadata of each segment of an NRRD file, by its index; empty where it is no segmentation of Slicer.
+
+    Raises:
+        CorruptFileError: the header is damaged.
+    """
+    return _segments(parse_nrrd(Path(path)).pairs)
+
+
+def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None) -> LabelMap:
+    """Read a segmentation of 3D Slicer.
+
+    Args:
+        path: the file.
+        table: what to call the segments; each is found in it by its name, or by its codes. None makes a table of the segments'
+            own names, codes and colours; of their own values too, unless two layers use one value: then they are numbered from 1.
+
+    Returns:
+        A LabelMap on the file's grid; layers as stored, or as the table says. Voxels that belong to no segment are background.
+
+    Raises:
+        LabelError: a segment that `table` does not know, fractions, or segments that overlap on one layer of the table.
+        CorruptFileError: metadata or voxels that contradict each other.
+        ReadError: as `voxelry.formats.grids.nrrd_read.open_nrrd`.
+    """
+    header = parse_nrrd(Path(path))
+    found = grid_of(header)
+    segments = _segments(header.pairs)
+    where = _places(segments, found.channels, found.path)
+    labels = unique_names({index: _label(segment, index, where[index][1]) for index, segment in segments.items()})
+    values = [value for _, value in where.values()]
+    remarks = found.remarks
+    if len(set(values)) < len(values):
+        labels = {index: label.model_copy(update={"value": number}) for number, (index, label) in enumerate(labels.items(), 1)}
+        remarks = (*remarks, "layers share label values: segments are numbered from 1")
+    stored = as_labels(found.numbers(), str(found.path))
+    known = labels if table is None else matched(labels, table, str(found.path))
+    source = replace(
+        found.source, kind=KIND, remarks=tuple(remark for remark in remarks if not remark.startswith("channels are"))
+    )
+    unclaimed = _unclaimed(stored, set(where.values()))
+    if unclaimed:
+        raise LabelError(
+            f"{found.path}: value {unclaimed[0][1]} on layer {unclaimed[0][0]} belongs to no segment",
+            remedy="Save it again in Slicer.",
+        )
+    start = (0,) * found.geometry.ndim
+    patches = {index: [Patch(start, inside)] for index, place in where.items() if (inside := stored[place[0]] == place[1]).any()}
+    return layered(patches, found.geometry, known, table, source)
+
+
+def _segments(pairs: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for key, value in pairs.items():
+        matching = _SEGMENT.fullmatch(key)
+        if matching:
+            found.setdefault(int(matching[1]), {})[matching[2]] = value
+    return {index: found[index] for index in sorted(found) if {"ID", "Name"} & set(found[index])}
+
+
+def _places(segments: Mapping[int, Mapping[str, str]], layers: int, path: Path) -> dict[int, tuple[int, int]]:
+    """Layer and value of each segment."""
+    found: dict[int, tuple[int, int]] = {}
+    for index, segment in segments.items():
+        old = "LabelValue" not in segment and "Layer" not in segment
+        try:
+            place = (index if old and layers > 1 else int(segment.get("Layer", "0")), int(segment.get("LabelValue", "1")))
+        except ValueError as error:
+            raise CorruptFileError(
+                f"{path}: segment {index} has no whole numbers as value and layer", remedy="Save it again."
+            ) from error
+        if not (0 <= place[0] < layers and 1 <= place[1] <= LARGEST_LABEL) or place in found.values():
+            raise CorruptFileError(
+                f"{path}: segment {index} is value {place[1]} on layer {place[0]}; there are {layers} layers, and a value on one "
+                "stands for one segment",
+                remedy="Save it again in Slicer.",
+            )
+        found[index] = place
+    return found
+
+
+def _label(segment: Mapping[str, str], index: int, value: int) -> Label:
+    category, kind, modifier = _codes(segment.get("Tags", ""))
+    return Label(
+        value=value,
+        name=clean_name(segment.get("Name") or segment.get("ID", ""), index),
+        category=category or ANATOMICAL_STRUCTURE,
+        type=kind,
+        modifier=modifier,
+        color=_color(segment.get("Color", "")),
+    )
+
+
+def _codes(tags: str) -> tuple[Code | None, Code | None, Code | None]:
+    """Category, type and modifier of a terminology entry: ``context~category~type~modifier``, each ``scheme^value^meaning``."""
+    _, _, entry = tags.partition(_TERMINOLOGY)
+    parts = entry.partition("|")[0].split("~")
+
+    def code(at: int) -> Code | None:
+        words = parts[at].split("^") if at < len(parts) else []
+        return Code(value=words[1], scheme=words[0], meaning=words[2][:64]) if len(words) == 3 and words[1] else None
+
+    return code(1), code(2), code(3)
+
+
+def _color(text: str) -> tuple[int, int, int] | None:
+    """Three numbers 0..1 as bytes; None for anything else."""
+    try:
+        parts = [float(word) for word in text.split()]
+    except ValueError:
+        return None
+    if len(parts) != 3 or not all(0 <= part <= 1 for part in parts):
+        return None
+    red, green, blue = (round(255 * part) for part in parts)
+    return red, green, blue
+
+
+def _unclaimed(stored: NDArray[Any], claimed: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Layers and values that occur and belong to no segment."""
+    occurring = (
+        (layer, int(value)) for layer, array in enumerate(stored) for value in np.flatnonzero(np.bincount(array.ravel()))
+    )
+    return [place for place in occurring if place[1] and place not in claimed]

@@ -1,0 +1,39 @@
+"""Slicer segmentations (``.seg.nrrd``): labels with names, colours, terminology and extents, overlapping ones on layers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from voxelry.core.volume import LabelMap
+from voxelry.errors import ExportError
+from voxelry.formats.grids.nrrd_write import save_nrrd, segment_fields
+from voxelry.formats.label_values import segment_layers, told_apart
+
+
+def write_seg_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
+    """Write labels as a Slicer segmentation, LPS, on their own grid.
+
+    One layer is written as a 3D array, several as a 4D one whose first axis lists them. A label without a voxel is a segment
+    with an empty extent, an instance of a thing a segment of its own; voxels of the ignore value are in none. Names are in
+    UTF-8, but for the characters that part Slicer's fields.
+
+    Args:
+        labels: three spatial axes, any number of layers.
+        path: ends in ``.seg.nrrd``; replaced if it exists.
+
+    Returns:
+        The path.
+
+    Raises:
+        ExportError: a picture, another ending, or values outside 0..65535.
+        LabelError: values that the table does not know.
+    """
+    target = Path(path)
+    if labels.geometry.affine is None:
+        raise ExportError(f"{path}: a Slicer segmentation lies in the patient, a picture does not", remedy="Write .nrrd or PNG.")
+    if not target.name.lower().endswith(".seg.nrrd"):
+        raise ExportError(f"{path}: a Slicer segmentation ends in .seg.nrrd", remedy="Change the name.")
+    segments = told_apart(labels)
+    layers = segment_layers(segments, path)
+    return save_nrrd(target, layers[0] if len(layers) == 1 else layers, labels.geometry, segment_fields(segments, path))

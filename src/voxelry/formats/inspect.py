@@ -1,0 +1,267 @@
+"""What lies in a folder tree, from headers alone: a row for each volume or file, and what reading it would do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from voxelry.core.volume import Volume
+from voxelry.errors import GeometryError, MissingFileError, ReadError
+from voxelry.formats.detect import detect, head_of
+from voxelry.formats.dicom.archive import is_zip
+from voxelry.formats.dicom.dicom_reader import belongs, check
+from voxelry.formats.dicom.header import DicomHeader, uid
+from voxelry.formats.dicom.patients import Patient, Pseudonyms
+from voxelry.formats.dicom.scan import Broken, Progress, Scan, scan
+from voxelry.formats.dicom.stacks.groups import Group, grid_of, group_planes
+from voxelry.formats.dicom.stacks.layout import Layout, measure
+from voxelry.formats.pictures.picture_read import picture_header
+from voxelry.formats.read_options import PLAIN
+from voxelry.formats.reader import read_file
+
+IMAGE, LABELS, OBJECT, OTHER = "image", "labels", "object", "other"
+"""What a row may be: an image or what claims to be one; a mask; another DICOM object; a file that is no scan."""
+
+_LABEL_MODALITIES = ("SEG", "RTSTRUCT")
+_IMAGE_ENDINGS = tuple(".nii .nii.gz .mgz .mgh .nrrd .nhdr .mha .mhd .hdr .dcm .png .jpg .jpeg .tif .tiff".split())
+
+
+@dataclass(frozen=True)
+class Found:
+    """One volume, or one file. Nothing in it names a patient unless that was asked for.
+
+    Attributes:
+        path: the file, or the folder or archive that holds the files of the volume's series.
+        format: as ``dicom``, ``nifti``, ``png``; empty where unknown.
+        kind: ``image``, ``labels``, ``object`` (DICOM that is neither, a screenshot beside scans) or ``other`` (no scan).
+        key: what to give `read` as `series` beside the path; empty where the path is enough.
+        patient: a pseudonym, ``patient-1``...; the same patient has the same one within a listing.
+        name: the patient's name and id, only where they were asked for.
+        modality: DICOM's term, empty where unknown.
+        description: of the series.
+        shape: ``(C, *spatial)``; empty where unknown.
+        spacing: mm along each spatial axis, or None.
+        orientation: as ``RAS``, or None for pictures.
+        tilt: degrees by which slices run off their normal, as of a tilted gantry; 0 for plain volumes.
+        gaps: slices that are missing between others.
+        duplicates: images at the place of another.
+        facts: what tells it from the other volumes of its series: ``echo``, ``phase``, ``b``...
+        siblings: volumes of its series, itself included.
+        syntax: names of the transfer syntaxes of its files.
+        n_files: how many files it takes.
+        readable: `read` gives it, as far as the headers show.
+        reason: what `read` gives, or why it refuses and what helps.
+        remarks: what the reader decides on the way.
+    """
+
+    path: str
+    format: str
+    kind: str = IMAGE
+    key: str = ""
+    patient: str = ""
+    name: str = ""
+    modality: str = ""
+    description: str = ""
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
+    tilt: float = 0.0
+    gaps: int = 0
+    duplicates: int = 0
+    facts: dict[str, str] = field(default_factory=dict)
+    siblings: int = 1
+    syntax: tuple[str, ...] = ()
+    n_files: int = 1
+    readable: bool = False
+    reason: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def is_failure(self) -> bool:
+        """An image that cannot be read."""
+        return self.kind == IMAGE and not self.readable
+
+
+def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: Progress = lambda *_: None) -> list[Found]:
+    """List what a file or a folder tree holds. Pixels are not decoded.
+
+    Args:
+        path: a file, a zip archive, a DICOMDIR, or a folder that is searched at every depth; hidden files are left out.
+        names: show names and ids of patients.
+        progress: told of the files done, of how many.
+
+    Returns:
+        A row for each DICOM volume and for each other file, sorted by path. ``read(row.path, series=row.key or None)`` reads a
+        row that is `readable`.
+
+    Raises:
+        MissingFileError: nothing is there, or the folder holds no file.
+    """
+    place = Path(path)
+    found = scan(place, progress)
+    if found.is_empty:
+        raise MissingFileError(f"{place}: the folder holds no file", remedy="Check the path.")
+    everything = group_planes(found.planes)
+    groups = [group for group in everything if not group.is_capture] or everything
+    captures = [group for group in everything if group.is_capture and groups is not everything]
+    people = Pseudonyms([*found.planes, *found.others], names=names)
+    rows = [
+        *(_of_group(group, groups, found, people.of(group.first)) for group in groups),
+        *(replace(_of_group(group, [group], found, people.of(group.first)), kind=OBJECT) for group in captures),
+        *(_of_object(header, people.of(header)) for header in found.others),
+        *(_of_broken(broken) for broken in found.broken),
+        *(_of_broken(Broken(file, error)) for file, error in found.problems),
+        *(_of_stranger(file, alone=not place.is_dir()) for file in found.strangers),
+    ]
+    return sorted(rows, key=lambda row: row.path)
+
+
+def _home(group: Group, groups: Sequence[Group]) -> tuple[Path, bool]:
+    """Where `read` is to look for a group, and whether it has to be chosen there.
+
+    The only file, the archive, the folder of a copy or of files without a series, or else the deepest folder that holds all
+    files of its series, so that the series parts there as here.
+    """
+    first = group.first
+    home = first.archive or _common(group.files)
+    if first.archive is None and first.series and not group.is_picture:
+        copy = _common(group.files)
+        if "folder" in group.facts and not _others_below(copy, group, groups):
+            return copy, False
+        home = _common({path for other in groups if _same_series(other, group) for path in other.files})
+    return home, _others_below(home, group, groups) > 0
+
+
+def _common(files: Collection[Path]) -> Path:
+    """The only file, or the deepest folder that holds all."""
+    return next(iter(files)) if len(files) == 1 else Path(os.path.commonpath([path.parent for path in files]))
+
+
+def _others_below(home: Path, group: Group, groups: Sequence[Group]) -> int:
+    """How many other groups have planes below a folder, or in a file."""
+    return sum(other is not group and any(path.is_relative_to(home) for path in other.files) for other in groups)
+
+
+def _same_series(one: Group, other: Group) -> bool:
+    mine, theirs = one.first, other.first
+    same = (mine.archive, mine.patient, mine.series) == (theirs.archive, theirs.patient, theirs.series)
+    return same and one.is_picture == other.is_picture
+
+
+def _of_group(group: Group, groups: Sequence[Group], found: Scan, patient: Patient) -> Found:
+    """The row of a volume."""
+    first = group.first
+    home, chosen = _home(group, groups)
+    layout = None if group.is_picture else measure(group.planes)
+    row = Found(
+        path=str(home),
+        format="dicom",
+        key=group.key if chosen else "",
+        patient=patient.pseudonym,
+        name=patient.name,
+        modality=first.modality,
+        description=first.description,
+        facts=group.facts,
+        siblings=group.siblings,
+        syntax=tuple(dict.fromkeys(uid(plane.syntax).name for plane in group.planes)),
+        n_files=len(group.files),
+    )
+    row = _with_grid(row, group, layout)
+    lost = next((b for b in found.broken if belongs(b, group) and (b.series or b.path.is_relative_to(home))), None)
+    if lost is not None:
+        return replace(row, reason=f"a file of it cannot be read, or may be one of it: {lost.error}")
+    row = _judged(row, lambda: check(group, str(home)))
+    if row.readable and chosen:
+        total = 1 + _others_below(home, group, groups)
+        return replace(row, reason=f"{row.reason}; one of {total} volumes there, to be chosen by its key")
+    return row
+
+
+def _with_grid(row: Found, group: Group, layout: Layout | None) -> Found:
+    """The row with what its planes say of their places, whether or not they can be read."""
+    first = group.first
+    if layout is None:
+        return replace(row, shape=(first.samples, first.rows, first.columns) if group.is_picture else ())
+    row = replace(
+        row,
+        shape=(first.samples, first.columns, first.rows, len(group.planes)),
+        tilt=round(layout.tilt, 3),
+        gaps=layout.missing,
+        duplicates=layout.duplicates,
+    )
+    try:
+        grid = grid_of(group, layout.spacing)
+    except GeometryError:
+        return row
+    if grid is None:
+        return row
+    return replace(row, spacing=grid.spacing, orientation=grid.orientation)
+
+
+def _of_object(header: DicomHeader, patient: Patient) -> Found:
+    """The row of a DICOM object that is no image."""
+    kind = LABELS if header.modality in _LABEL_MODALITIES else OBJECT
+    reason = f"{header.sop_class} is not an image" + ("; `read_labels` reads it" if kind == LABELS else "")
+    return Found(
+        path=str(header.path),
+        format="dicom",
+        kind=kind,
+        patient=patient.pseudonym,
+        name=patient.name,
+        modality=header.modality,
+        description=header.description,
+        syntax=(uid(header.syntax).name,),
+        reason=reason,
+    )
+
+
+def _of_broken(broken: Broken) -> Found:
+    return Found(str(broken.path), "", reason=_reason(broken.error, str(broken.path)))
+
+
+def _of_stranger(file: Path, *, alone: bool) -> Found:
+    """A file that is not DICOM: of another format, or no scan at all, which is no failure unless its name says otherwise."""
+    if not file.is_file():
+        return Found(str(file), "", kind=OTHER, reason="not DICOM; of an archive nothing else is read")
+    blank = Found(str(file), "", kind=IMAGE if alone or file.name.lower().endswith(_IMAGE_ENDINGS) else OTHER)
+    try:
+        if is_zip(head_of(file)):
+            return replace(blank, reason="a zip archive without DICOM")
+        kind = detect(file)
+    except ReadError as error:
+        return replace(blank, reason=_reason(error, blank.path))
+    blank = replace(blank, format=kind.value, kind=IMAGE)
+    return _of_picture(file, blank) if kind.is_picture else _judged(blank, lambda: read_file(file, PLAIN))
+
+
+def _judged(row: Found, reading: Callable[[], Volume]) -> Found:
+    """The row completed by what a reader makes of the header."""
+    try:
+        volume = reading()
+    except (ReadError, GeometryError) as error:
+        return replace(row, readable=False, reason=_reason(error, row.path))
+    geometry = volume.geometry
+    return replace(
+        row,
+        shape=volume.shape,
+        spacing=geometry.spacing,
+        orientation=geometry.orientation,
+        readable=True,
+        reason=f"{geometry.ndim}D, {volume.channels} channel" + ("s" if volume.channels > 1 else ""),
+        remarks=volume.source.remarks,
+    )
+
+
+def _of_picture(file: Path, row: Found) -> Found:
+    try:
+        header = picture_header(file)
+    except ReadError as error:
+        return replace(row, reason=_reason(error, row.path))
+    return replace(row, shape=header.shape, readable=True, reason=f"2D, {header.mode}")
+
+
+def _reason(error: Exception, path: str) -> str:
+    """The error without the path that its row has already."""
+    return str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,142 @@
+"""Segments that may overlap, as the layers of a LabelMap: what DICOM SEG, RTSTRUCT and .seg.nrrd have in common.
+
+A segment is a `Label` of the file's own and patches: boxes of voxels with a mask each, so that a hundred segments need no
+hundred masks of the whole grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import Code, Label, LabelTable
+from voxelry.core.volume import LabelMap, Source
+from voxelry.errors import LabelError, nearest
+
+LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A box of voxels, and which of them belong to a segment.
+
+    Attributes:
+        start: the box's first voxel.
+        inside: mask of the box, one axis for each of the grid.
+    """
+
+    start: tuple[int, ...]
+    inside: NDArray[np.bool_]
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """Where the box lies in an array of the grid."""
+        return tuple(slice(first, first + size) for first, size in zip(self.start, self.inside.shape, strict=True))
+
+
+def clean_name(name: str, number: int) -> str:
+    """A name without control characters and surplus spaces, never empty, of at most `LONGEST_NAME` characters."""
+    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+    return plain[:LONGEST_NAME] or f"segment {number}"
+
+
+def unique_names(labels: Mapping[int, Label]) -> dict[int, Label]:
+    """Labels by number, those that share a name told apart by their number."""
+    names = [label.name for label in labels.values()]
+    taken = set(names)
+    found = {}
+    for number, label in labels.items():
+        if names.count(label.name) == 1:
+            found[number] = label
+            continue
+        name = f"{label.name[:56]} {number}"
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        found[number] = label.model_copy(update={"name": name})
+    return found
+
+
+def match(label: Label, table: LabelTable) -> Label | None:
+    """The label of a table that a segment stands for: of the same name, else of the same codes; None if there is none."""
+    name = label.name.casefold()
+    by_name = next((one for one in table.labels if one.name.casefold() == name), None)
+    if by_name is not None or label.type is None:
+        return by_name
+    codes = [
+        one for one in table.labels if one.type and (key(one.type), key(one.modifier)) == (key(label.type), key(label.modifier))
+    ]
+    return codes[0] if len(codes) == 1 else None
+
+
+def key(code: Code | None) -> tuple[str, str] | None:
+    """What makes two codes the same: value and scheme, whatever they are called."""
+    return None if code is None else (code.value, code.scheme)
+
+
+def matched(labels: Mapping[int, Label], table: LabelTable, where: str) -> dict[int, Label]:
+    """Segment number -> the label of a table it stands for.
+
+    Raises:
+        LabelError: a segment that the table does not know.
+    """
+    found = {number: match(label, table) for number, label in labels.items()}
+    unknown = [labels[number].name for number, label in found.items() if label is None]
+    if unknown:
+        raise LabelError(f"{where}: segment '{unknown[0]}' is not in the table", remedy=nearest(unknown[0], table.names))
+    return {number: label for number, label in found.items() if label is not None}
+
+
+def layered(
+    patches: Mapping[int, Sequence[Patch]],
+    geometry: Geometry,
+    labels: Mapping[int, Label],
+    table: LabelTable | None,
+    source: Source,
+) -> LabelMap:
+    """Segments on as few layers as hold them without overlap, in the order of their numbers.
+
+    Args:
+        patches: segment number -> where it is; a segment without patches is empty.
+        geometry: the grid.
+        labels: segment number -> its label, with a value of its own; of `table` where that is given.
+        table: says the layer of each label; None lets overlaps decide.
+        source: where the segments came from.
+
+    Raises:
+        LabelError: segments overlap on one layer of the given table.
+    """
+    highest = max((label.value for label in labels.values()), default=0)
+    kind: type[np.uint8] | type[np.uint16] = np.uint8 if highest < 256 else np.uint16
+    layers = [np.zeros(geometry.shape, dtype=kind) for _ in range(table.layers if table else 1)]
+    placed = dict(labels)
+    for number in sorted(labels):
+        parts, label = patches.get(number, ()), labels[number]
+        free = [index for index, layer in enumerate(layers) if _is_free(layer, parts, label.value)]
+        if table is not None:
+            free = [label.layer] if label.layer in free else []
+            if not free:
+                raise LabelError(
+                    f"{source.name}: segment '{label.name}' overlaps another", remedy="Give them layers in the table."
+                )
+        elif not free:
+            layers.append(np.zeros(geometry.shape, dtype=kind))
+            free = [len(layers) - 1]
+        for part in parts:
+            layers[free[0]][part.box][part.inside] = label.value
+        placed[number] = label.model_copy(update={"layer": free[0]})
+    stack = layers[0][None] if len(layers) == 1 else np.stack(layers)
+    return LabelMap(stack, geometry, table or LabelTable(labels=tuple(placed.values())), source)
+
+
+def _is_free(layer: NDArray[np.unsignedinteger], parts: Sequence[Patch], value: int) -> bool:
+    """Nothing else lies there; two segments that one label of a table stands for may meet."""
+    for part in parts:
+        there = layer[part.box][part.inside]
+        if (there[there != 0] != value).any():
+            return False
+    return True

@@ -1,0 +1,93 @@
+"""The stored values of a label map in the type that files hold them in, and where each label lies."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from voxelry.core.labels import Label, LabelTable
+from voxelry.core.volume import LabelMap
+from voxelry.errors import ExportError
+
+Box = tuple[slice, ...]
+
+
+def stored_values(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The single layer's stored values in the smallest unsigned type that holds them and the table.
+
+    Args:
+        labels: one layer.
+        path: the file they go to, for messages.
+
+    Returns:
+        ``(*spatial)`` uint8 or uint16.
+
+    Raises:
+        ExportError: values outside 0..65535.
+    """
+    return _stored(labels, labels.array, path)
+
+
+def stored_layers(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The same for all layers, ``(L, *spatial)``."""
+    return _stored(labels, labels.layers, path)
+
+
+def segment_layers(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """All layers, ``(L, *spatial)``, without the ignore value: where every value must be some segment's."""
+    layers = stored_layers(labels, path)
+    return layers if labels.table.ignore is None else np.where(layers == labels.table.ignore, np.zeros_like(layers), layers)
+
+
+def boxes(labels: LabelMap, path: str | os.PathLike[str]) -> list[tuple[Label, Box | None]]:
+    """The labels of the table in order, each with the smallest box that holds its voxels, None where it has none.
+
+    Raises:
+        ExportError: values outside 0..65535.
+        LabelError: values that the table does not know.
+    """
+    found = [find_objects(layer) for layer in stored_layers(labels, path)]
+    present = {value for layer in found for value, box in enumerate(layer, start=1) if box is not None}
+    labels.table.check_values(present, str(path))
+    return [(label, _box(found, label)) for label in labels.table.labels]
+
+
+def told_apart(labels: LabelMap) -> LabelMap:
+    """Labels whose instances are labels of their own, numbered and named as segments of a DICOM SEG are.
+
+    Args:
+        labels: any; one without instance ids is given back as it is.
+
+    Raises:
+        LabelError: values that the table does not know.
+    """
+    if labels.instances is None:
+        return labels
+    from voxelry.formats.dicom.objects.segment_descriptions import (  # highdicom, which the formats that ask do without
+        segment_numbers,
+        segments_of,
+    )
+
+    segments = segments_of(labels)
+    renamed = (one.label.model_copy(update={"value": one.number, "name": one.name, "mirror": None}) for one in segments)
+    table = LabelTable(labels=tuple(renamed))
+    return replace(labels, layers=segment_numbers(labels, segments), table=table, instances=None)
+
+
+def _box(found: list[list[Box | None]], label: Label) -> Box | None:
+    inside = label.layer < len(found) and label.value <= len(found[label.layer])
+    return found[label.layer][label.value - 1] if inside else None
+
+
+def _stored(labels: LabelMap, array: NDArray[np.integer], path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 65535:
+        raise ExportError(
+            f"{path}: label values {low}..{high} do not fit 0..65535", remedy="Give the ignore value a number from 1 to 65535."
+        )
+    high = max(high, *(label.value for label in labels.table.labels), 0)
+    return array.astype(np.uint8, copy=False) if high < 256 else array.astype(np.uint16, copy=False)

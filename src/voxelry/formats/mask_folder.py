@@ -1,0 +1,88 @@
+"""A folder with one mask file for each structure, named after it, as TotalSegmentator writes them: joined to one LabelMap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from voxelry.core.labels import Label, LabelTable
+from voxelry.core.volume import LabelMap, Source
+from voxelry.errors import GridMismatchError, LabelError, MissingFileError
+from voxelry.formats.label_layers import Patch, clean_name, layered, matched
+
+VOLUMES, PICTURES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mgz"), (".png",)
+"""Endings of files that are taken for masks, which DICOM folders have none of; pictures beside volumes are previews of them."""
+
+KIND = "mask-folder"
+"""What the Source of such a map is called."""
+
+
+def mask_files(folder: Path) -> list[Path]:
+    """The mask files that lie in a folder, by name; none where it is no folder."""
+    if not folder.is_dir():
+        return []
+    visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    volumes = [file for file in visible if file.name.lower().endswith(VOLUMES)]
+    return volumes or [file for file in visible if file.name.lower().endswith(PICTURES)]
+
+
+def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, read: Callable[[Path], LabelMap]) -> LabelMap:
+    """Read a folder of masks as one map.
+
+    Args:
+        path: the folder; each file is one structure, inside wherever it is not 0.
+        table: what to call the structures, found by name; None names them after their files and numbers them from 1.
+        read: reads one file.
+
+    Returns:
+        A LabelMap on the grid of the first file, on several layers where masks overlap.
+
+    Raises:
+        MissingFileError: no mask in the folder.
+        GridMismatchError: files on different grids.
+        LabelError: a file with several labels, or one that `table` does not know.
+        ReadError: a file that cannot be read.
+    """
+    folder = Path(path)
+    files = mask_files(folder)
+    if not files:
+        raise MissingFileError(
+            f"{folder}: holds no mask file", remedy=f"Files ending in {', '.join((*VOLUMES, *PICTURES))} are looked for."
+        )
+    labels = {number: Label(value=number, name=clean_name(_stem(file), number)) for number, file in enumerate(files, start=1)}
+    names = labels if table is None else matched(labels, table, str(folder))
+    grid = None
+    patches: dict[int, list[Patch]] = {}
+    for number, file in enumerate(files, start=1):
+        mask = read(file)
+        grid = grid or mask.geometry
+        if mask.geometry.reindexing_to(grid) is None:
+            raise GridMismatchError(
+                f"{file}: its grid ({mask.geometry.describe()}) is not that of {files[0].name} ({grid.describe()})",
+                remedy="Convert the files one by one.",
+            )
+        if len(mask.table) > 1:
+            raise LabelError(
+                f"{file}: holds {len(mask.table)} labels; in a folder each file is one structure", remedy="Convert it by itself."
+            )
+        patches[number] = _patches(mask.on_grid(grid))
+    assert grid is not None
+    return layered(patches, grid, names, table, Source(KIND, tuple(map(str, files))))
+
+
+def _stem(file: Path) -> str:
+    ending = next(ending for ending in (*VOLUMES, *PICTURES) if file.name.lower().endswith(ending))
+    return file.name[: -len(ending)]
+
+
+def _patches(mask: LabelMap) -> list[Patch]:
+    """The smallest box that holds the mask, none where it is empty."""
+    inside = mask.array != 0
+    if not inside.any():
+        return []
+    ends = [np.flatnonzero(inside.any(axis=tuple(a for a in range(inside.ndim) if a != axis))) for axis in range(inside.ndim)]
+    box = tuple(slice(int(one[0]), int(one[-1]) + 1) for one in ends)
+    return [Patch(tuple(one.start for one in box), inside[box].copy())]

@@ -1,0 +1,1 @@
+"""Labels as closed surfaces, and the files that hold them."""

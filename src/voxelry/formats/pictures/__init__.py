@@ -1,0 +1,1 @@
+"""Pictures: PNG, JPEG, TIFF, and the label files that belong to pictures."""

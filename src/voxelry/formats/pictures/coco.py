@@ -1,0 +1,97 @@
+"""COCO instance annotations (cocodataset.org, data format 4.1) of a picture's labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label as connected
+
+from voxelry.base.files import write_json
+from voxelry.base.version import __version__
+from voxelry.core.labels import Label
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.errors import UsageError
+from voxelry.formats.label_values import boxes
+from voxelry.formats.outline import outlines
+from voxelry.formats.pictures.rle import check_picture, compressed, run_lengths
+
+Shape = Literal["rle", "polygon"]
+
+
+def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume | None = None, shape: Shape = "rle") -> Path:
+    """Write the labels of a picture as COCO annotations.
+
+    Categories are the labels of the table, by their stored values. There is an annotation for each instance; where instances
+    are not told apart, for each connected part of a label of things, and for the whole of a label of stuff.
+
+    Args:
+        labels: ``(rows, columns)``, any number of layers.
+        path: ends in ``.json``; replaced if it exists.
+        source: the picture; its file's name becomes ``file_name``.
+        shape: ``rle`` is exact. ``polygon`` runs along pixel edges, x and y in pixels from the corner of the picture; holes are
+            keyholes. Readers that fill polygons in another way than by pixel centres lose or gain pixels along the edge.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: another shape.
+        ExportError: a volume, or another ending.
+        LabelError: values that the table does not know.
+    """
+    check_picture(labels, path, ".json")
+    if shape not in ("rle", "polygon"):
+        raise UsageError(f"shape {shape!r} is unknown", remedy="Known: rle, polygon.")
+    rows, columns = labels.geometry.shape
+    boxes(labels, path)
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": label.value} | _drawn(mask, shape)
+        for number, (label, mask) in enumerate(objects(labels), start=1)
+    ]
+    name = Path(source.source.files[0]).name if source is not None and source.source.files else Path(path).name.split(".")[0]
+    write_json(
+        path,
+        {
+            "info": {"description": f"voxelry {__version__}"},
+            "licenses": [],
+            "images": [{"id": 1, "file_name": name, "height": rows, "width": columns}],
+            "categories": [
+                {"id": one.value, "name": one.name, "supercategory": one.category.meaning} for one in labels.table.labels
+            ],
+            "annotations": annotations,
+        },
+    )
+    return Path(path)
+
+
+def objects(labels: LabelMap) -> Iterator[tuple[Label, NDArray[np.bool_]]]:
+    """Each object of a label map and its mask: instances, connected parts of things (4-connected), labels of stuff."""
+    for label in labels.table.labels:
+        mask = labels.mask(label.name)
+        if not mask.any():
+            continue
+        if labels.instances is not None:
+            parts = np.where(mask, labels.instances[label.layer].astype(np.int64) + 1, 0)
+        elif label.kind == "thing":
+            parts = connected(mask, connectivity=1)
+        else:
+            parts = mask.astype(np.int64)
+        for value in np.unique(parts[mask]):
+            yield label, parts == value
+
+
+def _drawn(mask: NDArray[np.bool_], shape: Shape) -> dict[str, Any]:
+    """An object's segmentation, area, box ``[x, y, width, height]`` in pixels."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+    segmentation: Any
+    if shape == "polygon":
+        segmentation = [(ring + 0.5).ravel().tolist() for ring in outlines(mask.T)]
+    else:
+        segmentation = {"size": list(mask.shape), "counts": compressed(run_lengths(mask))}
+    return {"segmentation": segmentation, "area": int(mask.sum()), "bbox": box, "iscrowd": 0}

@@ -1,0 +1,1 @@
+"""Sliding-window inference: patches, ensembles, backends, clean-up, the Predictor."""

@@ -1,0 +1,128 @@
+"""Predictor: a model, or an ensemble, loaded once and used for many scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from voxelry.core.model import Model
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.errors import ModelError, UsageError
+from voxelry.inference.cleanup import clean_array
+from voxelry.inference.ood_checks import at_border, unlike_training
+from voxelry.inference.predict_options import PredictOptions
+from voxelry.inference.segmenter import Progress, Segmenter
+from voxelry.networks.build import choose_device
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Labels on the scan's own grid, and how far to trust them.
+
+    Attributes:
+        labels: the label map.
+        confidence: label name -> mean probability (0..1) of that label over the voxels it won on the network's grid, None where
+            it won none.
+        flags: sentences about anything unusual: a label at the scan's border, a scan unlike those of training.
+        map: ``(1, *spatial)`` uint8 on the scan's grid, if asked for: probability of the winner, or entropy as a share of the
+            largest possible, 0..255 for 0..1. Outside the box of content the background is certain.
+    """
+
+    labels: LabelMap
+    confidence: dict[str, float | None]
+    flags: tuple[str, ...] = ()
+    map: Volume | None = None
+
+
+class Predictor:
+    """Segments scans with one model, or with several of one label table; safe to call from several threads.
+
+    Models of one plan are averaged window by window, those of different plans (2D and 3D, say) on the scan's own voxels.
+
+    Args:
+        model: the model, or the members of an ensemble.
+        device: ``auto``, ``cpu``, ``cuda``...
+        options: memory, windows, confidence, backend.
+
+    Attributes:
+        segmenter: the networks, and what they say of a scan.
+        scans: how many scans are to come, by which ``auto`` judges whether building a backend pays.
+
+    Raises:
+        ModelError: members of an ensemble differ in labels or channels.
+        UsageError: an unknown device or backend, or no model.
+    """
+
+    def __init__(self, model: Model | Sequence[Model], device: str = "auto", options: PredictOptions | None = None) -> None:
+        self.models = (model,) if isinstance(model, Model) else tuple(model)
+        _check_members(self.models)
+        self.options = options or PredictOptions()
+        self.device = choose_device(device)
+        self.segmenter = Segmenter(self.models, self.device, self.options, bool(self.model.card.clean_up))
+        self.scans = 1
+
+    @property
+    def model(self) -> Model:
+        """The model, the first of an ensemble."""
+        return self.models[0]
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The networks of its models; of several plans those of the first."""
+        return self.segmenter.teams[0].networks
+
+    @property
+    def said(self) -> str:
+        """What computes the networks, and why where it was chosen; empty before the first scan."""
+        return self.segmenter.said
+
+    def predict(self, volume: Volume, progress: Progress = lambda *_: None) -> Prediction:
+        """Segment one scan.
+
+        Args:
+            volume: an image with the model's channels, in any orientation and spacing.
+            progress: told of windows done.
+
+        Returns:
+            Labels on `volume`'s own grid.
+
+        Raises:
+            ModelError: the image has other channels or another number of axes than the model.
+            BudgetError: the scan cannot be segmented within the memory budget.
+        """
+        table = self.model.labels
+        found = self.segmenter.run(volume, progress, self.scans)
+        stored = found.target.stored(table.from_classes(np.arange(len(table) + 1)))
+        rules = {table[rule.label].value: rule for rule in self.model.card.clean_up}
+        clean_array(stored, rules, volume.geometry.voxel_volume)
+        flags = [*unlike_training(volume, self.model), *at_border(stored, table.id2label)]
+        if found.overlooked:
+            flags.append(f"the {self.options.roi} pass found nothing, so no window was looked at")
+        trust = None
+        if found.target.map is not None:
+            trust = Volume(found.target.map[None], volume.geometry, modality="", source=volume.source)
+        labels = LabelMap.of(stored, volume.geometry, table, volume.source)
+        return Prediction(labels, found.confidence, tuple(flags), trust)
+
+
+def _check_members(models: tuple[Model, ...]) -> None:
+    """Members of an ensemble must take the same scans and mean the same by a class."""
+    if not models:
+        raise UsageError("no model", remedy="Give at least one model folder.")
+    first = models[0]
+    for other in models[1:]:
+        apart = [name for name in TAKEN if getattr(first.plan, name) != getattr(other.plan, name)]
+        if first.labels != other.labels:
+            apart.append("labels")
+        if apart:
+            raise ModelError(
+                f"{other.path} and {first.path} differ in {', '.join(apart)}",
+                remedy="Average models of one label table that take the same channels.",
+            )
+
+
+TAKEN = ("dimensions", "channels", "reference_channel", "regions")
+"""What members of an ensemble share of their plans, whatever their configuration: which scans they take, and their classes."""

@@ -1,0 +1,144 @@
+"""Whether probabilities mean what they say: expected calibration error and the Brier score.
+
+Probabilities are ``(K, *spatial)``, channel 0 the background, and sum to 1 over K in every voxel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.labels import IGNORE_INDEX
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.errors import GridMismatchError, LabelError, UsageError
+
+Values = NDArray[np.float64]
+
+BINS = 15
+"""Bins of equal width between 0 and 1, as Guo et al. 2017 use."""
+
+SUM_TOLERANCE = 1e-2
+"""How far the probabilities of a voxel may be from summing to 1: float16 files round that much."""
+
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How the confidence of a prediction compares with how often it is right.
+
+    Attributes:
+        counts: ``(B,)`` int64 voxels in each bin of confidence; the b-th holds b/B < confidence <= (b+1)/B.
+        confidence: ``(B,)`` mean confidence (the largest probability) in each bin, NaN in an empty one.
+        accuracy: ``(B,)`` share of voxels whose most probable class is right, NaN in an empty one.
+        brier: the multi-class Brier score, 0 (best) to 2; NaN if no voxel counts.
+    """
+
+    counts: NDArray[np.int64]
+    confidence: Values
+    accuracy: Values
+    brier: float
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error (Naeini et al. 2015): mean over voxels of |accuracy - confidence| of their bin, 0..1.
+
+        NaN if no voxel counts.
+        """
+        total = int(self.counts.sum())
+        if not total:
+            return float("nan")
+        filled = self.counts > 0
+        return float((self.counts * np.abs(self.accuracy - self.confidence))[filled].sum() / total)
+
+    @property
+    def mce(self) -> float:
+        """Maximum calibration error: the largest gap of a bin, 0..1; NaN if no voxel counts."""
+        gaps = np.abs(self.accuracy - self.confidence)[self.counts > 0]
+        return float(gaps.max()) if gaps.size else float("nan")
+
+
+def calibration(
+    probabilities: NDArray[Any], reference: NDArray[Any], *, bins: int = BINS, ignore: int | None = IGNORE_INDEX
+) -> Calibration:
+    """Compare probabilities with the truth.
+
+    Args:
+        probabilities: ``(K, *spatial)`` floats in 0..1 that sum to 1 over K.
+        reference: ``(*spatial)`` class indices 0..K-1; `ignore` where a voxel counts nowhere.
+        bins: of equal width.
+        ignore: the reference value left out, or None.
+
+    Returns:
+        Bins and Brier score (Brier 1950): the mean over voxels of the squared distance between the probabilities and the
+        one-hot truth, summed over classes. A binary problem with two channels gives twice what a one-channel formula gives.
+
+    Raises:
+        GridMismatchError: the shapes differ.
+        LabelError: probabilities that are none, or class indices outside 0..K-1.
+        UsageError: no bin.
+    """
+    if bins < 1:
+        raise UsageError(f"{bins} bins", remedy="Use at least one.")
+    if probabilities.shape[1:] != reference.shape or probabilities.ndim < 2:
+        raise GridMismatchError(
+            f"probabilities of shape {probabilities.shape} (class first) against a reference of {reference.shape}"
+        )
+    chances = probabilities.reshape(len(probabilities), -1)
+    truth = reference.reshape(-1)
+    counts = np.zeros(bins, dtype=np.int64)
+    confident, right, squared = np.zeros(bins), np.zeros(bins), 0.0
+    for start in range(0, truth.size, _CHUNK):
+        p, t = _counted(chances[:, start : start + _CHUNK], truth[start : start + _CHUNK], ignore)
+        top = p.max(axis=0)
+        place = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
+        counts += np.bincount(place, minlength=bins)
+        confident += np.bincount(place, top, minlength=bins)
+        right += np.bincount(place, p.argmax(axis=0) == t, minlength=bins)
+        squared += float((p * p).sum() - 2 * p[t, np.arange(t.size)].sum() + t.size)
+    total = int(counts.sum())
+    return Calibration(counts, _mean(confident, counts), _mean(right, counts), squared / total if total else float("nan"))
+
+
+def calibrate(probabilities: Volume, reference: LabelMap, *, bins: int = BINS) -> Calibration:
+    """As `calibration`, for a Volume of probabilities and a LabelMap; what the map's table ignores is left out.
+
+    Args:
+        probabilities: K channels: background, then the labels of the reference's table in order.
+        reference: one layer, on the same grid but for order and direction of axes.
+        bins: of equal width.
+
+    Raises:
+        GridMismatchError: the grids differ.
+        LabelError: as `calibration`, or another number of channels than classes.
+    """
+    if probabilities.channels != len(reference.table) + 1:
+        raise LabelError(
+            f"{probabilities.source.name}: {probabilities.channels} channels for {len(reference.table)} labels and background"
+        )
+    truth = reference.on_grid(probabilities.geometry)
+    return calibration(probabilities.array, truth.table.to_classes(truth.array, truth.source.name), bins=bins)
+
+
+def _counted(chances: NDArray[Any], truth: NDArray[Any], ignore: int | None) -> tuple[Values, NDArray[np.int64]]:
+    """The voxels that count, checked: ``(K, n)`` probabilities and ``(n,)`` class indices."""
+    keep = np.ones(truth.shape, dtype=bool) if ignore is None else truth != ignore
+    p, t = chances[:, keep].astype(np.float64), truth[keep].astype(np.int64)
+    if t.size and not 0 <= t.min() <= t.max() < len(chances):
+        raise LabelError(f"class indices {t.min()}..{t.max()} are not all in 0..{len(chances) - 1}")
+    if p.size and not (
+        p.min() >= -SUM_TOLERANCE and p.max() <= 1 + SUM_TOLERANCE and np.abs(p.sum(axis=0) - 1).max() <= SUM_TOLERANCE
+    ):
+        raise LabelError(
+            f"probabilities between {p.min():.4g} and {p.max():.4g} that do not sum to 1 over the classes",
+            remedy="Apply softmax to logits first, and give the background a channel.",
+        )
+    return p, t
+
+
+def _mean(totals: Values, counts: NDArray[np.int64]) -> Values:
+    result: Values = np.divide(totals, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return result

@@ -1,0 +1,231 @@
+"""Objects (lesions, cells, teeth) of a label map, and how those of two maps overlap.
+
+The stages: a label map -> `Objects` -> `Overlaps` of two of them -> `voxelry.metrics.matching.Matches` -> scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.errors import GridMismatchError, LabelError, UsageError
+
+Ids = NDArray[np.uint32]
+Indices = NDArray[np.int64]
+Values = NDArray[np.float64]
+
+CONNECTIVITY = {2: 8, 3: 26}
+"""What is one object by default: voxels that share at least a corner, as scipy's full structure and BraTS have it."""
+
+_KNOWN_CONNECTIVITY = {2: (4, 8), 3: (6, 18, 26)}
+_DENSE_CELLS = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The objects of one map.
+
+    Attributes:
+        ids: ``(*spatial)`` uint32, 0 where there is no object, else 1..n.
+        classes: ``(n,)`` int64 class index (1..K-1) of each object; object `i` has the id ``i + 1``.
+    """
+
+    ids: Ids = field(repr=False)
+    classes: Indices
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+def connected_objects(classes: NDArray[Any], connectivity: int | None = None) -> Objects:
+    """The connected components of every class.
+
+    Voxels of different classes are never one object. Libraries disagree about the default: panoptica's cc3d back end takes 26
+    in 3D, its scipy back end 6, scikit-image the largest, MONAI 26.
+
+    Args:
+        classes: ``(*spatial)`` class indices, 0 the background; 2D or 3D, integers or booleans.
+        connectivity: 4 or 8 in 2D; 6 (faces), 18 (edges) or 26 (corners) in 3D; None takes 8 or 26.
+
+    Returns:
+        The objects, numbered in scan order.
+
+    Raises:
+        UsageError: the array is neither 2D nor 3D, or the connectivity does not fit.
+        LabelError: not whole numbers, or negative ones.
+    """
+    if classes.ndim not in CONNECTIVITY:
+        raise UsageError(f"objects are looked for in 2D and 3D, not in an array of shape {classes.shape}")
+    neighbours = CONNECTIVITY[classes.ndim] if connectivity is None else connectivity
+    if neighbours not in _KNOWN_CONNECTIVITY[classes.ndim]:
+        known = " or ".join(map(str, _KNOWN_CONNECTIVITY[classes.ndim]))
+        raise UsageError(f"connectivity {neighbours} in {classes.ndim}D", remedy=f"Use {known}.")
+    values = _unsigned(classes)
+    box = _bounding_box(values)
+    ids = np.zeros(values.shape, dtype=np.uint32)
+    if box is None:
+        return Objects(ids, np.zeros(0, dtype=np.int64))
+    inside = np.asfortranarray(values[box]) if values.flags.f_contiguous else np.ascontiguousarray(values[box])
+    found, count = cc3d.connected_components(inside, connectivity=neighbours, out_dtype=np.uint32, return_N=True)
+    ids[box] = found
+    return Objects(ids, _class_of_each(found, inside, count))
+
+
+def given_objects(ids: NDArray[Any], classes: NDArray[Any]) -> Objects:
+    """Objects whose ids are known, such as the instance ids of a LabelMap.
+
+    Args:
+        ids: ``(*spatial)`` whole numbers, 0 where there is no object; gaps are closed. The same id in two classes names two
+            objects.
+        classes: ``(*spatial)`` class indices; where they are 0 an id does not count.
+
+    Returns:
+        The objects, in the order of class and id.
+
+    Raises:
+        GridMismatchError: the shapes differ.
+        LabelError: not whole numbers, or negative ones.
+    """
+    if ids.shape != classes.shape:
+        raise GridMismatchError(f"instance ids of shape {ids.shape} beside classes of shape {classes.shape}")
+    numbers, kinds = _unsigned(ids), _unsigned(classes)
+    counted = np.flatnonzero((numbers.ravel() > 0) & (kinds.ravel() > 0))
+    pairs = np.stack([kinds.ravel()[counted], numbers.ravel()[counted]]).astype(np.int64)
+    distinct, inverse = np.unique(pairs, axis=1, return_inverse=True)
+    dense = np.zeros(ids.size, dtype=np.uint32)
+    dense[counted] = inverse.ravel() + 1
+    return Objects(dense.reshape(ids.shape), distinct[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaps:
+    """How the objects of a reference and a prediction overlap: the pairs of one class that share voxels.
+
+    Attributes:
+        reference_classes: ``(R,)`` class index of each reference object.
+        prediction_classes: ``(P,)`` class index of each predicted object.
+        reference_sizes: ``(R,)`` voxels.
+        prediction_sizes: ``(P,)`` voxels.
+        reference: ``(M,)`` index 0..R-1 of each pair.
+        prediction: ``(M,)`` index 0..P-1 of each pair.
+        shared: ``(M,)`` voxels in both, at least 1.
+    """
+
+    reference_classes: Indices
+    prediction_classes: Indices
+    reference_sizes: Indices
+    prediction_sizes: Indices
+    reference: Indices
+    prediction: Indices
+    shared: Indices
+
+    @cached_property
+    def iou(self) -> Values:
+        """``(M,)`` intersection over union of each pair, 0..1."""
+        union = self.reference_sizes[self.reference] + self.prediction_sizes[self.prediction] - self.shared
+        ratio: Values = self.shared / union
+        return ratio
+
+    @cached_property
+    def dice(self) -> Values:
+        """``(M,)`` Dice of each pair, 0..1."""
+        total = self.reference_sizes[self.reference] + self.prediction_sizes[self.prediction]
+        ratio: Values = 2 * self.shared / total
+        return ratio
+
+    def of_class(self, index: int) -> Overlaps:
+        """The objects of one class alone, renumbered in order."""
+        here, there = self.reference_classes == index, self.prediction_classes == index
+        kept = here[self.reference]
+        return Overlaps(
+            self.reference_classes[here],
+            self.prediction_classes[there],
+            self.reference_sizes[here],
+            self.prediction_sizes[there],
+            (np.cumsum(here) - 1)[self.reference[kept]],
+            (np.cumsum(there) - 1)[self.prediction[kept]],
+            self.shared[kept],
+        )
+
+
+def overlaps(reference: Objects, prediction: Objects) -> Overlaps:
+    """Count the voxels that each reference object shares with each predicted object of its class, in one pass.
+
+    Args:
+        reference: objects of the truth.
+        prediction: objects of what is judged, on the same grid.
+
+    Returns:
+        The pairs, ordered by reference, then prediction.
+
+    Raises:
+        GridMismatchError: the shapes differ.
+    """
+    if reference.ids.shape != prediction.ids.shape:
+        raise GridMismatchError(f"objects on a grid of {reference.ids.shape} against {prediction.ids.shape}")
+    first, second = _same_order(reference.ids, prediction.ids)
+    columns = len(prediction) + 1
+    found = np.flatnonzero((first != 0) | (second != 0))
+    keys = first[found].astype(np.int64) * columns + second[found]
+    cells, counts = _histogram(keys, (len(reference) + 1) * columns)
+    rows, cols = np.divmod(cells, columns)
+    reference_sizes = np.bincount(rows, counts, minlength=len(reference) + 1).astype(np.int64)[1:]
+    prediction_sizes = np.bincount(cols, counts, minlength=columns).astype(np.int64)[1:]
+    paired = (rows > 0) & (cols > 0)
+    one, other, shared = rows[paired] - 1, cols[paired] - 1, counts[paired]
+    same = reference.classes[one] == prediction.classes[other]
+    return Overlaps(
+        reference.classes, prediction.classes, reference_sizes, prediction_sizes, one[same], other[same], shared[same]
+    )
+
+
+def _histogram(keys: Indices, cells: int) -> tuple[Indices, Indices]:
+    """The distinct keys and how often each occurs."""
+    if cells > max(_DENSE_CELLS, 4 * keys.size):
+        return np.unique(keys, return_counts=True)
+    counts = np.bincount(keys, minlength=cells)
+    distinct = np.flatnonzero(counts)
+    return distinct, counts[distinct]
+
+
+def _same_order(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both arrays flat, in one memory order and without a copy where that is possible."""
+    if one.flags.f_contiguous and other.flags.f_contiguous:
+        return one.ravel(order="F"), other.ravel(order="F")
+    return one.ravel(), other.ravel()
+
+
+def _unsigned(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as unsigned integers that cc3d takes."""
+    if array.dtype.kind not in "uib":
+        raise LabelError(f"labels are whole numbers, not {array.dtype}", remedy="Convert class indices to integers.")
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
+        raise LabelError(f"class index {array.min()} names no object", remedy="Set ignored voxels to 0 in both maps.")
+    return array.view(np.uint8) if array.dtype.kind == "b" else array.view(array.dtype.str.replace("i", "u"))
+
+
+def _bounding_box(values: NDArray[Any]) -> tuple[slice, ...] | None:
+    """The smallest box that holds every object, None if there is none."""
+    filled = values != 0
+    box = []
+    for axis in range(values.ndim):
+        seen = np.flatnonzero(filled.any(axis=tuple(a for a in range(values.ndim) if a != axis)))
+        if not seen.size:
+            return None
+        box.append(slice(int(seen[0]), int(seen[-1]) + 1))
+        filled = filled[(slice(None),) * axis + (box[-1],)]
+    return tuple(box)
+
+
+def _class_of_each(ids: Ids, classes: NDArray[Any], count: int) -> Indices:
+    """``(count,)`` the class of each component."""
+    flat_ids, flat_classes = _same_order(ids, classes)
+    result = np.zeros(count + 1, dtype=np.int64)
+    found = np.flatnonzero(flat_classes != 0)
+    result[flat_ids[found]] = flat_classes[found]
+    return result[1:]

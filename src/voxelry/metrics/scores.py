@@ -1,0 +1,230 @@
+"""Scores: how a set of predictions agrees with its references, per case and label, and the means a paper reports.
+
+Empty masks: a label that is in neither the reference nor the prediction of a case has no score there ("missing", NaN in
+arrays, None in plain data) and enters no mean; a label that is in only one of them scores 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from voxelry.errors import UsageError
+from voxelry.metrics.overlap import Counts, PairCounts, Values, dice, iou
+from voxelry.metrics.regions import tally
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Overlap of N cases and L labels.
+
+    Attributes:
+        cases: N case ids.
+        labels: L label names, background left out.
+        confusions: ``(N, L + 1, L + 1)`` int64 voxel counts, reference along rows, class 0 the background; voxels that the
+            reference marks as ignored are counted nowhere.
+        measures: other metrics by name, each ``(N, L)`` float64, NaN where missing (see `voxelry.metrics.families`).
+        groups: the patient of each case, for statistics; empty where every case is a patient of its own.
+        failed: cases that could not be scored, with the reason; they are in none of the above.
+    """
+
+    cases: tuple[str, ...]
+    labels: tuple[str, ...]
+    confusions: Counts = field(repr=False)
+    measures: Mapping[str, Values] = field(default_factory=dict, repr=False)
+    groups: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.measures.items():
+            if values.shape != (len(self.cases), len(self.labels)):
+                raise UsageError(f"{name}: {values.shape} values for {len(self.cases)} cases and {len(self.labels)} labels")
+        if self.groups and len(self.groups) != len(self.cases):
+            raise UsageError(f"{len(self.groups)} groups for {len(self.cases)} cases")
+        expected = (len(self.cases), len(self.labels) + 1, len(self.labels) + 1)
+        if self.confusions.shape != expected:
+            raise UsageError(f"confusion matrices of shape {self.confusions.shape} where {expected} are needed")
+
+    @classmethod
+    def merge(cls, parts: Sequence[Scores]) -> Scores:
+        """The scores of several sets as one, cases in order.
+
+        Labels are matched by name. A label that a part does not know is absent from that part's cases.
+
+        Args:
+            parts: at least one.
+
+        Raises:
+            UsageError: there is nothing to merge.
+        """
+        if not parts:
+            raise UsageError("there are no scores to merge", remedy="Check that references and predictions share case ids.")
+        labels = tuple(dict.fromkeys(name for part in parts for name in part.labels))
+        cases = tuple(case for part in parts for case in part.cases)
+        names = dict.fromkeys(name for part in parts for name in part.measures)
+        measures = {name: np.concatenate([part._measure_over(name, labels) for part in parts]) for name in names}
+        known = any(part.groups for part in parts)
+        groups = tuple(group for part in parts for group in part.groups or part.cases) if known else ()
+        failed = {case: reason for part in parts for case, reason in part.failed.items()}
+        return cls(cases, labels, np.concatenate([part._over(labels) for part in parts]), measures, groups, failed)
+
+    def _measure_over(self, name: str, labels: tuple[str, ...]) -> Values:
+        """A metric over a longer list of labels, missing where it was not measured."""
+        wider = np.full((len(self.cases), len(labels)), np.nan)
+        if name in self.measures:
+            wider[:, [labels.index(label) for label in self.labels]] = self.measures[name]
+        return wider
+
+    def _over(self, labels: tuple[str, ...]) -> Counts:
+        """The confusion matrices over a longer list of labels."""
+        if labels == self.labels:
+            return self.confusions
+        place = [0, *(1 + labels.index(name) for name in self.labels)]
+        wider = np.zeros((len(self.cases), len(labels) + 1, len(labels) + 1), dtype=np.int64)
+        wider[np.ix_(range(len(self.cases)), place, place)] = self.confusions
+        return wider
+
+    @cached_property
+    def dice(self) -> Values:
+        """``(N, L)`` float64 Dice of each case and label; NaN where the label is in neither map."""
+        return dice(self.confusions)[:, 1:]
+
+    @cached_property
+    def iou(self) -> Values:
+        """``(N, L)`` float64 intersection over union of each case and label; NaN where the label is in neither map."""
+        return iou(self.confusions)[:, 1:]
+
+    @property
+    def reference_voxels(self) -> Counts:
+        """``(N, L)`` int64 voxels of each label in the references, ignored voxels left out."""
+        counts: Counts = self.confusions.sum(axis=2)[:, 1:]
+        return counts
+
+    @property
+    def prediction_voxels(self) -> Counts:
+        """``(N, L)`` int64 voxels of each label in the predictions, ignored voxels left out."""
+        counts: Counts = self.confusions.sum(axis=1)[:, 1:]
+        return counts
+
+    @property
+    def missing(self) -> int:
+        """How many of the N * L entries have no score, the label being in neither map."""
+        return int(np.isnan(self.dice).sum())
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean Dice over cases and foreground labels, as nnU-Net's ``foreground_mean``.
+
+        For each label the mean over the cases that have a score, then the mean of those over the labels: every label weighs
+        the same. A label that is missing in all cases is left out (nnU-Net then reports NaN). NaN if nothing has a score.
+        """
+        return _mean(_mean_rows(self.dice.T))
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean intersection over union over cases and foreground labels, averaged as `mean_dice`."""
+        return _mean(_mean_rows(self.iou.T))
+
+    @property
+    def case_mean_iou(self) -> Values:
+        """``(N,)`` mean IoU within each case over the foreground labels that have a score there; NaN if none has.
+
+        The background is not one of the labels.
+        """
+        return _mean_rows(self.iou)
+
+    @property
+    def pooled_mean_iou(self) -> float:
+        """Mean IoU of the whole set's voxels as if they were one image, over the foreground labels.
+
+        The confusion matrices are summed over the set first, as semantic segmentation benchmarks do; large objects weigh
+        more than in `mean_iou`. The background is left out of the mean. NaN if no label occurs.
+        """
+        return _mean(iou(self.confusions.sum(axis=0))[1:])
+
+    @property
+    def pooled_mean_iou_with_background(self) -> float:
+        """As `pooled_mean_iou`, with the background as one more class (PASCAL VOC, ADE20K count it so)."""
+        return _mean(iou(self.confusions.sum(axis=0)))
+
+    @property
+    def per_label(self) -> dict[str, dict[str, Any]]:
+        """For each label name the mean of every metric over the cases that have it, and how many ``cases`` have an overlap.
+
+        The means are None where no case has a score.
+        """
+        scored = (~np.isnan(self.dice)).sum(axis=0)
+        means = {metric: _mean_rows(values.T) for metric, values in self.values.items()}
+        return {
+            name: {metric: _plain(column[k]) for metric, column in means.items()} | {"cases": int(scored[k])}
+            for k, name in enumerate(self.labels)
+        }
+
+    @property
+    def values(self) -> dict[str, Values]:
+        """Every metric by name, ``(N, L)``: ``dice``, ``iou``, then the `measures`."""
+        return {"dice": self.dice, "iou": self.iou, **self.measures}
+
+    def region_dice(self, regions: Mapping[str, Collection[str]]) -> dict[str, float | None]:
+        """Mean Dice of unions of labels over the cases in which they occur, from the same counts; None where they never do.
+
+        Args:
+            regions: name -> names of labels.
+        """
+        values = np.arange(len(self.labels) + 1)
+        members = {name: [1 + self.labels.index(label) for label in labels] for name, labels in regions.items()}
+        dice = [tally(PairCounts(values, values, counts), members).score("dice") for counts in self.confusions]
+        means = _mean_rows(np.reshape(dice, (-1, len(members))).T)
+        return {name: _plain(mean) for name, mean in zip(members, means, strict=True)}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One mapping a case and label: case, label, dice, iou (None where missing), reference_voxels, prediction_voxels.
+
+        Also the group, where there are groups, and every metric of `measures`.
+        """
+        return [
+            {
+                "case": case,
+                **({"group": self.groups[n]} if self.groups else {}),
+                "label": label,
+                **{name: _plain(values[n, k]) for name, values in self.values.items()},
+                "reference_voxels": int(self.reference_voxels[n, k]),
+                "prediction_voxels": int(self.prediction_voxels[n, k]),
+            }
+            for n, case in enumerate(self.cases)
+            for k, label in enumerate(self.labels)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A summary that JSON can hold: means, per-label means, numbers of cases and missing entries, what failed.
+
+        None stands for no score.
+        """
+        return {
+            "mean_dice": _plain(self.mean_dice),
+            "mean_iou": _plain(self.mean_iou),
+            "pooled_mean_iou": _plain(self.pooled_mean_iou),
+            "pooled_mean_iou_with_background": _plain(self.pooled_mean_iou_with_background),
+            "labels": self.per_label,
+            "cases": len(self.cases),
+            "missing": self.missing,
+            "failed": dict(self.failed),
+        }
+
+
+def _mean(values: Values) -> float:
+    """The mean of the numbers among `values`, NaN if there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _mean_rows(table: Values) -> Values:
+    return np.array([_mean(row) for row in table], dtype=np.float64)
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,1 @@
+"""From a dataset to a plan: fingerprint, spacing, network, patch size."""

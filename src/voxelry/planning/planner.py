@@ -1,0 +1,209 @@
+"""From a fingerprint to a plan, by nnU-Net's rules (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z) within a device's means.
+
+The parts: `spacing`, `topology`, `design` (the network), `budget` (what a GPU or a CPU affords), `draft` (the configurations).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from voxelry.core.architectures import architecture
+from voxelry.core.plan import Configuration, Fingerprint, Normalisation, Plan, axis_codes
+from voxelry.errors import ConfigError
+from voxelry.planning.draft import Draft, Drafter, gpu_of
+from voxelry.planning.fingerprint import CANONICAL
+from voxelry.planning.spacing import Spacing, by, coarse_axis
+from voxelry.recipes.settings import PlanSettings
+
+CONTENT = 0.75
+"""Where cropping to the content leaves less than this share of a median case, grey values are normalised inside the content."""
+
+
+def make_plan(
+    seen: Fingerprint, settings: PlanSettings, device: str = "cpu", overlap: float = 0.5, flips: tuple[int, ...] = ()
+) -> Plan:
+    """Plan preparation, window, batch and network for a dataset.
+
+    Args:
+        seen: the dataset's fingerprint, axes in RAS order.
+        settings: what the user has decided already; its `memory` plans for such a GPU whatever the device.
+        device: ``cpu`` or ``cuda``.
+        overlap: of neighbouring windows at inference.
+        flips: axes mirrored at inference.
+
+    Returns:
+        A plan that says why.
+
+    Raises:
+        ConfigError: a setting has the wrong number of axes, does not apply to the data, or does not fit the device.
+    """
+    _check(settings, seen, flips)
+    orientation = _orientation(seen, settings)
+    drafter = _drafter(seen, settings, device, orientation)
+    seen = drafter.seen
+    draft = drafter.draft()
+    if settings.network is None and len(draft.fit.topology.strides) < architecture(draft.design.name).fewest:
+        draft = replace(draft, design=replace(draft.design, name="unet"))
+    found = draft.fit.topology if draft.across is None else draft.fit.topology.across(draft.across)
+    patch = list(draft.fit.patch)
+    if draft.across is not None:
+        patch.insert(draft.across, 1)
+    network = draft.design.network(patch, found)
+    reasons = [*draft.reasons, *_window_reasons(draft, tuple(patch), settings), *_network_reasons(draft, settings)]
+    return Plan(
+        dimensions=seen.dimensions,
+        channels=seen.channels,
+        configuration=draft.configuration,
+        slice_axis=draft.across,
+        orientation=orientation,
+        spacing=draft.spacing,
+        long_side=draft.long_side,
+        coarse_axis=_coarse_axis(seen, draft.spacing, reasons),
+        normalisation=_normalisation(seen, reasons),
+        patch_size=tuple(patch),
+        batch_size=settings.batch_size or draft.fit.batch,
+        network=network,
+        overlap=overlap,
+        flips=flips,
+        reasons=tuple(reasons),
+    )
+
+
+def configurations(seen: Fingerprint, settings: PlanSettings | None = None, device: str = "cpu") -> tuple[Configuration, ...]:
+    """The configurations that make sense for a dataset, that which `make_plan` takes by itself first.
+
+    Pictures and single slices are ``2d`` alone; a low-resolution stage and the cascade after it exist where a window at full
+    resolution sees less than a quarter of the median case. A plan's reasons say which holds.
+
+    Args:
+        seen: the dataset's fingerprint.
+        settings: what the user has decided; its `configuration` is not looked at.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: as `make_plan`.
+    """
+    free = (settings or PlanSettings()).model_copy(update={"configuration": None})
+    _check(free, seen, ())
+    return tuple(_drafter(seen, free, device, _orientation(seen, free)).drafts())
+
+
+def _drafter(seen: Fingerprint, settings: PlanSettings, device: str, orientation: str | None) -> Drafter:
+    ordered, order = _ordered(seen, orientation)
+    return Drafter(ordered, settings, "".join("RAS"[axis] for axis in order), gpu_of(settings, device))
+
+
+def _window_reasons(draft: Draft, patch: tuple[int, ...], settings: PlanSettings) -> list[str]:
+    median = f"the median case has {by(draft.median)}"
+    if settings.patch_size is None:
+        first = f"A window has {by(patch)} voxels ({median}), which is {draft.fit.why_patch}"
+    elif patch == settings.patch_size:
+        first = f"A window has {by(patch)} voxels, as the recipe asks ({median})"
+    else:
+        first = f"A window has {by(patch)} voxels, widened from the {by(settings.patch_size)} that the recipe asks for ({median})"
+    if settings.batch_size is not None:
+        second = f"A step has {settings.batch_size} windows, as the recipe asks."
+    else:
+        second = f"A step has {draft.fit.batch} windows, since {draft.fit.why_batch}."
+    return [f"{first}; its edges are multiples of {by(draft.fit.topology.divisor)}, the network's strides.", second]
+
+
+def _network_reasons(draft: Draft, settings: PlanSettings) -> list[str]:
+    found, name = draft.fit.topology, draft.design.name
+    stages = len(found.strides)
+    bottom = by([edge // d for edge, d in zip(draft.fit.patch, found.divisor, strict=True)])
+    widths = ", ".join(map(str, draft.design.widths(stages)))
+    halvings = by([round(math.log2(d)) for d in found.divisor])
+    start = f"The {name} has {stages} stages of {widths} channels and halves axes {halvings} times, down to {bottom} voxels"
+    if architecture(name).halves:
+        return [f"{start}, since it knows no other strides."]
+    if settings.features and stages < len(settings.features):
+        return [f"{start}, since the window allows no more of the {len(settings.features)} stages that the recipe asks for."]
+    if draft.design.most == stages:
+        return [f"{start}, as the recipe asks." if settings.features else f"{start}, which is deep enough for a CPU."]
+    return [f"{start}, since an axis is halved while 4 voxels remain and its voxels are less than twice as long as the shortest."]
+
+
+def _coarse_axis(seen: Fingerprint, spacing: Spacing | None, reasons: list[str]) -> int | None:
+    """The coarse axis of the median case, or else of the target."""
+    if seen.dimensions == 2 or spacing is None:
+        return None
+    stored = seen.spacing or (1.0,) * seen.dimensions
+    target = tuple(own if size is None else size for own, size in zip(stored, spacing, strict=True))
+    for voxel in (stored, target):
+        axis = coarse_axis(voxel)
+        if axis is not None:
+            reasons.append(
+                f"Voxels are {by(voxel)} mm, so nothing is interpolated along axis {axis}; slices are resampled one by one."
+            )
+            return axis
+    return None
+
+
+def _orientation(seen: Fingerprint, settings: PlanSettings) -> str | None:
+    if seen.dimensions == 2 or settings.orientation == "stored":
+        return None
+    try:
+        return axis_codes(settings.orientation or CANONICAL)
+    except ValueError as error:
+        raise ConfigError(f"plan.orientation: {error}, or 'stored'") from error
+
+
+def _ordered(seen: Fingerprint, orientation: str | None) -> tuple[Fingerprint, tuple[int, ...]]:
+    """The fingerprint with its axes in the plan's order instead of RAS, and that order."""
+    if seen.dimensions == 2:
+        return seen, (0, 1)
+    orders = {_axis_order(codes) for codes in ([orientation] if orientation else seen.orientations)}
+    if len(orders) > 1:
+        stored = ", ".join(sorted(seen.orientations))
+        raise ConfigError(
+            f"plan.orientation is 'stored', but the cases' axes differ in order ({stored})", remedy="Set plan.orientation to RAS."
+        )
+    order = orders.pop()
+
+    def moved(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if values is None else tuple(values[axis] for axis in order)
+
+    rows = {name: moved(getattr(seen, name)) for name in ("spacing", "spacing_fine", "content_shape")}
+    tables = {name: getattr(seen, name) for name in ("shapes", "spacing_range", "content_extent")}
+    moved_tables = {name: None if table is None else tuple(map(moved, table)) for name, table in tables.items()}
+    return seen.model_copy(update=rows | moved_tables), order
+
+
+def _axis_order(codes: str) -> tuple[int, ...]:
+    return tuple(next(axis for axis, pair in enumerate(("RL", "AP", "SI")) if code in pair) for code in codes)
+
+
+def _normalisation(seen: Fingerprint, reasons: list[str]) -> tuple[Normalisation, ...]:
+    if seen.modality != "CT":
+        inside = seen.content < CONTENT
+        where = f" inside its content, {seen.content:.0%} of a median case" if inside else ""
+        reasons.append(f"Grey values have no absolute scale, so each image is brought to mean 0 and standard deviation 1{where}.")
+        return (Normalisation(scheme="mask" if inside else "image"),) * len(seen.channels)
+    low, high = seen.statistics[0].p005, seen.statistics[0].p995
+    reasons.append(
+        f"Grey values of CT are absolute, so they are clipped (to {low:g} .. {high:g}) and scaled by the labelled voxels of"
+        " the whole set."
+    )
+    return tuple(
+        Normalisation(scheme="global", low=s.p005, high=s.p995, mean=s.mean, std=max(s.std, 1e-6)) for s in seen.statistics
+    )
+
+
+def _check(settings: PlanSettings, seen: Fingerprint, flips: tuple[int, ...]) -> None:
+    dimensions = seen.dimensions
+    for key in ("spacing", "patch_size"):
+        value = getattr(settings, key)
+        if value is not None and len(value) != dimensions:
+            raise ConfigError(f"plan.{key} is {list(value)}: {dimensions} numbers are needed for {dimensions}D data")
+    if len(set(flips)) != len(flips) or not set(flips) <= set(range(dimensions)):
+        raise ConfigError(f"flips is {list(flips)}: the data have axes 0..{dimensions - 1}", remedy="Name each at most once.")
+    if settings.long_side and (dimensions == 3 or settings.spacing):
+        other = "3D data" if dimensions == 3 else "plan.spacing"
+        raise ConfigError(f"plan.long_side is {settings.long_side} beside {other}", remedy="Leave plan.long_side out.")
+    if settings.spacing and seen.spacing is None:
+        raise ConfigError(
+            f"plan.spacing is {list(settings.spacing)}, but some pictures do not say their pixel size",
+            remedy="Leave plan.spacing out, or set plan.long_side.",
+        )

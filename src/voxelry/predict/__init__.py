@@ -1,1 +1,0 @@
-"""Prediction: sliding windows, restored to the grid of the scan."""

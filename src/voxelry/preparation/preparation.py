@@ -1,0 +1,183 @@
+"""The way from a scan's grid to the network's and exactly back: reorder, crop to content, zoom; never rotate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fill_voids
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.geometry import Geometry, Reindex
+from voxelry.core.plan import Plan
+from voxelry.core.volume import Volume
+from voxelry.errors import ModelError
+from voxelry.preparation.normalise import normalise
+from voxelry.preparation.resample import resample_classes, resample_image
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How one scan is brought to the network's grid; every step is kept, so that it can be undone.
+
+    Attributes:
+        plan: what is done.
+        source: the scan's own grid.
+        reorder: from the stored axis order to the plan's.
+        start, extent: the box of content on the reordered grid, in voxels.
+        shape: the box's shape after zooming.
+    """
+
+    plan: Plan
+    source: Geometry
+    reorder: Reindex
+    start: tuple[int, ...]
+    extent: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def geometry(self) -> Geometry:
+        """The network's grid."""
+        return self.source.reindexed(self.reorder).cropped(self.start, self.extent).zoomed(self.shape)
+
+    def image(self, volume: Volume) -> NDArray[np.float32]:
+        """The scan as the network sees it.
+
+        Args:
+            volume: on `source`.
+
+        Returns:
+            ``(C, *shape)`` float32, normalised.
+        """
+        is_picture = self.plan.dimensions == 2  # radiographs come in any size: 2000 pixels must look as 500 do
+        image = resample_image(self.box(volume.array), self.shape, self.plan.image_orders, smooth=is_picture)
+        normalise(image, self.plan.normalisation, self.inside(volume))
+        return image
+
+    def inside(self, volume: Volume) -> NDArray[np.bool_] | None:
+        """Where the scan has content, ``shape`` on the network's grid, if a channel's normalisation (``mask``) asks for it."""
+        if not any(one.scheme == "mask" for one in self.plan.normalisation):
+            return None
+        return self.classes(content(volume.array).view(np.uint8)) > 0
+
+    def classes(self, classes: NDArray[np.integer], part: tuple[int, int, int] | None = None) -> NDArray[np.int16]:
+        """Class indices on `source` -> ``shape`` int16 on the network's grid; `part` as `resample_classes` takes it."""
+        return resample_classes(self.box(classes), self.shape, self.plan.label_orders, part)
+
+    def box(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The box of content of an array on `source`, in the plan's order: a view."""
+        lead = (slice(None),) * (array.ndim - len(self.extent))
+        inner = tuple(slice(begin, begin + size) for begin, size in zip(self.start, self.extent, strict=True))
+        return self.reorder.apply(array)[lead + inner]
+
+
+def prepare(volume: Volume, plan: Plan) -> Preparation:
+    """Work out how a scan is brought to the network's grid.
+
+    Content is where any channel differs from its padding value 0; a scan without zeros at its faces is kept whole.
+
+    Args:
+        volume: the scan; its pixels are decoded.
+        plan: what to do.
+
+    Returns:
+        The preparation; apply it with `image` and `classes`. Prediction undoes it slab by slab (`inference.slice_writer`).
+
+    Raises:
+        ModelError: the scan has another number of axes or channels than the plan, or an unknown pixel size where it matters.
+    """
+    if volume.geometry.ndim != plan.dimensions:
+        kind = "a picture" if volume.geometry.ndim == 2 else "a volume"
+        raise ModelError(f"{volume.source.name}: {kind} ({volume.geometry.ndim}D) where the plan is {plan.dimensions}D")
+    if volume.channels != len(plan.channels):
+        raise ModelError(
+            f"{volume.source.name}: {volume.channels} channels, the plan has {len(plan.channels)} ({', '.join(plan.channels)})",
+            remedy="Give one file per channel, in that order.",
+        )
+    if plan.spacing is not None and volume.spacing is None:
+        raise ModelError(
+            f"{volume.source.name}: its pixel size is unknown, the plan works at {_by(plan.spacing)} mm",
+            remedy="Give a file that says its pixel size, such as DICOM.",
+        )
+    reorder = reordering(volume.geometry, plan.orientation)
+    reordered = volume.geometry.reindexed(reorder)
+    start, extent = content_box(reorder.apply(volume.array))
+    shape = target_shape(extent, reordered.spacing, plan)
+    return Preparation(plan, volume.geometry, reorder, start, extent, shape)
+
+
+def reordering(geometry: Geometry, orientation: str | None) -> Reindex:
+    """From a grid's stored axis order to an orientation; pictures, and plans without one, stay as they are."""
+    if orientation is None or geometry.affine is None:
+        return Reindex(tuple(range(geometry.ndim)), (False,) * geometry.ndim)
+    return geometry.reindexing_to_orientation(orientation)
+
+
+def content_box(array: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The smallest box outside which every channel is 0, found from the faces inward: only what is cut off is looked at.
+
+    Args:
+        array: ``(C, *spatial)``.
+
+    Returns:
+        ``(start, extent)`` in voxels; the whole grid where nothing, or everything, is 0 at the faces.
+    """
+    box = [slice(0, size) for size in array.shape[1:]]
+    for axis in range(len(box)):
+        planes = np.moveaxis(array[(slice(None), *box)], axis + 1, 0)
+        first = next((index for index in range(len(planes)) if planes[index].any()), None)
+        if first is None:
+            break
+        last = next(index for index in range(len(planes) - 1, first - 1, -1) if planes[index].any())
+        box[axis] = slice(first, last + 1)
+    return tuple(one.start for one in box), tuple(one.stop - one.start for one in box)
+
+
+def content(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where any channel differs from 0, holes filled.
+
+    Args:
+        array: ``(C, *spatial)``.
+
+    Returns:
+        ``(*spatial)`` bool.
+    """
+    some = array[0] != 0
+    for channel in array[1:]:
+        some |= channel != 0
+    filled: NDArray[np.bool_] = fill_voids.fill(some)
+    return filled
+
+
+def target_shape(extent: tuple[int, ...], spacing: tuple[float, ...] | None, plan: Plan) -> tuple[int, ...]:
+    """Voxels along each axis at the plan's spacing (or long side), at least one.
+
+    Args:
+        extent: voxels before zooming.
+        spacing: mm before zooming, None where unknown.
+        plan: the plan.
+    """
+    if plan.long_side is not None:
+        factor = plan.long_side / max(extent)
+        return tuple(max(1, _round(size * factor)) for size in extent)
+    if plan.spacing is None or spacing is None:
+        return extent
+    return zoomed_shape(extent, spacing, plan.spacing)
+
+
+def zoomed_shape(extent: Sequence[int], now: Sequence[float], then: Sequence[float | None]) -> tuple[int, ...]:
+    """Voxels along each axis after going from spacing `now` to spacing `then` (mm), at least one; halves go up, None stays."""
+    return tuple(
+        n if after is None else max(1, _round(n * before / after)) for n, before, after in zip(extent, now, then, strict=True)
+    )
+
+
+def _round(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def _by(values: tuple[float | None, ...]) -> str:
+    return " x ".join("any" if value is None else f"{value:g}" for value in values)

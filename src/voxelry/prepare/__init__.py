@@ -1,1 +1,0 @@
-"""Preparation: from scans to what a network sees, exactly invertible; fingerprint, planner, cache, augmentation."""

@@ -1,0 +1,1 @@
+"""Training recipes: a frozen tree of settings, one YAML file each."""

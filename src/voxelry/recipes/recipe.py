@@ -1,0 +1,161 @@
+"""A training recipe: a frozen tree of settings, one YAML file each in `configs/`.
+
+Every key has a default but `manifest`; an unknown key is refused with the nearest right one. A run keeps the recipe it used,
+verbatim, beside its model.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from voxelry.base.files import read_yaml
+from voxelry.base.schema import Frozen, parse
+from voxelry.core.plan import Configuration
+from voxelry.errors import ConfigError
+from voxelry.recipes.settings import AugmentSettings, LossSettings, OptimiserSettings, PlanSettings
+
+_PATHS = ("manifest", "folds", "initial")
+LENGTHS = ("steps", "epochs", "time_budget")
+"""Keys that say how long to train."""
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Config(Frozen):
+    """A training recipe.
+
+    Attributes:
+        manifest: the dataset card, relative to the recipe's own folder.
+        seed: of weights, sampling and augmentation.
+        plan: what the planner must not decide by itself.
+        loss: what training makes small.
+        augment: random changes to training windows.
+        optimiser: how weights are changed.
+        steps: optimiser steps; or
+        epochs: times that each training case is seen; or
+        time_budget: seconds of preparation and training (``10m``, ``90s``, ``1h``), turned into a recorded number of steps.
+        patience: milestones without a better pseudo-Dice after which training ends early; None never does.
+        foreground: share of each batch whose windows must hold a voxel of a label that is drawn for them.
+        mixed_precision: ``auto`` uses bfloat16 (float16 on older GPUs) where the device computes in it.
+        compile: ``auto`` compiles the network on a GPU, where a compiler is; ``on`` and ``off`` as they say.
+        deterministic: the same run gives the same weights, bit for bit, on the same machine; slower on a GPU.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        validations: how often pseudo-Dice is measured and a checkpoint written.
+        initial: a model folder to start from; layers that do not fit (other labels, other channels) start anew.
+        folds: parts of a cross-validation of the ``train`` and ``val`` cases together, or a file that says who is in which part
+            (relative to the recipe's own folder; see `voxelry.training.folds`); 0 trains on ``train`` and validates on ``val``.
+        configurations: of a cross-validation, which of nnU-Net's four are trained and compared, alone and by twos; ``auto``
+            takes all that make sense for the data; empty takes the one that `plan` says.
+        overlap: overlap of neighbouring windows at inference.
+        flips: average predictions over mirrored copies along these axes of the oriented grid.
+        track: ``tensorboard``, ``mlflow``: where else than in JSON lines the course of training is written.
+    """
+
+    manifest: str
+    seed: int = Field(default=0, ge=0)
+    plan: PlanSettings = PlanSettings()
+    loss: LossSettings = LossSettings()
+    augment: AugmentSettings = AugmentSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    steps: PositiveInt | None = None
+    epochs: PositiveInt | None = None
+    time_budget: float | None = Field(default=None, gt=0)
+    patience: PositiveInt | None = None
+    foreground: float = Field(default=0.34, ge=0, le=1)
+    mixed_precision: Literal["auto", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
+    device: str = "auto"
+    validations: PositiveInt = 20
+    initial: str | None = None
+    folds: Annotated[int, Field(ge=0)] | str = 0
+    configurations: tuple[Configuration, ...] | Literal["auto"] = ()
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    flips: tuple[int, ...] = ()
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
+
+    @field_validator("time_budget", mode="before")
+    @classmethod
+    def _seconds(cls, value: Any) -> Any:
+        return parse_duration(value) if isinstance(value, str) else value
+
+    @field_validator("mixed_precision", "compile", mode="before")
+    @classmethod
+    def _yaml_switch(cls, value: Any) -> Any:
+        """YAML 1.1 reads a bare ``on`` or ``off`` as a truth value."""
+        return ("on" if value else "off") if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.steps is None and self.epochs is None and self.time_budget is None:
+            raise ValueError("give 'steps', 'epochs' or 'time_budget', so that training knows when to end")
+        if self.folds == 1:
+            raise ValueError("one fold is no cross-validation; give 'folds' as 0, or 2 or more")
+        if len(set(self.configurations)) < len(self.configurations) and self.configurations != "auto":
+            raise ValueError(f"a configuration stands twice in {list(self.configurations)}")
+        return self
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``10m`` or ``1.5h``.
+
+    Raises:
+        ValueError: anything else, with what is expected.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match:
+        raise ValueError(f"'{text}' is not a duration; write 90s, 10m or 1.5h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def load_config(path: str | os.PathLike[str], changes: tuple[str, ...] = ()) -> Config:
+    """Read a recipe and apply ``KEY=VALUE`` changes to it.
+
+    Args:
+        path: a YAML file.
+        changes: such as ``("steps=200", "plan.patch_size=[32, 32, 32]")``; dots go down the tree, values are YAML.
+
+    Returns:
+        The recipe, the paths in it made absolute.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: an unknown key (naming the nearest), or a value out of range.
+    """
+    tree = read_yaml(path)
+    for change in changes:
+        _apply(tree, change)
+    config = parse(Config, tree, str(path))
+    paths = {key: value for key in _PATHS if isinstance(value := getattr(config, key), str)}
+    return config.model_copy(update={key: str((Path(path).resolve().parent / value).resolve()) for key, value in paths.items()})
+
+
+def changed(config: Config, **values: Any) -> Config:
+    """A recipe with other values; a length of training (``steps``, ``epochs``, ``time_budget``) takes the place of another.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+    kept = config.model_dump(exclude=set(LENGTHS) if set(LENGTHS) & set(values) else None)
+    return parse(Config, kept | values, "the recipe as changed")
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    key, separator, text = change.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {change}: not KEY=VALUE", remedy="Write for example --set steps=200.")
+    node = tree
+    *branches, leaf = key.split(".")
+    for branch in branches:
+        node = node.setdefault(branch, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {change}: '{branch}' is a value, not a group of keys")
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change}: {text!r} is not YAML ({' '.join(str(error).split())})") from error

@@ -1,0 +1,103 @@
+"""The index page of a result folder: one HTML file that needs no network, no script, and nothing outside its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from voxelry.base.files import write_text
+from voxelry.base.version import __version__
+from voxelry.errors import MissingFileError, UsageError
+from voxelry.reports.curve import CurvePoint, curve_svgs
+from voxelry.reports.tables import score, score_rows
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """What the page shows of one case.
+
+    Attributes:
+        name: the case id.
+        picture: its overlay PNG, or None; paths are relative to the page's folder, or absolute inside it.
+        files: what the case's files are, such as ``mask (NIfTI)``, with their paths; a folder may stand for a series.
+        mean_dice: the mean over its labels, 0..1, or None without a reference.
+        remarks: quality flags, or why the case failed.
+    """
+
+    name: str
+    picture: str | os.PathLike[str] | None = None
+    files: Mapping[str, str | os.PathLike[str]] | None = None
+    mean_dice: float | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def write_page(
+    folder: str | os.PathLike[str],
+    *,
+    title: str,
+    summary: Mapping[str, Any] | None,
+    cases: Sequence[CaseView],
+    notes: Sequence[str] = (),
+    curve: Sequence[CurvePoint] = (),
+) -> Path:
+    """Write ``index.html`` into a folder of results.
+
+    Args:
+        folder: where the pictures and masks already lie; links are relative to it, so that it can be moved and zipped.
+        title: the page's heading.
+        summary: the plain mapping of the Scores over all cases, or None without references.
+        cases: in the order to show them.
+        notes: one sentence each: what was run, on what, how long it took.
+        curve: the training log, for the learning curve.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        MissingFileError: a file to link to is not there.
+        UsageError: a file to link to lies outside the folder.
+    """
+    root = Path(folder)
+    environment = Environment(loader=PackageLoader("voxelry.report"), autoescape=True, undefined=StrictUndefined)
+    environment.filters["score"] = score
+    html = environment.get_template("index.html.j2").render(
+        title=title,
+        summary=summary,
+        rows=[] if summary is None else score_rows(summary),
+        cases=[_plain(root, case) for case in cases],
+        notes=notes,
+        curves=curve_svgs(curve),
+        version=__version__,
+    )
+    page = root / "index.html"
+    write_text(page, html)
+    return page
+
+
+def _plain(root: Path, case: CaseView) -> dict[str, Any]:
+    """A case with its paths turned into links."""
+    return {
+        "name": case.name,
+        "picture": None if case.picture is None else _link(root, case.picture),
+        "files": [(text, _link(root, path)) for text, path in (case.files or {}).items()],
+        "mean_dice": case.mean_dice,
+        "remarks": case.remarks,
+    }
+
+
+def _link(root: Path, path: str | os.PathLike[str]) -> str:
+    """A relative URL of a file in the folder; percent-encoded, so that no name can be taken for a scheme or a query."""
+    target = root / path
+    if not target.exists():
+        raise MissingFileError(f"{target}: the page would link to it, but there is no such file")
+    try:
+        relative = target.resolve().relative_to(root.resolve())
+    except ValueError:
+        raise UsageError(f"{target}: lies outside the page's folder {root}", remedy="Copy it into the folder first.") from None
+    return quote(relative.as_posix()) + ("/" if target.is_dir() else "")

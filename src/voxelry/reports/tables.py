@@ -1,0 +1,174 @@
+"""Score tables: the same rows for the terminal and for the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.markup import escape
+from rich.table import Table
+
+from voxelry.errors import UsageError, nearest
+
+STYLES = ("markdown", "latex")
+"""Tables that a paper can take."""
+
+_LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    "–": "--",
+}
+
+ABSENT = "–"
+"""Shown where a score is not defined: the label is in neither the reference nor the prediction."""
+
+
+class ScoreRow(NamedTuple):
+    """One line of a score table, as text.
+
+    Attributes:
+        label: the label's name, or ``mean``.
+        dice: Dice coefficient, three decimals, or `ABSENT`.
+        iou: intersection over union, three decimals, or `ABSENT`.
+    """
+
+    label: str
+    dice: str
+    iou: str
+
+
+def score_rows(scores: Mapping[str, Any]) -> list[ScoreRow]:
+    """The rows of a score table: each label, then the mean over cases and labels.
+
+    Args:
+        scores: the plain mapping of a Scores: ``mean_dice`` and ``mean_iou`` (a number in 0..1 or None), and ``labels``, a
+            mapping of each name to its ``dice`` and ``iou``.
+
+    Returns:
+        A row per label in the mapping's order, and last the row ``mean``.
+    """
+    rows = [ScoreRow(name, score(values.get("dice")), score(values.get("iou"))) for name, values in scores["labels"].items()]
+    return [*rows, ScoreRow("mean", score(scores["mean_dice"]), score(scores["mean_iou"]))]
+
+
+def score_table(scores: Mapping[str, Any]) -> Table:
+    """The score table for a terminal.
+
+    Args:
+        scores: as for `score_rows`, and ``cases``, how many there are.
+    """
+    title = f"Overlap with the reference over {scores['cases']} case{'' if scores['cases'] == 1 else 's'}"
+    table = Table(title=title, min_width=len(title))
+    table.add_column("label")
+    table.add_column("Dice", justify="right")
+    table.add_column("IoU", justify="right")
+    rows = score_rows(scores)
+    for row in rows[:-1]:
+        table.add_row(escape(row.label), row.dice, row.iou)
+    table.add_section()
+    table.add_row(*rows[-1], style="bold")
+    return table
+
+
+def measures_table(scores: Mapping[str, Any]) -> Table | None:
+    """The other metrics for a terminal, a row a metric and a column a label; None where there are none.
+
+    Args:
+        scores: as for `score_rows`.
+    """
+    labels = scores["labels"]
+    names = [name for name in next(iter(labels.values()), {}) if name not in ("dice", "iou", "cases")]
+    if not names:
+        return None
+    table = Table("metric", title="Means over the cases that have a score")
+    for label in labels:
+        table.add_column(escape(label), justify="right")
+    for name in names:
+        table.add_row(name, *(score(values[name]) for values in labels.values()))
+    return table
+
+
+def score(value: float | None) -> str:
+    """A score in 0..1 with three decimals, or `ABSENT` for None and NaN."""
+    return ABSENT if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def paper_table(summary: Mapping[str, Any], style: str = "markdown", metrics: Sequence[str] = ()) -> str:
+    """A table of labels by metrics that a paper can take: mean and 95 % interval, and how many cases are behind it.
+
+    Args:
+        summary: what `voxelry.cohort.evaluation.summarise` gives: ``metrics``, name -> label -> mean, low, high, n, missing.
+        style: ``markdown`` or ``latex`` (with the package booktabs).
+        metrics: names to show; empty shows all.
+
+    Raises:
+        UsageError: an unknown style or metric.
+    """
+    table = summary["metrics"]
+    for name in metrics:
+        if name not in table:
+            raise UsageError(f"no metric '{name}' was measured", remedy=nearest(name, table))
+    shown = list(metrics or table)
+    labels = list(table[shown[0]])
+    rows = [[label, *(_interval(table[name][label]) for name in shown)] for label in labels]
+    return text_table(["label", *shown], rows, style)
+
+
+def comparison_table(differences: Sequence[Mapping[str, Any]], style: str = "markdown") -> str:
+    """A table of paired differences that a paper can take.
+
+    Args:
+        differences: the fields of `voxelry.cohort.comparison.Difference`, a mapping a row.
+        style: ``markdown`` or ``latex`` (with the package booktabs).
+
+    Raises:
+        UsageError: an unknown style.
+    """
+    head = ["metric", "label", "A", "B", "B - A (95 % CI)", "p (Holm)", "n", "winner"]
+    rows = [
+        [
+            row["metric"],
+            row["label"],
+            score(row["mean_a"]),
+            score(row["mean_b"]),
+            _interval({"mean": row["difference"], "low": row["low"], "high": row["high"]}),
+            ABSENT if row["p_corrected"] is None else "< 0.001" if row["p_corrected"] < 0.001 else f"{row['p_corrected']:.3f}",
+            str(row["n"]),
+            row["winner"],
+        ]
+        for row in differences
+    ]
+    return text_table(head, rows, style)
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
+    """Text in columns as ``markdown`` or ``latex``, special characters escaped, numbers to the right.
+
+    Raises:
+        UsageError: an unknown style.
+    """
+    if style not in STYLES:
+        raise UsageError(f"unknown style of table '{style}'", remedy=nearest(style, STYLES))
+    if style == "markdown":
+        lines = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in (head, *rows)]
+        lines.insert(1, ["---", *["---:"] * (len(head) - 1)])
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    body = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in (head, *rows)]
+    columns = "l" + "r" * (len(head) - 1)
+    parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(parts) + "\n"
+
+
+def _latex(text: str) -> str:
+    """Text with the characters that LaTeX takes for commands escaped."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _interval(entry: Mapping[str, Any]) -> str:
+    """A mean and its interval, as ``0.912 (0.900, 0.925)``."""
+    if entry["low"] is None:
+        return score(entry["mean"])
+    return f"{score(entry['mean'])} ({score(entry['low'])}, {score(entry['high'])})"

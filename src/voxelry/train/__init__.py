@@ -1,1 +1,0 @@
-"""Training: loss, sampling, loop, checkpoints."""

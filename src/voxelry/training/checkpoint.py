@@ -1,0 +1,176 @@
+"""What a run leaves on disk while it trains: checkpoint, history, losses, recipe.
+
+Each file appears whole or not at all, but for the losses, to which every step adds a line; a resumed run first drops the lines of
+steps that its checkpoint does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from voxelry.base.files import atomic_path, write_text
+from voxelry.errors import TrainingError
+
+CHECKPOINT_FILE = "checkpoint.pt"
+HISTORY_FILE = "history.jsonl"
+LOSSES_FILE = "losses.jsonl"
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """One measurement in the course of a run.
+
+    Attributes:
+        step: optimiser steps done.
+        loss: mean loss since the last milestone.
+        pseudo_dice: Dice over windows of the validation cases (of the training cases where there are none), mean of classes.
+        per_label: the same by the name of the label or, where regions are learnt, of the region.
+        seconds: spent training so far.
+        learning_rate: at this step.
+        validation: Dice of whole validation cases, segmented window by window; None where it was not measured.
+        waited: share of the steps' time since the last milestone in which nothing was computed since no batch was ready.
+    """
+
+    step: int
+    loss: float
+    pseudo_dice: float | None
+    per_label: dict[str, float | None]
+    seconds: float
+    learning_rate: float
+    validation: float | None = None
+    waited: float = 0.0
+
+
+@dataclass(frozen=True)
+class Revision:
+    """When the number of steps was set.
+
+    Attributes:
+        step: steps done by then.
+        total: steps the run has from then on.
+        share: of the learning rate's decay that was done by then, 0..1; it goes on from there, and ends with the last step.
+        seconds: spent by then.
+    """
+
+    step: int
+    total: int
+    share: float
+    seconds: float
+
+
+@dataclass
+class RunState:
+    """All that a run needs to go on where it was.
+
+    Attributes:
+        step: optimiser steps done.
+        revisions: the numbers of steps the run had, the last one holds; none until a time budget has been turned into steps.
+        seconds: spent so far.
+        history: milestones so far.
+        losses: sum and number of the losses since the last milestone.
+        smooth_loss: running mean of the loss.
+        network, optimiser, scaler, average: state dicts; `average` is of the weights' moving average.
+        best: weights at the best milestone, where training may end early.
+        validation_interval: milestones from one whole-case validation to the next, 0 until the first has been timed.
+        recipe: the recipe as JSON text, compared on resume.
+        random: torch's random states, by device type.
+        threads: that computed; with another number sums are rounded differently.
+        tracking: what trackers need to go on with the same run, by tracker.
+    """
+
+    step: int = 0
+    revisions: list[Revision] = field(default_factory=list)
+    seconds: float = 0.0
+    history: list[Milestone] = field(default_factory=list)
+    losses: tuple[float, int] = (0.0, 0)
+    smooth_loss: float | None = None
+    network: dict[str, Any] = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    average: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    validation_interval: int = 0
+    recipe: str = ""
+    random: dict[str, Tensor] = field(default_factory=dict)
+    threads: int = 0
+    tracking: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int | None:
+        """Steps the run has, None until a time budget has been turned into steps."""
+        return self.revisions[-1].total if self.revisions else None
+
+
+def save_checkpoint(state: RunState, folder: Path) -> None:
+    """Write the checkpoint and the history beside it."""
+    content = {name: getattr(state, name) for name in RunState.__dataclass_fields__}
+    content["history"] = [asdict(milestone) for milestone in state.history]
+    content["revisions"] = [asdict(revision) for revision in state.revisions]
+    with atomic_path(folder / CHECKPOINT_FILE) as temporary:
+        torch.save(content, temporary)
+    _write_history(state, folder)
+
+
+def load_checkpoint(folder: Path) -> RunState:
+    """Read the checkpoint of a run; nothing in it can execute.
+
+    What a kill left half-written is removed, and the history is written again where it is older than the checkpoint.
+
+    Raises:
+        TrainingError: there is none, or it is damaged or another version's.
+    """
+    file = folder / CHECKPOINT_FILE
+    if not file.is_file():
+        raise TrainingError(f"{folder}: no {CHECKPOINT_FILE} to resume from", remedy="Leave out --resume to start anew.")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        history = [Milestone(**milestone) for milestone in content.pop("history")]
+        revisions = [Revision(**revision) for revision in content.pop("revisions")]
+        state = RunState(history=history, revisions=revisions, **content)
+    except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TrainingError(f"{file}: damaged ({reason})", remedy="Start the run anew.") from error
+    for name in (CHECKPOINT_FILE, HISTORY_FILE, LOSSES_FILE):
+        for left in folder.glob(f".tmp-*{name}"):
+            left.unlink()
+    _write_history(state, folder)
+    return state
+
+
+def _write_history(state: RunState, folder: Path) -> None:
+    write_text(folder / HISTORY_FILE, "".join(json.dumps(asdict(milestone)) + "\n" for milestone in state.history))
+
+
+class LossFile:
+    """`losses.jsonl`: step, loss and learning rate of every step, a line each, written as they happen.
+
+    Args:
+        folder: of the run.
+        step: steps that the checkpoint knows; the lines of later ones, and half of a line, are dropped.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = folder / LOSSES_FILE
+        self.step = step
+
+    def __enter__(self) -> Self:
+        known = self.step and self.path.is_file()
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if known else []
+        write_text(self.path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step))
+        self.file = self.path.open("a", encoding="utf-8", buffering=1)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.file.close()
+
+    def add(self, step: int, loss: float, learning_rate: float) -> None:
+        """One more step."""
+        self.file.write(json.dumps({"step": step, "loss": loss, "learning_rate": learning_rate}) + "\n")

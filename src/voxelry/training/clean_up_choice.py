@@ -1,0 +1,86 @@
+"""Which clean-up rules a model gets: on validation cases, and only where they help.
+
+A rule touches its own label and the background alone, so each label is judged by itself: it gets the rule with the highest mean
+Dice over the validation cases, if that lies more than `GAIN` above the mean without a rule; no other label can fall. The idea is
+nnU-Net's (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), which knows the largest component alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.labels import LabelTable
+from voxelry.core.model import CleanUp
+from voxelry.core.volume import LabelMap
+from voxelry.inference.cleanup import clean
+from voxelry.metrics.evaluate import score
+
+GAIN = 1e-4
+"""A smaller rise of the mean Dice is rounding, not help."""
+
+_MIN_MM3 = (10.0, 100.0, 1000.0)
+
+
+class CleanUpChoice:
+    """Tries every rule on one validation case after the other, and then says which help.
+
+    Args:
+        table: the labels.
+        dimensions: 2 or 3; in pictures, which may come without a pixel size, nothing is removed by its area.
+    """
+
+    def __init__(self, table: LabelTable, dimensions: int) -> None:
+        volumes = _MIN_MM3 if dimensions == 3 else ()
+        self.candidates: list[dict[str, Any]] = [
+            {"keep_largest": True},
+            *({"min_mm3": volume} for volume in volumes),
+            {"fill_holes": True},
+            {"keep_largest": True, "fill_holes": True},
+        ]
+        self.table = table
+        self._dice: list[NDArray[np.float64]] = []
+
+    def add(self, reference: LabelMap, prediction: LabelMap) -> None:
+        """Try every rule on one case.
+
+        Args:
+            reference: the truth.
+            prediction: as the network left it, with `table`'s labels.
+        """
+        tried = [prediction] + [
+            clean(prediction, [CleanUp(label=name, **rule) for name in self.table.names]) for rule in self.candidates
+        ]
+        scores = [score(reference, labels) for labels in tried]
+        place = [scores[0].labels.index(name) for name in self.table.names]
+        dice = np.stack([one.dice[0, place] for one in scores])
+        self._dice.append(np.nan_to_num(dice, nan=1.0))  # rightly absent
+
+    def rules(self) -> tuple[CleanUp, ...]:
+        """The best rule of each label that one helps."""
+        return tuple(
+            CleanUp(label=name, **self.candidates[best - 1])
+            for name, best, gain in zip(self.table.names, *self._best(), strict=True)
+            if gain > GAIN
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What was measured, for the model's card: cases, and of each label that got a rule the mean Dice before and after."""
+        if not self._dice:
+            return {"cases": 0, "mean_dice": {}}
+        mean = np.mean(self._dice, axis=0)
+        changed = {
+            name: {"before": round(float(mean[0, column]), 6), "after": round(float(mean[best, column]), 6)}
+            for column, (name, best, gain) in enumerate(zip(self.table.names, *self._best(), strict=True))
+            if gain > GAIN
+        }
+        return {"cases": len(self._dice), "mean_dice": changed}
+
+    def _best(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Of each label the best row (0: no rule; of equals the first) and how far its mean Dice lies above that of row 0."""
+        if not self._dice:
+            return np.zeros(len(self.table), np.int64), np.zeros(len(self.table))
+        mean = np.mean(self._dice, axis=0)
+        return mean.argmax(axis=0), mean.max(axis=0) - mean[0]

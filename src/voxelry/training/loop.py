@@ -1,0 +1,307 @@
+"""The training loop, readable in one sitting.
+
+It steps until the run's length is reached; at each milestone it measures, and keeps all that it needs to go on. What a step is
+made of lies in modules of its own: `feed` (batches), `loss`, `optimiser`, `average` (of the weights), `length` (how many steps),
+`stopping`, `checkpoint` (files) and `tracking`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from voxelry.base.malloc import keep_freed_memory
+from voxelry.core.labels import LabelTable
+from voxelry.core.plan import Plan
+from voxelry.errors import TrainingError
+from voxelry.networks.build import choose_device, compute_dtype
+from voxelry.recipes.recipe import Config
+from voxelry.training.average import WeightAverage
+from voxelry.training.checkpoint import LossFile, Milestone, RunState, save_checkpoint
+from voxelry.training.determinism import arithmetic, random_states, restore_random_states, restore_threads
+from voxelry.training.length import Length, given_steps
+from voxelry.training.loss import make_loss
+from voxelry.training.optimiser import learning_rate, make_optimiser
+from voxelry.training.prefetch import Batch, Feed
+from voxelry.training.pseudo_dice import PseudoDice
+from voxelry.training.sampler import Sampler
+from voxelry.training.stopping import is_best, is_over
+from voxelry.training.torch_compile import Compiled
+from voxelry.training.tracking import Tracking
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 300.0
+"""Time after which a checkpoint is written without a milestone: what a kill can cost at most."""
+VALIDATION_SHARE = 0.05
+"""Of the time, which whole-case validation may take."""
+SMOOTHING = 0.95
+"""Of the loss that progress shows."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress line shows.
+
+    Attributes:
+        step, total: steps done and planned (None while a time budget is still being turned into steps).
+        loss: running mean.
+        pseudo_dice: the latest, None before the first.
+        seconds_left: estimated, None while unknown.
+    """
+
+    step: int
+    total: int | None
+    loss: float
+    pseudo_dice: float | None
+    seconds_left: float | None
+
+
+Report = Callable[[Progress], None]
+Validate = Callable[[nn.Module, float], float | None]
+"""Segments whole validation cases with a network in evaluation mode, after so many seconds of training; gives their mean Dice,
+None where there is none."""
+
+
+class Loop:
+    """One run: network, optimiser, sampler and the state to resume from.
+
+    Args:
+        network: with the weights to start from; trains in place, and has the weights to keep when the run is over.
+        config: the recipe.
+        plan: of the network.
+        table: the labels.
+        training: makes the batch of a number.
+        validation: makes the windows for pseudo-Dice.
+        folder: of checkpoint, history and losses.
+        augment: changes a batch on the device that trains, by its number; None where the sampler does it.
+        validate: whole-case validation, called at a milestone now and then; None leaves it out.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: Config,
+        plan: Plan,
+        table: LabelTable,
+        training: Sampler,
+        validation: Sampler,
+        folder: Path,
+        augment: Callable[[Tensor, Tensor, int], Batch] | None = None,
+        validate: Validate | None = None,
+    ) -> None:
+        self.config, self.plan, self.folder, self.validate = config, plan, folder, validate
+        self.device = choose_device(config.device)
+        self.dtype = compute_dtype(self.device, config.mixed_precision)
+        layout = torch.channels_last_3d if len(training.patch) == 3 else torch.channels_last
+        own = layout if plan.slice_axis is None else torch.channels_last  # a network of slices is 2D, its windows are not
+        self.network = network.to(self.device, memory_format=own)  # type: ignore[call-overload]
+        self.compiled = Compiled(self.network, config.compile, self.device)
+        self.criterion = make_loss(config.loss, plan, table)
+        self.weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimiser = make_optimiser(self.network, config.optimiser)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.average = WeightAverage(self.network, config.optimiser.ema)
+        self.feed = Feed(training, self.device, layout, augment)
+        self.measure = PseudoDice(validation, plan, table)
+        windows = training.batch * config.optimiser.accumulate
+        self.length = Length(config, given_steps(config, len(training.cases), windows))
+        self.state = RunState(recipe=config.model_dump_json())
+        self.saved = self.since = 0.0  # seconds at which the last checkpoint, and the last measurement, were done
+
+    def restore(self, state: RunState) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            TrainingError: it belongs to another recipe or another network.
+        """
+        if state.recipe != self.state.recipe:
+            raise TrainingError(
+                f"{self.folder}: the checkpoint was made with another recipe",
+                remedy="Resume with the same, or choose another --out.",
+            )
+        try:
+            self.network.load_state_dict(state.network)
+            self.optimiser.load_state_dict(state.optimiser)
+            self.average.load_state_dict(state.average)
+        except (RuntimeError, ValueError) as error:
+            raise TrainingError(
+                f"{self.folder}: the checkpoint is of another network ({str(error).splitlines()[0]})",
+                remedy="Restore plan.yaml as training wrote it, or choose another --out.",
+            ) from error
+        if state.scaler:  # a run that began in another type had none
+            self.scaler.load_state_dict(state.scaler)
+        restore_random_states(state.random, self.device)
+        if self.device.type == "cpu":
+            restore_threads(state.threads)
+        self.state = state
+
+    def run(self, report: Report, spent: float = 0.0) -> RunState:
+        """Train to the end.
+
+        Args:
+            report: called after every step.
+            spent: seconds of the time budget that preparation took.
+
+        Returns:
+            The final state. The network is in evaluation mode, and has the weights to keep: the last ones or, where training may
+            end early, the best; averaged where the recipe says so.
+        """
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        state = self.state
+        state.threads = torch.get_num_threads()
+        began = time.monotonic() - (state.seconds or spent)
+        self.saved, self.since = state.seconds, state.seconds or spent
+        self.length.start(state)
+        with (
+            arithmetic(self.device, self.config.deterministic),
+            LossFile(self.folder, state.step) as losses,
+            Tracking(self.config, self.plan, self.folder, state) as tracking,
+            closing(self.feed.batches(state.step * self.config.optimiser.accumulate)) as batches,
+        ):
+            self.network.train()
+            while state.total is None or state.step < state.total:
+                rate = learning_rate(self.config.optimiser, state.step, self.length.warm_up, self.length.decay(state))
+                loss = self._step(batches, rate)
+                self._count(loss)
+                losses.add(state.step, loss, rate)
+                tracking.step(state, rate)
+                self.length.timed(time.monotonic() - began - state.seconds)
+                state.seconds = time.monotonic() - began
+                revised = self.length.revise(state)
+                if state.step == state.total or self._is_milestone():
+                    self._milestone(rate)
+                    tracking.milestone(state)
+                    self.length.timed_milestone(time.monotonic() - began - state.seconds)
+                    self.since = state.seconds = time.monotonic() - began
+                    self._save()
+                elif revised or state.seconds - self.saved >= CHECKPOINT_SECONDS:
+                    self._save()
+                report(self._progress())
+        self._keep()
+        return state
+
+    def _step(self, batches: Generator[Batch], rate: float) -> float:
+        """One change of the weights, by the mean gradient of as many batches as the recipe accumulates; their mean loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        losses = [self._gradients(*next(batches)) for _ in range(self.config.optimiser.accumulate)]
+        self.scaler.unscale_(self.optimiser)
+        length = nn.utils.clip_grad_norm_(self.weights, self.config.optimiser.clip)
+        loss, norm = torch.stack([torch.stack(losses).mean(), length]).tolist()  # the one time that a step waits for a GPU
+        self._check_finite("loss", loss)
+        if not self.scaler.is_enabled():  # a scaler leaves out steps whose gradient overflows
+            self._check_finite("gradient", norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.average.update(self.state.step + 1)
+        return float(loss)
+
+    def _gradients(self, image_BC: Tensor, classes_B: Tensor) -> Tensor:
+        """The loss of a batch; its gradients are added to those that are there."""
+
+        def passes(network: Callable[[Tensor], list[Tensor]]) -> Tensor:
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+                heads = network(image_BC)
+            loss: Tensor = self.criterion(heads, classes_B)
+            self.scaler.scale(loss / self.config.optimiser.accumulate).backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+
+        return self.compiled.attempt(passes)
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            other = "" if self.dtype == torch.float32 else ", or set mixed_precision to off"
+            raise TrainingError(
+                f"the {what} became {value} at step {self.state.step + 1}", remedy=f"Lower optimiser.learning_rate{other}."
+            )
+
+    def _count(self, loss: float) -> None:
+        """One more step is done."""
+        state = self.state
+        state.step += 1
+        state.losses = state.losses[0] + loss, state.losses[1] + 1
+        state.smooth_loss = loss if state.smooth_loss is None else SMOOTHING * state.smooth_loss + (1 - SMOOTHING) * loss
+
+    def _is_milestone(self) -> bool:
+        """Milestones lie evenly in the steps that there are, also where their number was set anew on the way."""
+        history, total = self.state.history, self.state.total
+        last = history[-1].step if history else 0
+        left = max(1, self.config.validations - len(history))
+        return total is not None and self.state.step >= last + max(1, round((total - last) / left))
+
+    def _milestone(self, rate: float) -> None:
+        """Measure how training goes, and end it where it has not gone on for long enough."""
+        state = self.state
+        random = random_states(self.device)
+        self.network.eval()
+        with self.average.applied() if self.average.decay else nullcontext():
+            per_label = self.measure(self.network, self.device, self.dtype)
+            validation = self._whole_cases()
+            known = [score for score in per_label.values() if score is not None]
+            milestone = Milestone(
+                step=state.step,
+                loss=state.losses[0] / state.losses[1],
+                pseudo_dice=math.fsum(known) / len(known) if known else None,
+                per_label=per_label,
+                seconds=state.seconds,
+                learning_rate=rate,
+                validation=validation,
+                waited=round(self.feed.waited / max(1e-9, state.seconds - self.since), 4),
+            )
+            state.history.append(milestone)
+            if self.config.patience is not None and is_best(state.history):
+                state.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.network.train()
+        restore_random_states(random, self.device)
+        state.losses, self.feed.waited = (0.0, 0), 0.0
+        if is_over(state.history, self.config.patience):
+            log.info("no better for %d milestones: training ends at step %d", self.config.patience, state.step)
+            self.length.end(state)
+
+    def _whole_cases(self) -> float | None:
+        """Dice of whole cases at every so manieth milestone: as often as takes `VALIDATION_SHARE` of the time."""
+        state = self.state
+        number = len(state.history)
+        if self.validate is None or (state.validation_interval and number % state.validation_interval):
+            return None
+        began = time.monotonic()
+        score = self.validate(self.network, state.seconds)
+        if not state.validation_interval:
+            between = state.seconds / (number + 1)
+            state.validation_interval = max(1, math.ceil((time.monotonic() - began) / (VALIDATION_SHARE * max(1e-9, between))))
+        return score
+
+    def _save(self) -> None:
+        state = self.state
+        state.network = self.network.state_dict()
+        state.optimiser = self.optimiser.state_dict()
+        state.scaler = self.scaler.state_dict()
+        state.average = self.average.state_dict()
+        state.random = random_states(self.device)
+        save_checkpoint(state, self.folder)
+        self.saved = state.seconds
+
+    def _keep(self) -> None:
+        """Give the network the weights to keep."""
+        self.network.eval()
+        if self.state.best:
+            self.network.load_state_dict(self.state.best)
+        elif self.average.decay:
+            self.network.load_state_dict(self.average.state_dict(), strict=False)
+
+    def _progress(self) -> Progress:
+        state = self.state
+        latest = state.history[-1].pseudo_dice if state.history else None
+        assert state.smooth_loss is not None
+        return Progress(state.step, state.total, state.smooth_loss, latest, self.length.seconds_left(state))

@@ -1,0 +1,47 @@
+"""Pseudo-Dice: Dice over a few windows, always the same ones, as a cheap sign of how training goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voxelry.core.labels import IGNORE_INDEX, LabelTable
+from voxelry.core.plan import Plan
+from voxelry.metrics.overlap import PairCounts, confusion
+from voxelry.metrics.regions import tally
+from voxelry.networks.classes import class_members, label_classes, winners
+
+BATCHES = 6
+
+
+class PseudoDice:
+    """Dice of each class of a network over the same few windows every time.
+
+    Args:
+        sampler: makes the batch of a number.
+        plan: with the regions, if there are any.
+        table: the labels.
+    """
+
+    def __init__(self, sampler: Callable[[int], tuple[Tensor, Tensor]], plan: Plan, table: LabelTable) -> None:
+        self.sampler, self.plan = sampler, plan
+        self.members = class_members(plan, table)
+        self.labels = label_classes(plan, table)
+
+    @torch.inference_mode()
+    def __call__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, float | None]:
+        """Dice by the name of the label or region, None for those in none of the windows; the network is in evaluation mode."""
+        count = len(self.labels)
+        total = np.zeros((count, count), dtype=np.int64)
+        for number in range(BATCHES):
+            image_BC, classes_B = self.sampler(number)
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                logits_BK = network(image_BC.to(device))[0]
+            found_B = self.labels[winners(logits_BK, bool(self.plan.regions)).cpu().numpy()]
+            total += confusion(classes_B.numpy(), found_B, count, ignore=IGNORE_INDEX)
+        values = np.arange(count)
+        scores = tally(PairCounts(values, values, total), self.members).score("dice")
+        return {name: None if np.isnan(score) else float(score) for name, score in zip(self.members, scores, strict=True)}

@@ -1,0 +1,132 @@
+"""Where else than in JSON lines the course of training is written: TensorBoard and MLflow, each through the extra `track`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import yaml
+
+from voxelry.core.plan import Plan
+from voxelry.recipes.recipe import Config
+from voxelry.training.checkpoint import RunState
+
+EVERY = 10
+"""Steps from one tracked loss to the next."""
+
+
+class Tracker(Protocol):
+    """One place where the course of a run is written."""
+
+    def describe(self, texts: Mapping[str, str], parameters: Mapping[str, str]) -> None:
+        """Say what is run, at its start: whole texts by name, single settings by name."""
+
+    def measure(self, step: int, values: Mapping[str, float]) -> None:
+        """Values at a step, by name."""
+
+    def flush(self) -> None:
+        """Hand over what was measured: a checkpoint follows."""
+
+    def finish(self, facts: Mapping[str, str]) -> None:
+        """The run is over; facts such as where the model lies."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+class Tracking:
+    """All trackers that a recipe names, none as a rule.
+
+    Args:
+        config: the recipe.
+        plan: of the network.
+        folder: of the run.
+        state: of the run; what trackers need to go on is kept in it.
+    """
+
+    def __init__(self, config: Config, plan: Plan, folder: Path, state: RunState) -> None:
+        self.config, self.plan, self.folder, self.state = config, plan, folder, state
+        self.trackers: list[Tracker] = []
+        self.stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        recipe = self.config.model_dump(mode="json", exclude_none=True)
+        texts = {"recipe": _yaml(recipe), "plan": _yaml(self.plan.model_dump(mode="json", exclude_none=True))}
+        with ExitStack() as stack:
+            for name in dict.fromkeys(self.config.track):
+                tracker = _open(name, self.config, self.folder, self.state)
+                stack.callback(tracker.close)
+                self.trackers.append(tracker)
+                if not self.state.step:
+                    tracker.describe(texts, flat(recipe))
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stack.close()
+
+    def step(self, state: RunState, rate: float) -> None:
+        """Tell of a step."""
+        if self.trackers and state.step % EVERY == 0 and state.smooth_loss is not None:
+            self._measure(state.step, {"loss": state.smooth_loss, "learning_rate": rate})
+
+    def milestone(self, state: RunState) -> None:
+        """Tell of the last milestone."""
+        last = state.history[-1]
+        values = {"milestone/loss": last.loss, "milestone/seconds": last.seconds, "milestone/waited": last.waited}
+        for name, value in (("pseudo_dice", last.pseudo_dice), ("validation", last.validation)):
+            values |= {} if value is None else {name: value}
+        values |= {f"pseudo_dice/{name}": value for name, value in last.per_label.items() if value is not None}
+        self._measure(last.step, values)
+        for tracker in self.trackers:
+            tracker.flush()
+
+    def finish(self, scores: Mapping[str, float], facts: Mapping[str, str]) -> None:
+        """Tell of the end: scores of whole validation cases by name, and facts such as where the model lies."""
+        self._measure(self.state.step, {f"validation/{name}": value for name, value in scores.items()})
+        for tracker in self.trackers:
+            tracker.finish(facts)
+
+    def _measure(self, step: int, values: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.measure(step, values)
+
+
+def track_result(config: Config, plan: Plan, folder: Path, state: RunState, scores: Mapping[str, float], model: Path) -> None:
+    """Write the end of a run where its course was written.
+
+    Args:
+        config: the recipe.
+        plan: of the network.
+        folder: of the run.
+        state: its final state.
+        scores: of whole validation cases, by name, such as ``dice/left kidney``.
+        model: the model's folder.
+    """
+    with Tracking(config, plan, folder, state) as tracking:
+        tracking.finish(scores, {"model": str(model)})
+
+
+def flat(tree: Mapping[str, object], above: str = "") -> dict[str, str]:
+    """The leaves of a tree of settings, by their names joined by dots."""
+    leaves: dict[str, str] = {}
+    for name, value in tree.items():
+        leaves |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: str(value)}
+    return leaves
+
+
+def _yaml(tree: Mapping[str, object]) -> str:
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _open(name: str, config: Config, folder: Path, state: RunState) -> Tracker:
+    if name == "tensorboard":
+        from voxelry.training.tracking_tensorboard import TensorBoard
+
+        return TensorBoard(folder, state.step)
+    from voxelry.training.tracking_mlflow import MLflow
+
+    return MLflow(folder, Path(config.manifest).stem, state.step, state.tracking)

@@ -1,0 +1,51 @@
+"""The course of training as TensorBoard event files, in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from voxelry.base.extras import extra
+
+FOLDER = "tensorboard"
+
+
+class TensorBoard:
+    """Event files in ``tensorboard/`` of a run: ``tensorboard --logdir RUN``.
+
+    Args:
+        folder: of the run.
+        step: steps done; what event files hold of later ones is superseded (a run that was killed had got further than its
+            checkpoint).
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        extra("tensorboard", "track: tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter(str(folder / FOLDER), purge_step=step + 1 if step else None)
+
+    def describe(self, texts: Mapping[str, str], parameters: Mapping[str, str]) -> None:
+        """Recipe and plan as texts; single settings stand in the recipe."""
+        del parameters
+        for name, text in texts.items():
+            self.writer.add_text(name, f"```\n{text}\n```", 0)
+
+    def measure(self, step: int, values: Mapping[str, float]) -> None:
+        """Values at a step."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """To the file."""
+        self.writer.flush()
+
+    def finish(self, facts: Mapping[str, str]) -> None:
+        """Facts as texts."""
+        for name, fact in facts.items():
+            self.writer.add_text(name, fact)
+
+    def close(self) -> None:
+        """The file is whole."""
+        self.writer.close()

@@ -1,0 +1,221 @@
+"""The demo: what it makes, what it says of failures, and what it never touches."""
+
+import importlib
+import json
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import highdicom
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import voxelry
+from helpers.tiny import SPACINGS, phantoms
+from voxelry.api.verbs import demo as demo_verb
+from voxelry.base.files import read_yaml, write_json, write_yaml
+from voxelry.cli import main as cli
+from voxelry.errors import ManifestError, ReadError, UsageError
+from voxelry.phantom.dataset import write_phantoms
+from voxelry.phantom.phantom import ACQUISITIONS
+
+MODULE = importlib.import_module("voxelry.api.demo_run")  # voxelry.demo is the verb
+SECONDS = 5.0
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The demo of two phantoms to train on, one for each of val and test, all coarse."""
+
+    def coarse(folder, kind, count, **options):
+        how = replace(ACQUISITIONS[kind], spacing=SPACINGS[kind])
+        return write_phantoms(folder, kind, count, acquisition=how, **options)
+
+    monkeypatch.setattr(MODULE, "write_phantoms", coarse)
+    monkeypatch.setattr(MODULE, "TRAIN_CASES", 2)
+    monkeypatch.setattr(MODULE, "VAL_CASES", 1)
+    monkeypatch.setattr(MODULE, "TEST_CASES", 2)
+    monkeypatch.setattr(MODULE, "TRAINING_SECONDS", SECONDS)
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for name, value in attributes if name in ("src", "href") and not value.startswith(("#", "data:"))]
+
+
+def test_the_demo_makes_everything_it_promises(small, tmp_path):
+    out = tmp_path / "demo"
+    result = CliRunner().invoke(cli.app, ["demo", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    for words in ("liver", "mean", "Dice", "IoU"):
+        assert words in result.stdout
+    assert str(out) in result.stderr
+    assert "index.html" in result.stderr
+    check_folder(out, ["torso_003", "torso_004"])
+    check_page(out, ["torso_003", "torso_004"])
+    check_segs(out, ["torso_003", "torso_004"])
+
+    again = CliRunner().invoke(cli.app, ["demo", "--out", str(out), "--time-budget", "2s", "--json"])
+    assert again.exit_code == 0, again.output
+    content = json.loads(again.stdout.splitlines()[-1])
+    assert content.keys() >= {"mean_dice", "mean_iou", "labels", "cases", "out"}
+    assert (content["cases"], content["out"]) == (2, str(out))
+    assert 0 <= content["mean_dice"] <= 1
+    rows = json.loads((out / "scores.json").read_text())["rows"]
+    assert {row["case"] for row in rows} == {"torso_003", "torso_004"}
+
+
+def check_folder(out, cases):
+    assert sorted(path.name for path in (out / "masks").iterdir()) == sorted(
+        f"{case}{ending}" for case in cases for ending in (".nii.gz", ".seg.dcm")
+    )
+    assert sorted(path.stem for path in (out / "pictures").iterdir()) == cases
+    assert (out / "run" / "model" / "weights.safetensors").is_file()
+    assert (out / "data" / "images" / cases[0]).is_dir()
+
+
+def check_page(out, cases):
+    text = (out / "index.html").read_text(encoding="utf-8")
+    links = Links()
+    links.feed(text)
+    assert len(links.found) >= 3 * len(cases)
+    for link in links.found:
+        assert (out / unquote(link)).exists(), link
+    assert all(case in text for case in cases)
+    assert "Synthetic" in text
+
+
+def check_segs(out, cases):
+    for case in cases:
+        labels = voxelry.read_labels(out / "masks" / f"{case}.nii.gz")
+        seg = highdicom.seg.segread(out / "masks" / f"{case}.seg.dcm")
+        assert {seg.get_segment_description(n).segment_label for n in seg.segment_numbers} == set(labels.table.names)
+
+
+def test_a_folder_of_anything_else_is_left_as_it_is(small, tmp_path):
+    for number, files in enumerate((["data/precious.nii.gz"], ["run/x"], ["thesis.md"], ["index.html", "scores.json"])):
+        out = tmp_path / str(number)
+        for file in files:
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            (out / file).write_text("precious")
+        before = tree(out)
+        with pytest.raises(UsageError, match=rf"{out}: is not empty.*--out"):
+            demo_verb(out, seconds=SECONDS)
+        assert tree(out) == before
+
+
+@pytest.mark.parametrize("marker", [{}, {"made_by": "me"}, {"version": "0.1.0"}])
+def test_somebody_elses_demo_json_is_no_permission(small, tmp_path, marker):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "precious").write_text("x")
+    write_json(tmp_path / "demo.json", marker)
+    before = tree(tmp_path)
+    with pytest.raises(UsageError, match="no earlier demo"):
+        demo_verb(tmp_path, seconds=SECONDS)
+    assert tree(tmp_path) == before
+
+
+def test_the_marker_is_there_before_anything_else(tmp_path, monkeypatch):
+    def stopped(folder, *_, **__):
+        assert read_yaml(tmp_path / "demo.json")["made_by"] == "voxelry demo"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MODULE, "write_phantoms", stopped)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            demo_verb(tmp_path)
+
+
+def test_what_a_user_put_into_a_demo_stays(small, tmp_path, monkeypatch):
+    write_json(tmp_path / "demo.json", {"made_by": "voxelry demo", "version": "0"})
+    for name in ("data/old", "masks/old", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    monkeypatch.setattr(MODULE, "write_phantoms", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        demo_verb(tmp_path)
+    assert sorted(tree(tmp_path)) == ["demo.json", "notes.txt"]
+
+
+def test_a_dataset_in_the_demos_own_folder_is_refused(tmp_path):
+    write_json(tmp_path / "demo" / "demo.json", {"made_by": "voxelry demo", "version": "0"})
+    manifest = phantoms(tmp_path / "demo" / "data", format="nifti")
+    before = tree(tmp_path)
+    with pytest.raises(UsageError, match=r"manifest\.yaml: lies in.*--out"):
+        demo_verb(tmp_path / "demo", manifest=manifest, seconds=SECONDS)
+    assert tree(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def set_of_nifti(tmp_path_factory):
+    return phantoms(tmp_path_factory.mktemp("set"), format="nifti").parent
+
+
+def test_a_real_set_takes_the_same_way(set_of_nifti, tmp_path):
+    result = demo_verb(tmp_path / "demo", manifest=set_of_nifti / "manifest.yaml", seconds=SECONDS)
+    assert result.scores.cases == ("torso_003",)
+    assert result.out == tmp_path / "demo"
+    assert result.page == tmp_path / "demo" / "index.html"
+    assert [set(outcome.files) for outcome in result.outcomes] == [{"nifti"}]
+    assert not (tmp_path / "demo" / "data").exists()
+    assert "Synthetic scans, made by" not in result.page.read_text(encoding="utf-8")
+
+
+def with_three_held_out(folder, target):
+    """A copy of the set with one case to train on."""
+    shutil.copytree(folder, target)
+    card = read_yaml(target / "manifest.yaml")
+    for case in card["cases"][1:]:
+        case["split"] = "test"
+    write_yaml(target / "manifest.yaml", card)
+    return target
+
+
+def test_a_held_out_scan_that_fails_is_shown(set_of_nifti, tmp_path):
+    folder = with_three_held_out(set_of_nifti, tmp_path / "set")
+    image = folder / "images" / "torso_002.nii.gz"
+    image.write_bytes(image.read_bytes()[:2000])
+    array = np.asanyarray(nib.load(folder / "labels" / "torso_003.nii.gz").dataobj)
+    nib.save(nib.Nifti1Image(array, np.eye(4)), folder / "labels" / "torso_003.nii.gz")
+    out = tmp_path / "demo"
+    arguments = ["demo", "--manifest", str(folder / "manifest.yaml"), "--out", str(out), "--time-budget", "3s", "--json"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 1, result.output
+    assert json.loads(result.stdout.splitlines()[-1])["cases"] == 1
+    failures = [line for line in result.stderr.splitlines() if line.startswith("failed:")]
+    assert [line.split(": ")[1] for line in failures] == ["torso_002", "torso_003"]
+    assert str(image) in failures[0]
+    assert "grid" in failures[1]
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "torso_002.nii.gz" in page
+    assert sorted(path.name for path in (out / "masks").iterdir()) == ["torso_001.nii.gz"]
+    assert all(case in page for case in ("torso_001", "torso_002", "torso_003"))
+
+
+def test_when_all_held_out_scans_fail_it_says_why(set_of_nifti, tmp_path):
+    shutil.copytree(set_of_nifti, tmp_path / "set")
+    (tmp_path / "set" / "images" / "torso_003.nii.gz").write_text("words and words " * 30)
+    with pytest.raises(ReadError, match=r"none of the 1 held-out scans.*torso_003.*starts with"):
+        demo_verb(tmp_path / "demo", manifest=tmp_path / "set" / "manifest.yaml", seconds=2.0)
+
+
+def test_a_set_without_held_out_cases_is_refused_before_anything_is_written(set_of_nifti, tmp_path):
+    shutil.copytree(set_of_nifti, tmp_path / "set")
+    card = read_yaml(tmp_path / "set" / "manifest.yaml")
+    for case in card["cases"]:
+        case["split"] = "train"
+    write_yaml(tmp_path / "set" / "manifest.yaml", card)
+    with pytest.raises(ManifestError, match=r"manifest\.yaml.*'test' or 'val'"):
+        demo_verb(tmp_path / "demo", manifest=tmp_path / "set" / "manifest.yaml")
+    assert not (tmp_path / "demo").exists()

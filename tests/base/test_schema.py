@@ -1,0 +1,78 @@
+from typing import Self
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from voxelry.base.schema import Frozen, parse
+from voxelry.errors import ConfigError, ManifestError
+
+
+class Loss(Frozen):
+    dice_weight: float = 1.0
+    smooth: float = Field(default=1e-5, gt=0)
+
+
+class Part(Frozen):
+    name: str
+    mirror: str | None = None
+
+
+class Recipe(Frozen):
+    patch: tuple[int, ...] = (64, 64, 64)
+    learning_rate: float
+    loss: Loss | None = None
+    parts: tuple[Part, ...] = ()
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if self.learning_rate == 13:
+            raise ValueError("13 is unlucky")
+        return self
+
+
+def message(value: object, error: type = ConfigError) -> str:
+    with pytest.raises(error) as caught:
+        parse(Recipe, value, "recipe.yaml", error)
+    return str(caught.value)
+
+
+def test_plain_data_becomes_a_frozen_word():
+    recipe = parse(Recipe, {"learning_rate": 0.1, "loss": {"smooth": 1}, "parts": [{"name": "L1"}]}, "recipe.yaml")
+    assert recipe == Recipe(learning_rate=0.1, loss=Loss(smooth=1), parts=(Part(name="L1"),))
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.learning_rate = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"learning_rat": 1, "learning_rate": 1}, "unknown key 'learning_rat'. Did you mean 'learning_rate'?"),
+        ({"learning_rate": 1, "loss": {"dice_wieght": 1}}, "unknown key 'loss.dice_wieght'. Did you mean 'dice_weight'?"),
+        ({"learning_rate": 1, "parts": [{"name": "a"}, {"name": "b", "miror": "a"}]},
+         "unknown key 'parts.1.miror'. Did you mean 'mirror'?"),
+        ({"learning_rate": 1, "zzz": 1}, "unknown key 'zzz'. Known: learning_rate, loss, parts, patch."),
+        ({}, "key 'learning_rate' is missing"),
+        ({"learning_rate": "fast"}, "key 'learning_rate' is 'fast': "),
+        ({"learning_rate": 1, "loss": {"smooth": 0}}, "key 'loss.smooth' is 0: Input should be greater than 0"),
+        ({"learning_rate": 13}, "recipe.yaml: 13 is unlucky"),
+        ("a word", "recipe.yaml: 'a word': "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_the_nearest_right_key(value, expected):
+    assert message(value).startswith("recipe.yaml: ")
+    assert expected in message(value)
+
+
+def test_every_mistake_is_named_at_once():
+    text = message({"patch": ["a"], "los": {}})
+    assert all(part in text for part in ("patch.0", "'los'. Did you mean 'loss'", "learning_rate"))
+
+
+def test_a_long_value_is_cut():
+    text = message({"learning_rate": list(range(1000))})
+    assert "[0, 1, 2" in text
+    assert len(text) < 200
+
+
+def test_the_caller_names_the_error():
+    assert "missing" in message({}, ManifestError)

@@ -1,0 +1,255 @@
+"""Every mistake of a user ends in one message that names file, value and remedy, and in exit code 1 or 2."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from helpers.command import refused, run, run_json, save, text_file, tree, truncated
+from helpers.tiny import recipe
+from voxelry.base.files import write_yaml
+
+
+def with_nan(path):
+    array = np.ones((24, 20, 12), np.float32)
+    array[1, 2, 3] = np.nan
+    return save(path, array)
+
+
+BAD_FILES = {text_file: "b'Thes'", truncated: "gz", with_nan: "1, 2, 3)"}
+
+
+@pytest.mark.parametrize("make", BAD_FILES)
+def test_a_bad_file_among_scans_is_listed(make, torso, torso_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    bad = make(tmp_path / "in" / "bad.nii.gz")
+    for inputs in ([bad], [tmp_path / "in"], [torso / "images" / "torso_000", tmp_path / "in"]):
+        out = tmp_path / f"out{len(inputs)}{inputs[0].name}"
+        refused(run("predict", torso_model, *inputs, "--out", out), "failed: bad:", bad, BAD_FILES[make], code=1)
+        assert not [name for name in tree(out) if "bad" in name or "tmp" in name]
+
+
+@pytest.mark.parametrize("make", [text_file, truncated, with_nan])
+def test_a_bad_mask_is_named(make, tmp_path):
+    good = save(tmp_path / "good.nii.gz")
+    bad = make(tmp_path / "bad.nii.gz")
+    refused(run("evaluate", good, bad), bad)
+    refused(run("evaluate", bad, good, "--out", tmp_path / "scores.json"), bad)
+    assert not (tmp_path / "scores.json").exists()
+
+
+@pytest.mark.parametrize("make", [text_file, truncated])
+def test_a_bad_mask_among_others_is_listed(make, tmp_path, caplog):
+    for folder in ("ref", "pred"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            save(tmp_path / folder / f"{name}.nii.gz")
+    bad = make(tmp_path / "pred" / "b.nii.gz")
+    scores = run_json("evaluate", tmp_path / "ref", tmp_path / "pred", code=1)
+    assert scores["cases"] == 1
+    assert str(bad) in scores["failed"]["b"]
+    assert str(bad) in caplog.text
+
+
+def test_inspect_lists_what_cannot_be_read(tmp_path):
+    text_file(tmp_path / "bad.nii.gz")
+    rows = run_json("inspect", tmp_path, code=1)["found"]
+    assert [row["readable"] for row in rows] == [False]
+    assert "b'Thes'" in rows[0]["reason"]
+    assert run("inspect", tmp_path).exit_code == 1
+
+
+def test_nothing_there(torso_model, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path in (nowhere, empty):
+        refused(run("inspect", path), path, "Check")
+        refused(run("predict", torso_model, path, "--out", tmp_path / "out"), path)
+        refused(run("evaluate", path, path), path)
+    for verb in ("check", "plan"):
+        refused(run(verb, nowhere), nowhere)
+    refused(run("train", nowhere, "--out", tmp_path / "out"), nowhere)
+    refused(run("demo", "--manifest", nowhere, "--out", tmp_path / "out"), nowhere)
+    assert tree(tmp_path) == ["empty"]
+
+
+def dataset(folder, labels=None, affine=None, image=None, **changes):
+    """A set of two cases; the labels of the first may be replaced."""
+    cases = []
+    for name in "ab":
+        save(folder / "images" / f"{name}.nii.gz", image if name == "a" else None)
+        save(folder / "labels" / f"{name}.nii.gz", labels if name == "a" else None, affine if name == "a" else None)
+        case = {"id": name, "images": [f"images/{name}.nii.gz"], "labels": f"labels/{name}.nii.gz", "split": "train"}
+        cases.append(case | changes.get(name, {}))
+    write_yaml(folder / "set.yaml", {"name": "s", "modality": "CT", "labels": [{"value": 1, "name": "organ"}], "cases": cases})
+    recipe(folder, "set.yaml")
+    return folder / "set.yaml"
+
+
+SHIFTED = np.eye(4)
+SHIFTED[0, 3] = 5
+BROKEN_SETS = {
+    "another grid": ({"affine": SHIFTED}, ["labels/a.nii.gz", "5 mm", "Resample"]),
+    "unknown label": ({"labels": np.full((24, 20, 12), 7, np.uint8)}, ["labels/a.nii.gz", "7", "card"]),
+    "NaN": ({"image": np.full((24, 20, 12), np.nan, np.float32)}, ["images/a.nii.gz", "NaN", "re"]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_SETS)
+def test_a_broken_case_is_named(name, tmp_path):
+    changes, words = BROKEN_SETS[name]
+    manifest = dataset(tmp_path, **changes)
+    content = run_json("check", manifest, code=1)
+    assert content["errors"] == 1
+    assert all(word in content["problems"][0]["message"] for word in words)
+    assert run("check", manifest).exit_code == 1
+    refused(run("plan", manifest), *words)
+    refused(run("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run"), *words)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_masks_that_do_not_fit(tmp_path):
+    manifest = dataset(tmp_path / "set")
+    shifted = save(tmp_path / "masks" / "a.nii.gz", affine=SHIFTED)
+    refused(run("evaluate", manifest, shifted), shifted, "5 mm", "Resample")
+    unknown = save(tmp_path / "a.nii.gz", np.full((24, 20, 12), 7, np.uint8))
+    refused(run("evaluate", manifest, unknown), unknown, "7")
+
+
+def test_a_flipped_mask_is_re_indexed_not_refused(tmp_path):
+    array = np.random.default_rng(0).integers(0, 2, (24, 20, 12)).astype(np.uint8)
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = 23
+    one = save(tmp_path / "x.nii.gz", array)
+    other = save(tmp_path / "flipped" / "x.nii.gz", array[::-1], flipped + 1e-8)
+    assert run_json("evaluate", one, other)["mean_dice"] == 1.0
+
+
+def test_a_missing_prediction(tmp_path):
+    for name in "ab":
+        save(tmp_path / "ref" / f"{name}.nii.gz")
+    save(tmp_path / "pred" / "a.nii.gz")
+    refused(run("evaluate", tmp_path / "ref", tmp_path / "pred"), tmp_path / "pred", "1 of 2", "(b)", "paired by name")
+
+
+def test_a_patient_on_two_sides(tmp_path):
+    manifest = dataset(tmp_path, a={"group": "P1", "split": "train"}, b={"group": "P1", "split": "val"})
+    for arguments in (["check", manifest], ["plan", manifest], ["train", tmp_path / "recipe.yaml", "--out", tmp_path / "run"]):
+        refused(run(*arguments), manifest, "P1", "one side")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimiser": {"learning_rat": 1}}, ["optimiser.learning_rat", "Did you mean 'learning_rate'?"]),
+        ({"plan": {"patch_sise": [8, 8, 8]}}, ["plan.patch_sise", "Did you mean 'patch_size'?"]),
+        ({"steps": "many"}, ["steps", "'many'"]),
+        ({"steps": None}, ["steps", "time_budget"]),
+        ({"time_budget": "soon"}, ["time_budget", "soon", "10m"]),
+        ({"device": "gpu"}, ["gpu"]),
+        ({"manifest": "none.yaml"}, ["none.yaml"]),
+    ],
+)
+def test_a_mistake_in_a_recipe(changes, words, torso, tmp_path):
+    path = recipe(tmp_path, **{"manifest": torso / "manifest.yaml"} | changes)
+    refused(run("train", path, "--out", tmp_path / "run"), *words)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("steps", ["--set steps", "KEY=VALUE"]),
+        ("stepps=1", ["stepps", "Did you mean 'steps'?"]),
+        ("steps=0", ["steps", "0"]),
+        ("steps.a=1", ["steps"]),
+        ("plan=[1", ["plan=[1", "YAML"]),
+    ],
+)
+def test_a_mistake_in_set(change, words, torso, tmp_path):
+    refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "run", "--set", change), *words)
+    assert tree(tmp_path) == []
+
+
+def test_a_mistake_in_the_time_budget(torso, tmp_path):
+    for budget in ("soon", "-5m", "0", "0h", "5 weeks"):
+        for verb in (["train", torso / "recipe.yaml"], ["demo"]):
+            refused(run(*verb, "--out", tmp_path / "run", f"--time-budget={budget}"), budget[0], "time", "10m")
+    assert tree(tmp_path) == []
+
+
+def test_a_mistake_in_a_format(torso, torso_model, tmp_path):
+    result = run("predict", torso_model, torso / "images", "--out", tmp_path / "out", "--format", "nift")
+    refused(result, "'nift'", "Did you mean 'nifti'?")
+    assert tree(tmp_path) == []
+
+
+def test_resume_of_nothing(torso, tmp_path):
+    refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "run", "--resume"), tmp_path / "run", "Leave out --resume")
+    assert tree(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (None, None),
+        ("weights.safetensors", b"nothing"),
+        ("weights.safetensors", b""),
+        ("card.json", b"{"),
+        ("card.json", b"{}"),
+        ("plan.yaml", b"dimensions: 4\n"),
+        ("plan.yaml", b"[1, 2\n"),
+    ],
+)
+def test_a_model_folder_that_cannot_be_used(file, content, torso, torso_model, tmp_path):
+    model = tmp_path / "model"
+    if file is None:
+        model.mkdir()
+    else:
+        shutil.copytree(torso_model, model)
+        (model / file).write_bytes(content)
+    refused(run("predict", model, torso / "images", "--out", tmp_path / "out"), model / (file or ""))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_run_in_place_of_its_model(torso, torso_model, tmp_path):
+    refused(
+        run("predict", torso_model.parent, torso / "images", "--out", tmp_path), torso_model.parent, f"Did you mean {torso_model}"
+    )
+
+
+def test_a_place_that_cannot_be_written_to(torso, torso_model, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    masks = save(tmp_path / "mask.nii.gz")
+    for arguments in (
+        ["train", torso / "recipe.yaml", "--out", file],
+        ["train", torso / "recipe.yaml", "--out", file / "run"],
+        ["predict", torso_model, torso / "images", "--out", file],
+        ["predict", torso_model, torso / "images", "--out", file / "masks"],
+        ["evaluate", masks, masks, "--out", file / "scores.json"],
+        ["evaluate", masks, masks, "--out", tmp_path],
+        ["demo", "--out", file],
+        ["demo", "--out", file / "demo"],
+    ):
+        refused(run(*arguments), arguments[-1] if arguments[-1] == file else tmp_path)
+    assert file.read_text() == "in the way"
+    assert tree(tmp_path) == ["file", "mask.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--vram", "8 cats"], ["memory", "'8 cats' is no amount of memory", "4GiB"]),
+        (["--configuration", "4d"], ["configuration", "'4d'", "3d_lowres"]),
+        (["--configuration", "3d_cascade"], ["3d_cascade", "25% is enough", "Choose 3d or 2d"]),
+        (["--network", "dynnet"], ["dynnet", "Did you mean 'dynunet'"]),
+        (["--network", "resenc", "--preset", "XXL"], ["XXL", "M, L, XL"]),
+        (["--vram", "1KB"], ["too small for network 'dynunet'", "Give more memory"]),
+    ],
+)
+def test_a_plan_that_cannot_be_made(arguments, words, torso, tmp_path):
+    refused(run("plan", torso / "manifest.yaml", "--out", tmp_path / "plan.yaml", *arguments), *words)
+    assert not tree(tmp_path)

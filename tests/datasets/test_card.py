@@ -1,0 +1,44 @@
+import pytest
+
+from voxelry.base.schema import parse
+from voxelry.datasets.card import Card
+from voxelry.errors import ManifestError
+
+PLAIN = {"name": "set", "modality": "CT", "labels": [{"value": 1, "name": "liver"}, {"value": 3, "name": "spleen"}], "ignore": 2}
+
+
+def test_the_table_holds_labels_and_ignore_value():
+    card = parse(Card, PLAIN, "set.yaml", ManifestError)
+    assert card.table.names == ("liver", "spleen")
+    assert card.table.ignore == 2
+    assert card.channels == ("image",)
+
+
+def test_the_reference_channel_is_one_of_the_channels():
+    assert parse(Card, PLAIN, "set.yaml", ManifestError).reference is None
+    card = parse(Card, PLAIN | {"channels": ["CT", "PET"], "reference_channel": "PET"}, "set.yaml", ManifestError)
+    assert card.reference == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"license": "CC0"}, "unknown key 'license'. Did you mean 'licence'"),
+        ({"modality": "magnetic"}, "key 'modality' is 'magnetic'"),
+        ({"dimensions": 4}, "key 'dimensions' is 4"),
+        ({"name": "a/b"}, "key 'name' is 'a/b': it cannot be a file name"),
+        ({"labels": []}, "labels"),
+        ({"labels": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}, "value 1 on layer 0 stands twice"),
+        ({"labels": [{"value": 1, "name": "a", "mirror": "b"}]}, "'a' names 'b' as its mirror"),
+        ({"ignore": 3}, "value 3 is both a label and the ignore value"),
+        (
+            {"channels": ["T1", "T2"], "reference_channel": "T3"},
+            r"reference_channel 'T3' is not among the channels\. Known: T1, T2",
+        ),
+        ({"labels": [{"value": 1, "name": "a", "colour": [1, 2, 3]}]}, "unknown key 'labels.0.colour'. Did you mean 'color'"),
+    ],
+)
+def test_a_wrong_card_names_key_and_value(change, message):
+    with pytest.raises(ManifestError, match=message) as raised:
+        parse(Card, PLAIN | change, "set.yaml", ManifestError)
+    assert str(raised.value).startswith("set.yaml: ")

@@ -1,0 +1,189 @@
+"""The cards in data_manifests/: they load, their codes are published ones, and the data at hand fit them."""
+
+from pathlib import Path
+
+import pytest
+from pydicom.sr._concepts_dict import concepts
+
+from voxelry.base.files import read_yaml
+from voxelry.base.schema import parse
+from voxelry.core.labels import ANATOMICAL_STRUCTURE, Code
+from voxelry.datasets.card import Card
+from voxelry.datasets.cases import parse_cases
+from voxelry.datasets.check import check_manifest
+from voxelry.datasets.manifest import load_manifest
+from voxelry.datasets.splits import check_no_leak
+from voxelry.phantom.phantom import CHANNELS, TABLES
+
+FOLDER = Path(__file__).parents[2] / "data_manifests"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+ELSEWHERE = {
+    # TotalSegmentator's totalsegmentator_snomed_mapping.csv
+    "110765007": "Portal vein and splenic vein",
+    "181674001": "Gluteus maximus muscle",
+    "78333006": "Gluteus medius muscle",
+    "75297007": "Gluteus minimus muscle",
+    "244849004": "Deep muscle of back",
+    "68455001": "Iliopsoas muscle",
+    "65985001": "S1 vertebra",
+    "48535007": "First rib",
+    "78247007": "Second rib",
+    "25888004": "Third rib",
+    "25523003": "Fourth rib",
+    "15339008": "Fifth rib",
+    "59558009": "Sixth rib",
+    "24915002": "Seventh rib",
+    "5953002": "Eighth rib",
+    "22565002": "Ninth rib",
+    "77644006": "Tenth rib",
+    "58830002": "Eleventh rib",
+    "43993008": "Twelfth rib",
+}
+"""Codes that DICOM's context groups lack, with the published table that has them."""
+
+
+def card_of(file: Path) -> Card:
+    value = {key: item for key, item in read_yaml(file).items() if key in Card.model_fields}
+    return parse(Card, value, file.name)
+
+
+def codes_of(card: Card) -> set[Code]:
+    found = {code for label in card.labels for code in (label.category, label.type, label.modifier) if code is not None}
+    return found - {ANATOMICAL_STRUCTURE}
+
+
+def is_published(code: Code) -> bool:
+    if ELSEWHERE.get(code.value) == code.meaning:
+        return True
+    return any(known.get(code.value, ("",))[0] == code.meaning for known in concepts["SCT"].values())
+
+
+def test_all_cards_are_here():
+    assert {file.stem for file in FILES} == {
+        "cxr_lung",
+        "hippocampus",
+        "ivdm3seg",
+        "phantom_chest",
+        "phantom_spine",
+        "phantom_torso",
+        "spider",
+        "spine_waterfat",
+        "totalsegmentator_ct",
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_card_is_whole(file):
+    card = card_of(file)
+    parse_cases(read_yaml(file)["cases"], file)
+    assert card.title
+    assert card.description
+    assert card.licence
+    assert "phantom" in card.name or (card.citation and card.homepage.startswith("http"))
+    assert len({label.rgb for label in card.labels}) == len(card.labels)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_codes_are_published_with_this_meaning(file):
+    card = card_of(file)
+    assert all(label.type is not None for label in card.labels)
+    for code in codes_of(card):
+        if code.scheme == "99VOXELRY":
+            assert len(code.value) <= 16, "DICOM's code value (VR SH) holds 16 characters"
+        else:
+            assert code.scheme == "SCT"
+            assert is_published(code), code
+
+
+def test_the_exceptions_are_needed():
+    known = {value for entry in concepts["SCT"].values() for value in entry}
+    used = {code.value for file in FILES for code in codes_of(card_of(file))}
+    assert not set(ELSEWHERE) & known
+    assert set(ELSEWHERE) <= used
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_left_and_right_are_twins_and_coded(file):
+    card = card_of(file)
+    for label in card.labels:
+        side = next((side for side in ("left", "right") if side in label.name.split("_")), None)
+        if label.mirror:
+            twin = card.table[label.mirror]
+            assert side
+            assert label.modifier
+            assert label.modifier.meaning.lower() == side
+            assert (twin.type, twin.category) == (label.type, label.category)
+            assert twin.modifier != label.modifier
+        elif side:
+            assert label.type
+            assert side in label.type.meaning.lower(), f"{label.name} has neither a twin nor a code of its side"
+
+
+def test_totalsegmentator_has_its_117_classes_in_order():
+    card = card_of(FOLDER / "totalsegmentator_ct.yaml")
+    assert [label.value for label in card.labels] == list(range(1, 118))
+    assert [card.table[value].name for value in (1, 27, 51, 92, 117)] == [
+        "spleen", "vertebrae_L5", "heart", "rib_left_1", "costal_cartilages",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), [("torso-ct", "torso"), ("spine-mri", "spine"), ("chest-xray", "chest")])
+def test_phantom_cards_say_what_the_phantoms_are(kind, name):
+    manifest = load_manifest(FOLDER / f"phantom_{name}.yaml")
+    assert manifest.card.table == TABLES[kind]
+    assert manifest.card.channels == CHANNELS[kind]
+    assert manifest.cases == ()
+
+
+def touch(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+def test_ivdm3seg_finds_the_public_layout(tmp_path):
+    for id in ("01", "02", "16"):
+        touch(*(tmp_path / f"ivdm3seg/{id}/{id}_{part}.nii" for part in ("fat", "inn", "opp", "wat", "Labels")))
+    manifest = load_manifest(FOLDER / "ivdm3seg.yaml", root=tmp_path)
+    assert [case.id for case in manifest.cases] == ["01", "02", "16"]
+    assert [file.name for file in manifest.cases[0].images] == ["01_fat.nii", "01_inn.nii", "01_opp.nii", "01_wat.nii"]
+    assert manifest.cases[0].labels == tmp_path / "ivdm3seg/01/01_Labels.nii"
+
+
+def test_spider_keeps_the_series_of_a_patient_together(tmp_path):
+    stems = {"1_t1": "training", "1_t2": "training", "10_t2_SPACE": "validation", "11_t1": "training"}
+    for stem in stems:
+        touch(tmp_path / f"spider/images/{stem}.mha", tmp_path / f"spider/masks/{stem}.mha")
+    lines = [f'{stem},"[0.5, 0.5]",{subset}' for stem, subset in stems.items()]
+    (tmp_path / "spider/overview.csv").write_text("\n".join(["new_file_name,PixelSpacing,subset", *lines]))
+    manifest = load_manifest(FOLDER / "spider.yaml", root=tmp_path)
+    assert [case.group for case in manifest.cases] == ["1", "1", "10", "11"]
+    assert [case.id for case in manifest.split("val")] == ["10_t2_SPACE"]
+
+
+def test_totalsegmentator_finds_one_mask_a_structure(tmp_path):
+    root = tmp_path / "totalsegmentator_ct"
+    names = card_of(FOLDER / "totalsegmentator_ct.yaml").table.names
+    for id in ("s0000", "s0001"):
+        touch(root / id / "ct.nii.gz", *(root / id / "segmentations" / f"{name}.nii.gz" for name in names))
+    (root / "meta.csv").write_text("image_id;age;split\ns0000;50;train\ns0001;;test\n")
+    manifest = load_manifest(FOLDER / "totalsegmentator_ct.yaml", root=tmp_path)
+    assert [(case.id, case.split) for case in manifest.cases] == [("s0000", "train"), ("s0001", "test")]
+    assert [name for name, _ in manifest.cases[0].masks] == list(names)
+    assert all(file.is_file() for file in manifest.cases[0].label_files)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("name", "train", "val"), [("hippocampus", 104, 26), ("cxr_lung", 230, 55), ("spine_waterfat", 9, 3)])
+def test_real_sets_have_their_cases(name, train, val, realdata):
+    manifest = load_manifest(FOLDER / f"{name}.yaml", root=realdata)
+    assert (len(manifest.split("train")), len(manifest.split("val"))) == (train, val)
+    assert len(manifest.cases) == train + val
+    check_no_leak(manifest.cases)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", ["hippocampus", "cxr_lung", "spine_waterfat"])
+def test_every_case_of_the_real_sets_is_sound(name, realdata):
+    assert check_manifest(load_manifest(FOLDER / f"{name}.yaml", root=realdata), deep=True) == []

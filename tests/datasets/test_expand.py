@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from voxelry.datasets.cases import parse_cases
+from voxelry.datasets.expand import expand, is_below
+from voxelry.errors import ManifestError, SplitLeakError
+
+ids = st.text("abcXYZ0123456789_-[]*?", min_size=1, max_size=8)
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def cases(value, root: Path, names=()):
+    return expand(parse_cases(value, root / "set.yaml"), root, names, "set.yaml")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(found=st.lists(ids, unique_by=str.lower, min_size=1, max_size=5))
+def test_every_id_that_was_written_is_found(found, tmp_path_factory):
+    root = tmp_path_factory.mktemp("found")
+    unfit = [id for id in found if set(id) & set("*?")]
+    touch(
+        root, *(f"im[1]/{id}/{id}_ct.nii" for id in found), "im[1]/a/b_ct.nii", "im[1]/.hidden/.hidden_ct.nii", "im1/no/no_ct.nii"
+    )
+    value = {"images": ["im[1]/{id}/{id}_ct.nii"]}
+    if unfit:
+        with pytest.raises(ManifestError, match="cannot be a file name"):
+            cases(value, root)
+    else:
+        assert [case.id for case in cases(value, root)] == sorted(found)
+
+
+def test_channels_labels_groups_and_splits_of_found_files(tmp_path):
+    touch(tmp_path, *(f"{part}/{id}.nii" for part in ("t1", "t2", "seg") for id in ("07_a", "07_b", "12_a")))
+    (tmp_path / "s.json").write_text(json.dumps({"mine": ["07_a", "07_b"], "test": ["12_a"]}))
+    first, second, third = cases(
+        {
+            "images": ["t1/{id}.nii", "t2/{id}.nii"],
+            "labels": "seg/{id}.nii",
+            "group_pattern": r"^(\d+)_",
+            "split_file": "s.json",
+            "split_names": {"train": "mine", "test": "test"},
+        },
+        tmp_path,
+    )
+    assert first.images == (tmp_path / "t1/07_a.nii", tmp_path / "t2/07_a.nii")
+    assert first.labels == tmp_path / "seg/07_a.nii"
+    assert [case.group for case in (first, second, third)] == ["07", "07", "12"]
+    assert [case.split for case in (first, second, third)] == ["train", "train", "test"]
+
+
+def test_a_missing_partner_is_named_with_the_count(tmp_path):
+    touch(tmp_path, *(f"i/{id}.nii" for id in "abcde"), "l/a.nii")
+    with pytest.raises(
+        ManifestError, match=r"4 files of 5 cases are missing: .*l/b\.nii, .*l/c\.nii, .*l/d\.nii and 1 more"
+    ) as raised:
+        cases({"images": ["i/{id}.nii"], "labels": "l/{id}.nii"}, tmp_path)
+    assert "--root" in str(raised.value)
+
+
+def test_no_file_at_all_names_pattern_and_root(tmp_path):
+    with pytest.raises(ManifestError, match=r"no file fits 'i/\{id\}\.nii' below .*VOXELRY_DATA"):
+        cases({"images": ["i/{id}.nii"]}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lists", "names", "error", "message"),
+    [
+        ({"train": ["a"], "val": ["a"]}, None, SplitLeakError, "case 'a' stands in train and in val"),
+        ({"train": 5}, None, ManifestError, "'train' is 5. A list of case ids"),
+        ({"train": ["a", "zz"]}, None, ManifestError, "1 of its cases have no image, the first: zz"),
+        ({"dev_train": ["a"]}, {"train": "dev_trian"}, ManifestError, "no list 'dev_trian'.*Did you mean 'dev_train'"),
+    ],
+)
+def test_split_files_that_do_not_fit(lists, names, error, message, tmp_path):
+    touch(tmp_path, "a.nii")
+    (tmp_path / "s.json").write_text(json.dumps(lists))
+    with pytest.raises(error, match=message):
+        cases({"images": ["{id}.nii"], "split_file": "s.json", "split_names": names or {}}, tmp_path)
+
+
+def test_a_table_with_foreign_columns(tmp_path):
+    (tmp_path / "index.csv").write_text("stem;where;who;part\nx1;new;kay;dev_train\nx2;old;lee;dev_val\nx3;old;moe;\n")
+    touch(tmp_path, "new/x1.jpg", "old/x2.jpg", "old/x3.jpg", *(f"m/{x}.png" for x in ("x1", "x2", "x3")))
+    found = cases(
+        {
+            "table": "index.csv",
+            "id": "{stem}",
+            "images": ["{where}/{stem}.jpg"],
+            "labels": "m/{stem}.png",
+            "group": "{who}",
+            "split": "{part}",
+            "split_names": {"train": "dev_train", "val": "dev_val"},
+            "site": "{where}",
+        },
+        tmp_path,
+    )
+    assert [(case.id, case.group, case.split, case.site) for case in found] == [
+        ("x1", "kay", "train", "new"),
+        ("x2", "lee", "val", "old"),
+        ("x3", "moe", None, "old"),
+    ]
+    assert found[1].images == (tmp_path / "old/x2.jpg",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": ["{wher}/{stem}.jpg"]}, r"asks for \{wher\}. Did you mean 'where'"),
+        ({"split": "{where}"}, r"split 'new' is unknown \(known: train, val, test\)"),
+        ({"split": "{where}", "split_names": {"train": "old"}}, r"split 'new' is unknown \(known: old\)"),
+        ({"group_pattern": r"^\d+$"}, "group_pattern .* does not fit 'x1'"),
+        ({"table": "nowhere.csv"}, r"no file .*nowhere\.csv.*--root"),
+        ({"id": "{where}/{stem}"}, "'new/x1' cannot be a file name"),
+        ({"id": "same"}, "case id 'same' stands twice"),
+    ],
+)
+def test_table_rows_that_do_not_fit(change, message, tmp_path):
+    (tmp_path / "index.csv").write_text("stem,where\nx1,new\nx2,new\n")
+    touch(tmp_path, "new/x1.jpg", "new/x2.jpg")
+    with pytest.raises(ManifestError, match=message):
+        cases({"table": "index.csv", "id": "{stem}", "images": ["{where}/{stem}.jpg"]} | change, tmp_path)
+
+
+def test_one_mask_file_a_label(tmp_path):
+    touch(tmp_path, "s1/ct.nii", "s1/seg/liver.nii", "s1/seg/spleen.nii")
+    (case,) = cases({"images": ["{id}/ct.nii"], "labels": {"per_label": "{id}/seg/{label}.nii"}}, tmp_path, ["liver", "spleen"])
+    assert case.labels is None
+    assert case.masks == (("liver", tmp_path / "s1/seg/liver.nii"), ("spleen", tmp_path / "s1/seg/spleen.nii"))
+
+
+def test_rows_keep_their_order_and_default_to_one_group_each(tmp_path):
+    touch(tmp_path, "z.nii", "a.nii")
+    found = cases([{"id": "z", "images": ["z.nii"]}, {"id": "a", "images": ["a.nii"], "group": "g", "site": "s"}], tmp_path)
+    assert [(case.id, case.group, case.site) for case in found] == [("z", "z", ""), ("a", "g", "s")]
+
+
+def test_below_which_folder_the_files_are(tmp_path):
+    touch(tmp_path, "here/a.nii", "here/t.csv")
+    empty = tmp_path / "there"
+    empty.mkdir()
+    for value in (
+        [{"id": "a", "images": ["a.nii"]}],
+        {"images": ["{id}.nii"]},
+        {"table": "t.csv", "id": "{a}", "images": ["{a}"]},
+    ):
+        listed = parse_cases(value, tmp_path / "set.yaml")
+        assert is_below(listed, tmp_path / "here")
+        assert not is_below(listed, empty)

@@ -1,0 +1,165 @@
+"""Zip archives: read as the folder they hold, never trusted, and their temporary files removed."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voxelry.errors import CorruptFileError, ReadError, SelectionError, UnsupportedFormatError
+from voxelry.formats.dicom import archive as module
+from voxelry.formats.inspect import inspect
+from voxelry.formats.reader import read, read_all
+
+
+@pytest.fixture
+def zipped(tmp_path, folder, plain):
+    """Packs a plain series, nested in folders, with a note."""
+
+    def pack(slices=None, name="study.zip", where="inside"):
+        place = folder(plain if slices is None else slices, where=where)
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("readme.txt", "not a scan")
+            for file in sorted(place.iterdir()):
+                packed.write(file, f"study/series 1/{file.stem}")
+        return target
+
+    return pack
+
+
+def damaged(tmp_path, **changes):
+    """An archive with one member, some of whose fields are changed."""
+    path = tmp_path / "bad.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr(changes.get("name", "x"), b"content")
+    return path
+
+
+def leftovers():
+    return set(Path(tempfile.gettempdir()).glob("voxelry-*"))
+
+
+def test_an_archive_reads_as_its_folder(zipped, folder, plain):
+    place = folder(plain, where="loose")
+    volume, expected = read(zipped()), read(place)
+    np.testing.assert_array_equal(volume.array, expected.array)
+    assert volume.geometry.distance(expected.geometry) == 0
+    assert volume.source.instances == expected.source.instances
+    assert "unpacked from study.zip" in volume.source.remarks
+
+
+def test_its_files_live_as_long_as_the_volume(zipped):
+    before = leftovers()
+    volume = read(zipped())
+    assert all(Path(file).is_file() for file in volume.source.files)
+    _ = volume.array
+    assert all(Path(file).is_file() for file in volume.source.files)
+    del volume
+    gc.collect()
+    assert leftovers() == before
+
+
+def test_looking_unpacks_nothing(zipped, monkeypatch):
+    path = zipped()
+    monkeypatch.setattr(module.tempfile, "mkdtemp", lambda **_: pytest.fail("unpacked"))
+    row = next(row for row in inspect(path) if row.format == "dicom")
+    assert (row.path, row.readable, row.shape, row.n_files) == (str(path), True, (1, 8, 6, 5), 5)
+
+
+def test_in_a_folder_archives_and_files_are_apart(tmp_path, zipped, folder, plain):
+    folder(plain, where="tree/loose")
+    zipped(name="tree/a.zip")
+    rows = [row for row in inspect(tmp_path / "tree") if row.format == "dicom"]
+    assert [Path(row.path).name for row in rows] == ["a.zip", "loose"]
+    assert all(row.readable and not row.key for row in rows)
+    with pytest.raises(SelectionError) as caught:
+        read(tmp_path / "tree")
+    assert len(set(caught.value.choices)) == 2
+    for key in caught.value.choices:
+        assert read(tmp_path / "tree", series=key).shape == (1, 8, 6, 5)
+    assert len(read_all(tmp_path / "tree")) == 2
+
+
+def test_an_error_names_the_member_and_not_the_temporary_file(zipped, plain):
+    plain[2].PixelData = plain[2].PixelData[:-8]
+    path = zipped(plain)
+    with pytest.raises(ReadError) as caught:
+        _ = read(path).array
+    assert "study.zip/study/series 1/IM002" in str(caught.value)
+    assert "voxelry-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "..\\x", "C:/x", "C:\\x"])
+def test_a_member_outside_is_refused(tmp_path, name):
+    path = damaged(tmp_path, name=name)
+    with pytest.raises(CorruptFileError, match=r"outside the archive") as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert not inspect(path)[0].readable
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.dcm", bytes(2**21))
+    monkeypatch.setattr(module, "FREE_BYTES", 2**20)
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_, **__: pytest.fail("unpacked"))
+    with pytest.raises(CorruptFileError, match="bomb"):
+        read(path)
+
+
+def test_too_many_members_are_refused(tmp_path, monkeypatch):
+    path = damaged(tmp_path)
+    monkeypatch.setattr(module, "MAX_MEMBERS", 0)
+    with pytest.raises(CorruptFileError, match="bomb"):
+        read(path)
+
+
+def test_encrypted_is_refused(tmp_path):
+    path = damaged(tmp_path)
+    raw = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(signature) + offset] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(UnsupportedFormatError, match="encrypted"):
+        read(path)
+
+
+@pytest.mark.parametrize("length", [40, 500, 2000])
+def test_cut_short(zipped, length):
+    path = zipped()
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(CorruptFileError, match="zip archive"):
+        read(path)
+
+
+def test_a_lying_size_is_caught(zipped):
+    path = zipped()
+    raw = bytearray(path.read_bytes())
+    at = raw.rindex(b"PK\x01\x02") + 24
+    raw[at : at + 4] = (10).to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(ReadError):
+        _ = read(path).array
+
+
+def test_no_dicom_inside(tmp_path):
+    path = damaged(tmp_path)
+    with pytest.raises(UnsupportedFormatError):
+        read(path)
+    assert inspect(path)[0].reason
+
+
+def test_archives_inside_archives_are_not_opened(tmp_path, zipped):
+    inner = zipped()
+    path = tmp_path / "outer.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.write(inner, "inner.zip")
+    with pytest.raises(UnsupportedFormatError):
+        read(path)

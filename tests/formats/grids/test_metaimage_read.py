@@ -1,0 +1,144 @@
+"""MetaImage, against SimpleITK, and the ways its header can be."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from voxelry.core.geometry import flip_lps_ras
+from voxelry.errors import CorruptFileError, MissingFileError, UnsupportedFormatError
+from voxelry.formats.grids.grid_file import COMPONENTS, NO_ORIENTATION
+from voxelry.formats.reader import read, read_all, read_labels
+
+VALUES = np.arange(24, dtype="<i2").reshape(2, 3, 4, order="F")
+PLAIN = {
+    "ObjectType": "Image", "NDims": "3", "BinaryData": "True", "BinaryDataByteOrderMSB": "False", "CompressedData": "False",
+    "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "10 20 30", "ElementSpacing": "1 2 3", "DimSize": "2 3 4",
+    "ElementType": "MET_SHORT", "ElementDataFile": "LOCAL",
+}  # fmt: skip
+LPS = np.array([[1, 0, 0, 10], [0, 2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1.0]])
+
+
+def write(path, data=None, **fields):
+    header = {key: value for key, value in (PLAIN | fields).items() if value is not None}
+    last = header.pop("ElementDataFile", None)
+    text = "".join(f"{key} = {value}\n" for key, value in header.items()) + (f"ElementDataFile = {last}\n" if last else "")
+    path.write_bytes(text.encode() + (VALUES.tobytes(order="F") if data is None else data))
+    return path
+
+
+def test_a_plain_file(tmp_path):
+    found = read(write(tmp_path / "a.mha"))
+    np.testing.assert_array_equal(found.array[0], VALUES)
+    np.testing.assert_allclose(found.geometry.affine, flip_lps_ras(LPS))
+    assert found.source.kind == "metaimage"
+    assert found.source.remarks == ()
+
+
+def test_the_header_alone_gives_shape_and_grid(tmp_path):
+    path = write(tmp_path / "a.mha")
+    found = read(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert found.shape == (1, 2, 3, 4)
+    with pytest.raises(CorruptFileError, match="promises 48 bytes"):
+        _ = found.array
+
+
+def test_rows_of_the_matrix_are_the_axes_as_simpleitk_has_it(tmp_path):
+    path = write(tmp_path / "a.mha", TransformMatrix="0 1 0 -1 0 0.3 0 0 1")
+    found, image = read(path), sitk.ReadImage(str(path))
+    for index in ((0, 0, 0), (1, 2, 3), (1, 0, 2)):
+        world = flip_lps_ras(np.array(image.TransformIndexToPhysicalPoint(index)))
+        np.testing.assert_allclose(found.geometry.world(index), world)
+        assert found.array[0][index] == image[index]
+
+
+def test_other_names_of_the_same(tmp_path):
+    fields = {"TransformMatrix": None, "Rotation": "1 0 0 0 1 0 0 0 1", "Offset": None, "Position": "10 20 30"}
+    found = read(write(tmp_path / "a.mha", ElementByteOrderMSB="True", data=VALUES.astype(">i2").tobytes(order="F"), **fields))
+    np.testing.assert_array_equal(found.array[0], VALUES)
+    np.testing.assert_allclose(found.geometry.affine, flip_lps_ras(LPS))
+    bare = read(write(tmp_path / "a.mha", TransformMatrix=None))
+    assert bare.source.remarks == (NO_ORIENTATION,)
+
+
+def test_voxels_in_other_files(tmp_path):
+    (tmp_path / "v.raw").write_bytes(b"junk" + VALUES.tobytes(order="F"))
+    for size in ("4", "-1"):
+        found = read(write(tmp_path / "a.mhd", b"", HeaderSize=size, ElementDataFile="v.raw"))
+        np.testing.assert_array_equal(found.array[0], VALUES)
+    (tmp_path / "v.zraw").write_bytes(zlib.compress(VALUES.tobytes(order="F")))
+    found = read(write(tmp_path / "b.mhd", b"", CompressedData="True", ElementDataFile="v.zraw"))
+    np.testing.assert_array_equal(found.array[0], VALUES)
+    (tmp_path / "v.zraw").unlink()
+    with pytest.raises(MissingFileError, match=r"b\.mhd \(voxels in v\.zraw\)"):
+        read(tmp_path / "b.mhd")
+    for name in ("/etc/passwd", "../v.raw"):
+        with pytest.raises(CorruptFileError, match="outside of its own folder"):
+            read(write(tmp_path / "c.mhd", b"", ElementDataFile=name))
+
+
+def test_slices_in_files_by_simpleitk(tmp_path):
+    names = [f"s{index + 1:02d}.raw" for index in range(4)]
+    for index, name in enumerate(names):
+        (tmp_path / name).write_bytes(VALUES[:, :, index].tobytes(order="F"))
+    found = read(write(tmp_path / "a.mhd", ("\n".join(names) + "\n").encode(), ElementDataFile="LIST"))
+    np.testing.assert_array_equal(found.array[0], VALUES)
+    found = read(write(tmp_path / "b.mhd", b"", ElementDataFile="s%02d.raw 1 4 1"))
+    np.testing.assert_array_equal(found.array[0], VALUES)
+    (tmp_path / names[0]).unlink()
+    with pytest.raises(CorruptFileError, match=r"a\.mhd"):
+        _ = read(tmp_path / "a.mhd").array
+
+
+def test_text(tmp_path):
+    words = " ".join(map(str, VALUES.ravel(order="F"))).encode()
+    np.testing.assert_array_equal(read(write(tmp_path / "a.mha", words, BinaryData="False")).array[0], VALUES)
+
+
+def test_components_and_times(tmp_path):
+    vector = sitk.GetImageFromArray(np.arange(72, dtype=np.float32).reshape(4, 3, 2, 3), isVector=True)
+    sitk.WriteImage(vector, str(tmp_path / "v.mha"))
+    found = read(tmp_path / "v.mha")
+    np.testing.assert_array_equal(found.array, np.arange(72).reshape(4, 3, 2, 3).T)
+    assert COMPONENTS in found.source.remarks
+    parts = [sitk.GetImageFromArray(VALUES.T + 100 * index) for index in range(3)]
+    sitk.WriteImage(sitk.JoinSeries(parts), str(tmp_path / "t.mha"), True)
+    for index, part in enumerate(read_all(tmp_path / "t.mha")):
+        np.testing.assert_array_equal(part.array[0], VALUES + 100 * index)
+
+
+def test_pictures(tmp_path):
+    path = write(tmp_path / "a.mha", bytes(6), NDims="2", DimSize="3 2", ElementSpacing="0.5 0.25", TransformMatrix="1 0 0 1",
+                 Offset="0 0", ElementType="MET_UCHAR")  # fmt: skip
+    found = read(path)
+    assert found.shape == (1, 2, 3)
+    assert found.spacing == (0.25, 0.5)
+    assert read_labels(path).array.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"DimSize": "2 3"}, "no image of 2 to 4 axes"),
+        ({"DimSize": "2 x 4"}, "are no numbers"),
+        ({"NDims": "4"}, "NDims 4"),
+        ({"DimSize": "2 0 4"}, "no image"),
+        ({"ElementNumberOfChannels": "-3"}, "0 components"),
+        ({"ElementSpacing": None}, "never assumed"),
+        ({"ElementSpacing": "1 2"}, "2 spacings"),
+        ({"TransformMatrix": "1 0 0 1"}, "matrix of 4"),
+        ({"ElementType": "MET_OTHER"}, "MET_OTHER"),
+        ({"TransformMatrix": "1 0 0 1 0 0 0 0 1"}, "spans no volume"),
+        ({"ElementDataFile": None}, "no 'key = value'|no ElementDataFile"),
+        ({"DimSize": "2048 1024 1024"}, "promises 4294967296"),
+        ({"CompressedData": "True"}, "damaged"),
+        ({"Offset": "nan 0 0"}, "finite"),
+    ],
+)
+def test_bad_headers(tmp_path, fields, message):
+    with pytest.raises((CorruptFileError, UnsupportedFormatError), match=message):
+        _ = read(write(tmp_path / "a.mha", **fields)).array

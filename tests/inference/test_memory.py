@@ -1,0 +1,61 @@
+"""Peak memory of a process of its own that segments a scan, measured (VmHWM), not assumed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+MIB = 1 << 20
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="only Linux says")]
+
+
+def peak(size, slices, classes, patch, memory=0, kind="one"):
+    """What a child process took, in bytes: beyond scan and labels, and in all."""
+    numbers = [size, slices, classes, memory, *patch]
+    paths = {"PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run(
+        [sys.executable, HERE.parent / "helpers" / "segment_child.py", kind, *map(str, numbers)],
+        capture_output=True, text=True, timeout=1800, check=False, env={**os.environ, **paths},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["found"] > 1
+    return said["peak"] - said["scan and labels"], said["peak"]
+
+
+def test_memory_grows_with_scan_and_labels_and_with_ring_and_window_alone():
+    patch = (32, 32, 16)
+    beyond, _ = peak(96, 60, 14, patch)
+    longer, _ = peak(96, 360, 14, patch)
+    assert longer - beyond < 24 * MIB
+    many, _ = peak(96, 60, 105, patch)
+    ring, window = 17 * 51 * 51 * 91 * 4, 32 * 32 * 16 * 91 * 4
+    assert many - beyond < ring + 3 * window + 48 * MIB
+
+
+def test_a_mixed_ensemble_holds_rings_and_a_slab_but_no_volume_of_probabilities():
+    patch = (32, 32, 16)
+    beyond, _ = peak(96, 60, 30, patch, kind="mixed")
+    longer, _ = peak(96, 360, 30, patch, kind="mixed")
+    volume = 96 * 96 * 300 * 30 * 2  # as half floats, of one model alone
+    assert longer - beyond < 24 * MIB < volume / 4
+
+
+def test_a_cascade_holds_the_first_stages_labels_alone():
+    patch = (32, 32, 16)
+    beyond, _ = peak(96, 60, 30, patch, kind="cascade")
+    longer, _ = peak(96, 360, 30, patch, kind="cascade")
+    assert longer - beyond < 96 * 96 * 300 + 24 * MIB
+
+
+@pytest.mark.timeout(2400)
+@pytest.mark.skipif(os.environ.get("VOXELRY_LARGE") != "1", reason="takes minutes and 4 GiB: VOXELRY_LARGE=1 asks for it")
+@pytest.mark.parametrize("patch", [(128, 128, 64), (64, 128, 128)])
+def test_105_classes_of_a_large_ct_stay_within_4_gib(patch):
+    _, total = peak(512, 1000, 105, patch, 4 << 30)
+    assert total < 4 << 30

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+
+from helpers.plans import tiny_model, tiny_plan
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import Volume
+from voxelry.inference.engine import Member
+from voxelry.inference.forward import Batches
+from voxelry.inference.patches import Layout
+from voxelry.inference.predict_options import PredictOptions
+from voxelry.inference.predictor import Predictor
+from voxelry.inference.region import MARGIN, body, coarse
+from voxelry.preparation.stream import HeldSlabs
+
+SHAPE = (70, 40, 36)
+
+
+def ct(noise=0):
+    """Air with a body in one corner."""
+    rng = np.random.default_rng(0)
+    array = np.full(SHAPE, -1000, np.int16) + rng.integers(0, noise + 1, SHAPE, dtype=np.int16)
+    array[3:20, 4:22, 5:21] = rng.integers(-100, 300, (17, 18, 16))
+    return Volume(array[None], Geometry.from_spacing(SHAPE, (1, 1, 1)), modality="CT")
+
+
+class Counting:
+    def __init__(self, network):
+        self.network, self.windows = network, []
+
+    def __call__(self, x):
+        self.windows.append(x)
+        return self.network(x)
+
+
+def predictors(roi, **changes):
+    plan = tiny_plan(patch_size=(16, 16, 16), **changes)
+    model = tiny_model(plan, LabelTable.numbered([1, 2]), seed=2)
+    return Predictor(model, "cpu", PredictOptions(roi=roi, mixed_precision="off"))
+
+
+@pytest.mark.parametrize("noise", [0, 15])
+def test_labels_outside_skipped_air_are_identical(noise):
+    scan = ct(noise)
+    whole, part = predictors("whole").predict(scan).labels.array, predictors("body").predict(scan).labels.array
+    image = scan.array.astype(np.float32)
+    layout = Layout.of(SHAPE, (16, 16, 16), 0.5)
+    region, skipped = body(HeldSlabs(image, layout.axis), layout), np.zeros(SHAPE, bool)
+    for s in layout.starts[0]:
+        for start in layout.sheet(s):
+            if not region.keeps(start):
+                placed = dict(zip(layout.order, start, strict=True))
+                box = tuple(slice(placed[axis], placed[axis] + 16) for axis in range(3))
+                assert image[0][box].max() <= -1000 + 0.02 * 1300
+                skipped[box] = True
+    assert skipped.mean() > 0.5
+    assert not skipped[3:20, 4:22, 5:21].any()
+    assert np.array_equal(part[~skipped], whole[~skipped])
+    assert len(np.unique(whole[~skipped])) > 1
+
+
+def test_the_coarse_pass_finds_what_is_there_and_looks_around_it():
+    def bright(x):
+        return torch.cat([torch.zeros_like(x), x - 0.5], 1)
+
+    image = np.zeros((1, 64, 40, 48), np.float32)
+    image[0, 50, 20, 33] = 1
+    layout = Layout.of(image.shape[1:], (16, 16, 16), 0.5)
+    region = coarse(Member(bright, HeldSlabs(image, layout.axis)), layout, Batches(3), torch.device("cpu"))
+    found = np.argwhere(region.blocks)
+    assert np.array_equal(found.min(0), [6 - MARGIN, 2 - MARGIN, 4 - MARGIN])
+    assert np.array_equal(found.max(0), [7, 4, 5])
+    kept = [start for s in layout.starts[0] for start in layout.sheet(s) if region.keeps(start)]
+    assert 0 < len(kept) < layout.count
+    assert coarse(Member(bright, HeldSlabs(0 * image, layout.axis)), layout, Batches(3), torch.device("cpu")).is_empty
+
+
+def test_predicting_with_a_coarse_pass():
+    scan = ct()
+    whole = predictors("whole").predict(scan)
+    part = predictors("coarse").predict(scan)
+    inside = (slice(3, 20), slice(4, 22), slice(5, 21))
+    assert (part.labels.array[inside] == whole.labels.array[inside]).mean() > 0.9
+
+
+def test_pictures():
+    picture = np.zeros((1, 50, 30), np.float32)
+    picture[0, 40:, :6] = 1
+    layout = Layout.of((50, 30), (16, 16), 0.5)
+    region = body(HeldSlabs(picture, layout.axis), layout)
+    assert np.array_equal(np.argwhere(region.blocks), [[5, 0], [6, 0]])
+    assert not region.keeps((0, 0, 0))

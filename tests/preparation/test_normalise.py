@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from voxelry.core.plan import Normalisation
+from voxelry.preparation.normalise import normalise
+
+IMAGE, MASK = Normalisation(scheme="image"), Normalisation(scheme="mask")
+
+
+def normalised(array, schemes, inside=None):
+    image = np.array(array, dtype=np.float32)
+    normalise(image, schemes, inside)
+    return image
+
+
+def test_by_the_image_gives_mean_zero_and_deviation_one():
+    array = np.random.default_rng(0).normal(500, 70, size=(2, 9, 8, 7)).astype(np.int16)
+    result = normalised(array, (IMAGE, IMAGE))
+    assert result.dtype == np.float32
+    for before, after in zip(array.astype(np.float64), result, strict=True):
+        np.testing.assert_allclose(after, (before - before.mean()) / before.std(), atol=1e-5)
+
+
+def test_global_clips_then_scales():
+    scheme = Normalisation(scheme="global", low=-100, high=300, mean=100, std=50)
+    array = np.array([[[-1024, -100, 100, 150, 3071]]], dtype=np.int16)
+    assert normalised(array, (scheme,)).tolist() == [[[-4, -4, 0, 1, 4]]]
+
+
+@pytest.mark.parametrize("value", [0, 1, 1234.567, -3e4])
+def test_a_constant_channel_becomes_zero(value):
+    array = np.full((1, 31, 17, 3), value, dtype=np.float32)
+    assert (normalised(array, (IMAGE,)) == 0).all()
+
+
+def test_by_the_mask_counts_the_content_alone_and_zeroes_the_rest():
+    random = np.random.default_rng(1)
+    array = random.normal(200, 30, size=(2, 9, 8, 7)).astype(np.float32)
+    inside = random.random((9, 8, 7)) < 0.4
+    result = normalised(array, (MASK, MASK), inside)
+    for before, after in zip(array.astype(np.float64), result, strict=True):
+        content = before[inside]
+        np.testing.assert_allclose(after[inside], (content - content.mean()) / content.std(), atol=1e-5)
+        assert (after[~inside] == 0).all()
+
+
+def test_an_empty_mask_gives_zeros():
+    assert (normalised(np.ones((1, 3, 3)), (MASK,), np.zeros((3, 3), bool)) == 0).all()
+
+
+def test_large_images_in_pieces_as_in_one():
+    array = np.random.default_rng(2).normal(1000, 3, size=(1, 80, 70, 60))
+    scheme = Normalisation(scheme="global", low=995, high=1004, mean=1001, std=2)
+    np.testing.assert_allclose(normalised(array, (scheme,)), (array.clip(995, 1004) - 1001) / 2, atol=1e-3)
+    one = normalised(array, (IMAGE,))
+    np.testing.assert_allclose(one, (array - array.mean()) / array.std(), atol=1e-3)
+    assert abs(one.mean(dtype=np.float64)) < 1e-4
+
+
+def test_each_channel_has_its_own_scheme():
+    scheme = Normalisation(scheme="global", low=0, high=10, mean=5, std=5)
+    result = normalised(np.array([[[0, 10]], [[0, 10]]]), (scheme, IMAGE))
+    assert result.tolist() == [[[-1, 1]], [[-1, 1]]]

@@ -1,0 +1,61 @@
+import numpy as np
+
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import Label, LabelTable
+from voxelry.core.model import CleanUp
+from voxelry.core.volume import LabelMap
+from voxelry.training.clean_up_choice import CleanUpChoice
+
+TABLE = LabelTable(labels=(Label(value=1, name="liver"), Label(value=2, name="lesions"), Label(value=5, name="bone")))
+
+
+def case(speck: bool, hole: bool, two: bool):
+    """A reference and a prediction: a speck beside the liver, a hole in the bone, two lesions that are both real."""
+    truth = np.zeros((24, 24, 24), np.uint8)
+    truth[2:10, 2:10, 2:10] = 1
+    truth[14:16, 2:4, 2:4] = 2
+    if two:
+        truth[20:22, 20:22, 20:22] = 2
+    truth[12:22, 10:18, 8:18] = 5
+    guess = truth.copy()
+    if speck:
+        guess[0, 22, 0] = 1
+    if hole:
+        guess[15, 14, 12] = 0
+    return [LabelMap.of(array, Geometry.from_spacing(truth.shape, (1.5, 1.5, 1.5)), TABLE) for array in (truth, guess)]
+
+
+def test_each_label_gets_the_rule_that_helps_it():
+    choice = CleanUpChoice(TABLE, 3)
+    for number in range(3):
+        choice.add(*case(speck=number == 1, hole=number == 2, two=True))
+    liver, bone = choice.rules()
+    assert liver == CleanUp(label="liver", keep_largest=True)
+    assert bone == CleanUp(label="bone", fill_holes=True)  # the lesions would lose one of two
+    record = choice.record()
+    assert record["cases"] == 3
+    assert set(record["mean_dice"]) == {"liver", "bone"}
+    assert record["mean_dice"]["liver"]["after"] == 1.0 > record["mean_dice"]["liver"]["before"]
+
+
+def test_a_perfect_prediction_gets_no_rule():
+    choice = CleanUpChoice(TABLE, 3)
+    choice.add(*case(speck=False, hole=False, two=False))
+    assert choice.rules() == ()
+    assert choice.record() == {"cases": 1, "mean_dice": {}}
+
+
+def test_without_cases_there_are_no_rules():
+    assert CleanUpChoice(TABLE, 2).rules() == ()
+
+
+def test_a_label_that_should_be_absent_counts_as_right_once_it_is():
+    truth, guess = (np.zeros((9, 9, 9), np.uint8) for _ in range(2))
+    guess[4, 4, 4] = 2
+    choice = CleanUpChoice(TABLE, 3)
+    choice.add(*(LabelMap.of(array, Geometry.from_spacing((9, 9, 9), (1, 1, 1)), TABLE) for array in (truth, guess)))
+    assert choice.rules() == (CleanUp(label="lesions", min_mm3=10.0),)
+
+
+def test_pictures_are_not_judged_by_area():
+    assert not any("min_mm3" in rule for rule in CleanUpChoice(TABLE, 2).candidates)

@@ -1,0 +1,78 @@
+import logging
+import warnings
+
+import pytest
+import torch
+
+from helpers.plans import tiny_plan
+from helpers.training_cases import loop
+from voxelry.inference import backends
+from voxelry.inference.backends import has_compiler
+from voxelry.networks.build import build_network
+from voxelry.training.torch_compile import Compiled
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def network():
+    torch.manual_seed(0)
+    return build_network(tiny_plan(3), 4)
+
+
+@pytest.mark.parametrize(
+    ("wish", "device", "compiler", "triton", "wanted"),
+    [
+        ("auto", GPU, "/usr/bin/cc", True, True),
+        ("auto", GPU, None, True, False),
+        ("auto", GPU, "/usr/bin/cc", False, False),
+        ("auto", CPU, "/usr/bin/cc", True, False),
+        ("on", CPU, None, False, True),
+        ("off", GPU, "/usr/bin/cc", True, False),
+    ],
+)
+def test_who_is_compiled(monkeypatch, wish, device, compiler, triton, wanted):
+    monkeypatch.setattr(backends.shutil, "which", lambda _: compiler)
+    monkeypatch.setattr(backends, "is_installed", lambda _: triton)
+    assert has_compiler(device) == (compiler is not None and (triton or device is CPU))
+    assert Compiled(network(), wish, device).wanted == wanted
+
+
+def test_what_cannot_be_compiled_trains_as_it_is(monkeypatch, caplog, tmp_path):
+    expected = loop(tmp_path / "a", steps=3, compile="off").run(lambda _: None)
+
+    def broken(network, **_):
+        def call(image):
+            network(image)[0].sum().backward()  # gradients from half an attempt must not stay
+            raise RuntimeError("no compiler\nand more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with caplog.at_level(logging.WARNING):
+        got = loop(tmp_path / "b", steps=3, compile="on").run(lambda _: None)
+    assert [record.message for record in caplog.records] == [
+        "the network could not be compiled and trains as it is (no compiler)"
+    ]
+    assert [m.loss for m in got.history] == [m.loss for m in expected.history]
+
+
+def test_an_error_of_a_network_that_is_compiled_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    compiled = Compiled(network(), "on", CPU)
+    compiled.attempt(lambda body: body(torch.zeros(1, 1, 8, 8, 8))[0])
+    with pytest.raises(ZeroDivisionError):
+        compiled.attempt(lambda body: torch.tensor(1 / 0))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_an_uncompiled_one(tmp_path):
+    if not has_compiler(CPU):
+        pytest.skip("no C compiler")
+    expected = loop(tmp_path / "a", 2, steps=4, compile="off").run(lambda _: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's compiler warns of its own parts
+        run = loop(tmp_path / "b", 2, steps=4, compile="on")
+        got = run.run(lambda _: None)
+    assert run.compiled.proven
+    assert run.network.state_dict().keys() == torch.load(tmp_path / "a" / "checkpoint.pt")["network"].keys()
+    assert [m.loss for m in got.history] == pytest.approx([m.loss for m in expected.history], rel=1e-4)
