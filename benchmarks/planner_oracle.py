@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parents[1] / "tests" / "prepare" / "nnunet_plans.json"
+FILE = Path(__file__).parents[1] / "tests" / "planning" / "nnunet_plans.json"
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
