@@ -85,8 +85,8 @@ def test_paths_named_in_prose_exist(path):
 
 
 def test_python_examples_compile_and_use_public_names():
-    examples = blocks("README.md", "python")
-    assert len(examples) == 2
+    examples = [example for path in PAGES for example in blocks(page(path), "python")]
+    assert len(examples) >= 3
     for example in examples:
         used = {node.attr for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Attribute) and _is_vx(node.value)}
         assert used <= set(vx.__all__)
@@ -125,8 +125,10 @@ def test_readme_names_every_make_target_it_needs():
     assert {"demo", "test"} <= named <= targets
 
 
-MANIFESTS = [("README.md", block) for block in blocks("README.md", "yaml")] + [
-    ("docs/reference/manifests.md", block) for block in blocks("docs/reference/manifests.md", "yaml")
+MANIFESTS = [
+    (name, block)
+    for name in ("README.md", "docs/tutorials/first-steps.md", "docs/reference/manifests.md")
+    for block in blocks(name, "yaml")
 ]
 
 
