@@ -71,6 +71,34 @@ def test_only_the_rooms_at_the_border_touch_files(path):
         assert opened_files(path) == []
 
 
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """Modules of the package that a module imports: at its top, within functions, or for types alone."""
+    imports: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom):
+            imports |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        elif isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+    return imports & modules
+
+
+KNOWN_CIRCLES = [
+    ["voxelry.formats.dicom.objects.flat_frames", "voxelry.formats.dicom.objects.source_series"],  # Reference, for types alone
+]
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    paths = {"voxelry." + name(path).removesuffix(".py").replace("/", "."): path for path in MODULES if path.stem != "__init__"}
+    imports = {module: imported_modules(path, set(paths)) for module, path in paths.items()}
+    reachable = {module: set(direct) for module, direct in imports.items()}
+    for through in imports:
+        for targets in reachable.values():
+            if through in targets:
+                targets |= reachable[through]
+    circles = {tuple(sorted({other for other in reachable[module] if module in reachable[other]})) for module in imports}
+    assert sorted(map(list, circles - {()})) == KNOWN_CIRCLES
+
+
 def test_no_text_names_a_place_of_one_machine():
     place = re.compile("|".join([r"(?<![\w./~-])/" + "(work|home|root|Users)/", "shared" + "/data"]))
     found = [

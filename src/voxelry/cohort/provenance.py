@@ -8,7 +8,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 
-from voxelry.formats.dicom.header import quiet_pydicom
+from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, plain_text
 from voxelry.formats.masks import dicom_kind
 

@@ -12,7 +12,8 @@ from voxelry.errors import GeometryError, MissingFileError, ReadError
 from voxelry.formats.detect import detect, head_of
 from voxelry.formats.dicom.archive import is_zip
 from voxelry.formats.dicom.dicom_reader import belongs, check
-from voxelry.formats.dicom.header import DicomHeader, uid
+from voxelry.formats.dicom.elements import uid
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.patients import Patient, Pseudonyms
 from voxelry.formats.dicom.scan import Broken, Progress, Scan, scan
 from voxelry.formats.dicom.stacks.groups import Group, grid_of, group_planes

@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
-from voxelry.formats.dicom.header import DicomHeader, short
+from voxelry.formats.dicom.elements import short_message
+from voxelry.formats.dicom.header import DicomHeader
 
 MAX_BYTES = 256 * 2**30
 """An archive may unpack to this much."""
@@ -114,7 +115,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
             yield Archive(path, opened)
     except _ERRORS as error:
         raise CorruptFileError(
-            f"{path}: the zip archive cannot be read ({short(error)})", remedy="Copy or download it again."
+            f"{path}: the zip archive cannot be read ({short_message(error)})", remedy="Copy or download it again."
         ) from error
 
 
@@ -174,7 +175,7 @@ def unpack(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...], Unpa
             for path, target in targets.items():
                 opened.extract(known[path], target)
     except KeyError as error:
-        raise ReadError(f"{archive}: changed while it was read ({short(error)})", remedy="Read it again.") from error
+        raise ReadError(f"{archive}: changed while it was read ({short_message(error)})", remedy="Read it again.") from error
     return tuple(replace(plane, path=targets[plane.path]) for plane in planes), kept
 
 

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from voxelry.core.volume import Source, Volume
 from voxelry.errors import MissingFileError, PartlyReadError, ReadError, UnsupportedFormatError
 from voxelry.formats.dicom.archive import Unpacked, unpack
-from voxelry.formats.dicom.header import DicomHeader, quiet_pydicom
-from voxelry.formats.dicom.pet import as_suv
+from voxelry.formats.dicom.elements import quiet_pydicom
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.pixels.decode import decode_outside, decode_slices, shown_windows
 from voxelry.formats.dicom.scan import Broken, Scan, scan
 from voxelry.formats.dicom.stacks.groups import Group, group_planes
 from voxelry.formats.dicom.stacks.select import choose
 from voxelry.formats.dicom.stacks.stack import Stack, assemble, stack_outside, stack_voxels
+from voxelry.formats.dicom.suv import as_suv
 from voxelry.formats.dicom.xray import read_projection
 from voxelry.formats.read_options import PLAIN, ReadOptions
 

@@ -6,22 +6,23 @@ Only the listed elements are parsed, up to the pixel data, so that 300 files tak
 from __future__ import annotations
 
 import hashlib
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID
 
 from voxelry.core.volume import Window
 from voxelry.formats.dicom.b_value import B_VALUE_TAGS, private_b_value
+from voxelry.formats.dicom.elements import (
+    integer_of,
+    number_of,
+    number_or_nan,
+    numbers_of,
+    text_of,
+    transfer_syntax,
+    uid,
+)
 from voxelry.formats.dicom.pet import PET_TAGS, PetFacts, pet_facts
 from voxelry.formats.dicom.pixels.fragments import PixelPlace
 from voxelry.formats.dicom.voi import WINDOW_TAGS, windows_of
@@ -46,25 +47,6 @@ _MODALITY_OF_CLASS = {
     "Digital Mammography X-Ray Image Storage - For Presentation": "MG",
     "Digital Mammography X-Ray Image Storage - For Processing": "MG",
 }
-PARSE_ERRORS = (
-    InvalidDicomError,
-    BytesLengthException,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    zlib.error,
-    struct.error,
-)
-"""What pydicom and its decoders raise on damaged files; NotImplementedError is a RuntimeError."""
-
-_LONGEST_REASON = 200
-_TEXT_VRS = frozenset("AE AS CS DA DS DT IS LO PN SH TM UI".split())
 FACTS = (
     "EchoNumbers EchoTime DiffusionBValue DiffusionGradientOrientation TemporalPositionIdentifier "
     "NominalPercentageOfCardiacPhase InversionTime FlipAngle KVP ConvolutionKernel SliceThickness ImageType AcquisitionNumber "
@@ -207,14 +189,6 @@ class DicomHeader:
         return "LOCALIZER" in self.image_type
 
 
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Silence pydicom's warnings about odd but readable values; what matters is checked here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
-        yield
-
-
 def parse(path: Path, data: Any, size: int) -> DicomHeader:
     """The header of a parsed data set.
 
@@ -229,9 +203,9 @@ def parse(path: Path, data: Any, size: int) -> DicomHeader:
     class_uid = text_of(data, "SOPClassUID") or str(data.file_meta.get("MediaStorageSOPClassUID", ""))
     sop_class = _NEWER_CLASSES.get(class_uid) or uid(class_uid).name
     modality = text_of(data, "Modality") or _MODALITY_OF_CLASS.get(sop_class, "")
-    allocated = int(_number(data, "BitsAllocated") or 0)
-    slope, intercept = _stated(data, "RescaleSlope"), _stated(data, "RescaleIntercept")
-    sign = _number(data, "PixelIntensityRelationshipSign")
+    allocated = int(number_of(data, "BitsAllocated") or 0)
+    slope, intercept = number_or_nan(data, "RescaleSlope"), number_or_nan(data, "RescaleIntercept")
+    sign = number_of(data, "PixelIntensityRelationshipSign")
     return DicomHeader(
         path=path,
         size=size,
@@ -245,24 +219,24 @@ def parse(path: Path, data: Any, size: int) -> DicomHeader:
         image_type=tuple(part.strip().upper() for part in text_of(data, "ImageType").split("\\")),
         instance_number=text_of(data, "InstanceNumber"),
         facts=_facts(data),
-        position=_numbers(data, "ImagePositionPatient", 3),
-        orientation=_numbers(data, "ImageOrientationPatient", 6),
-        pixel_spacing=_numbers(data, "PixelSpacing", 2),
-        slice_thickness=_number(data, "SliceThickness"),
-        spacing_between=_number(data, "SpacingBetweenSlices"),
-        imager_spacing=_numbers(data, "ImagerPixelSpacing", 2),
-        magnification=_number(data, "EstimatedRadiographicMagnificationFactor"),
+        position=numbers_of(data, "ImagePositionPatient", 3),
+        orientation=numbers_of(data, "ImageOrientationPatient", 6),
+        pixel_spacing=numbers_of(data, "PixelSpacing", 2),
+        slice_thickness=number_of(data, "SliceThickness"),
+        spacing_between=number_of(data, "SpacingBetweenSlices"),
+        imager_spacing=numbers_of(data, "ImagerPixelSpacing", 2),
+        magnification=number_of(data, "EstimatedRadiographicMagnificationFactor"),
         calibration=text_of(data, "PixelSpacingCalibrationType"),
         lut_shape=text_of(data, "PresentationLUTShape").upper(),
         intensity_sign=None if sign is None else int(sign),
-        rows=int(_number(data, "Rows") or 0),
-        columns=int(_number(data, "Columns") or 0),
-        frames=int(_number(data, "NumberOfFrames") or 1),
-        samples=int(_number(data, "SamplesPerPixel") or 1),
+        rows=int(number_of(data, "Rows") or 0),
+        columns=int(number_of(data, "Columns") or 0),
+        frames=int(number_of(data, "NumberOfFrames") or 1),
+        samples=int(number_of(data, "SamplesPerPixel") or 1),
         photometric=text_of(data, "PhotometricInterpretation").upper(),
         bits_allocated=allocated,
-        bits_stored=int(_number(data, "BitsStored") or allocated),
-        signed=_number(data, "PixelRepresentation") == 1,
+        bits_stored=int(number_of(data, "BitsStored") or allocated),
+        signed=number_of(data, "PixelRepresentation") == 1,
         slope=1.0 if slope is None else slope,
         intercept=intercept or 0.0,
         has_lut="ModalityLUTSequence" in data,
@@ -270,9 +244,9 @@ def parse(path: Path, data: Any, size: int) -> DicomHeader:
         sop_class_uid=class_uid,
         study=text_of(data, "StudyInstanceUID"),
         patient=_patient_key(data),
-        gantry_tilt=_number(data, "GantryDetectorTilt"),
-        high_bit=int(_number(data, "HighBit") or 0),
-        padding=(_whole(data, "PixelPaddingValue"), _whole(data, "PixelPaddingRangeLimit")),
+        gantry_tilt=number_of(data, "GantryDetectorTilt"),
+        high_bit=int(number_of(data, "HighBit") or 0),
+        padding=(integer_of(data, "PixelPaddingValue"), integer_of(data, "PixelPaddingRangeLimit")),
         units=text_of(data, "Units").upper(),
         windows=windows_of(data),
         pet=pet_facts(data) if modality == "PT" else None,
@@ -290,86 +264,3 @@ def _patient_key(data: Any) -> str:
     """A digest of what identifies the patient, empty where nothing does: for comparing, never for showing."""
     identity = "\0".join(text_of(data, keyword).rstrip("^ ").upper() for keyword in _PATIENT)
     return hashlib.sha256(identity.encode()).hexdigest() if identity.strip("\0 ") else ""
-
-
-def uid(text: str) -> UID:
-    """A UID, well-formed or not."""
-    return UID(text, validation_mode=pydicom.config.IGNORE)
-
-
-def short(error: Exception) -> str:
-    """A decoder's message on one line, cut where it quotes the file at length."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
-
-
-def transfer_syntax(data: Any) -> str:
-    """The transfer syntax UID; where the file names none, the one it was understood by."""
-    named = data.file_meta.get("TransferSyntaxUID")
-    if named:
-        return str(named)
-    implicit, little = data.original_encoding
-    if implicit:
-        return str(pydicom.uid.ImplicitVRLittleEndian)
-    return str(pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian)
-
-
-def text_of(data: Any, keyword: str) -> str:
-    """The value as text, values of a list joined by a backslash; empty where it is missing or unreadable."""
-    try:
-        raw = data.get_item(_tag(keyword))
-        plain = None if raw is None else _plain_text(raw)
-        if raw is None or plain is not None:
-            return plain or ""
-        value = data.get(keyword)
-    except PARSE_ERRORS:
-        return ""
-    if value is None:
-        return ""
-    if isinstance(value, (list, pydicom.multival.MultiValue)):
-        return "\\".join(str(part) for part in value)
-    return str(value).strip()
-
-
-@cache
-def _tag(keyword: str) -> Any:
-    return pydicom.tag.Tag(keyword)
-
-
-def _plain_text(raw: Any) -> str | None:
-    """The text of an element that pydicom has not converted yet, which is what takes the time; None where it must."""
-    value = raw.value if isinstance(raw, pydicom.dataelem.RawDataElement) else None
-    if not isinstance(value, bytes):
-        return None
-    vr = raw.VR or pydicom.datadict.dictionary_VR(raw.tag)
-    if vr in _TEXT_VRS and value.isascii():
-        return value.decode("ascii").strip(" \0")
-    if vr == "US" and len(value) == 2:
-        return str(int.from_bytes(value, "little" if raw.is_little_endian else "big"))
-    return None
-
-
-def _numbers(data: Any, keyword: str, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers, or None where they are missing or unreadable."""
-    try:
-        values = tuple(float(part) for part in text_of(data, keyword).split("\\"))
-    except ValueError:
-        return None
-    finite = all(abs(value) < float("inf") for value in values)
-    return values if len(values) == count and finite else None
-
-
-def _whole(data: Any, keyword: str) -> int | None:
-    value = _number(data, keyword)
-    return None if value is None else int(value)
-
-
-def _stated(data: Any, keyword: str) -> float | None:
-    """A number on which all grey values rest: None where it is missing or empty, NaN where it cannot be understood."""
-    value = _number(data, keyword)
-    return float("nan") if value is None and text_of(data, keyword) else value
-
-
-def _number(data: Any, keyword: str) -> float | None:
-    values = _numbers(data, keyword, 1)
-    return None if values is None else values[0]

@@ -10,7 +10,8 @@ import pydicom
 from numpy.typing import NDArray
 
 from voxelry.errors import CorruptFileError
-from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader, quiet_pydicom, short
+from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
+from voxelry.formats.dicom.header import DicomHeader
 
 _LARGEST = 2**16
 _TAGS = ["PixelRepresentation", "ModalityLUTSequence"]
@@ -51,7 +52,7 @@ def read_lut(header: DicomHeader) -> ModalityLut:
             values = _entries(item["LUTData"].value, bits, entries or _LARGEST, little=data.original_encoding[1] is not False)
     except PARSE_ERRORS as error:
         raise CorruptFileError(
-            f"{header.path}: the ModalityLUTSequence cannot be used ({short(error)})", remedy="Export the images again."
+            f"{header.path}: the ModalityLUTSequence cannot be used ({short_message(error)})", remedy="Export the images again."
         ) from error
     if header.signed and first >= _LARGEST // 2:
         first -= _LARGEST

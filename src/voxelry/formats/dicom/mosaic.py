@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from voxelry.errors import CorruptFileError
-from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader, short
+from voxelry.formats.dicom.elements import PARSE_ERRORS, short_message
+from voxelry.formats.dicom.header import DicomHeader
 
 _CSA_IMAGE = (0x0029, 0x1010)
 _TILES = (0x0019, 0x100A)
@@ -90,7 +91,7 @@ def _csa(header: DicomHeader, data: Any) -> dict[str, Any]:
     try:
         return dict(read(value)["tags"])
     except (*PARSE_ERRORS, CSAReadError) as error:
-        raise _wrong(header, f"its CSA header cannot be read ({short(error)})") from error
+        raise _wrong(header, f"its CSA header cannot be read ({short_message(error)})") from error
 
 
 def _tiles(header: DicomHeader, data: Any, csa: dict[str, Any]) -> int:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from voxelry.errors import CorruptFileError
-from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader, text_of
+from voxelry.formats.dicom.elements import PARSE_ERRORS, finite_numbers, text_of
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.mosaic import expand_mosaic
 from voxelry.formats.dicom.voi import windows_of
 
@@ -100,11 +101,8 @@ class _Groups:
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
         """`count` finite numbers of an element of `_GROUPS`, from the data set where no group has it."""
         for text in (self.text(_GROUPS[keyword], keyword), text_of(self._data, keyword)):
-            try:
-                values = tuple(float(part) for part in text.split("\\"))
-            except ValueError:
-                continue
-            if len(values) == count and all(abs(value) < float("inf") for value in values):
+            values = finite_numbers(text, count)
+            if values is not None:
                 return values
         return None
 

@@ -10,7 +10,8 @@ import pydicom
 
 from voxelry.errors import ReadError
 from voxelry.formats.dicom.archive import open_archive
-from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader, text_of
+from voxelry.formats.dicom.elements import PARSE_ERRORS, text_of
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import HEAD_BYTES
 
 

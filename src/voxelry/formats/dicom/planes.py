@@ -16,7 +16,9 @@ from typing import IO, Any
 import pydicom
 
 from voxelry.errors import CorruptFileError, ReadError
-from voxelry.formats.dicom.header import PARSE_ERRORS, WANTED, DicomHeader, parse, quiet_pydicom, short, text_of
+from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message, text_of
+from voxelry.formats.dicom.header import WANTED, DicomHeader, parse
+from voxelry.formats.dicom.multiframe import expand
 from voxelry.formats.dicom.pixels.fragments import PixelPlace, find_pixels
 
 HEAD_BYTES = 2**15
@@ -88,7 +90,7 @@ def file_header(path: Path, content: Content, archive: Path | None = None) -> Di
                 header = replace(header, syntax=_DEFLATED.decode())
             _check_whole(header)
     except PARSE_ERRORS as error:
-        raise _broken(path, f"cannot be read ({short(error)})", data) from error
+        raise _broken(path, f"cannot be read ({short_message(error)})", data) from error
     except _BreaksOff as error:
         raise _broken(path, str(error), data) from error
     return header
@@ -110,14 +112,12 @@ def planes_of(header: DicomHeader, content: Content) -> tuple[DicomHeader, ...]:
     """
     if not (header.is_image and (header.is_multiframe or "MOSAIC" in header.image_type)) or header.is_projection:
         return (header,)
-    from voxelry.formats.dicom.multiframe import expand
-
     try:
         with quiet_pydicom():
             return expand(header, _dataset(content, None)[0])
     except PARSE_ERRORS as error:
         raise CorruptFileError(
-            f"{header.path}: the frames of this file cannot be told ({short(error)})",
+            f"{header.path}: the frames of this file cannot be told ({short_message(error)})",
             remedy="Export it as single-frame (classic) DICOM.",
         ) from error
 

@@ -16,7 +16,8 @@ from voxelry.errors import CorruptFileError, MissingFileError, ReadError
 from voxelry.formats.detect import HEAD_BYTES as SNIFF_BYTES
 from voxelry.formats.detect import Format, sniff
 from voxelry.formats.dicom.archive import Archive, is_zip, member_path, open_archive
-from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader, quiet_pydicom, short
+from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import HEAD_BYTES, BrokenHeaderError, Content, file_header, planes_of
 from voxelry.formats.dicom.walk import walk
 
@@ -201,7 +202,7 @@ def _named_by(directory: Path, found: Scan) -> list[Path]:
     try:
         named = list(_records(directory)) if is_dicomdir(directory) else []
     except PARSE_ERRORS as error:
-        found.problems.append((directory, CorruptFileError(f"{directory}: the DICOMDIR cannot be read ({short(error)})")))
+        found.problems.append((directory, CorruptFileError(f"{directory}: the DICOMDIR cannot be read ({short_message(error)})")))
         return []
     lost: dict[str, list[str]] = {}
     files: set[Path] = set()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from voxelry.core.volume import Window
+from voxelry.formats.dicom.elements import text_of
 
 WINDOW_TAGS = ("WindowCenter", "WindowWidth", "VOILUTFunction", "WindowCenterWidthExplanation")
 """The elements that `windows_of` looks at."""
@@ -35,7 +36,5 @@ def rescaled_windows(windows: tuple[Window, ...], slope: float, intercept: float
 
 
 def _list(data: Any, keyword: str) -> list[str]:
-    from voxelry.formats.dicom.header import text_of
-
     text = text_of(data, keyword)
     return text.split("\\") if text else []

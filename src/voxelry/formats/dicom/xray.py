@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 from voxelry.core.geometry import Geometry
 from voxelry.core.volume import Source, Volume, Window
 from voxelry.errors import SeriesError, UnsupportedFormatError
-from voxelry.formats.dicom.header import DicomHeader, quiet_pydicom
+from voxelry.formats.dicom.elements import quiet_pydicom
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.modality_lut import read_lut
 from voxelry.formats.dicom.pixels.decode import check_decodable, decode_frame, decode_outside, padding_of, rescale_of
 from voxelry.formats.dicom.voi import rescaled_windows

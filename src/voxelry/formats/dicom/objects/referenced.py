@@ -14,7 +14,8 @@ from voxelry.core.volume import Volume
 from voxelry.errors import CorruptFileError, GridMismatchError, MissingFileError, ReadError
 from voxelry.formats.detect import files_below
 from voxelry.formats.dicom.dicom_reader import volume_of
-from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader
+from voxelry.formats.dicom.elements import PARSE_ERRORS
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.scan import scan
 from voxelry.formats.dicom.stacks.groups import group_planes
 

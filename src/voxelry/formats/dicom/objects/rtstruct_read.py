@@ -23,7 +23,7 @@ from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label, LabelTable
 from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, GridMismatchError, LabelError, SelectionError, nearest
-from voxelry.formats.dicom.header import PARSE_ERRORS
+from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.contours import fill
 from voxelry.formats.dicom.objects.referenced import Referenced, compared, find_image, referenced
 from voxelry.formats.dicom.objects.seg_read import code_of

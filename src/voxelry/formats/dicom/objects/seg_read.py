@@ -25,7 +25,7 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.labels import ANATOMICAL_STRUCTURE, Code, Label, LabelTable
 from voxelry.core.volume import SPARSE, LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedFormatError, UsageError
-from voxelry.formats.dicom.header import PARSE_ERRORS
+from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.seg_planes import Plane, grid_of, planes_of
 from voxelry.formats.dicom.pixels.panics import panics_as_errors
 from voxelry.formats.label_layers import Patch, clean_name, layered, matched, unique_names

@@ -19,7 +19,8 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
-from voxelry.formats.dicom.header import PARSE_ERRORS, DicomHeader, short, uid
+from voxelry.formats.dicom.elements import PARSE_ERRORS, short_message, uid
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.pixels.charls import decode_jpeg_ls
 from voxelry.formats.dicom.pixels.codestream import Codestream, look_at
 from voxelry.formats.dicom.pixels.fragments import PixelPlace, Span, read_exactly
@@ -171,13 +172,14 @@ def decode_encapsulated(stream: IO[bytes], fragments: list[Span], header: DicomH
         try:
             values = _decode_with(plugin, _checked(data, said, header), header, said)
         except PARSE_ERRORS as error:
-            reasons.append(f"{plugin}: {short(error)}")
+            reasons.append(f"{plugin}: {short_message(error)}")
             continue
         if values.shape == header.stored_shape and values.dtype.kind in "iu":
             return _typed(values, header)
         reasons.append(f"{plugin} finds {values.shape}, the header says {header.stored_shape}")
+    problem = short_message("; ".join(reasons))
     raise ReadError(
-        f"{header.path}: pixels in transfer syntax '{syntax.name}' cannot be decoded ({short(ValueError('; '.join(reasons)))})",
+        f"{header.path}: pixels in transfer syntax '{syntax.name}' cannot be decoded ({problem})",
         remedy="The file is damaged, or coded in a way no decoder here knows: export it uncompressed.",
     )
 

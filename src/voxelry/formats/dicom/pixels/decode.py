@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from voxelry.core.volume import Window
 from voxelry.errors import CorruptFileError
-from voxelry.formats.dicom.header import DicomHeader, quiet_pydicom
+from voxelry.formats.dicom.elements import quiet_pydicom
+from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.modality_lut import read_lut
 from voxelry.formats.dicom.pixels.codecs import (
     check_codec,
@@ -390,8 +391,7 @@ def _lowest(planes: Sequence[_Plane]) -> float | None:
 
 def _each(work: Callable[[int], object], count: int) -> None:
     """``work(0)`` to ``work(count - 1)`` on a few threads."""
-    workers = min(MAX_WORKERS, os.cpu_count() or 1, count)
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with ThreadPoolExecutor(max_workers=min(MAX_WORKERS, os.cpu_count() or 1, count)) as pool:
         for _ in pool.map(work, range(count)):
             pass
 
