@@ -30,8 +30,8 @@ from .core.volume import Window as Window
 from .datasets.cases import Case as Case
 from .datasets.manifest import Manifest as Manifest
 from .errors import VoxelryError as VoxelryError
-from .formats.measurements import measure_labels as measure_labels
 from .inference.predictor import Prediction as Prediction
 from .inference.predictor import Predictor as Predictor
+from .metrics.measurements import measure_labels as measure_labels
 from .metrics.scores import Scores as Scores
 from .recipes.recipe import Config as Config

@@ -17,6 +17,7 @@ from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
 from voxelry.formats.grids.nifti_write import write_nifti_image
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.writer import FORMATS
+from voxelry.metrics.measurements import measure_labels
 
 if TYPE_CHECKING:
     from voxelry.inference.predictor import Prediction, Predictor
@@ -128,4 +129,6 @@ def _written(name: str, labels: LabelMap, path: Path, volume: Volume, predictor:
             beside = path.with_name(path.name.removesuffix(form.ending) + FORMATS[seg].ending)
             files[seg] = _written(seg, labels, beside, volume, predictor, files)
         options["segmentation"] = files[seg]
+    if "measure" in form.must:
+        options["measure"] = measure_labels
     return form.write(labels, path, volume, options)

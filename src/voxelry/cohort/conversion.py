@@ -26,6 +26,7 @@ from voxelry.formats.masks import dicom_kind
 from voxelry.formats.read_options import Repair
 from voxelry.formats.reader import read, read_labels
 from voxelry.formats.writer import FORMATS, Format, format_of
+from voxelry.metrics.measurements import measure_labels
 
 PathLike = str | os.PathLike[str]
 
@@ -164,6 +165,8 @@ class _Conversion:
         if self.format == "dicom-sr" and scan is not None and "segmentation" not in self.options:
             also += self._segmentation(found, scan, named)
             remarks.append(f"measurements refer to the segments of {self.options['segmentation']}")
+        if "measure" in self.kind.must:
+            self.options["measure"] = measure_labels
         path = self.kind.write(found, self.out, scan, self.options)
         return Converted(path, self.format, _present(found), tuple(dict.fromkeys(remarks)), losses, tuple(also))
 

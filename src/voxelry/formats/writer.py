@@ -183,8 +183,8 @@ FORMATS = MappingProxyType(
         ),
         "dicom-sr": Format(
             ".sr.dcm", "dicom.objects.sr_write.write_dicom_sr", "a DICOM SR", source="needed",
-            options=("segmentation", *_MADE_BY),
-            must=("segmentation",),
+            options=("segmentation", "measure", *_MADE_BY),
+            must=("segmentation", "measure"),
         ),
         "secondary-capture": Format(
             ".sc", "dicom.objects.secondary_capture.write_secondary_capture", "an overlay series", axes=_ANY, source="needed",

@@ -17,7 +17,7 @@ from voxelry.errors import ExportError, GridMismatchError
 from voxelry.formats.dicom.objects.seg_write import write_dicom_seg
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
 from voxelry.formats.dicom.objects.sr_write import write_dicom_sr
-from voxelry.formats.measurements import measure_labels
+from voxelry.metrics.measurements import measure_labels
 
 
 def with_lesions(labels):
@@ -33,7 +33,7 @@ def written(request, tmp_path):
     scan = sources.volume(request.param, tmp_path)
     labels = with_lesions(sources.labels(scan.geometry))
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
-    return scan, labels, seg, write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg)
+    return scan, labels, seg, write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg, measure=measure_labels)
 
 
 def test_dcmqi_reads_every_number(written, tmp_path, tid1500reader):
@@ -91,7 +91,15 @@ def test_the_report_lists_what_it_refers_to_and_who_made_it(tmp_path):
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
     made = Algorithm("torso", "7")
     data = dcmread(
-        write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg, algorithm=made, series_description="Sizes")
+        write_dicom_sr(
+            labels,
+            scan,
+            tmp_path / "a.sr.dcm",
+            segmentation=seg,
+            measure=measure_labels,
+            algorithm=made,
+            series_description="Sizes",
+        )
     )
     assert (data.SeriesDescription, data.SeriesNumber) == ("Sizes", 3003)
     listed = data.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
@@ -120,7 +128,7 @@ def test_intensities_are_called_what_they_are(tmp_path, modality, stored, meanin
         header.save_as(file)
     labels = sources.flat_labels(scan.geometry)
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
-    report = write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg)
+    report = write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg, measure=measure_labels)
     assert dciodvfy(report) == []
     group = hd.sr.srread(report).content.get_volumetric_roi_measurement_groups()[0]
     named = [(m.name.meaning, m.unit.value) for m in group.get_measurements()]
@@ -135,7 +143,7 @@ def test_a_turned_mask_is_measured_in_the_slices_of_the_scan(tmp_path):
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
     values = []
     for number, one in enumerate((labels, turned)):
-        report = hd.sr.srread(write_dicom_sr(one, scan, tmp_path / f"{number}.sr.dcm", segmentation=seg))
+        report = hd.sr.srread(write_dicom_sr(one, scan, tmp_path / f"{number}.sr.dcm", segmentation=seg, measure=measure_labels))
         groups = report.content.get_volumetric_roi_measurement_groups()
         values.append([m.value for group in groups for m in group.get_measurements()])
     assert values[0] == values[1]
@@ -144,7 +152,7 @@ def test_a_turned_mask_is_measured_in_the_slices_of_the_scan(tmp_path):
 def refused(tmp_path, match, labels, scan, seg, error=ExportError):
     out = tmp_path / "out" / "x.sr.dcm"
     with pytest.raises(error, match=match) as caught:
-        write_dicom_sr(labels, scan, out, segmentation=seg)
+        write_dicom_sr(labels, scan, out, segmentation=seg, measure=measure_labels)
     assert SECRET not in str(caught.value)
     assert sources.SECRET_ID not in str(caught.value)
     assert not out.exists()

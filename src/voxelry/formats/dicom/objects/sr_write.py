@@ -1,16 +1,19 @@
 """DICOM structured reports of measurements (template TID 1500, PS3.16), written with highdicom as Enhanced SR.
 
 Each label, and each lesion that has a segment of its own, is one measurement group (TID 1411) that names its segment in a
-DICOM SEG by number and tracking UID, the scan's series, what was found, and where: volume, long and short axis in the scan's
-slices (`diameters` says how), mean, standard deviation and extremes of the intensity. A label without a voxel has a volume of
-0 and nothing else.
+DICOM SEG by number and tracking UID, the scan's series, the finding and its site, and holds volume, long and short axis in the
+scan's slices, mean, standard deviation and extremes of the intensity. A label without a voxel has a volume of 0 and nothing else.
+
+Measurements are a metric (`voxelry.metrics.measurements`), and metrics import formats. So the function that measures is an
+argument: conversion and prediction pass `measure_labels`. It is a function rather than its result because the writer knows the
+grid of the SEG's segments, and so measures exactly the labels that it describes.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,6 +27,7 @@ from pydicom.uid import generate_uid
 
 from voxelry.base.files import atomic_path
 from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label
+from voxelry.core.measurement import Measurement
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
 from voxelry.formats.dicom.objects.derived import MAKER, series_number
@@ -36,7 +40,6 @@ from voxelry.formats.dicom.objects.segment_descriptions import (
     segments_of,
 )
 from voxelry.formats.dicom.objects.source_series import SourceSeries, source_series
-from voxelry.formats.measurements import Measurement, measure_labels
 
 _SERIES_OFFSET = 3000
 _PLACES = 10
@@ -77,6 +80,7 @@ def write_dicom_sr(
     path: str | os.PathLike[str],
     *,
     segmentation: str | os.PathLike[str],
+    measure: Callable[[LabelMap, Volume], Sequence[Measurement]],
     algorithm: Algorithm | None = None,
     series_description: str = "Measurements",
 ) -> Path:
@@ -87,6 +91,8 @@ def write_dicom_sr(
         source: the scan as read from DICOM ``(column, row, slice)``; intensities are measured on it.
         path: the file; replaced if it exists.
         segmentation: the DICOM SEG that `write_dicom_seg` made of these labels.
+        measure: gives a row for each label, or for each instance of a label of countable things, from labels and image on one
+            grid: `voxelry.metrics.measurements.measure_labels`.
         algorithm: what made the labels; None for voxelry of this version.
         series_description: what viewers list the series as, at most 64 characters.
 
@@ -108,7 +114,7 @@ def write_dicom_sr(
     series = source_series(source, path)
     seg = _segmentation(Path(segmentation), series)
     described = {str(item.SegmentLabel): item for item in seg.SegmentSequence}
-    rows = {(row.label.name, row.instance): row for row in measure_labels(aligned, source)}
+    rows = {(row.label.name, row.instance): row for row in measure(aligned, source)}
     groups, quantity = [], _intensity(source.modality, series.headers[0])
     for segment in segments_of(aligned):
         row = rows[segment.label.name, segment.instance]

@@ -11,8 +11,8 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import GridMismatchError, LabelError
-from voxelry.formats.diameters import diameters
-from voxelry.formats.measurements import measure_labels
+from voxelry.metrics.diameters import diameters
+from voxelry.metrics.measurements import measure_labels
 
 SHAPE = (9, 8, 6)
 SPACING = (0.7, 0.9, 2.5)

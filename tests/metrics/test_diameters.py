@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from scipy.ndimage import label
 from scipy.spatial import ConvexHull
 
-from voxelry.formats.diameters import diameters
+from voxelry.metrics.diameters import diameters
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=7))
 spacings = st.tuples(st.sampled_from([0.5, 0.7, 1.0, 2.3]), st.sampled_from([0.5, 0.7, 1.0, 2.3]))

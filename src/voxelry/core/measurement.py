@@ -1,0 +1,65 @@
+"""Measurements of labels and lesions: volume, RECIST diameters, intensity.
+
+The types are shared words: `voxelry.metrics.measurements` computes them, reports (`voxelry.formats.dicom.objects.sr_write`)
+hold them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voxelry.core.labels import Label
+
+
+@dataclass(frozen=True)
+class Diameters:
+    """The long and short axis of a structure in one slice.
+
+    Attributes:
+        long_mm, short_mm: in mm.
+        slice: index of the slice along the third axis.
+        ends: ``(2, 2)``: the two ends of the long axis, in voxels along the first two axes.
+    """
+
+    long_mm: float
+    short_mm: float
+    slice: int
+    ends: tuple[tuple[float, float], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """The image's values in a structure, in the image's unit (Hounsfield units for CT).
+
+    Attributes:
+        mean, sd: mean and standard deviation of the voxels themselves (divided by n).
+        minimum, maximum: the extremes.
+    """
+
+    mean: float
+    sd: float
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The measurements of one label, or of one instance of it.
+
+    Attributes:
+        label: the label measured.
+        instance: the lesion's instance id, 0 for all of the label.
+        voxels: number of voxels.
+        volume_mm3: their volume, None for pictures.
+        area_mm2: a picture's area, None for volumes and where the pixel size is not known.
+        axes: long and short axis in the plane of the first two axes; None where empty or the spacing is not known.
+        intensity: of the image, None where empty or no image was given.
+    """
+
+    label: Label
+    instance: int
+    voxels: int
+    volume_mm3: float | None
+    area_mm2: float | None
+    axes: Diameters | None
+    intensity: Intensity | None
