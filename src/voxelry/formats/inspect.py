@@ -11,13 +11,13 @@ from voxelry.core.volume import Volume
 from voxelry.errors import GeometryError, MissingFileError, ReadError
 from voxelry.formats.detect import detect, head_of
 from voxelry.formats.dicom.archive import is_zip
-from voxelry.formats.dicom.dicom_reader import belongs, check
+from voxelry.formats.dicom.dicom_reader import check_group, may_belong
 from voxelry.formats.dicom.elements import uid
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.patients import Patient, Pseudonyms
-from voxelry.formats.dicom.scan import Broken, Progress, Scan, scan
-from voxelry.formats.dicom.stacks.groups import Group, grid_of, group_planes
-from voxelry.formats.dicom.stacks.layout import Layout, measure
+from voxelry.formats.dicom.scan import HeaderScan, Progress, UnreadableFile, scan
+from voxelry.formats.dicom.stacks.groups import PlaneGroup, approximate_grid, group_planes
+from voxelry.formats.dicom.stacks.layout import StackLayout, measure_layout
 from voxelry.formats.pictures.picture_read import picture_header
 from voxelry.formats.read_options import PLAIN
 from voxelry.formats.reader import read_file
@@ -107,19 +107,19 @@ def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: Prog
     everything = group_planes(found.planes)
     groups = [group for group in everything if not group.is_capture] or everything
     captures = [group for group in everything if group.is_capture and groups is not everything]
-    people = Pseudonyms([*found.planes, *found.others], names=names)
+    people = Pseudonyms([*found.planes, *found.other_objects], names=names)
     rows = [
         *(_of_group(group, groups, found, people.of(group.first)) for group in groups),
         *(replace(_of_group(group, [group], found, people.of(group.first)), kind=OBJECT) for group in captures),
-        *(_of_object(header, people.of(header)) for header in found.others),
-        *(_of_broken(broken) for broken in found.broken),
-        *(_of_broken(Broken(file, error)) for file, error in found.problems),
-        *(_of_stranger(file, alone=not place.is_dir()) for file in found.strangers),
+        *(_of_object(header, people.of(header)) for header in found.other_objects),
+        *(_of_broken(broken) for broken in found.unreadable),
+        *(_of_broken(UnreadableFile(file, error)) for file, error in found.refused),
+        *(_of_stranger(file, alone=not place.is_dir()) for file in found.non_dicom_files),
     ]
     return sorted(rows, key=lambda row: row.path)
 
 
-def _home(group: Group, groups: Sequence[Group]) -> tuple[Path, bool]:
+def _home(group: PlaneGroup, groups: Sequence[PlaneGroup]) -> tuple[Path, bool]:
     """Where `read` is to look for a group, and whether it has to be chosen there.
 
     The only file, the archive, the folder of a copy or of files without a series, or else the deepest folder that holds all
@@ -140,22 +140,22 @@ def _common(files: Collection[Path]) -> Path:
     return next(iter(files)) if len(files) == 1 else Path(os.path.commonpath([path.parent for path in files]))
 
 
-def _others_below(home: Path, group: Group, groups: Sequence[Group]) -> int:
+def _others_below(home: Path, group: PlaneGroup, groups: Sequence[PlaneGroup]) -> int:
     """How many other groups have planes below a folder, or in a file."""
     return sum(other is not group and any(path.is_relative_to(home) for path in other.files) for other in groups)
 
 
-def _same_series(one: Group, other: Group) -> bool:
+def _same_series(one: PlaneGroup, other: PlaneGroup) -> bool:
     mine, theirs = one.first, other.first
     same = (mine.archive, mine.patient, mine.series) == (theirs.archive, theirs.patient, theirs.series)
     return same and one.is_picture == other.is_picture
 
 
-def _of_group(group: Group, groups: Sequence[Group], found: Scan, patient: Patient) -> Found:
+def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], found: HeaderScan, patient: Patient) -> Found:
     """The row of a volume."""
     first = group.first
     home, chosen = _home(group, groups)
-    layout = None if group.is_picture else measure(group.planes)
+    layout = None if group.is_picture else measure_layout(group.planes)
     row = Found(
         path=str(home),
         format="dicom",
@@ -170,17 +170,17 @@ def _of_group(group: Group, groups: Sequence[Group], found: Scan, patient: Patie
         n_files=len(group.files),
     )
     row = _with_grid(row, group, layout)
-    lost = next((b for b in found.broken if belongs(b, group) and (b.series or b.path.is_relative_to(home))), None)
+    lost = next((b for b in found.unreadable if may_belong(b, group) and (b.series or b.path.is_relative_to(home))), None)
     if lost is not None:
         return replace(row, reason=f"a file of it cannot be read, or may be one of it: {lost.error}")
-    row = _judged(row, lambda: check(group, str(home)))
+    row = _judged(row, lambda: check_group(group, str(home)))
     if row.readable and chosen:
         total = 1 + _others_below(home, group, groups)
         return replace(row, reason=f"{row.reason}; one of {total} volumes there, to be chosen by its key")
     return row
 
 
-def _with_grid(row: Found, group: Group, layout: Layout | None) -> Found:
+def _with_grid(row: Found, group: PlaneGroup, layout: StackLayout | None) -> Found:
     """The row with what its planes say of their places, whether or not they can be read."""
     first = group.first
     if layout is None:
@@ -193,7 +193,7 @@ def _with_grid(row: Found, group: Group, layout: Layout | None) -> Found:
         duplicates=layout.duplicates,
     )
     try:
-        grid = grid_of(group, layout.spacing)
+        grid = approximate_grid(group, layout.spacing)
     except GeometryError:
         return row
     if grid is None:
@@ -218,7 +218,7 @@ def _of_object(header: DicomHeader, patient: Patient) -> Found:
     )
 
 
-def _of_broken(broken: Broken) -> Found:
+def _of_broken(broken: UnreadableFile) -> Found:
     return Found(str(broken.path), "", reason=_reason(broken.error, str(broken.path)))
 
 

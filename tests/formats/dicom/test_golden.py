@@ -51,9 +51,9 @@ def test_no_file_of_any_series_is_lost(realdata):
         expected.setdefault(str(data.SeriesInstanceUID), set()).add(file)
     found = scan(place)
     seen: dict[str, set[Path]] = {}
-    for header in (*found.planes, *found.others):
+    for header in (*found.planes, *found.other_objects):
         seen.setdefault(header.series, set()).add(header.path)
-    for broken in found.broken:
+    for broken in found.unreadable:
         seen.setdefault(broken.series, set()).add(broken.path)
     assert seen == expected
     listed = [series["uid"] for file in place.glob("*/SERIES.json") for series in json.loads(file.read_text())]

@@ -111,7 +111,7 @@ def test_counts_of_philips(pet, save_slice, tag, truth):
     with pytest.raises(UnsupportedFormatError, match=r"\(7053,1000\)"):
         read(path, suv=True)
     data = pydicom.dcmread(path)
-    data.private_block(0x7053, "Philips PET Private Group", create=True).add_new(tag, "DS", "0.002")
+    data.private_block(0x7053, "Philips PET Private PlaneGroup", create=True).add_new(tag, "DS", "0.002")
     check(save_slice(data, path), truth)
 
 

@@ -122,7 +122,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
 _PREFIX = "voxelry-"
 
 
-class Unpacked:
+class UnpackedFolder:
     """A private temporary folder with members of an archive, removed when nobody holds this any more, or at exit.
 
     Attributes:
@@ -136,7 +136,7 @@ class Unpacked:
         self._finish = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     @contextmanager
-    def named(self) -> Iterator[None]:
+    def errors_name_archive(self) -> Iterator[None]:
         """Within it, an error names files by their place in the archive."""
         try:
             yield
@@ -147,12 +147,12 @@ class Unpacked:
 
 
 def is_unpacked(file: Path) -> bool:
-    """Whether a file that was read is a copy that `Unpacked` made, and lives no longer than that."""
+    """Whether a file that was read is a copy that `UnpackedFolder` made, and lives no longer than that."""
     place = Path(tempfile.gettempdir())
     return file.is_relative_to(place) and file.relative_to(place).parts[0].startswith(_PREFIX)
 
 
-def unpack(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...], Unpacked | None]:
+def unpack_planes(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...], UnpackedFolder | None]:
     """Put the files of some planes where they can be opened.
 
     Args:
@@ -167,7 +167,7 @@ def unpack(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...], Unpa
     archive = planes[0].archive
     if archive is None:
         return tuple(planes), None
-    kept = Unpacked(archive)
+    kept = UnpackedFolder(archive)
     targets = {plane.path: kept.folder / plane.path.relative_to(archive) for plane in planes}
     try:
         with open_archive(archive) as opened:

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from voxelry.core.volume import Source, Volume
 from voxelry.errors import MissingFileError, PartlyReadError, ReadError, UnsupportedFormatError
-from voxelry.formats.dicom.archive import Unpacked, unpack
+from voxelry.formats.dicom.archive import UnpackedFolder, unpack_planes
 from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.pixels.decode import decode_outside, decode_slices, shown_windows
-from voxelry.formats.dicom.scan import Broken, Scan, scan
-from voxelry.formats.dicom.stacks.groups import Group, group_planes
-from voxelry.formats.dicom.stacks.select import choose
-from voxelry.formats.dicom.stacks.stack import Stack, assemble, stack_outside, stack_voxels
+from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan
+from voxelry.formats.dicom.stacks.groups import PlaneGroup, group_planes
+from voxelry.formats.dicom.stacks.select import select_group
+from voxelry.formats.dicom.stacks.stack import SliceStack, assemble, decode_stack, decode_stack_outside
 from voxelry.formats.dicom.suv import as_suv
 from voxelry.formats.dicom.xray import read_projection
 from voxelry.formats.read_options import PLAIN, ReadOptions
@@ -54,9 +54,9 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Vo
     place = Path(path)
     found = scan(place)
     groups = _groups(found, place)
-    group = choose(groups, options.series, str(place))
+    group = select_group(groups, options.series, str(place))
     _refuse_broken(group, found)
-    return volume_of(group, str(place), options, _remarks(found, groups))
+    return volume_of_group(group, str(place), options, _remarks(found, groups))
 
 
 def read_all_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> list[Volume]:
@@ -79,7 +79,7 @@ def read_all_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
         try:
             _refuse_broken(group, found)
             suv = options.suv and group.first.modality == "PT"
-            volumes.append(volume_of(group, str(place), replace(options, suv=suv), _remarks(found, groups)))
+            volumes.append(volume_of_group(group, str(place), replace(options, suv=suv), _remarks(found, groups)))
         except ReadError as error:
             failed[group.key] = error
     if failed and len(groups) == 1:
@@ -95,7 +95,7 @@ def read_all_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
     return volumes
 
 
-def volume_of(group: Group, where: str, options: ReadOptions = PLAIN, remarks: Sequence[str] = ()) -> Volume:
+def volume_of_group(group: PlaneGroup, where: str, options: ReadOptions = PLAIN, remarks: Sequence[str] = ()) -> Volume:
     """The Volume of a group.
 
     Args:
@@ -107,35 +107,35 @@ def volume_of(group: Group, where: str, options: ReadOptions = PLAIN, remarks: S
     Raises:
         ReadError: the planes do not form one regular stack, or one radiograph.
     """
-    planes, kept = unpack(group.planes)
+    planes, kept = unpack_planes(group.planes)
     said = [*remarks, *group.remarks, *([f"unpacked from {kept.archive.name}"] if kept else [])]
-    with kept.named() if kept else nullcontext():
+    with kept.errors_name_archive() if kept else nullcontext():
         volume = _volume(group, planes, where, options, said)
     return volume if kept is None else _keeping(volume, kept)
 
 
-def _keeping(volume: Volume, kept: Unpacked) -> Volume:
+def _keeping(volume: Volume, kept: UnpackedFolder) -> Volume:
     """The volume, for as long as it lives the unpacked files too, and errors that name them by their place in the archive."""
     assert callable(volume.pixels)
     outside = partial(_made, volume.outside, kept) if callable(volume.outside) else volume.outside
     return replace(volume, pixels=partial(_made, volume.pixels, kept), outside=outside)
 
 
-def _made(make: Callable[[], Any], kept: Unpacked) -> Any:
-    with kept.named():
+def _made(make: Callable[[], Any], kept: UnpackedFolder) -> Any:
+    with kept.errors_name_archive():
         return make()
 
 
-def check(group: Group, where: str) -> Volume:
-    """What `volume_of` would give, without unpacking an archive: its pixels cannot be had.
+def check_group(group: PlaneGroup, where: str) -> Volume:
+    """What `volume_of_group` would give, without unpacking an archive: its pixels cannot be had.
 
     Raises:
-        ReadError: as `volume_of`.
+        ReadError: as `volume_of_group`.
     """
     return _volume(group, group.planes, where, PLAIN, group.remarks)
 
 
-def _volume(group: Group, planes: Sequence[DicomHeader], where: str, options: ReadOptions, remarks: Sequence[str]) -> Volume:
+def _volume(group: PlaneGroup, planes: Sequence[DicomHeader], where: str, options: ReadOptions, remarks: Sequence[str]) -> Volume:
     if group.is_picture:
         return read_projection(planes[0], options, remarks)
     if options.suv:
@@ -153,17 +153,17 @@ def _volume(group: Group, planes: Sequence[DicomHeader], where: str, options: Re
     )
 
 
-def _voxels(stack: Stack) -> NDArray[Any]:
+def _voxels(stack: SliceStack) -> NDArray[Any]:
     """``(1, columns, rows, slices)``, a view of the decoded ``(slices, rows, columns)``."""
-    return np.transpose(stack_voxels(stack, decode_slices), (2, 1, 0))[None]
+    return np.transpose(decode_stack(stack, decode_slices), (2, 1, 0))[None]
 
 
-def _outside(stack: Stack) -> NDArray[np.bool_]:
+def _outside(stack: SliceStack) -> NDArray[np.bool_]:
     """``(columns, rows, slices)``: where the scanner measured nothing."""
-    return np.transpose(stack_outside(stack, decode_outside), (2, 1, 0))
+    return np.transpose(decode_stack_outside(stack, decode_outside), (2, 1, 0))
 
 
-def _source(stack: Stack, remarks: Sequence[str]) -> Source:
+def _source(stack: SliceStack, remarks: Sequence[str]) -> Source:
     return Source(
         kind="dicom",
         files=tuple(dict.fromkeys(str(plane.path) for plane in stack.planes)),
@@ -175,7 +175,7 @@ def _source(stack: Stack, remarks: Sequence[str]) -> Source:
     )
 
 
-def _groups(found: Scan, place: Path) -> list[Group]:
+def _groups(found: HeaderScan, place: Path) -> list[PlaneGroup]:
     """The groups of a scan, without the screenshots beside them.
 
     Raises:
@@ -184,38 +184,38 @@ def _groups(found: Scan, place: Path) -> list[Group]:
     if found.planes:
         groups = group_planes(found.planes)
         return [group for group in groups if not group.is_capture] or groups
-    if found.broken:
-        raise found.broken[0].error
-    if found.problems:
-        raise found.problems[0][1]
-    if found.others:
-        raise _not_an_image(str(place), found.others[0])
-    if found.strangers:
-        count = f"none of the {len(found.strangers)} files here is DICOM"
+    if found.unreadable:
+        raise found.unreadable[0].error
+    if found.refused:
+        raise found.refused[0][1]
+    if found.other_objects:
+        raise _not_an_image(str(place), found.other_objects[0])
+    if found.non_dicom_files:
+        count = f"none of the {len(found.non_dicom_files)} files here is DICOM"
         raise UnsupportedFormatError(f"{place}: {count}", remedy="Name a single file to read NIfTI or pictures.")
     raise MissingFileError(f"{place}: the folder holds no file", remedy="Check the path.")
 
 
-def belongs(broken: Broken, group: Group) -> bool:
+def may_belong(broken: UnreadableFile, group: PlaneGroup) -> bool:
     """A file that cannot be read is, or may be, one of a group's slices: it names the series, or its series is lost."""
     return broken.archive == group.first.archive and broken.series in ("", group.first.series)
 
 
-def _refuse_broken(group: Group, found: Scan) -> None:
-    for broken in found.broken:
-        if belongs(broken, group):
+def _refuse_broken(group: PlaneGroup, found: HeaderScan) -> None:
+    for broken in found.unreadable:
+        if may_belong(broken, group):
             raise broken.error
 
 
-def _remarks(found: Scan, groups: Sequence[Group]) -> list[str]:
-    others = [header.path for header in found.others]
+def _remarks(found: HeaderScan, groups: Sequence[PlaneGroup]) -> list[str]:
+    others = [header.path for header in found.other_objects]
     kept = {path for group in groups for path in group.files}
     captures = dict.fromkeys(plane.path for plane in found.planes if plane.path not in kept)
     return [
         *_left_out(list(captures), "secondary captures, without a place in the patient"),
-        *_left_out(found.strangers, "no DICOM"),
+        *_left_out(found.non_dicom_files, "no DICOM"),
         *_left_out(others, "no image"),
-        *(f"left out: {error.problem}" for _, error in found.problems),
+        *(f"left out: {error.problem}" for _, error in found.refused),
     ]
 
 

@@ -159,7 +159,7 @@ class DicomHeader:
         return self.mosaic or (self.rows, self.columns)
 
     @property
-    def room(self) -> int:
+    def pixel_bytes(self) -> int:
         """Bytes of the file that native pixels may take, as far as the header scan has seen."""
         return self.size if self.pixels is None else max(0, min(self.pixels.length, self.size - self.pixels.offset))
 

@@ -38,7 +38,7 @@ def read_planes(path: Path) -> tuple[DicomHeader, ...]:
         path: the file.
 
     Returns:
-        A header for each plane, see `planes_of`.
+        A header for each plane, see `file_planes`.
 
     Raises:
         CorruptFileError: it breaks off, or is no DICOM after all.
@@ -46,28 +46,28 @@ def read_planes(path: Path) -> tuple[DicomHeader, ...]:
     """
     try:
         with path.open("rb") as stream:
-            content = Content(stream.read(HEAD_BYTES), os.fstat(stream.fileno()).st_size, lambda: stream)
-            return planes_of(file_header(path, content), content)
+            content = FileContent(stream.read(HEAD_BYTES), os.fstat(stream.fileno()).st_size, lambda: stream)
+            return file_planes(file_header(path, content), content)
     except OSError as error:
         raise ReadError(f"{path}: cannot be opened ({error.strerror})", remedy="Check its permissions.") from error
 
 
 @dataclass(frozen=True)
-class Content:
+class FileContent:
     """What a file holds, read no further than is needed.
 
     Attributes:
         head: the first `HEAD_BYTES` bytes, or all there are.
         size: bytes of the file.
-        whole: gives the file as a stream that can be searched.
+        stream: gives the file as a stream that can be searched.
     """
 
     head: bytes
     size: int
-    whole: Callable[[], IO[bytes]]
+    stream: Callable[[], IO[bytes]]
 
 
-def file_header(path: Path, content: Content, archive: Path | None = None) -> DicomHeader:
+def file_header(path: Path, content: FileContent, archive: Path | None = None) -> DicomHeader:
     """Read the header of a DICOM file from its first bytes, and from all of it only where these do not hold the header.
 
     Args:
@@ -90,13 +90,13 @@ def file_header(path: Path, content: Content, archive: Path | None = None) -> Di
                 header = replace(header, syntax=_DEFLATED.decode())
             _check_whole(header)
     except PARSE_ERRORS as error:
-        raise _broken(path, f"cannot be read ({short_message(error)})", data) from error
-    except _BreaksOff as error:
-        raise _broken(path, str(error), data) from error
+        raise _unreadable(path, f"cannot be read ({short_message(error)})", data) from error
+    except _HeaderEndsEarly as error:
+        raise _unreadable(path, str(error), data) from error
     return header
 
 
-def planes_of(header: DicomHeader, content: Content) -> tuple[DicomHeader, ...]:
+def file_planes(header: DicomHeader, content: FileContent) -> tuple[DicomHeader, ...]:
     """The planes of a file.
 
     Args:
@@ -122,16 +122,16 @@ def planes_of(header: DicomHeader, content: Content) -> tuple[DicomHeader, ...]:
         ) from error
 
 
-class _BreaksOff(Exception):  # noqa: N818 - what happened, seen in this module only
+class _HeaderEndsEarly(Exception):  # noqa: N818 - what happened, seen in this module only
     """The header ends too early."""
 
 
 def _check_whole(header: DicomHeader) -> None:
     if not header.sop_class or ("Image Storage" in header.sop_class and not (header.rows and header.columns)):
-        raise _BreaksOff("breaks off: SOPClassUID or Rows and Columns are missing")
+        raise _HeaderEndsEarly("breaks off: SOPClassUID or Rows and Columns are missing")
 
 
-def _broken(path: Path, what: str, data: Any) -> BrokenHeaderError:
+def _unreadable(path: Path, what: str, data: Any) -> BrokenHeaderError:
     series = "" if data is None else text_of(data, "SeriesInstanceUID")
     return BrokenHeaderError(f"{path}: the DICOM header {what}", remedy="Export or copy the file again.", series=series)
 
@@ -148,18 +148,18 @@ class BrokenHeaderError(CorruptFileError):
         self.series_uid = series
 
 
-def _is_deflated(content: Content) -> bool:
+def _is_deflated(content: FileContent) -> bool:
     return _DEFLATED in content.head[: 132 + _LONGEST_META]
 
 
-def _dataset(content: Content, wanted: list[Any] | None) -> tuple[Any, PixelPlace | None]:
+def _dataset(content: FileContent, wanted: list[Any] | None) -> tuple[Any, PixelPlace | None]:
     """The parsed elements up to the pixels, and where these lie; None where they lie nowhere, as in a deflated file."""
     if _is_deflated(content):
         return _parsed(io.BytesIO(_inflated(content)), wanted)[0], None
     if len(content.head) >= content.size:
         return _parsed(io.BytesIO(content.head), wanted)
     data, place = _within(content.head, wanted)
-    return _parsed(content.whole(), wanted) if place is None else (data, place)
+    return _parsed(content.stream(), wanted) if place is None else (data, place)
 
 
 def _parsed(stream: IO[bytes], wanted: list[Any] | None) -> tuple[Any, PixelPlace | None]:
@@ -176,10 +176,10 @@ def _within(head: bytes, wanted: list[Any] | None) -> tuple[Any, PixelPlace | No
         return None, None
 
 
-def _inflated(content: Content) -> bytes:
+def _inflated(content: FileContent) -> bytes:
     """A deflated file's elements, inflated as far as `MAX_HEADER_BYTES` and marked as plain (PS3.5 section A.5)."""
     start = 144 + int.from_bytes(content.head[140:144], "little")
-    stream = io.BytesIO(content.head) if len(content.head) >= content.size else content.whole()
+    stream = io.BytesIO(content.head) if len(content.head) >= content.size else content.stream()
     stream.seek(start)
     inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(MAX_HEADER_BYTES), MAX_HEADER_BYTES)
     return content.head[:start].replace(_DEFLATED, _DEFLATED[:-3] + b"\0\0\0") + inflated

@@ -18,7 +18,7 @@ from voxelry.formats.detect import Format, sniff
 from voxelry.formats.dicom.archive import Archive, is_zip, member_path, open_archive
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.planes import HEAD_BYTES, BrokenHeaderError, Content, file_header, planes_of
+from voxelry.formats.dicom.planes import HEAD_BYTES, BrokenHeaderError, FileContent, file_header, file_planes
 from voxelry.formats.dicom.walk import walk
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
@@ -35,7 +35,7 @@ _NO_SERIES = "?"
 
 
 @dataclass(frozen=True)
-class Broken:
+class UnreadableFile:
     """A file that is, or claims to be, DICOM and cannot be read.
 
     Attributes:
@@ -52,30 +52,30 @@ class Broken:
 
 
 @dataclass
-class Scan:
+class HeaderScan:
     """What a scan found.
 
     Attributes:
         planes: of images.
-        others: DICOM objects that are no image: segmentations, structure sets, reports.
-        strangers: files that are not DICOM.
-        broken: files that may be slices of something, and cannot be read.
-        problems: archives that are refused, and directories that cannot be read.
+        other_objects: DICOM objects that are no image: segmentations, structure sets, reports.
+        non_dicom_files: files that are not DICOM.
+        unreadable: files that may be slices of something, and cannot be read.
+        refused: archives that are refused, and directories that cannot be read.
     """
 
     planes: list[DicomHeader] = field(default_factory=list)
-    others: list[DicomHeader] = field(default_factory=list)
-    strangers: list[Path] = field(default_factory=list)
-    broken: list[Broken] = field(default_factory=list)
-    problems: list[tuple[Path, ReadError]] = field(default_factory=list)
+    other_objects: list[DicomHeader] = field(default_factory=list)
+    non_dicom_files: list[Path] = field(default_factory=list)
+    unreadable: list[UnreadableFile] = field(default_factory=list)
+    refused: list[tuple[Path, ReadError]] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
         """There was no file at all."""
-        return not (self.planes or self.others or self.strangers or self.broken or self.problems)
+        return not (self.planes or self.other_objects or self.non_dicom_files or self.unreadable or self.refused)
 
 
-def scan(place: Path, progress: Progress = lambda *_: None) -> Scan:
+def scan(place: Path, progress: Progress = lambda *_: None) -> HeaderScan:
     """Read the header of every DICOM file below a folder, in an archive, or named by a DICOMDIR.
 
     Args:
@@ -88,10 +88,10 @@ def scan(place: Path, progress: Progress = lambda *_: None) -> Scan:
     Raises:
         MissingFileError: there is no such place.
     """
-    found = Scan()
+    found = HeaderScan()
     if place.is_dir():
         tree = walk(place)
-        found.broken += [Broken(path, error) for path, error in tree.problems]
+        found.unreadable += [UnreadableFile(path, error) for path, error in tree.problems]
         files = [path for path, _ in tree.files]
     elif place.is_file():
         files = [place]
@@ -114,23 +114,23 @@ def is_dicomdir(path: Path) -> bool:
     return head[128:132] == b"DICM" and DIRECTORY_CLASS.encode() in head
 
 
-def _add(file: Path, found: Scan) -> None:
+def _add(file: Path, found: HeaderScan) -> None:
     try:
         with file.open("rb") as stream:
             head = stream.read(HEAD_BYTES)
             if is_zip(head):
                 _add_archive(file, found)
             else:
-                _add_file(file, Content(head, os.fstat(stream.fileno()).st_size, lambda: stream), found)
+                _add_file(file, FileContent(head, os.fstat(stream.fileno()).st_size, lambda: stream), found)
     except OSError as error:
         reason = ReadError(f"{file}: cannot be opened ({error.strerror})", remedy="Check its permissions.")
-        found.broken.append(Broken(file, reason))
+        found.unreadable.append(UnreadableFile(file, reason))
 
 
-def _add_file(path: Path, content: Content, found: Scan, archive: Path | None = None) -> None:
+def _add_file(path: Path, content: FileContent, found: HeaderScan, archive: Path | None = None) -> None:
     kind = sniff(content.head[:SNIFF_BYTES])
     if kind is not None and kind is not Format.DICOM_FILE:
-        found.strangers.append(path)
+        found.non_dicom_files.append(path)
         return
     if kind is None:
         _add_nameless(path, content.size, found, archive)
@@ -138,58 +138,64 @@ def _add_file(path: Path, content: Content, found: Scan, archive: Path | None = 
     try:
         header = file_header(path, content, archive)
     except BrokenHeaderError as error:
-        found.broken.append(Broken(path, error, error.series_uid, archive))
+        found.unreadable.append(UnreadableFile(path, error, error.series_uid, archive))
         return
     if header.sop_class_uid == DIRECTORY_CLASS:
         if archive is None:
             _named_by(path, found)
         return
     try:
-        (found.planes if header.is_image else found.others).extend(planes_of(header, content))
+        (found.planes if header.is_image else found.other_objects).extend(file_planes(header, content))
     except ReadError as error:
-        found.broken.append(Broken(path, error, header.series, archive))
+        found.unreadable.append(UnreadableFile(path, error, header.series, archive))
 
 
-def _add_nameless(path: Path, size: int, found: Scan, archive: Path | None) -> None:
+def _add_nameless(path: Path, size: int, found: HeaderScan, archive: Path | None) -> None:
     """A file of no known format; one that claims to be DICOM by its name, or is empty, may be a slice that was lost."""
     claims = path.suffix.lower() in (".dcm", ".dicom", ".ima") or (not size and _may_be_slice(path))
     if claims:
         what = "the file is empty (0 bytes)" if not size else "called DICOM, but its content is not"
-        found.broken.append(Broken(path, CorruptFileError(f"{path}: {what}", remedy="Export or copy it again."), "", archive))
+        found.unreadable.append(
+            UnreadableFile(path, CorruptFileError(f"{path}: {what}", remedy="Export or copy it again."), "", archive)
+        )
     else:
-        found.strangers.append(path)
+        found.non_dicom_files.append(path)
 
 
 def _may_be_slice(path: Path) -> bool:
     return path.suffix.lower() in _CLAIMS or path.suffix[1:].isdigit()
 
 
-def _add_archive(file: Path, found: Scan) -> None:
+def _add_archive(file: Path, found: HeaderScan) -> None:
     """The members of an archive; an archive without DICOM is one stranger."""
-    inside = Scan()
+    inside = HeaderScan()
     try:
         with open_archive(file) as archive:
             for member in archive.members():
                 with archive.open(member) as stream:
                     head = stream.read(HEAD_BYTES)
-                content = Content(head, member.file_size, partial(_unpacked, archive, member))
+                content = FileContent(head, member.file_size, partial(_unpacked, archive, member))
                 _add_file(member_path(file, member), content, inside, file)
     except ReadError as error:
-        found.problems.append((file, error))
+        found.refused.append((file, error))
         return
-    if not (inside.planes or inside.others or inside.broken):
-        found.strangers.append(file)
+    if not (inside.planes or inside.other_objects or inside.unreadable):
+        found.non_dicom_files.append(file)
         return
-    for mine, theirs in ((found.planes, inside.planes), (found.others, inside.others), (found.broken, inside.broken)):
+    for mine, theirs in (
+        (found.planes, inside.planes),
+        (found.other_objects, inside.other_objects),
+        (found.unreadable, inside.unreadable),
+    ):
         mine += theirs  # type: ignore[operator]
-    found.strangers += inside.strangers
+    found.non_dicom_files += inside.non_dicom_files
 
 
 def _unpacked(archive: Archive, member: ZipInfo) -> io.BytesIO:
     return io.BytesIO(archive.read(member))
 
 
-def _named_by(directory: Path, found: Scan) -> list[Path]:
+def _named_by(directory: Path, found: HeaderScan) -> list[Path]:
     """The files that a DICOMDIR names; those that are not there, or lie outside its folder, are broken files of their series.
 
     Args:
@@ -202,7 +208,7 @@ def _named_by(directory: Path, found: Scan) -> list[Path]:
     try:
         named = list(_records(directory)) if is_dicomdir(directory) else []
     except PARSE_ERRORS as error:
-        found.problems.append((directory, CorruptFileError(f"{directory}: the DICOMDIR cannot be read ({short_message(error)})")))
+        found.refused.append((directory, CorruptFileError(f"{directory}: the DICOMDIR cannot be read ({short_message(error)})")))
         return []
     lost: dict[str, list[str]] = {}
     files: set[Path] = set()
@@ -215,7 +221,9 @@ def _named_by(directory: Path, found: Scan) -> list[Path]:
     for series, names in lost.items():
         shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         problem = f"{directory}: names {len(names)} files of series {series or '?'} that are not below its folder: {shown}"
-        found.broken.append(Broken(directory, MissingFileError(problem, remedy="Copy the whole medium."), series or _NO_SERIES))
+        found.unreadable.append(
+            UnreadableFile(directory, MissingFileError(problem, remedy="Copy the whole medium."), series or _NO_SERIES)
+        )
     return sorted(files)
 
 

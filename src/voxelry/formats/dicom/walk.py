@@ -11,7 +11,7 @@ from voxelry.errors import ReadError
 
 
 @dataclass(frozen=True)
-class Tree:
+class FolderTree:
     """What a walk found.
 
     Attributes:
@@ -23,7 +23,7 @@ class Tree:
     problems: tuple[tuple[Path, ReadError], ...]
 
 
-def walk(folder: Path) -> Tree:
+def walk(folder: Path) -> FolderTree:
     """List the regular files at any depth of a folder.
 
     Links to folders and files are followed; a folder or file that several links lead to is listed once, by the first path in
@@ -53,7 +53,7 @@ def walk(folder: Path) -> Tree:
             elif stat.S_ISREG(status.st_mode) and not _is_known(status, seen):
                 files.append((Path(entry.path), status.st_size))
         pending += reversed(folders)
-    return Tree(tuple(sorted(files)), tuple(problems))
+    return FolderTree(tuple(sorted(files)), tuple(problems))
 
 
 def _listed(folder: Path, problems: list[tuple[Path, ReadError]]) -> list[os.DirEntry[str]]:

@@ -10,7 +10,7 @@ import pytest
 from voxelry.errors import SeriesError
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import read_planes
-from voxelry.formats.dicom.stacks.consistency import check_alike, check_kind
+from voxelry.formats.dicom.stacks.consistency import check_consistent, check_slices
 
 
 @pytest.fixture
@@ -33,17 +33,17 @@ DIFFERENT = {
 @pytest.mark.parametrize("what", DIFFERENT)
 @pytest.mark.parametrize("odd", [0, 3])
 def test_one_that_differs_is_named(planes, what, odd):
-    check_alike(planes, "here")
+    check_consistent(planes, "here")
     planes[odd] = replace(planes[odd], **DIFFERENT[what])
     with pytest.raises(SeriesError, match=f"{what}.*{odd}.dcm") as caught:
-        check_alike(planes, "here")
+        check_consistent(planes, "here")
     assert caught.value.files == (f"{odd}.dcm",)
     assert caught.value.remedy
 
 
 def test_rounding_is_no_difference(planes):
     planes[1] = replace(planes[1], pixel_spacing=(0.70001, 0.89999), orientation=(1.0, 2e-6, 0.0, -2e-6, 1.0, 0.0))
-    check_alike(planes, "here")
+    check_consistent(planes, "here")
 
 
 UNUSABLE = {
@@ -59,12 +59,12 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("what", UNUSABLE)
 def test_one_without_a_place_is_named(planes, what):
-    check_kind(planes, "here")
+    check_slices(planes, "here")
     planes[2] = replace(planes[2], **UNUSABLE[what])
     with pytest.raises(SeriesError, match=f"{what}.*2.dcm") as caught:
-        check_kind(planes, "here")
+        check_slices(planes, "here")
     assert caught.value.files == ("2.dcm",)
 
 
 def test_frames_of_one_file_have_a_place_each(planes):
-    check_kind([replace(plane, path=Path("a.dcm"), frames=5, frame=k + 1) for k, plane in enumerate(planes)], "here")
+    check_slices([replace(plane, path=Path("a.dcm"), frames=5, frame=k + 1) for k, plane in enumerate(planes)], "here")

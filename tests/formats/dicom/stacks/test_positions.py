@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from voxelry.formats.dicom.planes import read_planes
 from voxelry.formats.dicom.stacks.positions import (
-    SAME_PLACE_MM,
+    SAME_POSITION_MM,
     SLICE_TOLERANCE_MM,
     SMALLEST_TILT,
-    even_over,
-    fit_even,
-    fit_sideways,
-    places,
+    fit_in_plane_shift,
+    fit_spacing,
+    position_tolerance_mm,
+    resampled_spacing,
+    slice_positions,
     sort_by_position,
-    tolerance_mm,
 )
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,11 +31,11 @@ NORMALS = (
 @SLOW
 @given(spacing=st.floats(0.3, 10), start=st.floats(-500, 500), jitter=st.lists(st.floats(-0.4, 0.4), min_size=2, max_size=40))
 def test_jitter_within_the_tolerance_is_even(spacing, start, jitter):
-    heights = start + np.arange(len(jitter)) * spacing + np.array(jitter) * tolerance_mm(spacing)
-    even = fit_even(heights)
+    heights = start + np.arange(len(jitter)) * spacing + np.array(jitter) * position_tolerance_mm(spacing)
+    even = fit_spacing(heights)
     assert even is not None
     assert even.missing == 0
-    np.testing.assert_allclose(even.start + even.spacing * even.levels, heights, atol=tolerance_mm(spacing))
+    np.testing.assert_allclose(even.start + even.spacing * even.levels, heights, atol=position_tolerance_mm(spacing))
 
 
 @SLOW
@@ -45,7 +45,7 @@ def test_holes_are_found_where_they_are(spacing, count, data):
     holes = data.draw(inner)
     levels = np.array([level for level in range(count) if level not in holes], dtype=float)
     assume((np.diff(levels) == 1).any())
-    even = fit_even(levels * spacing)
+    even = fit_spacing(levels * spacing)
     assert even is not None
     assert (even.count, even.missing) == (count, len(holes))
     np.testing.assert_array_equal(even.levels, levels)
@@ -56,19 +56,19 @@ def test_holes_are_found_where_they_are(spacing, count, data):
 @given(spacing=st.floats(0.5, 10), count=st.integers(3, 30), share=st.floats(1.2, 3.0), data=st.data())
 def test_a_slice_out_of_place_is_not_even(spacing, count, share, data):
     heights = np.arange(count) * spacing
-    heights[data.draw(st.integers(1, count - 2))] += min(share * 2 * tolerance_mm(spacing), 0.45 * spacing)
-    even = fit_even(heights)
+    heights[data.draw(st.integers(1, count - 2))] += min(share * 2 * position_tolerance_mm(spacing), 0.45 * spacing)
+    even = fit_spacing(heights)
     assert even is None or even.missing  # as of a much finer lattice, whose holes outnumber its slices
 
 
 def test_a_series_without_every_other_slice_is_even():
-    even = fit_even(np.arange(8) * 5.0)
+    even = fit_spacing(np.arange(8) * 5.0)
     assert (even.spacing, even.missing, even.count) == (5.0, 0, 8)
 
 
 def test_half_the_slices_missing_at_random():
     levels = np.sort(np.random.default_rng(1).choice(101, 50, replace=False)).astype(float)
-    even = fit_even(levels * 1.25 + np.random.default_rng(2).uniform(-0.01, 0.01, 50))
+    even = fit_spacing(levels * 1.25 + np.random.default_rng(2).uniform(-0.01, 0.01, 50))
     np.testing.assert_array_equal(even.levels, levels - levels[0])
 
 
@@ -76,7 +76,7 @@ def test_half_the_slices_missing_at_random():
 @pytest.mark.parametrize("count", [3, 20, 78, 200])
 @pytest.mark.parametrize("start", [0.0, 1e-6, -77.123])
 def test_a_spacing_of_which_positions_keep_one_decimal(spacing, count, start):
-    even = fit_even(np.round(start + np.arange(count) * spacing, 1))
+    even = fit_spacing(np.round(start + np.arange(count) * spacing, 1))
     assert even.missing == 0
     assert even.spacing == pytest.approx(spacing, abs=0.11 / (count - 1))
 
@@ -84,7 +84,7 @@ def test_a_spacing_of_which_positions_keep_one_decimal(spacing, count, start):
 @pytest.mark.parametrize("growth", [0.02, 0.05, 0.2])
 def test_a_spacing_that_grows_is_not_even(growth):
     heights = np.concatenate([[0], np.cumsum(2.5 + growth * np.arange(12))])
-    assert fit_even(heights) is None
+    assert fit_spacing(heights) is None
 
 
 @SLOW
@@ -96,7 +96,7 @@ def test_a_tilt_is_measured_whatever_its_sign_and_direction(normal, spacing, ang
     aside = np.cos(turn) * across + np.sin(turn) * down
     slope = np.tan(np.radians(angle))
     positions = np.array([7.0, -8, 9]) + np.arange(count)[:, None] * spacing * (normal + slope * aside)
-    found = fit_sideways(positions, normal, tolerance_mm(spacing))
+    found = fit_in_plane_shift(positions, normal, position_tolerance_mm(spacing))
     assert found.is_even
     assert found.is_tilted == (abs(slope) > SMALLEST_TILT and abs(slope) * spacing * (count - 1) > 1e-3)
     np.testing.assert_allclose(found.slope, slope * aside, atol=1e-9)
@@ -108,7 +108,7 @@ def test_a_tilt_is_measured_whatever_its_sign_and_direction(normal, spacing, ang
 def test_jitter_of_scanner_rounding_is_no_tilt(seed):
     jitter = np.random.default_rng(seed).uniform(-0.01, 0.01, (8, 3))
     positions = np.arange(8)[:, None] * [0, 0, 2.5] + jitter
-    found = fit_sideways(positions, np.array([0, 0, 1.0]), tolerance_mm(2.5))
+    found = fit_in_plane_shift(positions, np.array([0, 0, 1.0]), position_tolerance_mm(2.5))
     assert found.is_even
     assert not found.is_tilted
 
@@ -116,13 +116,13 @@ def test_jitter_of_scanner_rounding_is_no_tilt(seed):
 def test_a_rounded_orientation_is_no_tilt():
     normal = np.array([0, np.sin(0.3), np.cos(0.3)])
     rounded = np.round(normal, 4) / np.linalg.norm(np.round(normal, 4))
-    found = fit_sideways(np.arange(100)[:, None] * 2.5 * normal, rounded, tolerance_mm(2.5))
+    found = fit_in_plane_shift(np.arange(100)[:, None] * 2.5 * normal, rounded, position_tolerance_mm(2.5))
     assert not found.is_tilted
 
 
 def test_slices_shifted_at_random_do_not_lie_on_a_tilt():
     positions = np.array([[0, 0, 0], [0, 3, 2.5], [0, -1, 5], [0, 2, 7.5]], dtype=float)
-    assert not fit_sideways(positions, np.array([0, 0, 1.0]), 0.05).is_even
+    assert not fit_in_plane_shift(positions, np.array([0, 0, 1.0]), 0.05).is_even
 
 
 @pytest.mark.parametrize("normal", [(0, 0, 1), (0, 0, -1)])
@@ -150,21 +150,21 @@ def test_planes_at_one_place_are_in_the_order_of_their_files(plain, save_slice, 
     ],
 )
 def test_places(heights, sizes):
-    assert [len(run) for run in places(np.array(heights, dtype=float))] == sizes
+    assert [len(run) for run in slice_positions(np.array(heights, dtype=float))] == sizes
 
 
 @given(st.floats(0.01, 20))
 def test_tolerance_is_absolute_and_never_hides_a_slice(spacing):
-    assert tolerance_mm(spacing) <= spacing / 4 + 1e-6
-    assert tolerance_mm(spacing) <= SLICE_TOLERANCE_MM + 1e-6
-    assert SAME_PLACE_MM >= 2 * 0.010
+    assert position_tolerance_mm(spacing) <= spacing / 4 + 1e-6
+    assert position_tolerance_mm(spacing) <= SLICE_TOLERANCE_MM + 1e-6
+    assert SAME_POSITION_MM >= 2 * 0.010
 
 
 @SLOW
 @given(gaps=st.lists(st.floats(0.5, 8), min_size=2, max_size=30))
 def test_even_slices_span_uneven_ones(gaps):
     heights = np.concatenate([[0], np.cumsum(gaps)])
-    even = even_over(heights, float(np.median(gaps)))
+    even = resampled_spacing(heights, float(np.median(gaps)))
     assert even.levels[0] == 0
     assert even.levels[-1] == even.count - 1
     np.testing.assert_allclose(even.levels * even.spacing, heights, atol=1e-3)

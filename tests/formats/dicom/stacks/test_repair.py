@@ -11,7 +11,7 @@ import pytest
 from voxelry.errors import DuplicateSlicesError, MissingSlicesError, SpacingError
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import read_planes
-from voxelry.formats.dicom.stacks.repair import even_heights, label, names, sideways, without_copies
+from voxelry.formats.dicom.stacks.repair import even_spacing, file_names, in_plane_shift, plane_label, remove_duplicates
 
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -29,7 +29,7 @@ def evened(header, heights, *repair, thickness=None):
     made = at(header, heights)
     if thickness is not None:
         made = [replace(plane, slice_thickness=float(mm)) for plane, mm in zip(made, thickness, strict=True)]
-    return even_heights(made, np.array(heights, dtype=float), "here", repair)
+    return even_spacing(made, np.array(heights, dtype=float), "here", repair)
 
 
 class TestHoles:
@@ -104,7 +104,7 @@ class TestCopies:
 
     def dropped(self, headers, *repair):
         positions = np.array([plane.position for plane in headers])
-        return without_copies(headers, positions, UP, str(headers[0].path.parent), repair)
+        return remove_duplicates(headers, positions, UP, str(headers[0].path.parent), repair)
 
     def test_copies_are_listed(self, doubled):
         with pytest.raises(DuplicateSlicesError, match=r"1 of 6 images.*as 2.dcm and 5.dcm") as caught:
@@ -156,13 +156,13 @@ def test_a_slice_out_of_line_is_the_one_named(header):
     made[5] = replace(made[5], position=(9.0, 0.0, 10.0))
     positions = np.array([plane.position for plane in made])
     with pytest.raises(SpacingError) as caught:
-        sideways(made, positions, UP, 0.05, "here", ())
+        in_plane_shift(made, positions, UP, 0.05, "here", ())
     assert caught.value.files == ("5.dcm",)
-    assert sideways(made, positions, UP, 0.05, "here", ("tilt",)).shifts[5].tolist() == [9, 0, 0]
+    assert in_plane_shift(made, positions, UP, 0.05, "here", ("tilt",)).shifts[5].tolist() == [9, 0, 0]
 
 
 def test_names_are_short_and_below_the_folder(header):
     made = [replace(header, path=Path(f"/scans/a/{k}.dcm")) for k in range(7)]
-    assert names(made, "/scans") == "a/0.dcm, a/1.dcm, a/2.dcm, a/3.dcm, a/4.dcm and 2 more"
-    assert label(made[0], "/scans/a/0.dcm") == "0.dcm"
-    assert label(replace(made[0], frames=9, frame=4), "") == "0.dcm frame 4"
+    assert file_names(made, "/scans") == "a/0.dcm, a/1.dcm, a/2.dcm, a/3.dcm, a/4.dcm and 2 more"
+    assert plane_label(made[0], "/scans/a/0.dcm") == "0.dcm"
+    assert plane_label(replace(made[0], frames=9, frame=4), "") == "0.dcm frame 4"

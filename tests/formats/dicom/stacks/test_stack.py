@@ -14,8 +14,8 @@ from helpers.bad_series import turned
 from voxelry.errors import SeriesError, SpacingError
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import read_planes
-from voxelry.formats.dicom.stacks.positions import SMALLEST_TILT, tolerance_mm
-from voxelry.formats.dicom.stacks.stack import MOST_GROWTH, assemble, stack_voxels
+from voxelry.formats.dicom.stacks.positions import SMALLEST_TILT, position_tolerance_mm
+from voxelry.formats.dicom.stacks.stack import MOST_GROWTH, assemble, decode_stack
 from voxelry.formats.read_options import ReadOptions
 
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -84,8 +84,8 @@ def test_every_voxel_lies_where_its_plane_says(header, angles, tilt, turn, rows,
     stack = assemble(shuffled, "here")
     shift = abs(np.tan(np.radians(tilt))) * heights[-1]
     unsure = count == 2 or abs(np.tan(np.radians(tilt))) <= SMALLEST_TILT  # rounding explains it
-    within = tolerance_mm(step) + EXACT_MM if unsure else EXACT_MM
-    assert bool(stack.tilt) == (shift > (tolerance_mm(step) if unsure else EXACT_MM))
+    within = position_tolerance_mm(step) + EXACT_MM if unsure else EXACT_MM
+    assert bool(stack.tilt) == (shift > (position_tolerance_mm(step) if unsure else EXACT_MM))
     assert abs(stack.tilt) == pytest.approx(abs(tilt) if stack.tilt else 0, abs=1e-5)
     assert [plane.sop_instance for plane in stack.slices] == [plane.sop_instance for plane in made]
     for level, plane in enumerate(made):
@@ -113,7 +113,7 @@ def test_a_repaired_scan_keeps_a_linear_function_of_the_position(header, angles,
         del made[hole]
     stack = assemble(made, "here", ReadOptions(repair=("gap", "tilt")))
     gradient = np.array([1.1, -1.7, 2.3])
-    values = stack_voxels(stack, lambda some: linear(some, gradient)).transpose(2, 1, 0)
+    values = decode_stack(stack, lambda some: linear(some, gradient)).transpose(2, 1, 0)
     index = np.stack(np.meshgrid(*map(np.arange, values.shape), indexing="ij"), axis=-1)
     expected = stack.geometry.world(index) @ gradient
     scan = values != values.min()
@@ -181,7 +181,7 @@ def test_a_slice_shifted_sideways_is_named_and_moved_back_on_request(header):
     stack = assemble(made, "here", ReadOptions(repair=("tilt",)))
     assert stack.geometry.shape == (10, 8, 6)
     assert stack.slices == (None,) * 6
-    values = stack_voxels(stack, lambda some: np.array([np.full((6, 8), int(p.path.stem), np.int16) for p in some]))
+    values = decode_stack(stack, lambda some: np.array([np.full((6, 8), int(p.path.stem), np.int16) for p in some]))
     assert (values[3, 2:, 2:] == 3).all()
     assert (values[3, :2] == 0).all()
     assert (values[2, :6, :8] == 2).all()

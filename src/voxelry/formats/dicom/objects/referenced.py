@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from voxelry.core.volume import Volume
 from voxelry.errors import CorruptFileError, GridMismatchError, MissingFileError, ReadError
 from voxelry.formats.detect import files_below
-from voxelry.formats.dicom.dicom_reader import volume_of
+from voxelry.formats.dicom.dicom_reader import volume_of_group
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.scan import scan
@@ -93,7 +93,7 @@ def find_image(file: Path, wanted: Referenced) -> Volume:
         if planes:
             groups = group_planes(planes)
             group = max(groups, key=lambda one: sum(plane.sop_instance in wanted.instances for plane in one.planes))
-            return volume_of(group, str(folder))
+            return volume_of_group(group, str(folder))
     raise MissingFileError(
         f"{file}: the series that it was drawn on ({wanted.series}) is not beside it", remedy="Name the image as the reference."
     )

@@ -87,10 +87,10 @@ def check_decodable(header: DicomHeader) -> None:
     """
     check_codec(header)
     rows, columns = header.stored_shape
-    wanted = frame_bytes(header) * header.frames
-    if is_native(header) and not is_deflated(header) and header.room < wanted:
+    wanted, there = frame_bytes(header) * header.frames, header.pixel_bytes
+    if is_native(header) and not is_deflated(header) and there < wanted:
         raise CorruptFileError(
-            f"{header.path}: {header.room} bytes are too few for {header.frames} x {rows} x {columns} pixels ({wanted} bytes)",
+            f"{header.path}: {there} bytes are too few for {header.frames} x {rows} x {columns} pixels ({wanted} bytes)",
             remedy="The file is truncated: export or copy it again.",
         )
     if frame_bytes(header) > max(FREE_BYTES, MAX_RATIO * header.size):

@@ -10,7 +10,7 @@ import numpy as np
 
 from voxelry.errors import SeriesError
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.stacks.repair import files_of, names
+from voxelry.formats.dicom.stacks.repair import file_names, files_of
 
 ORIENTATION_TOLERANCE = 1e-4
 """How far direction cosines of one series may differ: 0.02 mm at the edge of a 400 mm field of view."""
@@ -23,7 +23,7 @@ _SECTIONS = frozenset({"CT", "MR", "PT", "NM"})
 """Modalities whose images are slices, and had a place in the patient when they were made."""
 
 
-def check_kind(images: Sequence[DicomHeader], where: str) -> None:
+def check_slices(images: Sequence[DicomHeader], where: str) -> None:
     """Refuse planes that have no place in the patient, and those in colour.
 
     Args:
@@ -65,13 +65,13 @@ def _refuse_some(images: Sequence[DicomHeader], wrong: Callable[[DicomHeader], b
     concerned = [header for header in images if wrong(header)]
     if concerned:
         raise SeriesError(
-            f"{where}: {len(concerned)} of {len(images)} are {what}: {names(concerned, where)}",
+            f"{where}: {len(concerned)} of {len(images)} are {what}: {file_names(concerned, where)}",
             remedy=remedy,
             files=files_of(concerned),
         )
 
 
-def check_alike(images: Sequence[DicomHeader], where: str) -> None:
+def check_consistent(images: Sequence[DicomHeader], where: str) -> None:
     """Refuse planes that differ in size, spacing, orientation or frame of reference; a localizer is named as such.
 
     Args:
@@ -84,7 +84,7 @@ def check_alike(images: Sequence[DicomHeader], where: str) -> None:
     localizers = [header for header in images if header.is_localizer]
     if 0 < len(localizers) < len(images):
         raise SeriesError(
-            f"{where}: {len(localizers)} of {len(images)} images are localizers: {names(localizers, where)}",
+            f"{where}: {len(localizers)} of {len(images)} images are localizers: {file_names(localizers, where)}",
             remedy="Move the localizers to a folder of their own.",
             files=files_of(localizers),
         )
@@ -114,9 +114,10 @@ def _check_near(images: Sequence[DicomHeader], key: Callable[[DicomHeader], Any]
 
 def _refuse_odd(images: Sequence[DicomHeader], odd: list[bool], values: list[Any], where: str, what: str) -> None:
     concerned = [header for header, is_odd in zip(images, odd, strict=True) if is_odd]
-    seen = ", ".join(repr(value) for value in values[:_SHOWN])
+    examples = ", ".join(repr(value) for value in values[:_SHOWN])
+    others = len(images) - len(concerned)
     raise SeriesError(
-        f"{where}: images differ in {what} ({seen}): {names(concerned, where)} from the other {len(images) - len(concerned)}",
+        f"{where}: images differ in {what} ({examples}): {file_names(concerned, where)} from the other {others}",
         remedy="Move each kind of image to a folder of its own.",
         files=files_of(concerned),
     )

@@ -25,14 +25,14 @@ import numpy as np
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.formats.dicom.header import FACTS, DicomHeader
 from voxelry.formats.dicom.stacks.consistency import ORIENTATION_TOLERANCE, PIXEL_SPACING_TOLERANCE_MM
-from voxelry.formats.dicom.stacks.layout import directions, has_place
-from voxelry.formats.dicom.stacks.phases import NAMES, Part, split
+from voxelry.formats.dicom.stacks.layout import has_image_plane, plane_axes
+from voxelry.formats.dicom.stacks.phases import FACT_NAMES, PlaneSubset, split_phases
 
 _TOMOGRAPHIC = frozenset({"CT", "MR", "PT"})
 
 
 @dataclass(frozen=True)
-class Group:
+class PlaneGroup:
     """The planes of one volume, or what has to be refused as one.
 
     Attributes:
@@ -90,8 +90,8 @@ class Group:
         return ", ".join(part for part in parts if part)
 
 
-def group_planes(planes: Sequence[DicomHeader]) -> list[Group]:
-    """Part planes into volumes.
+def group_planes(planes: Sequence[DicomHeader]) -> list[PlaneGroup]:
+    """Group planes into volumes.
 
     Args:
         planes: of images, from anywhere, in any order.
@@ -102,7 +102,7 @@ def group_planes(planes: Sequence[DicomHeader]) -> list[Group]:
     series: dict[tuple[Any, ...], list[DicomHeader]] = {}
     for plane in sorted(planes, key=lambda plane: (str(plane.path), plane.frame)):
         series.setdefault((str(plane.archive), plane.patient, plane.series, _own(plane)), []).append(plane)
-    return _unique([group for members in series.values() for group in _of_series(members)])
+    return _disambiguated([group for members in series.values() for group in _of_series(members)])
 
 
 def _own(plane: DicomHeader) -> str:
@@ -115,7 +115,7 @@ def _own(plane: DicomHeader) -> str:
     return "" if plane.series else str(plane.path.parent)
 
 
-def _unique(groups: list[Group]) -> list[Group]:
+def _disambiguated(groups: list[PlaneGroup]) -> list[PlaneGroup]:
     """Groups of one key, of other patients, archives or radiographs, told apart."""
     count = Counter(group.key for group in groups)
     for name in ("archive", "file", "part"):
@@ -132,17 +132,17 @@ def _unique(groups: list[Group]) -> list[Group]:
     return groups
 
 
-def _of_series(members: Sequence[DicomHeader]) -> list[Group]:
-    parts: list[Part] = []
+def _of_series(members: Sequence[DicomHeader]) -> list[PlaneGroup]:
+    parts: list[PlaneSubset] = []
     for folder, copy in _by_folder(members):
         named = {"folder": folder} if folder else {}
         for kind in _kinds(copy):
-            parts += [Part(part.planes, {**named, **part.facts}, part.remarks) for part in split(kind)]
+            parts += [PlaneSubset(part.planes, {**named, **part.facts}, part.remarks) for part in split_phases(kind)]
     traits = [_traits(part) for part in parts]
     facts = _telling(parts, traits)
     uid = members[0].series or members[0].name
     return [
-        Group(_key(uid, told), part.planes, told, {**trait, **told}, part.remarks, len(parts))
+        PlaneGroup(_key(uid, told), part.planes, told, {**trait, **told}, part.remarks, len(parts))
         for part, trait, told in zip(parts, traits, facts, strict=True)
     ]
 
@@ -152,7 +152,7 @@ def _key(uid: str, facts: dict[str, str]) -> str:
     return f"{uid}/{told}" if told else uid
 
 
-def _telling(parts: Sequence[Part], traits: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+def _telling(parts: Sequence[PlaneSubset], traits: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     """The fewest traits that tell each part from the others, with a number where none does."""
     if len(parts) == 1:
         return [{}]
@@ -173,7 +173,7 @@ def _telling(parts: Sequence[Part], traits: Sequence[dict[str, str]]) -> list[di
 _HARD = ("modality", "kind", "size", "photometric", "plane", "spacing", "frame_of_reference", "class")
 
 
-def _traits(part: Part) -> dict[str, str]:
+def _traits(part: PlaneSubset) -> dict[str, str]:
     """What all planes of a part share, as text without commas."""
     first = part.planes[0]
     traits = {
@@ -195,15 +195,15 @@ def _traits(part: Part) -> dict[str, str]:
     for index, keyword in enumerate(FACTS):
         values = {plane.facts[index][1] for plane in part.planes}
         if len(values) == 1:
-            traits[NAMES[keyword]] = values.pop().replace(",", " ")
+            traits[FACT_NAMES[keyword]] = values.pop().replace(",", " ")
     return {**traits, **part.facts}
 
 
 def _plane_name(plane: DicomHeader) -> str:
     """``axial``, ``coronal`` or ``sagittal``, whichever is nearest."""
-    if not has_place(plane):
+    if not has_image_plane(plane):
         return ""
-    normal = directions(plane)[2]
+    normal = plane_axes(plane)[2]
     return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(normal)))]
 
 
@@ -251,8 +251,8 @@ def _shared(plane: DicomHeader) -> tuple[Any, ...]:
 
 def _grids(planes: Sequence[DicomHeader]) -> list[list[DicomHeader]]:
     """By orientation and pixel spacing, each group around its most common value."""
-    placed = [plane for plane in planes if has_place(plane)]
-    homeless = [plane for plane in planes if not has_place(plane)]
+    placed = [plane for plane in planes if has_image_plane(plane)]
+    homeless = [plane for plane in planes if not has_image_plane(plane)]
     common = Counter((plane.orientation, plane.pixel_spacing) for plane in placed)
     grids: list[tuple[Any, Any, list[DicomHeader]]] = []
     home: dict[Any, list[DicomHeader]] = {}
@@ -281,7 +281,7 @@ def _near(one: Sequence[float], other: Sequence[float], limit: float) -> bool:
     return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= limit
 
 
-def grid_of(group: Group, spacing: float | None) -> Geometry | None:
+def approximate_grid(group: PlaneGroup, spacing: float | None) -> Geometry | None:
     """The grid that a group's planes suggest, for showing what cannot be read; None where they suggest none.
 
     Args:
@@ -293,9 +293,9 @@ def grid_of(group: Group, spacing: float | None) -> Geometry | None:
     """
     first = group.first
     step = spacing or first.slice_thickness or first.spacing_between
-    if not has_place(first) or not step or first.pixel_spacing is None or min(first.pixel_spacing) <= 0:
+    if not has_image_plane(first) or not step or first.pixel_spacing is None or min(first.pixel_spacing) <= 0:
         return None
-    across, down, normal = directions(first)
+    across, down, normal = plane_axes(first)
     affine = np.eye(4)
     affine[:3, 0] = across * first.pixel_spacing[1]
     affine[:3, 1] = down * first.pixel_spacing[0]

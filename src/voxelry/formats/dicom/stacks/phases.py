@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.formats.dicom.header import FACTS, DicomHeader
-from voxelry.formats.dicom.stacks.layout import corners, has_place, measure, place_numbers
+from voxelry.formats.dicom.stacks.layout import has_image_plane, in_plane_corners, measure_layout, position_numbers
 
-NAMES = {
+FACT_NAMES = {
     "EchoNumbers": "echo",
     "EchoTime": "echo_time",
     "DiffusionBValue": "b",
@@ -53,12 +53,12 @@ Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Part:
+class PlaneSubset:
     """Planes that belong together.
 
     Attributes:
         planes: in the order given.
-        facts: what tells them from the other parts, by the names of `NAMES`.
+        facts: what tells them from the other parts, by the names of `FACT_NAMES`.
         remarks: how, where that needs saying.
     """
 
@@ -67,8 +67,8 @@ class Part:
     remarks: tuple[str, ...] = ()
 
 
-def split(planes: Sequence[DicomHeader]) -> list[Part]:
-    """Part planes of one orientation, size and frame of reference into volumes.
+def split_phases(planes: Sequence[DicomHeader]) -> list[PlaneSubset]:
+    """Split planes of one orientation, size and frame of reference into volumes.
 
     Args:
         planes: sorted by file.
@@ -76,14 +76,14 @@ def split(planes: Sequence[DicomHeader]) -> list[Part]:
     Returns:
         Parts that hold every plane once; copies of one instance stay with their original.
     """
-    whole = [Part(tuple(planes))]
-    if len(planes) == 1 or not all(has_place(plane) for plane in planes):
+    whole = [PlaneSubset(tuple(planes))]
+    if len(planes) == 1 or not all(has_image_plane(plane) for plane in planes):
         return whole
     distinct, copies = _without_copies(planes)
-    layout = measure(distinct)
+    layout = measure_layout(distinct)
     if len(distinct) == 1 or (layout is not None and layout.even and not layout.duplicates):
         return whole
-    parts = _by_stack(distinct) or _by_fact(distinct) or [Part(tuple(distinct))]
+    parts = _by_stack(distinct) or _by_fact(distinct) or [PlaneSubset(tuple(distinct))]
     return [_with_copies(part, copies) for part in parts]
 
 
@@ -101,31 +101,31 @@ def _without_copies(planes: Sequence[DicomHeader]) -> tuple[list[DicomHeader], d
     return distinct, copies
 
 
-def _with_copies(part: Part, copies: dict[tuple[str, int], list[DicomHeader]]) -> Part:
+def _with_copies(part: PlaneSubset, copies: dict[tuple[str, int], list[DicomHeader]]) -> PlaneSubset:
     more = [copy for plane in part.planes if plane.sop_instance for copy in copies[plane.sop_instance, plane.frame]]
-    return Part((*part.planes, *more), part.facts, part.remarks)
+    return PlaneSubset((*part.planes, *more), part.facts, part.remarks)
 
 
-def _by_stack(planes: Sequence[DicomHeader]) -> list[Part]:
-    """Parallel stacks whose corners lie apart, as of two knees; empty where that does not part them into even stacks."""
-    places = corners(planes)
+def _by_stack(planes: Sequence[DicomHeader]) -> list[PlaneSubset]:
+    """Parallel stacks whose corners lie apart, as of two knees; empty where that gives no even stacks."""
+    places = in_plane_corners(planes)
     stacks: dict[tuple[float, float], list[DicomHeader]] = {}
     for plane, corner in zip(planes, places, strict=True):
         stacks.setdefault(corner, []).append(plane)
     if not 1 < len(stacks) <= _MOST_STACKS or not all(_is_volume(stack) for stack in stacks.values()):
         return []
-    return [Part(tuple(stack), {"corner": f"{x:g}x{y:g}"}) for (x, y), stack in stacks.items()]
+    return [PlaneSubset(tuple(stack), {"corner": f"{x:g}x{y:g}"}) for (x, y), stack in stacks.items()]
 
 
 def _is_volume(planes: Sequence[DicomHeader]) -> bool:
     """Enough planes to see that they lie evenly, one at each place."""
-    layout = measure(planes)
+    layout = measure_layout(planes)
     return layout is not None and layout.even and not layout.duplicates and len(planes) >= _FEWEST_PLANES
 
 
-def _by_fact(planes: Sequence[DicomHeader]) -> list[Part]:
+def _by_fact(planes: Sequence[DicomHeader]) -> list[PlaneSubset]:
     """Parts by the fewest facts that make each a volume; empty where none do."""
-    places = np.array(place_numbers(planes))
+    places = np.array(position_numbers(planes))
     most = int(np.bincount(places).max())
     if most == 1:
         return _first(planes, places, 1, [name for name in FACTS if name not in _TIMES], even=True)
@@ -169,7 +169,7 @@ def _tells(codes: Codes, places: Codes) -> bool:
     return bool(pairs.shape[1] > len(np.unique(places)))
 
 
-def _first(planes: Sequence[DicomHeader], places: Codes, most: int, keywords: Sequence[str], *, even: bool) -> list[Part]:
+def _first(planes: Sequence[DicomHeader], places: Codes, most: int, keywords: Sequence[str], *, even: bool) -> list[PlaneSubset]:
     """Parts by the first choice of facts that leaves one image at a place; with `even`, each part a volume too."""
     known = {name: _codes(planes, name) for name in keywords}
     for choice in _choices([name for name in keywords if known[name].max() > 0]):
@@ -195,26 +195,26 @@ def _choices(keywords: Sequence[str]) -> Iterator[tuple[str, ...]]:
         yield from combinations(keywords, size)
 
 
-def _are_volumes(parts: Sequence[Part], places: int) -> bool:
+def _are_volumes(parts: Sequence[PlaneSubset], places: int) -> bool:
     """Every part lies evenly; a few planes only where there are no more places."""
     if places < _FEWEST_PLANES:
         return all(len(part.planes) <= places for part in parts)
     return all(_is_volume(part.planes) for part in parts)
 
 
-def _parts(planes: Sequence[DicomHeader], classes: Codes, choice: Sequence[str]) -> list[Part]:
+def _parts(planes: Sequence[DicomHeader], classes: Codes, choice: Sequence[str]) -> list[PlaneSubset]:
     """Parts named by the facts they share; times by their order, which reads better than a clock."""
-    parts: list[Part] = []
+    parts: list[PlaneSubset] = []
     timed = len(choice) == 1 and choice[0] in _TIMES
     for number in range(int(classes.max()) + 1):
         members = tuple(plane for plane, own in zip(planes, classes, strict=True) if own == number)
-        facts = {NAMES[name]: dict(members[0].facts)[name].replace(",", " ") or "none" for name in choice}
+        facts = {FACT_NAMES[name]: dict(members[0].facts)[name].replace(",", " ") or "none" for name in choice}
         remarks = (f"phases told apart by {choice[0]}",) if timed else ()
-        parts.append(Part(members, {"phase": str(number + 1)} if timed else facts, remarks))
+        parts.append(PlaneSubset(members, {"phase": str(number + 1)} if timed else facts, remarks))
     return parts
 
 
-def _ranked(planes: Sequence[DicomHeader], places: Codes, most: int) -> list[Part]:
+def _ranked(planes: Sequence[DicomHeader], places: Codes, most: int) -> list[PlaneSubset]:
     """The k-th image at every place, by the first time that orders the images at each; empty where places differ in number.
 
     InstanceNumber alone does not order images of one folder that all lie at one place: they may be slices that lost theirs.
@@ -250,15 +250,17 @@ def _ranks(values: NDArray[np.float64], places: Codes, most: int) -> Codes | Non
     return ranks
 
 
-def _parts_by_rank(planes: Sequence[DicomHeader], ranks: Codes, most: int, name: str) -> list[Part]:
+def _parts_by_rank(planes: Sequence[DicomHeader], ranks: Codes, most: int, name: str) -> list[PlaneSubset]:
     remark = f"phases told apart by the order of {name} at each place"
     return [
-        Part(tuple(p for p, rank in zip(planes, ranks, strict=True) if rank == number), {"phase": str(number + 1)}, (remark,))
+        PlaneSubset(
+            tuple(p for p, rank in zip(planes, ranks, strict=True) if rank == number), {"phase": str(number + 1)}, (remark,)
+        )
         for number in range(most)
     ]
 
 
-def _in_steps(planes: Sequence[DicomHeader], most: int, told: Sequence[str]) -> list[Part]:
+def _in_steps(planes: Sequence[DicomHeader], most: int, told: Sequence[str]) -> list[PlaneSubset]:
     """By one fact that leaves fewer images at each place, and then each part again, as echoes of unnamed phases need."""
     for name in told:
         classes = _codes(planes, name)
@@ -269,7 +271,7 @@ def _in_steps(planes: Sequence[DicomHeader], most: int, told: Sequence[str]) -> 
         finer = [_by_fact(part.planes) for part in parts]
         if all(finer):
             return [
-                Part(inner.planes, {**part.facts, **inner.facts}, (*part.remarks, *inner.remarks))
+                PlaneSubset(inner.planes, {**part.facts, **inner.facts}, (*part.remarks, *inner.remarks))
                 for part, inside in zip(parts, finer, strict=True)
                 for inner in inside
             ]

@@ -1,6 +1,6 @@
 """Slice positions: sorted along the normal, fitted by an even line, with its holes, its tilt, and what lies off it.
 
-Two fits by least squares, both judged by one absolute tolerance in mm (`tolerance_mm`):
+Two fits by least squares, both judged by one absolute tolerance in mm (`position_tolerance_mm`):
 
 * heights, the distances along the normal: ``start + spacing * level``. Whole levels from 0; one left out is a missing slice.
 * sideways shifts, what is left across the normal: ``shift + slope * height``. A slope is the tilt of a gantry; its sign and
@@ -22,7 +22,7 @@ SLICE_TOLERANCE_MM = 0.06
 """How far a slice may lie from its place on the fitted line: scanners write positions rounded, to 0.1 mm at worst, which puts a
 slice up to 0.05 mm out of place, and the fit up to 0.01 mm more."""
 
-SAME_PLACE_MM = 0.02
+SAME_POSITION_MM = 0.02
 """Slices closer than this lie at one place: twice the 0.01 mm by which rounded copies of a position differ."""
 
 LARGEST_TILT_DEGREES = 60.0
@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Even:
+class EvenSpacing:
     """Slices at even heights.
 
     Attributes:
@@ -67,7 +67,7 @@ class Even:
 
 
 @dataclass(frozen=True, eq=False)
-class Sideways:
+class InPlaneShift:
     """How slices shift across their normal.
 
     Attributes:
@@ -120,12 +120,12 @@ def sort_by_position(planes: Sequence[DicomHeader], normal: Floats) -> tuple[lis
     return ordered, np.array([plane.position for plane in ordered], dtype=np.float64)
 
 
-def tolerance_mm(spacing: float) -> float:
+def position_tolerance_mm(spacing: float) -> float:
     """How far in mm slices of this spacing may be out of place: `SLICE_TOLERANCE_MM`, a quarter of it where slices are thin."""
     return min(SLICE_TOLERANCE_MM, spacing / 4) + _ROUNDING_MM
 
 
-def places(heights: Floats) -> list[range]:
+def slice_positions(heights: Floats) -> list[range]:
     """Runs of planes that lie at one place.
 
     Args:
@@ -135,12 +135,12 @@ def places(heights: Floats) -> list[range]:
         For each place the planes there; in a plain series each alone.
     """
     average = float(heights[-1] - heights[0]) / max(len(heights) - 1, 1)
-    near = max(_EXACT_MM, min(SAME_PLACE_MM, average / 4))
+    near = max(_EXACT_MM, min(SAME_POSITION_MM, average / 4))
     starts = [0, *(int(i) + 1 for i in np.flatnonzero(np.diff(heights) > near)), len(heights)]
     return [range(first, last) for first, last in pairwise(starts)]
 
 
-def fit_even(heights: Floats) -> Even | None:
+def fit_spacing(heights: Floats) -> EvenSpacing | None:
     """Fit an even lattice, some of whose slices may be missing.
 
     The spacing begins as the average of the gaps about as small as the smallest; each gap is a whole number of it, and a fit
@@ -150,24 +150,24 @@ def fit_even(heights: Floats) -> Even | None:
         heights: ``(n,)`` ascending, mm, at least two, one at each place.
 
     Returns:
-        The fit, or None where a plane lies further from its place than `tolerance_mm`.
+        The fit, or None where a plane lies further from its place than `position_tolerance_mm`.
     """
     gaps = np.diff(heights)
     smallest = float(gaps.min())
-    spacing = float(gaps[gaps <= smallest + 2 * tolerance_mm(smallest)].mean())
+    spacing = float(gaps[gaps <= smallest + 2 * position_tolerance_mm(smallest)].mean())
     levels = np.concatenate([[0.0], np.cumsum(np.maximum(np.rint(gaps / spacing), 1))])
     for _ in range(2):
         slope, offset = _straight(levels, heights)
         spacing, start = float(slope), float(offset)
         levels = np.rint((heights - start) / spacing)
-    even = Even(start, spacing, levels, int(levels[-1]) + 1)
+    even = EvenSpacing(start, spacing, levels, int(levels[-1]) + 1)
     off = float(np.abs(heights - start - spacing * levels).max())
     one_each = levels[0] == 0 and (np.diff(levels) >= 1).all()
-    return even if one_each and off <= tolerance_mm(spacing) else None
+    return even if one_each and off <= position_tolerance_mm(spacing) else None
 
 
-def even_over(heights: Floats, spacing: float) -> Even:
-    """Even slices to resample uneven planes to: from the first plane to the last.
+def resampled_spacing(heights: Floats, spacing: float) -> EvenSpacing:
+    """Even slices from the first plane to the last, as the target of resampling unevenly spaced planes.
 
     Args:
         heights: ``(n,)`` ascending, mm.
@@ -178,10 +178,12 @@ def even_over(heights: Floats, spacing: float) -> Even:
     spacing = reach / steps
     levels = (heights - heights[0]) / spacing
     whole = np.rint(levels)
-    return Even(float(heights[0]), spacing, np.where(np.abs(levels - whole) * spacing < _EXACT_MM, whole, levels), steps + 1)
+    return EvenSpacing(
+        float(heights[0]), spacing, np.where(np.abs(levels - whole) * spacing < _EXACT_MM, whole, levels), steps + 1
+    )
 
 
-def fit_sideways(positions: Floats, normal: Floats, limit: float) -> Sideways:
+def fit_in_plane_shift(positions: Floats, normal: Floats, limit: float) -> InPlaneShift:
     """Fit how slices shift across their normal.
 
     Args:
@@ -197,7 +199,7 @@ def fit_sideways(positions: Floats, normal: Floats, limit: float) -> Sideways:
     shifts = offsets - np.outer(heights, normal)
     slope, start = _straight(heights, shifts)
     off = np.linalg.norm(shifts - start - np.outer(heights, slope), axis=1)
-    return Sideways(shifts, start, slope, off, limit, float(heights[-1]))
+    return InPlaneShift(shifts, start, slope, off, limit, float(heights[-1]))
 
 
 def _straight(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -22,13 +22,13 @@ from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.pixels.decode import decode_slices
 from voxelry.formats.dicom.stacks.positions import (
     LARGEST_TILT_DEGREES,
-    Even,
+    EvenSpacing,
     Floats,
-    Sideways,
-    even_over,
-    fit_even,
-    fit_sideways,
-    places,
+    InPlaneShift,
+    fit_in_plane_shift,
+    fit_spacing,
+    resampled_spacing,
+    slice_positions,
 )
 
 SAME_CORNER_MM = 1e-3
@@ -37,13 +37,13 @@ SAME_CORNER_MM = 1e-3
 _SHOWN = 5
 
 
-def names(planes: Sequence[DicomHeader], where: str = "") -> str:
+def file_names(planes: Sequence[DicomHeader], where: str = "") -> str:
     """File names for a message, relative to `where` where they lie below it; the first few of many."""
-    shown = ", ".join(label(plane, where) for plane in planes[:_SHOWN])
+    shown = ", ".join(plane_label(plane, where) for plane in planes[:_SHOWN])
     return shown + (f" and {len(planes) - _SHOWN} more" if len(planes) > _SHOWN else "")
 
 
-def label(plane: DicomHeader, where: str) -> str:
+def plane_label(plane: DicomHeader, where: str) -> str:
     """What to call a plane in a message: its file below `where`, and its frame where the file has several."""
     below = bool(where) and plane.path.is_relative_to(where) and plane.path != Path(where)
     file = str(plane.path.relative_to(where)) if below else plane.name
@@ -55,7 +55,7 @@ def files_of(planes: Sequence[DicomHeader]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(plane.path) for plane in planes))
 
 
-def without_copies(
+def remove_duplicates(
     ordered: Sequence[DicomHeader], positions: Floats, normal: Floats, where: str, repair: Collection[str]
 ) -> tuple[list[DicomHeader], list[str]]:
     """Sorted planes, one at each place.
@@ -77,7 +77,7 @@ def without_copies(
     kept: list[DicomHeader] = []
     dropped: list[DicomHeader] = []
     crowded: list[list[DicomHeader]] = []
-    for run in places((positions - positions[0]) @ normal):
+    for run in slice_positions((positions - positions[0]) @ normal):
         here = [ordered[index] for index in run]
         copies = _copies(here, positions[run.start : run.stop]) if "duplicates" in repair else []
         dropped += copies
@@ -88,7 +88,7 @@ def without_copies(
     if crowded:
         raise _duplicates(crowded, len(ordered), where, asked="duplicates" in repair)
     count = f"{len(dropped)} exact " + ("copy" if len(dropped) == 1 else "copies")
-    return kept, [f"dropped {count} of slices: {names(dropped, where)}"] if dropped else []
+    return kept, [f"dropped {count} of slices: {file_names(dropped, where)}"] if dropped else []
 
 
 def _copies(here: Sequence[DicomHeader], positions: Floats) -> list[DicomHeader]:
@@ -117,8 +117,9 @@ def _duplicates(crowded: Sequence[Sequence[DicomHeader]], count: int, where: str
             files=files_of(planes),
         )
     return DuplicateSlicesError(
-        f"{where}: {extra} of {count} images lie at the place of another, as {label(one, where)} and {label(other, where)}: "
-        f"{_difference(one, other)}; all: {names(planes, where)}",
+        f"{where}: {extra} of {count} images lie at the place of another, "
+        f"as {plane_label(one, where)} and {plane_label(other, where)}: "
+        f"{_difference(one, other)}; all: {file_names(planes, where)}",
         remedy=remedy,
         files=files_of(planes),
     )
@@ -135,7 +136,9 @@ def _difference(one: DicomHeader, other: DicomHeader) -> str:
     return f"they differ in {', '.join(differing)}" if differing else "nothing in their headers tells them apart"
 
 
-def even_heights(ordered: Sequence[DicomHeader], heights: Floats, where: str, repair: Collection[str]) -> tuple[Even, list[str]]:
+def even_spacing(
+    ordered: Sequence[DicomHeader], heights: Floats, where: str, repair: Collection[str]
+) -> tuple[EvenSpacing, list[str]]:
     """The even slices that sorted planes make, or are to be resampled to.
 
     Args:
@@ -151,12 +154,14 @@ def even_heights(ordered: Sequence[DicomHeader], heights: Floats, where: str, re
         MissingSlicesError: holes that may not be filled.
         SpacingError: uneven slices that may not be resampled, or that no sensible grid fits.
     """
-    even = fit_even(heights)
+    even = fit_spacing(heights)
     if even is not None and not even.missing:
         return even, []
     if even is not None and _is_holes(even, ordered):
         at = np.flatnonzero(even.steps > 1).tolist()
-        between = [f"{even.steps[i] - 1} between {label(ordered[i], where)} and {label(ordered[i + 1], where)}" for i in at]
+        between = [
+            f"{even.steps[i] - 1} between {plane_label(ordered[i], where)} and {plane_label(ordered[i + 1], where)}" for i in at
+        ]
         listed = "; ".join(between[:_SHOWN]) + (f"; and {len(between) - _SHOWN} more holes" if len(between) > _SHOWN else "")
         if {"gap", "spacing"} & set(repair):
             many = "slice" if even.missing == 1 else "slices"
@@ -169,7 +174,7 @@ def even_heights(ordered: Sequence[DicomHeader], heights: Floats, where: str, re
     return _uneven(ordered, heights, even, where, repair)
 
 
-def _is_holes(even: Even, planes: Sequence[DicomHeader]) -> bool:
+def _is_holes(even: EvenSpacing, planes: Sequence[DicomHeader]) -> bool:
     """Holes in an even series: at least half of the steps are single, and thicker slices do not explain the others."""
     if 2 * np.count_nonzero(even.steps == 1) < len(even.steps) or even.missing > len(planes):
         return False
@@ -180,29 +185,31 @@ def _is_holes(even: Even, planes: Sequence[DicomHeader]) -> bool:
 
 
 def _uneven(
-    ordered: Sequence[DicomHeader], heights: Floats, lattice: Even | None, where: str, repair: Collection[str]
-) -> tuple[Even, list[str]]:
-    """Even slices in place of uneven ones: on their lattice where they have one that is not much finer, else about as many."""
+    ordered: Sequence[DicomHeader], heights: Floats, lattice: EvenSpacing | None, where: str, repair: Collection[str]
+) -> tuple[EvenSpacing, list[str]]:
+    """Even slices to replace uneven ones: on their lattice if that is not much finer, else about as many."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     seen = f"{gaps.min():.4g} to {gaps.max():.4g} mm apart"
     off = np.abs(gaps - usual) > 0.01 * usual + 1e-3
     outer = [i for i in range(len(ordered)) if off[max(i - 1, 0) : i + 1].any()]
     concerned = [ordered[i] for i in outer] or list(ordered)
-    even = lattice if lattice is not None and lattice.count <= 2 * len(ordered) else even_over(heights, usual)
+    even = lattice if lattice is not None and lattice.count <= 2 * len(ordered) else resampled_spacing(heights, usual)
     if "spacing" in repair and even.count <= 2 * len(ordered):
         return even, [f"resampled {len(ordered)} uneven slices, {seen}, to {even.count} slices {even.spacing:.4g} mm apart"]
     remedy = "Split the series, or resample it to even slices (repair 'spacing')."
     if "spacing" in repair:
         remedy = f"{even.count} slices would be interpolated from {len(ordered)}: remove the slices that lie far off."
     raise SpacingError(
-        f"{where}: slices are unevenly spaced, {seen} (see {names(concerned, where)})", remedy=remedy, files=files_of(concerned)
+        f"{where}: slices are unevenly spaced, {seen} (see {file_names(concerned, where)})",
+        remedy=remedy,
+        files=files_of(concerned),
     )
 
 
-def sideways(
+def in_plane_shift(
     ordered: Sequence[DicomHeader], positions: Floats, normal: Floats, limit: float, where: str, repair: Collection[str]
-) -> Sideways:
+) -> InPlaneShift:
     """How the slices shift across their normal.
 
     Args:
@@ -220,12 +227,12 @@ def sideways(
         SpacingError: uneven shifts.
         SeriesError: slices that run too far off their normal.
     """
-    found = fit_sideways(positions, normal, limit)
+    found = fit_in_plane_shift(positions, normal, limit)
     tilt = float(np.degrees(np.arctan(np.linalg.norm(found.slope))))
     if tilt > LARGEST_TILT_DEGREES:
         raise SeriesError(
             f"{where}: positions run {tilt:.3g} degrees off the normal of the slices, from {ordered[0].position} "
-            f"({label(ordered[0], where)}) to {ordered[-1].position} ({label(ordered[-1], where)})",
+            f"({plane_label(ordered[0], where)}) to {ordered[-1].position} ({plane_label(ordered[-1], where)})",
             remedy="ImageOrientationPatient or ImagePositionPatient is wrong: export the original images again.",
             files=files_of([ordered[0], ordered[-1]]),
         )
@@ -233,13 +240,13 @@ def sideways(
         return found
     concerned = [plane for plane, off in zip(ordered, _off_usual(found, positions @ normal), strict=True) if off > limit]
     raise SpacingError(
-        f"{where}: slices shift sideways unevenly, by up to {found.off.max():.4g} mm off a line: {names(concerned, where)}",
+        f"{where}: slices shift sideways unevenly, by up to {found.off.max():.4g} mm off a line: {file_names(concerned, where)}",
         remedy="Export the original images again, or move each slice back within its plane (repair 'tilt').",
         files=files_of(concerned),
     )
 
 
-def _off_usual(found: Sideways, heights: Floats) -> Floats:
+def _off_usual(found: InPlaneShift, heights: Floats) -> Floats:
     """``(planes,)`` mm off the line that most slices lie on: medians, which one slice out of line does not pull."""
     slope = np.median(np.diff(found.shifts, axis=0) / np.diff(heights)[:, None], axis=0)
     left = found.shifts - np.outer(heights, slope)

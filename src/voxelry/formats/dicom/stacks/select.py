@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxelry.errors import SelectionError, UsageError, nearest
-from voxelry.formats.dicom.stacks.groups import Group
+from voxelry.formats.dicom.stacks.groups import PlaneGroup
 
 LARGEST = "largest"
 _SHOWN = 12
 
 
-def choose(groups: Sequence[Group], wanted: str | None, where: str) -> Group:
+def select_group(groups: Sequence[PlaneGroup], wanted: str | None, where: str) -> PlaneGroup:
     """The group that was asked for, or the only one.
 
     Args:
@@ -30,7 +30,7 @@ def choose(groups: Sequence[Group], wanted: str | None, where: str) -> Group:
     if wanted is None:
         fitting, problem = list(groups), f"holds {len(groups)} volumes"
     else:
-        fitting = matching(groups, wanted)
+        fitting = matching_groups(groups, wanted)
         problem = f"'{wanted}' fits {len(fitting) or 'none'} of the {len(groups)} volumes here"
     if len(fitting) == 1:
         return fitting[0]
@@ -42,7 +42,7 @@ def choose(groups: Sequence[Group], wanted: str | None, where: str) -> Group:
     )
 
 
-def matching(groups: Sequence[Group], wanted: str) -> list[Group]:
+def matching_groups(groups: Sequence[PlaneGroup], wanted: str) -> list[PlaneGroup]:
     """The groups that fit what was asked for.
 
     Args:
@@ -65,7 +65,7 @@ def matching(groups: Sequence[Group], wanted: str) -> list[Group]:
     return fitting
 
 
-def _filters(told: str, groups: Sequence[Group]) -> list[tuple[str, str]]:
+def _filters(told: str, groups: Sequence[PlaneGroup]) -> list[tuple[str, str]]:
     """Pairs of name and value."""
     known = sorted({name for group in groups for name in group.traits})
     pairs: list[tuple[str, str]] = []
@@ -77,7 +77,7 @@ def _filters(told: str, groups: Sequence[Group]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _fits(group: Group, name: str, value: str) -> bool:
+def _fits(group: PlaneGroup, name: str, value: str) -> bool:
     """Numbers are equal as numbers, a description holds the words, anything else is the same but for case."""
     own = group.traits.get(name, "")
     if name == "description":
@@ -88,6 +88,6 @@ def _fits(group: Group, name: str, value: str) -> bool:
         return own.lower() == value.lower()
 
 
-def _listing(groups: Sequence[Group]) -> str:
+def _listing(groups: Sequence[PlaneGroup]) -> str:
     shown = "; ".join(f"{group.title}, series={group.key}" for group in groups[:_SHOWN])
     return shown + (f"; and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else "")

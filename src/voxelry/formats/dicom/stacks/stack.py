@@ -19,10 +19,16 @@ from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.errors import SeriesError
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.pixels.decode import check_decodable, has_padding, remarks_of
-from voxelry.formats.dicom.stacks.consistency import check_alike, check_kind
-from voxelry.formats.dicom.stacks.positions import Even, Floats, Sideways, sort_by_position, tolerance_mm
-from voxelry.formats.dicom.stacks.regular import Decode, Resampling, resample, resample_outside, whole_pixels
-from voxelry.formats.dicom.stacks.repair import even_heights, files_of, names, sideways, without_copies
+from voxelry.formats.dicom.stacks.consistency import check_consistent, check_slices
+from voxelry.formats.dicom.stacks.positions import EvenSpacing, Floats, InPlaneShift, position_tolerance_mm, sort_by_position
+from voxelry.formats.dicom.stacks.repair import even_spacing, file_names, files_of, in_plane_shift, remove_duplicates
+from voxelry.formats.dicom.stacks.slice_resampling import (
+    PlaneDecoder,
+    SliceResampling,
+    resample_outside,
+    resample_planes,
+    round_to_pixels,
+)
 from voxelry.formats.read_options import PLAIN, ReadOptions
 
 PERPENDICULAR_TOLERANCE = 1e-3
@@ -42,7 +48,7 @@ FREE_VOXELS = 2**24
 
 
 @dataclass(frozen=True)
-class Stack:
+class SliceStack:
     """A series on its grid.
 
     Attributes:
@@ -63,7 +69,7 @@ class Stack:
     tilt: float = 0.0
     remarks: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
-    resampling: Resampling | None = None
+    resampling: SliceResampling | None = None
 
     @property
     def has_outside(self) -> bool:
@@ -73,7 +79,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class _Plane:
+class _PlaneAxes:
     """Directions and pixel size that all planes share: unit vectors LPS+, mm."""
 
     across: Floats
@@ -87,7 +93,7 @@ class _Plane:
         return np.asarray(cross / np.linalg.norm(cross), dtype=np.float64)
 
 
-def assemble(planes: Sequence[DicomHeader], where: str, options: ReadOptions = PLAIN) -> Stack:
+def assemble(planes: Sequence[DicomHeader], where: str, options: ReadOptions = PLAIN) -> SliceStack:
     """Check that planes form one regular stack, and work out its grid.
 
     Args:
@@ -102,22 +108,22 @@ def assemble(planes: Sequence[DicomHeader], where: str, options: ReadOptions = P
         SeriesError: they do not, or not without a repair that was not asked for; with the reason and the files concerned.
         ReadError: pixels that cannot be decoded for a reason the headers show.
     """
-    check_kind(planes, where)
-    check_alike(planes, where)
+    check_slices(planes, where)
+    check_consistent(planes, where)
     for plane in planes:
         check_decodable(plane)
     frame = _shared(planes, where)
     ordered, positions = sort_by_position(planes, frame.normal)
-    kept, repairs = without_copies(ordered, positions, frame.normal, where, options.repair)
+    kept, repairs = remove_duplicates(ordered, positions, frame.normal, where, options.repair)
     if len(kept) == 1:
         thickness, remark = _single_spacing(kept[0], where)
         geometry = _geometry((kept[0].columns, kept[0].rows, 1), frame, np.array(kept[0].position), frame.normal * thickness)
         remarks = (remark, *_remarks(kept, None))
-        return Stack(tuple(kept), tuple(kept), geometry, remarks=remarks, repairs=tuple(repairs))
+        return SliceStack(tuple(kept), tuple(kept), geometry, remarks=remarks, repairs=tuple(repairs))
     return _stack(kept, frame, where, options, repairs)
 
 
-def stack_voxels(stack: Stack, decode: Decode) -> NDArray[np.int16] | NDArray[np.float32]:
+def decode_stack(stack: SliceStack, decode: PlaneDecoder) -> NDArray[np.int16] | NDArray[np.float32]:
     """The grey values of a stack, resampled where that was asked for.
 
     Args:
@@ -125,14 +131,14 @@ def stack_voxels(stack: Stack, decode: Decode) -> NDArray[np.int16] | NDArray[np
         decode: gives the grey values ``(planes, rows, columns)`` of planes, int16 or float32.
 
     Returns:
-        ``(slices, rows, columns)`` on `Stack.geometry`. A repaired stack takes the memory of its result and a few planes.
+        ``(slices, rows, columns)`` on `SliceStack.geometry`. A repaired stack takes the memory of its result and a few planes.
     """
     values: NDArray[np.int16] | NDArray[np.float32]
-    values = decode(stack.planes) if stack.resampling is None else resample(stack.resampling, decode)
+    values = decode(stack.planes) if stack.resampling is None else resample_planes(stack.resampling, decode)
     return values
 
 
-def stack_outside(stack: Stack, decode: Callable[[Sequence[DicomHeader]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+def decode_stack_outside(stack: SliceStack, decode: Callable[[Sequence[DicomHeader]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
     """Which voxels of a stack hold no measured value.
 
     Args:
@@ -140,17 +146,17 @@ def stack_outside(stack: Stack, decode: Callable[[Sequence[DicomHeader]], NDArra
         decode: gives which pixels of planes are padding, ``(planes, rows, columns)``.
 
     Returns:
-        ``(slices, rows, columns)`` on `Stack.geometry`.
+        ``(slices, rows, columns)`` on `SliceStack.geometry`.
     """
     return decode(stack.planes) if stack.resampling is None else resample_outside(stack.resampling, decode)
 
 
-def _stack(kept: list[DicomHeader], frame: _Plane, where: str, options: ReadOptions, repairs: list[str]) -> Stack:
+def _stack(kept: list[DicomHeader], frame: _PlaneAxes, where: str, options: ReadOptions, repairs: list[str]) -> SliceStack:
     """Two planes or more, one at each place."""
     positions = np.array([plane.position for plane in kept], dtype=np.float64)
     heights = (positions - positions[0]) @ frame.normal
-    even, mended = even_heights(kept, heights, where, options.repair)
-    shift = sideways(kept, positions, frame.normal, tolerance_mm(even.spacing), where, options.repair)
+    even, mended = even_spacing(kept, heights, where, options.repair)
+    shift = in_plane_shift(kept, positions, frame.normal, position_tolerance_mm(even.spacing), where, options.repair)
     repairs = [*repairs, *mended]
     tilt = shift.degrees(frame.across, frame.down) if shift.is_tilted else 0.0
     remarks = [*_remarks(kept, even), *_tilt_tag_remark(kept[0], tilt)]
@@ -160,7 +166,7 @@ def _stack(kept: list[DicomHeader], frame: _Plane, where: str, options: ReadOpti
             f"resampled slices that shift sideways by up to {np.linalg.norm(shift.shifts, axis=1).max():.4g} mm, a tilt of "
             f"{abs(tilt):.3g} degrees, onto an upright grid of {plan.shape[2]} x {plan.shape[1]} x {plan.shape[0]} voxels"
         )
-        return Stack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
+        return SliceStack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
     if tilt:
         remarks.append(_tilt_remark(tilt, shift, even, len(kept)))
     start, slope = (shift.start, shift.slope) if tilt else (np.zeros(3), np.zeros(3))
@@ -168,18 +174,20 @@ def _stack(kept: list[DicomHeader], frame: _Plane, where: str, options: ReadOpti
     shape = (even.count, kept[0].rows, kept[0].columns)
     geometry = _geometry(shape[::-1], frame, origin, (frame.normal + slope) * even.spacing)
     if not mended:
-        return Stack(tuple(kept), tuple(kept), geometry, tilt, tuple(remarks), tuple(repairs))
-    plan = Resampling(tuple(kept), even.levels, np.zeros((len(kept), 2)), shape)
-    return Stack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
+        return SliceStack(tuple(kept), tuple(kept), geometry, tilt, tuple(remarks), tuple(repairs))
+    plan = SliceResampling(tuple(kept), even.levels, np.zeros((len(kept), 2)), shape)
+    return SliceStack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
 
 
-def _upright(kept: list[DicomHeader], frame: _Plane, even: Even, shift: Sideways, where: str) -> tuple[Resampling, Geometry]:
+def _upright(
+    kept: list[DicomHeader], frame: _PlaneAxes, even: EvenSpacing, shift: InPlaneShift, where: str
+) -> tuple[SliceResampling, Geometry]:
     """An orthogonal grid on the pixels of the first plane that holds every plane, each moved to where it lies."""
     first = kept[0]
     pixels = np.stack(
         [shift.shifts @ frame.down / frame.between_rows, shift.shifts @ frame.across / frame.between_columns], axis=1
     )
-    pixels = whole_pixels(pixels)
+    pixels = round_to_pixels(pixels)
     low, high = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0))
     rows, columns = (int(size + last - begin) for size, begin, last in zip((first.rows, first.columns), low, high, strict=True))
     if even.count * rows * columns > max(MOST_GROWTH * len(kept) * first.rows * first.columns, FREE_VOXELS):
@@ -191,12 +199,12 @@ def _upright(kept: list[DicomHeader], frame: _Plane, even: Even, shift: Sideways
     origin = np.array(first.position) + frame.normal * even.start
     origin = origin + low[0] * frame.between_rows * frame.down + low[1] * frame.between_columns * frame.across
     shape = (even.count, rows, columns)
-    return Resampling(tuple(kept), even.levels, pixels - low, shape), _geometry(
+    return SliceResampling(tuple(kept), even.levels, pixels - low, shape), _geometry(
         shape[::-1], frame, origin, frame.normal * even.spacing
     )
 
 
-def _tilt_remark(tilt: float, shift: Sideways, even: Even, count: int) -> str:
+def _tilt_remark(tilt: float, shift: InPlaneShift, even: EvenSpacing, count: int) -> str:
     aside = float(np.linalg.norm(shift.slope)) * even.spacing
     told = "" if count > 2 else "; two slices alone cannot tell a tilt from a wrong orientation"
     return f"tilt of {tilt:.3g} degrees: slices shift sideways by {aside:.4g} mm each, so the grid is sheared{told}"
@@ -210,7 +218,7 @@ def _tilt_tag_remark(plane: DicomHeader, tilt: float) -> list[str]:
     return [f"GantryDetectorTilt says {abs(stated):.3g} degrees, the positions {abs(tilt):.3g}: positions count"]
 
 
-def _remarks(kept: Sequence[DicomHeader], even: Even | None) -> list[str]:
+def _remarks(kept: Sequence[DicomHeader], even: EvenSpacing | None) -> list[str]:
     remarks = remarks_of(kept)
     if not kept[0].frame_of_reference:
         remarks.append("no FrameOfReferenceUID stored")
@@ -222,7 +230,7 @@ def _remarks(kept: Sequence[DicomHeader], even: Even | None) -> list[str]:
     return remarks
 
 
-def _geometry(shape: tuple[int, ...], frame: _Plane, origin: Floats, step: Floats) -> Geometry:
+def _geometry(shape: tuple[int, ...], frame: _PlaneAxes, origin: Floats, step: Floats) -> Geometry:
     affine = np.eye(4)
     affine[:3, 0] = frame.across * frame.between_columns
     affine[:3, 1] = frame.down * frame.between_rows
@@ -231,7 +239,7 @@ def _geometry(shape: tuple[int, ...], frame: _Plane, origin: Floats, step: Float
     return Geometry(shape, flip_lps_ras(affine))
 
 
-def _shared(planes: Sequence[DicomHeader], where: str) -> _Plane:
+def _shared(planes: Sequence[DicomHeader], where: str) -> _PlaneAxes:
     """The directions and the pixel size, the median over the jitter of rounding."""
     across, down = np.median([plane.orientation for plane in planes], axis=0).reshape(2, 3)
     lengths = float(np.linalg.norm(across)), float(np.linalg.norm(down))
@@ -239,12 +247,12 @@ def _shared(planes: Sequence[DicomHeader], where: str) -> _Plane:
     if crooked > PERPENDICULAR_TOLERANCE:
         raise SeriesError(
             f"{where}: ImageOrientationPatient {planes[0].orientation} is not two perpendicular unit vectors "
-            f"({names(planes, where)})",
+            f"({file_names(planes, where)})",
             remedy="Export the original images again.",
             files=files_of(planes),
         )
     rows, columns = np.median([plane.pixel_spacing for plane in planes], axis=0)
-    return _Plane(across / lengths[0], down / lengths[1], float(rows), float(columns))
+    return _PlaneAxes(across / lengths[0], down / lengths[1], float(rows), float(columns))
 
 
 def _single_spacing(plane: DicomHeader, where: str) -> tuple[float, str]:
@@ -253,7 +261,7 @@ def _single_spacing(plane: DicomHeader, where: str) -> tuple[float, str]:
         if value is not None and value > 0:
             return value, f"single slice: its depth is {what}, {value:g} mm"
     raise SeriesError(
-        f"{where}: a single slice without SliceThickness or SpacingBetweenSlices has no depth ({names([plane], where)})",
+        f"{where}: a single slice without SliceThickness or SpacingBetweenSlices has no depth ({file_names([plane], where)})",
         remedy="Read the whole series, or export the image as a picture.",
         files=files_of([plane]),
     )

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from voxelry.formats.dicom.header import DicomHeader
 
-Decode = Callable[[Sequence[DicomHeader]], NDArray[Any]]
+PlaneDecoder = Callable[[Sequence[DicomHeader]], NDArray[Any]]
 """From planes of one size to their grey values ``(planes, rows, columns)``, int16 or float32."""
 
-AT_ONCE = 8
+PLANES_AT_ONCE = 8
 """Planes decoded together: enough for a pool of threads, little beside a scan."""
 
 _WHOLE_PIXEL = 1e-4
@@ -27,7 +27,7 @@ _PADDING = np.int16(10_000)
 
 
 @dataclass(frozen=True, eq=False)
-class Resampling:
+class SliceResampling:
     """How planes become slices.
 
     Attributes:
@@ -42,7 +42,7 @@ class Resampling:
     shifts: NDArray[np.float64]
     shape: tuple[int, int, int]
 
-    def parts(self, level: int) -> tuple[int, float]:
+    def neighbours(self, level: int) -> tuple[int, float]:
         """The plane at or below a slice, and the weight (0 to 1) of the plane above it."""
         below = int(np.searchsorted(self.levels, level, side="right")) - 1
         if self.levels[below] == level:
@@ -52,9 +52,9 @@ class Resampling:
 
     def shift(self, level: int) -> NDArray[np.float64]:
         """Rows and columns by which a slice is moved: as its plane, or in between as the two planes beside it."""
-        below, weight = self.parts(level)
+        below, weight = self.neighbours(level)
         above = below + 1 if weight else below
-        return whole_pixels((1 - weight) * self.shifts[below] + weight * self.shifts[above])
+        return round_to_pixels((1 - weight) * self.shifts[below] + weight * self.shifts[above])
 
     @property
     def slices(self) -> tuple[DicomHeader | None, ...]:
@@ -62,14 +62,14 @@ class Resampling:
         return tuple(self._unchanged(level) for level in range(self.shape[0]))
 
     def _unchanged(self, level: int) -> DicomHeader | None:
-        below, weight = self.parts(level)
+        below, weight = self.neighbours(level)
         plane = self.planes[below]
         same = weight == 0 and self.shape[1:] == (plane.rows, plane.columns) and not self.shifts[below].any()
         return plane if same else None
 
 
-def resample(plan: Resampling, decode: Decode) -> NDArray[Any]:
-    """Decode and resample.
+def resample_planes(plan: SliceResampling, decode: PlaneDecoder) -> NDArray[Any]:
+    """Decode and resample planes.
 
     Args:
         plan: which planes become which slices.
@@ -97,7 +97,7 @@ def resample(plan: Resampling, decode: Decode) -> NDArray[Any]:
     return result
 
 
-def resample_outside(plan: Resampling, decode: Callable[[Sequence[DicomHeader]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+def resample_outside(plan: SliceResampling, decode: Callable[[Sequence[DicomHeader]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
     """Which voxels of a resampled scan hold no measured value.
 
     Args:
@@ -107,30 +107,30 @@ def resample_outside(plan: Resampling, decode: Callable[[Sequence[DicomHeader]],
     Returns:
         ``(slices, rows, columns)``: no plane reaches there, or padding has a part in the value.
     """
-    outside = resample(plan, lambda planes: decode(planes).astype(np.int16) * _PADDING) > 0
+    outside = resample_planes(plan, lambda planes: decode(planes).astype(np.int16) * _PADDING) > 0
     for level in range(plan.shape[0]):
         _pad(outside[level], plan, level, True)
     return outside
 
 
-def _decoded(planes: Sequence[DicomHeader], decode: Decode) -> Iterator[tuple[int, NDArray[Any]]]:
+def _decoded(planes: Sequence[DicomHeader], decode: PlaneDecoder) -> Iterator[tuple[int, NDArray[Any]]]:
     """Plane after plane. Padding gets the lowest value of what is decoded with it, so the darkest plane always is."""
     darkest = []
-    if len(planes) > AT_ONCE and any(plane.padding[0] is not None for plane in planes):
+    if len(planes) > PLANES_AT_ONCE and any(plane.padding[0] is not None for plane in planes):
         darkest = [min(planes, key=lambda plane: float(decode([plane]).min()))]
-    for first in range(0, len(planes), AT_ONCE):
-        here = planes[first : first + AT_ONCE]
+    for first in range(0, len(planes), PLANES_AT_ONCE):
+        here = planes[first : first + PLANES_AT_ONCE]
         block = decode([*here, *darkest])[: len(here)]
         yield from enumerate(block if block.dtype == np.int16 else block.astype(np.float32, copy=False), first)
 
 
 def _fill(
-    target: NDArray[Any], plan: Resampling, level: int, index: int, below: NDArray[Any] | None, plane: NDArray[Any]
+    target: NDArray[Any], plan: SliceResampling, level: int, index: int, below: NDArray[Any] | None, plane: NDArray[Any]
 ) -> None:
     """One slice, at or below plane `index`: from it alone, or from it and the plane before."""
     if plan.levels[index] != level:
         assert below is not None
-        _, weight = plan.parts(level)
+        _, weight = plan.neighbours(level)
         plane = below + np.float32(weight) * (plane.astype(np.float32) - below)
     _store(target, _moved(plane, plan.shift(level), target.shape))
 
@@ -160,7 +160,7 @@ def _moved(plane: NDArray[Any], shift: NDArray[np.float64], shape: Sequence[int]
     return canvas
 
 
-def _pad(target: NDArray[Any], plan: Resampling, level: int, value: float) -> None:
+def _pad(target: NDArray[Any], plan: SliceResampling, level: int, value: float) -> None:
     """Give the pixels of a slice that no plane reaches one value."""
     size = (plan.planes[0].rows, plan.planes[0].columns)
     rows, columns = (
@@ -171,7 +171,7 @@ def _pad(target: NDArray[Any], plan: Resampling, level: int, value: float) -> No
     target[empty] = value
 
 
-def whole_pixels(shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+def round_to_pixels(shifts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shifts in pixels, those of about whole pixels made whole so that such planes are copied exactly."""
     whole = np.rint(shifts)
     return np.where(np.abs(shifts - whole) < _WHOLE_PIXEL, whole, shifts)
