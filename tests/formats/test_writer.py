@@ -133,8 +133,8 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, name, monkeypatc
 
 def test_every_function_of_the_registry_takes_its_options():
     for kind in FORMATS.values():
-        module, function = kind.function.split(".")
-        taken = inspect.signature(getattr(import_module(f"voxelry.export.{module}"), function)).parameters
+        module, _, function = kind.function.rpartition(".")
+        taken = inspect.signature(getattr(import_module(f"voxelry.formats.{module}"), function)).parameters
         assert set(kind.options) <= set(taken)
         keywords = {key for key, one in taken.items() if one.kind is one.KEYWORD_ONLY} - {"source"}
         assert keywords == set(kind.options)

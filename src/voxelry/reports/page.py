@@ -64,7 +64,7 @@ def write_page(
         UsageError: a file to link to lies outside the folder.
     """
     root = Path(folder)
-    environment = Environment(loader=PackageLoader("voxelry.report"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("voxelry.reports"), autoescape=True, undefined=StrictUndefined)
     environment.filters["score"] = score
     html = environment.get_template("index.html.j2").render(
         title=title,
