@@ -53,8 +53,10 @@ def test_predict_takes_one_path_or_several_a_folder_or_a_model(scan, torso, tors
     seen = []
     model = vx.load_model(torso_model, device="cpu")
     (one,) = vx.predict(torso_model, str(scan), tmp_path / "a", device="cpu")
-    two = vx.predict(model, [scan, torso / "images" / "torso_002"], tmp_path / "b", done=lambda *call: seen.append(call))
-    assert [(number, count, outcome.id) for number, count, outcome in seen] == [(1, 2, "torso_003"), (2, 2, "torso_002")]
+    two = vx.predict(model, [scan, torso / "images" / "torso_002"], tmp_path / "b", progress=lambda *call: seen.append(call))
+    assert [call for call in seen if call[0] == "segmenting"] == [("segmenting", 1, 2), ("segmenting", 2, 2)]
+    assert {what for what, _, _ in seen} == {"segmenting", "patches"}
+    assert [outcome.id for outcome in two] == ["torso_003", "torso_002"]
     assert [outcome.error for outcome in (one, *two)] == ["", "", ""]
     np.testing.assert_array_equal(vx.read_labels(one.files["nifti"]).array, vx.read_labels(two[0].files["nifti"]).array)
     with pytest.raises(MissingFileError, match="nowhere"):
@@ -88,11 +90,12 @@ def test_training_tells_of_its_progress_and_can_go_on(torso, tmp_path):
     result = vx.train(
         torso / "recipe.yaml",
         tmp_path / "run",
-        stage=lambda name, *_: stages.append(name),
-        report=lambda step: steps.append(step.step),
+        progress=lambda *call: stages.append(call),
+        on_step=lambda step: steps.append(step.step),
     )
     assert steps == list(range(1, STEPS + 1))
-    assert {"looking at cases", "preparing cases", "validating"} <= set(stages)
+    assert {"looking at cases", "preparing cases", "validating"} <= {what for what, _, _ in stages}
+    assert [done for what, done, _ in stages if what == "training"] == steps
     left = {file.name for file in (tmp_path / "run").iterdir()}
     assert {"curves.html", "curves.svg", "validation.json", "validation.csv"} <= left
     assert "## Scores" in (tmp_path / "run" / "model" / "README.md").read_text()
@@ -122,7 +125,7 @@ def test_a_place_that_cannot_be_written_to_is_found_before_preparing(torso, tmp_
     (tmp_path / "file").write_text("")
     stages = []
     with pytest.raises(OSError, match="file"):
-        vx.train(torso / "recipe.yaml", tmp_path / "file" / "run", stage=lambda *call: stages.append(call))
+        vx.train(torso / "recipe.yaml", tmp_path / "file" / "run", progress=lambda *call: stages.append(call))
     assert stages == []
 
 

@@ -5,12 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
+from voxelry.base.progress import TrainingStep
 from voxelry.cli import terminal
 from voxelry.formats.inspect import Found
-from voxelry.training.loop import Progress
 
-LATE = Progress(step=12345, total=20000, loss=12.345, pseudo_dice=0.8125, seconds_left=7384.0)
-EARLY = Progress(step=1, total=None, loss=1.5, pseudo_dice=None, seconds_left=None)
+LATE = TrainingStep(step=12345, total=20000, loss=12.345, pseudo_dice=0.8125, seconds_left=7384.0)
+EARLY = TrainingStep(step=1, total=None, loss=1.5, pseudo_dice=None, seconds_left=None)
 
 
 def test_nothing_is_squeezed_in_80_columns():
@@ -18,9 +18,10 @@ def test_nothing_is_squeezed_in_80_columns():
     bars = terminal.Bars(Console(file=file, width=80, force_terminal=True, color_system=None, legacy_windows=False))
     with bars as shown:
         for name in ("making phantoms", "looking at cases", "preparing cases", "validating", "segmenting"):
-            shown.stage(name, 1000, 1000)
-        shown.report(EARLY)
-        shown.report(LATE)
+            shown(name, 1000, 1000)
+        for step in (EARLY, LATE):
+            shown.on_step(step)
+            shown("training", step.step, step.total)
     last = file.getvalue()
     assert "…" not in last
     for words in ("looking at cases", "1000/1000", "12345/20000", "loss 12.345 pseudo-Dice 0.812 123:04 left"):
@@ -35,10 +36,11 @@ def test_before_the_steps_are_known_nothing_is_claimed():
 def test_lines_are_few(capsys):
     clock = iter(range(100))
     with terminal.Lines(lambda: next(clock)) as shown:
-        shown.stage("preparing cases", 1, 2)
-        shown.stage("preparing cases", 2, 2)
+        shown("preparing cases", 1, 2)
+        shown("preparing cases", 2, 2)
         for step in range(1, 31):
-            shown.report(Progress(step=step, total=30, loss=0.5, pseudo_dice=0.25, seconds_left=30.0 - step))
+            shown.on_step(TrainingStep(step=step, total=30, loss=0.5, pseudo_dice=0.25, seconds_left=30.0 - step))
+            shown("training", step, 30)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [

@@ -55,8 +55,9 @@ def names(folder):
 def test_each_scan_gets_its_mask(scans, tmp_path):
     seen = []
     out = tmp_path / "out" / "masks"
-    outcomes = segment_scans(PREDICTOR, scans, out, ["nifti"], lambda number, outcome: seen.append((number, outcome.id)))
-    assert seen == [(1, "a"), (2, "b"), (3, "c")]
+    outcomes = segment_scans(PREDICTOR, scans, out, ["nifti"], progress=lambda *call: seen.append(call))
+    assert seen == [("segmenting", number, 3) for number in (1, 2, 3)]
+    assert [outcome.id for outcome in outcomes] == ["a", "b", "c"]
     assert names(out) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
     for scan, outcome in zip(scans, outcomes, strict=True):
         assert outcome.files == {"nifti": out / f"{scan.id}.nii.gz"}
@@ -157,14 +158,14 @@ def test_an_interrupt_leaves_no_file(scans, tmp_path, monkeypatch):
 
 def test_a_map_of_confidence_lies_beside_the_mask(scans, tmp_path):
     def sure(volume, progress):
-        progress(1, 1)
+        progress("patches", 1, 1)
         prediction = bright(volume)
         return replace(prediction, map=Volume(np.full((1, *GRID.shape), 200, np.uint8), volume.geometry))
 
     sees = predictor(sure, options=PredictOptions(confidence="entropy"))
     told = []
-    outcomes = segment_scans(sees, scans[:1], tmp_path / "out", ["nifti"], progress=lambda *numbers: told.append(numbers))
-    assert told == [(1, 1)]
+    outcomes = segment_scans(sees, scans[:1], tmp_path / "out", ["nifti"], progress=lambda *call: told.append(call))
+    assert told == [("patches", 1, 1), ("segmenting", 1, 1)]
     assert names(tmp_path / "out") == ["a.entropy.nii.gz", "a.nii.gz"]
     written = read(outcomes[0].files["entropy"])
     assert written.geometry.same_grid(GRID)

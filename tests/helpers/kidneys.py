@@ -63,7 +63,7 @@ def config(**changes: Any) -> Config:
 
 
 def run(
-    manifest: Manifest, folder: Path, settings: Config, *, report: Any = lambda _: None, **asked: Any
+    manifest: Manifest, folder: Path, settings: Config, *, on_step: Any = lambda _: None, **asked: Any
 ) -> tuple[TrainResult, list[tuple[str, int, int]]]:
     """Train, and what was told on the way."""
     stages: list[tuple[str, int, int]] = []
@@ -72,8 +72,8 @@ def run(
         manifest,
         folder,
         version="0.0",
-        stage=lambda *told: stages.append(told),
-        report=report,
+        progress=lambda *call: stages.append(call) if call[0] != "training" else None,
+        on_step=on_step,
         order=Order(**asked),
     )
     return result, stages

@@ -188,7 +188,7 @@ def test_slices_leave_in_order_whatever_the_slab(monkeypatch):
     assert disagreements(expected, dense_mean(models, volume))[0] == 0
     monkeypatch.setattr(mixed, "SUMMED", 1)  # a slice at a time
     windows = []
-    found = Predictor(models, "cpu", OFF).predict(volume, lambda done, total: windows.append((done, total)))
+    found = Predictor(models, "cpu", OFF).predict(volume, lambda _, done, total: windows.append((done, total)))
     assert np.array_equal(classes(found), expected)
     assert windows[-1][0] == windows[-1][1]
     assert [done for done, _ in windows] == sorted(done for done, _ in windows)

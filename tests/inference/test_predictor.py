@@ -247,9 +247,10 @@ def test_flips_and_steps_can_be_chosen():
     for step in (0.5, 1.0):
         options = PredictOptions(mixed_precision="off", step=step)
         seen = []
-        Predictor(mirrored, "cpu", options).predict(volume, lambda done, count, seen=seen: seen.append((done, count)))
-        assert seen[-1][0] == seen[-1][1]
-        counts.append(seen[-1][1])
+        Predictor(mirrored, "cpu", options).predict(volume, lambda *call, seen=seen: seen.append(call))
+        what, done, count = seen[-1]
+        assert (what, done) == ("patches", count)
+        counts.append(count)
     assert counts[1] < counts[0]
 
 

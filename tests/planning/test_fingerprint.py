@@ -56,13 +56,13 @@ def test_shapes_and_spacings_are_told_along_ras_axes():
         case(np.ones((6, 7, 9))),
     ]
     told = []
-    seen = fingerprint(loads, ("T1",), "CT", SIDED, told.append)
+    seen = fingerprint(loads, ("T1",), "CT", SIDED, lambda *call: told.append(call))
     assert seen.shapes == ((4, 6, 8), (6, 7, 9), (8, 10, 12))
     assert seen.spacing == (1, 2, 3)
     assert seen.spacing_range == ((1, 2, 3), (1, 2, 5))
     assert seen.orientations == {"RAS": 2, "SRA": 1}
     assert (seen.cases, seen.dimensions, seen.modality) == (3, 3, "CT")
-    assert told == [1, 2, 3]
+    assert told == [("looking at cases", number, 3) for number in (1, 2, 3)]
 
 
 def test_the_share_of_the_content_is_that_of_the_median_case():

@@ -272,9 +272,9 @@ def test_many_cases_side_by_side_come_in_order(tmp_path, threads, monkeypatch):
             busy[0] -= 1
         return made(int(case.id.split()[1]))
 
-    found = cached_cases(cases, tiny_plan(), SIDED, tmp_path / "cache", load, done.append)
+    found = cached_cases(cases, tiny_plan(), SIDED, tmp_path / "cache", load, lambda *call: done.append(call))
     assert [one.id for one in found] == [case.id for case in cases]
-    assert done == list(range(1, 10))
+    assert done == [("preparing cases", number, 9) for number in range(1, 10)]
     assert most[0] <= max(1, threads // 2)
     for number, one in enumerate(found):
         np.testing.assert_array_equal(one.image[...], made(number)[0].array.astype(np.float16))

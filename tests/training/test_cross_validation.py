@@ -143,11 +143,11 @@ def test_a_killed_run_goes_on_and_finished_folds_are_not_repeated(manifest, tmp_
     asked = config(**STEPS)
     uncut, _ = run(manifest, tmp_path / "uncut", asked)
     with pytest.raises(CrashError):
-        run(manifest, tmp_path / "cut", asked, report=crash_after(4))  # in the second fold
+        run(manifest, tmp_path / "cut", asked, on_step=crash_after(4))  # in the second fold
     with pytest.raises(UsageError, match=r"holds a run already. Add --resume"):
         run(manifest, tmp_path / "cut", asked)
     steps = []
-    rest, stages = run(manifest, tmp_path / "cut", asked, report=lambda told: steps.append(told.step), resume=True)
+    rest, stages = run(manifest, tmp_path / "cut", asked, on_step=lambda told: steps.append(told.step), resume=True)
     assert steps == [1, 2, 3]  # nothing had been kept of the second fold, and all of the first
     assert not any(stage == "looking at cases" for stage, _, _ in stages)
     assert all(same(rest.models, uncut.models))
@@ -162,7 +162,7 @@ def test_folds_trained_one_by_one_are_joined(manifest, tmp_path):
         assert alone.path == tmp_path / "parts" / "3d" / f"fold_{fold}" / "model"
         assert set(alone.scores.cases) == set(json.loads((tmp_path / "parts" / "folds.json").read_text())["folds"][fold])
     steps = []
-    joined, _ = run(manifest, tmp_path / "parts", asked, report=steps.append, resume=True)
+    joined, _ = run(manifest, tmp_path / "parts", asked, on_step=steps.append, resume=True)
     assert not steps
     assert all(same(joined.models, uncut.models))
     with pytest.raises(UsageError, match=r"fold 2 of 2. Folds are counted from 0 to 1"):

@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from voxelry.base.progress import no_progress, no_step
 from voxelry.core.geometry import Geometry
 from voxelry.core.volume import Volume
 from voxelry.datasets.card import Card
@@ -68,7 +69,7 @@ def swapped(folder, *, twins):
         }
     )
     model = train_model(
-        recipe, manifest(folder, twins=twins), folder / "run", version="0", stage=lambda *_: None, report=lambda _: None
+        recipe, manifest(folder, twins=twins), folder / "run", version="0", progress=no_progress, on_step=no_step
     ).model
     predictor = Predictor(model, "cpu")
     counts = np.zeros(3)

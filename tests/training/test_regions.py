@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from voxelry.base.files import read_json
+from voxelry.base.progress import no_progress, no_step
 from voxelry.datasets.card import Card
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
@@ -53,7 +54,7 @@ def manifest(tmp_path):
 
 @pytest.mark.slow
 def test_nested_regions_are_learnt_and_predicted_as_labels(manifest, tmp_path):
-    told = {"version": "0", "stage": lambda *_: None, "report": lambda _: None, "order": Order()}
+    told = {"version": "0", "progress": no_progress, "on_step": no_step, "order": Order()}
     result = train_model(Config.model_validate(RECIPE), manifest, tmp_path / "run", **told)
     model = load_model_folder(tmp_path / "run" / "model")
     assert [(region.name, region.label) for region in model.plan.regions] == [("whole", "edema"), ("inner", "core")]

@@ -75,7 +75,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(manifest, tmp_pat
             raise CrashError
 
     with pytest.raises(CrashError):
-        run(manifest, tmp_path / "parts", settings, report=crash)
+        run(manifest, tmp_path / "parts", settings, on_step=crash)
     assert not (tmp_path / "parts" / "model").exists()
     rest, stages = run(manifest, tmp_path / "parts", settings, resume=True)
     assert not any(stage == "looking at cases" for stage, _, _ in stages)
@@ -194,9 +194,9 @@ def test_preparation_is_part_of_the_time_budget(manifest, tmp_path, monkeypatch)
         time.sleep(0.3)
         return prepared(*given)
 
-    def watched(self, report, spent=0.0):
+    def watched(self, on_step, spent=0.0):
         gone.append(spent)
-        return run_loop(self, report, spent=spent)
+        return run_loop(self, on_step, spent=spent)
 
     monkeypatch.setattr(fit, "prepared", slow)
     monkeypatch.setattr(Loop, "run", watched)

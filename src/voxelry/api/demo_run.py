@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voxelry.base.files import read_json, write_json
+from voxelry.base.progress import ProgressCallback, StepCallback
 from voxelry.cohort.batch import Outcome, segment_scans
 from voxelry.cohort.inputs import Scan
 from voxelry.core.volume import Volume
@@ -25,10 +26,8 @@ from voxelry.phantom.dataset import write_phantoms
 from voxelry.recipes.recipe import Config
 from voxelry.reports.overlay import overlay_png
 from voxelry.reports.page import CaseView, write_page
-from voxelry.training.loop import Report
 from voxelry.training.result import TrainResult
 from voxelry.training.run import train_model
-from voxelry.training.setup import Stage
 
 TRAINING_SECONDS = 210.0
 TRAIN_CASES, VAL_CASES, TEST_CASES = 18, 2, 5
@@ -66,8 +65,8 @@ def run_demo(
     root: str | os.PathLike[str] | None,
     seconds: float | None,
     version: str,
-    stage: Stage,
-    report: Report,
+    progress: ProgressCallback,
+    on_step: StepCallback,
 ) -> DemoResult:
     """Run the demo; see `voxelry.demo`.
 
@@ -77,8 +76,8 @@ def run_demo(
         root: where its relative paths start.
         seconds: of training.
         version: of voxelry, for the model's card.
-        stage: told of what is being done.
-        report: told of every training step.
+        progress: called whatever is being done.
+        on_step: called at every training step.
 
     Raises:
         UsageError: `out` holds something that is no demo, or the dataset lies in it.
@@ -91,10 +90,10 @@ def run_demo(
         _held_out(given)
         _refuse_inside(out, given)
     _take(out, version)
-    data = given or load_manifest(_phantoms(out, stage))
+    data = given or load_manifest(_phantoms(out, progress))
     held_out = _held_out(data)
     recipe = Config(manifest=str(data.path), time_budget=TRAINING_SECONDS if seconds is None else seconds)
-    training = train_model(recipe, data, out / "run", version=version, stage=stage, report=report)
+    training = train_model(recipe, data, out / "run", version=version, progress=progress, on_step=on_step)
     desk = _Desk(data, held_out, out)
     scans = [Scan(case.id, case.images) for case in held_out]
     outcomes = segment_scans(
@@ -102,8 +101,8 @@ def run_demo(
         scans,
         out / "masks",
         _formats(held_out),
-        lambda number, _: stage("segmenting", number, len(scans)),
-        desk.look,
+        watch=desk.look,
+        progress=progress,
     )
     if not desk.scores:
         raise ReadError(
@@ -171,11 +170,11 @@ def _take(out: Path, version: str) -> None:
     write_json(marker, {"made_by": _MADE_BY, "version": version})
 
 
-def _phantoms(out: Path, stage: Stage) -> Path:
+def _phantoms(out: Path, progress: ProgressCallback) -> Path:
     count = TRAIN_CASES + VAL_CASES + TEST_CASES
-    stage("making phantoms", 0, count)
+    progress("making phantoms", 0, count)
     manifest = write_phantoms(out / "data", "torso-ct", count, val=VAL_CASES, test=TEST_CASES)
-    stage("making phantoms", count, count)
+    progress("making phantoms", count, count)
     return manifest
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.base.version import version
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import UsageError
@@ -14,9 +15,7 @@ from voxelry.recipes.recipe import Config, changed, load_config
 
 if TYPE_CHECKING:
     from voxelry.training.estimate import Estimate
-    from voxelry.training.loop import Report
     from voxelry.training.result import TrainResult
-    from voxelry.training.setup import Stage
 
 PathLike = str | os.PathLike[str]
 
@@ -34,8 +33,8 @@ def train(
     initial: PathLike | None = None,
     resume: bool = False,
     root: PathLike | None = None,
-    stage: Stage = lambda *_: None,
-    report: Report = lambda _: None,
+    progress: ProgressCallback = no_progress,
+    on_step: StepCallback = no_step,
 ) -> TrainResult:
     """Train a model by a recipe; with folds, cross-validate and keep the best configuration's networks together as the model.
 
@@ -54,8 +53,8 @@ def train(
         initial: a model folder to start from, in place of the recipe's.
         resume: go on with the run in `out`.
         root: where the manifest's relative paths start.
-        stage: told of preparation and validation.
-        report: told of every step.
+        progress: called as ``progress(what, done, total)`` as cases are prepared and validated, and at every step.
+        on_step: called at every step with its loss, pseudo-Dice and time left.
 
     Returns:
         The model, its scores on the cases that were held out, and the course of training.
@@ -75,7 +74,7 @@ def train(
     order = Order(resume, fold, time_budget, None if plan is None else load_plan(plan))
     if not resume:
         Path(out).mkdir(parents=True, exist_ok=True)
-    result = train_model(recipe, data, Path(out), version=version(), stage=stage, report=report, order=order)
+    result = train_model(recipe, data, Path(out), version=version(), progress=progress, on_step=on_step, order=order)
     write_curves(result.histories, Path(out), f"Training on {data.card.title or data.card.name}")
     return result
 
@@ -91,7 +90,7 @@ def estimate(
     plan: PathLike | None = None,
     initial: PathLike | None = None,
     root: PathLike | None = None,
-    stage: Stage = lambda *_: None,
+    progress: ProgressCallback = no_progress,
 ) -> Estimate:
     """What `train` would take with the same arguments: plans, numbers of parameters, memory and time. Nothing is written.
 
@@ -105,7 +104,7 @@ def estimate(
         plan: a plan file to take as it is.
         initial: a model folder to start from, in place of the recipe's.
         root: where the manifest's relative paths start.
-        stage: told of progress.
+        progress: called as ``progress(what, done, total)`` as cases are looked at and steps are timed.
 
     Raises:
         UsageError: a time budget that is no time, or a fold without folds.
@@ -118,7 +117,7 @@ def estimate(
     recipe = _recipe(config, changes, epochs, time_budget, folds, initial)
     data = load_manifest(recipe.manifest, root)
     given = None if plan is None else load_plan(plan)
-    return estimated(recipe, data, stage, plan=given, budget=time_budget, fold=fold)
+    return estimated(recipe, data, progress, plan=given, budget=time_budget, fold=fold)
 
 
 def check_budget(seconds: float) -> None:

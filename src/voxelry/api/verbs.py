@@ -6,11 +6,12 @@ What needs torch is imported when it is called, so that reading, checking and me
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelry.api.training_verbs import check_budget, estimate, train
+from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.base.version import version
 from voxelry.cohort.inputs import find_scans
 from voxelry.core.plan import Fingerprint, Plan
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from voxelry.cohort.conversion import Converted
     from voxelry.formats.read_options import Repair
     from voxelry.inference.predictor import Predictor
-    from voxelry.training.loop import Report
-    from voxelry.training.setup import Stage
 
 __all__ = [
     "check", "compare", "convert", "demo", "estimate", "evaluate", "inspect", "load_model", "plan", "predict", "read",
@@ -66,7 +65,7 @@ def plan(
     settings: PlanSettings | None = None,
     device: str = "auto",
     out: PathLike | None = None,
-    stage: Stage = lambda *_: None,
+    progress: ProgressCallback = no_progress,
 ) -> tuple[Fingerprint, Plan]:
     """Look at a dataset's training cases and plan for a device.
 
@@ -76,7 +75,7 @@ def plan(
         settings: what must not be planned; with `memory` the plan is for a GPU of that memory, whatever the device.
         device: ``cpu`` or ``cuda`` (which need not be there); ``auto`` is a GPU where one is.
         out: a YAML file for the plan, which `train` takes, perhaps edited.
-        stage: told of progress.
+        progress: called as ``progress(what, done, total)`` as cases are looked at.
 
     Returns:
         What the dataset looks like, and the plan.
@@ -91,7 +90,7 @@ def plan(
     from voxelry.training.setup import labelled_cases, look_at
 
     data = load_manifest(manifest, root)
-    seen = look_at(data, labelled_cases(data, "train"), stage)
+    seen = look_at(data, labelled_cases(data, "train"), progress)
     planned = make_plan(seen, settings or PlanSettings(), choose_device(device).type if device == "auto" else device)
     planned = planned.model_copy(update={"reference_channel": data.card.reference_channel})
     if out is not None:
@@ -134,8 +133,7 @@ def predict(
     *,
     formats: Sequence[str] = ("nifti",),
     device: str = "auto",
-    done: Callable[[int, int, Outcome], None] = lambda *_: None,
-    progress: Callable[[int, int], None] = lambda *_: None,
+    progress: ProgressCallback = no_progress,
     series: str | None = None,
     repair: Sequence[Repair] | Repair = (),
     **choices: Any,
@@ -148,8 +146,7 @@ def predict(
         out: where ``<case id><ending>`` is written.
         formats: names of `voxelry.formats.writer.FORMATS`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
         device: for a model folder.
-        done: called after each scan with its number, the number of scans and its outcome.
-        progress: called as windows of a scan are done, with how many, of how many.
+        progress: called as ``progress(what, done, total)``: ``segmenting`` after each scan, ``patches`` within one.
         series: which volume of each input, as `read` takes it.
         repair: what may be mended in a series, as `read` takes it.
         choices: for a model folder, as for `load_model` (its ``network`` too); ``confidence`` writes
@@ -180,7 +177,6 @@ def predict(
         scans,
         Path(out),
         formats,
-        lambda number, outcome: done(number, len(scans), outcome),
         progress=progress,
         options=ReadOptions(series, (repair,) if isinstance(repair, str) else tuple(repair)),
     )
@@ -318,8 +314,8 @@ def demo(
     manifest: PathLike | None = None,
     root: PathLike | None = None,
     seconds: float | None = None,
-    stage: Stage = lambda *_: None,
-    report: Report = lambda _: None,
+    progress: ProgressCallback = no_progress,
+    on_step: StepCallback = no_step,
 ) -> DemoResult:
     """See the whole toolkit work: make phantoms (or take a real dataset), train, segment unseen scans, score, export, draw.
 
@@ -328,8 +324,8 @@ def demo(
         manifest: a dataset card in place of phantoms.
         root: where its relative paths start.
         seconds: of training, in place of the default.
-        stage: told of what is being done.
-        report: told of every training step.
+        progress: called as ``progress(what, done, total)``, whatever is being done.
+        on_step: called at every training step with its loss, pseudo-Dice and time left.
 
     Returns:
         Scores of the held-out scans and where everything lies.
@@ -343,4 +339,4 @@ def demo(
         check_budget(seconds)
     from voxelry.api.demo_run import run_demo
 
-    return run_demo(Path(out), manifest, root, seconds, version(), stage, report)
+    return run_demo(Path(out), manifest, root, seconds, version(), progress, on_step)

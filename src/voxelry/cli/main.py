@@ -82,7 +82,7 @@ def demo(
 
     with progress() as shown:
         result = api.demo(
-            out, manifest=manifest, root=root, seconds=seconds_of(time_budget), stage=shown.stage, report=shown.report
+            out, manifest=manifest, root=root, seconds=seconds_of(time_budget), progress=shown, on_step=shown.on_step
         )
     failed = [outcome for outcome in result.outcomes if outcome.error]
     show_scores(result.scores, as_json, {"out": str(result.out), "seconds": round(result.seconds, 1)})
@@ -97,13 +97,11 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """List the scans in a file or folder, and what reading each would do; exit code 1 if some image cannot be read."""
-    from functools import partial
-
     from voxelry import api
     from voxelry.cli.terminal import found_rows, found_table, progress, show
 
     with progress() as shown:
-        found = api.inspect(path, names=names, progress=partial(shown.stage, "reading headers"))
+        found = api.inspect(path, names=names, progress=shown)
     if as_json:
         print_json({"found": found_rows(found)})
     else:
@@ -155,7 +153,7 @@ def plan(
     choices = {"memory": vram, "configuration": configuration, "network": network, "preset": preset}
     settings = parse(PlanSettings, choices, "voxelry plan")
     with progress() as shown:
-        seen, planned = api.plan(manifest, root=root, settings=settings, device=device, out=out, stage=shown.stage)
+        seen, planned = api.plan(manifest, root=root, settings=settings, device=device, out=out, progress=shown)
     content = {"fingerprint": seen.model_dump(mode="json"), "plan": plan_tree(planned)}
     if as_json:
         print_json(content)

@@ -57,8 +57,7 @@ def predict(
             out,
             formats=format or ["nifti"],
             device=device,
-            done=lambda number, count, _: shown.stage("segmenting", number, count),
-            progress=lambda number, count: shown.stage("windows", number, count),
+            progress=shown,
             series=series,
             repair=repair or [],  # type: ignore[arg-type]
             **{name: value for name, value in choices.items() if value is not None},

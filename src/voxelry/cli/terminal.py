@@ -18,9 +18,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 
+from voxelry.base.progress import TrainingStep
+
 if TYPE_CHECKING:
     from voxelry.formats.inspect import Found
-    from voxelry.training.loop import Progress as Step
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDE = 200
@@ -51,6 +52,7 @@ class Bars:
         )
         self.progress = Progress(*columns, console=console or Console(stderr=True))
         self.tasks: dict[str, TaskID] = {}
+        self.note = ""
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -59,18 +61,16 @@ class Bars:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
 
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Show how far a stage is."""
-        self._update(name, done, total, "")
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Show how far a stage is: a `ProgressCallback`."""
+        if what not in self.tasks:
+            self.tasks[what] = self.progress.add_task(escape(what), total=None, count="", note="")
+        self.progress.update(self.tasks[what], completed=done, total=total, count=_count(done, total), note=self.note)
+        self.note = ""
 
-    def report(self, step: Step) -> None:
-        """Show a training step."""
-        self._update("training", step.step, step.total, _note(step))
-
-    def _update(self, name: str, done: int, total: int | None, note: str) -> None:
-        if name not in self.tasks:
-            self.tasks[name] = self.progress.add_task(escape(name), total=None, count="", note="")
-        self.progress.update(self.tasks[name], completed=done, total=total, count=_count(done, total), note=note)
+    def on_step(self, step: TrainingStep) -> None:
+        """Keep what is known of a training step, for the bar that is drawn next."""
+        self.note = _note(step)
 
 
 class Lines:
@@ -83,6 +83,7 @@ class Lines:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.due = 0.0
+        self.note = ""
 
     def __enter__(self) -> Self:
         return self
@@ -90,19 +91,22 @@ class Lines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Say that a stage is done."""
-        if done == total:
-            self._say(f"{name}: {_count(done, total)}")
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Say that a stage is finished, or how training goes, if it is time: a `ProgressCallback`."""
+        if self.note:
+            now = self.clock()
+            if now >= self.due or done == total:
+                self.due = now + SECONDS_BETWEEN_LINES
+                self._print(f"{what}: {_count(done, total)}  {self.note}")
+            self.note = ""
+        elif done == total:
+            self._print(f"{what}: {_count(done, total)}")
 
-    def report(self, step: Step) -> None:
-        """Say how training goes, if it is time."""
-        now = self.clock()
-        if now >= self.due or step.step == step.total:
-            self.due = now + SECONDS_BETWEEN_LINES
-            self._say(f"training: {_count(step.step, step.total)}  {_note(step)}")
+    def on_step(self, step: TrainingStep) -> None:
+        """Keep what is known of a training step, for the line that follows."""
+        self.note = _note(step)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
@@ -114,7 +118,7 @@ def _count(done: int, total: int | None) -> str:
     return f"{done}/{'?' if total is None else total}"
 
 
-def _note(step: Step) -> str:
+def _note(step: TrainingStep) -> str:
     dice = "" if step.pseudo_dice is None else f" pseudo-Dice {step.pseudo_dice:.3f}"
     left = "" if step.seconds_left is None else f" {clock(step.seconds_left)} left"
     return f"loss {step.loss:.3f}{dice}{left}"

@@ -51,7 +51,7 @@ def train(
     }  # fmt: skip
     if dry_run:
         with progress() as shown:
-            found = api.estimate(config, stage=shown.stage, **choices)
+            found = api.estimate(config, progress=shown, **choices)
         if as_json:
             print_json(found.to_dict())
         else:
@@ -60,7 +60,7 @@ def train(
     if out is None:
         raise UsageError("train without --out", remedy="Say where the run is to lie, as --out run.")
     with progress() as shown:
-        result = api.train(config, out, resume=resume, stage=shown.stage, report=shown.report, **choices)
+        result = api.train(config, out, resume=resume, progress=shown, on_step=shown.on_step, **choices)
     extra = {"out": str(out), "model": str(result.path), "seconds": round(result.seconds, 1)}
     if result.scores is not None:
         show_scores(result.scores, as_json, extra)

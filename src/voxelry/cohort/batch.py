@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.inputs import Scan
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.channels import read_channels
@@ -51,9 +52,8 @@ def segment_scans(
     scans: Sequence[Scan],
     out: Path,
     formats: Sequence[str],
-    done: Callable[[int, Outcome], None] = lambda *_: None,
     watch: Watch = lambda *_: None,
-    progress: Callable[[int, int], None] = lambda *_: None,
+    progress: ProgressCallback = no_progress,
     options: ReadOptions = PLAIN,
 ) -> list[Outcome]:
     """Segment scans and write their masks.
@@ -63,9 +63,8 @@ def segment_scans(
         scans: what to segment.
         out: folder for ``<id><ending>``.
         formats: names of formats.
-        done: called after each scan with its number from 1.
         watch: called with the scan and its prediction while both are in memory.
-        progress: called as windows of a scan are done, with how many, of how many.
+        progress: called as patches of a scan, and as scans, are done.
         options: what is asked of the readers.
 
     Returns:
@@ -83,7 +82,7 @@ def segment_scans(
     outcomes = []
     for number, scan in enumerate(scans, start=1):
         outcomes.append(_segment(predictor, scan, out, formats, watch, progress, options))
-        done(number, outcomes[-1])
+        progress("segmenting", number, len(scans))
     return outcomes
 
 
@@ -93,7 +92,7 @@ def _segment(
     out: Path,
     formats: Sequence[str],
     watch: Watch,
-    progress: Callable[[int, int], None],
+    progress: ProgressCallback,
     options: ReadOptions,
 ) -> Outcome:
     files: dict[str, Path] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.volume import Volume
 from voxelry.errors import GeometryError, MissingFileError, ReadError
 from voxelry.formats.detect import detect, head_of
@@ -15,7 +16,7 @@ from voxelry.formats.dicom.dicom_reader import check_group, may_belong
 from voxelry.formats.dicom.elements import uid
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.patients import Patient, Pseudonyms
-from voxelry.formats.dicom.scan import HeaderScan, Progress, UnreadableFile, scan
+from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan
 from voxelry.formats.dicom.stacks.groups import PlaneGroup, approximate_grid, group_planes
 from voxelry.formats.dicom.stacks.layout import StackLayout, measure_layout
 from voxelry.formats.pictures.picture_read import picture_header
@@ -85,13 +86,13 @@ class Found:
         return self.kind == IMAGE and not self.readable
 
 
-def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: Progress = lambda *_: None) -> list[Found]:
+def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: ProgressCallback = no_progress) -> list[Found]:
     """List what a file or a folder tree holds. Pixels are not decoded.
 
     Args:
         path: a file, a zip archive, a DICOMDIR, or a folder that is searched at every depth; hidden files are left out.
         names: show names and ids of patients.
-        progress: told of the files done, of how many.
+        progress: called as headers are read.
 
     Returns:
         A row for each DICOM volume and for each other file, sorted by path. ``read(row.path, series=row.key or None)`` reads a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.model import Model
 from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
@@ -157,7 +158,7 @@ class Job:
         classes: NDArray[np.unsignedinteger] | None = None,
         *,
         scans: int = 1,
-        progress: Callable[[int, int], None] = lambda *_: None,
+        progress: ProgressCallback = no_progress,
     ) -> Work:
         """The windows as work to be done bit by bit.
 
@@ -167,7 +168,7 @@ class Job:
             batches: how many windows at a time.
             classes: what the first stage of a cascade found, class indices on the scan's own grid.
             scans: how many scans are to come, by which a backend is chosen.
-            progress: told of the windows of a coarse first pass.
+            progress: called as patches of a coarse first pass are done.
         """
         team, layout = self.team, self.layout
         members = self._members(classes, scans)

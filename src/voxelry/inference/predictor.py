@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.model import Model
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ModelError, UsageError
 from voxelry.inference.cleanup import clean_array
 from voxelry.inference.ood_checks import at_border, unlike_training
 from voxelry.inference.predict_options import PredictOptions
-from voxelry.inference.segmenter import Progress, Segmenter
+from voxelry.inference.segmenter import Segmenter
 from voxelry.networks.build import choose_device
 
 
@@ -79,12 +80,12 @@ class Predictor:
         """What computes the networks, and why where it was chosen; empty before the first scan."""
         return self.segmenter.said
 
-    def predict(self, volume: Volume, progress: Progress = lambda *_: None) -> Prediction:
+    def predict(self, volume: Volume, progress: ProgressCallback = no_progress) -> Prediction:
         """Segment one scan.
 
         Args:
             volume: an image with the model's channels, in any orientation and spacing.
-            progress: told of windows done.
+            progress: called as patches are done.
 
         Returns:
             Labels on `volume`'s own grid.

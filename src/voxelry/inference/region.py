@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.inference.engine import Member
 from voxelry.inference.forward import Batches
 from voxelry.inference.patches import Layout, Start, upload
@@ -76,7 +75,7 @@ def coarse(
     layout: Layout,
     batches: Batches,
     device: torch.device,
-    progress: Callable[[int, int], None] = lambda *_: None,
+    progress: ProgressCallback = no_progress,
 ) -> Region:
     """Where windows that lie side by side, without overlap and not mirrored, find any label, and `MARGIN` blocks around it.
 
@@ -85,7 +84,7 @@ def coarse(
         layout: the windows of the pass that follows.
         batches: how many at a time.
         device: where it is.
-        progress: told how many windows are done, of how many.
+        progress: called as patches are done.
     """
     wide = Layout(layout.size, layout.window, 1.0, layout.axis, layout.weighting)
     blocks = np.zeros([-(-size // BLOCK) for size in layout.size], dtype=bool)
@@ -99,7 +98,7 @@ def coarse(
                 for start, logits_K in zip(some[begin:], logits_BK, strict=False):
                     _mark(blocks, wide, start, wide.turned(logits_K))
             done += len(some)
-            progress(done, wide.count)
+            progress("patches", done, wide.count)
     return Region(binary_dilation(blocks, np.ones((3,) * blocks.ndim, bool), iterations=MARGIN), layout)
 
 

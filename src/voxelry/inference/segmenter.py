@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import Model
 from voxelry.core.volume import Volume
@@ -25,9 +26,6 @@ from voxelry.inference.target import Target
 from voxelry.networks.classes import label_classes
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Told how many windows are done, of how many."""
 
 CLEAN_UP_BYTES = 6
 """Of a voxel while components are counted."""
@@ -78,12 +76,12 @@ class Segmenter:
         parts = [first.said for first in self.firsts if first is not None]
         return "; ".join(dict.fromkeys(filter(None, [*parts, *(team.members.said for team in self.teams)])))
 
-    def run(self, volume: Volume, progress: Progress = lambda *_: None, scans: int = 1) -> Segmented:
+    def run(self, volume: Volume, progress: ProgressCallback = no_progress, scans: int = 1) -> Segmented:
         """Segment one scan.
 
         Args:
             volume: with the models' channels.
-            progress: told of windows done.
+            progress: called as patches are done.
             scans: how many scans are to come, this one included.
 
         Raises:
@@ -105,7 +103,7 @@ class Segmenter:
         ]
         total = sum(layout.count for layout in load.layouts)
         for done in answer.run([work.steps for work in works]):
-            progress(done, total)
+            progress("patches", done, total)
         regions = [work.region for work in works if work.region is not None]
         return self._segmented(target, answer, bool(regions) and all(region.is_empty for region in regions))
 

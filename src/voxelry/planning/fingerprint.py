@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import ChannelStatistics, Fingerprint
@@ -30,7 +31,7 @@ def fingerprint(
     channels: tuple[str, ...],
     modality: str,
     table: LabelTable,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> Fingerprint:
     """Look at every case once, holding one in memory at a time.
 
@@ -42,7 +43,7 @@ def fingerprint(
         channels: names of the channels.
         modality: DICOM's term.
         table: the labels.
-        progress: called with the number of cases done.
+        progress: called as cases are looked at.
 
     Returns:
         The fingerprint, axes after orientation to RAS.
@@ -73,7 +74,7 @@ def fingerprint(
         if labels is not None:
             for label in table.labels:
                 label_voxels[label.name] += int(np.count_nonzero(labels.mask(label.name)))
-        progress(done)
+        progress("looking at cases", done, len(cases))
     if not grids:
         raise ManifestError("no cases to train on", remedy="Check the manifest's cases and their splits.")
     if len({len(shape) for shape, _ in grids}) != 1:

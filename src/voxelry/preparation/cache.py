@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from voxelry.base.files import atomic_folder, atomic_path
 from voxelry.base.malloc import installed_memory
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.base.threads import THREADS, Room
 from voxelry.base.version import __version__
 from voxelry.core.geometry import Geometry
@@ -98,7 +99,7 @@ def cached_cases(
     table: LabelTable,
     folder: Path,
     load: Callable[[Case], tuple[Volume, LabelMap | None]],
-    progress: Callable[[int], None] = lambda _: None,
+    progress: ProgressCallback = no_progress,
 ) -> list[CachedCase]:
     """Prepared cases, several side by side where cores and half of the machine's memory allow.
 
@@ -108,7 +109,7 @@ def cached_cases(
         table: the labels.
         folder: of the whole cache.
         load: reads a case's image and labels.
-        progress: called with the number of cases done.
+        progress: called as cases are prepared.
 
     Returns:
         In the order of `cases`.
@@ -124,7 +125,7 @@ def cached_cases(
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
-                progress(done)
+                progress("preparing cases", done, len(cases))
         finally:
             for future in futures:
                 future.cancel()

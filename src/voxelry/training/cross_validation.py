@@ -95,13 +95,13 @@ class CrossValidation:
         scores: dict[Configuration, dict[int, Scores]] = {}
         last = self.began
         for number, (name, fold) in enumerate(todo):
-            self.run.stage("networks", number, len(todo))
+            self.run.progress("networks", number, len(todo))
             log.info("%s, fold %d of %d", name, fold, len(self.folds))
             now = time.monotonic()
             spent = now - last if self.share is None else max(0.0, now - self.began - number * self.share)
             scores.setdefault(name, {})[fold] = self._train(name, fold, spent)
             last = time.monotonic()
-        self.run.stage("networks", len(todo), len(todo))
+        self.run.progress("networks", len(todo), len(todo))
         if todo:
             shutil.rmtree(self.run.folder / ENSEMBLES_FOLDER, ignore_errors=True)
         return scores
@@ -112,8 +112,8 @@ class CrossValidation:
         task = Task(self.plans[name], training, validation, home, *self._first_stage(name, fold))
         model, state = fit(self.run, task, resume=(home / CHECKPOINT_FILE).is_file(), spent=spent)
         held = Held(self.run.manifest, validation, lambda _: self.store(name, fold))
-        predict_cases(lambda: Predictor(model, self.run.config.device), held, self.run.stage)
-        scores = score_cases(held, self.run.stage)
+        predict_cases(lambda: Predictor(model, self.run.config.device), held, self.run.progress)
+        scores = score_cases(held, self.run.progress)
         track_result(self.run.config, task.plan, home, state, whole_scores(scores), home / MODEL_FOLDER)
         save_validation(scores, home, task.plan.regions)
         return scores
@@ -151,7 +151,7 @@ class CrossValidation:
         for candidate in candidates(list(self.plans)):
             if len(candidate) > 1:
                 self._predict_together(candidate)
-            scores = score_cases(self.held(candidate), self.run.stage, name=f"scoring {name_of(candidate)}")
+            scores = score_cases(self.held(candidate), self.run.progress, name=f"scoring {name_of(candidate)}")
             mean_dice[candidate] = scores.mean_dice
             if len(candidate) == 1:
                 save_validation(scores, self.run.folder / candidate[0], self.plans[candidate[0]].regions)
@@ -165,7 +165,7 @@ class CrossValidation:
             predict_cases(
                 lambda models=models: Predictor(models, self.run.config.device),  # type: ignore[misc]
                 Held(held.manifest, validation, held.store),
-                self.run.stage,
+                self.run.progress,
             )
 
     def finish(self) -> TrainResult:
@@ -174,7 +174,7 @@ class CrossValidation:
         held = self.held(choice.best)
         table = self.run.manifest.card.table
         clean_up = CleanUpChoice(table, self.plans[choice.best[0]].dimensions)
-        scores = score_cleaned(held, self.run.stage, clean_up)
+        scores = score_cleaned(held, self.run.progress, clean_up)
         record = {**choice.record(), "clean_up": clean_up.record()}
         write_json(self.run.folder / CHOICE_FILE, record)
         members = [self.model(name, fold) for name in choice.best for fold in range(len(self.folds))]
@@ -201,7 +201,7 @@ class CrossValidation:
         _, validation = self.folds.sides(fold, self.cases)
         known = scores.get(name, {}).get(fold)
         if known is None:
-            known = score_cases(Held(self.run.manifest, validation, lambda _: self.store(name, fold)), self.run.stage)
+            known = score_cases(Held(self.run.manifest, validation, lambda _: self.store(name, fold)), self.run.progress)
         return TrainResult(
             self.run.folder, path, (self.model(name, fold),), known, self.histories(), time.monotonic() - self.began
         )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxelry.base.progress import ProgressCallback
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.cases import Case
 from voxelry.datasets.manifest import Manifest
@@ -17,7 +18,7 @@ from voxelry.networks.cost import NetworkCost, describe
 from voxelry.recipes.recipe import Config, changed
 from voxelry.training.folds import chosen_folds, load_folds, make_folds
 from voxelry.training.length import given_steps
-from voxelry.training.setup import Stage, labelled_cases, look_at, make_plans
+from voxelry.training.setup import labelled_cases, look_at, make_plans
 from voxelry.training.throughput import paced, step_seconds
 
 
@@ -83,7 +84,7 @@ class Estimate:
 def estimate(
     config: Config,
     manifest: Manifest,
-    stage: Stage,
+    progress: ProgressCallback,
     *,
     plan: Plan | None = None,
     budget: float | None = None,
@@ -94,7 +95,7 @@ def estimate(
     Args:
         config: the recipe.
         manifest: the dataset.
-        stage: told of progress.
+        progress: called as cases are looked at and steps are timed.
         plan: a plan to take as it is.
         budget: seconds for all networks together, in place of the recipe's length of each.
         fold: of a cross-validation the one fold that would be trained; None is all.
@@ -107,7 +108,7 @@ def estimate(
     cases = labelled_cases(manifest, *(("train", "val") if config.folds else ("train",)))
     parts = _parts(config, cases)
     copies = len(chosen_folds(fold, parts)) or 1
-    seen = look_at(manifest, cases, stage)
+    seen = look_at(manifest, cases, progress)
     plans = make_plans(config, manifest, seen, plan)
     if budget is not None:
         config = changed(config, time_budget=budget / (copies * len(plans)))
@@ -116,7 +117,7 @@ def estimate(
     networks = {}
     for number, (name, one) in enumerate(plans.items(), start=1):
         networks[name] = _network(config, manifest, seen, one, learnt)
-        stage("timing steps", number, len(plans))
+        progress("timing steps", number, len(plans))
     device = choose_device(config.device)
     dtype = str(compute_dtype(device, config.mixed_precision)).removeprefix("torch.")
     return Estimate(seen, device.type, dtype, copies, networks)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from voxelry.augmentation.augment import Augmenter
+from voxelry.base.progress import ProgressCallback, StepCallback, TrainingStep
 from voxelry.core.model import Model, ModelCard
 from voxelry.core.plan import Fingerprint, Plan
 from voxelry.core.volume import LabelMap
@@ -32,11 +33,11 @@ from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import CHECKPOINT_FILE, RunState, load_checkpoint
 from voxelry.training.device_batches import OnDevice
 from voxelry.training.full_volume_validation import WholeCases
-from voxelry.training.loop import Loop, Report
+from voxelry.training.loop import Loop
 from voxelry.training.predictions import Held
 from voxelry.training.run_files import PLAN_FILE, save_recipe
 from voxelry.training.sampler import Sampler
-from voxelry.training.setup import Stage, prepared
+from voxelry.training.setup import prepared
 
 CACHE_FOLDER = "cache"
 MODEL_FOLDER = "model"
@@ -53,8 +54,8 @@ class Run:
         seen: what the cases look like.
         folder: of the run.
         version: of voxelry, for cards.
-        stage: told of preparation and validation.
-        report: told of every step.
+        progress: called as cases are prepared and validated, and at every step.
+        on_step: called at every step with its loss and what else is known.
     """
 
     config: Config
@@ -62,8 +63,8 @@ class Run:
     seen: Fingerprint
     folder: Path
     version: str
-    stage: Stage
-    report: Report
+    progress: ProgressCallback
+    on_step: StepCallback
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def fit(run: Run, task: Task, *, resume: bool, spent: float) -> tuple[Model, Run
     loop = make_loop(run, task, training, validation, initial)
     if state is not None:
         loop.restore(state)
-    final = loop.run(run.report, spent=spent + time.monotonic() - entered)
+    final = loop.run(partial(_tell, run), spent=spent + time.monotonic() - entered)
     record = {
         "steps": final.step,
         "seconds": round(final.seconds, 1),
@@ -148,9 +149,14 @@ def fit(run: Run, task: Task, *, resume: bool, spent: float) -> tuple[Model, Run
     return save_model(model_of(run, task, loop.network, record), task.folder / MODEL_FOLDER), final
 
 
+def _tell(run: Run, step: TrainingStep) -> None:
+    run.on_step(step)
+    run.progress("training", step.step, step.total)
+
+
 def _prepared(run: Run, task: Task, cases: Sequence[Case]) -> list[CachedCase]:
     """Cases from the cache; in a cascade's second stage with what a first stage that has not seen them found there."""
-    ready = prepared(run.manifest, task.plan, cases, run.folder / CACHE_FOLDER, run.stage)
+    ready = prepared(run.manifest, task.plan, cases, run.folder / CACHE_FOLDER, run.progress)
     if task.found is None:
         return ready
     return [
@@ -180,12 +186,12 @@ def make_loop(
     torch.manual_seed(config.seed)
     network = build_network(plan, len(table) + 1)
     dtype = compute_dtype(choose_device(config.device), config.mixed_precision)
-    run.stage(
+    run.progress(
         f"{plan.network.name}: {describe(network, plan, len(table) + 1, dtype=dtype, moments=config.optimiser.moments)}", 1, 1
     )
     if initial is not None:
         ends = Ends.of(initial.plan, initial.labels), Ends.of(plan, table)
-        run.stage(f"from {config.initial}: {load_matching(network, plan, initial.weights, *ends)}", 1, 1)
+        run.progress(f"from {config.initial}: {load_matching(network, plan, initial.weights, *ends)}", 1, 1)
     device = choose_device(config.device).type
     augment = Augmenter(plan, config.augment.chosen(run.manifest.card.modality, plan.dimensions, device), table)
     draws = partial(

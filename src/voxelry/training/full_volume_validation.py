@@ -81,9 +81,9 @@ class WholeCases:
     def _scores(self, network: nn.Module, limit: float) -> Scores:
         began = self.clock()
 
-        def progress(done: int, total: int) -> None:
+        def progress(_: str, done: int, total: int | None) -> None:
             taken = self.clock() - began
-            if taken * max(1.0, total / max(1, done)) > limit:
+            if taken * max(1.0, (total or done) / max(1, done)) > limit:
                 raise _SlowError
 
         predictor = Predictor(self.model_of(network), self.device)

@@ -12,13 +12,13 @@ import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from voxelry.base.malloc import keep_freed_memory
+from voxelry.base.progress import StepCallback, TrainingStep
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import TrainingError
@@ -47,25 +47,6 @@ SMOOTHING = 0.95
 """Of the loss that progress shows."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a progress line shows.
-
-    Attributes:
-        step, total: steps done and planned (None while a time budget is still being turned into steps).
-        loss: running mean.
-        pseudo_dice: the latest, None before the first.
-        seconds_left: estimated, None while unknown.
-    """
-
-    step: int
-    total: int | None
-    loss: float
-    pseudo_dice: float | None
-    seconds_left: float | None
-
-
-Report = Callable[[Progress], None]
 Validate = Callable[[nn.Module, float], float | None]
 """Segments whole validation cases with a network in evaluation mode, after so many seconds of training; gives their mean Dice,
 None where there is none."""
@@ -144,11 +125,11 @@ class Loop:
             restore_threads(state.threads)
         self.state = state
 
-    def run(self, report: Report, spent: float = 0.0) -> RunState:
+    def run(self, on_step: StepCallback, spent: float = 0.0) -> RunState:
         """Train to the end.
 
         Args:
-            report: called after every step.
+            on_step: called after every step.
             spent: seconds of the time budget that preparation took.
 
         Returns:
@@ -186,7 +167,7 @@ class Loop:
                     self._save()
                 elif revised or state.seconds - self.saved >= CHECKPOINT_SECONDS:
                     self._save()
-                report(self._progress())
+                on_step(self._training_step())
         self._keep()
         return state
 
@@ -300,8 +281,8 @@ class Loop:
         elif self.average.decay:
             self.network.load_state_dict(self.average.state_dict(), strict=False)
 
-    def _progress(self) -> Progress:
+    def _training_step(self) -> TrainingStep:
         state = self.state
         latest = state.history[-1].pseudo_dice if state.history else None
         assert state.smooth_loss is not None
-        return Progress(state.step, state.total, state.smooth_loss, latest, self.length.seconds_left(state))
+        return TrainingStep(state.step, state.total, state.smooth_loss, latest, self.length.seconds_left(state))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from voxelry.base.files import atomic_path
+from voxelry.base.progress import ProgressCallback
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import CleanUp
@@ -26,7 +27,6 @@ from voxelry.inference.predictor import Predictor
 from voxelry.metrics.families import measure
 from voxelry.metrics.scores import Scores
 from voxelry.training.clean_up_choice import CleanUpChoice
-from voxelry.training.setup import Stage
 
 log = logging.getLogger(__name__)
 
@@ -89,25 +89,25 @@ class Held:
     store: Callable[[Case], Predictions]
 
 
-def predict_cases(make: Callable[[], Predictor], held: Held, stage: Stage) -> None:
+def predict_cases(make: Callable[[], Predictor], held: Held, progress: ProgressCallback) -> None:
     """Segment the cases that have no prediction yet, one in memory at a time.
 
     Args:
         make: loads the model, when the first case needs it.
         held: the cases.
-        stage: told of progress.
+        progress: called as cases are done.
     """
     predictor = None
     for number, case in enumerate(held.cases, start=1):
         if not held.store(case).file(case.id).is_file():
             predictor = predictor or make()
             held.store(case).save(case.id, predictor.predict(load_case(case, held.manifest)[0]).labels)
-        stage("validating", number, len(held.cases))
+        progress("validating", number, len(held.cases))
 
 
 def score_cases(
     held: Held,
-    stage: Stage,
+    progress: ProgressCallback,
     *,
     rules: Sequence[CleanUp] = (),
     surfaces: bool = False,
@@ -117,10 +117,10 @@ def score_cases(
 
     Args:
         held: the cases, all of which are predicted.
-        stage: told of progress.
+        progress: called as cases are done.
         rules: applied before scoring.
         surfaces: measure distances of surfaces too: in mm, or in pixels where their size is not known; not on sheared grids.
-        name: of the stage.
+        name: under which progress is told.
 
     Returns:
         The scores, with the patients as groups.
@@ -128,23 +128,23 @@ def score_cases(
     parts = []
     for number, (case, reference, predicted) in enumerate(_pairs(held), start=1):
         parts.append(_measured(reference, clean(predicted, rules), case.id, surfaces))
-        stage(name, number, len(held.cases))
+        progress(name, number, len(held.cases))
     scores = Scores.merge(parts)
     return Scores(scores.cases, scores.labels, scores.confusions, scores.measures, tuple(case.group for case in held.cases))
 
 
-def score_cleaned(held: Held, stage: Stage, choice: CleanUpChoice) -> Scores:
+def score_cleaned(held: Held, progress: ProgressCallback, choice: CleanUpChoice) -> Scores:
     """Choose clean-up rules by stored predictions, then score those with the rules applied, surfaces included.
 
     Args:
         held: the cases, all of which are predicted.
-        stage: told of progress.
+        progress: called as cases are done.
         choice: is shown every case; knows its rules afterwards.
     """
     for number, (_, reference, predicted) in enumerate(_pairs(held), start=1):
         choice.add(reference, predicted)
-        stage("choosing clean-up rules", number, len(held.cases))
-    return score_cases(held, stage, rules=choice.rules(), surfaces=True)
+        progress("choosing clean-up rules", number, len(held.cases))
+    return score_cases(held, progress, rules=choice.rules(), surfaces=True)
 
 
 def _pairs(held: Held) -> Iterator[tuple[Case, LabelMap, LabelMap]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxelry.base.progress import ProgressCallback, StepCallback
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.cases import Case
 from voxelry.datasets.manifest import Manifest
@@ -20,10 +21,9 @@ from voxelry.recipes.recipe import Config, changed
 from voxelry.training.cross_validation import CrossValidation
 from voxelry.training.fit import Run, refuse_begun, require_checkpoint
 from voxelry.training.folds import FOLDS_FILE, Folds, chosen_folds, load_folds, make_folds, save_folds
-from voxelry.training.loop import Report
 from voxelry.training.result import TrainResult
 from voxelry.training.run_files import PLAN_FILE, begun_recipe, load_fingerprint, save_fingerprint, save_recipe
-from voxelry.training.setup import CONFIGURATIONS, Stage, Volumes, check_sides, labelled_cases, look_at, make_plans
+from voxelry.training.setup import CONFIGURATIONS, Volumes, check_sides, labelled_cases, look_at, make_plans
 from voxelry.training.single import train_single
 from voxelry.training.throughput import paced
 
@@ -51,8 +51,8 @@ def train_model(
     folder: Path,
     *,
     version: str,
-    stage: Stage,
-    report: Report,
+    progress: ProgressCallback,
+    on_step: StepCallback,
     order: Order | None = None,
 ) -> TrainResult:
     """Train by a recipe: one network on ``train``, judged on ``val``; or with folds a cross-validation of both together.
@@ -62,8 +62,8 @@ def train_model(
         manifest: the dataset.
         folder: of the run; made if missing.
         version: of voxelry, for the model's card.
-        stage: told of preparation and validation.
-        report: told of every step.
+        progress: called as cases are prepared and validated, and at every step.
+        on_step: called at every step with its loss and what else is known.
         order: what is asked beside the recipe.
 
     Returns:
@@ -75,7 +75,7 @@ def train_model(
         ManifestError: no labelled training cases, or more folds than patients.
         TrainingError: nothing to resume from, another recipe, or a loss that is not finite.
     """
-    start = _Start(config, manifest, folder, version, stage, report, order or Order())
+    start = _Start(config, manifest, folder, version, progress, on_step, order or Order())
     return start.cross_validate() if config.folds else start.train()
 
 
@@ -87,8 +87,8 @@ class _Start:
     manifest: Manifest
     folder: Path
     version: str
-    stage: Stage
-    report: Report
+    progress: ProgressCallback
+    on_step: StepCallback
     order: Order
 
     def train(self) -> TrainResult:
@@ -106,7 +106,7 @@ class _Start:
             check_sides(plan, config, self.manifest)
         else:
             refuse_begun(folder)
-            seen = look_at(self.manifest, training, self.stage)
+            seen = look_at(self.manifest, training, self.progress)
             plans = make_plans(config, self.manifest, seen, order.plan)
             (plan,) = paced(config, self.manifest, seen, plans, given=order.plan is not None).values()
         _refuse_cascade(plan)
@@ -133,7 +133,7 @@ class _Start:
     def _lay_out(self, cases: Sequence[Case]) -> Config:
         """Look, plan and deal; the recipe is written last, so that a run has begun only when all of it is there."""
         volumes: Volumes = {}
-        seen = look_at(self.manifest, cases, self.stage, volumes)
+        seen = look_at(self.manifest, cases, self.progress, volumes)
         plans = make_plans(self.config, self.manifest, seen, self.order.plan)
         folds = self._folds(cases, volumes)
         config = self.config
@@ -165,7 +165,7 @@ class _Start:
         return {name: load_plan(file) for name, file in files.items() if file.is_file()}
 
     def _run(self, config: Config, seen: Fingerprint) -> Run:
-        return Run(config, self.manifest, seen, self.folder, self.version, self.stage, self.report)
+        return Run(config, self.manifest, seen, self.folder, self.version, self.progress, self.on_step)
 
 
 def _refuse_cascade(plan: Plan) -> None:

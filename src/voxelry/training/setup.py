@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from voxelry.base.progress import ProgressCallback
 from voxelry.core.plan import Configuration, Fingerprint, Plan, Region
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
@@ -23,9 +24,6 @@ from voxelry.preparation.cache import CachedCase, cached_cases
 from voxelry.recipes.recipe import Config
 from voxelry.recipes.settings import PlanSettings
 from voxelry.training.loss import make_loss
-
-Stage = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 CONFIGURATIONS: tuple[Configuration, ...] = ("2d", "3d", "3d_lowres", "3d_cascade")
 """In the order in which they are trained: a cascade's first stage before its second."""
@@ -49,13 +47,13 @@ def labelled_cases(manifest: Manifest, *splits: str) -> list[Case]:
     return cases
 
 
-def look_at(manifest: Manifest, cases: Sequence[Case], stage: Stage, volumes: Volumes | None = None) -> Fingerprint:
+def look_at(manifest: Manifest, cases: Sequence[Case], progress: ProgressCallback, volumes: Volumes | None = None) -> Fingerprint:
     """The fingerprint of some cases of a manifest.
 
     Args:
         manifest: the dataset.
         cases: to look at.
-        stage: told of progress.
+        progress: called as cases are looked at.
         volumes: filled with how much of each label each case holds, if given.
     """
     return fingerprint(
@@ -63,7 +61,7 @@ def look_at(manifest: Manifest, cases: Sequence[Case], stage: Stage, volumes: Vo
         manifest.card.channels,
         manifest.card.modality,
         manifest.card.table,
-        lambda done: stage("looking at cases", done, len(cases)),
+        progress,
     )
 
 
@@ -196,7 +194,7 @@ def _names_of(regions: Sequence[Region]) -> str:
     return ", ".join(f"{region.name} ({' + '.join(region.labels)})" for region in regions)
 
 
-def prepared(manifest: Manifest, plan: Plan, cases: Sequence[Case], cache: Path, stage: Stage) -> list[CachedCase]:
+def prepared(manifest: Manifest, plan: Plan, cases: Sequence[Case], cache: Path, progress: ProgressCallback) -> list[CachedCase]:
     """Cases as a plan prepares them, from the cache or into it."""
     if not cases:
         return []
@@ -206,5 +204,5 @@ def prepared(manifest: Manifest, plan: Plan, cases: Sequence[Case], cache: Path,
         manifest.card.table,
         cache,
         lambda case: load_case(case, manifest),
-        lambda done: stage("preparing cases", done, len(cases)),
+        progress,
     )

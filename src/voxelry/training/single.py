@@ -63,9 +63,9 @@ def with_clean_up(run: Run, model: Model, cases: Sequence[Case]) -> tuple[Model,
     """
     store = Predictions(run.folder / PREDICTIONS_FOLDER, model.labels)
     held = Held(run.manifest, cases, lambda _: store)
-    predict_cases(lambda: Predictor(model, run.config.device), held, run.stage)
+    predict_cases(lambda: Predictor(model, run.config.device), held, run.progress)
     choice = CleanUpChoice(model.labels, model.plan.dimensions)
-    scores = score_cleaned(held, run.stage, choice)
+    scores = score_cleaned(held, run.progress, choice)
     training = {**model.card.training, "clean_up": choice.record(), "mean_dice": scores.to_dict()["mean_dice"]}
     card = model.card.model_copy(update={"clean_up": choice.rules(), "training": training})
     return save_model(replace(model, card=card), run.folder / MODEL_FOLDER), scores

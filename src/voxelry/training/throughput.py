@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voxelry.base.progress import TrainingStep, no_progress
 from voxelry.core.architectures import architecture, is_import_path
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.manifest import Manifest
@@ -22,7 +23,6 @@ from voxelry.preparation.cache import Array, CachedCase
 from voxelry.preparation.class_locations import class_places
 from voxelry.recipes.recipe import Config, changed
 from voxelry.training.fit import Run, Task, make_loop
-from voxelry.training.loop import Progress
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def step_seconds(config: Config, manifest: Manifest, seen: Fingerprint, plan: Pl
     """
     marks: list[float] = []
 
-    def mark(_: Progress) -> None:
+    def mark(_: TrainingStep) -> None:
         marks.append(time.perf_counter())
         if len(marks) > 2 and marks[-1] - marks[0] > PATIENCE:
             raise _EnoughError
@@ -58,7 +58,7 @@ def step_seconds(config: Config, manifest: Manifest, seen: Fingerprint, plan: Pl
     short = changed(config, steps=WARMING + TIMED, validations=1, track=(), initial=None, patience=None)
     case = _noise(plan, len(manifest.card.table) + 1, config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(short, manifest, seen, Path(folder), "", lambda *_: None, mark)
+        run = Run(short, manifest, seen, Path(folder), "", no_progress, mark)
         loop = make_loop(run, Task(plan, (), (), Path(folder)), [case], [case])
         with suppress(_EnoughError):
             loop.run(mark)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from zipfile import ZipInfo
 
 import pydicom
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError
 from voxelry.formats.detect import HEAD_BYTES as SNIFF_BYTES
 from voxelry.formats.detect import Format, sniff
@@ -23,9 +24,6 @@ from voxelry.formats.dicom.walk import walk
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 """Media Storage Directory Storage: a DICOMDIR."""
-
-Progress = Callable[[int, int], None]
-"""Told how many files are done, of how many."""
 
 _CLAIMS = frozenset({"", ".dcm", ".dicom", ".ima", ".img"})
 _EVERY = 50
@@ -75,12 +73,12 @@ class HeaderScan:
         return not (self.planes or self.other_objects or self.non_dicom_files or self.unreadable or self.refused)
 
 
-def scan(place: Path, progress: Progress = lambda *_: None) -> HeaderScan:
+def scan(place: Path, progress: ProgressCallback = no_progress) -> HeaderScan:
     """Read the header of every DICOM file below a folder, in an archive, or named by a DICOMDIR.
 
     Args:
         place: a folder, a zip archive, a DICOMDIR, or a DICOM file.
-        progress: told of the files done.
+        progress: called as headers are read.
 
     Returns:
         What is there. Nothing is raised for a file that cannot be read: it is in the result.
@@ -103,7 +101,7 @@ def scan(place: Path, progress: Progress = lambda *_: None) -> HeaderScan:
         for number, file in enumerate(files, start=1):
             _add(file, found)
             if number % _EVERY == 0 or number == len(files):
-                progress(number, len(files))
+                progress("reading headers", number, len(files))
     return found
 
 
