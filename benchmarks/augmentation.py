@@ -51,11 +51,11 @@ def make_inputs(folder: Path, quick: bool) -> None:
 
 def voxelry(given: dict[str, Any]) -> Change:
     """The sampler's own way: read what a move reaches from a memory map, then move and change it."""
-    from voxelry.augmentation.augment import Augmenter
+    from voxelry.augmentation.augmenter import Augmenter
+    from voxelry.augmentation.settings import AugmentSettings
     from voxelry.core.labels import LabelTable
     from voxelry.core.plan import NetworkPlan, Normalisation, Plan
     from voxelry.preparation.cache import CachedCase
-    from voxelry.recipes.settings import AugmentSettings
     from voxelry.training.sampler import Sampler
 
     patch = tuple(given["patch"].tolist())
@@ -72,7 +72,7 @@ def voxelry(given: dict[str, Any]) -> Change:
             np.save(Path(folder) / f"{name}.npy", given[name])
         image, labels = (np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in ("image", "labels"))
     case = CachedCase("case", image, labels, {})
-    augment = Augmenter(plan, AugmentSettings(set="recipe"), LabelTable.numbered(range(1, 5)))
+    augment = Augmenter(plan, AugmentSettings(set="nnunet"), LabelTable.numbered(range(1, 5)))
     sampler = Sampler([case], patch, 1, 0.0, seed=0, augment=augment)
     return lambda number: sampler(number)[0]
 

@@ -6,8 +6,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
+from voxelry.augmentation.settings import AUGMENT_SETS, with_keys_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "voxelry"
@@ -30,7 +35,65 @@ def _summary(path: Path) -> str:
     return text.partition("\n")[0].replace("|", "\\|")
 
 
-GENERATED: dict[str, Callable[[], str]] = {"docs/reference/modules.md": modules_page}
+AUGMENTATION_HEAD = """# Augmentation
+
+Written by `python docs/generate.py` from `src/voxelry/augmentation/registry.py`. Keys of the `augment` section of a
+[recipe](recipes.md): for each kind of random change a probability, and a range where it has one. The defaults are nnU-Net's.
+[How to add an augmentation](../how-to/add-an-augmentation.md).
+
+## Keys
+"""
+AUGMENTATION_SETS = """
+## Sets
+
+`light` converges quickly and plateaus early: on the hippocampus (104 cases) pseudo-Dice was highest once each case had been seen
+about 50 times, and fell from then on, while with `nnunet` it rose for three times as long ([lab.md](../lab.md)). For a longer run
+take `set: nnunet` with averaged weights, as `configs/hippocampus_long.yaml` does, stop early (`patience`), or share the time
+among the networks of several folds, which together make fewer errors than any one of them. What the other sets change:
+"""
+AUGMENTATION_KINDS = """
+## Kinds
+
+In the order in which they are drawn and applied. *Moves* are joined in one pass over image and classes; *grey values* are
+changed channel by channel.
+"""
+
+
+def augmentation_page(augmentations: Augmentations = AUGMENTATIONS) -> str:
+    """Every key of the `augment` section, what the named sets change, and every kind of augmentation."""
+    settings = with_keys_of(augmentations)
+    fields = settings.model_fields
+    keys = [f"| `{key}` | {_shown(field.default)} | {field.description} |" for key, field in fields.items()]
+    sets = [name for name, values in AUGMENT_SETS.items() if values]
+    filled = {name: settings.model_validate({"set": name}) for name in sets}
+    changed = [key for key in fields if any(key in AUGMENT_SETS[name] for name in sets)]
+    rows = [[_shown(getattr(filled[name], key)) for name in sets] for key in changed]
+    kinds = [f"| `{each.name}` | {_acts_on(each)} | {_paragraph(each)} |" for each in augmentations]
+    lines = [AUGMENTATION_HEAD, "| key | default | meaning |", "|---|---|---|", *keys, AUGMENTATION_SETS]
+    lines += ["| key | " + " | ".join(f"`{name}`" for name in sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    lines += [f"| `{key}` | " + " | ".join(cells) + " |" for key, cells in zip(changed, rows, strict=True)]
+    return "\n".join([*lines, AUGMENTATION_KINDS, "| kind | changes | what it does |", "|---|---|---|", *kinds, ""])
+
+
+def _shown(value: Any) -> str:
+    """A value as a recipe writes it."""
+    return "none" if value is None else str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _acts_on(augmentation: Any) -> str:
+    bases = {base.__name__ for base in type(augmentation).__mro__}
+    return "moves" if "SpatialAugmentation" in bases else "grey values" if "IntensityAugmentation" in bases else "labels"
+
+
+def _paragraph(augmentation: Any) -> str:
+    """The class docstring in one line, without its sections."""
+    return " ".join((inspect.getdoc(type(augmentation)) or "").partition("\n\nExample")[0].split()).replace("|", "\\|")
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "docs/reference/augmentation.md": augmentation_page,
+    "docs/reference/modules.md": modules_page,
+}
 """Page, below the repository's root -> the function that gives its text."""
 
 

@@ -22,7 +22,7 @@ from voxelry.datasets.card import Card
 from voxelry.datasets.cases import parse_cases
 from voxelry.datasets.splits import SplitRule
 from voxelry.recipes.recipe import Config
-from voxelry.recipes.settings import AUGMENT_SETS, AugmentSettings, LossSettings, OptimiserSettings, PlanSettings
+from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettings
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "voxelry"
@@ -148,10 +148,7 @@ def test_recipe_examples_are_recipes():
         parse(Config, yaml.safe_load(example), "docs/reference/recipes.md")
 
 
-GROUPS = [
-    ("Top level", Config), ("`plan`", PlanSettings), ("`loss`", LossSettings), ("`augment`", AugmentSettings),
-    ("`optimiser`", OptimiserSettings),
-]  # fmt: skip
+GROUPS = [("Top level", Config), ("`plan`", PlanSettings), ("`loss`", LossSettings), ("`optimiser`", OptimiserSettings)]
 
 
 @pytest.mark.parametrize(("heading", "kind"), GROUPS, ids=str)
@@ -170,22 +167,6 @@ def test_recipe_page_has_every_key_and_its_default(heading, kind):
         else:
             written = yaml.safe_load(listed[key])
             assert (tuple(written) if isinstance(written, list) else written) == default, key
-
-
-def test_recipe_page_has_what_the_other_sets_change():
-    body = text("docs/reference/recipes.md").partition("| key | `light` | `xray` |\n")[2].partition("\n\n")[0]
-    listed = [[cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines()[1:]]
-    for column, name in ((1, "light"), (2, "xray")):
-        shown = {key: value for row in listed for key, value in zip(row[0].split(", "), values_of(row[column]), strict=True)}
-        assert AUGMENT_SETS[name].keys() <= shown.keys()
-        settings = AugmentSettings(set=name)
-        assert shown == {key: getattr(settings, key) for key in shown}, name
-
-
-def values_of(cell: str) -> list[object]:
-    """The values of a cell, ranges as the settings hold them."""
-    read = yaml.safe_load(f"[{cell}]")
-    return [tuple(value) if isinstance(value, list) else value for value in read]
 
 
 @pytest.mark.parametrize(("heading", "kind", "more"), [("The card", Card, {"cases", "split"}), ("Labels", Label, set())])

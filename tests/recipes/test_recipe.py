@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voxelry.augmentation.settings import AugmentSettings
 from voxelry.errors import ConfigError, MissingFileError
 from voxelry.recipes.recipe import Config, changed, load_config, parse_duration
-from voxelry.recipes.settings import AugmentSettings
 
 RECIPES = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -44,9 +44,9 @@ def test_a_recipe_with_defaults(recipe, tmp_path):
 
 
 def test_changes_go_down_the_tree_and_are_yaml(recipe):
-    changes = ("steps=20", "plan.patch_size=[8, 8, 8]", "augment.noise=0", "time_budget=2m", "plan.network=unet")
+    changes = ("steps=20", "plan.patch_size=[8, 8, 8]", "augment.noise_p=0", "time_budget=2m", "plan.network=unet")
     config = load_config(recipe, changes)
-    assert (config.steps, config.plan.patch_size, config.augment.noise) == (20, (8, 8, 8), 0)
+    assert (config.steps, config.plan.patch_size, config.augment.noise_p) == (20, (8, 8, 8), 0)
     assert (config.time_budget, config.plan.network) == (120, "unet")
 
 
@@ -55,7 +55,7 @@ def test_changes_go_down_the_tree_and_are_yaml(recipe):
     [
         ("step=5", "unknown key 'step'. Did you mean 'steps'"),
         ("plan.patchsize=[8]", "unknown key 'plan.patchsize'. Did you mean 'patch_size'"),
-        ("augment.gama=0.1", "Did you mean 'gamma'"),
+        ("augment.gama_p=0.1", "Did you mean 'gamma_p'"),
         ("steps=0", "key 'steps' is 0"),
         ("steps=many", "key 'steps' is 'many'"),
         ("optimiser.learning_rate=-1", "key 'optimiser.learning_rate' is -1"),
@@ -124,3 +124,12 @@ def test_a_recipe_survives_being_saved(recipe):
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_every_recipe_of_the_repository_is_valid(file):
     assert Path(load_config(file).manifest).is_file()
+
+
+def test_a_recipe_in_the_words_of_earlier_versions_loads(tmp_path, caplog):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("manifest: m.yaml\nsteps: 5\naugment:\n  set: recipe\n  noise: 0.3\n")
+    config = load_config(file, ("augment.flip=0.25",))
+    assert (config.augment.set, config.augment.noise_p, config.augment.flip_p) == ("nnunet", 0.3, 0.25)
+    assert len(caplog.records) == 1
+    assert "'noise' is now 'noise_p'" in caplog.text

@@ -8,13 +8,13 @@ import torch
 
 from helpers.plans import SIDED, tiny_plan
 from helpers.training_cases import case
-from voxelry.augmentation.augment import Augmenter
-from voxelry.recipes.settings import AugmentSettings
+from voxelry.augmentation.augmenter import Augmenter
+from voxelry.augmentation.settings import AugmentSettings
 from voxelry.training.device_batches import OnDevice
 from voxelry.training.prefetch import Feed
 from voxelry.training.sampler import Sampler
 
-CHOSEN = AugmentSettings(set="recipe", rotation_p=0.7, scale_p=0.7, noise=0.5, blur=0.5, low_resolution=0.5)
+CHOSEN = AugmentSettings(set="nnunet", rotation_p=0.7, scale_p=0.7, noise_p=0.5, blur_p=0.5, low_resolution_p=0.5)
 
 
 def sampler(dimensions=3, **changes):
@@ -43,7 +43,7 @@ def test_the_same_windows_as_on_the_cpu(dimensions, changes):
 
 
 def test_nothing_moved_reads_no_more_than_a_window():
-    still = Augmenter(tiny_plan(), AugmentSettings(set="recipe", rotation_p=0, scale_p=0), SIDED)
+    still = Augmenter(tiny_plan(), AugmentSettings(set="nnunet", rotation_p=0, scale_p=0), SIDED)
     boxed = replace(sampler(), augment=still, boxed=True)
     assert boxed(0)[0].shape == (3, 1, 8, 8, 8)
 

@@ -35,7 +35,7 @@ def test_recipe_and_fingerprint_come_back(tmp_path):
     assert begun_recipe(config, tmp_path) == config
 
 
-@pytest.mark.parametrize("augment", [{"noise": 0.1, "rotation": None}, {"set": "light", "rotation": None}, {"set": "xray"}, {}])
+@pytest.mark.parametrize("augment", [{"noise_p": 0.1, "rotation": None}, {"set": "light", "rotation": None}, {"set": "xray"}, {}])
 def test_a_recipe_read_back_augments_alike(tmp_path, augment):
     """Also where a key was given the default's value, or null."""
     config = Config(manifest="m.yaml", steps=5, augment=augment)

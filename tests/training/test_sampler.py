@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from helpers.plans import SIDED, tiny_plan
 from helpers.training_cases import case
-from voxelry.augmentation.augment import Augmenter
+from voxelry.augmentation.augmenter import Augmenter
+from voxelry.augmentation.settings import AugmentSettings
 from voxelry.core.labels import IGNORE_INDEX
 from voxelry.inference.patches import Layout
 from voxelry.preparation.cache import CachedCase
 from voxelry.preparation.class_locations import class_counts, class_places
 from voxelry.preparation.mapped import MappedArray
 from voxelry.preparation.stream import HeldSlabs
-from voxelry.recipes.settings import AugmentSettings
 from voxelry.training.sampler import Sampler, cut_into
 
 

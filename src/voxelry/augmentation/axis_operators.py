@@ -1,90 +1,80 @@
-"""What augmentation does along one axis, as rows of weights: blur, a coarser grid and back, lost and mixed lines of k-space.
-
-A row says how one new voxel is summed up from the old ones. Few taps are given as places and weights, all of them as a matrix;
-CPU and GPU apply the same.
-"""
+"""Linear operators along one axis of a patch: a few neighbours with weights, or a filter of k-space as a matrix."""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Taps = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""``(n, taps)`` places and weights."""
 
-TRUNCATE = 3.0
-"""Standard deviations at which a Gaussian ends."""
-KEPT_CENTRE = 0.02
-"""Share of k-space about its centre in which ghosting loses nothing: without it the whole window would only get darker."""
+class AxisOperator(NamedTuple):
+    """Each new voxel of an axis as a weighted sum of a few old ones.
+
+    Attributes:
+        voxels: ``(n, k)`` int64, the old voxels.
+        weights: ``(n, k)`` float32.
+    """
+
+    voxels: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def matrix(self, size: int) -> NDArray[np.float32]:
+        """The same operator as a matrix ``(n, size)``."""
+        matrix = np.zeros((len(self.voxels), size), dtype=np.float32)
+        np.add.at(matrix, (np.arange(len(self.voxels))[:, None], self.voxels), self.weights)
+        return matrix
 
 
-def blur_taps(size: int, sigma: float) -> Taps:
-    """A Gaussian, mirrored about the centres of the first and the last voxel.
+def apply_operators(image: NDArray[np.float32], operators: list[AxisOperator | None]) -> None:
+    """Apply an operator along each axis in turn, in place.
 
     Args:
-        size: of the axis.
-        sigma: in voxels.
+        image: ``(*patch)`` float32, C-contiguous.
+        operators: one for each axis, of as many voxels as the axis has; None leaves an axis alone.
     """
-    radius = int(TRUNCATE * sigma + 0.5)
-    steps = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (steps / max(sigma, 1e-6)) ** 2)
-    weights /= weights.sum()
-    period = max(1, 2 * size - 2)
-    place = (np.arange(size)[:, None] + steps) % period
-    place = np.where(place < size, place, period - place)
-    return place, np.broadcast_to(weights.astype(np.float32), place.shape).copy()
+    from voxelry.augmentation.intensity_kernels import sum_along_last, sum_along_middle
+
+    source, spare = image, np.empty_like(image)
+    for axis, operator in enumerate(operators):
+        if operator is None:
+            continue
+        size, (voxels, weights) = image.shape[axis], operator
+        if axis == image.ndim - 1:
+            first, last = _even_stretch(operator, size)
+            sum_along_last(source.reshape(-1, size), voxels, weights, first, last, spare.reshape(-1, size))
+        else:
+            shape = (math.prod(image.shape[:axis]), size, math.prod(image.shape[axis + 1 :]))
+            sum_along_middle(source.reshape(shape), voxels, weights, spare.reshape(shape))
+        source, spare = spare, source
+    if source is not image:
+        image[...] = source
 
 
-def coarse_taps(size: int, coarse: int) -> Taps:
-    """The nearest voxels of a grid of `coarse` voxels, then linear interpolation back to `size`.
+def _even_stretch(operator: AxisOperator, size: int) -> tuple[int, int]:
+    """The voxels ``first`` to ``last`` whose sums have the same weights of neighbours; none where weights differ."""
+    voxels, weights = operator
+    reach = voxels.shape[1] // 2
+    is_even = size > 2 * reach and bool((voxels[size // 2] == size // 2 + np.arange(-reach, voxels.shape[1] - reach)).all())
+    return (reach, size - reach) if is_even and bool((weights == weights[0]).all()) else (0, 0)
+
+
+def k_space_filter(gain: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The circulant matrix that multiplies a real signal's spectrum and keeps the real part.
 
     Args:
-        size: of the axis.
-        coarse: voxels of the coarser grid.
+        gain: ``(n,)`` of each frequency, in NumPy's order.
+
+    Returns:
+        ``(n, n)`` float32.
     """
-    picked = ((np.arange(coarse) + 0.5) * size / coarse).astype(np.int64)
-    place = np.clip((np.arange(size) + 0.5) * coarse / size - 0.5, 0, coarse - 1)
-    first = np.minimum(place.astype(np.int64), max(coarse - 2, 0))
-    share = (place - first).astype(np.float32)
-    both = np.stack([first, np.minimum(first + 1, coarse - 1)], axis=1)
-    return picked[both], np.stack([1 - share, share], axis=1)
-
-
-def as_matrix(taps: Taps, size: int) -> NDArray[np.float32]:
-    """Taps as a matrix ``(n, size)``."""
-    place, weights = taps
-    matrix = np.zeros((len(place), size), dtype=np.float32)
-    np.add.at(matrix, (np.arange(len(place))[:, None], place), weights)
+    response = np.fft.ifft(gain).real
+    size = len(gain)
+    matrix: NDArray[np.float32] = response[(np.arange(size)[:, None] - np.arange(size)) % size].astype(np.float32)
     return matrix
 
 
-def ghosting(size: int, ghosts: int, lost: float) -> NDArray[np.float32]:
-    """Every `ghosts`-th line of k-space weakened: as many faint copies along the axis.
-
-    Args:
-        size: of the axis.
-        ghosts: number of copies.
-        lost: share of those lines' strength.
-    """
-    line = np.abs(np.fft.fftfreq(size, 1 / size)).round()
-    kept = np.where((line % ghosts == 0) & (line > KEPT_CENTRE * size / 2), 1 - lost, 1.0)
-    return _filter(kept)
-
-
-def late_lines(size: int, share: float) -> NDArray[np.float32]:
-    """What the lines of k-space contribute that are filled after `share` of them, from one end to the other.
-
-    Args:
-        size: of the axis.
-        share: filled before.
-    """
-    return _filter((np.fft.fftfreq(size) + 0.5 >= share).astype(np.float64))
-
-
-def _filter(kept: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The real part of what comes of multiplying a real signal's spectrum, as a circulant matrix."""
-    answer = np.fft.ifft(kept).real
-    size = len(kept)
-    place = (np.arange(size)[:, None] - np.arange(size)) % size
-    result: NDArray[np.float32] = answer[place].astype(np.float32)
-    return result
+def multiply_along(matrix: NDArray[np.float32], image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """A matrix ``(n, n)`` times every line of ``(*patch)`` along an axis of n voxels."""
+    return np.moveaxis(np.tensordot(matrix, image, axes=(1, axis)), 0, axis)

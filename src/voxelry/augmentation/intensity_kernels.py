@@ -102,7 +102,7 @@ def add_noise(x: Any, sigma: Any, key: Any) -> None:
 
 
 @compiled(numba.void(readonly(_f4, 3), readonly(_i8, 2), readonly(_f4, 2), _f4[:, :, ::1]), fastmath=True)
-def sum_taps(x: Any, index: Any, weights: Any, out: Any) -> None:
+def sum_along_middle(x: Any, index: Any, weights: Any, out: Any) -> None:
     """``out[o, j, c] = sum_t weights[j, t] * x[o, index[j, t], c]``, ``(o, n, c)`` to ``(o, m, c)``."""
     for o in range(x.shape[0]):
         for j in range(out.shape[1]):
@@ -115,8 +115,8 @@ def sum_taps(x: Any, index: Any, weights: Any, out: Any) -> None:
 
 
 @compiled(numba.void(readonly(_f4, 2), readonly(_i8, 2), readonly(_f4, 2), _i8, _i8, _f4[:, ::1]), fastmath=True)
-def sum_last(x: Any, index: Any, weights: Any, first: Any, last: Any, out: Any) -> None:
-    """`sum_taps` along the last axis; from `first` to `last` taps are neighbours and have the weights of `first`."""
+def sum_along_last(x: Any, index: Any, weights: Any, first: Any, last: Any, out: Any) -> None:
+    """`sum_along_middle` along the last axis; from `first` to `last` taps are neighbours and have the weights of `first`."""
     taps = index.shape[1]
     for r in range(x.shape[0]):
         row, total = x[r], out[r]

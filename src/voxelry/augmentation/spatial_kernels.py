@@ -60,7 +60,7 @@ def _look_up(source: Any, here: Any, step: Any, table: Any, out: Any, there: Any
 
 
 @compiled(_signature(readonly(_i8)), fastmath=True)
-def copy_window(
+def copy_patch(
     image: Any, classes: Any, table: Any, steps: Any, shape: Any, start: Any, out: Any, moved: Any, first: Any, first_class: Any,
     out_steps: Any, out_shape: Any,
 ) -> None:  # fmt: skip

@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from voxelry.augmentation.settings import AugmentSettings
 from voxelry.base.files import read_yaml
 from voxelry.base.schema import Frozen, parse
 from voxelry.core.plan import Configuration
 from voxelry.errors import ConfigError
-from voxelry.recipes.settings import AugmentSettings, LossSettings, OptimiserSettings, PlanSettings
+from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettings
 
 _PATHS = ("manifest", "folds", "initial")
 LENGTHS = ("steps", "epochs", "time_budget")
@@ -34,7 +35,7 @@ class Config(Frozen):
         seed: of weights, sampling and augmentation.
         plan: what the planner must not decide by itself.
         loss: what training makes small.
-        augment: random changes to training windows.
+        augment: random changes to training patches.
         optimiser: how weights are changed.
         steps: optimiser steps; or
         epochs: times that each training case is seen; or

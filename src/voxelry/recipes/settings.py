@@ -1,17 +1,15 @@
-"""The groups of a training recipe's settings: what must not be planned, the loss, the random changes to windows."""
+"""The groups of a training recipe's settings: what must not be planned, the loss, the optimiser."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -20,7 +18,6 @@ from voxelry.core.architectures import checked_name, preset
 from voxelry.core.plan import Configuration
 from voxelry.errors import UsageError
 
-Share = Annotated[float, Field(ge=0, le=1)]
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -96,160 +93,6 @@ class LossSettings(Frozen):
     focal_gamma: float = Field(default=2.0, ge=0)
     alpha: PositiveFloat = 0.3
     beta: PositiveFloat = 0.7
-
-
-AUGMENT_SETS: dict[str, dict[str, Any]] = {
-    "recipe": {},
-    "light": {
-        "rotation_p": 0.3,
-        "rotation": 15.0,
-        "scale_p": 0.3,
-        "scale": (0.8, 1.25),
-        "shift_p": 0.3,
-        "noise": 0.15,
-        "blur": 0.1,
-        "brightness": 0.2,
-        "contrast": 0.2,
-        "low_resolution": 0.0,
-        "inverted_gamma": 0.0,
-        "gamma": 0.2,
-        "flip_axes": (),
-    },
-    "xray": {
-        "rotation_p": 0.3,
-        "rotation": 15.0,
-        "scale_p": 0.3,
-        "scale": (0.8, 1.25),
-        "shift_p": 0.2,
-        "noise": 0.2,
-        "blur": 0.1,
-        "brightness": 0.2,
-        "contrast": 0.2,
-        "low_resolution": 0.1,
-        "histogram": 0.3,
-        "invert": 0.05,
-        "collimator": 0.15,
-        "flip_axes": "sides",
-    },
-}
-"""What each named set puts in place of the defaults, which are the recipe's."""
-
-_RADIOGRAPHS = ("CR", "DX", "RG", "MG", "PX", "IO")
-
-
-class AugmentSettings(Frozen):
-    """Random changes to training windows: for each a probability, and a range where it has one.
-
-    The defaults are nnU-Net's. They pay off over the hundreds of thousands of windows that a GPU sees in a day; over the few
-    thousand that a CPU sees, gentler changes learn faster (set ``light``). Chest films and their like are neither turned by
-    half a circle nor mirrored top to bottom, but come from many makers' look-up tables, exposures and collimators, sometimes
-    inverted (set ``xray``).
-
-    Attributes:
-        set: where keys left out get their values: ``recipe``, ``light`` or ``xray``; ``auto`` takes ``xray`` for radiographs,
-            else ``light`` on a CPU and ``recipe`` on a GPU.
-        rotation_p, rotation: by up to so many degrees about each axis; None is 30 in volumes, 180 in the plane of pictures,
-            slices and anisotropic volumes, 15 where a picture is more than 1.5 times as long as wide.
-        scale_p, scale: zoom factor; above 1 enlarges.
-        shift_p, shift: by up to this share of the window's edge.
-        elastic, elastic_voxels: smooth deformation by up to so many voxels.
-        noise, noise_sigma: Gaussian noise of a standard deviation up to this, in normalised grey values.
-        blur, blur_sigma: Gaussian blur, sigma in voxels, of each axis.
-        brightness, contrast, factor: grey values, or their distances from the mean, are multiplied.
-        low_resolution, low_resolution_scale: the grid made coarser by this factor, and back.
-        per_channel: probability of each channel to be blurred or made coarse where a window is.
-        gamma, inverted_gamma, gamma_range: a gamma curve (of the negative) that keeps mean and standard deviation.
-        histogram: a random rising grey value curve, as makers' look-up tables differ.
-        invert: the negative.
-        collimator, collimator_share: borders of up to this share of an edge blackened, and their labels ignored.
-        bias_field, bias_field_strength: MRI's smooth inhomogeneity: the largest coefficient of its polynomial's logarithm.
-        ghosting, ghosting_strength: MRI's copies along one axis: what share of every n-th line of k-space is lost.
-        motion, motion_degrees, motion_voxels: the head moves while MRI's k-space is filled.
-        spike, spike_strength: one wrong point of MRI's k-space: stripes so many standard deviations high.
-        flip, flip_axes: probability of each axis to be mirrored; ``auto`` takes every axis across which nothing is lost: where
-            labels have a side, mirror twins are swapped, and the axis is left alone where twins or the orientation are unknown.
-            ``sides`` takes of these the axis from side to side alone. Axes that are named are mirrored whatever the labels.
-    """
-
-    set: Literal["auto", "recipe", "light", "xray"] = "auto"
-    rotation_p: Share = 0.2
-    rotation: float | None = Field(default=None, ge=0, le=180)
-    scale_p: Share = 0.2
-    scale: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.4)
-    shift_p: Share = 0.0
-    shift: float = Field(default=0.05, ge=0, le=0.5)
-    elastic: Share = 0.0
-    elastic_voxels: float = Field(default=4.0, ge=0)
-    noise: Share = 0.1
-    noise_sigma: float = Field(default=0.1, ge=0)
-    blur: Share = 0.2
-    blur_sigma: tuple[float, float] = (0.5, 1.0)
-    brightness: Share = 0.15
-    contrast: Share = 0.15
-    factor: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.25)
-    low_resolution: Share = 0.25
-    low_resolution_scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
-    per_channel: Share = 0.5
-    inverted_gamma: Share = 0.1
-    gamma: Share = 0.3
-    gamma_range: tuple[PositiveFloat, PositiveFloat] = (0.7, 1.5)
-    histogram: Share = 0.0
-    invert: Share = 0.0
-    collimator: Share = 0.0
-    collimator_share: float = Field(default=0.15, ge=0, le=0.4)
-    bias_field: Share = 0.0
-    bias_field_strength: float = Field(default=0.5, ge=0)
-    ghosting: Share = 0.0
-    ghosting_strength: tuple[float, float] = (0.3, 0.8)
-    motion: Share = 0.0
-    motion_degrees: float = Field(default=5.0, ge=0, le=180)
-    motion_voxels: float = Field(default=3.0, ge=0)
-    spike: Share = 0.0
-    spike_strength: tuple[float, float] = (0.3, 1.0)
-    flip: Share = 0.5
-    flip_axes: tuple[int, ...] | Literal["auto", "sides"] = "auto"
-
-    @field_validator(
-        "scale", "blur_sigma", "factor", "low_resolution_scale", "gamma_range", "ghosting_strength", "spike_strength"
-    )
-    @classmethod
-    def _range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= value[0] <= value[1]:
-            raise ValueError("a range is written low before high, neither below 0")
-        return value
-
-    @field_validator("low_resolution_scale", "ghosting_strength")
-    @classmethod
-    def _at_most_one(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[1] > 1:
-            raise ValueError("a share is at most 1")
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, tree: Any) -> Any:
-        return {**AUGMENT_SETS.get(str(tree.get("set")), {}), **tree} if isinstance(tree, dict) else tree
-
-    @model_serializer(mode="wrap")
-    def _plain(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """While the set is not decided only what was given, so that what is read back leaves out the same keys."""
-        tree: dict[str, Any] = write(self)
-        return {key: tree[key] for key in tree if self.set != "auto" or key == "set" or key in self.model_fields_set}
-
-    def chosen(self, modality: str, dimensions: int, device: str) -> AugmentSettings:
-        """These settings with ``auto`` decided.
-
-        Args:
-            modality: of the data, DICOM's term.
-            dimensions: 2 for pictures, 3 for volumes.
-            device: that trains, such as ``cpu``.
-        """
-        if self.set != "auto":
-            return self
-        radiograph = dimensions == 2 and modality.upper() in _RADIOGRAPHS
-        name = "xray" if radiograph else "light" if device.startswith("cpu") else "recipe"
-        given = {key: getattr(self, key) for key in self.model_fields_set}
-        return AugmentSettings.model_validate({**given, "set": name})
 
 
 class OptimiserSettings(Frozen):

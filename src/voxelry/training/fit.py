@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from voxelry.augmentation.augment import Augmenter
+from voxelry.augmentation.augmenter import Augmenter
 from voxelry.base.progress import ProgressCallback, StepCallback, TrainingStep
 from voxelry.core.model import Model, ModelCard
 from voxelry.core.plan import Fingerprint, Plan

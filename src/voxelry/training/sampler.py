@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxelry.augmentation.augment import Augmenter
-from voxelry.augmentation.draw import Draw
+from voxelry.augmentation.augmentation import AugmentationParams
+from voxelry.augmentation.augmenter import Augmenter
 from voxelry.core.labels import IGNORE_INDEX
 from voxelry.inference.patches import margins
 from voxelry.preparation.cache import Array, CachedCase
@@ -55,7 +55,7 @@ class Sampler:
             self._fill(step, slot, image_BC[slot], classes_B[slot])
         return image_BC, classes_B
 
-    def draws(self, step: int) -> list[Draw]:
+    def draws(self, step: int) -> list[AugmentationParams]:
         """What happens to each window of a step."""
         assert self.augment is not None
         return [self.augment.draw(self._seed(step, slot)) for slot in range(self.batch)]
@@ -77,7 +77,9 @@ class Sampler:
             classes_B.append(classes)
         return torch.stack(image_BC), torch.stack(classes_B)
 
-    def _box(self, case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...], drawn: Draw) -> tuple[Tensor, Tensor]:
+    def _box(
+        self, case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...], drawn: AugmentationParams
+    ) -> tuple[Tensor, Tensor]:
         """A part of a case, in a cascade with what its first stage found as one more channel; halves on the way to a GPU."""
         assert self.augment is not None
         own = case.image.shape[0]
@@ -86,7 +88,7 @@ class Sampler:
         cut_into(image_C[:own], case.image, start, 0)
         cut_into(classes, case.classes, start, IGNORE_INDEX)
         if self.previous:
-            image_C[own].copy_(torch.from_numpy(self.augment.disturbed(drawn, _found(case, start, size).numpy())))
+            image_C[own].copy_(torch.from_numpy(self.augment.add_cascade_noise(drawn, _found(case, start, size).numpy())))
         return image_C, classes
 
     def _fill(self, step: int, slot: int, image_C: Tensor, classes: Tensor) -> None:

@@ -1,7 +1,7 @@
-import json
 import threading
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,35 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from helpers.plans import SIDED, tiny_network, tiny_plan
-from voxelry.augmentation.artefacts import control_points, splines, summed
-from voxelry.augmentation.augment import Augmenter
-from voxelry.augmentation.draw import Draw
-from voxelry.augmentation.previous import disturbed
-from voxelry.core.labels import IGNORE_INDEX, Code, Label, LabelTable
-from voxelry.errors import ConfigError
-from voxelry.recipes.settings import AugmentSettings
-
-KINDS = "rotation_p scale_p shift_p elastic noise blur brightness contrast low_resolution gamma".split()
-KINDS += "inverted_gamma histogram invert collimator bias_field ghosting motion spike flip".split()
-
-
-def only(**changes):
-    """Settings that change nothing but what is named."""
-    return AugmentSettings(set="recipe", **(dict.fromkeys(KINDS, 0) | {"per_channel": 1} | changes))
-
-
-ALL = only(**dict.fromkeys(KINDS, 1))
-
-
-def augmenter(chosen, patch=(12, 12, 12), table=SIDED, **changes):
-    network = tiny_network(len(patch), strides=((1,) * len(patch),) * 3)
-    return Augmenter(tiny_plan(len(patch), patch_size=patch, network=network, **changes), chosen, table)
-
-
-def box(size, seed=0, channels=1):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(channels, *size)).astype(np.float32), rng.integers(-1, 4, size).astype(np.int16)
+from helpers.augmentation import EVERYTHING, as_json, augmenter, box, flips_of, from_json, only, params_of
+from voxelry.augmentation.elastic import Elastic
+from voxelry.core.labels import IGNORE_INDEX
 
 
 def run(change, seed=1, channels=1):
@@ -52,7 +26,9 @@ def run(change, seed=1, channels=1):
 def places(drawn, first, patch, shift=None):
     """Where in the box each voxel of the window comes from, before it is mirrored."""
     axes = len(patch)
-    matrix = np.eye(axes, axes + 1) if drawn.matrix is None else np.array(drawn.matrix)
+    matrix = np.eye(axes, axes + 1)
+    for affine in params_of(drawn, "affine"):
+        matrix = np.array(affine.matrix)
     voxels = np.indices(patch).astype(float) + (0 if shift is None else shift)
     moved = np.einsum("ij,j...->i...", matrix[:, :-1], voxels)
     return moved + (matrix[:, -1] - first).reshape(-1, *(1,) * axes)
@@ -78,13 +54,12 @@ PLANS = [
 @pytest.mark.parametrize(("patch", "changes"), PLANS)
 @pytest.mark.parametrize("elastic", [0, 1])
 def test_moves_as_scipy_moves(patch, changes, elastic):
-    change = augmenter(only(rotation_p=1, scale_p=1, shift_p=1, shift=0.2, elastic=elastic), patch, **changes)
+    change = augmenter(only(rotation_p=1, scale_p=1, shift_p=1, shift=0.2, elastic_p=elastic), patch, **changes)
     for seed in range(4):
         drawn, first, image, classes, made, labels = run(change, seed)
         shift = None
         if elastic:
-            points = control_points(drawn.elastic, change.frame.plane, len(patch))
-            shift = np.stack([summed(one, [splines(n) for n in patch]) for one in points])
+            shift = Elastic().displacement(*params_of(drawn, "elastic"), change.geometry)
         place = places(drawn, first, patch, shift)
         wanted = map_coordinates(image[0], place, order=1, mode="grid-constant", cval=0)
         assert np.abs(made[0].numpy() - wanted).max() < (2e-4 if elastic else 1e-5)
@@ -94,7 +69,7 @@ def test_moves_as_scipy_moves(patch, changes, elastic):
 
 @pytest.mark.parametrize(("patch", "changes"), PLANS)
 def test_nothing_of_the_case_is_lost_at_the_edge_of_a_window(patch, changes):
-    change = augmenter(only(rotation_p=1, scale_p=1, shift_p=1, shift=0.3, elastic=0.5), patch, **changes)
+    change = augmenter(only(rotation_p=1, scale_p=1, shift_p=1, shift=0.3, elastic_p=0.5), patch, **changes)
     for seed in range(30):
         drawn = change.draw(seed)
         first, size = change.reach(drawn)
@@ -129,12 +104,12 @@ def test_a_scale_above_one_enlarges():
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), dimensions=st.sampled_from([2, 3]))
 def test_one_seed_repeats_a_window_and_the_record_is_json(seed, dimensions):
-    change = augmenter(ALL, (12,) * dimensions)
+    change = augmenter(EVERYTHING, (12,) * dimensions)
     drawn, first, image, classes, made, labels = run(change, seed)
     torch.manual_seed(1)
-    again = Draw.model_validate(json.loads(json.dumps(drawn.model_dump(mode="json"))))
+    again = from_json(as_json(drawn))
     assert again == change.draw(seed) == drawn
-    other = augmenter(ALL, (12,) * dimensions).apply(again, first, image, classes)
+    other = augmenter(EVERYTHING, (12,) * dimensions).apply(again, first, image, classes)
     assert torch.equal(made, other[0])
     assert torch.equal(labels, other[1])
     assert change.draw(seed + 1) != drawn
@@ -142,7 +117,7 @@ def test_one_seed_repeats_a_window_and_the_record_is_json(seed, dimensions):
 
 @pytest.mark.parametrize(("patch", "changes"), PLANS)
 def test_shapes_types_and_values(patch, changes):
-    change = augmenter(ALL, patch, channels=("a", "b"), **changes)
+    change = augmenter(EVERYTHING, patch, channels=("a", "b"), **changes)
     for seed in range(3):
         made, labels = run(change, seed, 2)[-2:]
         assert (made.shape, made.dtype, made.is_contiguous()) == ((2, *patch), torch.float32, True)
@@ -159,7 +134,7 @@ def test_nothing_is_changed_at_probability_zero():
 
 
 def test_what_is_given_stays():
-    change = augmenter(ALL)
+    change = augmenter(EVERYTHING)
     drawn = change.draw(3)
     first, size = change.reach(drawn)
     image, classes = box(size.tolist())
@@ -173,69 +148,19 @@ def test_what_is_given_stays():
 @pytest.mark.parametrize(("axis", "sided"), [(0, True), (1, False), (2, False)])
 def test_flips_across_the_sides_of_the_body_swap_the_twins(axis, sided, moved):
     chosen = {"rotation_p": moved, "scale_p": moved}
-    change, plain = augmenter(only(flip_axes=(axis,), flip=1, **chosen)), augmenter(only(**chosen, flip_axes=(axis,)))
+    change, plain = augmenter(only(flip_axes=(axis,), flip_p=1, **chosen)), augmenter(only(**chosen, flip_axes=(axis,)))
     drawn, first, image, classes, made, labels = run(change)
-    assert drawn.flips == (axis,)
-    straight, unswapped = plain.apply(drawn.model_copy(update={"flips": ()}), first, image, classes)
+    assert flips_of(drawn) == (axis,)
+    unmirrored = replace(drawn, changes=tuple(each for each in drawn.changes if each.kind != "flip"))
+    straight, unswapped = plain.apply(unmirrored, first, image, classes)
     twin = {-1: -1, 0: 0, 1: 2, 2: 1, 3: 3} if sided else {value: value for value in range(-1, 4)}
     assert torch.equal(made, straight.flip(axis + 1))
     assert np.array_equal(labels.numpy(), np.vectorize(twin.get)(unswapped.flip(axis).numpy()))
 
 
-def test_a_flip_is_drawn_half_the_time():
-    change = augmenter(only(flip=0.5, flip_axes="auto"))
-    count = np.zeros(3)
-    for seed in range(400):
-        count[list(change.draw(seed).flips)] += 1
-    assert (np.abs(count - 200) < 45).all()
-
-
-LEFT = Code(value="7771000", meaning="Left")
-
-
-@pytest.mark.parametrize(
-    ("labels", "changes", "axes"),
-    [
-        (SIDED.labels, {}, (0, 1, 2)),  # twins are swapped
-        (SIDED.labels, {"orientation": None}, ()),  # nobody knows which axis is the side's
-        (SIDED.labels, {"orientation": "SAR"}, (0, 1, 2)),
-        ((Label(value=1, name="kidney_left"),), {}, (1, 2)),
-        ((Label(value=1, name="kidney_left"),), {"orientation": "SAR"}, (0, 1)),
-        ((Label(value=1, name="Femur R"),), {}, (1, 2)),
-        ((Label(value=1, name="kidney", modifier=LEFT),), {}, (1, 2)),
-        ((Label(value=1, name="liver"), Label(value=2, name="vertebra L1")), {}, (0, 1, 2)),
-        ((Label(value=1, name="liver"),), {"orientation": None}, (0, 1, 2)),
-    ],
-)
-def test_axes_mirrored_by_default(labels, changes, axes):
-    assert augmenter(AugmentSettings(set="recipe"), table=LabelTable(labels=labels), **changes).flip_axes == axes
-
-
-@pytest.mark.parametrize(
-    ("labels", "axes"),
-    [
-        ((Label(value=1, name="lung"),), (1,)),
-        ((Label(value=1, name="left lung", mirror="right lung"), Label(value=2, name="right lung", mirror="left lung")), (1,)),
-        ((Label(value=1, name="left lung"), Label(value=2, name="right lung")), ()),
-    ],
-)
-def test_films_are_mirrored_from_side_to_side_alone_and_never_where_a_side_would_be_lost(labels, axes):
-    settings = AugmentSettings().chosen("DX", 2, "cuda")
-    assert augmenter(settings, (12, 12), table=LabelTable(labels=labels)).flip_axes == axes
-
-
-def test_slices_are_not_mirrored_across():
-    assert augmenter(AugmentSettings(set="recipe"), (16, 20, 1), **PLANS[5][1]).flip_axes == (0, 1)
-
-
-def test_an_axis_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match=r"augment.flip_axes names axis 2; the data have axes 0..1"):
-        augmenter(AugmentSettings(flip_axes=(0, 2)), (12, 12))
-
-
 def test_outside_the_content_stays_zero():
     plan = {"normalisation": ({"scheme": "mask"}, {"scheme": "image"}), "channels": ("a", "b")}
-    change = augmenter(only(noise=1, brightness=1, gamma=1, inverted_gamma=1), **plan)
+    change = augmenter(only(noise_p=1, brightness_p=1, gamma_p=1, inverted_gamma_p=1), **plan)
     drawn = change.draw(0)
     image, classes = box((12, 12, 12), channels=2)
     image[:, :4] = 0
@@ -246,7 +171,7 @@ def test_outside_the_content_stays_zero():
 
 
 def test_a_cascade_moves_its_first_labels_with_the_others():
-    change = augmenter(only(rotation_p=1, scale_p=1, flip=1, noise=1), configuration="3d_cascade")
+    change = augmenter(only(rotation_p=1, scale_p=1, flip_p=1, noise_p=1), configuration="3d_cascade")
     drawn = change.draw(5)
     first, size = change.reach(drawn)
     image, classes = box(size.tolist())
@@ -257,24 +182,9 @@ def test_a_cascade_moves_its_first_labels_with_the_others():
         assert torch.equal(made[index], (labels == index).float())
 
 
-def test_what_a_first_stage_found_is_disturbed_now_and_then():
-    found = np.zeros((20, 20, 20), np.int16)
-    found[3:8, 3:8, 3:8], found[10:16, 10:16, 10:16], found[0, 0, 0] = 1, 2, 1
-    before, seen, gone = found.copy(), 0, 0
-    for key in range(60):
-        changed = disturbed(found, 2, key, (0, 1, 2))
-        assert np.array_equal(changed, disturbed(found, 2, key, (0, 1, 2)))
-        assert set(np.unique(changed)) <= {0, 1, 2}
-        seen += not np.array_equal(changed, found)
-        gone += not (changed == 1).any() or not (changed == 2).any()
-    assert np.array_equal(found, before)
-    assert 15 < seen < 45  # 1 - (1 - 0.4 * 3/4) * (1 - 0.2 * 3/4) is 0.4
-    assert gone
-
-
 def test_windows_are_made_side_by_side():
     """The loops hold no lock: another thread goes on counting while windows are made."""
-    change = augmenter(only(rotation_p=1, gamma=1, blur=1), (64, 64, 64))
+    change = augmenter(only(rotation_p=1, gamma_p=1, blur_p=1), (64, 64, 64))
     run(change)
     count, stop = [0], threading.Event()
 
@@ -300,4 +210,4 @@ def test_windows_are_made_side_by_side():
 def test_no_warning_is_given():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run(augmenter(ALL))
+        run(augmenter(EVERYTHING))

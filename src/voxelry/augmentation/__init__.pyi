@@ -1,0 +1,5 @@
+from .augmentation import AugmentationParams as AugmentationParams
+from .augmentation import IntensityAugmentation as IntensityAugmentation
+from .augmentation import SpatialAugmentation as SpatialAugmentation
+from .augmenter import Augmenter as Augmenter
+from .settings import AugmentSettings as AugmentSettings

@@ -1,0 +1,161 @@
+"""The `augment` section of a recipe: the keys of all augmentations, and named sets of values."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_serializer, model_validator
+
+from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
+from voxelry.base.schema import Frozen
+
+log = logging.getLogger(__name__)
+
+AUGMENT_SETS: dict[str, dict[str, Any]] = {
+    "nnunet": {},
+    "light": {
+        "rotation_p": 0.3,
+        "rotation": 15.0,
+        "scale_p": 0.3,
+        "scale": (0.8, 1.25),
+        "shift_p": 0.3,
+        "noise_p": 0.15,
+        "blur_p": 0.1,
+        "brightness_p": 0.2,
+        "contrast_p": 0.2,
+        "low_resolution_p": 0.0,
+        "inverted_gamma_p": 0.0,
+        "gamma_p": 0.2,
+        "flip_axes": (),
+    },
+    "xray": {
+        "rotation_p": 0.3,
+        "rotation": 15.0,
+        "scale_p": 0.3,
+        "scale": (0.8, 1.25),
+        "shift_p": 0.2,
+        "noise_p": 0.2,
+        "blur_p": 0.1,
+        "brightness_p": 0.2,
+        "contrast_p": 0.2,
+        "low_resolution_p": 0.1,
+        "histogram_p": 0.3,
+        "invert_p": 0.05,
+        "collimator_p": 0.15,
+        "flip_axes": "sides",
+    },
+}
+"""Set -> values in place of the defaults of `voxelry.augmentation.registry.AUGMENTATIONS`, which are nnU-Net's."""
+
+OLD_KEYS: dict[str, tuple[str, ...]] = {
+    **{
+        kind: (f"{kind}_p",)
+        for kind in (
+            "elastic", "noise", "blur", "brightness", "contrast", "low_resolution", "inverted_gamma", "gamma", "histogram",
+            "invert", "collimator", "bias_field", "ghosting", "motion", "spike", "flip",
+        )
+    },
+    "factor": ("brightness_factor", "contrast_factor"),
+    "per_channel": ("blur_per_channel", "low_resolution_per_channel"),
+}  # fmt: skip
+"""Key of recipes written in the words of earlier versions -> the keys that take its value now."""
+OLD_SETS = {"recipe": "nnunet"}
+
+_RADIOGRAPHS = ("CR", "DX", "RG", "MG", "PX", "IO")
+
+
+class AugmentBase(Frozen):
+    """What the `augment` section has besides the keys of augmentations.
+
+    Attributes:
+        augmentations: whose keys these are, in the order in which they are drawn and applied.
+    """
+
+    augmentations: ClassVar[Augmentations] = ()
+
+    set: Literal["auto", "nnunet", "light", "xray"] = Field(
+        default="auto",
+        description="where keys left out get their values: `nnunet` (the defaults here), `light`, `xray`, below; `auto`: `xray` "
+        "for pictures of modality CR, DX, RG, MG, PX or IO, else `light` on a CPU and `nnunet` on a GPU",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, tree: Any) -> Any:
+        """Old keys become new ones; keys left out take the values of the set."""
+        if not isinstance(tree, dict):
+            return tree
+        tree = _renamed(tree)
+        return {**AUGMENT_SETS.get(str(tree.get("set")), {}), **tree}
+
+    @model_serializer(mode="wrap")
+    def _plain(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """While the set is not decided only the keys that were given, so that reading back leaves out the same keys."""
+        tree: dict[str, Any] = write(self)
+        return {key: tree[key] for key in tree if self.set != "auto" or key == "set" or key in self.model_fields_set}
+
+    def chosen(self, modality: str, dimensions: int, device: str) -> AugmentSettings:
+        """These settings with ``auto`` decided.
+
+        Args:
+            modality: of the data, DICOM's term.
+            dimensions: 2 for pictures, 3 for volumes.
+            device: that trains, such as ``cpu``.
+        """
+        assert isinstance(self, AugmentSettings)
+        if self.set != "auto":
+            return self
+        is_radiograph = dimensions == 2 and modality.upper() in _RADIOGRAPHS
+        name = "xray" if is_radiograph else "light" if device.startswith("cpu") else "nnunet"
+        values = {key: getattr(self, key) for key in self.model_fields_set}
+        settings: AugmentSettings = type(self).model_validate({**values, "set": name})
+        return settings
+
+
+def with_keys_of(augmentations: Augmentations) -> type[AugmentBase]:
+    """A class of settings with the keys of some augmentations, in their order, behind those of `AugmentBase`."""
+    kinds = list(dict.fromkeys(each.settings for each in augmentations))
+    bases: Any = (*reversed(kinds), AugmentBase)  # pydantic collects fields from the last base on
+    model: type[AugmentBase] = create_model("AugmentKeys", __base__=bases)
+    model.augmentations = augmentations
+    return model
+
+
+class AugmentSettings(with_keys_of(AUGMENTATIONS)):  # type: ignore[misc]
+    """Random changes to training patches: for each a probability, and a range where it has one.
+
+    The keys are those of all augmentations (docs/reference/augmentation.md). Their defaults are nnU-Net's, which pay off over the
+    hundreds of thousands of patches that a GPU sees in a day; over the few thousand that a CPU sees, gentler changes converge
+    faster (set ``light``). Chest films and their like are neither rotated by half a circle nor mirrored top to bottom, but come
+    from many manufacturers' look-up tables, exposures and collimators, sometimes inverted (set ``xray``).
+
+    Example:
+        >>> settings = AugmentSettings(set="light", noise_p=0.5)
+        >>> settings.noise_p, settings.rotation
+        (0.5, 15.0)
+    """
+
+
+def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
+    """Old keys and sets in today's words, with one warning.
+
+    Raises:
+        ValueError: an old key beside the one that took its place.
+    """
+    result: dict[str, Any] = {}
+    changes = []
+    for key, value in tree.items():
+        keys = OLD_KEYS.get(key, (key,))
+        for new in keys:
+            if new != key and new in tree:
+                raise ValueError(f"'{key}' is the old word for '{new}', and both are given; leave out '{key}'")
+            result[new] = value
+        if keys != (key,):
+            changes.append(f"'{key}' is now {' and '.join(repr(new) for new in keys)}")
+    if result.get("set") in OLD_SETS:
+        changes.append(f"set '{result['set']}' is now '{OLD_SETS[result['set']]}'")
+        result["set"] = OLD_SETS[result["set"]]
+    if changes:
+        log.warning("augment: old words of the recipe: %s", "; ".join(changes))
+    return result
