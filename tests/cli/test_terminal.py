@@ -7,7 +7,7 @@ from rich.console import Console
 
 from voxelry.base.progress import TrainingStep
 from voxelry.cli import terminal
-from voxelry.formats.inspect import Found
+from voxelry.formats.inspection import InspectRow
 
 LATE = TrainingStep(step=12345, total=20000, loss=12.345, pseudo_dice=0.8125, seconds_left=7384.0)
 EARLY = TrainingStep(step=1, total=None, loss=1.5, pseudo_dice=None, seconds_left=None)
@@ -60,13 +60,13 @@ def test_bars_are_for_terminals(monkeypatch, is_terminal, kind):
 
 def test_what_was_found_is_a_table():
     grid = {"shape": (1, 2, 3, 4), "spacing": (0.5, 1, 2), "readable": True, "reason": "3D"}
-    volume = Found("/d/[red]/a b.nii", "nifti", orientation="RAS", remarks=("r",), **grid)
+    volume = InspectRow("/d/[red]/a b.nii", "nifti", orientation="RAS", remarks=("r",), **grid)
     facts = {"facts": {"echo": "2"}, "tilt": -14.0, "gaps": 3, "duplicates": 1}
-    series = Found("/d/s", "dicom", key="1.2/echo=2", patient="patient-1", modality="CT", n_files=4, **facts, **grid)
-    bad = Found("/d/c.nii", "", reason="no image")
-    junk = Found("/d/junk.txt", "", kind="other", reason="text")
+    series = InspectRow("/d/s", "dicom", key="1.2/echo=2", patient="patient-1", modality="CT", n_files=4, **facts, **grid)
+    bad = InspectRow("/d/c.nii", "", reason="no image")
+    junk = InspectRow("/d/junk.txt", "", kind="other", reason="text")
     console = Console(width=200, file=io.StringIO())
-    console.print(terminal.found_table([volume, series, bad, junk]))
+    console.print(terminal.inspect_table([volume, series, bad, junk]))
     text = console.file.getvalue()
     for shown in (
         "[red]/a b.nii", "0.5 x 1 x 2", "RAS", "yes: 3D", "--series 1.2/echo=2", "patient-1", "echo 2", "tilt -14 degrees",

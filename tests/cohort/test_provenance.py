@@ -7,7 +7,7 @@ from pydicom import dcmread
 import voxelry as vx
 from helpers.sources import labels as labels_on
 from helpers.sources import volume
-from voxelry.cohort.provenance import maker
+from voxelry.cohort.provenance import algorithm_of
 from voxelry.formats.dicom.objects.rtstruct_write import write_rtstruct
 from voxelry.formats.dicom.objects.seg_write import write_dicom_seg
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
@@ -25,7 +25,7 @@ def scan(tmp_path):
 def test_what_a_file_says_goes_along(scan, tmp_path, made, write, ending):
     mask = tmp_path / f"mask{ending}"
     write(labels_on(scan.geometry), scan, mask, algorithm=made)
-    found = maker(mask)
+    found = algorithm_of(mask)
     assert found.kind == made.kind
     if ending == ".seg.dcm" and made.kind != "manual":
         assert found.name == made.name
@@ -51,5 +51,5 @@ def test_a_file_that_says_nothing(tmp_path):
 
     mask = tmp_path / "mask.nii.gz"
     vx.write(LabelMap.of(np.ones((2, 3, 4), np.uint8), Geometry((2, 3, 4), np.eye(4)), LabelTable.numbered([1])), mask)
-    assert maker(mask) is None
-    assert maker(tmp_path) is None
+    assert algorithm_of(mask) is None
+    assert algorithm_of(tmp_path) is None

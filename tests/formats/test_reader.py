@@ -57,7 +57,7 @@ class TestRead:
 
     def test_needs_neither_torch_nor_monai(self):
         code = (
-            "import sys, voxelry.formats.reader, voxelry.formats.inspect;"
+            "import sys, voxelry.formats.reader, voxelry.formats.inspection;"
             "print([m for m in ('torch', 'monai', 'highdicom') if m in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from voxelry.formats.inspect import Found, inspect
+from voxelry.formats.inspection import InspectRow, inspect
 
 FILE = Path(__file__).parent / "golden_series.json"
 
@@ -23,7 +23,7 @@ def outcomes(scans: Path) -> dict[str, dict[str, Any]]:
     return {f"{Path(row.path).relative_to(scans)}|{row.key}": _outcome(row, scans) for row in rows}
 
 
-def _outcome(row: Found, scans: Path) -> dict[str, Any]:
+def _outcome(row: InspectRow, scans: Path) -> dict[str, Any]:
     return {
         "kind": row.kind,
         "modality": row.modality,

@@ -19,7 +19,7 @@ from voxelry.core.volume import LabelMap
 from voxelry.datasets.check import Problem, check_manifest
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import UsageError
-from voxelry.formats.inspect import inspect
+from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all, read_labels
 from voxelry.formats.writer import write
 from voxelry.metrics.scores import Scores

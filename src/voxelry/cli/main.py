@@ -98,14 +98,14 @@ def inspect(
 ) -> None:
     """List the scans in a file or folder, and what reading each would do; exit code 1 if some image cannot be read."""
     from voxelry import api
-    from voxelry.cli.terminal import found_rows, found_table, progress, show
+    from voxelry.cli.terminal import inspect_rows, inspect_table, progress, show
 
     with progress() as shown:
         found = api.inspect(path, names=names, progress=shown)
     if as_json:
-        print_json({"found": found_rows(found)})
+        print_json({"found": inspect_rows(found)})
     else:
-        show(found_table(found))
+        show(inspect_table(found))
     list_failures([(row.path, row.reason) for row in found if row.is_failure], quiet=True)
 
 

@@ -21,7 +21,7 @@ from rich.table import Column, Table
 from voxelry.base.progress import TrainingStep
 
 if TYPE_CHECKING:
-    from voxelry.formats.inspect import Found
+    from voxelry.formats.inspection import InspectRow
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDE = 200
@@ -135,12 +135,12 @@ def show(what: RenderableType) -> None:
     Console(width=None if sys.stdout.isatty() else WIDE).print(what)
 
 
-def found_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
+def inspect_rows(found: Sequence[InspectRow]) -> list[dict[str, Any]]:
     """What `inspect` found, as JSON can hold it."""
     return [dataclasses.asdict(row) for row in found]
 
 
-def found_table(found: Sequence[Found]) -> Table:
+def inspect_table(found: Sequence[InspectRow]) -> Table:
     """What `inspect` found: a row for each volume and object; files that are no scan are counted below."""
     rows = [row for row in found if row.kind != "other"]
     start = os.path.commonpath([row.path for row in rows]) if len({row.path for row in rows}) > 1 else ""
@@ -163,14 +163,14 @@ def found_table(found: Sequence[Found]) -> Table:
     return table
 
 
-def _caption(found: Sequence[Found], start: str) -> str | None:
+def _caption(found: Sequence[InspectRow], start: str) -> str | None:
     """Where the paths of a listing start, and how many files it leaves out."""
     others = sum(row.kind == "other" for row in found)
     parts = ([f"in {start}"] if start else []) + ([f"{others} other files that are no scans"] if others else [])
     return escape("; ".join(parts)) or None
 
 
-def _notes(row: Found) -> list[str]:
+def _notes(row: InspectRow) -> list[str]:
     """What is odd about a volume, or tells it from the others of its series."""
     counts = {"files": row.n_files if row.n_files > 1 else 0, "missing": row.gaps, "duplicates": row.duplicates}
     notes = [f"{name} {value}" for name, value in row.facts.items()]
@@ -178,7 +178,7 @@ def _notes(row: Found) -> list[str]:
     return notes + ([f"tilt {row.tilt:.3g} degrees"] if row.tilt else [])
 
 
-def _verdict(row: Found) -> str:
+def _verdict(row: InspectRow) -> str:
     if row.readable:
         return "\n".join((f"yes: {row.reason}", *row.remarks))
     return f"no: {row.reason}"

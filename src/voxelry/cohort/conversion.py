@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 
-from voxelry.cohort.provenance import with_maker
-from voxelry.cohort.regrid import Loss, laid_on
+from voxelry.cohort.provenance import with_algorithm
+from voxelry.cohort.regrid import LabelLoss, laid_on
 from voxelry.core.catalogue import coded
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
@@ -51,7 +51,7 @@ class Converted:
     format: str
     labels: tuple[str, ...]
     remarks: tuple[str, ...] = ()
-    losses: tuple[Loss, ...] = ()
+    losses: tuple[LabelLoss, ...] = ()
     also: tuple[Path, ...] = ()
 
 
@@ -85,7 +85,7 @@ def convert_mask(
         )
     table = None if labels is None else load_label_file(labels)
     found = _labels(mask, table, scan, named, threshold)
-    return _Conversion(mask, out, name, with_maker(options or {}, mask, kind.options)).run(found, scan, named)
+    return _Conversion(mask, out, name, with_algorithm(options or {}, mask, kind.options)).run(found, scan, named)
 
 
 def _format_name(out: Path, format: str | None) -> str:
@@ -147,7 +147,7 @@ class _Conversion:
 
     def _run(self, found: LabelMap, scan: Volume | None, named: Referenced | None, also: list[Path]) -> Converted:
         remarks = [*found.source.remarks, *(() if scan is None else scan.source.repairs)]
-        losses: tuple[Loss, ...] = ()
+        losses: tuple[LabelLoss, ...] = ()
         if scan is not None:
             laid = laid_on(found, scan.geometry)
             found, losses = laid.labels, laid.losses
@@ -185,7 +185,7 @@ class _Conversion:
                 )
             return []
         seg = FORMATS["dicom-seg"]
-        return [seg.write(labels, beside, scan, with_maker({}, self.mask, seg.options))]
+        return [seg.write(labels, beside, scan, with_algorithm({}, self.mask, seg.options))]
 
     def _beside(self, ending: str) -> Path:
         """A path like that of the result, with another ending."""

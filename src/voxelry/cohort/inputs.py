@@ -11,7 +11,7 @@ from pathlib import Path
 
 from voxelry.base.files import free_name
 from voxelry.errors import MissingFileError, ReadError, UsageError
-from voxelry.formats.detect import Format, detect
+from voxelry.formats.detection import Format, detect
 from voxelry.formats.reader import read
 
 log = logging.getLogger(__name__)

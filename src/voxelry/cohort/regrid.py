@@ -27,7 +27,7 @@ _WHOLE = 0.01
 
 
 @dataclass(frozen=True)
-class Loss:
+class LabelLoss:
     """What another grid made of one label.
 
     Attributes:
@@ -51,7 +51,7 @@ class Loss:
 
 
 @dataclass(frozen=True, eq=False)
-class Laid:
+class RegriddedLabels:
     """Labels on the grid that was asked for.
 
     Attributes:
@@ -62,10 +62,10 @@ class Laid:
 
     labels: LabelMap
     how: str = ""
-    losses: tuple[Loss, ...] = ()
+    losses: tuple[LabelLoss, ...] = ()
 
 
-def laid_on(labels: LabelMap, grid: Geometry) -> Laid:
+def laid_on(labels: LabelMap, grid: Geometry) -> RegriddedLabels:
     """Labels on another grid.
 
     Equal grids, and those whose axes are flipped or permuted, are re-indexed; a part of the same lattice is placed or cut.
@@ -83,7 +83,9 @@ def laid_on(labels: LabelMap, grid: Geometry) -> Laid:
     """
     change = labels.geometry.reindexing_to(grid)
     if change is not None or labels.geometry.affine is None or grid.affine is None:
-        return Laid(labels.on_grid(grid), "" if change is None or change.is_identity else "axes were flipped or permuted")
+        return RegriddedLabels(
+            labels.on_grid(grid), "" if change is None or change.is_identity else "axes were flipped or permuted"
+        )
     keys, values, ids = _classes(labels)
     part = labels.geometry.reindexing_into(grid)
     if part is not None:
@@ -106,7 +108,7 @@ def laid_on(labels: LabelMap, grid: Geometry) -> Laid:
         source=replace(labels.source, instances=()),
         instances=None if labels.instances is None else ids[laid],
     )
-    return Laid(made, how, _losses(labels, made))
+    return RegriddedLabels(made, how, _losses(labels, made))
 
 
 def _classes(labels: LabelMap) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.uint32]]:
@@ -221,7 +223,7 @@ def _count(
     return total
 
 
-def _losses(labels: LabelMap, made: LabelMap) -> tuple[Loss, ...]:
+def _losses(labels: LabelMap, made: LabelMap) -> tuple[LabelLoss, ...]:
     """What each label lost; empty where none lost a voxel."""
     back = laid_back(made, labels.geometry)
     before_mm3, after_mm3 = labels.geometry.voxel_volume or 0.0, made.geometry.voxel_volume or 0.0
@@ -231,7 +233,7 @@ def _losses(labels: LabelMap, made: LabelMap) -> tuple[Loss, ...]:
         before, returned, common, after = counted[label.layer][:, label.value] if label.layer < len(counted) else (0, 0, 0, 0)
         if before:
             dice = 2 * common / (before + returned)
-            losses.append(Loss(label.name, float(before * before_mm3), float(after * after_mm3), float(dice)))
+            losses.append(LabelLoss(label.name, float(before * before_mm3), float(after * after_mm3), float(dice)))
     return tuple(losses) if any(loss.dice < 1 for loss in losses) else ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from voxelry.formats.detect import Format
+from voxelry.formats.detection import Format
 from voxelry.formats.grids.grid_file import GridFile
 from voxelry.formats.grids.metaimage_read import open_metaimage
 from voxelry.formats.grids.mgh_read import open_mgh

@@ -1,6 +1,6 @@
 """Segments that may overlap, as the layers of a LabelMap: what DICOM SEG, RTSTRUCT and .seg.nrrd have in common.
 
-A segment is a `Label` of the file's own and patches: boxes of voxels with a mask each, so that a hundred segments need no
+A segment is a `Label` of the file's own and its boxes, each with a mask of the voxels inside, so that a hundred segments need no
 hundred masks of the whole grid.
 """
 
@@ -21,7 +21,7 @@ LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Patch:
+class SegmentBox:
     """A box of voxels, and which of them belong to a segment.
 
     Attributes:
@@ -92,7 +92,7 @@ def matched(labels: Mapping[int, Label], table: LabelTable, where: str) -> dict[
 
 
 def layered(
-    patches: Mapping[int, Sequence[Patch]],
+    boxes: Mapping[int, Sequence[SegmentBox]],
     geometry: Geometry,
     labels: Mapping[int, Label],
     table: LabelTable | None,
@@ -101,7 +101,7 @@ def layered(
     """Segments on as few layers as hold them without overlap, in the order of their numbers.
 
     Args:
-        patches: segment number -> where it is; a segment without patches is empty.
+        boxes: segment number -> where it is; a segment without boxes is empty.
         geometry: the grid.
         labels: segment number -> its label, with a value of its own; of `table` where that is given.
         table: says the layer of each label; None lets overlaps decide.
@@ -115,7 +115,7 @@ def layered(
     layers = [np.zeros(geometry.shape, dtype=kind) for _ in range(table.layers if table else 1)]
     placed = dict(labels)
     for number in sorted(labels):
-        parts, label = patches.get(number, ()), labels[number]
+        parts, label = boxes.get(number, ()), labels[number]
         free = [index for index, layer in enumerate(layers) if _is_free(layer, parts, label.value)]
         if table is not None:
             free = [label.layer] if label.layer in free else []
@@ -133,7 +133,7 @@ def layered(
     return LabelMap(stack, geometry, table or LabelTable(labels=tuple(placed.values())), source)
 
 
-def _is_free(layer: NDArray[np.unsignedinteger], parts: Sequence[Patch], value: int) -> bool:
+def _is_free(layer: NDArray[np.unsignedinteger], parts: Sequence[SegmentBox], value: int) -> bool:
     """Nothing else lies there; two segments that one label of a table stands for may meet."""
     for part in parts:
         there = layer[part.box][part.inside]

@@ -11,7 +11,7 @@ import numpy as np
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source
 from voxelry.errors import GridMismatchError, LabelError, MissingFileError
-from voxelry.formats.label_layers import Patch, clean_name, layered, matched
+from voxelry.formats.label_layers import SegmentBox, clean_name, layered, matched
 
 VOLUMES, PICTURES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mgz"), (".png",)
 """Endings of files that are taken for masks, which DICOM folders have none of; pictures beside volumes are previews of them."""
@@ -55,7 +55,7 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
     labels = {number: Label(value=number, name=clean_name(_stem(file), number)) for number, file in enumerate(files, start=1)}
     names = labels if table is None else matched(labels, table, str(folder))
     grid = None
-    patches: dict[int, list[Patch]] = {}
+    boxes: dict[int, list[SegmentBox]] = {}
     for number, file in enumerate(files, start=1):
         mask = read(file)
         grid = grid or mask.geometry
@@ -68,9 +68,9 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
             raise LabelError(
                 f"{file}: holds {len(mask.table)} labels; in a folder each file is one structure", remedy="Convert it by itself."
             )
-        patches[number] = _patches(mask.on_grid(grid))
+        boxes[number] = _boxes(mask.on_grid(grid))
     assert grid is not None
-    return layered(patches, grid, names, table, Source(KIND, tuple(map(str, files))))
+    return layered(boxes, grid, names, table, Source(KIND, tuple(map(str, files))))
 
 
 def _stem(file: Path) -> str:
@@ -78,11 +78,11 @@ def _stem(file: Path) -> str:
     return file.name[: -len(ending)]
 
 
-def _patches(mask: LabelMap) -> list[Patch]:
+def _boxes(mask: LabelMap) -> list[SegmentBox]:
     """The smallest box that holds the mask, none where it is empty."""
     inside = mask.array != 0
     if not inside.any():
         return []
     ends = [np.flatnonzero(inside.any(axis=tuple(a for a in range(inside.ndim) if a != axis))) for axis in range(inside.ndim)]
     box = tuple(slice(int(one[0]), int(one[-1]) + 1) for one in ends)
-    return [Patch(tuple(one.start for one in box), inside[box].copy())]
+    return [SegmentBox(tuple(one.start for one in box), inside[box].copy())]

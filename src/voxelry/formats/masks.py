@@ -12,7 +12,7 @@ import pydicom
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import LabelError, UnsupportedFormatError, UsageError
-from voxelry.formats.detect import Format, detect
+from voxelry.formats.detection import Format, detect
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.rtstruct_read import read_rtstruct
 from voxelry.formats.dicom.objects.seg_read import read_dicom_seg

@@ -9,7 +9,7 @@ from pathlib import Path
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import UsageError
-from voxelry.formats.detect import Format, detect, head_of
+from voxelry.formats.detection import Format, detect, head_of
 from voxelry.formats.dicom.archive import is_zip
 from voxelry.formats.dicom.dicom_reader import read_all_dicom, read_dicom
 from voxelry.formats.dicom.objects.seg_read import read_dicom_seg_image

@@ -12,7 +12,7 @@ import pytest
 
 from voxelry.errors import CorruptFileError, ReadError, SelectionError, UnsupportedFormatError
 from voxelry.formats.dicom import archive as module
-from voxelry.formats.inspect import inspect
+from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all
 
 

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from helpers.golden import FILE, outcomes
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.formats.dicom.scan import scan
-from voxelry.formats.inspect import inspect
+from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read
 
 AGREE_MM = 1e-3

@@ -14,8 +14,8 @@ import pydicom
 
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError
-from voxelry.formats.detect import HEAD_BYTES as SNIFF_BYTES
-from voxelry.formats.detect import Format, sniff
+from voxelry.formats.detection import HEAD_BYTES as SNIFF_BYTES
+from voxelry.formats.detection import Format, sniff
 from voxelry.formats.dicom.archive import Archive, is_zip, member_path, open_archive
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
 from voxelry.formats.dicom.header import DicomHeader

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from voxelry.core.geometry import Affine, Geometry, flip_lps_ras
 from voxelry.errors import CorruptFileError, UnsupportedFormatError
-from voxelry.formats.detect import Format, head_of, sniff
+from voxelry.formats.detection import Format, head_of, sniff
 from voxelry.formats.grids.grid_file import COMPONENTS, NO_ORIENTATION, GridFile, grid
 from voxelry.formats.grids.stored import MAX_DEFLATE_RATIO, Encoding, Stored, beside
 from voxelry.formats.read_options import PLAIN, ReadOptions

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from voxelry.errors import CorruptFileError, UnsupportedFormatError
-from voxelry.formats.detect import Format, head_of, is_gzip, sniff
+from voxelry.formats.detection import Format, head_of, is_gzip, sniff
 from voxelry.formats.grids.grid_file import GridFile, grid
 from voxelry.formats.grids.stored import Stored
 from voxelry.formats.read_options import PLAIN, ReadOptions

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from voxelry.core.geometry import Geometry
 from voxelry.errors import CorruptFileError, GeometryError, UnsupportedFormatError
-from voxelry.formats.detect import Format, head_of, header_beside, is_gzip, is_nifti_pair, nifti_version, sniff, voxels_beside
+from voxelry.formats.detection import Format, head_of, header_beside, is_gzip, is_nifti_pair, nifti_version, sniff, voxels_beside
 from voxelry.formats.grids.grid_file import COMPONENTS, grid
 from voxelry.formats.grids.stored import Stored
 from voxelry.formats.read_options import Transform

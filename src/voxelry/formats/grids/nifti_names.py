@@ -17,7 +17,7 @@ from isal import igzip
 from voxelry.base.schema import parse
 from voxelry.core.labels import LabelTable
 from voxelry.errors import LabelError, UsageError
-from voxelry.formats.detect import GZIP_ERRORS, is_gzip
+from voxelry.formats.detection import GZIP_ERRORS, is_gzip
 from voxelry.formats.grids.nifti_header import NiftiHeader, read_header
 
 COMMENT = 6

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from voxelry.core.geometry import Geometry
 from voxelry.errors import CorruptFileError, UnsupportedFormatError
-from voxelry.formats.detect import Format, head_of, sniff
+from voxelry.formats.detection import Format, head_of, sniff
 from voxelry.formats.grids.grid_file import COMPONENTS, NO_ORIENTATION, GridFile, grid
 from voxelry.formats.grids.nrrd_header import NrrdHeader, Vector, parse_nrrd
 from voxelry.formats.grids.stored import Encoding, Stored, beside

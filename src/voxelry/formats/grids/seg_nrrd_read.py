@@ -24,7 +24,7 @@ from voxelry.core.volume import LabelMap
 from voxelry.errors import CorruptFileError, LabelError
 from voxelry.formats.grids.nrrd_header import parse_nrrd
 from voxelry.formats.grids.nrrd_read import grid_of
-from voxelry.formats.label_layers import Patch, clean_name, layered, matched, unique_names
+from voxelry.formats.label_layers import SegmentBox, clean_name, layered, matched, unique_names
 from voxelry.formats.voxels import LARGEST_LABEL, as_labels
 
 KIND = "seg-nrrd"
@@ -81,8 +81,10 @@ def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None)
             remedy="Save it again in Slicer.",
         )
     start = (0,) * found.geometry.ndim
-    patches = {index: [Patch(start, inside)] for index, place in where.items() if (inside := stored[place[0]] == place[1]).any()}
-    return layered(patches, found.geometry, known, table, source)
+    boxes = {
+        index: [SegmentBox(start, inside)] for index, place in where.items() if (inside := stored[place[0]] == place[1]).any()
+    }
+    return layered(boxes, found.geometry, known, table, source)
 
 
 def _segments(pairs: Mapping[str, str]) -> dict[int, dict[str, str]]:

@@ -18,7 +18,7 @@ from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError
-from voxelry.formats.detect import GZIP_ERRORS
+from voxelry.formats.detection import GZIP_ERRORS
 
 MAX_DEFLATE_RATIO = 1032
 """Deflate cannot compress better than this (zlib's technical details), so a file cannot hold more bytes than it implies."""

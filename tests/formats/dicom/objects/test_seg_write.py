@@ -12,7 +12,7 @@ from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError, GridMismatchError, LabelError
 from voxelry.formats.dicom.objects.seg_write import write_dicom_seg
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
-from voxelry.formats.inspect import inspect
+from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_labels
 
 LEFT = Code(value="7771000", meaning="Left")

@@ -16,7 +16,7 @@ from helpers.bad_series import AXIAL, GRADIENT, SAGITTAL, Case, Reads, linear, s
 from voxelry import errors
 from voxelry.core.volume import Volume
 from voxelry.errors import ReadError
-from voxelry.formats.inspect import inspect
+from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all
 
 

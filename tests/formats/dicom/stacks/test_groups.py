@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from voxelry.errors import DuplicateSlicesError, MissingSlicesError, SelectionError, SeriesError
 from voxelry.formats.dicom.scan import scan
 from voxelry.formats.dicom.stacks.groups import group_planes
-from voxelry.formats.inspect import inspect
+from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all
 
 Slices = list[Any]

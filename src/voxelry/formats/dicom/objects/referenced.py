@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from voxelry.core.volume import Volume
 from voxelry.errors import CorruptFileError, GridMismatchError, MissingFileError, ReadError
-from voxelry.formats.detect import files_below
+from voxelry.formats.detection import files_below
 from voxelry.formats.dicom.dicom_reader import volume_of_group
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.header import DicomHeader

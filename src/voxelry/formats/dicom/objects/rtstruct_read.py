@@ -27,7 +27,7 @@ from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.contours import fill
 from voxelry.formats.dicom.objects.referenced import Referenced, compared, find_image, referenced
 from voxelry.formats.dicom.objects.seg_read import code_of
-from voxelry.formats.label_layers import Patch, clean_name, layered, match, unique_names
+from voxelry.formats.label_layers import SegmentBox, clean_name, layered, match, unique_names
 
 SLICE_TOLERANCE = 0.25
 """Slices: how far a contour may lie from its slice; half way between two it could belong to either."""
@@ -82,12 +82,12 @@ def read_rtstruct(
         raise GridMismatchError(f"{file}: contours lie in space, {image.source.name} is a picture", remedy="Name its series.")
     labels, remarks = _named(file, structures, table)
     remarks += compared(file, wanted, image)
-    patches = {}
+    boxes = {}
     for number in labels:
-        patches[number], said = _patches(file, structures[number], image.geometry)
+        boxes[number], said = _boxes(file, structures[number], image.geometry)
         remarks += [f"structure '{structures[number].label.name}': {words}" for words in said]
     source = Source("rtstruct", (str(file),), image.source.series_uid, image.source.instances, tuple(remarks))
-    found = layered(patches, image.geometry, labels, table, source)
+    found = layered(boxes, image.geometry, labels, table, source)
     return replace(found, source=source)
 
 
@@ -163,7 +163,7 @@ def _named(file: Path, structures: dict[int, _Structure], table: LabelTable | No
     return labels, [f"structures not in the table are left out: {', '.join(others)}"] if others else []
 
 
-def _patches(file: Path, structure: _Structure, geometry: Geometry) -> tuple[list[Patch], list[str]]:
+def _boxes(file: Path, structure: _Structure, geometry: Geometry) -> tuple[list[SegmentBox], list[str]]:
     """The voxels of one structure, slice by slice, and what is to be said of it."""
     slices: dict[int, list[NDArray[np.float64]]] = {}
     away = 0.0
@@ -175,18 +175,18 @@ def _patches(file: Path, structure: _Structure, geometry: Geometry) -> tuple[lis
     said = [f"{count} contours of type {kind or 'none'} enclose nothing" for kind, count in structure.left_out.items()]
     if away > _SOME_AWAY:
         said.append(f"contours up to {away:.2g} slices off their slice")
-    patches, overlaps, repeated, clipped = [], 0, 0, 0
+    boxes, overlaps, repeated, clipped = [], 0, 0, 0
     for place, contours in sorted(slices.items()):
         filled = fill(contours, (geometry.shape[0], geometry.shape[1]))
         overlaps, repeated, clipped = overlaps + filled.overlaps, repeated + filled.repeated, clipped + filled.clipped
         if filled.inside.any():
-            patches.append(Patch((*filled.start, place), filled.inside[:, :, None]))
+            boxes.append(SegmentBox((*filled.start, place), filled.inside[:, :, None]))
     said += [f"{overlaps} contours overlap others in part: joined"] if overlaps else []
     said += [f"{repeated} contours are there twice"] if repeated else []
     said += [f"cut at the image's border on {clipped} slices"] if clipped else []
     between = max(slices) - min(slices) + 1 - len(slices) if slices else 0
     said += [f"no contour on {between} slices between others: empty there"] if between else []
-    return patches, said or ([] if structure.contours else ["no contours: empty"])
+    return boxes, said or ([] if structure.contours else ["no contours: empty"])
 
 
 def _slice_of(file: Path, name: str, index: NDArray[np.float64], geometry: Geometry) -> tuple[int, float]:

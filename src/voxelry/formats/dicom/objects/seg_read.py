@@ -28,7 +28,7 @@ from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedF
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.seg_planes import Plane, grid_of, planes_of
 from voxelry.formats.dicom.pixels.panics import panics_as_errors
-from voxelry.formats.label_layers import Patch, clean_name, layered, matched, unique_names
+from voxelry.formats.label_layers import SegmentBox, clean_name, layered, matched, unique_names
 
 MAX_FRAME = 2**26
 """Pixels of the largest frame that is decoded: a damaged header claims any size."""
@@ -101,7 +101,7 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
             remedy="A threshold above 0 and up to 1 is for FRACTIONAL segments.",
         )
     names = matched(found.labels, table, str(found.file)) if table is not None else unique_names(found.labels)
-    patches: dict[int, list[Patch]] = {}
+    boxes: dict[int, list[SegmentBox]] = {}
     for plane, start, frame in found.frames():
         for number, inside in _segments(plane, frame, _least(found.seg, threshold)):
             if number not in names:
@@ -109,8 +109,8 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
                     f"{found.file}: a frame is of segment {number}, which is not described", remedy=_TOO_DAMAGED
                 )
             if inside.any():
-                patches.setdefault(number, []).append(Patch(start, inside))
-    return layered(patches, found.geometry, names, table, found.source)
+                boxes.setdefault(number, []).append(SegmentBox(start, inside))
+    return layered(boxes, found.geometry, names, table, found.source)
 
 
 def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:

@@ -16,7 +16,7 @@ from PIL import Image
 from pydicom.fileset import FileSet
 
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError, SelectionError, VoxelryError
-from voxelry.formats.inspect import inspect
+from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all
 
 SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"

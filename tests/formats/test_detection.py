@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from voxelry.errors import CorruptFileError, MissingFileError, UnsupportedFormatError
-from voxelry.formats.detect import Format, detect, header_beside, voxels_beside
+from voxelry.formats.detection import Format, detect, header_beside, voxels_beside
 
 
 @pytest.mark.parametrize(("ending", "expected"), [("png", Format.PNG), ("jpeg", Format.JPEG), ("tiff", Format.TIFF)])

@@ -10,7 +10,7 @@ from pathlib import Path
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.volume import Volume
 from voxelry.errors import GeometryError, MissingFileError, ReadError
-from voxelry.formats.detect import detect, head_of
+from voxelry.formats.detection import detect, head_of
 from voxelry.formats.dicom.archive import is_zip
 from voxelry.formats.dicom.dicom_reader import check_group, may_belong
 from voxelry.formats.dicom.elements import uid
@@ -31,7 +31,7 @@ _IMAGE_ENDINGS = tuple(".nii .nii.gz .mgz .mgh .nrrd .nhdr .mha .mhd .hdr .dcm .
 
 
 @dataclass(frozen=True)
-class Found:
+class InspectRow:
     """One volume, or one file. Nothing in it names a patient unless that was asked for.
 
     Attributes:
@@ -86,7 +86,7 @@ class Found:
         return self.kind == IMAGE and not self.readable
 
 
-def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: ProgressCallback = no_progress) -> list[Found]:
+def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: ProgressCallback = no_progress) -> list[InspectRow]:
     """List what a file or a folder tree holds. Pixels are not decoded.
 
     Args:
@@ -152,12 +152,12 @@ def _same_series(one: PlaneGroup, other: PlaneGroup) -> bool:
     return same and one.is_picture == other.is_picture
 
 
-def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], found: HeaderScan, patient: Patient) -> Found:
+def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], found: HeaderScan, patient: Patient) -> InspectRow:
     """The row of a volume."""
     first = group.first
     home, chosen = _home(group, groups)
     layout = None if group.is_picture else measure_layout(group.planes)
-    row = Found(
+    row = InspectRow(
         path=str(home),
         format="dicom",
         key=group.key if chosen else "",
@@ -181,7 +181,7 @@ def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], found: HeaderScan
     return row
 
 
-def _with_grid(row: Found, group: PlaneGroup, layout: StackLayout | None) -> Found:
+def _with_grid(row: InspectRow, group: PlaneGroup, layout: StackLayout | None) -> InspectRow:
     """The row with what its planes say of their places, whether or not they can be read."""
     first = group.first
     if layout is None:
@@ -202,11 +202,11 @@ def _with_grid(row: Found, group: PlaneGroup, layout: StackLayout | None) -> Fou
     return replace(row, spacing=grid.spacing, orientation=grid.orientation)
 
 
-def _of_object(header: DicomHeader, patient: Patient) -> Found:
+def _of_object(header: DicomHeader, patient: Patient) -> InspectRow:
     """The row of a DICOM object that is no image."""
     kind = LABELS if header.modality in _LABEL_MODALITIES else OBJECT
     reason = f"{header.sop_class} is not an image" + ("; `read_labels` reads it" if kind == LABELS else "")
-    return Found(
+    return InspectRow(
         path=str(header.path),
         format="dicom",
         kind=kind,
@@ -219,15 +219,15 @@ def _of_object(header: DicomHeader, patient: Patient) -> Found:
     )
 
 
-def _of_broken(broken: UnreadableFile) -> Found:
-    return Found(str(broken.path), "", reason=_reason(broken.error, str(broken.path)))
+def _of_broken(broken: UnreadableFile) -> InspectRow:
+    return InspectRow(str(broken.path), "", reason=_reason(broken.error, str(broken.path)))
 
 
-def _of_stranger(file: Path, *, alone: bool) -> Found:
+def _of_stranger(file: Path, *, alone: bool) -> InspectRow:
     """A file that is not DICOM: of another format, or no scan at all, which is no failure unless its name says otherwise."""
     if not file.is_file():
-        return Found(str(file), "", kind=OTHER, reason="not DICOM; of an archive nothing else is read")
-    blank = Found(str(file), "", kind=IMAGE if alone or file.name.lower().endswith(_IMAGE_ENDINGS) else OTHER)
+        return InspectRow(str(file), "", kind=OTHER, reason="not DICOM; of an archive nothing else is read")
+    blank = InspectRow(str(file), "", kind=IMAGE if alone or file.name.lower().endswith(_IMAGE_ENDINGS) else OTHER)
     try:
         if is_zip(head_of(file)):
             return replace(blank, reason="a zip archive without DICOM")
@@ -238,7 +238,7 @@ def _of_stranger(file: Path, *, alone: bool) -> Found:
     return _of_picture(file, blank) if kind.is_picture else _judged(blank, lambda: read_file(file, PLAIN))
 
 
-def _judged(row: Found, reading: Callable[[], Volume]) -> Found:
+def _judged(row: InspectRow, reading: Callable[[], Volume]) -> InspectRow:
     """The row completed by what a reader makes of the header."""
     try:
         volume = reading()
@@ -256,7 +256,7 @@ def _judged(row: Found, reading: Callable[[], Volume]) -> Found:
     )
 
 
-def _of_picture(file: Path, row: Found) -> Found:
+def _of_picture(file: Path, row: InspectRow) -> InspectRow:
     try:
         header = picture_header(file)
     except ReadError as error:
