@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from preparation import blobs
+from voxelry.base.device import compute_dtype
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import Model, ModelCard
@@ -24,7 +25,7 @@ from voxelry.core.plan import ChannelStatistics, Fingerprint, NetworkPlan, Norma
 from voxelry.core.volume import Volume
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
-from voxelry.networks.build import build_network, compute_dtype
+from voxelry.networks.build import build_network
 from voxelry.networks.weights import load_model_folder, network_of, save_model, weights_of
 from voxelry.preparation.preparation import prepare
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
 from voxelry.augmentation.settings import AUGMENT_SETS, with_keys_of
+from voxelry.base.extras import EXTRAS
+from voxelry.core.architectures import ARCHITECTURES, DEFAULT_NETWORK, Architecture
+from voxelry.planning.patch_budget import WIDTHS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "voxelry"
@@ -33,6 +36,49 @@ def modules_page() -> str:
 def _summary(path: Path) -> str:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return text.partition("\n")[0].replace("|", "\\|")
+
+
+def networks_page() -> str:
+    """The table of networks."""
+    lines = [
+        "# Networks",
+        "",
+        "Written by `python docs/generate.py` from the table in `src/voxelry/core/architectures.py`. A recipe names a network by"
+        " `plan.network`, and a size by `plan.preset`; without either the planner takes"
+        f" `{DEFAULT_NETWORK}`. Networks of your own: [how to add a network](../how-to/add-a-network.md).",
+        "",
+        "| network | what it is | source | presets | extra |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in ARCHITECTURES.items():
+        extras = ", ".join(sorted({f"`{EXTRAS[module]}`" for module in row.modules}))
+        presets = ", ".join(f"`{size}`" for size in row.presets)
+        lines.append(f"| `{name}` | {row.title} | {row.source} | {presets} | {extras} |")
+    lines += [
+        "",
+        "What the planner and the checks know of each:",
+        "",
+        "| network | stages | strides | coarser heads | channels of the first stage | memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [f"| `{name}` | {' | '.join(_facts(row))} |" for name, row in ARCHITECTURES.items()]
+    lines += [
+        "",
+        "*Coarser heads*: decoder stages, besides the finest, that are trained with logits of their own. *Channels*: as"
+        " published, on a GPU; on a CPU half as many. *Memory*: numbers kept for the gradients, as a multiple of those of a plain"
+        " U-Net of the same convolutions, as measured.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _facts(row: Architecture) -> tuple[str, ...]:
+    stages = f"{row.fewest} or more" if row.most is None else str(row.most) if row.most == row.fewest else f"to {row.most}"
+    strides = "2 along every axis" if row.halves else "as planned"
+    heads = "none" if row.heads is None else f"all but the coarsest {row.heads}" if row.heads > 1 else "all but the coarsest"
+    first = str(WIDTHS[3][0]) if row.first is None else f"{row.first}, fixed at every stage" if row.widths else str(row.first)
+    memory = f"{row.activations:g}" if isinstance(row.activations, float) else "grows with blocks and their width"
+    return stages, strides, heads, first, memory
 
 
 AUGMENTATION_HEAD = """# Augmentation
@@ -93,6 +139,7 @@ def _paragraph(augmentation: Any) -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/augmentation.md": augmentation_page,
     "docs/reference/modules.md": modules_page,
+    "docs/reference/networks.md": networks_page,
 }
 """Page, below the repository's root -> the function that gives its text."""
 

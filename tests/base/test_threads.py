@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelry.base.threads import THREADS, Room, pool, run_slabs, slabs
+from voxelry.base.threads import THREADS, pool, run_slabs, slabs
 
 
 @given(size=st.integers(0, 40), pieces=st.integers(1, 50))
@@ -74,41 +74,3 @@ def test_a_forked_process_gets_threads_of_its_own():
     if child == 0:
         os._exit(0 if (filled(100) == 1).all() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_threads_wait_for_room():
-    room, lock = Room(10), threading.Lock()
-    held, most = [0, 0], [0, 0]  # threads, bytes
-
-    def work(needed):
-        with room.taken(needed):
-            with lock:
-                held[0] += 1
-                held[1] += needed
-                most[:] = [max(a, b) for a, b in zip(most, held, strict=True)]
-            time.sleep(0.005)
-            with lock:
-                held[0] -= 1
-                held[1] -= needed
-
-    workers = [threading.Thread(target=work, args=(needed,)) for needed in (3, 4, 3, 5, 2, 10, 1, 4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert held == [0, 0]
-    assert most[0] > 1
-    assert most[1] <= 10
-
-
-def test_who_needs_more_than_there_is_waits_to_be_alone_and_an_error_gives_room_back():
-    room = Room(10)
-    with pytest.raises(ValueError, match="broken"), room.taken(99):
-        raise ValueError("broken")
-    with room.taken(99):
-        other = threading.Thread(target=lambda: room.taken(1).__enter__())
-        other.start()
-        other.join(0.05)
-        assert other.is_alive()
-    other.join(5)
-    assert not other.is_alive()

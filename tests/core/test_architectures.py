@@ -31,14 +31,14 @@ def test_what_is_no_import_path_is_refused(name):
 
 
 def test_presets_are_those_of_their_authors():
-    assert [preset("resenc", size).memory for size in ("M", "L", "XL")] == [8, 24, 40]
+    assert [preset("resenc", size).gpu.memory for size in ("M", "L", "XL")] == [8e9, 24e9, 40e9]
     assert preset("resenc", "L").blocks == (1, 3, 4, 6)
     assert preset("mednext", "L").blocks == (3, 4, 8, 8, 8)
     with pytest.raises(ValueError, match=r"'unet' has no presets \(resenc, mednext have\)"):
         preset("unet", "M")
     with pytest.raises(ConfigError, match=r"no preset 'XXL'. Known: M, L, XL"):
         parse(PlanSettings, {"network": "resenc", "preset": "XXL"}, "recipe.yaml")
-    with pytest.raises(ConfigError, match=r"preset 'L' is of no network"):
+    with pytest.raises(ConfigError, match=r"preset 'L' is of no network; give 'network' too: resenc or mednext"):
         parse(PlanSettings, {"preset": "L"}, "recipe.yaml")
 
 

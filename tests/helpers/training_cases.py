@@ -33,6 +33,6 @@ def loop(folder: Path, dimensions: int = 3, **settings: object) -> Loop:
     config = Config.model_validate({"manifest": "none", "device": "cpu", "mixed_precision": "off", "validations": 2} | settings)
     torch.manual_seed(config.seed)
     cases = [case(seed, (12, 11, 10)[:dimensions]) for seed in range(3)]
-    training = Sampler(cases, plan.patch_size, plan.batch_size, config.foreground, config.seed)
+    training = Sampler(cases, plan.patch_size, plan.batch_size, config.oversample_foreground, config.seed)
     validation = Sampler(cases[:1], plan.patch_size, plan.batch_size, 1.0, config.seed + 1)
     return Loop(build_network(plan, 4), config, plan, SIDED, training, validation, folder, **parts)

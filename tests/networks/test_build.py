@@ -10,15 +10,8 @@ from helpers.plans import tiny_network, tiny_plan
 from helpers.smallest import small
 from voxelry.core.architectures import ARCHITECTURES, preset
 from voxelry.core.plan import Region
-from voxelry.errors import ConfigError, MissingExtraError, UsageError
-from voxelry.networks.build import (
-    build_network,
-    choose_device,
-    compute_dtype,
-    count_parameters,
-    input_channels,
-    output_classes,
-)
+from voxelry.errors import ConfigError, MissingExtraError
+from voxelry.networks.build import build_network, count_parameters, input_channels, output_classes
 from voxelry.planning.design import Design
 
 ISOTROPIC = tiny_network(3, (16, 32, 64, 128), deep_supervision=2)
@@ -28,7 +21,7 @@ STRIDED = tiny_network(3, (4, 6, 8, 8), strides=((1, 1, 1), (2, 2, 1), (2, 2, 1)
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_logits_have_the_shape_of_the_window(dimensions, name):
+def test_logits_have_the_shape_of_the_patch(dimensions, name):
     plan = small(name, dimensions, channels=("a", "b"))
     network = build_network(plan, 5)
     heads = network(torch.randn(1, 2, *plan.patch_size))
@@ -218,24 +211,3 @@ def test_one_seed_gives_one_network(name):
         torch.manual_seed(5)
         states.append(build_network(small(name, 2), 3).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-def test_devices():
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(UsageError, match=r"device 'tpu9' cannot be used.*Use 'auto'"):
-        choose_device("tpu9")
-    if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match=r"device 'cuda' cannot be used"):
-            choose_device("cuda")
-
-
-def test_computing_types(monkeypatch):
-    cpu = torch.device("cpu")
-    assert compute_dtype(cpu, "off") is torch.float32
-    for found, dtype in (({"amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, torch.bfloat16), ({}, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
-        assert compute_dtype(cpu, "auto") is dtype
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
-    assert compute_dtype(torch.device("cuda"), "auto") is torch.float16
-    assert compute_dtype(torch.device("meta"), "auto") is torch.float32

@@ -10,7 +10,7 @@ from helpers.plans import tiny_network, tiny_plan
 from voxelry.errors import ConfigError
 from voxelry.networks.build import build_network
 from voxelry.networks.cost import describe
-from voxelry.networks.shape_inference import dry_pass
+from voxelry.networks.shape_inference import infer_shapes
 
 STEP = Path(__file__).parents[1] / "helpers" / "step.py"
 
@@ -58,12 +58,12 @@ def test_what_is_kept_of_a_network_by_hand():
         def forward(self, x):
             return [self.second(torch.relu(self.first(x)))]
 
-    seen = dry_pass(Two(), (2, 1, 32, 32))
-    assert seen.heads == ((2, 4, 32, 32),)
+    inference = infer_shapes(Two(), (2, 1, 32, 32))
+    assert inference.heads == ((2, 4, 32, 32),)
     assert (
-        seen.kept == 4 * 2 * (1 + 10) * 32 * 32
+        inference.saved_bytes == 4 * 2 * (1 + 10) * 32 * 32
     )  # the input of each convolution; a relu keeps its output, which is the second's
-    assert seen.largest == 4 * 2 * 10 * 32 * 32
+    assert inference.largest_bytes == 4 * 2 * 10 * 32 * 32
 
 
 def test_nothing_is_computed_and_nothing_changes():
@@ -80,5 +80,5 @@ def test_nothing_is_computed_and_nothing_changes():
 
 def test_a_window_too_small_to_be_trained_on():
     plan = tiny_plan(network=tiny_network(3, (4, 8, 8, 8)), batch_size=1)
-    with pytest.raises(ConfigError, match=r"'dynunet' cannot be trained on windows of \(8, 8, 8\) .*Enlarge plan.patch_size"):
+    with pytest.raises(ConfigError, match=r"'dynunet' cannot be trained on patches of \(8, 8, 8\) .*Enlarge plan.patch_size"):
         describe(build_network(plan, 3), plan, 3)

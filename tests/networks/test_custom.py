@@ -65,7 +65,7 @@ def test_monais_own_class_by_its_path():
         ("CoarseFirst", r"gives logits of shape \(2, 3, 2, 2, 2\) as head 0 of 3"),
         ("Wide", r"gives logits of shape \(2, 4, 8, 8, 8\) .* and 3 classes"),
         ("Words", r"network 'helpers.nets:Words': the network returns str\. Return logits"),
-        ("Failing", r"cannot take windows of shape \(2, 1, 8, 8, 8\) \(KeyError: .*own mistake"),
+        ("Failing", r"cannot take patches of shape \(2, 1, 8, 8, 8\) \(KeyError: .*own mistake"),
         ("nothing", r"is a NoneType, not a torch.nn.Module"),
         ("Plane", r"'helpers.nets' has no 'Plane'\. Did you mean 'Plain'\?"),
         ("NUMBER", r"has no 'NUMBER'"),

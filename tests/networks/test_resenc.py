@@ -62,7 +62,7 @@ def test_blocks_are_averaged_alike_where_every_step_must_be_repeatable(stride, m
 def test_logits_are_nnunets():
     strides = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))
     kernels = ((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
-    network = ResidualEncoderUNet(3, 2, 3, (4, 6, 8, 8), strides, kernels, (1, 2, 2, 1), coarser=2).train()
+    network = ResidualEncoderUNet(3, 2, 3, (4, 6, 8, 8), strides, kernels, (1, 2, 2, 1), coarser_heads=2).train()
     filled(network)
     x = torch.cos(torch.arange(2 * 2 * 8 * 16 * 16, dtype=torch.float64) * 0.11).float().reshape(2, 2, 8, 16, 16)
     heads = network(x)
@@ -88,7 +88,7 @@ def filled(network):
 
 def test_it_starts_as_nnunets_does():
     torch.manual_seed(0)
-    network = ResidualEncoderUNet(2, 1, 2, (64, 64), ((1, 1), (2, 2)), ((3, 3), (3, 3)), (1, 3), coarser=0)
+    network = ResidualEncoderUNet(2, 1, 2, (64, 64), ((1, 1), (2, 2)), ((3, 3), (3, 3)), (1, 3), coarser_heads=0)
     weight = network.encoder[1][1].first.conv.weight
     assert weight.std().item() == pytest.approx((2 / (1 + 0.01**2) / (64 * 9)) ** 0.5, rel=0.02)  # He et al. 2015, fan in
     assert all(not module.bias.any() for module in network.modules() if isinstance(module, nn.Conv2d))

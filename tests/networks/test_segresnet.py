@@ -18,7 +18,7 @@ ONES = (1, 1, 1)
 def test_layers_and_logits_are_those_of_monais_network(resolution, strides, kernels, training):
     norm = ("INSTANCE", {"affine": True, "eps": 1e-5})
     theirs = SegResNetDS(3, 4, 2, 3, norm=norm, blocks_down=(1, 2, 2), dsdepth=2, resolution=resolution).train(training)
-    ours = SegResNet(3, 2, 3, (4, 8, 16), strides, kernels, (1, 2, 2), coarser=1).train(training)
+    ours = SegResNet(3, 2, 3, (4, 8, 16), strides, kernels, (1, 2, 2), coarser_heads=1).train(training)
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 2, 8, 8, 8)
     found, wanted = ours(x), theirs(x)
@@ -28,5 +28,5 @@ def test_layers_and_logits_are_those_of_monais_network(resolution, strides, kern
 
 def test_an_axis_may_cease_to_be_halved():
     strides = (ONES, (2, 2, 2), (2, 2, 1))
-    heads = SegResNet(3, 1, 2, (4, 6, 6), strides, ((3, 3, 3),) * 3, (1, 1, 1), coarser=1)(torch.randn(2, 1, 8, 8, 4))
+    heads = SegResNet(3, 1, 2, (4, 6, 6), strides, ((3, 3, 3),) * 3, (1, 1, 1), coarser_heads=1)(torch.randn(2, 1, 8, 8, 4))
     assert [tuple(head.shape[2:]) for head in heads] == [(8, 8, 4), (4, 4, 2)]

@@ -1,7 +1,7 @@
 import pytest
 
 from voxelry.errors import ConfigError
-from voxelry.planning.design import Design, design
+from voxelry.planning.design import Design, make_design
 from voxelry.recipes.settings import PlanSettings
 
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 1))
@@ -27,17 +27,17 @@ def test_numbers_of_residual_blocks():
 def test_other_networks_take_a_multiple():
     plain, swin = (Design(name, classes=3, first=12, widest=999) for name in ("dynunet", "segresnet"))
     assert swin.activations((8, 8, 8), STRIDES) == pytest.approx(1.2 * plain.activations((8, 8, 8), STRIDES))
-    small, large = (design(PlanSettings(network="mednext", preset=size), 3, 32, 320, None) for size in "SL")
+    small, large = (make_design(PlanSettings(network="mednext", preset=size), 3, 32, 320, None) for size in "SL")
     strides = ((1,) * 3, *((2,) * 3,) * 4)
     assert large.activations((32,) * 3, strides) / small.activations((32,) * 3, strides) == 9 / 4
 
 
 def test_what_the_user_decides_wins():
-    chosen = design(PlanSettings(network="mednext", preset="B", options={"kernel_size": 5}), 3, 32, 320, 4)
+    chosen = make_design(PlanSettings(network="mednext", preset="B", options={"kernel_size": 5}), 3, 32, 320, 4)
     assert (chosen.most, chosen.blocks) == (5, (2, 2, 2, 2, 2))
     assert chosen.options["kernel_size"] == 5
     assert chosen.options["bottleneck_expansion_ratio"] == 4
-    assert design(PlanSettings(features=(8, 9)), 3, 32, 320, None).widths(2) == (8, 9)
+    assert make_design(PlanSettings(features=(8, 9)), 3, 32, 320, None).widths(2) == (8, 9)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_what_the_user_decides_wins():
 )
 def test_features_that_do_not_suit_the_network_are_refused(settings, message):
     def planned():
-        chosen = design(PlanSettings(**settings), 3, 32, 320, None)
+        chosen = make_design(PlanSettings(**settings), 3, 32, 320, None)
         return chosen.network((64, 64, 64), chosen.topology((64, 64, 64), (1, 1, 1)))
 
     with pytest.raises(ConfigError, match=message):

@@ -4,27 +4,27 @@ import pytest
 import torch
 
 from helpers.plans import tiny_fingerprint
+from voxelry.core.architectures import ARCHITECTURES
 from voxelry.planning.draft import ENOUGH, WORTHWHILE, Drafter, gpu_of
-from voxelry.planning.patch_budget import PLAIN, RESIDUAL
 from voxelry.recipes.settings import PlanSettings
 
 
 def drafts(median, memory="8GB", spacing=(1.0, 1.0, 1.0), **changes):
-    seen = tiny_fingerprint(shapes=(median,) * 3, spacing=spacing, spacing_range=(spacing, spacing))
+    fingerprint = tiny_fingerprint(shapes=(median,) * 3, spacing=spacing, spacing_range=(spacing, spacing))
     settings = PlanSettings(memory=memory, **changes)
-    return Drafter(seen, settings, "RAS", gpu_of(settings, "cpu")).drafts()
+    return Drafter(fingerprint, settings, "RAS", gpu_of(settings, "cpu")).drafts()
 
 
 @pytest.mark.parametrize("edge", [128, 160, 192, 224, 256, 320, 512])
 def test_a_coarser_stage_sees_enough_and_is_worth_while(edge):
-    found = drafts((edge,) * 3)
-    assert found["3d"].share < ENOUGH or "3d_lowres" not in found
-    if "3d_lowres" in found:
-        low = found["3d_lowres"]
-        assert ENOUGH <= low.share < ENOUGH * 1.5
-        voxels = (found["3d"].spacing[0] / low.spacing[0]) ** 3
+    by_name = drafts((edge,) * 3)
+    assert by_name["3d"].coverage < ENOUGH or "3d_lowres" not in by_name
+    if "3d_lowres" in by_name:
+        low = by_name["3d_lowres"]
+        assert ENOUGH <= low.coverage < ENOUGH * 1.5
+        voxels = (by_name["3d"].spacing[0] / low.spacing[0]) ** 3
         assert voxels <= 1 / WORTHWHILE
-        assert found["3d_cascade"].fit == found["3d"].fit
+        assert by_name["3d_cascade"].fit == by_name["3d"].fit
 
 
 def test_long_edges_wait_until_the_short_ones_have_caught_up():
@@ -35,16 +35,16 @@ def test_long_edges_wait_until_the_short_ones_have_caught_up():
 def test_a_window_that_the_user_names_decides_how_coarse():
     low = drafts((256,) * 3, patch_size=(32, 32, 32))["3d_lowres"]
     assert low.fit.patch == (32, 32, 32)
-    assert low.share >= ENOUGH
+    assert low.coverage >= ENOUGH
 
 
 def test_which_gpu_is_planned_for(monkeypatch):
     assert gpu_of(PlanSettings(), "cpu") is None
     assert gpu_of(PlanSettings(memory="11GB"), "cpu").memory == 11e9  # whatever the device
-    assert gpu_of(PlanSettings(network="resenc", preset="L"), "cuda").memory <= RESIDUAL["L"].memory
+    assert gpu_of(PlanSettings(network="resenc", preset="L"), "cuda").memory <= ARCHITECTURES["resenc"].presets["L"].gpu.memory
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for own, planned in ((6.2e9, 6e9), (8.4e9, 8e9), (85e9, 8e9)):
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, own=own: SimpleNamespace(total_memory=own))
         assert gpu_of(PlanSettings(), "cuda:0").memory == planned
     assert gpu_of(PlanSettings(network="resenc", preset="XL"), "cuda").memory == 40e9
-    assert PLAIN.memory == 8e9
+    assert ARCHITECTURES["dynunet"].gpu.memory == 8e9

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from helpers.plans import tiny_network, tiny_plan
 from voxelry.core.architectures import ARCHITECTURES
 from voxelry.planning.design import Design
-from voxelry.planning.patch_budget import PLAIN, RESIDUAL, block, fit_gpu, step_memory
+from voxelry.planning.patch_budget import Gpu, block, fit_gpu, step_memory
 
+PLAIN, RESIDUAL = (Gpu(8e9, ARCHITECTURES[name].gpu) for name in ("dynunet", "resenc"))
 UNET = Design("dynunet", classes=3, first=32, widest=320)
 
 
@@ -38,7 +39,7 @@ def test_a_step_sees_a_twentieth_of_the_set_at_most(voxels):
     assert fit.patch == (40, 48, 40)
     covering = round(0.05 * voxels / (40 * 48 * 40))
     assert fit.batch == max(2, min(covering, round(560e6 / UNET.activations(fit.patch, fit.topology.strides) * 2)))
-    assert fit_gpu(UNET, (40, 48, 40), (1, 1, 1), RESIDUAL["M"], voxels, None).batch >= fit.batch  # which may see all of it
+    assert fit_gpu(UNET, (40, 48, 40), (1, 1, 1), RESIDUAL, voxels, None).batch >= fit.batch  # which may see all of it
 
 
 def test_a_window_that_the_user_names_is_not_searched_for():
@@ -64,6 +65,6 @@ def test_slices_take_the_memory_of_pictures():
     assert step_memory(slices, 3) == step_memory(flat, 3)
 
 
-def test_the_presets_memory_is_that_of_the_table_of_networks():
-    for name, size in ARCHITECTURES["resenc"].presets.items():
-        assert RESIDUAL[name].memory == size.memory * 1e9
+def test_a_gpu_of_more_memory_has_a_larger_limit():
+    assert PLAIN.limit(3) == 560e6
+    assert Gpu(16e9, PLAIN.reference).limit(3) == 2 * PLAIN.limit(3)

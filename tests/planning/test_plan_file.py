@@ -29,10 +29,10 @@ def test_a_plan_comes_back_as_it_was(folder, median, spacing, settings):
 
 
 def test_an_edited_plan_is_taken_as_edited(tmp_path):
-    save_plan(tiny_plan(reasons=("A window has 8 x 8 x 8 voxels.",)), tmp_path / "plan.yaml")
+    save_plan(tiny_plan(reasons=("A patch has 8 x 8 x 8 voxels.",)), tmp_path / "plan.yaml")
     text = (tmp_path / "plan.yaml").read_text()
     assert text.startswith("# A plan by voxelry plan.")
-    assert "- A window has 8 x 8 x 8 voxels.\n" in text
+    assert "- A patch has 8 x 8 x 8 voxels.\n" in text
     assert "patch_size: [8, 8, 8]" in text
     (tmp_path / "plan.yaml").write_text(text.replace("[8, 8, 8]", "[16, 8, 24]").replace("batch_size: 2", "batch_size: 5"))
     plan = load_plan(tmp_path / "plan.yaml")

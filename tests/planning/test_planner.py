@@ -42,11 +42,11 @@ def test_a_plan_says_why_in_sentences_with_numbers():
     plan = make_plan(ABDOMEN, PlanSettings(memory="8GB"))
     assert all(reason[0].isupper() and reason.endswith(".") for reason in plan.reasons)
     assert "2.5 mm, the 10th percentile" in why(plan, "target spacing")
-    assert "a window at full resolution sees 4.3% of the median case" in why(plan, "configuration")
-    assert "64 x 160 x 192" in why(make_plan(ABDOMEN, PlanSettings(memory="8GB", orientation="SRA")), "A window has")
-    assert "512 x 512 x 176" in why(plan, "A window has")
-    assert "560 million" in why(plan, "A window has")
-    assert "2 fill a GPU of 8 GB" in why(plan, "A step has 2 windows")
+    assert "a patch at full resolution covers 4.3% of the median case" in why(plan, "configuration")
+    assert "64 x 160 x 192" in why(make_plan(ABDOMEN, PlanSettings(memory="8GB", orientation="SRA")), "A patch has")
+    assert "512 x 512 x 176" in why(plan, "A patch has")
+    assert "560 million" in why(plan, "A patch has")
+    assert "2 fill a GPU of 8 GB" in why(plan, "A step has 2 patches")
     assert "6 stages of 32, 64, 128, 256, 320, 320 channels" in why(plan, "stages")
     assert "clipped (to -100 .. 200)" in why(plan, "Grey values")
 
@@ -79,7 +79,7 @@ def test_configurations_that_make_sense_the_default_first():
         (
             HIPPOCAMPUS,
             "3d_lowres",
-            r"'3d_lowres', but a window sees all of the median case's voxels, and 25% is enough. Choose 3d or 2d",
+            r"'3d_lowres', but a patch covers all of the median case's voxels, and 25% is enough. Choose 3d or 2d",
         ),
         (HIPPOCAMPUS, "3d_cascade", "'3d_cascade', but"),
         (tiny_fingerprint(2), "3d", "the data are pictures. Choose 2d, or leave it out"),
@@ -205,8 +205,8 @@ def test_what_is_changed_of_the_users_settings_is_said():
     plan = make_plan(tiny_fingerprint(), PlanSettings(patch_size=(30, 30, 13), features=(8, 16, 16, 16, 16, 16)))
     assert plan.network.features == (8, 16, 16, 16)
     assert plan.patch_size == (32, 32, 14)
-    assert "32 x 32 x 14 voxels, widened from the 30 x 30 x 13 that the recipe asks for" in why(plan, "A window has")
-    assert "the window allows no more of the 6 stages" in why(plan, "stages")
+    assert "32 x 32 x 14 voxels, widened from the 30 x 30 x 13 that the recipe asks for" in why(plan, "A patch has")
+    assert "the patch allows no more of the 6 stages" in why(plan, "stages")
 
 
 def test_small_windows_get_the_network_that_needs_fewer_stages():
@@ -218,7 +218,7 @@ def test_cases_of_a_few_voxels_are_halved_once():
     for device in ("cpu", "cuda"):
         plan = make_plan(tiny_fingerprint(shapes=((7, 5, 1),) * 3, spacing=(1.0, 2.0, 2.0)), PlanSettings(), device)
         assert (plan.network.name, plan.patch_size, plan.network.divisor) == ("unet", (8, 6, 1), (2, 2, 1))
-    with pytest.raises(ConfigError, match="a window of 7 x 5 x 1 voxels"):
+    with pytest.raises(ConfigError, match="a patch of 7 x 5 x 1 voxels"):
         make_plan(tiny_fingerprint(), PlanSettings(patch_size=(7, 5, 1), configuration="2d"))
 
 

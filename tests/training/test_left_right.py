@@ -62,7 +62,7 @@ def swapped(folder, *, twins):
             "steps": STEPS,
             "validations": 1,
             "device": "cpu",
-            "foreground": 0.7,
+            "oversample_foreground": 0.7,
             "plan": {"patch_size": (32, 24, 16), "features": (8, 16, 32), "batch_size": 2, "configuration": "3d"},
             "augment": {"set": "light", "flip_axes": (0,)},  # the side axis of RAS
             "optimiser": {"learning_rate": 5e-3},

@@ -47,7 +47,7 @@ def weights(run):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_the_loss_falls_and_the_labels_are_learned(tmp_path, dimensions):
-    run = loop(tmp_path, dimensions, steps=160, optimiser={"learning_rate": 0.01}, foreground=1.0, validations=8)
+    run = loop(tmp_path, dimensions, steps=160, optimiser={"learning_rate": 0.01}, oversample_foreground=1.0, validations=8)
     state = run.run(QUIET)
     first, last = state.history[0], state.history[-1]
     assert (first.step, last.step, state.step) == (20, 160, 160)

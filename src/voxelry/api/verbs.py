@@ -84,7 +84,7 @@ def plan(
         ManifestError: no labelled training cases.
         ConfigError: settings that do not apply to the data.
     """
-    from voxelry.networks.build import choose_device
+    from voxelry.base.device import choose_device
     from voxelry.planning.plan_file import save_plan
     from voxelry.planning.planner import make_plan
     from voxelry.training.setup import labelled_cases, look_at

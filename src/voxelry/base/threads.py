@@ -1,4 +1,4 @@
-"""The few threads that all compiled loops share, and how a range is cut among them.
+"""The thread pool that all compiled loops share, and the division of a range among its threads.
 
 Kernels release the interpreter's lock and work on one slab each, so several callers (two predictors in two Python threads, say)
 may use the pool at once: their slabs queue up behind each other.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
 
@@ -23,12 +22,12 @@ def _available() -> int:
 
 
 THREADS = min(8, _available())
-"""More would wait for memory."""
+"""Threads of the pool; more would wait for memory."""
 
 
 @cache
 def pool() -> ThreadPoolExecutor:
-    """The threads that all kernels share; made when first asked for."""
+    """The thread pool that all kernels share; started on first use."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix=_NAME)
 
 
@@ -46,22 +45,23 @@ def slabs(size: int, pieces: int = THREADS) -> list[tuple[int, int]]:
 def run_slabs(work: Callable[[int, int], object], size: int, pieces: int = THREADS) -> None:
     """Call ``work(start, stop)`` for stretches that make up ``range(size)``, side by side on the pool.
 
-    Returns when all are done. A call from within the pool works through them itself, so nested calls cannot wait for each other.
+    Returns when all are done. A call from within the pool runs them in its own thread, so that nested calls cannot wait for each
+    other.
 
     Args:
-        work: does one stretch; it must release the interpreter's lock to gain anything.
+        work: processes one stretch; it must release the interpreter's lock to gain anything.
         size: length of the range.
         pieces: how many stretches, at most.
 
     Raises:
         Exception: whatever `work` raised first; stretches not yet begun are left out.
     """
-    parts = slabs(size, pieces)
-    if len(parts) == 1 or THREADS == 1 or threading.current_thread().name.startswith(_NAME):
-        for start, stop in parts:
+    stretches = slabs(size, pieces)
+    if len(stretches) == 1 or THREADS == 1 or threading.current_thread().name.startswith(_NAME):
+        for start, stop in stretches:
             work(start, stop)
         return
-    futures = [pool().submit(work, start, stop) for start, stop in parts]
+    futures = [pool().submit(work, start, stop) for start, stop in stretches]
     try:
         for future in futures:
             future.result()
@@ -71,29 +71,3 @@ def run_slabs(work: Callable[[int, int], object], size: int, pieces: int = THREA
         for future in futures:
             if not future.cancelled():
                 future.exception()  # nothing may write to the caller's arrays after this returns
-
-
-class Room:
-    """Memory that several threads share: each waits until there is room for what it needs.
-
-    Args:
-        limit: bytes in all.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._taken = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, needed: int) -> Iterator[None]:
-        """Wait for `needed` bytes and hold them within the block; whoever needs more than there is at all waits to be alone."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self.limit)
-            self._taken += needed
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._taken -= needed
-                self._changed.notify_all()

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from voxelry.base.schema import Frozen
-from voxelry.core.architectures import check_stages, checked_name
+from voxelry.core.architectures import DEFAULT_NETWORK, check_stages, checked_name
 
 Configuration = Literal["2d", "3d", "3d_lowres", "3d_cascade"]
 """nnU-Net's four: slice by slice (or pictures), whole resolution, a coarser one, and the whole that starts from its labels."""
@@ -119,7 +119,7 @@ class NetworkPlan(Frozen):
         options: further keyword arguments of the network.
     """
 
-    name: str = "dynunet"
+    name: str = DEFAULT_NETWORK
     features: tuple[PositiveInt, ...]
     strides: tuple[tuple[PositiveInt, ...], ...]
     kernels: tuple[tuple[PositiveInt, ...], ...]

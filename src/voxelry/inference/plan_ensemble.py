@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from voxelry.base.device import compute_dtype
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.model import Model
 from voxelry.core.plan import Normalisation
@@ -25,7 +26,6 @@ from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.region import BLOCK, Region, body, coarse
 from voxelry.inference.ring_buffer import Cube, Ring
 from voxelry.inference.selection import Members
-from voxelry.networks.build import compute_dtype
 from voxelry.networks.classes import mirror_classes
 from voxelry.networks.weights import network_of
 from voxelry.preparation.preparation import Preparation, prepare

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from voxelry.base.device import choose_device
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.model import Model
 from voxelry.core.volume import LabelMap, Volume
@@ -16,7 +17,6 @@ from voxelry.inference.cleanup import clean_array
 from voxelry.inference.ood_checks import at_border, unlike_training
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.segmenter import Segmenter
-from voxelry.networks.build import choose_device
 
 
 @dataclass(frozen=True, eq=False)

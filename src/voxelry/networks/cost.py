@@ -1,4 +1,4 @@
-"""What a network costs in memory, known before anything is trained."""
+"""Memory that training a network takes, estimated before anything is trained."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError
 from voxelry.networks.build import count_parameters, input_channels
 from voxelry.networks.network_spec import one_line
-from voxelry.networks.shape_inference import dry_pass
+from voxelry.networks.shape_inference import infer_shapes
 
 LOSS_COPIES = 4
-"""Times that logits are held in float32 while a loss and its gradient are computed: shares, targets, products, gradients."""
+"""Copies of the logits in float32 while a loss and its gradient are computed: probabilities, targets, products, gradients."""
 
 GRADIENTS = 6
 """Times that the largest of the tensors kept for the way back is held beside them: gradients of a layer's output and input, what
@@ -61,10 +61,10 @@ def describe(
     Nothing is computed: a batch without values passes the network (`voxelry.networks.shape_inference`).
 
     Args:
-        network: ``(B, C, *window)`` -> list of logits.
-        plan: windows, channels and batch.
+        network: ``(B, C, *patch)`` -> list of logits.
+        plan: patch size, channels and batch.
         classes: labels and the background.
-        batch: windows a step; None takes the plan's.
+        batch: patches a step; None takes the plan's.
         dtype: in which convolutions are computed.
         moments: numbers that the optimiser keeps of each weight: AdamW two, SGD with momentum one; a moving average is one more.
 
@@ -72,22 +72,22 @@ def describe(
         An estimate; what a step really takes was within a third of it for every network (`tests/networks/test_cost.py`).
 
     Raises:
-        ConfigError: the network cannot take the plan's windows.
+        ConfigError: the network cannot take the plan's patches.
     """
     shape = (batch or plan.batch_size, input_channels(plan, classes), *plan.patch_size)
     try:
-        seen = dry_pass(network, shape, dtype)
+        inference = infer_shapes(network, shape, dtype)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"network '{plan.network.name}' cannot be trained on windows of {plan.patch_size} voxels "
+            f"network '{plan.network.name}' cannot be trained on patches of {plan.patch_size} voxels "
             f"({type(error).__name__}: {one_line(error)})",
             remedy="Enlarge plan.patch_size, or take fewer stages.",
         ) from error
     parameters = count_parameters(network)
-    logits = 4 * sum(prod(head) for head in seen.heads)
+    logits = 4 * sum(prod(head) for head in inference.heads)
     return NetworkCost(
         parameters=parameters,
         weights_bytes=8 * parameters,
         optimiser_bytes=4 * moments * parameters,
-        activation_bytes=seen.kept + LOSS_COPIES * logits + GRADIENTS * seen.largest,
+        activation_bytes=inference.saved_bytes + LOSS_COPIES * logits + GRADIENTS * inference.largest_bytes,
     )

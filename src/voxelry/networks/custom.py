@@ -1,4 +1,4 @@
-"""A network of the user's own, by import path: any class or function, given the arguments that it takes.
+"""Networks of the user's own by import path: any class or function, called with the arguments that it takes.
 
 Nothing is subclassed: ``package.module:Class`` is called with what its signature names among `spatial_dims`, `in_channels`,
 `out_channels` (or `num_classes`), `img_size` and `deep_supervision`; with `features`, `strides`, `kernels` and `blocks`
@@ -19,57 +19,58 @@ from torch import nn
 
 from voxelry.core.architectures import is_import_path
 from voxelry.errors import ConfigError, ModelError, nearest
-from voxelry.networks.network_spec import Order, called, check_options, one_line, takes_any
-from voxelry.networks.shape_inference import dry_pass
+from voxelry.networks.network_spec import NetworkSpec, call_maker, check_options, one_line, takes_any_keyword
+from voxelry.networks.shape_inference import infer_shapes
 
 
-def custom_network(order: Order) -> nn.Module:
+def custom_network(spec: NetworkSpec) -> nn.Module:
     """The network that an import path names.
 
     Raises:
         ConfigError: it cannot be imported or built.
     """
-    maker = _imported(order.name)
-    check_options(maker, order)
-    given = _arguments(maker, order) | dict(order.options)
-    missing = [name for name, one in inspect.signature(maker).parameters.items() if _demanded(one) and name not in given]
+    maker = _import_maker(spec.name)
+    check_options(maker, spec)
+    arguments = _arguments(maker, spec) | dict(spec.options)
+    parameters = inspect.signature(maker).parameters
+    missing = [name for name, parameter in parameters.items() if _is_required(parameter) and name not in arguments]
     if missing:
         raise ConfigError(
-            f"network '{order.name}' demands {', '.join(missing)}", remedy="Give what it demands in the network's options."
+            f"network '{spec.name}' demands {', '.join(missing)}", remedy="Give what it demands in the network's options."
         )
-    return called(maker, order, given)
+    return call_maker(maker, spec.name, arguments)
 
 
 def check_shapes(network: nn.Module, name: str, image: Sequence[int], classes: int) -> None:
-    """Refuse a network whose logits are not those of its windows, before anything is trained.
+    """Refuse a network whose logits do not fit its patches, before anything is trained.
 
     Args:
-        network: ``(B, C, *window)`` -> list of logits.
+        network: ``(B, C, *patch)`` -> list of logits.
         name: its import path.
-        image: ``(C, *window)``.
+        image: ``(C, *patch)``.
         classes: K.
 
     Raises:
-        ConfigError: the pass fails, or a head has another number of classes, of axes, or is larger than the window.
+        ConfigError: the pass fails, or a head has another number of classes, of axes, or is larger than the patch.
     """
     try:
-        heads = dry_pass(network, (2, *image)).heads
+        heads = infer_shapes(network, (2, *image)).heads
     except ConfigError as error:
         raise ConfigError(f"network '{name}': {error.problem}", remedy=error.remedy) from error
     except Exception as error:
         raise ConfigError(
-            f"network '{name}' cannot take windows of shape {(2, *image)} ({type(error).__name__}: {one_line(error)})",
+            f"network '{name}' cannot take patches of shape {(2, *image)} ({type(error).__name__}: {one_line(error)})",
             remedy="Change plan.patch_size or the network's options.",
         ) from error
-    window = tuple(image[1:])
+    patch = tuple(image[1:])
     for number, head in enumerate(heads):
-        right = len(head) == len(window) + 2 and head[:2] == (2, classes)
-        smaller = all(edge <= whole for edge, whole in zip(head[2:], window, strict=False))
-        if not right or not smaller or (number == 0 and head[2:] != window):
+        fits = len(head) == len(patch) + 2 and head[:2] == (2, classes)
+        smaller = all(edge <= whole for edge, whole in zip(head[2:], patch, strict=False))
+        if not fits or not smaller or (number == 0 and head[2:] != patch):
             raise ConfigError(
                 f"network '{name}' gives logits of shape {head} as head {number} of {len(heads)} "
-                f"for windows of shape {(2, *image)} and {classes} classes",
-                remedy=f"The first are to be of shape {(2, classes, *window)}, those after it the same or coarser.",
+                f"for patches of shape {(2, *image)} and {classes} classes",
+                remedy=f"The first must be of shape {(2, classes, *patch)}, those after it the same or coarser.",
             )
 
 
@@ -92,7 +93,7 @@ def check_trusted(name: str, trusted: str | None, where: str | Path) -> None:
         )
 
 
-def _imported(path: str) -> Callable[..., Any]:
+def _import_maker(path: str) -> Callable[..., Any]:
     package, _, attribute = path.partition(":")
     try:
         with _working_folder():
@@ -102,18 +103,18 @@ def _imported(path: str) -> Callable[..., Any]:
             f"network '{path}': '{package}' cannot be imported ({type(error).__name__}: {error})",
             remedy="Install its package, add its folder to PYTHONPATH, or run in its folder.",
         ) from error
-    found = getattr(module, attribute, None)
-    if not callable(found):
-        names = [name for name, one in vars(module).items() if inspect.isclass(one) and issubclass(one, nn.Module)]
+    maker = getattr(module, attribute, None)
+    if not callable(maker):
+        names = [name for name, member in vars(module).items() if inspect.isclass(member) and issubclass(member, nn.Module)]
         raise ConfigError(
             f"network '{path}': '{package}' has no '{attribute}'", remedy=nearest(attribute, names) if names else ""
         )
-    return found  # type: ignore[no-any-return]
+    return maker  # type: ignore[no-any-return]
 
 
 @contextmanager
 def _working_folder() -> Iterator[None]:
-    """Modules in the working folder are found, after all others."""
+    """Modules in the working folder can be imported, after all others."""
     here = str(Path.cwd())
     sys.path.append(here)
     try:
@@ -122,22 +123,22 @@ def _working_folder() -> Iterator[None]:
         sys.path.remove(here)
 
 
-def _arguments(maker: Callable[..., Any], order: Order) -> dict[str, Any]:
+def _arguments(maker: Callable[..., Any], spec: NetworkSpec) -> dict[str, Any]:
     known = {
-        "spatial_dims": order.dims,
-        "in_channels": order.channels,
-        "out_channels": order.outputs,
-        "num_classes": order.outputs,
-        "img_size": order.window,
-        "deep_supervision": order.coarser > 0,
+        "spatial_dims": spec.spatial_dims,
+        "in_channels": spec.in_channels,
+        "out_channels": spec.out_channels,
+        "num_classes": spec.out_channels,
+        "img_size": spec.patch_size,
+        "deep_supervision": spec.coarser_heads > 0,
     }
-    numbers = {"features": order.features, "strides": order.strides, "kernels": order.kernels, "blocks": order.blocks}
-    takes = inspect.signature(maker).parameters
-    if takes_any(maker) and not takes.keys() & {"out_channels", "num_classes"}:
+    numbers = {"features": spec.features, "strides": spec.strides, "kernels": spec.kernels, "blocks": spec.blocks}
+    parameters = inspect.signature(maker).parameters
+    if takes_any_keyword(maker) and not parameters.keys() & {"out_channels", "num_classes"}:
         return {key: known[key] for key in ("spatial_dims", "in_channels", "out_channels")}
-    given = {key: value for key, value in known.items() if key in takes}
-    return given | {key: value for key, value in numbers.items() if key in takes and _demanded(takes[key])}
+    arguments = {key: value for key, value in known.items() if key in parameters}
+    return arguments | {key: value for key, value in numbers.items() if key in parameters and _is_required(parameters[key])}
 
 
-def _demanded(one: inspect.Parameter) -> bool:
-    return one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

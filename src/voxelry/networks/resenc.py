@@ -14,7 +14,7 @@ from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Act, Pool
 from torch import Tensor, nn
 
-from voxelry.networks.network_spec import ACTIVATION, NORM
+from voxelry.networks.network_spec import ACTIVATION, NORM, NetworkSpec, build_module, stage_arguments
 
 SLOPE = 0.01
 
@@ -40,20 +40,20 @@ class Average3d(nn.AvgPool3d):
 class ResidualBlock(nn.Module):
     """Two convolutions and their input added; a strided block averages its input instead of skipping voxels."""
 
-    def __init__(self, dims: int, given: int, made: int, kernel: Sizes, stride: Sizes) -> None:
+    def __init__(self, dims: int, width_in: int, width_out: int, kernel: Sizes, stride: Sizes) -> None:
         super().__init__()
-        self.first = _convolution(dims, given, made, kernel, stride)
-        self.second = _convolution(dims, made, made, kernel, (1,) * dims, activated=False)
+        self.first = _convolution(dims, width_in, width_out, kernel, stride)
+        self.second = _convolution(dims, width_out, width_out, kernel, (1,) * dims, activated=False)
         way: list[nn.Module] = []
         if any(step != 1 for step in stride):
             way.append(Average3d(stride) if dims == 3 else Pool["AVG", dims](tuple(stride)))
-        if given != made:
-            way.append(_convolution(dims, given, made, (1,) * dims, (1,) * dims, activated=False, bias=False))
+        if width_in != width_out:
+            way.append(_convolution(dims, width_in, width_out, (1,) * dims, (1,) * dims, activated=False, bias=False))
         self.around = nn.Sequential(*way)
         self.act = Act[ACTIVATION[0]](**ACTIVATION[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, given, *n)`` -> ``(B, made, *n / stride)``."""
+        """``(B, width_in, *n)`` -> ``(B, width_out, *n / stride)``."""
         result: Tensor = self.act(self.second(self.first(x)) + self.around(x))
         return result
 
@@ -68,7 +68,7 @@ class ResidualEncoderUNet(nn.Module):
         features: channels of each stage, finest first.
         strides, kernels: of each stage along each axis.
         blocks: residual blocks of each encoder stage.
-        coarser: decoder stages, besides the finest, with a head.
+        coarser_heads: decoder stages, besides the finest, with a head.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ResidualEncoderUNet(nn.Module):
         strides: Sequence[Sizes],
         kernels: Sequence[Sizes],
         blocks: Sizes,
-        coarser: int,
+        coarser_heads: int,
     ) -> None:
         super().__init__()
         dims, ones = spatial_dims, (1,) * spatial_dims
@@ -88,54 +88,59 @@ class ResidualEncoderUNet(nn.Module):
         before = (features[0], *features)
         self.encoder = nn.ModuleList(
             nn.Sequential(
-                ResidualBlock(dims, given, made, kernel, stride),
-                *(ResidualBlock(dims, made, made, kernel, ones) for _ in range(count - 1)),
+                ResidualBlock(dims, width_in, width_out, kernel, stride),
+                *(ResidualBlock(dims, width_out, width_out, kernel, ones) for _ in range(count - 1)),
             )
-            for given, made, kernel, stride, count in zip(before, features, kernels, strides, blocks, strict=False)
+            for width_in, width_out, kernel, stride, count in zip(before, features, kernels, strides, blocks, strict=False)
         )
         levels = range(len(features) - 1)
         self.up = nn.ModuleList(_enlarging(dims, features[n + 1], features[n], strides[n + 1]) for n in levels)
         self.decoder = nn.ModuleList(_convolution(dims, 2 * features[n], features[n], kernels[n], ones) for n in levels)
-        self.heads = nn.ModuleList(_head(dims, features[n], out_channels) for n in levels if n <= coarser)
+        self.heads = nn.ModuleList(_head(dims, features[n], out_channels) for n in levels if n <= coarser_heads)
         self.apply(_he)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
                 nn.init.zeros_(module.second.get_parameter("adn.N.weight"))  # every block starts as its input
 
     def forward(self, x_BC: Tensor) -> list[Tensor]:
-        """``(B, C, *window)`` -> logits, finest first; in evaluation mode the first alone."""
+        """``(B, C, *patch)`` -> logits, finest first; in evaluation mode the first alone."""
         x, skips = self.stem(x_BC), []
         for stage in self.encoder:
             x = stage(x)
             skips.append(x)
-        found: list[Tensor] = []
+        heads: list[Tensor] = []
         for level in reversed(range(len(self.up))):
             x = self.decoder[level](torch.cat([self.up[level](x), skips[level]], 1))
             if level == 0 or (self.training and level < len(self.heads)):
-                found.append(self.heads[level](x))
-        return found[::-1]
+                heads.append(self.heads[level](x))
+        return heads[::-1]
+
+
+def make_resenc(spec: NetworkSpec) -> nn.Module:
+    """ResidualEncoderUNet of the plan's stages."""
+    return build_module(ResidualEncoderUNet, spec, **stage_arguments(spec))
 
 
 def _convolution(
-    dims: int, given: int, made: int, kernel: Sizes, stride: Sizes, activated: bool = True, bias: bool = True
+    dims: int, width_in: int, width_out: int, kernel: Sizes, stride: Sizes, activated: bool = True, bias: bool = True
 ) -> nn.Module:
     """A convolution and its norm, then the activation."""
     act = ACTIVATION if activated else None
-    block: nn.Module = Convolution(dims, given, made, tuple(stride), tuple(kernel), "NA", act, NORM, bias=bias)
+    block: nn.Module = Convolution(dims, width_in, width_out, tuple(stride), tuple(kernel), "NA", act, NORM, bias=bias)
     return block
 
 
-def _enlarging(dims: int, given: int, made: int, stride: Sizes) -> nn.Module:
+def _enlarging(dims: int, width_in: int, width_out: int, stride: Sizes) -> nn.Module:
     """A transposed convolution whose kernel is its stride."""
     size = tuple(stride)
     block: nn.Module = Convolution(
-        dims, given, made, size, size, is_transposed=True, conv_only=True, padding=0, output_padding=0
+        dims, width_in, width_out, size, size, is_transposed=True, conv_only=True, padding=0, output_padding=0
     )  # fmt: skip
     return block
 
 
-def _head(dims: int, given: int, classes: int) -> nn.Module:
-    block: nn.Module = Convolution(dims, given, classes, 1, 1, conv_only=True)
+def _head(dims: int, width_in: int, classes: int) -> nn.Module:
+    block: nn.Module = Convolution(dims, width_in, classes, 1, 1, conv_only=True)
     return block
 
 

@@ -14,7 +14,7 @@ from monai.networks.layers.factories import Conv
 from monai.networks.nets.segresnet_ds import SegResBlock
 from torch import Tensor, nn
 
-from voxelry.networks.network_spec import NORM
+from voxelry.networks.network_spec import NORM, NetworkSpec, build_module, stage_arguments
 
 ACTIVATION = ("relu", {"inplace": True})
 
@@ -31,7 +31,7 @@ class SegResNet(nn.Module):
         features: channels of each stage, finest first.
         strides, kernels: of each stage along each axis.
         blocks: residual blocks of each encoder stage; a decoder stage has one.
-        coarser: decoder stages, besides the finest, with a head.
+        coarser_heads: decoder stages, besides the finest, with a head.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SegResNet(nn.Module):
         strides: Sequence[Sizes],
         kernels: Sequence[Sizes],
         blocks: Sizes,
-        coarser: int,
+        coarser_heads: int,
     ) -> None:
         super().__init__()
         dims, last = spatial_dims, len(features) - 1
@@ -70,15 +70,15 @@ class SegResNet(nn.Module):
                         dims, features[n + 1], features[n], tuple(strides[n + 1]), _reach(strides[n + 1]), bias=False
                     ),
                     "blocks": _blocks(dims, features[n], kernels[n], 1),
-                    "head": Conv["CONV", dims](features[n], out_channels, 1) if n <= coarser else nn.Identity(),
+                    "head": Conv["CONV", dims](features[n], out_channels, 1) if n <= coarser_heads else nn.Identity(),
                 }
             )
             for n in reversed(range(last))
         )
-        self.coarser = coarser
+        self.coarser_heads = coarser_heads
 
     def forward(self, x_BC: Tensor) -> list[Tensor]:
-        """``(B, C, *window)`` -> logits, finest first; in evaluation mode the first alone."""
+        """``(B, C, *patch)`` -> logits, finest first; in evaluation mode the first alone."""
         encoder: Any = self.encoder
         up_layers: Any = self.up_layers
         x, skips = encoder["conv_init"](x_BC), []
@@ -86,12 +86,17 @@ class SegResNet(nn.Module):
             x = level["blocks"](x)
             skips.append(x)
             x = level["downsample"](x)
-        found: list[Tensor] = []
+        heads: list[Tensor] = []
         for stage, level in zip(reversed(range(len(up_layers))), up_layers, strict=True):
             x = level["blocks"](level["upsample"](x) + skips[stage])
-            if stage == 0 or (self.training and stage <= self.coarser):
-                found.append(level["head"](x))
-        return found[::-1]
+            if stage == 0 or (self.training and stage <= self.coarser_heads):
+                heads.append(level["head"](x))
+        return heads[::-1]
+
+
+def make_segresnet(spec: NetworkSpec) -> nn.Module:
+    """SegResNet of the plan's stages."""
+    return build_module(SegResNet, spec, **stage_arguments(spec))
 
 
 def _reach(stride: Sizes) -> tuple[int, ...]:
@@ -99,9 +104,9 @@ def _reach(stride: Sizes) -> tuple[int, ...]:
     return tuple(3 if step > 1 else 1 for step in stride)
 
 
-def _convolution(dims: int, given: int, made: int, kernel: Sizes, stride: Sizes) -> nn.Module:
+def _convolution(dims: int, width_in: int, width_out: int, kernel: Sizes, stride: Sizes) -> nn.Module:
     padding = tuple(size // 2 for size in kernel)
-    block: nn.Module = Conv["CONV", dims](given, made, tuple(kernel), tuple(stride), padding, bias=False)
+    block: nn.Module = Conv["CONV", dims](width_in, width_out, tuple(kernel), tuple(stride), padding, bias=False)
     return block
 
 

@@ -1,4 +1,4 @@
-"""A pass through a network that computes nothing: shapes of its logits, and what a training step keeps for the way back."""
+"""Shape inference: the shapes of a network's logits, and the bytes that a training step keeps, without computing anything."""
 
 from __future__ import annotations
 
@@ -12,47 +12,48 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 @dataclass(frozen=True)
-class DryPass:
-    """What a pass in training mode would give.
+class ShapeInference:
+    """The result of a forward pass in training mode without values.
 
     Attributes:
         heads: shapes of the logits, batch and classes included.
-        kept: bytes that the backward pass needs, weights not counted.
-        largest: bytes of the largest of these tensors.
+        saved_bytes: of all tensors that the backward pass needs, weights not counted.
+        largest_bytes: of the largest of these tensors.
     """
 
     heads: tuple[tuple[int, ...], ...]
-    kept: int
-    largest: int
+    saved_bytes: int
+    largest_bytes: int
 
 
-def dry_pass(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> DryPass:
+def infer_shapes(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> ShapeInference:
     """Send a batch through a network without memory or time for its voxels.
 
-    Tensors have shapes and types and no values (PyTorch's FakeTensorMode); a network whose way depends on values is computed.
+    Tensors have shapes and types and no values (PyTorch's FakeTensorMode); a network whose control flow depends on values is
+    computed.
 
     Args:
-        network: ``(B, C, *window)`` -> list of logits.
+        network: ``(B, C, *patch)`` -> list of logits.
         shape: of a batch.
         dtype: in which convolutions are computed.
     """
-    kept = {id(parameter): parameter for parameter in network.parameters()}
-    twin = copy.deepcopy(network, kept).train()  # what layers remember of the pass goes with it
+    shared = {id(parameter): parameter for parameter in network.parameters()}
+    replica = copy.deepcopy(network, shared).train()  # discarded with all that layers remember of the pass
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            return _measured(twin, shape, dtype)
+            return _measure(replica, shape, dtype)
     except RuntimeError:
-        return _measured(twin, shape, dtype)
+        return _measure(replica, shape, dtype)
 
 
-def _measured(network: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> DryPass:
+def _measure(network: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> ShapeInference:
     weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-    held: dict[int, tuple[Tensor, int]] = {}
+    saved: dict[int, tuple[Tensor, int]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            held[storage._cdata] = (tensor, storage.nbytes())  # held, so that no other storage takes its place
+            saved[storage._cdata] = (tensor, storage.nbytes())  # kept alive, so that no other storage takes its address
         return tensor
 
     device = next(network.parameters()).device
@@ -63,5 +64,5 @@ def _measured(network: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> D
         torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32),
     ):
         heads = network(batch)
-    sizes = [size for _, size in held.values()]
-    return DryPass(tuple(tuple(head.shape) for head in heads), sum(sizes), max(sizes, default=0))
+    sizes = [size for _, size in saved.values()]
+    return ShapeInference(tuple(tuple(head.shape) for head in heads), sum(sizes), max(sizes, default=0))

@@ -12,8 +12,8 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import ModelError
 from voxelry.networks.build import build_body
-from voxelry.networks.network_spec import Order
-from voxelry.networks.wrapped import Wrapped
+from voxelry.networks.network_spec import NetworkSpec
+from voxelry.networks.wrapper import NetworkWrapper
 
 _LABEL = "label: "
 """Before the name of a label whose first-stage mask is an input channel, so that it is no image channel's name."""
@@ -100,11 +100,11 @@ def load_matching(network: nn.Module, plan: Plan, weights: Mapping[str, Tensor],
 
 def _end_axes(plan: Plan, ends: Ends) -> dict[str, dict[int, str]]:
     """Of each tensor the axes that run over channels or classes: those that grow where the network has one more of them."""
-    order = Order.of(plan, len(ends.channels), len(ends.classes))
+    spec = NetworkSpec.of(plan, len(ends.channels), len(ends.classes))
     found: dict[str, dict[int, str]] = {}
     with torch.random.fork_rng(devices=()):
-        usual = _shapes(order)
-        more = replace(order, channels=order.channels + 1), replace(order, outputs=order.outputs + 1)
+        usual = _shapes(spec)
+        more = replace(spec, in_channels=spec.in_channels + 1), replace(spec, out_channels=spec.out_channels + 1)
         for what, one_more in zip(("channels", "classes"), more, strict=True):
             for name, shape in _shapes(one_more).items():
                 grown = {axis: what for axis, size in enumerate(shape) if size != usual[name][axis]}
@@ -112,8 +112,8 @@ def _end_axes(plan: Plan, ends: Ends) -> dict[str, dict[int, str]]:
     return found
 
 
-def _shapes(order: Order) -> dict[str, torch.Size]:
-    body = Wrapped(build_body(order))
+def _shapes(spec: NetworkSpec) -> dict[str, torch.Size]:
+    body = NetworkWrapper(build_body(spec))
     return {name: tensor.shape for name, tensor in (*body.named_parameters(), *body.named_buffers())}
 
 

@@ -1,4 +1,4 @@
-"""What a dataset looks like: shapes, spacings, orientations and grey values of its cases."""
+"""The fingerprint of a dataset: shapes, spacings, orientations and grey values of its cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voxelry.errors import ManifestError
 from voxelry.preparation.preparation import content_box, reordering
 
 SAMPLES = 100_000_000
-"""Labelled voxels whose grey values are kept, of all cases together, at most."""
+"""Largest number of labelled voxels whose grey values are kept, of all cases together."""
 
 SAMPLES_PER_CASE = 20_000
 MEDIAN_SAMPLES = 200_000
@@ -33,7 +33,7 @@ def fingerprint(
     table: LabelTable,
     progress: ProgressCallback = no_progress,
 ) -> Fingerprint:
-    """Look at every case once, holding one in memory at a time.
+    """Measure every case once, holding one case in memory at a time.
 
     Grey-value statistics are taken over labelled voxels (all voxels of a case without labels), at most `SAMPLES_PER_CASE`
     of each case and `SAMPLES` of all, drawn with a fixed seed.
@@ -78,7 +78,7 @@ def fingerprint(
     if not grids:
         raise ManifestError("no cases to train on", remedy="Check the manifest's cases and their splits.")
     if len({len(shape) for shape, _ in grids}) != 1:
-        raise ManifestError("pictures (2D) and volumes (3D) stand in one dataset", remedy="Split it into two manifests.")
+        raise ManifestError("the dataset holds both pictures (2D) and volumes (3D)", remedy="Split it into two manifests.")
     shapes, contents = np.array([shape for shape, _ in grids]), np.array(boxes)
     known = [spacing for _, spacing in grids if spacing is not None]
     spacings = np.array(known) if len(known) == len(grids) else None
@@ -110,7 +110,7 @@ def grey_medians(volume: Volume) -> tuple[float, ...]:
     stride = max(1, round((volume.array[0].size / MEDIAN_SAMPLES) ** (1 / volume.geometry.ndim)))
     thinned = volume.array[(slice(None), *(slice(None, None, min(stride, n)) for n in volume.geometry.shape))]
     values = [channel[channel != 0] for channel in thinned]
-    return tuple(float(np.median(found)) if len(found) else 0.0 for found in values)
+    return tuple(float(np.median(channel)) if len(channel) else 0.0 for channel in values)
 
 
 def tilt(geometry: Geometry) -> float:
@@ -149,6 +149,6 @@ def _real(values: NDArray[np.floating]) -> tuple[float, ...]:
 
 
 def _middle(values: NDArray[np.floating]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The two values in the middle of each column, which are one where their number is odd."""
+    """The two middle values of each column; the same value twice where the number of rows is odd."""
     ordered = np.sort(values, axis=0)
     return _real(ordered[(len(values) - 1) // 2]), _real(ordered[len(values) // 2])

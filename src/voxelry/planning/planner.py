@@ -1,6 +1,7 @@
-"""From a fingerprint to a plan, by nnU-Net's rules (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z) within a device's means.
+"""The planner: a plan from a fingerprint, by nnU-Net's rules (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
-The parts: `spacing`, `topology`, `design` (the network), `budget` (what a GPU or a CPU affords), `draft` (the configurations).
+Its parts: `spacing` (the target), `topology` (the network's stages), `design` (its widths), `patch_budget` (what a GPU or a CPU
+affords), `draft` (the configurations).
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ CONTENT = 0.75
 
 
 def make_plan(
-    seen: Fingerprint, settings: PlanSettings, device: str = "cpu", overlap: float = 0.5, flips: tuple[int, ...] = ()
+    fingerprint: Fingerprint, settings: PlanSettings, device: str = "cpu", overlap: float = 0.5, flips: tuple[int, ...] = ()
 ) -> Plan:
-    """Plan preparation, window, batch and network for a dataset.
+    """Plan preparation, patch, batch and network for a dataset.
 
     Args:
-        seen: the dataset's fingerprint, axes in RAS order.
+        fingerprint: the dataset's, axes in RAS order.
         settings: what the user has decided already; its `memory` plans for such a GPU whatever the device.
         device: ``cpu`` or ``cuda``.
-        overlap: of neighbouring windows at inference.
+        overlap: of neighbouring patches at inference.
         flips: axes mirrored at inference.
 
     Returns:
@@ -38,29 +39,30 @@ def make_plan(
     Raises:
         ConfigError: a setting has the wrong number of axes, does not apply to the data, or does not fit the device.
     """
-    _check(settings, seen, flips)
-    orientation = _orientation(seen, settings)
-    drafter = _drafter(seen, settings, device, orientation)
-    seen = drafter.seen
+    _check(settings, fingerprint, flips)
+    orientation = _orientation(fingerprint, settings)
+    drafter = _drafter(fingerprint, settings, device, orientation)
+    fingerprint = drafter.fingerprint
     draft = drafter.draft()
-    if settings.network is None and len(draft.fit.topology.strides) < architecture(draft.design.name).fewest:
-        draft = replace(draft, design=replace(draft.design, name="unet"))
-    found = draft.fit.topology if draft.across is None else draft.fit.topology.across(draft.across)
+    default = architecture(draft.design.name)
+    if settings.network is None and len(draft.fit.topology.strides) < default.fewest and default.fallback is not None:
+        draft = replace(draft, design=replace(draft.design, name=default.fallback))
+    topology = draft.fit.topology if draft.across is None else draft.fit.topology.across(draft.across)
     patch = list(draft.fit.patch)
     if draft.across is not None:
         patch.insert(draft.across, 1)
-    network = draft.design.network(patch, found)
-    reasons = [*draft.reasons, *_window_reasons(draft, tuple(patch), settings), *_network_reasons(draft, settings)]
+    network = draft.design.network(patch, topology)
+    reasons = [*draft.reasons, *_patch_reasons(draft, tuple(patch), settings), *_network_reasons(draft, settings)]
     return Plan(
-        dimensions=seen.dimensions,
-        channels=seen.channels,
+        dimensions=fingerprint.dimensions,
+        channels=fingerprint.channels,
         configuration=draft.configuration,
         slice_axis=draft.across,
         orientation=orientation,
         spacing=draft.spacing,
         long_side=draft.long_side,
-        coarse_axis=_coarse_axis(seen, draft.spacing, reasons),
-        normalisation=_normalisation(seen, reasons),
+        coarse_axis=_coarse_axis(fingerprint, draft.spacing, reasons),
+        normalisation=_normalisation(fingerprint, reasons),
         patch_size=tuple(patch),
         batch_size=settings.batch_size or draft.fit.batch,
         network=network,
@@ -70,66 +72,68 @@ def make_plan(
     )
 
 
-def configurations(seen: Fingerprint, settings: PlanSettings | None = None, device: str = "cpu") -> tuple[Configuration, ...]:
-    """The configurations that make sense for a dataset, that which `make_plan` takes by itself first.
+def configurations(
+    fingerprint: Fingerprint, settings: PlanSettings | None = None, device: str = "cpu"
+) -> tuple[Configuration, ...]:
+    """The configurations that make sense for a dataset, the one that `make_plan` takes by default first.
 
-    Pictures and single slices are ``2d`` alone; a low-resolution stage and the cascade after it exist where a window at full
-    resolution sees less than a quarter of the median case. A plan's reasons say which holds.
+    Pictures and single slices are ``2d`` alone; a low-resolution stage and the cascade after it exist where a patch at full
+    resolution covers less than a quarter of the median case. A plan's reasons say which holds.
 
     Args:
-        seen: the dataset's fingerprint.
-        settings: what the user has decided; its `configuration` is not looked at.
+        fingerprint: the dataset's.
+        settings: what the user has decided; its `configuration` is ignored.
         device: ``cpu`` or ``cuda``.
 
     Raises:
         ConfigError: as `make_plan`.
     """
     free = (settings or PlanSettings()).model_copy(update={"configuration": None})
-    _check(free, seen, ())
-    return tuple(_drafter(seen, free, device, _orientation(seen, free)).drafts())
+    _check(free, fingerprint, ())
+    return tuple(_drafter(fingerprint, free, device, _orientation(fingerprint, free)).drafts())
 
 
-def _drafter(seen: Fingerprint, settings: PlanSettings, device: str, orientation: str | None) -> Drafter:
-    ordered, order = _ordered(seen, orientation)
+def _drafter(fingerprint: Fingerprint, settings: PlanSettings, device: str, orientation: str | None) -> Drafter:
+    ordered, order = _ordered(fingerprint, orientation)
     return Drafter(ordered, settings, "".join("RAS"[axis] for axis in order), gpu_of(settings, device))
 
 
-def _window_reasons(draft: Draft, patch: tuple[int, ...], settings: PlanSettings) -> list[str]:
+def _patch_reasons(draft: Draft, patch: tuple[int, ...], settings: PlanSettings) -> list[str]:
     median = f"the median case has {by(draft.median)}"
     if settings.patch_size is None:
-        first = f"A window has {by(patch)} voxels ({median}), which is {draft.fit.why_patch}"
+        first = f"A patch has {by(patch)} voxels ({median}), which is {draft.fit.why_patch}"
     elif patch == settings.patch_size:
-        first = f"A window has {by(patch)} voxels, as the recipe asks ({median})"
+        first = f"A patch has {by(patch)} voxels, as the recipe asks ({median})"
     else:
-        first = f"A window has {by(patch)} voxels, widened from the {by(settings.patch_size)} that the recipe asks for ({median})"
+        first = f"A patch has {by(patch)} voxels, widened from the {by(settings.patch_size)} that the recipe asks for ({median})"
     if settings.batch_size is not None:
-        second = f"A step has {settings.batch_size} windows, as the recipe asks."
+        second = f"A step has {settings.batch_size} patches, as the recipe asks."
     else:
-        second = f"A step has {draft.fit.batch} windows, since {draft.fit.why_batch}."
+        second = f"A step has {draft.fit.batch} patches, since {draft.fit.why_batch}."
     return [f"{first}; its edges are multiples of {by(draft.fit.topology.divisor)}, the network's strides.", second]
 
 
 def _network_reasons(draft: Draft, settings: PlanSettings) -> list[str]:
-    found, name = draft.fit.topology, draft.design.name
-    stages = len(found.strides)
-    bottom = by([edge // d for edge, d in zip(draft.fit.patch, found.divisor, strict=True)])
+    topology, name = draft.fit.topology, draft.design.name
+    stages = len(topology.strides)
+    bottom = by([edge // d for edge, d in zip(draft.fit.patch, topology.divisor, strict=True)])
     widths = ", ".join(map(str, draft.design.widths(stages)))
-    halvings = by([round(math.log2(d)) for d in found.divisor])
+    halvings = by([round(math.log2(d)) for d in topology.divisor])
     start = f"The {name} has {stages} stages of {widths} channels and halves axes {halvings} times, down to {bottom} voxels"
     if architecture(name).halves:
         return [f"{start}, since it knows no other strides."]
     if settings.features and stages < len(settings.features):
-        return [f"{start}, since the window allows no more of the {len(settings.features)} stages that the recipe asks for."]
+        return [f"{start}, since the patch allows no more of the {len(settings.features)} stages that the recipe asks for."]
     if draft.design.most == stages:
         return [f"{start}, as the recipe asks." if settings.features else f"{start}, which is deep enough for a CPU."]
     return [f"{start}, since an axis is halved while 4 voxels remain and its voxels are less than twice as long as the shortest."]
 
 
-def _coarse_axis(seen: Fingerprint, spacing: Spacing | None, reasons: list[str]) -> int | None:
+def _coarse_axis(fingerprint: Fingerprint, spacing: Spacing | None, reasons: list[str]) -> int | None:
     """The coarse axis of the median case, or else of the target."""
-    if seen.dimensions == 2 or spacing is None:
+    if fingerprint.dimensions == 2 or spacing is None:
         return None
-    stored = seen.spacing or (1.0,) * seen.dimensions
+    stored = fingerprint.spacing or (1.0,) * fingerprint.dimensions
     target = tuple(own if size is None else size for own, size in zip(stored, spacing, strict=True))
     for voxel in (stored, target):
         axis = coarse_axis(voxel)
@@ -141,8 +145,8 @@ def _coarse_axis(seen: Fingerprint, spacing: Spacing | None, reasons: list[str])
     return None
 
 
-def _orientation(seen: Fingerprint, settings: PlanSettings) -> str | None:
-    if seen.dimensions == 2 or settings.orientation == "stored":
+def _orientation(fingerprint: Fingerprint, settings: PlanSettings) -> str | None:
+    if fingerprint.dimensions == 2 or settings.orientation == "stored":
         return None
     try:
         return axis_codes(settings.orientation or CANONICAL)
@@ -150,13 +154,13 @@ def _orientation(seen: Fingerprint, settings: PlanSettings) -> str | None:
         raise ConfigError(f"plan.orientation: {error}, or 'stored'") from error
 
 
-def _ordered(seen: Fingerprint, orientation: str | None) -> tuple[Fingerprint, tuple[int, ...]]:
+def _ordered(fingerprint: Fingerprint, orientation: str | None) -> tuple[Fingerprint, tuple[int, ...]]:
     """The fingerprint with its axes in the plan's order instead of RAS, and that order."""
-    if seen.dimensions == 2:
-        return seen, (0, 1)
-    orders = {_axis_order(codes) for codes in ([orientation] if orientation else seen.orientations)}
+    if fingerprint.dimensions == 2:
+        return fingerprint, (0, 1)
+    orders = {_axis_order(codes) for codes in ([orientation] if orientation else fingerprint.orientations)}
     if len(orders) > 1:
-        stored = ", ".join(sorted(seen.orientations))
+        stored = ", ".join(sorted(fingerprint.orientations))
         raise ConfigError(
             f"plan.orientation is 'stored', but the cases' axes differ in order ({stored})", remedy="Set plan.orientation to RAS."
         )
@@ -165,34 +169,34 @@ def _ordered(seen: Fingerprint, orientation: str | None) -> tuple[Fingerprint, t
     def moved(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
         return None if values is None else tuple(values[axis] for axis in order)
 
-    rows = {name: moved(getattr(seen, name)) for name in ("spacing", "spacing_fine", "content_shape")}
-    tables = {name: getattr(seen, name) for name in ("shapes", "spacing_range", "content_extent")}
+    rows = {name: moved(getattr(fingerprint, name)) for name in ("spacing", "spacing_fine", "content_shape")}
+    tables = {name: getattr(fingerprint, name) for name in ("shapes", "spacing_range", "content_extent")}
     moved_tables = {name: None if table is None else tuple(map(moved, table)) for name, table in tables.items()}
-    return seen.model_copy(update=rows | moved_tables), order
+    return fingerprint.model_copy(update=rows | moved_tables), order
 
 
 def _axis_order(codes: str) -> tuple[int, ...]:
     return tuple(next(axis for axis, pair in enumerate(("RL", "AP", "SI")) if code in pair) for code in codes)
 
 
-def _normalisation(seen: Fingerprint, reasons: list[str]) -> tuple[Normalisation, ...]:
-    if seen.modality != "CT":
-        inside = seen.content < CONTENT
-        where = f" inside its content, {seen.content:.0%} of a median case" if inside else ""
+def _normalisation(fingerprint: Fingerprint, reasons: list[str]) -> tuple[Normalisation, ...]:
+    if fingerprint.modality != "CT":
+        inside = fingerprint.content < CONTENT
+        where = f" inside its content, {fingerprint.content:.0%} of a median case" if inside else ""
         reasons.append(f"Grey values have no absolute scale, so each image is brought to mean 0 and standard deviation 1{where}.")
-        return (Normalisation(scheme="mask" if inside else "image"),) * len(seen.channels)
-    low, high = seen.statistics[0].p005, seen.statistics[0].p995
+        return (Normalisation(scheme="mask" if inside else "image"),) * len(fingerprint.channels)
+    low, high = fingerprint.statistics[0].p005, fingerprint.statistics[0].p995
     reasons.append(
         f"Grey values of CT are absolute, so they are clipped (to {low:g} .. {high:g}) and scaled by the labelled voxels of"
         " the whole set."
     )
     return tuple(
-        Normalisation(scheme="global", low=s.p005, high=s.p995, mean=s.mean, std=max(s.std, 1e-6)) for s in seen.statistics
+        Normalisation(scheme="global", low=s.p005, high=s.p995, mean=s.mean, std=max(s.std, 1e-6)) for s in fingerprint.statistics
     )
 
 
-def _check(settings: PlanSettings, seen: Fingerprint, flips: tuple[int, ...]) -> None:
-    dimensions = seen.dimensions
+def _check(settings: PlanSettings, fingerprint: Fingerprint, flips: tuple[int, ...]) -> None:
+    dimensions = fingerprint.dimensions
     for key in ("spacing", "patch_size"):
         value = getattr(settings, key)
         if value is not None and len(value) != dimensions:
@@ -202,7 +206,7 @@ def _check(settings: PlanSettings, seen: Fingerprint, flips: tuple[int, ...]) ->
     if settings.long_side and (dimensions == 3 or settings.spacing):
         other = "3D data" if dimensions == 3 else "plan.spacing"
         raise ConfigError(f"plan.long_side is {settings.long_side} beside {other}", remedy="Leave plan.long_side out.")
-    if settings.spacing and seen.spacing is None:
+    if settings.spacing and fingerprint.spacing is None:
         raise ConfigError(
             f"plan.spacing is {list(settings.spacing)}, but some pictures do not say their pixel size",
             remedy="Leave plan.spacing out, or set plan.long_side.",

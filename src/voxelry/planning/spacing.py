@@ -1,4 +1,4 @@
-"""Voxel sizes: the target of a dataset, its coarse axes, and how many voxels the median case then has.
+"""Voxel sizes: the target spacing of a dataset, its coarse axes, and the median case's shape at that spacing.
 
 nnU-Net's rules (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 """
@@ -13,43 +13,43 @@ ANISOTROPY = 3.0
 """An axis whose voxels are more than this many times longer is coarse."""
 
 Spacing = tuple[float | None, ...]
-"""Target mm along each axis, None along one that stays as stored."""
+"""Target mm along each axis, None along an axis that stays as stored."""
 
 
-def target_spacing(seen: Fingerprint, reasons: list[str]) -> tuple[float, ...] | None:
+def target_spacing(fingerprint: Fingerprint, reasons: list[str]) -> tuple[float, ...] | None:
     """The median of the cases; along thick slices their finest tenth, so that thin ones are not thrown away.
 
     Args:
-        seen: what the dataset looks like.
+        fingerprint: the dataset's.
         reasons: a sentence is added.
 
     Returns:
         mm along each axis; None for pictures, whose pixels are counted and not measured.
     """
-    if seen.dimensions == 2 or seen.spacing is None or seen.spacing_range is None:
+    if fingerprint.dimensions == 2 or fingerprint.spacing is None or fingerprint.spacing_range is None:
         return None
-    spacing = list(seen.spacing)
-    sizes = seen.content_shape or seen.shapes[1]
+    spacing = list(fingerprint.spacing)
+    sizes = fingerprint.content_shape or fingerprint.shapes[1]
     thick = max(range(3), key=lambda axis: spacing[axis])
     across = max(spacing[axis] for axis in range(3) if axis != thick)
     fewest = min(sizes[axis] for axis in range(3) if axis != thick)
     if spacing[thick] > ANISOTROPY * across and sizes[thick] * ANISOTROPY < fewest:
-        finest = (seen.spacing_fine or seen.spacing_range[0])[thick]
+        finest = (fingerprint.spacing_fine or fingerprint.spacing_range[0])[thick]
         spacing[thick] = max(across, finest)
         reasons.append(
-            f"Slices lie {seen.spacing[thick]:g} mm apart in the median case, more than {ANISOTROPY:g} times the"
+            f"Slices lie {fingerprint.spacing[thick]:g} mm apart in the median case, more than {ANISOTROPY:g} times the"
             f" {across:g} mm of their pixels, and are few ({sizes[thick]:g}), so the target along axis {thick} is"
             f" {spacing[thick]:g} mm, the 10th percentile of the cases"
             + ("" if finest >= across else ", though no finer than the pixels")
             + f"; the target spacing is {by(spacing)} mm."
         )
     else:
-        reasons.append(f"The target spacing {by(spacing)} mm is the median of the {seen.cases} cases along each axis.")
+        reasons.append(f"The target spacing {by(spacing)} mm is the median of the {fingerprint.cases} cases along each axis.")
     return tuple(spacing)
 
 
 def coarse_axis(voxel: Sequence[float]) -> int | None:
-    """The axis along which a voxel is more than `ANISOTROPY` times longer than along the finest, None without a single such.
+    """The axis along which a voxel is more than `ANISOTROPY` times longer than along the finest; None without exactly one such.
 
     Args:
         voxel: mm along each axis.
@@ -60,7 +60,7 @@ def coarse_axis(voxel: Sequence[float]) -> int | None:
 
 
 def slice_axis(spacing: Sequence[float], codes: str) -> int:
-    """The coarsest axis, across which slices lie; of equally coarse ones the one from foot to head, or else the last.
+    """The coarsest axis, across which slices lie; of equally coarse axes that from foot to head, or else the last.
 
     Args:
         spacing: mm along each axis.
@@ -69,20 +69,20 @@ def slice_axis(spacing: Sequence[float], codes: str) -> int:
     return max(range(3), key=lambda axis: (round(spacing[axis], 4), codes[axis] in "SI", axis))
 
 
-def median_shape(seen: Fingerprint, spacing: Spacing | None, long_side: int | None = None) -> tuple[float, ...]:
+def median_shape(fingerprint: Fingerprint, spacing: Spacing | None, long_side: int | None = None) -> tuple[float, ...]:
     """Voxels of the median case's content at a target spacing, along each axis; halves occur where cases are even in number.
 
     Args:
-        seen: what the dataset looks like.
+        fingerprint: the dataset's.
         spacing: the target, None for the stored voxels.
         long_side: pixels of a picture's longer edge.
     """
-    shape = tuple(map(float, seen.content_shape or seen.shapes[1]))
+    shape = tuple(map(float, fingerprint.content_shape or fingerprint.shapes[1]))
     if long_side is not None:
         return tuple(float(max(1, round(n * long_side / max(shape)))) for n in shape)
-    if spacing is None or seen.spacing is None:
+    if spacing is None or fingerprint.spacing is None:
         return shape
-    extents = seen.content_extent or ((tuple(n * s for n, s in zip(shape, seen.spacing, strict=True))),) * 2
+    extents = fingerprint.content_extent or ((tuple(n * s for n, s in zip(shape, fingerprint.spacing, strict=True))),) * 2
     return tuple(
         n if target is None else max(1.0, (round(low / target) + round(high / target)) / 2)
         for n, target, low, high in zip(shape, spacing, *extents, strict=True)

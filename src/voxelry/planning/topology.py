@@ -1,4 +1,4 @@
-"""How deep a network goes and along which axes each stage halves, by nnU-Net's rules.
+"""The network's topology: how many stages it has and along which axes each halves, by nnU-Net's rules.
 
 Isensee et al. 2021 (doi:10.1038/s41592-020-01008-z), supplementary note 2: an axis is halved while it stays 4 voxels long and
 is less than twice as coarse as the finest; a kernel is 3 voxels long on an axis once that axis is as fine.
@@ -23,21 +23,22 @@ class Topology:
 
     @property
     def divisor(self) -> tuple[int, ...]:
-        """What each axis of a window must be divisible by."""
+        """What each axis of a patch must be divisible by."""
         return tuple(math.prod(along) for along in zip(*self.strides, strict=True))
 
     def across(self, axis: int) -> Topology:
-        """The same on slices that lie across `axis` of a volume: nothing is halved, nor seen, along it."""
-        return Topology(*(tuple((*one[:axis], 1, *one[axis:]) for one in part) for part in (self.strides, self.kernels)))
+        """The same on slices that lie across `axis` of a volume: strides and kernels are 1 along it."""
+        tables = (self.strides, self.kernels)
+        return Topology(*(tuple((*sizes[:axis], 1, *sizes[axis:]) for sizes in table) for table in tables))
 
 
 def topology(patch: Sequence[float], spacing: Sequence[float], most: int | None = None) -> Topology:
-    """Stages for a window.
+    """Stages for a patch.
 
     Args:
-        patch: window in voxels.
+        patch: size in voxels.
         spacing: mm along each axis.
-        most: stages; None for as many as the window allows.
+        most: stages; None for as many as the patch allows.
     """
     size, now = list(patch), list(spacing)
     kernel = [1] * len(size)
@@ -56,7 +57,7 @@ def topology(patch: Sequence[float], spacing: Sequence[float], most: int | None 
 
 
 def halving(axes: int, stages: int) -> Topology:
-    """Stages of a network that knows nothing but halving every axis.
+    """Stages of a network that can only halve every axis.
 
     Args:
         axes: 2 or 3.
@@ -66,12 +67,12 @@ def halving(axes: int, stages: int) -> Topology:
 
 
 def padded(patch: Sequence[float], divisor: Sequence[int]) -> tuple[int, ...]:
-    """A window widened to what its network's strides divide."""
+    """A patch size rounded up to what the network's strides divide."""
     return tuple(math.ceil(edge / d) * d for edge, d in zip(patch, divisor, strict=True))
 
 
 def _halved(size: list[float], spacing: list[float]) -> list[bool]:
-    """Which axes the next stage halves; a last axis that is alone must be three times as long as it has to stay."""
+    """Which axes the next stage halves; a single axis is halved only from 12 voxels on."""
     long = [s for n, s in zip(size, spacing, strict=True) if n >= 2 * SMALLEST_EDGE]
     coarse = 2 * min(long, default=0.0)
     halved = [n >= 2 * SMALLEST_EDGE and s < coarse for n, s in zip(size, spacing, strict=True)]

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 
 from voxelry.base.files import atomic_folder, atomic_path
 from voxelry.base.malloc import installed_memory
+from voxelry.base.memory_gate import MemoryGate
 from voxelry.base.progress import ProgressCallback, no_progress
-from voxelry.base.threads import THREADS, Room
+from voxelry.base.threads import THREADS
 from voxelry.base.version import __version__
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
@@ -117,10 +118,10 @@ def cached_cases(
     Raises:
         VoxelryError: a case cannot be read or prepared; cases not begun are left out.
     """
-    room = Room(installed_memory() // 2)
+    gate = MemoryGate(installed_memory() // 2)
     with ThreadPoolExecutor(max(1, min(MOST_AT_ONCE, THREADS // 2)), thread_name_prefix="prepare") as workers:
         futures: list[Future[CachedCase]] = [
-            workers.submit(cached_case, case, plan, table, folder, partial(load, case), room) for case in cases
+            workers.submit(cached_case, case, plan, table, folder, partial(load, case), gate) for case in cases
         ]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
@@ -132,7 +133,9 @@ def cached_cases(
     return [future.result() for future in futures]
 
 
-def cached_case(case: Case, plan: Plan, table: LabelTable, folder: Path, load: Load, room: Room | None = None) -> CachedCase:
+def cached_case(
+    case: Case, plan: Plan, table: LabelTable, folder: Path, load: Load, gate: MemoryGate | None = None
+) -> CachedCase:
     """The prepared case, from `folder` if it lies there whole, else prepared and written.
 
     Args:
@@ -141,7 +144,7 @@ def cached_case(case: Case, plan: Plan, table: LabelTable, folder: Path, load: L
         table: the labels.
         folder: of the whole cache.
         load: reads the case's image and labels.
-        room: memory that preparation takes its part of.
+        gate: limits the memory of all preparations together.
     """
     home = folder / case.id / _key(case, plan, table)
     entry = _sound(home)
@@ -149,7 +152,7 @@ def cached_case(case: Case, plan: Plan, table: LabelTable, folder: Path, load: L
         if home.exists():
             log.warning("%s: damaged or out of date, prepared anew", home)
         volume, labels = load()
-        with (room or Room(0)).taken(_needed(volume, plan)):
+        with (gate or MemoryGate(0)).hold(_needed(volume, plan)):
             _write(home, plan, table, volume, labels)
         entry = _sound(home)
         if entry is None:

@@ -19,6 +19,7 @@ from voxelry.base.files import read_yaml
 from voxelry.base.schema import Frozen, parse
 from voxelry.core.plan import Configuration
 from voxelry.errors import ConfigError
+from voxelry.recipes.renamed_keys import current_key, current_tree
 from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettings
 
 _PATHS = ("manifest", "folds", "initial")
@@ -41,7 +42,7 @@ class Config(Frozen):
         epochs: times that each training case is seen; or
         time_budget: seconds of preparation and training (``10m``, ``90s``, ``1h``), turned into a recorded number of steps.
         patience: milestones without a better pseudo-Dice after which training ends early; None never does.
-        foreground: share of each batch whose windows must hold a voxel of a label that is drawn for them.
+        oversample_foreground: share of each batch whose patches must hold a voxel of a label that is drawn for them.
         mixed_precision: ``auto`` uses bfloat16 (float16 on older GPUs) where the device computes in it.
         compile: ``auto`` compiles the network on a GPU, where a compiler is; ``on`` and ``off`` as they say.
         deterministic: the same run gives the same weights, bit for bit, on the same machine; slower on a GPU.
@@ -67,7 +68,7 @@ class Config(Frozen):
     epochs: PositiveInt | None = None
     time_budget: float | None = Field(default=None, gt=0)
     patience: PositiveInt | None = None
-    foreground: float = Field(default=0.34, ge=0, le=1)
+    oversample_foreground: float = Field(default=0.34, ge=0, le=1)
     mixed_precision: Literal["auto", "off"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
@@ -128,12 +129,25 @@ def load_config(path: str | os.PathLike[str], changes: tuple[str, ...] = ()) -> 
         MissingFileError: no such file.
         ConfigError: an unknown key (naming the nearest), or a value out of range.
     """
-    tree = read_yaml(path)
+    tree = current_tree(read_yaml(path), str(path))
     for change in changes:
         _apply(tree, change)
-    config = parse(Config, tree, str(path))
+    config = parse_config(tree, str(path))
     paths = {key: value for key in _PATHS if isinstance(value := getattr(config, key), str)}
     return config.model_copy(update={key: str((Path(path).resolve().parent / value).resolve()) for key, value in paths.items()})
+
+
+def parse_config(tree: dict[str, Any], where: str) -> Config:
+    """A recipe from plain data; former names of keys are understood, with a warning.
+
+    Args:
+        tree: as YAML gives it.
+        where: the file it came from, for messages.
+
+    Raises:
+        ConfigError: an unknown key (naming the nearest), or a value out of range.
+    """
+    return parse(Config, current_tree(tree, where), where)
 
 
 def changed(config: Config, **values: Any) -> Config:
@@ -151,7 +165,7 @@ def _apply(tree: dict[str, Any], change: str) -> None:
     if not separator or not key:
         raise ConfigError(f"--set {change}: not KEY=VALUE", remedy="Write for example --set steps=200.")
     node = tree
-    *branches, leaf = key.split(".")
+    *branches, leaf = current_key(key, f"--set {change}").split(".")
     for branch in branches:
         node = node.setdefault(branch, {})
         if not isinstance(node, dict):

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from voxelry.base.schema import Frozen
-from voxelry.core.architectures import checked_name, preset
+from voxelry.core.architectures import checked_name, preset, with_presets
 from voxelry.core.plan import Configuration
 from voxelry.errors import UsageError
 
@@ -57,7 +57,7 @@ class PlanSettings(Frozen):
             checked_name(self.network)
         if self.preset is not None:
             if self.network is None:
-                raise ValueError(f"preset '{self.preset}' is of no network; give 'network' too, such as resenc")
+                raise ValueError(f"preset '{self.preset}' is of no network; give 'network' too: {' or '.join(with_presets())}")
             preset(self.network, self.preset)
         return self
 

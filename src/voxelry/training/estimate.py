@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxelry.base.device import choose_device, compute_dtype
 from voxelry.base.progress import ProgressCallback
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.cases import Case
 from voxelry.datasets.manifest import Manifest
-from voxelry.networks.build import build_network, choose_device, compute_dtype
+from voxelry.networks.build import build_network
 from voxelry.networks.cost import NetworkCost, describe
 from voxelry.recipes.recipe import Config, changed
 from voxelry.training.folds import chosen_folds, load_folds, make_folds

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from voxelry.augmentation.augmenter import Augmenter
+from voxelry.base.device import choose_device, compute_dtype
 from voxelry.base.progress import ProgressCallback, StepCallback, TrainingStep
 from voxelry.core.model import Model, ModelCard
 from voxelry.core.plan import Fingerprint, Plan
@@ -22,7 +23,7 @@ from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_image
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import TrainingError, UsageError
-from voxelry.networks.build import build_network, choose_device, compute_dtype, count_parameters, input_channels
+from voxelry.networks.build import build_network, count_parameters, input_channels
 from voxelry.networks.classes import class_members
 from voxelry.networks.cost import describe
 from voxelry.networks.transfer import Ends, load_matching
@@ -201,7 +202,7 @@ def make_loop(
         regions=tuple(class_members(plan, table).values()) if plan.regions else (),
         previous=input_channels(plan, len(table) + 1) - len(plan.channels),
     )
-    learnt = draws(training, foreground=config.foreground, seed=config.seed, augment=augment, boxed=device == "cuda")
+    learnt = draws(training, foreground=config.oversample_foreground, seed=config.seed, augment=augment, boxed=device == "cuda")
     return Loop(
         network,
         config,

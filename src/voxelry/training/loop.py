@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from voxelry.base.device import choose_device, compute_dtype
 from voxelry.base.malloc import keep_freed_memory
 from voxelry.base.progress import StepCallback, TrainingStep
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import TrainingError
-from voxelry.networks.build import choose_device, compute_dtype
 from voxelry.recipes.recipe import Config
 from voxelry.training.average import WeightAverage
 from voxelry.training.checkpoint import LossFile, Milestone, RunState, save_checkpoint

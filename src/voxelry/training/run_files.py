@@ -12,7 +12,7 @@ from voxelry.base.schema import parse
 from voxelry.core.plan import Fingerprint, Region
 from voxelry.errors import TrainingError
 from voxelry.metrics.scores import Scores
-from voxelry.recipes.recipe import LENGTHS, Config
+from voxelry.recipes.recipe import LENGTHS, Config, parse_config
 
 RECIPE_FILE = "recipe.yaml"
 FINGERPRINT_FILE = "fingerprint.json"
@@ -35,7 +35,7 @@ def begun_recipe(config: Config, folder: Path) -> Config | None:
     file = folder / RECIPE_FILE
     if not file.is_file():
         return None
-    begun = parse(Config, read_yaml(file), str(file))
+    begun = parse_config(read_yaml(file), str(file))
     theirs, ours = (one.model_dump(mode="json", exclude=set(LENGTHS)) for one in (begun, config))
     wrong = [key for key in ours if ours[key] != theirs[key]]
     if wrong:

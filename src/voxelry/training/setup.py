@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voxelry.base.device import choose_device
 from voxelry.base.progress import ProgressCallback
 from voxelry.core.plan import Configuration, Fingerprint, Plan, Region
 from voxelry.core.volume import LabelMap, Volume
@@ -15,7 +16,6 @@ from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import ConfigError, ManifestError
-from voxelry.networks.build import choose_device
 from voxelry.networks.classes import make_regions, mirror_classes
 from voxelry.networks.weights import load_models
 from voxelry.planning.fingerprint import fingerprint

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from voxelry.base.device import choose_device
 from voxelry.base.progress import TrainingStep, no_progress
 from voxelry.core.architectures import architecture, is_import_path
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.manifest import Manifest
-from voxelry.networks.build import choose_device
 from voxelry.preparation.cache import Array, CachedCase
 from voxelry.preparation.class_locations import class_places
 from voxelry.recipes.recipe import Config, changed
@@ -89,7 +89,7 @@ def paced(
 def _paced(config: Config, manifest: Manifest, seen: Fingerprint, plan: Plan) -> Plan:
     assert config.time_budget is not None
     name = plan.network.name
-    if is_import_path(name) or architecture(name).widths is not None or architecture(name).presets:
+    if is_import_path(name) or architecture(name).fixed_width:
         return plan
     while plan.network.features[0] > NARROWEST:
         pace = step_seconds(config, manifest, seen, plan)
