@@ -12,9 +12,8 @@ from voxelry.errors import UsageError
 from voxelry.formats.detection import Format, detect, head_of
 from voxelry.formats.dicom.archive import is_zip
 from voxelry.formats.dicom.dicom_reader import read_all_dicom, read_dicom
-from voxelry.formats.dicom.objects.seg_read import read_dicom_seg_image
 from voxelry.formats.grid_formats import open_grid
-from voxelry.formats.masks import dicom_kind, read_mask
+from voxelry.formats.masks import read_mask
 from voxelry.formats.pictures.picture_read import read_picture
 from voxelry.formats.read_options import PLAIN, PixelSize, Polarity, ReadOptions, Repair, Transform
 from voxelry.formats.time_points import time_points
@@ -77,7 +76,7 @@ def read_file(path: Path, options: ReadOptions = PLAIN) -> Volume:
         VoxelryError: as `read`.
     """
     if _is_dicom(path):
-        return read_dicom_seg_image(path) if path.is_file() and dicom_kind(path) == "seg" else read_dicom(path, options)
+        return read_dicom(path, options)
     found = detect(path)
     if options.series is not None:
         raise UsageError(f"{path}: a series is chosen of DICOM; this is {found.value}", remedy="Leave it out.")

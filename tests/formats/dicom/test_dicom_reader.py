@@ -385,11 +385,19 @@ class TestRefused:
             read_dicom(folder(make_series(ramp, RescaleSlope=0, RescaleIntercept=0)))
 
     def test_not_an_image(self, tmp_path, make_slice, save_slice):
+        data = make_slice(np.zeros((6, 8), np.uint8), Modality="RTDOSE", SOPClassUID="1.2.840.10008.5.1.4.1.1.481.2")
+        file = save_slice(data, tmp_path / "dose.dcm")
+        for reading in (lambda: read_dicom(file), lambda: read_dicom(tmp_path)):
+            with pytest.raises(UnsupportedFormatError, match=r"Dose Storage .*not an image"):
+                reading()
+
+    def test_a_folder_of_a_segmentation_holds_no_image(self, tmp_path, make_slice, save_slice):
         data = make_slice(np.zeros((6, 8), np.uint8), Modality="SEG", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4")
         file = save_slice(data, tmp_path / "seg.dcm")
-        for reading in (lambda: read_dicom(file), lambda: read_dicom(tmp_path)):
-            with pytest.raises(UnsupportedFormatError, match=r"Segmentation Storage .*not an image"):
-                reading()
+        with pytest.raises(UnsupportedFormatError, match=r"Segmentation Storage .*not an image"):
+            read_dicom(tmp_path)
+        with pytest.raises(CorruptFileError, match="SegmentationType"):
+            read_dicom(file)
 
     def test_no_dicom(self, tmp_path):
         with pytest.raises(MissingFileError):

@@ -1,4 +1,4 @@
-"""DICOM: the volume that was asked for of a folder, an archive or a DICOMDIR; a slice or a radiograph from a file."""
+"""Reads DICOM images: the selected volume of a folder, zip archive or DICOMDIR; a slice, radiograph or multi-frame file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from voxelry.errors import MissingFileError, PartlyReadError, ReadError, Unsuppo
 from voxelry.formats.dicom.archive import UnpackedFolder, unpack_planes
 from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.header import DicomHeader
+from voxelry.formats.dicom.objects.seg_read import read_dicom_seg_image
 from voxelry.formats.dicom.pixels.decode import decode_outside, decode_slices, shown_windows
 from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan
 from voxelry.formats.dicom.stacks.groups import PlaneGroup, group_planes
@@ -25,61 +26,67 @@ from voxelry.formats.dicom.stacks.select import select_group
 from voxelry.formats.dicom.stacks.stack import SliceStack, assemble, decode_stack, decode_stack_outside
 from voxelry.formats.dicom.suv import as_suv
 from voxelry.formats.dicom.xray import read_projection
+from voxelry.formats.file_content import FileContent
 from voxelry.formats.read_options import PLAIN, ReadOptions
 
 _SHOWN = 3
 
 
-def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Volume:
-    """The one volume of a place, or the one that `options.series` names.
+def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN, content: FileContent | None = None) -> Volume:
+    """The only volume of a file, folder or archive, or the one that `options.series` selects.
 
-    Headers are read now, pixels when `Volume.array` is first asked for. Files that are not DICOM, DICOM objects that are
-    not images, and screenshots beside scans are left out with a remark. What forms a volume is said in `groups`; what cannot is
-    refused.
+    Headers are read at once, each file opened once; pixels when `Volume.array` is first used. Files that are not DICOM, DICOM
+    objects that are not images, and screenshots beside scans are left out with a remark. `stacks.groups` says which planes form a
+    volume.
 
     Args:
         path: a DICOM file, a folder searched at every depth, a zip archive, or a DICOMDIR.
-        options: what is asked for.
+        options: the series to select, repairs, polarity, pixel size, SUV.
+        content: of `path`, where it is a file that is open already; None opens it.
 
     Returns:
-        A Volume ``(1, columns, rows, slices)``, RAS+; or ``(1, rows, columns)`` for a radiograph.
+        A Volume ``(1, columns, rows, slices)``, RAS+; ``(1, rows, columns)`` for a radiograph; of a FRACTIONAL segmentation see
+        `read_dicom_seg_image`.
 
     Raises:
-        MissingFileError: no DICOM there.
+        MissingFileError: there is no DICOM file.
         UnsupportedFormatError: DICOM, but no image.
+        UsageError: a segmentation that holds labels.
         SelectionError: several volumes; the choices are listed.
         SeriesError: planes that are not a regular stack; with the files concerned.
         CorruptFileError: a file that is truncated and belongs, or may belong, to the volume.
     """
-    place = Path(path)
-    found = scan(place)
-    groups = _groups(found, place)
-    group = select_group(groups, options.series, str(place))
-    _refuse_broken(group, found)
-    return volume_of_group(group, str(place), options, _remarks(found, groups))
+    file = Path(path)
+    headers = scan(file, content=content)
+    if [(header.path, header.label_kind) for header in headers.other_objects] == [(file, "seg")]:
+        return read_dicom_seg_image(file)
+    groups = _groups(headers, file)
+    group = select_group(groups, options.series, str(file))
+    _refuse_unreadable(group, headers)
+    return volume_of_group(group, str(file), options, _remarks(headers, groups))
 
 
 def read_all_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> list[Volume]:
-    """Every volume of a place; see `reader.read_all`.
+    """Every volume of a file, folder or archive; see `reader.read_all`.
 
     Args:
         path: as `read_dicom`.
-        options: as `read_dicom`, without a choice of series.
+        options: as `read_dicom`, without a series.
 
     Raises:
         PartlyReadError: some volumes cannot be read.
         ReadError: as `read_dicom`, where there is only one.
     """
-    place = Path(path)
-    found = scan(place)
-    groups = _groups(found, place)
+    folder = Path(path)
+    headers = scan(folder)
+    groups = _groups(headers, folder)
     volumes: list[Volume] = []
     failed: dict[str, ReadError] = {}
     for group in groups:
         try:
-            _refuse_broken(group, found)
+            _refuse_unreadable(group, headers)
             suv = options.suv and group.first.modality == "PT"
-            volumes.append(volume_of_group(group, str(place), replace(options, suv=suv), _remarks(found, groups)))
+            volumes.append(volume_of_group(group, str(folder), replace(options, suv=suv), _remarks(headers, groups)))
         except ReadError as error:
             failed[group.key] = error
     if failed and len(groups) == 1:
@@ -87,7 +94,7 @@ def read_all_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
     if failed:
         reasons = [(key, str(error)) for key, error in failed.items()]
         raise PartlyReadError(
-            f"{place}: {len(failed)} of {len(groups)} volumes cannot be read: " + "; ".join(f"{k}: {r}" for k, r in reasons),
+            f"{folder}: {len(failed)} of {len(groups)} volumes cannot be read: " + "; ".join(f"{k}: {r}" for k, r in reasons),
             remedy="The others are in the error's `volumes`; `inspect` lists all, `read` takes one by `series`.",
             volumes=volumes,
             failed=reasons,
@@ -99,35 +106,35 @@ def volume_of_group(group: PlaneGroup, where: str, options: ReadOptions = PLAIN,
     """The Volume of a group.
 
     Args:
-        group: planes that belong together.
+        group: planes of one volume.
         where: the file or folder, for messages.
-        options: what is asked for.
-        remarks: what to say of the source beside what is decided here.
+        options: repairs, polarity, pixel size, SUV.
+        remarks: remarks for the Volume's source, before those of the group.
 
     Raises:
         ReadError: the planes do not form one regular stack, or one radiograph.
     """
-    planes, kept = unpack_planes(group.planes)
-    said = [*remarks, *group.remarks, *([f"unpacked from {kept.archive.name}"] if kept else [])]
-    with kept.errors_name_archive() if kept else nullcontext():
-        volume = _volume(group, planes, where, options, said)
-    return volume if kept is None else _keeping(volume, kept)
+    planes, unpacked = unpack_planes(group.planes)
+    remarks = [*remarks, *group.remarks, *([f"unpacked from {unpacked.archive.name}"] if unpacked else [])]
+    with unpacked.errors_name_archive() if unpacked else nullcontext():
+        volume = _volume(group, planes, where, options, remarks)
+    return volume if unpacked is None else _holding(volume, unpacked)
 
 
-def _keeping(volume: Volume, kept: UnpackedFolder) -> Volume:
-    """The volume, for as long as it lives the unpacked files too, and errors that name them by their place in the archive."""
+def _holding(volume: Volume, unpacked: UnpackedFolder) -> Volume:
+    """The volume with a reference to its unpacked files, which keeps them on disk; errors name them by their archive."""
     assert callable(volume.pixels)
-    outside = partial(_made, volume.outside, kept) if callable(volume.outside) else volume.outside
-    return replace(volume, pixels=partial(_made, volume.pixels, kept), outside=outside)
+    outside = partial(_decoded, volume.outside, unpacked) if callable(volume.outside) else volume.outside
+    return replace(volume, pixels=partial(_decoded, volume.pixels, unpacked), outside=outside)
 
 
-def _made(make: Callable[[], Any], kept: UnpackedFolder) -> Any:
-    with kept.errors_name_archive():
-        return make()
+def _decoded(decode: Callable[[], Any], unpacked: UnpackedFolder) -> Any:
+    with unpacked.errors_name_archive():
+        return decode()
 
 
 def check_group(group: PlaneGroup, where: str) -> Volume:
-    """What `volume_of_group` would give, without unpacking an archive: its pixels cannot be had.
+    """As `volume_of_group`, but an archive is not unpacked, so that the Volume's pixels cannot be decoded.
 
     Raises:
         ReadError: as `volume_of_group`.
@@ -139,8 +146,8 @@ def _volume(group: PlaneGroup, planes: Sequence[DicomHeader], where: str, option
     if group.is_picture:
         return read_projection(planes[0], options, remarks)
     if options.suv:
-        planes, how = as_suv(planes, where)
-        remarks = [*remarks, how]
+        planes, suv_remark = as_suv(planes, where)
+        remarks = [*remarks, suv_remark]
     with quiet_pydicom():
         stack = assemble(planes, where, options)
     return Volume(
@@ -159,7 +166,7 @@ def _voxels(stack: SliceStack) -> NDArray[Any]:
 
 
 def _outside(stack: SliceStack) -> NDArray[np.bool_]:
-    """``(columns, rows, slices)``: where the scanner measured nothing."""
+    """``(columns, rows, slices)``: which voxels are outside the imaged field."""
     return np.transpose(decode_stack_outside(stack, decode_outside), (2, 1, 0))
 
 
@@ -175,56 +182,56 @@ def _source(stack: SliceStack, remarks: Sequence[str]) -> Source:
     )
 
 
-def _groups(found: HeaderScan, place: Path) -> list[PlaneGroup]:
+def _groups(headers: HeaderScan, path: Path) -> list[PlaneGroup]:
     """The groups of a scan, without the screenshots beside them.
 
     Raises:
-        ReadError: there is none, with the best reason that the scan gives.
+        ReadError: there is none; with the most specific reason that the scan gives.
     """
-    if found.planes:
-        groups = group_planes(found.planes)
+    if headers.planes:
+        groups = group_planes(headers.planes)
         return [group for group in groups if not group.is_capture] or groups
-    if found.unreadable:
-        raise found.unreadable[0].error
-    if found.refused:
-        raise found.refused[0][1]
-    if found.other_objects:
-        raise _not_an_image(str(place), found.other_objects[0])
-    if found.non_dicom_files:
-        count = f"none of the {len(found.non_dicom_files)} files here is DICOM"
-        raise UnsupportedFormatError(f"{place}: {count}", remedy="Name a single file to read NIfTI or pictures.")
-    raise MissingFileError(f"{place}: the folder holds no file", remedy="Check the path.")
+    if headers.unreadable:
+        raise headers.unreadable[0].error
+    if headers.refused:
+        raise headers.refused[0][1]
+    if headers.other_objects:
+        raise _not_an_image(str(path), headers.other_objects[0])
+    if headers.non_dicom_files:
+        count = f"none of the {len(headers.non_dicom_files)} files here is DICOM"
+        raise UnsupportedFormatError(f"{path}: {count}", remedy="Name a single file to read NIfTI or pictures.")
+    raise MissingFileError(f"{path}: the folder holds no file", remedy="Check the path.")
 
 
-def may_belong(broken: UnreadableFile, group: PlaneGroup) -> bool:
-    """A file that cannot be read is, or may be, one of a group's slices: it names the series, or its series is lost."""
-    return broken.archive == group.first.archive and broken.series in ("", group.first.series)
+def may_belong(file: UnreadableFile, group: PlaneGroup) -> bool:
+    """An unreadable file is, or may be, one of a group's slices: it names the group's series, or its series is lost."""
+    return file.archive == group.first.archive and file.series in ("", group.first.series)
 
 
-def _refuse_broken(group: PlaneGroup, found: HeaderScan) -> None:
-    for broken in found.unreadable:
-        if may_belong(broken, group):
-            raise broken.error
+def _refuse_unreadable(group: PlaneGroup, headers: HeaderScan) -> None:
+    for file in headers.unreadable:
+        if may_belong(file, group):
+            raise file.error
 
 
-def _remarks(found: HeaderScan, groups: Sequence[PlaneGroup]) -> list[str]:
-    others = [header.path for header in found.other_objects]
-    kept = {path for group in groups for path in group.files}
-    captures = dict.fromkeys(plane.path for plane in found.planes if plane.path not in kept)
+def _remarks(headers: HeaderScan, groups: Sequence[PlaneGroup]) -> list[str]:
+    objects = [header.path for header in headers.other_objects]
+    files = {path for group in groups for path in group.files}
+    captures = dict.fromkeys(plane.path for plane in headers.planes if plane.path not in files)
     return [
         *_left_out(list(captures), "secondary captures, without a place in the patient"),
-        *_left_out(found.non_dicom_files, "no DICOM"),
-        *_left_out(others, "no image"),
-        *(f"left out: {error.problem}" for _, error in found.refused),
+        *_left_out(headers.non_dicom_files, "no DICOM"),
+        *_left_out(objects, "no image"),
+        *(f"left out: {error.problem}" for _, error in headers.refused),
     ]
 
 
-def _left_out(files: Sequence[Path], why: str) -> list[str]:
-    """The remark about files that were not read."""
+def _left_out(files: Sequence[Path], reason: str) -> list[str]:
+    """The remark about files that are not read; none without files."""
     if not files:
         return []
-    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-    return [f"left out ({why}): {', '.join(file.name for file in files[:_SHOWN])}{more}"]
+    names = ", ".join(file.name for file in files[:_SHOWN])
+    return [f"left out ({reason}): {names}" + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")]
 
 
 def _not_an_image(where: str, header: DicomHeader) -> UnsupportedFormatError:

@@ -1,6 +1,6 @@
-"""The header of one DICOM file: what sorting, checking and decoding need, and nothing that names a patient.
+"""The DICOM header of an image plane: the elements for sorting, checking and decoding it, and none that names a patient.
 
-Only the listed elements are parsed, up to the pixel data, so that 300 files take a fraction of a second.
+Only the elements in `WANTED` are parsed, up to the pixel data, so that 300 files take a fraction of a second.
 """
 
 from __future__ import annotations
@@ -28,14 +28,20 @@ from voxelry.formats.dicom.pixels.fragments import PixelPlace
 from voxelry.formats.dicom.voi import WINDOW_TAGS, windows_of
 
 XRAY_MODALITIES = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX"})
-"""Modalities whose single frames are projections: computed and digital radiography, mammography, fluoroscopy,
-angiography, dental."""
+"""Modalities of projection X-ray: computed and digital radiography, mammography, fluoroscopy, angiography, dental."""
 
 DERIVED_MODALITIES = frozenset({"SEG", "RTDOSE", "PR"})
-"""Objects that may hold pixels, but describe another image: segmentations, doses, presentation states."""
+"""Modalities of objects that describe another image, with or without pixels: segmentations, doses, presentation states."""
 
 _NEWER_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
-"""Names of classes that the standard has, and pydicom does not know yet."""
+"""Names of SOP classes that pydicom does not know yet."""
+
+LABEL_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "seg",
+    "1.2.840.10008.5.1.4.1.1.66.7": "seg",
+    "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",
+}
+"""SOP classes that hold labels: Segmentation Storage, Label Map Segmentation Storage, RT Structure Set Storage."""
 
 _MODALITY_OF_CLASS = {
     "CT Image Storage": "CT",
@@ -47,12 +53,13 @@ _MODALITY_OF_CLASS = {
     "Digital Mammography X-Ray Image Storage - For Presentation": "MG",
     "Digital Mammography X-Ray Image Storage - For Processing": "MG",
 }
+
 FACTS = (
     "EchoNumbers EchoTime DiffusionBValue DiffusionGradientOrientation TemporalPositionIdentifier "
     "NominalPercentageOfCardiacPhase InversionTime FlipAngle KVP ConvolutionKernel SliceThickness ImageType AcquisitionNumber "
     "StackID TriggerTime FrameReferenceTime AcquisitionTime ContentTime"
 ).split()
-"""Attributes that tell apart images at one place, those first that say most clearly what the difference is."""
+"""Attributes that distinguish images at the same position, the most specific first."""
 
 _PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
 _TAGS = (
@@ -64,7 +71,7 @@ _TAGS = (
     "BitsAllocated BitsStored PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence"
 ).split()
 WANTED = [pydicom.tag.Tag(name) for name in (*_TAGS, *FACTS, *_PATIENT, *B_VALUE_TAGS, *WINDOW_TAGS, *PET_TAGS)]
-"""The elements that `parse` looks at."""
+"""The elements that `parse` reads."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +84,25 @@ class DicomHeader:
         path: the file.
         size: bytes of the file.
         frame: the frame's number in its file, from 1.
-        tile: of a mosaic: ``(row, column)`` of the first pixel of this plane in the stored image.
-        sop_class: its name, as ``CT Image Storage``.
-        image_type: ``ImageType``'s values.
-        facts: the values of `FACTS` as text, empty where the file states none.
-        patient: a key that is equal for the files of one patient, and from which nothing of the patient can be read.
-        position, orientation: of the centre of the first pixel; direction of a row (increasing column), then of a column.
+        tile: for a mosaic tile: ``(row, column)`` of its first pixel in the stored image.
+        sop_class: the SOP class by name, as ``CT Image Storage``.
+        image_type: the values of ImageType.
+        facts: name and value of each of `FACTS`, the value empty where the file does not state it.
+        patient: a digest that is equal for the files of one patient and reveals nothing of the patient.
+        position: of the centre of the first pixel.
+        orientation: direction of a row (increasing column), then of a column (increasing row).
         pixel_spacing: between rows, between columns.
-        gantry_tilt: GantryDetectorTilt in degrees, whose sign makers do not agree on.
+        gantry_tilt: GantryDetectorTilt in degrees; vendors disagree on its sign.
         frames, samples: NumberOfFrames of the file and SamplesPerPixel, 1 where they are missing.
         padding: PixelPaddingValue and PixelPaddingRangeLimit, stored values of pixels outside the image; None each if unset.
-        units: of a PET: ``BQML``, ``CNTS``...
-        archive: the zip archive that holds the file, whose `path` is then no file; see `archive.unpack`.
-        pixels: where in the file the pixels lie; None where they have to be searched for.
-        mosaic: rows and columns of the stored image, for a plane that is a tile of it.
+        units: for PET: ``BQML``, ``CNTS``...
+        archive: the zip archive that holds the file; `path` is then not on disk, see `archive.unpack_planes`.
+        pixels: the location of the pixel data in the file; None where it is unknown, as in a deflated file.
+        mosaic: for a mosaic tile: rows and columns of the stored image.
         windows: the VOI windows, for display.
-        pet: what standardised uptake values are computed from, for a PET.
-        slope, intercept: the modality rescale, 1 and 0 where there is none; NaN where they are no numbers.
-        has_lut: a modality look-up table takes the rescale's place.
+        pet: for PET: the elements that SUV is computed from.
+        slope, intercept: the modality rescale, 1 and 0 where it is missing; NaN where it is unreadable.
+        has_lut: a modality look-up table replaces the rescale.
         lut_shape: PresentationLUTShape.
         intensity_sign: PixelIntensityRelationshipSign; 1: low stored values mean little X-ray intensity.
     """
@@ -160,27 +168,32 @@ class DicomHeader:
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of the file that native pixels may take, as far as the header scan has seen."""
+        """Bytes of the file that are left for native pixels, from the start of the pixel data."""
         return self.size if self.pixels is None else max(0, min(self.pixels.length, self.size - self.pixels.offset))
 
     @property
     def is_image(self) -> bool:
-        """It holds grey or colour pixels: neither a segmentation, nor a structure set, a report, a directory..."""
+        """It holds grey or colour pixels, and is no segmentation, structure set, report or DICOMDIR."""
         return self.rows > 0 and self.columns > 0 and self.modality not in DERIVED_MODALITIES
 
     @property
+    def label_kind(self) -> str:
+        """``seg`` or ``rtstruct`` for a file that holds labels, empty for any other."""
+        return LABEL_CLASSES.get(self.sop_class_uid, "")
+
+    @property
     def is_multiframe(self) -> bool:
-        """Several frames, or a class that keeps positions per frame."""
+        """It has several frames, or an enhanced SOP class, which states positions per frame."""
         return self.frames > 1 or "Enhanced" in self.sop_class
 
     @property
     def is_projection(self) -> bool:
-        """A radiograph, which has no place in the patient."""
+        """A radiograph, which has no position in the patient."""
         return self.modality in XRAY_MODALITIES and "3D" not in self.sop_class
 
     @property
     def is_for_processing(self) -> bool:
-        """A radiograph as the detector gave it, not meant for display."""
+        """A radiograph for processing: the detector's values, not prepared for display."""
         return "For Processing" in self.sop_class
 
     @property
@@ -193,8 +206,8 @@ def parse(path: Path, data: Any, size: int) -> DicomHeader:
     """The header of a parsed data set.
 
     Args:
-        path: of the file.
-        data: its elements, those of `WANTED` at least.
+        path: the file.
+        data: its elements, at least those in `WANTED`.
         size: bytes of the file.
 
     Raises:
@@ -216,7 +229,7 @@ def parse(path: Path, data: Any, size: int) -> DicomHeader:
         modality=modality,
         description=text_of(data, "SeriesDescription"),
         number=text_of(data, "SeriesNumber"),
-        image_type=tuple(part.strip().upper() for part in text_of(data, "ImageType").split("\\")),
+        image_type=tuple(value.strip().upper() for value in text_of(data, "ImageType").split("\\")),
         instance_number=text_of(data, "InstanceNumber"),
         facts=_facts(data),
         position=numbers_of(data, "ImagePositionPatient", 3),
@@ -254,13 +267,13 @@ def parse(path: Path, data: Any, size: int) -> DicomHeader:
 
 
 def _facts(data: Any) -> tuple[tuple[str, str], ...]:
-    """What the file states for each of `FACTS`; a private b-value stands in for the standard one."""
-    stated = {keyword: text_of(data, keyword) for keyword in FACTS}
-    stated["DiffusionBValue"] = stated["DiffusionBValue"] or private_b_value(data)
-    return tuple(stated.items())
+    """Name and value of each of `FACTS`; a private b-value replaces a missing standard one."""
+    values = {keyword: text_of(data, keyword) for keyword in FACTS}
+    values["DiffusionBValue"] = values["DiffusionBValue"] or private_b_value(data)
+    return tuple(values.items())
 
 
 def _patient_key(data: Any) -> str:
-    """A digest of what identifies the patient, empty where nothing does: for comparing, never for showing."""
+    """A digest of the elements that identify the patient, empty where there are none: for comparing, never for display."""
     identity = "\0".join(text_of(data, keyword).rstrip("^ ").upper() for keyword in _PATIENT)
     return hashlib.sha256(identity.encode()).hexdigest() if identity.strip("\0 ") else ""

@@ -12,7 +12,7 @@ from voxelry.errors import ReadError
 from voxelry.formats.dicom.archive import open_archive
 from voxelry.formats.dicom.elements import PARSE_ERRORS, text_of
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.planes import HEAD_BYTES
+from voxelry.formats.file_content import HEAD_BYTES
 
 
 @dataclass(frozen=True)

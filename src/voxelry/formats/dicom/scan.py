@@ -1,13 +1,14 @@
-"""Header scan: every DICOM file of a folder, a zip archive or a DICOMDIR, opened once and read no further than its header."""
+"""DICOM header scan: every DICOM file of a folder, zip archive or DICOMDIR, opened once and read no further than its header."""
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import IO
 from zipfile import ZipInfo
 
 import pydicom
@@ -19,28 +20,31 @@ from voxelry.formats.detection import Format, sniff
 from voxelry.formats.dicom.archive import Archive, is_zip, member_path, open_archive
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.planes import HEAD_BYTES, BrokenHeaderError, FileContent, file_header, file_planes
+from voxelry.formats.dicom.planes import BrokenHeaderError, file_header, file_planes
 from voxelry.formats.dicom.walk import walk
+from voxelry.formats.file_content import HEAD_BYTES, FileContent, cannot_be_opened, open_content
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
-"""Media Storage Directory Storage: a DICOMDIR."""
+"""SOP class of a DICOMDIR: Media Storage Directory Storage."""
 
-_CLAIMS = frozenset({"", ".dcm", ".dicom", ".ima", ".img"})
+_DICOM_ENDINGS = frozenset({".dcm", ".dicom", ".ima"})
+_POSSIBLE_ENDINGS = frozenset({"", ".img", *_DICOM_ENDINGS})
+_PROGRESS = "reading headers"
 _EVERY = 50
 _SHOWN = 3
 _NO_SERIES = "?"
-"""The series of a file that a DICOMDIR names outside of any."""
+"""Stands for the series of a file that a DICOMDIR lists outside any series."""
 
 
 @dataclass(frozen=True)
 class UnreadableFile:
-    """A file that is, or claims to be, DICOM and cannot be read.
+    """A file that is DICOM, or claims to be by its name, and cannot be read.
 
     Attributes:
         path: the file.
-        error: why.
-        series: its SeriesInstanceUID, empty where that is lost too.
-        archive: what holds it.
+        error: the reason.
+        series: its SeriesInstanceUID, empty where it is lost as well.
+        archive: the zip archive that holds it, or None.
     """
 
     path: Path
@@ -51,14 +55,14 @@ class UnreadableFile:
 
 @dataclass
 class HeaderScan:
-    """What a scan found.
+    """The result of a scan.
 
     Attributes:
-        planes: of images.
-        other_objects: DICOM objects that are no image: segmentations, structure sets, reports.
+        planes: headers of image planes.
+        other_objects: headers of DICOM objects that are no image: segmentations, structure sets, reports.
         non_dicom_files: files that are not DICOM.
-        unreadable: files that may be slices of something, and cannot be read.
-        refused: archives that are refused, and directories that cannot be read.
+        unreadable: files that cannot be read and may be slices of a volume.
+        refused: archives that are refused, and DICOMDIRs that cannot be read.
     """
 
     planes: list[DicomHeader] = field(default_factory=list)
@@ -73,162 +77,147 @@ class HeaderScan:
         return not (self.planes or self.other_objects or self.non_dicom_files or self.unreadable or self.refused)
 
 
-def scan(place: Path, progress: ProgressCallback = no_progress) -> HeaderScan:
-    """Read the header of every DICOM file below a folder, in an archive, or named by a DICOMDIR.
+def scan(path: Path, progress: ProgressCallback = no_progress, content: FileContent | None = None) -> HeaderScan:
+    """Read the header of every DICOM file below a folder, in an archive, or listed by a DICOMDIR.
 
     Args:
-        place: a folder, a zip archive, a DICOMDIR, or a DICOM file.
-        progress: called as headers are read.
+        path: a folder, a zip archive, a DICOMDIR, or a DICOM file.
+        progress: called as files are done.
+        content: of `path`, where it is a file that is open already; None opens it.
 
     Returns:
-        What is there. Nothing is raised for a file that cannot be read: it is in the result.
+        The headers. A file that cannot be read raises nothing: it is listed in the result.
 
     Raises:
-        MissingFileError: there is no such place.
+        MissingFileError: `path` does not exist.
     """
-    found = HeaderScan()
-    if place.is_dir():
-        tree = walk(place)
-        found.unreadable += [UnreadableFile(path, error) for path, error in tree.problems]
-        files = [path for path, _ in tree.files]
-    elif place.is_file():
-        files = [place]
-    else:
-        raise MissingFileError(f"{place}: no such file or folder", remedy="Check the path.")
+    result = HeaderScan()
     with quiet_pydicom():
-        if len(files) == 1 and place.is_file():
-            files = _named_by(place, found) or files
+        if path.is_dir():
+            tree = walk(path)
+            result.unreadable += [UnreadableFile(file, error) for file, error in tree.problems]
+            files = [file for file, _ in tree.files]
+        elif path.is_file():
+            files = _add(path, result, content)
+            if not files:
+                progress(_PROGRESS, 1, 1)
+        else:
+            raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
         for number, file in enumerate(files, start=1):
-            _add(file, found)
+            _add(file, result)
             if number % _EVERY == 0 or number == len(files):
-                progress("reading headers", number, len(files))
-    return found
+                progress(_PROGRESS, number, len(files))
+    return result
 
 
-def is_dicomdir(path: Path) -> bool:
-    """The file is a DICOMDIR."""
-    with path.open("rb") as stream:
-        head = stream.read(SNIFF_BYTES)
-    return head[128:132] == b"DICM" and DIRECTORY_CLASS.encode() in head
-
-
-def _add(file: Path, found: HeaderScan) -> None:
+def _add(file: Path, result: HeaderScan, content: FileContent | None = None) -> list[Path]:
+    """Add one file to the result; returns the files that it lists, where it is a DICOMDIR."""
     try:
-        with file.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-            if is_zip(head):
-                _add_archive(file, found)
-            else:
-                _add_file(file, FileContent(head, os.fstat(stream.fileno()).st_size, lambda: stream), found)
+        with open_content(file) if content is None else nullcontext(content) as opened:
+            if not is_zip(opened.head):
+                return _add_file(file, opened, result)
+        _add_archive(file, result)
+    except ReadError as error:
+        result.unreadable.append(UnreadableFile(file, error))
     except OSError as error:
-        reason = ReadError(f"{file}: cannot be opened ({error.strerror})", remedy="Check its permissions.")
-        found.unreadable.append(UnreadableFile(file, reason))
+        result.unreadable.append(UnreadableFile(file, cannot_be_opened(file, error)))
+    return []
 
 
-def _add_file(path: Path, content: FileContent, found: HeaderScan, archive: Path | None = None) -> None:
+def _add_file(path: Path, content: FileContent, result: HeaderScan, archive: Path | None = None) -> list[Path]:
     kind = sniff(content.head[:SNIFF_BYTES])
     if kind is not None and kind is not Format.DICOM_FILE:
-        found.non_dicom_files.append(path)
-        return
+        result.non_dicom_files.append(path)
+        return []
     if kind is None:
-        _add_nameless(path, content.size, found, archive)
-        return
+        _add_unrecognised(path, content.size, result, archive)
+        return []
     try:
         header = file_header(path, content, archive)
     except BrokenHeaderError as error:
-        found.unreadable.append(UnreadableFile(path, error, error.series_uid, archive))
-        return
+        result.unreadable.append(UnreadableFile(path, error, error.series_uid, archive))
+        return []
     if header.sop_class_uid == DIRECTORY_CLASS:
-        if archive is None:
-            _named_by(path, found)
-        return
+        return _listed_files(path, content.stream(), result) if archive is None else []
     try:
-        (found.planes if header.is_image else found.other_objects).extend(file_planes(header, content))
+        (result.planes if header.is_image else result.other_objects).extend(file_planes(header, content))
     except ReadError as error:
-        found.unreadable.append(UnreadableFile(path, error, header.series, archive))
+        result.unreadable.append(UnreadableFile(path, error, header.series, archive))
+    return []
 
 
-def _add_nameless(path: Path, size: int, found: HeaderScan, archive: Path | None) -> None:
-    """A file of no known format; one that claims to be DICOM by its name, or is empty, may be a slice that was lost."""
-    claims = path.suffix.lower() in (".dcm", ".dicom", ".ima") or (not size and _may_be_slice(path))
-    if claims:
-        what = "the file is empty (0 bytes)" if not size else "called DICOM, but its content is not"
-        found.unreadable.append(
-            UnreadableFile(path, CorruptFileError(f"{path}: {what}", remedy="Export or copy it again."), "", archive)
-        )
+def _add_unrecognised(path: Path, size: int, result: HeaderScan, archive: Path | None) -> None:
+    """A file of unknown format. One with a DICOM ending, or an empty one without another ending, may be a lost slice."""
+    suffix = path.suffix.lower()
+    if suffix in _DICOM_ENDINGS or (not size and (suffix in _POSSIBLE_ENDINGS or suffix[1:].isdigit())):
+        problem = "the file is empty (0 bytes)" if not size else "called DICOM, but its content is not"
+        error = CorruptFileError(f"{path}: {problem}", remedy="Export or copy it again.")
+        result.unreadable.append(UnreadableFile(path, error, "", archive))
     else:
-        found.non_dicom_files.append(path)
+        result.non_dicom_files.append(path)
 
 
-def _may_be_slice(path: Path) -> bool:
-    return path.suffix.lower() in _CLAIMS or path.suffix[1:].isdigit()
-
-
-def _add_archive(file: Path, found: HeaderScan) -> None:
-    """The members of an archive; an archive without DICOM is one stranger."""
-    inside = HeaderScan()
+def _add_archive(file: Path, result: HeaderScan) -> None:
+    """The members of an archive; an archive without DICOM counts as one file that is not DICOM."""
+    members = HeaderScan()
     try:
         with open_archive(file) as archive:
             for member in archive.members():
                 with archive.open(member) as stream:
                     head = stream.read(HEAD_BYTES)
                 content = FileContent(head, member.file_size, partial(_unpacked, archive, member))
-                _add_file(member_path(file, member), content, inside, file)
+                _add_file(member_path(file, member), content, members, file)
     except ReadError as error:
-        found.refused.append((file, error))
+        result.refused.append((file, error))
         return
-    if not (inside.planes or inside.other_objects or inside.unreadable):
-        found.non_dicom_files.append(file)
+    if not (members.planes or members.other_objects or members.unreadable):
+        result.non_dicom_files.append(file)
         return
-    for mine, theirs in (
-        (found.planes, inside.planes),
-        (found.other_objects, inside.other_objects),
-        (found.unreadable, inside.unreadable),
-    ):
-        mine += theirs  # type: ignore[operator]
-    found.non_dicom_files += inside.non_dicom_files
+    result.planes += members.planes
+    result.other_objects += members.other_objects
+    result.unreadable += members.unreadable
+    result.non_dicom_files += members.non_dicom_files
 
 
 def _unpacked(archive: Archive, member: ZipInfo) -> io.BytesIO:
     return io.BytesIO(archive.read(member))
 
 
-def _named_by(directory: Path, found: HeaderScan) -> list[Path]:
-    """The files that a DICOMDIR names; those that are not there, or lie outside its folder, are broken files of their series.
+def _listed_files(directory: Path, stream: IO[bytes], result: HeaderScan) -> list[Path]:
+    """The files that a DICOMDIR lists; missing ones, and those outside its folder, are unreadable files of their series.
 
     Args:
-        directory: any file.
-        found: where what is lost is put.
-
-    Returns:
-        The files, none where `directory` is no DICOMDIR.
+        directory: the DICOMDIR.
+        stream: its content.
+        result: gets the missing files.
     """
+    stream.seek(0)
     try:
-        named = list(_records(directory)) if is_dicomdir(directory) else []
+        records = list(_records(stream))
     except PARSE_ERRORS as error:
-        found.refused.append((directory, CorruptFileError(f"{directory}: the DICOMDIR cannot be read ({short_message(error)})")))
+        problem = f"{directory}: the DICOMDIR cannot be read ({short_message(error)})"
+        result.refused.append((directory, CorruptFileError(problem)))
         return []
-    lost: dict[str, list[str]] = {}
+    missing: dict[str, list[str]] = {}
     files: set[Path] = set()
-    for name, series in named:
-        file = _below(directory.parent, name)
+    for components, series in records:
+        file = _file_below(directory.parent, components)
         if file is None:
-            lost.setdefault(series, []).append("/".join(name))
+            missing.setdefault(series, []).append("/".join(components))
         else:
             files.add(file)
-    for series, names in lost.items():
+    for series, names in missing.items():
         shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         problem = f"{directory}: names {len(names)} files of series {series or '?'} that are not below its folder: {shown}"
-        found.unreadable.append(
-            UnreadableFile(directory, MissingFileError(problem, remedy="Copy the whole medium."), series or _NO_SERIES)
-        )
+        lost = MissingFileError(problem, remedy="Copy the whole medium.")
+        result.unreadable.append(UnreadableFile(directory, lost, series or _NO_SERIES))
     return sorted(files)
 
 
-def _records(directory: Path) -> Iterator[tuple[tuple[str, ...], str]]:
-    """File id and SeriesInstanceUID of each record of a DICOMDIR; records follow the one they belong to (PS3.3 annex F)."""
+def _records(stream: IO[bytes]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """File ID and SeriesInstanceUID of each DICOMDIR record; a record follows its parent's record (PS3.3 annex F)."""
     series = ""
-    for record in pydicom.dcmread(directory).get("DirectoryRecordSequence") or []:
+    for record in pydicom.dcmread(stream).get("DirectoryRecordSequence") or []:
         kind = str(record.get("DirectoryRecordType", ""))
         if kind in ("PATIENT", "STUDY"):
             series = ""
@@ -240,19 +229,19 @@ def _records(directory: Path) -> Iterator[tuple[tuple[str, ...], str]]:
 
 def _file_id(record: pydicom.Dataset) -> tuple[str, ...]:
     value = record.ReferencedFileID
-    return (str(value),) if isinstance(value, str) else tuple(str(part) for part in value)
+    return (str(value),) if isinstance(value, str) else tuple(str(component) for component in value)
 
 
-def _below(folder: Path, parts: Sequence[str]) -> Path | None:
-    """A file by the components of its id, in whatever case the medium was copied; None where it is not there."""
-    here = folder
-    for part in parts:
-        if part in ("", ".", "..") or "/" in part or "\0" in part:
+def _file_below(folder: Path, components: Sequence[str]) -> Path | None:
+    """The file with a File ID, in whatever case the medium was copied; None where there is none."""
+    path = folder
+    for component in components:
+        if component in ("", ".", "..") or "/" in component or "\0" in component:
             return None
-        here = next((path for path in _spellings(here, part) if path.exists()), here / part)
-    return here if here.is_file() else None
+        path = next((spelling for spelling in _spellings(path, component) if spelling.exists()), path / component)
+    return path if path.is_file() else None
 
 
-def _spellings(folder: Path, part: str) -> Iterator[Path]:
-    for name in (part, part.lower(), f"{part}.dcm", f"{part.lower()}.dcm"):
-        yield folder / name
+def _spellings(folder: Path, name: str) -> Iterator[Path]:
+    for spelling in (name, name.lower(), f"{name}.dcm", f"{name.lower()}.dcm"):
+        yield folder / spelling

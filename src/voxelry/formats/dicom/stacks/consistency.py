@@ -1,4 +1,4 @@
-"""The last defence before planes become a grid: each has a place in the patient, and all are alike."""
+"""Checks that planes form one volume: each has a position, and all agree in size, spacing, orientation and frame of reference."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.stacks.repair import file_names, files_of
 
 ORIENTATION_TOLERANCE = 1e-4
-"""How far direction cosines of one series may differ: 0.02 mm at the edge of a 400 mm field of view."""
+"""Largest difference of direction cosines within a series: 0.02 mm at the edge of a 400 mm field of view."""
 
 PIXEL_SPACING_TOLERANCE_MM = 1e-4
-"""How far the pixel spacings of one series may differ: 0.05 mm over 512 pixels."""
+"""Largest difference of pixel spacings within a series: 0.05 mm over 512 pixels."""
 
 _SHOWN = 5
 _SECTIONS = frozenset({"CT", "MR", "PT", "NM"})
-"""Modalities whose images are slices, and had a place in the patient when they were made."""
+"""Modalities whose images are slices, with a position in the patient when they were acquired."""
 
 
 def check_slices(images: Sequence[DicomHeader], where: str) -> None:
-    """Refuse planes that have no place in the patient, and those in colour.
+    """Refuse planes without a position in the patient, and colour images.
 
     Args:
         images: planes of one series.
         where: the file or folder, for messages.
 
     Raises:
-        SeriesError: naming what is wrong and the files concerned.
+        SeriesError: with the problem and the files concerned.
     """
     _refuse_some(
         images,
@@ -61,8 +61,10 @@ def check_slices(images: Sequence[DicomHeader], where: str) -> None:
         _refuse_some(images, missing, where, f"images without a usable {label}", remedy)
 
 
-def _refuse_some(images: Sequence[DicomHeader], wrong: Callable[[DicomHeader], bool], where: str, what: str, remedy: str) -> None:
-    concerned = [header for header in images if wrong(header)]
+def _refuse_some(
+    images: Sequence[DicomHeader], is_wrong: Callable[[DicomHeader], bool], where: str, what: str, remedy: str
+) -> None:
+    concerned = [header for header in images if is_wrong(header)]
     if concerned:
         raise SeriesError(
             f"{where}: {len(concerned)} of {len(images)} are {what}: {file_names(concerned, where)}",
@@ -72,14 +74,14 @@ def _refuse_some(images: Sequence[DicomHeader], wrong: Callable[[DicomHeader], b
 
 
 def check_consistent(images: Sequence[DicomHeader], where: str) -> None:
-    """Refuse planes that differ in size, spacing, orientation or frame of reference; a localizer is named as such.
+    """Refuse planes that differ in size, spacing, orientation or frame of reference; localizers get an error of their own.
 
     Args:
-        images: planes of one series, with a place in the patient.
+        images: planes of one series, with positions.
         where: the file or folder, for messages.
 
     Raises:
-        SeriesError: naming the difference and the files concerned.
+        SeriesError: with the difference and the files concerned.
     """
     localizers = [header for header in images if header.is_localizer]
     if 0 < len(localizers) < len(images):

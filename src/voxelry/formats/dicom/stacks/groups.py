@@ -1,15 +1,15 @@
-"""Which planes form a volume: a SeriesInstanceUID often holds several, and a folder holds several series.
+"""Groups image planes into volumes: a SeriesInstanceUID often holds several volumes, and a folder several series.
 
-Planes are parted in three steps, each from headers alone:
+Planes are split in three steps, from headers alone:
 
-1. Always: by archive, patient, series, frame of reference, modality, class, size, photometric interpretation, localizer or
-   not, orientation, and pixel spacing (within the tolerances of `alike`). Radiographs are a group each.
+1. Always: by archive, patient, series, frame of reference, modality, SOP class, size, photometric interpretation, localizer or
+   not, orientation, and pixel spacing (within the tolerances of `consistency`). Every radiograph is a group of its own.
 2. Where one folder holds a whole series, and others hold copies of some or all of it: by folder.
-3. Where several images lie at one place, or planes do not lie evenly: by the facts of `dicom_header.FACTS`, see `phases`. A fact
-   that changes from slice to slice of one regular volume, as AcquisitionNumber may, parts nothing.
+3. Where several images are at one position, or positions are uneven: by the facts of `header.FACTS`, see `phases`. A fact that
+   changes from slice to slice of one regular volume, as AcquisitionNumber may, splits nothing.
 
-Planes without position, orientation or pixel spacing stay with the largest group that they may belong to, so that reading
-refuses by naming them. Planes are never dropped, and never merged across a frame of reference.
+Planes without position, orientation or pixel spacing stay with the largest group that they may belong to, so that the error on
+reading names them. Planes are never dropped, and never merged across frames of reference.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _TOMOGRAPHIC = frozenset({"CT", "MR", "PT"})
 
 @dataclass(frozen=True)
 class PlaneGroup:
-    """The planes of one volume, or what has to be refused as one.
+    """The planes of one volume, whether or not it can be read.
 
     Attributes:
-        key: names it among the groups found together: the SeriesInstanceUID, and what parts it from the series' other groups.
+        key: unique name in a listing: the SeriesInstanceUID and, where its series has several groups, `facts`.
         planes: in the order of their files.
-        facts: what parts it from the other groups of its series, by name.
-        traits: all that it may be asked for by: `facts`, and what all its planes share.
-        remarks: how it was told apart, where that needs saying.
-        siblings: groups of its series, itself included.
+        facts: the facts that distinguish it from the other groups of its series, by name.
+        traits: every name and value it can be selected by: `facts`, and attributes that all its planes share.
+        remarks: how it was distinguished, for people; empty for plain facts.
+        siblings: number of groups of its series, itself included.
     """
 
     key: str
@@ -53,26 +53,26 @@ class PlaneGroup:
 
     @property
     def first(self) -> DicomHeader:
-        """Its first plane, for what all share."""
+        """Its first plane, for the attributes that all share."""
         return self.planes[0]
 
     @property
     def is_picture(self) -> bool:
-        """A radiograph, read as a picture."""
+        """A radiograph, which is read as a 2D picture."""
         return self.first.is_projection
 
     @property
     def is_capture(self) -> bool:
-        """A screenshot or a dose report: a secondary capture, or such a page in the guise of a CT, MR or PET, without a place."""
+        """A screenshot or dose report without a position: a secondary capture, or such a page stored as CT, MR or PET."""
         first = self.first
         if self.is_picture or any(plane.position or plane.orientation for plane in self.planes):
             return False
-        page = first.samples > 1 or "SECONDARY" in first.image_type
-        return "Secondary Capture" in first.sop_class or (page and first.modality in _TOMOGRAPHIC)
+        is_page = first.samples > 1 or "SECONDARY" in first.image_type
+        return "Secondary Capture" in first.sop_class or (is_page and first.modality in _TOMOGRAPHIC)
 
     @property
     def voxels(self) -> int:
-        """How many voxels its planes hold."""
+        """Number of voxels of its planes."""
         return sum(plane.rows * plane.columns * (plane.frames if self.is_picture else 1) for plane in self.planes)
 
     @property
@@ -82,12 +82,12 @@ class PlaneGroup:
 
     @property
     def title(self) -> str:
-        """What it is, for a list of choices; names no patient."""
+        """A description for a list of choices; it names no patient."""
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items())
         count = f"{len(self.planes)} image" + ("s" if len(self.planes) > 1 else "")
         number = f"series number {self.first.number or '?'}"
-        parts = (f"'{self.first.description}' {self.first.modality or '?'}", number, facts, count)
-        return ", ".join(part for part in parts if part)
+        series = f"'{self.first.description}' {self.first.modality or '?'}"
+        return ", ".join(filter(None, (series, number, facts, count)))
 
 
 def group_planes(planes: Sequence[DicomHeader]) -> list[PlaneGroup]:
@@ -97,18 +97,18 @@ def group_planes(planes: Sequence[DicomHeader]) -> list[PlaneGroup]:
         planes: of images, from anywhere, in any order.
 
     Returns:
-        Groups in the order of their series' first file, every plane in exactly one.
+        Groups in the order of the first files of their series, every plane in exactly one.
     """
     series: dict[tuple[Any, ...], list[DicomHeader]] = {}
     for plane in sorted(planes, key=lambda plane: (str(plane.path), plane.frame)):
-        series.setdefault((str(plane.archive), plane.patient, plane.series, _own(plane)), []).append(plane)
+        series.setdefault((str(plane.archive), plane.patient, plane.series, _separation_key(plane)), []).append(plane)
     return _disambiguated([group for members in series.values() for group in _of_series(members)])
 
 
-def _own(plane: DicomHeader) -> str:
-    """What parts planes beyond their series.
+def _separation_key(plane: DicomHeader) -> str:
+    """A key that separates planes beyond their series: radiographs, and files whose SeriesInstanceUID was removed.
 
-    Radiographs are apart. Files whose series was stripped belong together in a folder, if they name a frame of reference.
+    The latter belong together within a folder if they state a frame of reference.
     """
     if plane.is_projection or not (plane.series or plane.frame_of_reference):
         return str(plane.path)
@@ -116,7 +116,7 @@ def _own(plane: DicomHeader) -> str:
 
 
 def _disambiguated(groups: list[PlaneGroup]) -> list[PlaneGroup]:
-    """Groups of one key, of other patients, archives or radiographs, told apart."""
+    """Groups with unique keys: equal keys of several patients, archives or radiographs get more facts."""
     count = Counter(group.key for group in groups)
     for name in ("archive", "file", "part"):
         number: Counter[str] = Counter()
@@ -124,64 +124,63 @@ def _disambiguated(groups: list[PlaneGroup]) -> list[PlaneGroup]:
             number[group.key] += 1
             value = str(number[group.key]) if name == "part" else group.traits.get(name, "")
             if count[group.key] > 1 and value:
-                told = {**group.facts, name: value}
-                groups[index] = replace(
-                    group, key=_key(group.key.partition("/")[0], told), facts=told, traits={**group.traits, **told}
-                )
+                facts = {**group.facts, name: value}
+                key = _key(group.key.partition("/")[0], facts)
+                groups[index] = replace(group, key=key, facts=facts, traits={**group.traits, **facts})
         count = Counter(group.key for group in groups)
     return groups
 
 
 def _of_series(members: Sequence[DicomHeader]) -> list[PlaneGroup]:
-    parts: list[PlaneSubset] = []
-    for folder, copy in _by_folder(members):
-        named = {"folder": folder} if folder else {}
-        for kind in _kinds(copy):
-            parts += [PlaneSubset(part.planes, {**named, **part.facts}, part.remarks) for part in split_phases(kind)]
-    traits = [_traits(part) for part in parts]
-    facts = _telling(parts, traits)
+    subsets: list[PlaneSubset] = []
+    for folder, folder_planes in _by_folder(members):
+        folder_fact = {"folder": folder} if folder else {}
+        for planes in _by_grid(folder_planes):
+            subsets += [replace(subset, facts={**folder_fact, **subset.facts}) for subset in split_phases(planes)]
+    traits = [_traits(subset) for subset in subsets]
+    facts = _distinguishing_facts(subsets, traits)
     uid = members[0].series or members[0].name
     return [
-        PlaneGroup(_key(uid, told), part.planes, told, {**trait, **told}, part.remarks, len(parts))
-        for part, trait, told in zip(parts, traits, facts, strict=True)
+        PlaneGroup(_key(uid, own), subset.planes, own, {**trait, **own}, subset.remarks, len(subsets))
+        for subset, trait, own in zip(subsets, traits, facts, strict=True)
     ]
 
 
 def _key(uid: str, facts: dict[str, str]) -> str:
-    told = ",".join(f"{name}={value}" for name, value in facts.items())
-    return f"{uid}/{told}" if told else uid
+    pairs = ",".join(f"{name}={value}" for name, value in facts.items())
+    return f"{uid}/{pairs}" if pairs else uid
 
 
-def _telling(parts: Sequence[PlaneSubset], traits: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The fewest traits that tell each part from the others, with a number where none does."""
-    if len(parts) == 1:
+def _distinguishing_facts(subsets: Sequence[PlaneSubset], traits: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The fewest traits that distinguish each subset from the others, with a number where none does."""
+    if len(subsets) == 1:
         return [{}]
-    chosen = list(dict.fromkeys(name for part in parts for name in part.facts))
-    for name in _HARD:
-        values = {tuple(trait.get(key, "") for key in chosen) for trait in traits}
-        finer = {tuple(trait.get(key, "") for key in (*chosen, name)) for trait in traits}
-        if len(finer) > len(values):
-            chosen.append(name)
-    told = [{name: trait[name] for name in chosen if trait.get(name)} for trait in traits]
-    seen = Counter(tuple(row.items()) for row in told)
+    names = list(dict.fromkeys(name for subset in subsets for name in subset.facts))
+    for name in _GRID_TRAITS:
+        values = {tuple(trait.get(key, "") for key in names) for trait in traits}
+        finer_values = {tuple(trait.get(key, "") for key in (*names, name)) for trait in traits}
+        if len(finer_values) > len(values):
+            names.append(name)
+    facts = [{name: trait[name] for name in names if trait.get(name)} for trait in traits]
+    count = Counter(tuple(own.items()) for own in facts)
     return [
-        {**row, "part": str(number)} if seen[tuple(row.items())] > 1 or not row else row
-        for number, row in enumerate(told, start=1)
+        {**own, "part": str(number)} if count[tuple(own.items())] > 1 or not own else own
+        for number, own in enumerate(facts, start=1)
     ]
 
 
-_HARD = ("modality", "kind", "size", "photometric", "plane", "spacing", "frame_of_reference", "class")
+_GRID_TRAITS = ("modality", "kind", "size", "photometric", "plane", "spacing", "frame_of_reference", "class")
 
 
-def _traits(part: PlaneSubset) -> dict[str, str]:
-    """What all planes of a part share, as text without commas."""
-    first = part.planes[0]
+def _traits(subset: PlaneSubset) -> dict[str, str]:
+    """The attributes that all planes of a subset share, as text without commas."""
+    first = subset.planes[0]
     traits = {
         "modality": first.modality,
         "kind": "localizer" if first.is_localizer else "image",
         "size": f"{first.columns}x{first.rows}",
         "photometric": first.photometric,
-        "plane": _plane_name(first),
+        "plane": _orientation_name(first),
         "spacing": "" if first.pixel_spacing is None else "x".join(f"{size:.6g}" for size in first.pixel_spacing[::-1]),
         "frame_of_reference": first.frame_of_reference,
         "class": first.sop_class,
@@ -193,14 +192,14 @@ def _traits(part: PlaneSubset) -> dict[str, str]:
         "file": first.name.replace(",", " ") if first.is_projection else "",
     }
     for index, keyword in enumerate(FACTS):
-        values = {plane.facts[index][1] for plane in part.planes}
+        values = {plane.facts[index][1] for plane in subset.planes}
         if len(values) == 1:
             traits[FACT_NAMES[keyword]] = values.pop().replace(",", " ")
-    return {**traits, **part.facts}
+    return {**traits, **subset.facts}
 
 
-def _plane_name(plane: DicomHeader) -> str:
-    """``axial``, ``coronal`` or ``sagittal``, whichever is nearest."""
+def _orientation_name(plane: DicomHeader) -> str:
+    """The nearest of ``axial``, ``coronal`` and ``sagittal``; empty without a position."""
     if not has_image_plane(plane):
         return ""
     normal = plane_axes(plane)[2]
@@ -208,35 +207,35 @@ def _plane_name(plane: DicomHeader) -> str:
 
 
 def _by_folder(members: Sequence[DicomHeader]) -> list[tuple[str, list[DicomHeader]]]:
-    """The series as it is; or by folder, where one folder holds it all and the others repeat some or all of it."""
+    """The whole series; or its planes by folder, where one folder holds them all and the others hold copies."""
     folders: dict[Path, list[DicomHeader]] = {}
     for plane in members:
         folders.setdefault(plane.path.parent, []).append(plane)
-    instances = [{(plane.sop_instance, plane.frame) for plane in inside} for inside in folders.values()]
-    everything = set().union(*instances)
-    if len(folders) == 1 or everything not in instances or any(not uid for uid, _ in everything):
+    instances = [{(plane.sop_instance, plane.frame) for plane in planes} for planes in folders.values()]
+    all_instances = set().union(*instances)
+    if len(folders) == 1 or all_instances not in instances or any(not uid for uid, _ in all_instances):
         return [("", list(members))]
-    shown = _short_names(list(folders))
-    return [(shown[folder], inside) for folder, inside in folders.items()]
+    names = _short_names(list(folders))
+    return [(names[folder], planes) for folder, planes in folders.items()]
 
 
 def _short_names(folders: Sequence[Path]) -> dict[Path, str]:
-    """Each folder by as much of the end of its path as tells it from the others."""
+    """The shortest ends of the folders' paths that distinguish them."""
     depth = 1
     while len({folder.parts[-depth:] for folder in folders}) < len(folders):
         depth += 1
     return {folder: "/".join(folder.parts[-depth:]).replace(",", " ") for folder in folders}
 
 
-def _kinds(members: Sequence[DicomHeader]) -> list[list[DicomHeader]]:
-    """Planes that share all that one volume must share."""
+def _by_grid(members: Sequence[DicomHeader]) -> list[list[DicomHeader]]:
+    """Planes that agree in every attribute, orientation and pixel spacing that one volume shares."""
     kinds: dict[tuple[Any, ...], list[DicomHeader]] = {}
     for plane in members:
-        kinds.setdefault(_shared(plane), []).append(plane)
-    return [grid for kind in kinds.values() for grid in _grids(kind)]
+        kinds.setdefault(_shared_attributes(plane), []).append(plane)
+    return [planes for kind in kinds.values() for planes in _by_orientation_and_spacing(kind)]
 
 
-def _shared(plane: DicomHeader) -> tuple[Any, ...]:
+def _shared_attributes(plane: DicomHeader) -> tuple[Any, ...]:
     return (
         plane.frame_of_reference,
         plane.modality,
@@ -249,47 +248,48 @@ def _shared(plane: DicomHeader) -> tuple[Any, ...]:
     )
 
 
-def _grids(planes: Sequence[DicomHeader]) -> list[list[DicomHeader]]:
-    """By orientation and pixel spacing, each group around its most common value."""
-    placed = [plane for plane in planes if has_image_plane(plane)]
-    homeless = [plane for plane in planes if not has_image_plane(plane)]
-    common = Counter((plane.orientation, plane.pixel_spacing) for plane in placed)
+def _by_orientation_and_spacing(planes: Sequence[DicomHeader]) -> list[list[DicomHeader]]:
+    """Planes by orientation and pixel spacing, within tolerances around the most common values."""
+    with_position = [plane for plane in planes if has_image_plane(plane)]
+    without_position = [plane for plane in planes if not has_image_plane(plane)]
+    values = Counter((plane.orientation, plane.pixel_spacing) for plane in with_position)
     grids: list[tuple[Any, Any, list[DicomHeader]]] = []
-    home: dict[Any, list[DicomHeader]] = {}
-    for (orientation, spacing), _ in common.most_common():
-        grid = next((grid for grid in grids if _alike(grid, orientation, spacing)), None)
+    planes_of: dict[Any, list[DicomHeader]] = {}
+    for (orientation, spacing), _ in values.most_common():
+        grid = next((grid for grid in grids if _is_same_grid(grid, orientation, spacing)), None)
         if grid is None:
             grid = (orientation, spacing, [])
             grids.append(grid)
-        home[orientation, spacing] = grid[2]
-    for plane in placed:
-        home[plane.orientation, plane.pixel_spacing].append(plane)
-    found = [grid[2] for grid in grids]
-    if homeless:
-        largest = max(found, key=len, default=None)
-        if largest is None:
-            return [homeless]
-        largest += homeless
-    return found
+        planes_of[orientation, spacing] = grid[2]
+    for plane in with_position:
+        planes_of[plane.orientation, plane.pixel_spacing].append(plane)
+    groups = [grid[2] for grid in grids]
+    if not groups:
+        return [without_position]
+    if without_position:
+        largest = max(groups, key=len)
+        largest += without_position
+    return groups
 
 
-def _alike(grid: tuple[Any, Any, Any], orientation: Any, spacing: Any) -> bool:
-    return _near(grid[0], orientation, ORIENTATION_TOLERANCE) and _near(grid[1], spacing, PIXEL_SPACING_TOLERANCE_MM)
+def _is_same_grid(grid: tuple[Any, Any, Any], orientation: Any, spacing: Any) -> bool:
+    return _is_near(grid[0], orientation, ORIENTATION_TOLERANCE) and _is_near(grid[1], spacing, PIXEL_SPACING_TOLERANCE_MM)
 
 
-def _near(one: Sequence[float], other: Sequence[float], limit: float) -> bool:
-    return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= limit
+def _is_near(values: Sequence[float], others: Sequence[float], tolerance: float) -> bool:
+    return max(abs(value - other) for value, other in zip(values, others, strict=True)) <= tolerance
 
 
 def approximate_grid(group: PlaneGroup, spacing: float | None) -> Geometry | None:
-    """The grid that a group's planes suggest, for showing what cannot be read; None where they suggest none.
+    """An approximate grid of a group's planes, for listing volumes that cannot be read.
 
     Args:
-        group: any.
-        spacing: mm from a plane to the next; None for a single one, whose thickness is taken.
+        group: any group.
+        spacing: distance of neighbouring planes in mm; None for a single plane, whose slice thickness is used.
 
     Returns:
-        A geometry of ``(columns, rows, planes)``, its origin that of the first file's plane.
+        A geometry of ``(columns, rows, planes)`` with the origin of the first file's plane; None where the headers state too
+        little.
     """
     first = group.first
     step = spacing or first.slice_thickness or first.spacing_between

@@ -1,4 +1,4 @@
-"""How planes lie in the patient, measured without judging: for telling groups apart and for showing them."""
+"""Geometric layout of slices: spacing, gantry tilt, missing and duplicate slices, measured without raising."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from voxelry.formats.dicom.stacks.positions import (
 
 @dataclass(frozen=True)
 class StackLayout:
-    """Where the planes of a group lie.
+    """The layout of planes of one orientation.
 
     Attributes:
-        spacing: mm from a plane to the next along their normal, the median where they are uneven; None for a single place.
-        tilt: degrees by which planes run off their normal, 0 where they do not.
-        missing: planes that an even spacing lacks.
-        duplicates: planes at the place of another.
-        even: the places lie at even distances, none missing, and do not shift sideways unevenly.
+        spacing: distance in mm of neighbouring planes along their normal, the median of uneven ones; None for a single position.
+        tilt: gantry tilt in degrees, 0 for an upright stack.
+        missing: number of missing slices of an even spacing.
+        duplicates: number of planes at the position of another.
+        even: the planes are evenly spaced, none is missing, and none is displaced within its plane.
     """
 
     spacing: float | None
@@ -40,25 +40,25 @@ class StackLayout:
 
 
 def has_image_plane(plane: DicomHeader) -> bool:
-    """The plane says where it lies: position, orientation and pixel spacing."""
+    """The plane states position, orientation and pixel spacing (Image Plane Module, DICOM PS3.3 section C.7.6.2)."""
     return plane.position is not None and plane.orientation is not None and plane.pixel_spacing is not None
 
 
 def plane_axes(plane: DicomHeader) -> tuple[Floats, Floats, Floats]:
-    """Unit vectors along a row, down a column, and along the normal, LPS+."""
+    """Unit vectors along a row, along a column, and along the normal, LPS+."""
     across, down = np.array(plane.orientation, dtype=np.float64).reshape(2, 3)
     normal = np.cross(across, down)
     return across, down, normal / max(float(np.linalg.norm(normal)), 1e-12)
 
 
 def measure_layout(planes: Sequence[DicomHeader]) -> StackLayout | None:
-    """How planes of one orientation lie; None where one of them has no place.
+    """Measure the layout of planes of one orientation.
 
     Args:
         planes: in any order.
 
     Returns:
-        The layout.
+        The layout; None where a plane states no position.
     """
     if not all(has_image_plane(plane) for plane in planes):
         return None
@@ -66,7 +66,7 @@ def measure_layout(planes: Sequence[DicomHeader]) -> StackLayout | None:
     positions = np.array([plane.position for plane in planes], dtype=np.float64)
     positions = positions[np.argsort(positions @ normal, kind="stable")]
     heights = (positions - positions[0]) @ normal
-    firsts = [run.start for run in slice_positions(heights)]
+    firsts = [planes_there.start for planes_there in slice_positions(heights)]
     duplicates = len(planes) - len(firsts)
     if len(firsts) == 1:
         return StackLayout(None, 0.0, 0, duplicates, True)
@@ -82,10 +82,10 @@ def _is_even(fit: EvenSpacing | None, shift: InPlaneShift) -> bool:
 
 
 def position_numbers(planes: Sequence[DicomHeader]) -> list[int]:
-    """A number for each plane, equal for planes at one place: the same height along the normal, the same corner.
+    """Number the distinct positions of planes: equal for planes of the same height along the normal and the same corner.
 
     Args:
-        planes: with a place each, of one orientation.
+        planes: of one orientation, each with a position.
 
     Returns:
         Numbers from 0, in the order of the planes.
@@ -97,7 +97,7 @@ def position_numbers(planes: Sequence[DicomHeader]) -> list[int]:
 
 
 def _runs(values: Floats) -> Floats:
-    """A number for each value, equal for those within `SAME_POSITION_MM` of their neighbour."""
+    """Number the distinct values: equal for values within `SAME_POSITION_MM` of their neighbour."""
     order = np.argsort(values, kind="stable")
     numbers = np.empty(len(values))
     numbers[order] = np.concatenate([[0], np.cumsum(np.diff(values[order]) > SAME_POSITION_MM)])
@@ -105,7 +105,7 @@ def _runs(values: Floats) -> Floats:
 
 
 def in_plane_corners(planes: Sequence[DicomHeader]) -> list[tuple[float, float]]:
-    """Where each plane's first pixel lies within its plane: mm along rows and down columns, rounded to whole mm."""
+    """The first pixel of each plane within its plane: mm along rows and along columns, rounded to whole mm."""
     across, down, _ = plane_axes(planes[0])
     positions = np.array([plane.position for plane in planes], dtype=np.float64)
     flat = np.rint(np.stack([positions @ across, positions @ down], axis=1))

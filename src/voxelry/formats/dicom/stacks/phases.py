@@ -1,10 +1,10 @@
-"""Several images at one place, told apart: echoes, b-values, phases, time points, acquisitions, and stacks side by side.
+"""Splits images at the same slice positions into volumes: echoes, b-values, phases, time points, acquisitions, parallel stacks.
 
-Only what is needed parts planes. A set that lies evenly, one plane at each place, is left whole whatever its facts say. Where
-several images lie at one place, the facts of `dicom_header.FACTS` are tried in their order, alone, in pairs and in threes: a
-choice is good when each of its parts has one image at a place and lies evenly. Times differ a little from slice to slice, so
-that no value is shared by a volume; the images at each place are then numbered by time (or, last, by InstanceNumber), where every
-place has equally many. What nothing tells apart stays together, and is refused when it is read.
+Planes are split only where necessary. Evenly spaced planes, one at each position, stay together whatever their facts are. Where
+several images are at one position, the facts of `header.FACTS` are tried in their order, alone, in pairs and in threes; a
+combination is accepted if each of its subsets has one image at each position and is evenly spaced. Times differ slightly from
+slice to slice, so that no value is common to a volume; the images at each position are then ranked by time (or, last, by
+InstanceNumber), if every position has equally many. Images that nothing distinguishes stay together, and reading refuses them.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ FACT_NAMES = {
     "AcquisitionTime": "acquisition_time",
     "ContentTime": "content_time",
 }
-"""What each fact is called where a volume is shown or asked for."""
+"""The names of facts in listings and in selections by `series`."""
 
 _TIMES = ("TriggerTime", "FrameReferenceTime", "AcquisitionTime", "ContentTime")
-_RANKED = ("TemporalPositionIdentifier", *_TIMES, "EchoTime")
+_RANKING_FACTS = ("TemporalPositionIdentifier", *_TIMES, "EchoTime")
 _MOST_FACTS = 3
 _FEWEST_PLANES = 3
 _MOST_STACKS = 16
@@ -54,12 +54,12 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PlaneSubset:
-    """Planes that belong together.
+    """Planes of one volume.
 
     Attributes:
-        planes: in the order given.
-        facts: what tells them from the other parts, by the names of `FACT_NAMES`.
-        remarks: how, where that needs saying.
+        planes: in the order of their files.
+        facts: the facts that distinguish them from the other subsets, by the names of `FACT_NAMES`.
+        remarks: how they were distinguished, for people; empty for plain facts.
     """
 
     planes: tuple[DicomHeader, ...]
@@ -74,20 +74,19 @@ def split_phases(planes: Sequence[DicomHeader]) -> list[PlaneSubset]:
         planes: sorted by file.
 
     Returns:
-        Parts that hold every plane once; copies of one instance stay with their original.
+        Subsets that hold every plane once; copies of an instance stay with their original.
     """
-    whole = [PlaneSubset(tuple(planes))]
     if len(planes) == 1 or not all(has_image_plane(plane) for plane in planes):
-        return whole
-    distinct, copies = _without_copies(planes)
+        return [PlaneSubset(tuple(planes))]
+    distinct, copies = _distinct_instances(planes)
     layout = measure_layout(distinct)
     if len(distinct) == 1 or (layout is not None and layout.even and not layout.duplicates):
-        return whole
-    parts = _by_stack(distinct) or _by_fact(distinct) or [PlaneSubset(tuple(distinct))]
-    return [_with_copies(part, copies) for part in parts]
+        return [PlaneSubset(tuple(planes))]
+    subsets = _by_stack(distinct) or _by_fact(distinct) or [PlaneSubset(tuple(distinct))]
+    return [_with_copies(subset, copies) for subset in subsets]
 
 
-def _without_copies(planes: Sequence[DicomHeader]) -> tuple[list[DicomHeader], dict[tuple[str, int], list[DicomHeader]]]:
+def _distinct_instances(planes: Sequence[DicomHeader]) -> tuple[list[DicomHeader], dict[tuple[str, int], list[DicomHeader]]]:
     """The first plane of each instance and frame, and its copies."""
     distinct: list[DicomHeader] = []
     copies: dict[tuple[str, int], list[DicomHeader]] = {}
@@ -101,16 +100,15 @@ def _without_copies(planes: Sequence[DicomHeader]) -> tuple[list[DicomHeader], d
     return distinct, copies
 
 
-def _with_copies(part: PlaneSubset, copies: dict[tuple[str, int], list[DicomHeader]]) -> PlaneSubset:
-    more = [copy for plane in part.planes if plane.sop_instance for copy in copies[plane.sop_instance, plane.frame]]
-    return PlaneSubset((*part.planes, *more), part.facts, part.remarks)
+def _with_copies(subset: PlaneSubset, copies: dict[tuple[str, int], list[DicomHeader]]) -> PlaneSubset:
+    own = [copy for plane in subset.planes if plane.sop_instance for copy in copies[plane.sop_instance, plane.frame]]
+    return PlaneSubset((*subset.planes, *own), subset.facts, subset.remarks)
 
 
 def _by_stack(planes: Sequence[DicomHeader]) -> list[PlaneSubset]:
-    """Parallel stacks whose corners lie apart, as of two knees; empty where that gives no even stacks."""
-    places = in_plane_corners(planes)
+    """Parallel stacks with different corners, as of two knees; empty where these are not evenly spaced."""
     stacks: dict[tuple[float, float], list[DicomHeader]] = {}
-    for plane, corner in zip(planes, places, strict=True):
+    for plane, corner in zip(planes, in_plane_corners(planes), strict=True):
         stacks.setdefault(corner, []).append(plane)
     if not 1 < len(stacks) <= _MOST_STACKS or not all(_is_volume(stack) for stack in stacks.values()):
         return []
@@ -118,120 +116,123 @@ def _by_stack(planes: Sequence[DicomHeader]) -> list[PlaneSubset]:
 
 
 def _is_volume(planes: Sequence[DicomHeader]) -> bool:
-    """Enough planes to see that they lie evenly, one at each place."""
+    """Evenly spaced planes, one at each position, and enough of them to tell."""
     layout = measure_layout(planes)
     return layout is not None and layout.even and not layout.duplicates and len(planes) >= _FEWEST_PLANES
 
 
 def _by_fact(planes: Sequence[DicomHeader]) -> list[PlaneSubset]:
-    """Parts by the fewest facts that make each a volume; empty where none do."""
-    places = np.array(position_numbers(planes))
-    most = int(np.bincount(places).max())
+    """Subsets by the fewest facts that make each a volume; empty where none do."""
+    positions = np.array(position_numbers(planes))
+    most = int(np.bincount(positions).max())
     if most == 1:
-        return _first(planes, places, 1, [name for name in FACTS if name not in _TIMES], even=True)
-    told = _different([name for name in FACTS if _tells(_codes(planes, name), places)], planes)
+        return _by_combination(planes, positions, 1, [name for name in FACTS if name not in _TIMES], even=True)
+    facts = _without_equivalents([name for name in FACTS if _distinguishes(_codes(planes, name), positions)], planes)
     return (
-        _first(planes, places, most, told, even=True)
-        or _ranked(planes, places, most)
-        or _first(planes, places, most, told, even=False)
-        or _in_steps(planes, most, told)
+        _by_combination(planes, positions, most, facts, even=True)
+        or _by_rank(planes, positions, most)
+        or _by_combination(planes, positions, most, facts, even=False)
+        or _by_nested_facts(planes, most, facts)
     )
 
 
 def _codes(planes: Sequence[DicomHeader], keyword: str) -> Codes:
-    """A number for each plane, equal where the fact is; ascending with its value."""
+    """``(planes,)`` a number for the value of a fact, ascending with it."""
     index = FACTS.index(keyword)
     values = [plane.facts[index][1] for plane in planes]
-    order = {value: number for number, value in enumerate(sorted(set(values), key=_ascending))}
+    order = {value: number for number, value in enumerate(sorted(set(values), key=_sort_key))}
     return np.array([order[value] for value in values])
 
 
-def _ascending(text: str) -> tuple[float, str]:
+def _sort_key(text: str) -> tuple[float, str]:
     try:
         return float(text), text
     except ValueError:
         return float("inf"), text
 
 
-def _different(keywords: Sequence[str], planes: Sequence[DicomHeader]) -> list[str]:
-    """The facts without those that part the planes just as an earlier one does."""
-    kept: dict[tuple[int, ...], str] = {}
+def _without_equivalents(keywords: Sequence[str], planes: Sequence[DicomHeader]) -> list[str]:
+    """The facts without those that split the planes exactly as an earlier fact does."""
+    first_names: dict[tuple[int, ...], str] = {}
     for name in keywords:
         codes = _codes(planes, name).tolist()
-        first = {code: number for number, code in enumerate(dict.fromkeys(codes))}
-        kept.setdefault(tuple(first[code] for code in codes), name)
-    return list(kept.values())
+        order = {code: number for number, code in enumerate(dict.fromkeys(codes))}
+        first_names.setdefault(tuple(order[code] for code in codes), name)
+    return list(first_names.values())
 
 
-def _tells(codes: Codes, places: Codes) -> bool:
-    """Two images at one place differ in it."""
-    pairs = np.unique(np.stack([places, codes]), axis=1)
-    return bool(pairs.shape[1] > len(np.unique(places)))
+def _distinguishes(codes: Codes, positions: Codes) -> bool:
+    """Two images at one position differ in a fact."""
+    pairs = np.unique(np.stack([positions, codes]), axis=1)
+    return bool(pairs.shape[1] > len(np.unique(positions)))
 
 
-def _first(planes: Sequence[DicomHeader], places: Codes, most: int, keywords: Sequence[str], *, even: bool) -> list[PlaneSubset]:
-    """Parts by the first choice of facts that leaves one image at a place; with `even`, each part a volume too."""
-    known = {name: _codes(planes, name) for name in keywords}
-    for choice in _choices([name for name in keywords if known[name].max() > 0]):
-        classes = np.unique(np.stack([known[name] for name in choice], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+def _by_combination(
+    planes: Sequence[DicomHeader], positions: Codes, most: int, keywords: Sequence[str], *, even: bool
+) -> list[PlaneSubset]:
+    """Subsets by the first combination of facts that leaves one image at each position; with `even`, each a volume too."""
+    codes = {name: _codes(planes, name) for name in keywords}
+    for combination in _combinations([name for name in keywords if codes[name].max() > 0]):
+        columns = np.stack([codes[name] for name in combination], axis=1)
+        classes = np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
         count = int(classes.max()) + 1
-        if count > _most_parts(most, even=even):
+        if count > _most_subsets(most, even=even):
             continue
-        if len(np.unique(np.stack([places, classes]), axis=1)[0]) < len(planes):
+        if len(np.unique(np.stack([positions, classes]), axis=1)[0]) < len(planes):
             continue
-        parts = _parts(planes, classes, choice)
-        if not even or _are_volumes(parts, len(np.unique(places))):
-            return parts
+        subsets = _subsets(planes, classes, combination)
+        if not even or _are_volumes(subsets, len(np.unique(positions))):
+            return subsets
     return []
 
 
-def _most_parts(most: int, *, even: bool) -> int:
-    """How many parts are believed where `most` images lie at one place: stations and gaps make a few more of whole volumes."""
+def _most_subsets(most: int, *, even: bool) -> int:
+    """The largest plausible number of subsets for `most` images at one position: stations and gaps add a few whole volumes."""
     return max(2 * most, _MOST_STATIONS) if even else most
 
 
-def _choices(keywords: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _combinations(keywords: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for size in range(1, _MOST_FACTS + 1):
         yield from combinations(keywords, size)
 
 
-def _are_volumes(parts: Sequence[PlaneSubset], places: int) -> bool:
-    """Every part lies evenly; a few planes only where there are no more places."""
-    if places < _FEWEST_PLANES:
-        return all(len(part.planes) <= places for part in parts)
-    return all(_is_volume(part.planes) for part in parts)
+def _are_volumes(subsets: Sequence[PlaneSubset], positions: int) -> bool:
+    """Every subset is evenly spaced; subsets of a few planes count only where there are no more positions."""
+    if positions < _FEWEST_PLANES:
+        return all(len(subset.planes) <= positions for subset in subsets)
+    return all(_is_volume(subset.planes) for subset in subsets)
 
 
-def _parts(planes: Sequence[DicomHeader], classes: Codes, choice: Sequence[str]) -> list[PlaneSubset]:
-    """Parts named by the facts they share; times by their order, which reads better than a clock."""
-    parts: list[PlaneSubset] = []
-    timed = len(choice) == 1 and choice[0] in _TIMES
+def _subsets(planes: Sequence[DicomHeader], classes: Codes, combination: Sequence[str]) -> list[PlaneSubset]:
+    """Subsets named by the facts they share; by their order where the fact is a time."""
+    subsets: list[PlaneSubset] = []
+    is_time = len(combination) == 1 and combination[0] in _TIMES
     for number in range(int(classes.max()) + 1):
-        members = tuple(plane for plane, own in zip(planes, classes, strict=True) if own == number)
-        facts = {FACT_NAMES[name]: dict(members[0].facts)[name].replace(",", " ") or "none" for name in choice}
-        remarks = (f"phases told apart by {choice[0]}",) if timed else ()
-        parts.append(PlaneSubset(members, {"phase": str(number + 1)} if timed else facts, remarks))
-    return parts
+        members = tuple(plane for plane, code in zip(planes, classes, strict=True) if code == number)
+        facts = {FACT_NAMES[name]: dict(members[0].facts)[name].replace(",", " ") or "none" for name in combination}
+        remarks = (f"phases told apart by {combination[0]}",) if is_time else ()
+        subsets.append(PlaneSubset(members, {"phase": str(number + 1)} if is_time else facts, remarks))
+    return subsets
 
 
-def _ranked(planes: Sequence[DicomHeader], places: Codes, most: int) -> list[PlaneSubset]:
-    """The k-th image at every place, by the first time that orders the images at each; empty where places differ in number.
+def _by_rank(planes: Sequence[DicomHeader], positions: Codes, most: int) -> list[PlaneSubset]:
+    """The k-th image at every position, by the first time that orders the images at each; empty where positions differ in number.
 
-    InstanceNumber alone does not order images of one folder that all lie at one place: they may be slices that lost theirs.
+    InstanceNumber alone does not rank images of one folder at a single position: they may be slices whose positions are lost.
     """
-    if len(set(np.bincount(places).tolist())) > 1:
+    if len(set(np.bincount(positions).tolist())) > 1:
         return []
-    lost = places.max() == 0 and len({plane.path.parent for plane in planes}) < len(planes)
-    for name in _RANKED if lost else (*_RANKED, "InstanceNumber"):
-        values = [_time(plane, name) for plane in planes]
+    is_lost = positions.max() == 0 and len({plane.path.parent for plane in planes}) < len(planes)
+    for name in _RANKING_FACTS if is_lost else (*_RANKING_FACTS, "InstanceNumber"):
+        values = [_ranking_value(plane, name) for plane in planes]
         if all(value is not None for value in values):
-            ranks = _ranks(np.array(values, dtype=np.float64), places, most)
+            ranks = _ranks(np.array(values, dtype=np.float64), positions, most)
             if ranks is not None:
-                return _parts_by_rank(planes, ranks, most, name)
+                return _ranked_subsets(planes, ranks, most, name)
     return []
 
 
-def _time(plane: DicomHeader, name: str) -> float | None:
+def _ranking_value(plane: DicomHeader, name: str) -> float | None:
     text = plane.instance_number if name == "InstanceNumber" else dict(plane.facts)[name]
     try:
         return float(text)
@@ -239,9 +240,9 @@ def _time(plane: DicomHeader, name: str) -> float | None:
         return None
 
 
-def _ranks(values: NDArray[np.float64], places: Codes, most: int) -> Codes | None:
-    """The rank of each image among those at its place; None where two are equal."""
-    order = np.lexsort((values, places))
+def _ranks(values: NDArray[np.float64], positions: Codes, most: int) -> Codes | None:
+    """The rank of each image among those at its position; None where two are equal."""
+    order = np.lexsort((values, positions))
     table = values[order].reshape(-1, most)
     if (np.diff(table, axis=1) <= 0).any():
         return None
@@ -250,29 +251,25 @@ def _ranks(values: NDArray[np.float64], places: Codes, most: int) -> Codes | Non
     return ranks
 
 
-def _parts_by_rank(planes: Sequence[DicomHeader], ranks: Codes, most: int, name: str) -> list[PlaneSubset]:
+def _ranked_subsets(planes: Sequence[DicomHeader], ranks: Codes, most: int, name: str) -> list[PlaneSubset]:
     remark = f"phases told apart by the order of {name} at each place"
-    return [
-        PlaneSubset(
-            tuple(p for p, rank in zip(planes, ranks, strict=True) if rank == number), {"phase": str(number + 1)}, (remark,)
-        )
-        for number in range(most)
-    ]
+    members = [tuple(plane for plane, rank in zip(planes, ranks, strict=True) if rank == number) for number in range(most)]
+    return [PlaneSubset(ranked, {"phase": str(number)}, (remark,)) for number, ranked in enumerate(members, start=1)]
 
 
-def _in_steps(planes: Sequence[DicomHeader], most: int, told: Sequence[str]) -> list[PlaneSubset]:
-    """By one fact that leaves fewer images at each place, and then each part again, as echoes of unnamed phases need."""
-    for name in told:
+def _by_nested_facts(planes: Sequence[DicomHeader], most: int, facts: Sequence[str]) -> list[PlaneSubset]:
+    """By one fact that leaves fewer images at each position, and each subset again by others, as for echoes of unnamed phases."""
+    for name in facts:
         classes = _codes(planes, name)
         sizes = Counter(classes.tolist())
         if not 1 < len(sizes) <= most:
             continue
-        parts = _parts(planes, classes, (name,))
-        finer = [_by_fact(part.planes) for part in parts]
-        if all(finer):
+        outer_subsets = _subsets(planes, classes, (name,))
+        nested = [_by_fact(outer.planes) for outer in outer_subsets]
+        if all(nested):
             return [
-                PlaneSubset(inner.planes, {**part.facts, **inner.facts}, (*part.remarks, *inner.remarks))
-                for part, inside in zip(parts, finer, strict=True)
-                for inner in inside
+                PlaneSubset(inner.planes, {**outer.facts, **inner.facts}, (*outer.remarks, *inner.remarks))
+                for outer, inner_subsets in zip(outer_subsets, nested, strict=True)
+                for inner in inner_subsets
             ]
     return []

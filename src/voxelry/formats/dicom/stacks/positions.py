@@ -1,10 +1,11 @@
-"""Slice positions: sorted along the normal, fitted by an even line, with its holes, its tilt, and what lies off it.
+"""Slice positions: sorted along the slice normal and fitted by evenly spaced slices, with missing slices and gantry tilt.
 
-Two fits by least squares, both judged by one absolute tolerance in mm (`position_tolerance_mm`):
+Two least-squares fits, both judged by one absolute tolerance in mm (`position_tolerance_mm`):
 
-* heights, the distances along the normal: ``start + spacing * level``. Whole levels from 0; one left out is a missing slice.
-* sideways shifts, what is left across the normal: ``shift + slope * height``. A slope is the tilt of a gantry; its sign and
-  direction are whatever the positions say, so every tilt of every oblique stack is the same case.
+* heights, the distances along the normal: ``start + spacing * level``, with integer levels from 0; a level without a plane is a
+  missing slice.
+* in-plane shifts, the remaining displacement across the normal: ``shift + slope * height``. The slope is the gantry tilt; sign
+  and direction follow from the positions, so that any tilt of an oblique stack is the same case.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from numpy.typing import NDArray
 from voxelry.formats.dicom.header import DicomHeader
 
 SLICE_TOLERANCE_MM = 0.06
-"""How far a slice may lie from its place on the fitted line: scanners write positions rounded, to 0.1 mm at worst, which puts a
-slice up to 0.05 mm out of place, and the fit up to 0.01 mm more."""
+"""How far a slice may lie from its fitted position: scanners round positions to 0.1 mm at worst, which displaces a slice by up to
+0.05 mm, and the fit by up to 0.01 mm more."""
 
 SAME_POSITION_MM = 0.02
-"""Slices closer than this lie at one place: twice the 0.01 mm by which rounded copies of a position differ."""
+"""Slices closer than this are at the same position: twice the 0.01 mm by which rounded copies of a position differ."""
 
 LARGEST_TILT_DEGREES = 60.0
-"""Gantries tilt by up to 30 degrees; slices that run further off their normal have a wrong orientation or position."""
+"""Gantries tilt by up to 30 degrees; a larger angle than this means a wrong orientation or position."""
 
 SMALLEST_TILT = 1e-4
-"""mm of shift for each mm of height: less may come from an orientation whose decimals were rounded."""
+"""mm of shift per mm of height: less may come from an orientation with rounded decimals."""
 
 _EXACT_MM = 1e-3
 _CLEAR = 0.02
@@ -40,14 +41,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class EvenSpacing:
-    """Slices at even heights.
+    """Evenly spaced slices along the normal.
 
     Attributes:
-        start: height in mm of the first slice.
-        spacing: mm from a slice to the next.
-        levels: ``(planes,)`` the slice at which each plane lies, ascending; whole numbers from 0 for a series on one lattice,
-            fractions where uneven planes lie between the slices of a grid to resample to.
-        count: slices.
+        start: height of the first slice in mm.
+        spacing: distance of neighbouring slices in mm.
+        levels: ``(planes,)`` slice index of each plane, ascending; integers from 0 where the planes are evenly spaced, fractions
+            where uneven planes lie between the slices of a grid to resample to.
+        count: number of slices.
     """
 
     start: float
@@ -57,57 +58,58 @@ class EvenSpacing:
 
     @property
     def steps(self) -> NDArray[np.int64]:
-        """``(planes - 1,)`` slices from each plane to the next: more than 1 at a hole."""
+        """``(planes - 1,)`` slices from each plane to the next: more than 1 where slices are missing."""
         return np.rint(np.diff(self.levels)).astype(np.int64)
 
     @property
     def missing(self) -> int:
-        """Slices that no plane gives."""
+        """Number of slices without a plane."""
         return self.count - len(self.levels)
 
 
 @dataclass(frozen=True, eq=False)
 class InPlaneShift:
-    """How slices shift across their normal.
+    """Displacement of slices within their planes, as by a tilted gantry.
 
     Attributes:
-        shifts: ``(planes, 3)`` LPS+ mm, of each plane against the first.
+        shifts: ``(planes, 3)`` LPS+ mm, of each plane relative to the first.
         start: ``(3,)`` fitted shift at height 0.
-        slope: ``(3,)`` mm of shift for each mm of height.
-        off: ``(planes,)`` mm by which each plane lies off the fit.
-        limit: mm, the tolerance it is judged by.
-        reach: mm, the height of the last plane above the first.
+        slope: ``(3,)`` mm of shift per mm of height.
+        residuals: ``(planes,)`` distance in mm of each plane from the fit.
+        tolerance: largest residual in mm of an even shift.
+        extent: height in mm of the last plane above the first.
     """
 
     shifts: Floats
     start: Floats
     slope: Floats
-    off: Floats
-    limit: float
-    reach: float
+    residuals: Floats
+    tolerance: float
+    extent: float
 
     @property
     def is_even(self) -> bool:
-        """Every slice shifts in step with its height, or not at all."""
-        return bool(self.off.max() <= self.limit)
+        """The shift is proportional to the height, or zero, for every slice."""
+        return bool(self.residuals.max() <= self.tolerance)
 
     @property
     def is_tilted(self) -> bool:
-        """The shift over the whole stack is more than rounding explains, or so even that it is no rounding."""
+        """The shift over the whole stack is larger than rounding explains, or too regular to be rounding."""
         slope = float(np.linalg.norm(self.slope))
-        shift = slope * self.reach
-        is_clear = len(self.off) > 2 and slope > SMALLEST_TILT and shift > _EXACT_MM and float(self.off.max()) < _CLEAR * shift
-        return shift > self.limit or is_clear
+        shift = slope * self.extent
+        is_larger = slope > SMALLEST_TILT and shift > _EXACT_MM
+        is_regular = len(self.residuals) > 2 and float(self.residuals.max()) < _CLEAR * shift
+        return shift > self.tolerance or (is_larger and is_regular)
 
     def degrees(self, across: Floats, down: Floats) -> float:
-        """The tilt, with the sign of its larger part: along rows (`across`) or down columns."""
-        parts = float(self.slope @ across), float(self.slope @ down)
-        larger = max(parts, key=abs)
+        """The tilt, with the sign of its larger component: along rows (`across`) or down columns (`down`)."""
+        components = float(self.slope @ across), float(self.slope @ down)
+        larger = max(components, key=abs)
         return float(np.copysign(np.degrees(np.arctan(np.linalg.norm(self.slope))), larger))
 
 
 def sort_by_position(planes: Sequence[DicomHeader], normal: Floats) -> tuple[list[DicomHeader], Floats]:
-    """Sort along the normal; planes at one place by file name.
+    """Sort planes along the normal, those at the same position by file name.
 
     Args:
         planes: with positions.
@@ -121,18 +123,18 @@ def sort_by_position(planes: Sequence[DicomHeader], normal: Floats) -> tuple[lis
 
 
 def position_tolerance_mm(spacing: float) -> float:
-    """How far in mm slices of this spacing may be out of place: `SLICE_TOLERANCE_MM`, a quarter of it where slices are thin."""
+    """How far slices of this spacing may lie from their fitted positions: `SLICE_TOLERANCE_MM`, or spacing / 4 if less."""
     return min(SLICE_TOLERANCE_MM, spacing / 4) + _ROUNDING_MM
 
 
 def slice_positions(heights: Floats) -> list[range]:
-    """Runs of planes that lie at one place.
+    """The distinct positions of sorted planes.
 
     Args:
         heights: ``(n,)`` ascending, mm.
 
     Returns:
-        For each place the planes there; in a plain series each alone.
+        For each position the range of planes there; a single plane each in a series without duplicates.
     """
     average = float(heights[-1] - heights[0]) / max(len(heights) - 1, 1)
     near = max(_EXACT_MM, min(SAME_POSITION_MM, average / 4))
@@ -141,29 +143,30 @@ def slice_positions(heights: Floats) -> list[range]:
 
 
 def fit_spacing(heights: Floats) -> EvenSpacing | None:
-    """Fit an even lattice, some of whose slices may be missing.
+    """Fit evenly spaced slices, some of which may be missing.
 
-    The spacing begins as the average of the gaps about as small as the smallest; each gap is a whole number of it, and a fit
-    to all heights then gives spacing and start. A series with every other slice left out is an even one of twice the spacing.
+    The initial spacing is the average of the gaps close to the smallest; each gap is rounded to a multiple of it, and a fit to
+    all heights then gives spacing and start. A series without every other slice is an even one of twice the spacing.
 
     Args:
-        heights: ``(n,)`` ascending, mm, at least two, one at each place.
+        heights: ``(n,)`` ascending, mm, at least two, one at each position.
 
     Returns:
-        The fit, or None where a plane lies further from its place than `position_tolerance_mm`.
+        The fit, or None where a plane lies further from its fitted position than `position_tolerance_mm`.
     """
     gaps = np.diff(heights)
     smallest = float(gaps.min())
     spacing = float(gaps[gaps <= smallest + 2 * position_tolerance_mm(smallest)].mean())
     levels = np.concatenate([[0.0], np.cumsum(np.maximum(np.rint(gaps / spacing), 1))])
     for _ in range(2):
-        slope, offset = _straight(levels, heights)
+        slope, offset = _fit_line(levels, heights)
         spacing, start = float(slope), float(offset)
         levels = np.rint((heights - start) / spacing)
-    even = EvenSpacing(start, spacing, levels, int(levels[-1]) + 1)
-    off = float(np.abs(heights - start - spacing * levels).max())
-    one_each = levels[0] == 0 and (np.diff(levels) >= 1).all()
-    return even if one_each and off <= position_tolerance_mm(spacing) else None
+    residual = float(np.abs(heights - start - spacing * levels).max())
+    is_one_each = levels[0] == 0 and (np.diff(levels) >= 1).all()
+    if not is_one_each or residual > position_tolerance_mm(spacing):
+        return None
+    return EvenSpacing(start, spacing, levels, int(levels[-1]) + 1)
 
 
 def resampled_spacing(heights: Floats, spacing: float) -> EvenSpacing:
@@ -171,11 +174,11 @@ def resampled_spacing(heights: Floats, spacing: float) -> EvenSpacing:
 
     Args:
         heights: ``(n,)`` ascending, mm.
-        spacing: mm, about what is wanted; it is adjusted so that a whole number of steps spans the stack.
+        spacing: desired spacing in mm; adjusted so that a whole number of steps spans the stack.
     """
-    reach = float(heights[-1] - heights[0])
-    steps = max(round(reach / spacing), 1)
-    spacing = reach / steps
+    extent = float(heights[-1] - heights[0])
+    steps = max(round(extent / spacing), 1)
+    spacing = extent / steps
     levels = (heights - heights[0]) / spacing
     whole = np.rint(levels)
     return EvenSpacing(
@@ -183,27 +186,27 @@ def resampled_spacing(heights: Floats, spacing: float) -> EvenSpacing:
     )
 
 
-def fit_in_plane_shift(positions: Floats, normal: Floats, limit: float) -> InPlaneShift:
-    """Fit how slices shift across their normal.
+def fit_in_plane_shift(positions: Floats, normal: Floats, tolerance: float) -> InPlaneShift:
+    """Fit the displacement of slices across their normal.
 
     Args:
         positions: ``(n, 3)`` of sorted planes, LPS+ mm, at least two.
         normal: unit vector, LPS+.
-        limit: mm, the tolerance.
+        tolerance: largest residual in mm of an even shift.
 
     Returns:
-        The fit. Two planes always lie on it.
+        The fit; two planes always have residual 0.
     """
     offsets = positions - positions[0]
     heights = offsets @ normal
     shifts = offsets - np.outer(heights, normal)
-    slope, start = _straight(heights, shifts)
-    off = np.linalg.norm(shifts - start - np.outer(heights, slope), axis=1)
-    return InPlaneShift(shifts, start, slope, off, limit, float(heights[-1]))
+    slope, start = _fit_line(heights, shifts)
+    residuals = np.linalg.norm(shifts - start - np.outer(heights, slope), axis=1)
+    return InPlaneShift(shifts, start, slope, residuals, tolerance, float(heights[-1]))
 
 
-def _straight(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Slope and value at 0 of the line of least squares through ``y(x)``, for each column of `y`."""
+def _fit_line(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Slope and intercept of the least-squares line through ``y(x)``, for each column of `y`."""
     centred = x - x.mean()
     slope = centred @ y / (centred @ centred)
     return slope, y.mean(axis=0) - slope * x.mean()

@@ -1,13 +1,13 @@
-"""What is wrong with the places of slices: a typed error that lists the files, or a repair that was asked for and is recorded.
+"""Irregular slice positions: a typed error that lists the files, or a requested repair, which is recorded.
 
-| wrong | error | policy that mends it |
+| irregularity | error | repair |
 |---|---|---|
-| several images at one place | `DuplicateSlicesError` | ``duplicates`` drops exact copies: one place, equal grey values |
-| a hole in an even series | `MissingSlicesError` | ``gap`` interpolates the missing slices |
+| several images at one position | `DuplicateSlicesError` | ``duplicates`` drops exact copies: same position, equal grey values |
+| missing slices in an even series | `MissingSlicesError` | ``gap`` interpolates the missing slices |
 | uneven spacing | `SpacingError` | ``spacing`` resamples to even slices |
-| slices that shift sideways unevenly | `SpacingError` | ``tilt`` moves each within its plane |
+| uneven displacement within the plane | `SpacingError` | ``tilt`` moves each slice within its plane |
 
-A tilt is not wrong: its grid is sheared, and stated. ``tilt`` resamples it onto an upright grid.
+A gantry tilt is no error: its grid is sheared. ``tilt`` resamples it onto an upright grid.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from voxelry.formats.dicom.stacks.positions import (
 )
 
 SAME_CORNER_MM = 1e-3
-"""How far apart copies of a slice may state their positions: that is the rounding of a decimal string, no other place."""
+"""Largest difference of the positions of copies of a slice: the rounding of a decimal string."""
 
 _SHOWN = 5
 
 
 def file_names(planes: Sequence[DicomHeader], where: str = "") -> str:
-    """File names for a message, relative to `where` where they lie below it; the first few of many."""
+    """File names for a message, relative to `where` if they lie below it; the first few of many."""
     shown = ", ".join(plane_label(plane, where) for plane in planes[:_SHOWN])
     return shown + (f" and {len(planes) - _SHOWN} more" if len(planes) > _SHOWN else "")
 
 
 def plane_label(plane: DicomHeader, where: str) -> str:
-    """What to call a plane in a message: its file below `where`, and its frame where the file has several."""
+    """The name of a plane in a message: its file, relative to `where` if below it, and its frame if the file has several."""
     below = bool(where) and plane.path.is_relative_to(where) and plane.path != Path(where)
     file = str(plane.path.relative_to(where)) if below else plane.name
     return f"{file} frame {plane.frame}" if plane.frames > 1 else file
@@ -58,130 +58,132 @@ def files_of(planes: Sequence[DicomHeader]) -> tuple[str, ...]:
 def remove_duplicates(
     ordered: Sequence[DicomHeader], positions: Floats, normal: Floats, where: str, repair: Collection[str]
 ) -> tuple[list[DicomHeader], list[str]]:
-    """Sorted planes, one at each place.
+    """Reduce sorted planes to one at each position.
 
     Args:
         ordered: planes sorted along the normal.
         positions: ``(n, 3)`` LPS+ mm.
         normal: unit vector, LPS+.
         where: the folder, for messages.
-        repair: the policies asked for.
+        repair: the requested repairs.
 
     Returns:
-        The planes that stay, and what was dropped, as sentences.
+        The remaining planes, and a sentence about the dropped ones.
 
     Raises:
-        DuplicateSlicesError: several images at one place, which may not be dropped or differ.
+        DuplicateSlicesError: several images at one position that differ, or may not be dropped.
         ReadError: such images cannot be decoded.
     """
-    kept: list[DicomHeader] = []
+    remaining: list[DicomHeader] = []
     dropped: list[DicomHeader] = []
     crowded: list[list[DicomHeader]] = []
     for run in slice_positions((positions - positions[0]) @ normal):
-        here = [ordered[index] for index in run]
-        copies = _copies(here, positions[run.start : run.stop]) if "duplicates" in repair else []
+        planes = [ordered[index] for index in run]
+        copies = _exact_copies(planes, positions[run.start : run.stop]) if "duplicates" in repair else []
         dropped += copies
-        distinct = [plane for plane in here if not any(plane is copy for copy in copies)]
-        kept.append(distinct[0])
+        distinct = [plane for plane in planes if not any(plane is copy for copy in copies)]
+        remaining.append(distinct[0])
         if len(distinct) > 1:
             crowded.append(distinct)
     if crowded:
-        raise _duplicates(crowded, len(ordered), where, asked="duplicates" in repair)
+        raise _duplicates_error(crowded, len(ordered), where, is_repairing="duplicates" in repair)
     count = f"{len(dropped)} exact " + ("copy" if len(dropped) == 1 else "copies")
-    return kept, [f"dropped {count} of slices: {file_names(dropped, where)}"] if dropped else []
+    return remaining, [f"dropped {count} of slices: {file_names(dropped, where)}"] if dropped else []
 
 
-def _copies(here: Sequence[DicomHeader], positions: Floats) -> list[DicomHeader]:
-    """Which of the planes at one place only repeat the first: same corner, same grey values."""
-    off = np.abs(positions - positions[0]).max(axis=1)
-    near = [plane for plane, mm in zip(here[1:], off[1:], strict=True) if mm < SAME_CORNER_MM]
+def _exact_copies(planes: Sequence[DicomHeader], positions: Floats) -> list[DicomHeader]:
+    """The planes at one position that repeat the first: same corner, same grey values."""
+    distances = np.abs(positions - positions[0]).max(axis=1)
+    near = [plane for plane, mm in zip(planes[1:], distances[1:], strict=True) if mm < SAME_CORNER_MM]
     if not near:
         return []
-    first = decode_slices(here[:1])
+    first = decode_slices(planes[:1])
     return [plane for plane in near if np.array_equal(decode_slices([plane]), first)]
 
 
-def _duplicates(crowded: Sequence[Sequence[DicomHeader]], count: int, where: str, *, asked: bool) -> DuplicateSlicesError:
-    planes = [plane for here in crowded for plane in here]
+def _duplicates_error(
+    crowded: Sequence[Sequence[DicomHeader]], count: int, where: str, *, is_repairing: bool
+) -> DuplicateSlicesError:
+    planes = [plane for group in crowded for plane in group]
     extra = len(planes) - len(crowded)
-    one, other = crowded[0][:2]
+    first, second = crowded[0][:2]
     remedy = "Remove copies (repair 'duplicates' drops exact ones); put each echo, phase or time point into a folder of its own."
-    if asked:
+    if is_repairing:
         remedy = (
             "They are no exact copies: put each echo, phase or time point into a folder of its own, or remove the wrong ones."
         )
     if len(planes) == count and len(crowded) == 1 and count > 2:
         return DuplicateSlicesError(
-            f"{where}: all {count} images lie at one place, {planes[0].position}: {_difference(one, other)}",
+            f"{where}: all {count} images lie at one place, {planes[0].position}: {_difference(first, second)}",
             remedy="Where they are slices, their positions are lost: export the original images again. " + remedy,
             files=files_of(planes),
         )
     return DuplicateSlicesError(
         f"{where}: {extra} of {count} images lie at the place of another, "
-        f"as {plane_label(one, where)} and {plane_label(other, where)}: "
-        f"{_difference(one, other)}; all: {file_names(planes, where)}",
+        f"as {plane_label(first, where)} and {plane_label(second, where)}: "
+        f"{_difference(first, second)}; all: {file_names(planes, where)}",
         remedy=remedy,
         files=files_of(planes),
     )
 
 
-def _difference(one: DicomHeader, other: DicomHeader) -> str:
-    """What tells two images at one place apart."""
-    if np.abs(np.subtract(one.position or 0, other.position or 0)).max() > 1:
-        return f"they lie side by side in one plane, at {one.position} and {other.position}"
-    if one.sop_instance == other.sop_instance and one.frame == other.frame:
+def _difference(first: DicomHeader, second: DicomHeader) -> str:
+    """How two images at one position differ."""
+    if np.abs(np.subtract(first.position or 0, second.position or 0)).max() > 1:
+        return f"they lie side by side in one plane, at {first.position} and {second.position}"
+    if first.sop_instance == second.sop_instance and first.frame == second.frame:
         return "they have one SOPInstanceUID"
-    facts = zip(one.facts, other.facts, strict=True)
-    differing = [f"{name} {mine or '-'} and {theirs or '-'}" for (name, mine), (_, theirs) in facts if mine != theirs]
+    facts = zip(first.facts, second.facts, strict=True)
+    differing = [f"{name} {value or '-'} and {other or '-'}" for (name, value), (_, other) in facts if value != other]
     return f"they differ in {', '.join(differing)}" if differing else "nothing in their headers tells them apart"
 
 
 def even_spacing(
     ordered: Sequence[DicomHeader], heights: Floats, where: str, repair: Collection[str]
 ) -> tuple[EvenSpacing, list[str]]:
-    """The even slices that sorted planes make, or are to be resampled to.
+    """The even spacing of sorted planes, or the one to resample them to.
 
     Args:
-        ordered: at least two planes, one at each place.
+        ordered: at least two planes, one at each position.
         heights: ``(n,)`` mm along the normal, ascending from 0.
         where: the folder, for messages.
-        repair: the policies asked for.
+        repair: the requested repairs.
 
     Returns:
-        The even slices, and what is repaired, as sentences.
+        The spacing, and a sentence about what is repaired.
 
     Raises:
-        MissingSlicesError: holes that may not be filled.
-        SpacingError: uneven slices that may not be resampled, or that no sensible grid fits.
+        MissingSlicesError: missing slices that may not be interpolated.
+        SpacingError: uneven slices that may not be resampled, or would need too many slices.
     """
     even = fit_spacing(heights)
     if even is not None and not even.missing:
         return even, []
-    if even is not None and _is_holes(even, ordered):
-        at = np.flatnonzero(even.steps > 1).tolist()
+    if even is not None and _has_missing_slices(even, ordered):
+        gaps = np.flatnonzero(even.steps > 1).tolist()
         between = [
-            f"{even.steps[i] - 1} between {plane_label(ordered[i], where)} and {plane_label(ordered[i + 1], where)}" for i in at
+            f"{even.steps[i] - 1} between {plane_label(ordered[i], where)} and {plane_label(ordered[i + 1], where)}" for i in gaps
         ]
         listed = "; ".join(between[:_SHOWN]) + (f"; and {len(between) - _SHOWN} more holes" if len(between) > _SHOWN else "")
         if {"gap", "spacing"} & set(repair):
-            many = "slice" if even.missing == 1 else "slices"
-            return even, [f"interpolated {even.missing} missing {many} of {even.count}, {even.spacing:.4g} mm apart: {listed}"]
+            noun = "slice" if even.missing == 1 else "slices"
+            return even, [f"interpolated {even.missing} missing {noun} of {even.count}, {even.spacing:.4g} mm apart: {listed}"]
         raise MissingSlicesError(
             f"{where}: {even.missing} of {even.count} slices are missing at a spacing of {even.spacing:.4g} mm: {listed}",
             remedy="Export the whole series again, or interpolate the missing slices (repair 'gap').",
-            files=files_of([ordered[i] for hole in at for i in (hole, hole + 1)]),
+            files=files_of([ordered[i] for gap in gaps for i in (gap, gap + 1)]),
         )
     return _uneven(ordered, heights, even, where, repair)
 
 
-def _is_holes(even: EvenSpacing, planes: Sequence[DicomHeader]) -> bool:
-    """Holes in an even series: at least half of the steps are single, and thicker slices do not explain the others."""
+def _has_missing_slices(even: EvenSpacing, planes: Sequence[DicomHeader]) -> bool:
+    """Slices are missing in an even series: at least half of the steps are single, and thicker slices do not fill the others."""
     if 2 * np.count_nonzero(even.steps == 1) < len(even.steps) or even.missing > len(planes):
         return False
     thickness = np.array([plane.slice_thickness or 0.0 for plane in planes])
-    hole = even.steps > 1
-    filled = np.minimum(thickness[:-1], thickness[1:]) >= 0.95 * even.steps * even.spacing
-    return not (filled[hole].all() and np.ptp(thickness) > 0.05 * thickness.max())
+    is_gap = even.steps > 1
+    is_filled = np.minimum(thickness[:-1], thickness[1:]) >= 0.95 * even.steps * even.spacing
+    return not (is_filled[is_gap].all() and np.ptp(thickness) > 0.05 * thickness.max())
 
 
 def _uneven(
@@ -190,45 +192,44 @@ def _uneven(
     """Even slices to replace uneven ones: on their lattice if that is not much finer, else about as many."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
-    seen = f"{gaps.min():.4g} to {gaps.max():.4g} mm apart"
-    off = np.abs(gaps - usual) > 0.01 * usual + 1e-3
-    outer = [i for i in range(len(ordered)) if off[max(i - 1, 0) : i + 1].any()]
-    concerned = [ordered[i] for i in outer] or list(ordered)
+    distances = f"{gaps.min():.4g} to {gaps.max():.4g} mm apart"
+    is_unusual = np.abs(gaps - usual) > 0.01 * usual + 1e-3
+    concerned = [plane for i, plane in enumerate(ordered) if is_unusual[max(i - 1, 0) : i + 1].any()] or list(ordered)
     even = lattice if lattice is not None and lattice.count <= 2 * len(ordered) else resampled_spacing(heights, usual)
     if "spacing" in repair and even.count <= 2 * len(ordered):
-        return even, [f"resampled {len(ordered)} uneven slices, {seen}, to {even.count} slices {even.spacing:.4g} mm apart"]
+        return even, [f"resampled {len(ordered)} uneven slices, {distances}, to {even.count} slices {even.spacing:.4g} mm apart"]
     remedy = "Split the series, or resample it to even slices (repair 'spacing')."
     if "spacing" in repair:
         remedy = f"{even.count} slices would be interpolated from {len(ordered)}: remove the slices that lie far off."
     raise SpacingError(
-        f"{where}: slices are unevenly spaced, {seen} (see {file_names(concerned, where)})",
+        f"{where}: slices are unevenly spaced, {distances} (see {file_names(concerned, where)})",
         remedy=remedy,
         files=files_of(concerned),
     )
 
 
 def in_plane_shift(
-    ordered: Sequence[DicomHeader], positions: Floats, normal: Floats, limit: float, where: str, repair: Collection[str]
+    ordered: Sequence[DicomHeader], positions: Floats, normal: Floats, tolerance: float, where: str, repair: Collection[str]
 ) -> InPlaneShift:
-    """How the slices shift across their normal.
+    """The displacement of slices within their planes.
 
     Args:
-        ordered: at least two planes, one at each place.
+        ordered: at least two planes, one at each position.
         positions: ``(n, 3)`` LPS+ mm.
         normal: unit vector, LPS+.
-        limit: mm, the tolerance.
+        tolerance: largest deviation in mm from an even shift.
         where: the folder, for messages.
-        repair: the policies asked for.
+        repair: the requested repairs.
 
     Returns:
-        Shifts in step with the height; uneven ones only where ``tilt`` will undo them.
+        An even shift; an uneven one only if the repair ``tilt`` is requested, which undoes it.
 
     Raises:
-        SpacingError: uneven shifts.
-        SeriesError: slices that run too far off their normal.
+        SpacingError: an uneven shift.
+        SeriesError: a tilt beyond `LARGEST_TILT_DEGREES`.
     """
-    found = fit_in_plane_shift(positions, normal, limit)
-    tilt = float(np.degrees(np.arctan(np.linalg.norm(found.slope))))
+    shift = fit_in_plane_shift(positions, normal, tolerance)
+    tilt = float(np.degrees(np.arctan(np.linalg.norm(shift.slope))))
     if tilt > LARGEST_TILT_DEGREES:
         raise SeriesError(
             f"{where}: positions run {tilt:.3g} degrees off the normal of the slices, from {ordered[0].position} "
@@ -236,19 +237,21 @@ def in_plane_shift(
             remedy="ImageOrientationPatient or ImagePositionPatient is wrong: export the original images again.",
             files=files_of([ordered[0], ordered[-1]]),
         )
-    if found.is_even or "tilt" in repair:
-        return found
-    concerned = [plane for plane, off in zip(ordered, _off_usual(found, positions @ normal), strict=True) if off > limit]
+    if shift.is_even or "tilt" in repair:
+        return shift
+    deviations = _deviations(shift, positions @ normal)
+    concerned = [plane for plane, mm in zip(ordered, deviations, strict=True) if mm > tolerance]
     raise SpacingError(
-        f"{where}: slices shift sideways unevenly, by up to {found.off.max():.4g} mm off a line: {file_names(concerned, where)}",
+        f"{where}: slices shift sideways unevenly, by up to {shift.residuals.max():.4g} mm off a line: "
+        f"{file_names(concerned, where)}",
         remedy="Export the original images again, or move each slice back within its plane (repair 'tilt').",
         files=files_of(concerned),
     )
 
 
-def _off_usual(found: InPlaneShift, heights: Floats) -> Floats:
-    """``(planes,)`` mm off the line that most slices lie on: medians, which one slice out of line does not pull."""
-    slope = np.median(np.diff(found.shifts, axis=0) / np.diff(heights)[:, None], axis=0)
-    left = found.shifts - np.outer(heights, slope)
-    off: Floats = np.linalg.norm(left - np.median(left, axis=0), axis=1)
-    return off
+def _deviations(shift: InPlaneShift, heights: Floats) -> Floats:
+    """``(planes,)`` distance in mm from the line through most slices, fitted by medians, which outliers do not pull."""
+    slope = np.median(np.diff(shift.shifts, axis=0) / np.diff(heights)[:, None], axis=0)
+    offsets = shift.shifts - np.outer(heights, slope)
+    deviations: Floats = np.linalg.norm(offsets - np.median(offsets, axis=0), axis=1)
+    return deviations

@@ -1,4 +1,4 @@
-"""One of several volumes: by its key, its SeriesInstanceUID, ``name=value`` filters, or as the largest; never by a guess."""
+"""Selects one of several volumes by its key, SeriesInstanceUID, ``name=value`` filters, or as the largest; never by a guess."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ LARGEST = "largest"
 _SHOWN = 12
 
 
-def select_group(groups: Sequence[PlaneGroup], wanted: str | None, where: str) -> PlaneGroup:
-    """The group that was asked for, or the only one.
+def select_group(groups: Sequence[PlaneGroup], series: str | None, where: str) -> PlaneGroup:
+    """The selected group, or the only one.
 
     Args:
-        groups: what was found, at least one.
-        wanted: a group's key; a SeriesInstanceUID; ``name=value`` filters joined by commas, all of which must hold, alone or
-            after a SeriesInstanceUID and a slash; or ``largest``, by voxels. None where nothing was asked for.
+        groups: at least one.
+        series: a group's key; a SeriesInstanceUID; ``name=value`` filters joined by commas, all of which must match, alone or
+            after a SeriesInstanceUID and a slash; or ``largest``, by voxels. None selects the only group.
         where: the folder, for messages.
 
     Returns:
-        The one group that fits.
+        The one group that matches.
 
     Raises:
-        SelectionError: none fits, or several do; the choices are listed in the message and in `choices`.
-        UsageError: a filter by a name that no group has.
+        SelectionError: none or several match; the choices are listed in the message and in `choices`.
+        UsageError: a filter by an unknown name.
     """
-    if wanted is None:
+    if series is None:
         fitting, problem = list(groups), f"holds {len(groups)} volumes"
     else:
-        fitting = matching_groups(groups, wanted)
-        problem = f"'{wanted}' fits {len(fitting) or 'none'} of the {len(groups)} volumes here"
+        fitting = matching_groups(groups, series)
+        problem = f"'{series}' fits {len(fitting) or 'none'} of the {len(groups)} volumes here"
     if len(fitting) == 1:
         return fitting[0]
     listed = fitting or list(groups)
@@ -42,50 +42,50 @@ def select_group(groups: Sequence[PlaneGroup], wanted: str | None, where: str) -
     )
 
 
-def matching_groups(groups: Sequence[PlaneGroup], wanted: str) -> list[PlaneGroup]:
-    """The groups that fit what was asked for.
+def matching_groups(groups: Sequence[PlaneGroup], series: str) -> list[PlaneGroup]:
+    """The groups that match a selection.
 
     Args:
-        groups: what was found.
-        wanted: as in `choose`.
+        groups: the groups to select from.
+        series: as in `select_group`.
 
     Raises:
-        UsageError: a filter by a name that no group has.
+        UsageError: a filter by an unknown name.
     """
-    exact = [group for group in groups if group.key == wanted]
+    exact = [group for group in groups if group.key == series]
     if exact:
         return exact
-    if wanted == LARGEST:
+    if series == LARGEST:
         most = max(group.voxels for group in groups)
         return [group for group in groups if group.voxels == most]
-    uid, _, told = wanted.partition("/") if "=" not in wanted.partition("/")[0] else ("", "", wanted)
+    uid, _, filters = series.partition("/") if "=" not in series.partition("/")[0] else ("", "", series)
     fitting = [group for group in groups if uid in ("", group.first.series)]
-    for name, value in _filters(told, groups):
+    for name, value in _filters(filters, groups):
         fitting = [group for group in fitting if _fits(group, name, value)]
     return fitting
 
 
-def _filters(told: str, groups: Sequence[PlaneGroup]) -> list[tuple[str, str]]:
+def _filters(text: str, groups: Sequence[PlaneGroup]) -> list[tuple[str, str]]:
     """Pairs of name and value."""
-    known = sorted({name for group in groups for name in group.traits})
+    names = sorted({name for group in groups for name in group.traits})
     pairs: list[tuple[str, str]] = []
-    for part in filter(None, told.split(",")):
-        name, equals, value = (text.strip() for text in part.partition("="))
-        if not equals or name not in known:
-            raise UsageError(f"series '{part}' is no filter by anything these volumes have", remedy=nearest(name, known))
+    for pair in filter(None, text.split(",")):
+        name, equals, value = (word.strip() for word in pair.partition("="))
+        if not equals or name not in names:
+            raise UsageError(f"series '{pair}' is no filter by anything these volumes have", remedy=nearest(name, names))
         pairs.append((name, value))
     return pairs
 
 
 def _fits(group: PlaneGroup, name: str, value: str) -> bool:
-    """Numbers are equal as numbers, a description holds the words, anything else is the same but for case."""
-    own = group.traits.get(name, "")
+    """Numbers match as numbers, a description by a part of it, other text without regard to case."""
+    trait = group.traits.get(name, "")
     if name == "description":
-        return value.lower() in own.lower()
+        return value.lower() in trait.lower()
     try:
-        return float(own) == float(value)
+        return float(trait) == float(value)
     except ValueError:
-        return own.lower() == value.lower()
+        return trait.lower() == value.lower()
 
 
 def _listing(groups: Sequence[PlaneGroup]) -> str:

@@ -1,8 +1,8 @@
-"""Planes resampled onto an even, upright grid: linear, plane after plane, so that memory holds the result and a few planes.
+"""Resamples planes linearly onto an evenly spaced, upright grid, plane by plane, with the result and a few planes in memory.
 
-Every plane is parallel to the slices of the grid. A slice is one plane, or the weighted mean of the two planes on either side of
-it, pixel by pixel; and it is moved within itself where planes shift sideways. A grey value that is a linear function of the
-position keeps its place exactly. Where no plane reaches there is nothing: the lowest value of the scan.
+Every plane is parallel to the slices of the grid. A slice is one plane, or the weighted mean of the two planes next to it, pixel
+by pixel; it is moved within its plane where planes are displaced. A grey value that is a linear function of the position is
+reproduced exactly. Voxels that no plane covers get the lowest value of the scan.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from voxelry.formats.dicom.header import DicomHeader
 
 PlaneDecoder = Callable[[Sequence[DicomHeader]], NDArray[Any]]
-"""From planes of one size to their grey values ``(planes, rows, columns)``, int16 or float32."""
+"""Decodes planes of one size to grey values ``(planes, rows, columns)``, int16 or float32."""
 
 PLANES_AT_ONCE = 8
-"""Planes decoded together: enough for a pool of threads, little beside a scan."""
+"""Planes decoded together: enough for a pool of threads, few compared with a scan."""
 
 _WHOLE_PIXEL = 1e-4
 _PADDING = np.int16(10_000)
@@ -28,12 +28,12 @@ _PADDING = np.int16(10_000)
 
 @dataclass(frozen=True, eq=False)
 class SliceResampling:
-    """How planes become slices.
+    """A mapping from planes to slices.
 
     Attributes:
         planes: the planes to decode, in slice order.
-        levels: ``(planes,)`` the slice at which each lies, ascending from 0; fractions lie between slices.
-        shifts: ``(planes, 2)`` where the first pixel of each plane lies on the slice: rows and columns, not negative.
+        levels: ``(planes,)`` slice index of each plane, ascending from 0; fractions lie between slices.
+        shifts: ``(planes, 2)`` position of each plane's first pixel on the slice: rows and columns, not negative.
         shape: ``(slices, rows, columns)`` of the result.
     """
 
@@ -51,14 +51,14 @@ class SliceResampling:
         return below, float((level - self.levels[below]) / gap)
 
     def shift(self, level: int) -> NDArray[np.float64]:
-        """Rows and columns by which a slice is moved: as its plane, or in between as the two planes beside it."""
+        """Rows and columns by which a slice is moved: the shift of its plane, or interpolated from the two planes next to it."""
         below, weight = self.neighbours(level)
         above = below + 1 if weight else below
         return round_to_pixels((1 - weight) * self.shifts[below] + weight * self.shifts[above])
 
     @property
     def slices(self) -> tuple[DicomHeader | None, ...]:
-        """Per slice the plane it holds unchanged; None for a slice that is interpolated, moved or padded."""
+        """The plane that each slice holds unchanged; None for a slice that is interpolated, moved or padded."""
         return tuple(self._unchanged(level) for level in range(self.shape[0]))
 
     def _unchanged(self, level: int) -> DicomHeader | None:
@@ -72,8 +72,8 @@ def resample_planes(plan: SliceResampling, decode: PlaneDecoder) -> NDArray[Any]
     """Decode and resample planes.
 
     Args:
-        plan: which planes become which slices.
-        decode: gives the grey values of planes.
+        plan: the mapping from planes to slices.
+        decode: decodes planes to grey values.
 
     Returns:
         ``(slices, rows, columns)``: int16 where all planes are, interpolated values rounded; else float32.
@@ -98,14 +98,14 @@ def resample_planes(plan: SliceResampling, decode: PlaneDecoder) -> NDArray[Any]
 
 
 def resample_outside(plan: SliceResampling, decode: Callable[[Sequence[DicomHeader]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """Which voxels of a resampled scan hold no measured value.
+    """Find the voxels of a resampled scan that hold no measured value.
 
     Args:
-        plan: which planes become which slices.
-        decode: gives which pixels of planes are padding, ``(planes, rows, columns)``.
+        plan: the mapping from planes to slices.
+        decode: decodes planes to a mask of their padding, ``(planes, rows, columns)``.
 
     Returns:
-        ``(slices, rows, columns)``: no plane reaches there, or padding has a part in the value.
+        ``(slices, rows, columns)``: True where no plane covers the voxel, or padding contributes to its value.
     """
     outside = resample_planes(plan, lambda planes: decode(planes).astype(np.int16) * _PADDING) > 0
     for level in range(plan.shape[0]):
@@ -114,20 +114,20 @@ def resample_outside(plan: SliceResampling, decode: Callable[[Sequence[DicomHead
 
 
 def _decoded(planes: Sequence[DicomHeader], decode: PlaneDecoder) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Plane after plane. Padding gets the lowest value of what is decoded with it, so the darkest plane always is."""
+    """Plane by plane. Padding gets the lowest value of the planes decoded together: the darkest plane is always one."""
     darkest = []
     if len(planes) > PLANES_AT_ONCE and any(plane.padding[0] is not None for plane in planes):
         darkest = [min(planes, key=lambda plane: float(decode([plane]).min()))]
     for first in range(0, len(planes), PLANES_AT_ONCE):
-        here = planes[first : first + PLANES_AT_ONCE]
-        block = decode([*here, *darkest])[: len(here)]
+        batch = planes[first : first + PLANES_AT_ONCE]
+        block = decode([*batch, *darkest])[: len(batch)]
         yield from enumerate(block if block.dtype == np.int16 else block.astype(np.float32, copy=False), first)
 
 
 def _fill(
     target: NDArray[Any], plan: SliceResampling, level: int, index: int, below: NDArray[Any] | None, plane: NDArray[Any]
 ) -> None:
-    """One slice, at or below plane `index`: from it alone, or from it and the plane before."""
+    """Fill one slice, at or below plane `index`, from that plane, or from it and the plane before."""
     if plan.levels[index] != level:
         assert below is not None
         _, weight = plan.neighbours(level)
@@ -142,7 +142,7 @@ def _store(target: NDArray[Any], values: NDArray[np.float32]) -> None:
 
 
 def _moved(plane: NDArray[Any], shift: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.float32]:
-    """A plane moved by a part of a pixel or many, onto a canvas of NaN."""
+    """A plane moved by any number of pixels, fractions included, onto a canvas of NaN."""
     values = plane.astype(np.float32)
     if values.shape == tuple(shape):
         return values
@@ -161,7 +161,7 @@ def _moved(plane: NDArray[Any], shift: NDArray[np.float64], shape: Sequence[int]
 
 
 def _pad(target: NDArray[Any], plan: SliceResampling, level: int, value: float) -> None:
-    """Give the pixels of a slice that no plane reaches one value."""
+    """Set the pixels of a slice that no plane covers to one value."""
     size = (plan.planes[0].rows, plan.planes[0].columns)
     rows, columns = (
         slice(int(np.ceil(at)), int(np.floor(at)) + length) for at, length in zip(plan.shift(level), size, strict=True)
@@ -172,6 +172,6 @@ def _pad(target: NDArray[Any], plan: SliceResampling, level: int, value: float) 
 
 
 def round_to_pixels(shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shifts in pixels, those of about whole pixels made whole so that such planes are copied exactly."""
+    """Shifts in pixels, rounded where they are nearly integers, so that such planes are copied exactly."""
     whole = np.rint(shifts)
     return np.where(np.abs(shifts - whole) < _WHOLE_PIXEL, whole, shifts)

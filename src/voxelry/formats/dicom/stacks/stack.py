@@ -1,7 +1,7 @@
-"""One DICOM series: its planes in slice order, on what grid, and what had to be repaired. All from headers.
+"""Assembles the planes of a DICOM series into a stack: slice order, grid and repairs, from headers alone.
 
-Planes that are alike (`alike`) and lie evenly (`positions`) make an affine grid; where a gantry was tilted, a sheared one.
-What does not lie evenly is refused with the files concerned, or repaired where that was asked for (`repair`); nothing is guessed.
+Consistent planes (`consistency`) with even positions (`positions`) make an affine grid; with a tilted gantry, a sheared one.
+Uneven positions are an error with the files concerned, or are repaired on request (`repair`); nothing is guessed.
 
 The grid follows DICOM PS3.3 section C.7.6.2.1.1: the world position of a pixel is ImagePositionPatient plus the column index
 times the row direction times the column spacing, plus the row index times the column direction times the row spacing.
@@ -32,19 +32,19 @@ from voxelry.formats.dicom.stacks.slice_resampling import (
 from voxelry.formats.read_options import PLAIN, ReadOptions
 
 PERPENDICULAR_TOLERANCE = 1e-3
-"""How far the row and column directions may be from unit length and from perpendicular (cosine)."""
+"""Largest deviation of the row and column directions from unit length and from perpendicular (cosine)."""
 
 SPACING_TAG_TOLERANCE = 0.01
-"""By what part SpacingBetweenSlices may differ from the distance of the positions without a remark."""
+"""Relative difference between SpacingBetweenSlices and the positions from which there is a remark."""
 
 TILT_TAG_TOLERANCE_DEGREES = 0.5
-"""How far GantryDetectorTilt may be from the tilt of the positions without a remark."""
+"""Difference between GantryDetectorTilt and the tilt of the positions from which there is a remark."""
 
 MOST_GROWTH = 8
-"""How many times its voxels a series may have after it was made upright: what asks for more has a position far off."""
+"""Largest factor by which resampling to an upright grid may increase the voxels: beyond it, a position is far off."""
 
 FREE_VOXELS = 2**24
-"""An upright grid of up to so many voxels is never too large."""
+"""An upright grid of up to this many voxels is never too large."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class SliceStack:
     """A series on its grid.
 
     Attributes:
-        slices: per slice of the grid, along the normal (row direction x column direction in LPS+), the plane it holds; None for
+        slices: the plane that each slice of the grid holds, along the normal (row direction x column direction in LPS+); None for
             a slice that is interpolated, moved or padded.
         planes: the planes to decode, in slice order; without repairs the same as `slices`.
-        geometry: grid ``(columns, rows, slices)``, RAS+ mm; sheared where the planes shift sideways evenly.
-        tilt: degrees by which slices run off their normal, 0 for a plain series; positive where they shift along rows or down
-            columns (whichever is more) as they go up the normal.
-        remarks: what had to be decided.
-        repairs: what was mended, as asked.
-        resampling: how planes become slices; None where they are the slices.
+        geometry: grid ``(columns, rows, slices)``, RAS+ mm; sheared where the gantry is tilted.
+        tilt: gantry tilt in degrees, 0 for an upright stack; positive where slices shift along rows or columns
+            (whichever is more) as they go up the normal.
+        remarks: decisions about the grid, for people.
+        repairs: what was repaired, for people.
+        resampling: mapping from planes to slices; None where the planes are the slices.
     """
 
     slices: tuple[DicomHeader | None, ...]
@@ -73,19 +73,19 @@ class SliceStack:
 
     @property
     def has_outside(self) -> bool:
-        """Some voxels may hold no measured value: the planes are padded, or moved on a grid larger than they are."""
-        grown = self.resampling is not None and self.resampling.shape[1:] != (self.planes[0].rows, self.planes[0].columns)
-        return grown or has_padding(self.planes)
+        """Some voxels may hold no measured value: planes are padded, or the grid is larger than they are."""
+        is_larger = self.resampling is not None and self.resampling.shape[1:] != (self.planes[0].rows, self.planes[0].columns)
+        return is_larger or has_padding(self.planes)
 
 
 @dataclass(frozen=True)
 class _PlaneAxes:
-    """Directions and pixel size that all planes share: unit vectors LPS+, mm."""
+    """Row and column direction (unit vectors, LPS+) and pixel spacing (mm) that all planes share."""
 
     across: Floats
     down: Floats
-    between_rows: float
-    between_columns: float
+    row_spacing: float
+    column_spacing: float
 
     @property
     def normal(self) -> Floats:
@@ -94,41 +94,38 @@ class _PlaneAxes:
 
 
 def assemble(planes: Sequence[DicomHeader], where: str, options: ReadOptions = PLAIN) -> SliceStack:
-    """Check that planes form one regular stack, and work out its grid.
+    """Check that planes form one regular stack, and compute its grid.
 
     Args:
-        planes: headers that belong together, in any order.
+        planes: headers of one volume, in any order.
         where: the file or folder, for messages.
-        options: which repairs are asked for.
+        options: the requested repairs.
 
     Returns:
         The stack, in slice order.
 
     Raises:
-        SeriesError: they do not, or not without a repair that was not asked for; with the reason and the files concerned.
-        ReadError: pixels that cannot be decoded for a reason the headers show.
+        SeriesError: they do not, or only with a repair that is not requested; with the reason and the files concerned.
+        ReadError: pixels that cannot be decoded for a reason in the headers.
     """
     check_slices(planes, where)
     check_consistent(planes, where)
     for plane in planes:
         check_decodable(plane)
-    frame = _shared(planes, where)
-    ordered, positions = sort_by_position(planes, frame.normal)
-    kept, repairs = remove_duplicates(ordered, positions, frame.normal, where, options.repair)
-    if len(kept) == 1:
-        thickness, remark = _single_spacing(kept[0], where)
-        geometry = _geometry((kept[0].columns, kept[0].rows, 1), frame, np.array(kept[0].position), frame.normal * thickness)
-        remarks = (remark, *_remarks(kept, None))
-        return SliceStack(tuple(kept), tuple(kept), geometry, remarks=remarks, repairs=tuple(repairs))
-    return _stack(kept, frame, where, options, repairs)
+    axes = _plane_axes(planes, where)
+    ordered, positions = sort_by_position(planes, axes.normal)
+    distinct, repairs = remove_duplicates(ordered, positions, axes.normal, where, options.repair)
+    if len(distinct) == 1:
+        return _single_slice(distinct[0], axes, where, repairs)
+    return _stack(distinct, axes, where, options, repairs)
 
 
 def decode_stack(stack: SliceStack, decode: PlaneDecoder) -> NDArray[np.int16] | NDArray[np.float32]:
-    """The grey values of a stack, resampled where that was asked for.
+    """Decode a stack to grey values, resampled where it is repaired.
 
     Args:
         stack: from `assemble`.
-        decode: gives the grey values ``(planes, rows, columns)`` of planes, int16 or float32.
+        decode: decodes planes to grey values ``(planes, rows, columns)``, int16 or float32.
 
     Returns:
         ``(slices, rows, columns)`` on `SliceStack.geometry`. A repaired stack takes the memory of its result and a few planes.
@@ -139,11 +136,11 @@ def decode_stack(stack: SliceStack, decode: PlaneDecoder) -> NDArray[np.int16] |
 
 
 def decode_stack_outside(stack: SliceStack, decode: Callable[[Sequence[DicomHeader]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """Which voxels of a stack hold no measured value.
+    """Find the voxels of a stack that hold no measured value.
 
     Args:
         stack: from `assemble`.
-        decode: gives which pixels of planes are padding, ``(planes, rows, columns)``.
+        decode: decodes planes to a mask of their padding, ``(planes, rows, columns)``.
 
     Returns:
         ``(slices, rows, columns)`` on `SliceStack.geometry`.
@@ -151,100 +148,104 @@ def decode_stack_outside(stack: SliceStack, decode: Callable[[Sequence[DicomHead
     return decode(stack.planes) if stack.resampling is None else resample_outside(stack.resampling, decode)
 
 
-def _stack(kept: list[DicomHeader], frame: _PlaneAxes, where: str, options: ReadOptions, repairs: list[str]) -> SliceStack:
-    """Two planes or more, one at each place."""
-    positions = np.array([plane.position for plane in kept], dtype=np.float64)
-    heights = (positions - positions[0]) @ frame.normal
-    even, mended = even_spacing(kept, heights, where, options.repair)
-    shift = in_plane_shift(kept, positions, frame.normal, position_tolerance_mm(even.spacing), where, options.repair)
-    repairs = [*repairs, *mended]
-    tilt = shift.degrees(frame.across, frame.down) if shift.is_tilted else 0.0
-    remarks = [*_remarks(kept, even), *_tilt_tag_remark(kept[0], tilt)]
+def _single_slice(plane: DicomHeader, axes: _PlaneAxes, where: str, repairs: Sequence[str]) -> SliceStack:
+    thickness, remark = _single_spacing(plane, where)
+    geometry = _geometry((plane.columns, plane.rows, 1), axes, np.array(plane.position), axes.normal * thickness)
+    return SliceStack((plane,), (plane,), geometry, remarks=(remark, *_remarks([plane], None)), repairs=tuple(repairs))
+
+
+def _stack(planes: list[DicomHeader], axes: _PlaneAxes, where: str, options: ReadOptions, repairs: list[str]) -> SliceStack:
+    """A stack of two planes or more, one at each position."""
+    positions = np.array([plane.position for plane in planes], dtype=np.float64)
+    heights = (positions - positions[0]) @ axes.normal
+    even, spacing_repairs = even_spacing(planes, heights, where, options.repair)
+    shift = in_plane_shift(planes, positions, axes.normal, position_tolerance_mm(even.spacing), where, options.repair)
+    repairs = [*repairs, *spacing_repairs]
+    tilt = shift.degrees(axes.across, axes.down) if shift.is_tilted else 0.0
+    remarks = [*_remarks(planes, even), *_tilt_tag_remark(planes[0], tilt)]
     if "tilt" in options.repair and (shift.is_tilted or not shift.is_even):
-        plan, geometry = _upright(kept, frame, even, shift, where)
+        plan, geometry = _upright(planes, axes, even, shift, where)
         repairs.append(
             f"resampled slices that shift sideways by up to {np.linalg.norm(shift.shifts, axis=1).max():.4g} mm, a tilt of "
             f"{abs(tilt):.3g} degrees, onto an upright grid of {plan.shape[2]} x {plan.shape[1]} x {plan.shape[0]} voxels"
         )
         return SliceStack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
     if tilt:
-        remarks.append(_tilt_remark(tilt, shift, even, len(kept)))
+        remarks.append(_tilt_remark(tilt, shift, even, len(planes)))
     start, slope = (shift.start, shift.slope) if tilt else (np.zeros(3), np.zeros(3))
-    origin = positions[0] + start + (frame.normal + slope) * even.start
-    shape = (even.count, kept[0].rows, kept[0].columns)
-    geometry = _geometry(shape[::-1], frame, origin, (frame.normal + slope) * even.spacing)
-    if not mended:
-        return SliceStack(tuple(kept), tuple(kept), geometry, tilt, tuple(remarks), tuple(repairs))
-    plan = SliceResampling(tuple(kept), even.levels, np.zeros((len(kept), 2)), shape)
+    origin = positions[0] + start + (axes.normal + slope) * even.start
+    shape = (even.count, planes[0].rows, planes[0].columns)
+    geometry = _geometry(shape[::-1], axes, origin, (axes.normal + slope) * even.spacing)
+    if not spacing_repairs:
+        return SliceStack(tuple(planes), tuple(planes), geometry, tilt, tuple(remarks), tuple(repairs))
+    plan = SliceResampling(tuple(planes), even.levels, np.zeros((len(planes), 2)), shape)
     return SliceStack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
 
 
 def _upright(
-    kept: list[DicomHeader], frame: _PlaneAxes, even: EvenSpacing, shift: InPlaneShift, where: str
+    planes: list[DicomHeader], axes: _PlaneAxes, even: EvenSpacing, shift: InPlaneShift, where: str
 ) -> tuple[SliceResampling, Geometry]:
-    """An orthogonal grid on the pixels of the first plane that holds every plane, each moved to where it lies."""
-    first = kept[0]
-    pixels = np.stack(
-        [shift.shifts @ frame.down / frame.between_rows, shift.shifts @ frame.across / frame.between_columns], axis=1
-    )
+    """An orthogonal grid, aligned with the pixels of the first plane, that covers every plane at its own position."""
+    first = planes[0]
+    pixels = np.stack([shift.shifts @ axes.down / axes.row_spacing, shift.shifts @ axes.across / axes.column_spacing], axis=1)
     pixels = round_to_pixels(pixels)
     low, high = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0))
     rows, columns = (int(size + last - begin) for size, begin, last in zip((first.rows, first.columns), low, high, strict=True))
-    if even.count * rows * columns > max(MOST_GROWTH * len(kept) * first.rows * first.columns, FREE_VOXELS):
+    if even.count * rows * columns > max(MOST_GROWTH * len(planes) * first.rows * first.columns, FREE_VOXELS):
         raise SeriesError(
             f"{where}: an upright grid of {columns} x {rows} x {even.count} voxels is more than {MOST_GROWTH} times the scan",
             remedy="Read it without the repair 'tilt'.",
-            files=files_of(kept),
+            files=files_of(planes),
         )
-    origin = np.array(first.position) + frame.normal * even.start
-    origin = origin + low[0] * frame.between_rows * frame.down + low[1] * frame.between_columns * frame.across
+    origin = np.array(first.position) + axes.normal * even.start
+    origin = origin + low[0] * axes.row_spacing * axes.down + low[1] * axes.column_spacing * axes.across
     shape = (even.count, rows, columns)
-    return SliceResampling(tuple(kept), even.levels, pixels - low, shape), _geometry(
-        shape[::-1], frame, origin, frame.normal * even.spacing
+    return SliceResampling(tuple(planes), even.levels, pixels - low, shape), _geometry(
+        shape[::-1], axes, origin, axes.normal * even.spacing
     )
 
 
 def _tilt_remark(tilt: float, shift: InPlaneShift, even: EvenSpacing, count: int) -> str:
-    aside = float(np.linalg.norm(shift.slope)) * even.spacing
-    told = "" if count > 2 else "; two slices alone cannot tell a tilt from a wrong orientation"
-    return f"tilt of {tilt:.3g} degrees: slices shift sideways by {aside:.4g} mm each, so the grid is sheared{told}"
+    shift_mm = float(np.linalg.norm(shift.slope)) * even.spacing
+    doubt = "" if count > 2 else "; two slices alone cannot tell a tilt from a wrong orientation"
+    return f"tilt of {tilt:.3g} degrees: slices shift sideways by {shift_mm:.4g} mm each, so the grid is sheared{doubt}"
 
 
 def _tilt_tag_remark(plane: DicomHeader, tilt: float) -> list[str]:
-    """Where GantryDetectorTilt contradicts the positions; its sign is left aside, as makers do not agree on it."""
-    stated = plane.gantry_tilt
-    if stated is None or abs(abs(stated) - abs(tilt)) <= TILT_TAG_TOLERANCE_DEGREES:
+    """A remark where GantryDetectorTilt contradicts the positions; signs are not compared, as vendors disagree on them."""
+    tag = plane.gantry_tilt
+    if tag is None or abs(abs(tag) - abs(tilt)) <= TILT_TAG_TOLERANCE_DEGREES:
         return []
-    return [f"GantryDetectorTilt says {abs(stated):.3g} degrees, the positions {abs(tilt):.3g}: positions count"]
+    return [f"GantryDetectorTilt says {abs(tag):.3g} degrees, the positions {abs(tilt):.3g}: positions count"]
 
 
-def _remarks(kept: Sequence[DicomHeader], even: EvenSpacing | None) -> list[str]:
-    remarks = remarks_of(kept)
-    if not kept[0].frame_of_reference:
+def _remarks(planes: Sequence[DicomHeader], even: EvenSpacing | None) -> list[str]:
+    remarks = remarks_of(planes)
+    if not planes[0].frame_of_reference:
         remarks.append("no FrameOfReferenceUID stored")
     if even is None:
         return remarks
-    stated = kept[0].spacing_between
-    if stated and abs(abs(stated) - even.spacing) > SPACING_TAG_TOLERANCE * even.spacing:
-        remarks.append(f"SpacingBetweenSlices says {stated:.4g} mm, the positions {even.spacing:.4g} mm: positions count")
+    tag = planes[0].spacing_between
+    if tag and abs(abs(tag) - even.spacing) > SPACING_TAG_TOLERANCE * even.spacing:
+        remarks.append(f"SpacingBetweenSlices says {tag:.4g} mm, the positions {even.spacing:.4g} mm: positions count")
     return remarks
 
 
-def _geometry(shape: tuple[int, ...], frame: _PlaneAxes, origin: Floats, step: Floats) -> Geometry:
+def _geometry(shape: tuple[int, ...], axes: _PlaneAxes, origin: Floats, step: Floats) -> Geometry:
     affine = np.eye(4)
-    affine[:3, 0] = frame.across * frame.between_columns
-    affine[:3, 1] = frame.down * frame.between_rows
+    affine[:3, 0] = axes.across * axes.column_spacing
+    affine[:3, 1] = axes.down * axes.row_spacing
     affine[:3, 2] = step
     affine[:3, 3] = origin
     return Geometry(shape, flip_lps_ras(affine))
 
 
-def _shared(planes: Sequence[DicomHeader], where: str) -> _PlaneAxes:
-    """The directions and the pixel size, the median over the jitter of rounding."""
+def _plane_axes(planes: Sequence[DicomHeader], where: str) -> _PlaneAxes:
+    """The median directions and pixel spacing of the planes, which differ by rounding."""
     across, down = np.median([plane.orientation for plane in planes], axis=0).reshape(2, 3)
     lengths = float(np.linalg.norm(across)), float(np.linalg.norm(down))
-    crooked = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(across @ down)))
-    if crooked > PERPENDICULAR_TOLERANCE:
+    deviation = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(across @ down)))
+    if deviation > PERPENDICULAR_TOLERANCE:
         raise SeriesError(
             f"{where}: ImageOrientationPatient {planes[0].orientation} is not two perpendicular unit vectors "
             f"({file_names(planes, where)})",
@@ -256,10 +257,10 @@ def _shared(planes: Sequence[DicomHeader], where: str) -> _PlaneAxes:
 
 
 def _single_spacing(plane: DicomHeader, where: str) -> tuple[float, str]:
-    """The depth of a lone slice in mm, and the remark that says where it came from."""
-    for what, value in (("SliceThickness", plane.slice_thickness), ("SpacingBetweenSlices", plane.spacing_between)):
+    """The depth of a single slice in mm, and a remark that names the element it is from."""
+    for element, value in (("SliceThickness", plane.slice_thickness), ("SpacingBetweenSlices", plane.spacing_between)):
         if value is not None and value > 0:
-            return value, f"single slice: its depth is {what}, {value:g} mm"
+            return value, f"single slice: its depth is {element}, {value:g} mm"
     raise SeriesError(
         f"{where}: a single slice without SliceThickness or SpacingBetweenSlices has no depth ({file_names([plane], where)})",
         remedy="Read the whole series, or export the image as a picture.",
