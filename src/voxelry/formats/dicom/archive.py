@@ -1,8 +1,8 @@
-"""Zip archives of DICOM files: looked into without unpacking, unpacked one volume at a time, and never trusted.
+"""Zip archives of DICOM files: listed without unpacking, unpacked one volume at a time, checked for zip bombs and bad paths.
 
-An archive is refused as a whole where a member's name would lie outside it (absolute, or with ``..``), where it is encrypted,
-and where it would unpack to more than `MAX_BYTES`, or to more than `MAX_RATIO` times its size once that is beyond
-`FREE_BYTES`: black images compress well, but a bomb compresses better. Archives inside archives are not opened.
+An archive is refused as a whole if a member's name would lie outside it (absolute, or with ``..``), if it is encrypted, and if it
+would unpack to more than `MAX_BYTES`, or to more than `FREE_BYTES` and `MAX_RATIO` times its size: black images compress well, a
+zip bomb better. Archives inside archives are not opened.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from voxelry.formats.dicom.elements import short_message
 from voxelry.formats.dicom.header import DicomHeader
 
 MAX_BYTES = 256 * 2**30
-"""An archive may unpack to this much."""
+"""Largest unpacked size of an archive."""
 
 FREE_BYTES = 256 * 2**20
-"""An archive that unpacks to no more than this may be of any ratio."""
+"""An archive that unpacks to no more than this may have any ratio."""
 
 MAX_RATIO = 100
-"""How many times its size a larger archive may unpack to. Images of one grey value reach 1000, real studies 2 to 20."""
+"""Largest ratio of unpacked to packed size of a larger archive. Images of one grey value reach 1000, real studies 2 to 20."""
 
 MAX_MEMBERS = 500_000
-"""How many files an archive may hold."""
+"""Largest number of files in an archive."""
 
 _MAGIC = b"PK\x03\x04"
 _ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
-"""What a damaged archive raises; NotImplementedError, for an unknown compression, is a RuntimeError."""
+"""Exceptions of a damaged archive; NotImplementedError, for an unknown compression, is a RuntimeError."""
 
 
 def is_zip(head: bytes) -> bool:
@@ -46,22 +46,22 @@ def is_zip(head: bytes) -> bool:
 
 
 class Archive:
-    """An open archive whose members may be read.
+    """An open zip archive.
 
     Args:
         path: the archive.
-        opened: its reader.
+        reader: its open reader.
     """
 
-    def __init__(self, path: Path, opened: zipfile.ZipFile) -> None:
+    def __init__(self, path: Path, reader: zipfile.ZipFile) -> None:
         self.path = path
-        self._zip = opened
+        self._zip = reader
 
     def members(self) -> list[zipfile.ZipInfo]:
-        """Its files, sorted by name; hidden ones and folders are left out.
+        """Its files, sorted by name, without hidden ones and folders.
 
         Raises:
-            CorruptFileError: a name that would lie outside the archive, or far more content than an archive of this size holds.
+            CorruptFileError: a name that would lie outside the archive, or too large an unpacked size.
             UnsupportedFormatError: it is encrypted.
         """
         members = [member for member in self._zip.infolist() if not member.is_dir()]
@@ -98,7 +98,7 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Open an archive, and turn whatever goes wrong inside into one error that names it.
+    """Open an archive; any error within the context becomes one that names the archive.
 
     Args:
         path: the archive.
@@ -107,12 +107,12 @@ def open_archive(path: Path) -> Iterator[Archive]:
         The archive.
 
     Raises:
-        CorruptFileError: damaged, or not to be trusted.
+        CorruptFileError: damaged, or unsafe to unpack.
         UnsupportedFormatError: encrypted.
     """
     try:
-        with zipfile.ZipFile(path) as opened:
-            yield Archive(path, opened)
+        with zipfile.ZipFile(path) as reader:
+            yield Archive(path, reader)
     except _ERRORS as error:
         raise CorruptFileError(
             f"{path}: the zip archive cannot be read ({short_message(error)})", remedy="Copy or download it again."
@@ -123,11 +123,11 @@ _PREFIX = "voxelry-"
 
 
 class UnpackedFolder:
-    """A private temporary folder with members of an archive, removed when nobody holds this any more, or at exit.
+    """A private temporary folder with members of an archive, removed when this object is garbage-collected, or at exit.
 
     Attributes:
-        archive: where they came from.
-        folder: where they lie.
+        archive: the zip archive.
+        folder: the temporary folder.
     """
 
     def __init__(self, archive: Path) -> None:
@@ -137,7 +137,7 @@ class UnpackedFolder:
 
     @contextmanager
     def errors_name_archive(self) -> Iterator[None]:
-        """Within it, an error names files by their place in the archive."""
+        """Within the context, errors name files by their path in the archive."""
         try:
             yield
         except ReadError as error:
@@ -147,19 +147,20 @@ class UnpackedFolder:
 
 
 def is_unpacked(file: Path) -> bool:
-    """Whether a file that was read is a copy that `UnpackedFolder` made, and lives no longer than that."""
-    place = Path(tempfile.gettempdir())
-    return file.is_relative_to(place) and file.relative_to(place).parts[0].startswith(_PREFIX)
+    """A file is a temporary copy in an `UnpackedFolder`."""
+    folder = Path(tempfile.gettempdir())
+    return file.is_relative_to(folder) and file.relative_to(folder).parts[0].startswith(_PREFIX)
 
 
 def unpack_planes(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...], UnpackedFolder | None]:
-    """Put the files of some planes where they can be opened.
+    """Unpack the files of planes, if they are in an archive.
 
     Args:
-        planes: of one archive, or none of an archive.
+        planes: all of one archive, or none of any.
 
     Returns:
-        The planes with paths of files, and what keeps these files alive; None where they lie in no archive.
+        The planes with paths on disk, and the folder that holds their files and deletes them with itself; None where nothing was
+        unpacked.
 
     Raises:
         ReadError: the archive cannot be read, or the temporary folder is full.
@@ -167,38 +168,38 @@ def unpack_planes(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...
     archive = planes[0].archive
     if archive is None:
         return tuple(planes), None
-    kept = UnpackedFolder(archive)
-    targets = {plane.path: kept.folder / plane.path.relative_to(archive) for plane in planes}
+    unpacked = UnpackedFolder(archive)
+    targets = {plane.path: unpacked.folder / plane.path.relative_to(archive) for plane in planes}
     try:
-        with open_archive(archive) as opened:
-            known = {_path_of(archive, member.filename): member.filename for member in opened.members()}
+        with open_archive(archive) as reader:
+            names = {_path_of(archive, member.filename): member.filename for member in reader.members()}
             for path, target in targets.items():
-                opened.extract(known[path], target)
+                reader.extract(names[path], target)
     except KeyError as error:
         raise ReadError(f"{archive}: changed while it was read ({short_message(error)})", remedy="Read it again.") from error
-    return tuple(replace(plane, path=targets[plane.path]) for plane in planes), kept
+    return tuple(replace(plane, path=targets[plane.path]) for plane in planes), unpacked
 
 
 def member_path(archive: Path, member: zipfile.ZipInfo) -> Path:
-    """How a member is called: the archive's path followed by its own name."""
+    """The path of a member in messages and headers: the archive's path followed by the member's name."""
     return _path_of(archive, member.filename)
 
 
 def _path_of(archive: Path, name: str) -> Path:
-    return archive / _parts(name)
+    return archive / _member_path(name)
 
 
-def _parts(name: str) -> PurePosixPath:
+def _member_path(name: str) -> PurePosixPath:
     return PurePosixPath(name.replace("\\", "/"))
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in _parts(name).parts)
+    return any(component.startswith((".", "__MACOSX")) for component in _member_path(name).parts)
 
 
 def _check_name(archive: Path, name: str) -> None:
-    parts = _parts(name)
-    if parts.is_absolute() or ".." in parts.parts or ":" in (parts.parts or ("",))[0] or "\0" in name:
+    path = _member_path(name)
+    if path.is_absolute() or ".." in path.parts or ":" in (path.parts or ("",))[0] or "\0" in name:
         raise CorruptFileError(
             f"{archive}: the member {name!r} would lie outside the archive", remedy="Do not trust this archive; make it again."
         )

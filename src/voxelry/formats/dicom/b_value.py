@@ -1,4 +1,4 @@
-"""The b-value that makers of MR scanners keep in private elements, where the standard's DiffusionBValue is not stated."""
+"""Diffusion b-values from the private elements of MR vendors, for files without the standard element DiffusionBValue."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import struct
 from typing import Any
 
 B_VALUE_TAGS = ((0x0019, 0x100C), (0x2001, 0x1003), (0x0043, 0x1039))
-"""Elements that hold the b-value in s/mm2: Siemens, Philips, GE (the first of four, plus a multiple of 1e9)."""
+"""Private elements with the b-value in s/mm2: Siemens, Philips, GE (the first of four values, plus a multiple of 1e9)."""
 
 _MULTIPLE = 1e9
 _LARGEST = 1e6
 
 
 def private_b_value(data: Any) -> str:
-    """The b-value of a private element as text, empty where there is none that can be understood.
+    """The b-value of a private element as text, empty where none is readable.
 
     Args:
-        data: the elements of a file, unconverted, so that no dictionary of private elements is asked for their representation.
+        data: the elements of a file; they are read unconverted, since pydicom may not know the representation of private ones.
     """
     for tag in B_VALUE_TAGS:
         raw = data.get_item(tag) if tag in data else None
@@ -30,7 +30,7 @@ def private_b_value(data: Any) -> str:
 
 
 def _of_bytes(value: bytes, order: str) -> Any:
-    """Digits, as Siemens and GE write them, or the four bytes of a float, as Philips does."""
+    """The digits that Siemens and GE write, or the float of four bytes that Philips writes."""
     text = value.strip(b" \0").split(b"\\")[0]
     if _number(text) is None and len(value) == 4:
         return struct.unpack(f"{order}f", value)[0]

@@ -1,4 +1,4 @@
-"""The modality look-up table: stored values to grey values where no straight line leads (DICOM PS3.3 section C.11.1)."""
+"""Modality look-up table (LUT): stored values to grey values by a table instead of a rescale (DICOM PS3.3 section C.11.1)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TAGS = ["PixelRepresentation", "ModalityLUTSequence"]
 
 @dataclass(frozen=True, eq=False)
 class ModalityLut:
-    """A look-up table.
+    """A modality look-up table.
 
     Attributes:
-        first: the stored value that the first entry is for.
+        first: the stored value of the first entry.
         values: ``(entries,)`` uint16.
     """
 
@@ -30,7 +30,7 @@ class ModalityLut:
     values: NDArray[np.uint16]
 
     def apply(self, stored: NDArray[Any]) -> NDArray[np.uint16]:
-        """Grey values; stored values beyond either end of the table take its last entry there."""
+        """Grey values; stored values beyond either end of the table get its first or last entry."""
         indices = np.clip(stored.astype(np.int32) - self.first, 0, len(self.values) - 1)
         return self.values[indices]
 
@@ -39,16 +39,16 @@ def read_lut(header: DicomHeader) -> ModalityLut:
     """The modality look-up table of a file.
 
     Args:
-        header: of a file that has one.
+        header: of a file with a look-up table.
 
     Raises:
-        CorruptFileError: its descriptor and its data contradict each other.
+        CorruptFileError: descriptor and data of the table contradict each other.
     """
     try:
         with quiet_pydicom():
             data = pydicom.dcmread(header.path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
             item = data.ModalityLUTSequence[0]
-            entries, first, bits = (int(part) for part in item.LUTDescriptor)
+            entries, first, bits = (int(value) for value in item.LUTDescriptor)
             values = _entries(item["LUTData"].value, bits, entries or _LARGEST, little=data.original_encoding[1] is not False)
     except PARSE_ERRORS as error:
         raise CorruptFileError(
@@ -60,10 +60,10 @@ def read_lut(header: DicomHeader) -> ModalityLut:
 
 
 def _entries(value: Any, bits: int, count: int, *, little: bool) -> NDArray[np.uint16]:
-    """LUTData, which is a list of numbers, a lone number, or bytes: of 16 bits, or of 8 where that is all there are."""
+    """LUTData as numbers: it is stored as a list, a single number, or bytes of 16-bit (or, if there are too few, 8-bit) words."""
     if isinstance(value, bytes):
-        wide = len(value) >= 2 * count
-        values = np.frombuffer(value, dtype=("<u2" if little else ">u2") if wide else np.uint8).astype(np.uint16)
+        is_16_bit = len(value) >= 2 * count
+        values = np.frombuffer(value, dtype=("<u2" if little else ">u2") if is_16_bit else np.uint8).astype(np.uint16)
     else:
         values = np.atleast_1d(np.asarray(value, dtype=np.int64)).astype(np.uint16)
     if not 8 <= bits <= 16 or len(values) < count:

@@ -1,9 +1,8 @@
-"""Siemens mosaics: the slices of a volume as tiles of one image.
+"""Siemens mosaics: splits an image whose tiles are the slices of a volume into planes.
 
-The number of tiles, the direction in which slices follow each other and, where DICOM's elements lack them, more of the kind is
-kept in Siemens' private CSA header. ImagePositionPatient is where the first pixel of the whole mosaic would lie if the mosaic
-were one slice of that pixel size around the middle of the first; the first tile therefore begins half of the difference in size
-further along rows and columns (as in nibabel's documentation, "Siemens mosaic").
+The number of tiles and the direction from slice to slice are in Siemens' private CSA header. ImagePositionPatient is the position
+that the first pixel would have if the whole mosaic were one slice, of the same pixel size, centred on the first slice; the first
+tile therefore starts half of the difference in size further along rows and columns (nibabel's documentation, "Siemens mosaic").
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ def expand_mosaic(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
     """A header for each tile.
 
     Args:
-        header: of the file.
-        data: its elements up to the pixels.
+        header: the file's header.
+        data: its elements before the pixels.
 
     Returns:
-        The slices in the order of acquisition along the CSA header's SliceNormalVector.
+        The slices in their stored order, along the CSA header's SliceNormalVector.
 
     Raises:
-        CorruptFileError: no number of tiles is stated, or it does not divide the image.
+        CorruptFileError: the number of tiles is missing, or does not divide the image.
     """
     csa = _csa(header, data)
     count = _tiles(header, data, csa)
@@ -45,7 +44,7 @@ def expand_mosaic(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
     if header.rows % side or header.columns % side:
         raise _wrong(header, f"{count} tiles do not divide {header.rows} x {header.columns} pixels")
     rows, columns = header.rows // side, header.columns // side
-    places = _positions(header, csa, (rows, columns), count)
+    positions = _positions(header, csa, (rows, columns), count)
     return tuple(
         replace(
             header,
@@ -53,7 +52,7 @@ def expand_mosaic(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
             columns=columns,
             mosaic=(header.rows, header.columns),
             tile=(index // side * rows, index % side * columns),
-            position=places[index],
+            position=positions[index],
             instance_number=f"{header.instance_number}.{index + 1}",
         )
         for index in range(count)
@@ -61,28 +60,28 @@ def expand_mosaic(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
 
 
 def _positions(header: DicomHeader, csa: dict[str, Any], size: tuple[int, int], count: int) -> list[tuple[float, ...]]:
-    """Per tile the position of its first pixel, LPS+ mm."""
+    """The position of each tile's first pixel, LPS+ mm."""
     if header.position is None or header.orientation is None or header.pixel_spacing is None:
         raise _wrong(header, "it states no position, orientation or pixel spacing")
     across, down = np.array(header.orientation).reshape(2, 3)
     normal = _vector(csa, "SliceNormalVector")
     if normal is None:
         raise _wrong(header, "its CSA header has no SliceNormalVector")
-    step = header.spacing_between
-    if count > 1 and not step:  # the thickness would be wrong wherever slices have gaps between them
+    spacing = header.spacing_between
+    if count > 1 and not spacing:  # the slice thickness is wrong where there are gaps between slices
         raise _wrong(header, "it does not state SpacingBetweenSlices")
-    between_rows, between_columns = header.pixel_spacing
+    row_spacing, column_spacing = header.pixel_spacing
     first = np.array(header.position)
-    first = first + across * between_columns * (header.columns - size[1]) / 2 + down * between_rows * (header.rows - size[0]) / 2
-    return [tuple((first + normal * (step or 0.0) * index).tolist()) for index in range(count)]
+    first = first + across * column_spacing * (header.columns - size[1]) / 2 + down * row_spacing * (header.rows - size[0]) / 2
+    return [tuple((first + normal * (spacing or 0.0) * index).tolist()) for index in range(count)]
 
 
 def _csa(header: DicomHeader, data: Any) -> dict[str, Any]:
-    """The tags of the CSA image header, by name; empty where there is none."""
+    """The entries of the CSA image header by name; empty where there is none."""
     if _CSA_IMAGE not in data:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nibabel calls its whole package for Siemens experimental
+        warnings.simplefilter("ignore")  # nibabel warns that its package for Siemens is experimental
         from nibabel.nicom.csareader import CSAReadError, read
 
     value = data[_CSA_IMAGE].value
@@ -95,9 +94,9 @@ def _csa(header: DicomHeader, data: Any) -> dict[str, Any]:
 
 
 def _tiles(header: DicomHeader, data: Any, csa: dict[str, Any]) -> int:
-    for found in (csa.get("NumberOfImagesInMosaic", {}).get("items", []), [data[_TILES].value] if _TILES in data else []):
+    for values in (csa.get("NumberOfImagesInMosaic", {}).get("items", []), [data[_TILES].value] if _TILES in data else []):
         try:
-            count = int(found[0])
+            count = int(values[0])
         except (LookupError, TypeError, ValueError):
             continue
         if 0 < count <= header.rows:

@@ -1,7 +1,7 @@
-"""Multi-frame files as planes: enhanced CT, MR and PET (functional groups of each frame) and Siemens mosaics.
+"""Enhanced multi-frame CT, MR and PET: splits a file into planes by the functional groups of its frames.
 
-What a functional group states for one frame goes before what is shared by all, and that before the top of the data set
-(DICOM PS3.3 section C.7.6.16). Frames may stand in any order; where each lies is in its own position.
+The functional groups of a frame take precedence over the shared ones, and these over the top level of the data set (DICOM PS3.3
+section C.7.6.16). Frames may be stored in any order; each states its own position.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GROUPS = {
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
 }
-"""In which functional group an element of the plane stands."""
+"""The functional group of each element of a plane."""
 
 _FACTS = {
     "EchoNumbers": ("MREchoSequence", "EchoNumbers"),
@@ -41,7 +41,7 @@ _FACTS = {
     "AcquisitionNumber": ("FrameContentSequence", "FrameAcquisitionNumber"),
     "StackID": ("FrameContentSequence", "StackID"),
 }
-"""Where the functional groups hold what a single-frame file states as a fact."""
+"""The functional group and element of each of `header.FACTS`."""
 
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 
@@ -50,14 +50,14 @@ def expand(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
     """A header for each plane of a multi-frame file or mosaic.
 
     Args:
-        header: of the file.
-        data: its elements up to the pixels.
+        header: the file's header.
+        data: its elements before the pixels.
 
     Returns:
-        The planes in the order they are stored; `header` alone where the file states no position for its frames.
+        The planes in their stored order; `header` alone where the file has no functional groups of its frames.
 
     Raises:
-        CorruptFileError: fewer or more functional groups than frames, or a mosaic that contradicts itself.
+        CorruptFileError: the number of functional groups is not that of frames, or a mosaic contradicts itself.
     """
     if "MOSAIC" in header.image_type and header.frames == 1:
         return expand_mosaic(header, data)
@@ -70,27 +70,27 @@ def expand(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
             remedy="The file is damaged: export or copy it again.",
         )
     shared = (data.get("SharedFunctionalGroupsSequence") or [None])[0]
-    return tuple(_plane(header, _Groups(own, shared, data), number) for number, own in enumerate(frames, 1))
+    return tuple(_plane(header, _FunctionalGroups(frame, shared, data), number) for number, frame in enumerate(frames, 1))
 
 
-class _Groups:
-    """The functional groups of one frame, before those of all, before the data set.
+class _FunctionalGroups:
+    """The elements of one frame: from its own functional groups, else from the shared ones, else from the data set.
 
     Args:
-        own: item of the frame.
-        shared: item of all frames, or None.
+        frame: the frame's item of the PerFrameFunctionalGroupsSequence.
+        shared: the item of the SharedFunctionalGroupsSequence, or None.
         data: the data set.
     """
 
-    def __init__(self, own: Any, shared: Any, data: Any) -> None:
-        self._own, self._shared, self._data = own, shared, data
+    def __init__(self, frame: Any, shared: Any, data: Any) -> None:
+        self._frame, self._shared, self._data = frame, shared, data
 
     def item(self, sequence: str) -> Any:
         """The first item of a functional group, or None."""
-        for group in (self._own, self._shared):
-            found = None if group is None else group.get(sequence)
-            if found:
-                return found[0]
+        for groups in (self._frame, self._shared):
+            items = None if groups is None else groups.get(sequence)
+            if items:
+                return items[0]
         return None
 
     def text(self, sequence: str, keyword: str) -> str:
@@ -107,18 +107,18 @@ class _Groups:
         return None
 
     def number(self, keyword: str) -> float | None:
-        """One such number."""
+        """One finite number of an element of `_GROUPS`."""
         values = self.numbers(keyword, 1)
         return None if values is None else values[0]
 
-    def stated(self, keyword: str) -> float | None:
-        """One such number, on which all grey values rest: NaN where it cannot be understood."""
+    def number_or_nan(self, keyword: str) -> float | None:
+        """One number that all grey values depend on: None where it is missing, NaN where it is unreadable."""
         value = self.number(keyword)
         return float("nan") if value is None and self.text(_GROUPS[keyword], keyword) else value
 
 
-def _plane(header: DicomHeader, groups: _Groups, number: int) -> DicomHeader:
-    slope, intercept = groups.stated("RescaleSlope"), groups.stated("RescaleIntercept")
+def _plane(header: DicomHeader, groups: _FunctionalGroups, number: int) -> DicomHeader:
+    slope, intercept = groups.number_or_nan("RescaleSlope"), groups.number_or_nan("RescaleIntercept")
     window = groups.item("FrameVOILUTSequence")
     return replace(
         header,
@@ -137,17 +137,17 @@ def _plane(header: DicomHeader, groups: _Groups, number: int) -> DicomHeader:
     )
 
 
-def _facts(header: DicomHeader, groups: _Groups) -> tuple[tuple[str, str], ...]:
-    """The file's facts with those that the frame states in their place."""
-    own = {name: groups.text(*where) for name, where in _FACTS.items()}
-    own["ImageType"] = "\\".join(_frame_type(groups))
+def _facts(header: DicomHeader, groups: _FunctionalGroups) -> tuple[tuple[str, str], ...]:
+    """The file's facts, replaced by those that the frame states."""
+    values = {name: groups.text(*where) for name, where in _FACTS.items()}
+    values["ImageType"] = "\\".join(_frame_type(groups))
     gradient = _gradient(groups)
     if gradient:
-        own["DiffusionGradientOrientation"] = gradient
-    return tuple((name, own.get(name) or value) for name, value in header.facts)
+        values["DiffusionGradientOrientation"] = gradient
+    return tuple((name, values.get(name) or value) for name, value in header.facts)
 
 
-def _gradient(groups: _Groups) -> str:
+def _gradient(groups: _FunctionalGroups) -> str:
     diffusion = groups.item("MRDiffusionSequence")
     try:
         return text_of(diffusion.DiffusionGradientDirectionSequence[0], "DiffusionGradientOrientation")
@@ -155,9 +155,9 @@ def _gradient(groups: _Groups) -> str:
         return ""
 
 
-def _frame_type(groups: _Groups) -> tuple[str, ...]:
+def _frame_type(groups: _FunctionalGroups) -> tuple[str, ...]:
     for sequence in _FRAME_TYPES:
         text = groups.text(sequence, "FrameType")
         if text:
-            return tuple(part.strip().upper() for part in text.split("\\"))
+            return tuple(value.strip().upper() for value in text.split("\\"))
     return ()

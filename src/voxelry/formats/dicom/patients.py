@@ -1,4 +1,4 @@
-"""Patients under pseudonyms; their names only where a caller asked for them."""
+"""Pseudonyms of patients in a listing; their names only on request."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from voxelry.formats.file_content import HEAD_BYTES
 
 @dataclass(frozen=True)
 class Patient:
-    """Whose image it is.
+    """The patient of an image.
 
     Attributes:
-        pseudonym: ``patient-1``...; empty where the file names nobody.
-        name: name and id, where they were asked for.
+        pseudonym: ``patient-1``...; empty where the file identifies no patient.
+        name: name and ID, empty unless requested.
     """
 
     pseudonym: str = ""
@@ -32,8 +32,8 @@ class Pseudonyms:
     """Numbers the patients of a listing, in the order of their files.
 
     Args:
-        headers: of everything listed.
-        names: read names and ids too.
+        headers: of all files listed.
+        names: read names and IDs too.
     """
 
     def __init__(self, headers: Iterable[DicomHeader], *, names: bool) -> None:
@@ -52,7 +52,7 @@ class Pseudonyms:
 
 
 def _name(header: DicomHeader) -> str:
-    """The name and id in a file, empty where it can no longer be read."""
+    """The name and ID in a file, empty where it can no longer be read."""
     try:
         data = pydicom.dcmread(
             io.BytesIO(_head(header)), stop_before_pixels=True, specific_tags=["PatientName", "PatientID"], force=True

@@ -23,24 +23,26 @@ PET_TAGS = (
     0x70531000,
     0x70531009,
 )
-"""The elements that `pet_facts` looks at; the last two are Philips'."""
+"""The elements that `pet_facts` reads; the last two are Philips'."""
 
 
 @dataclass(frozen=True)
 class PetFacts:
-    """What a PET image says of its dose and its clock; None where it says nothing.
+    """Dose, body weight and times of a PET image; None where they are missing.
 
     Attributes:
-        decay_correction: ``START``, ``ADMIN`` or ``NONE``.
+        decay_correction: DecayCorrection: ``START``, ``ADMIN`` or ``NONE``.
         corrections: CorrectedImage: ``DECY``, ``ATTN``...
-        suv_type: of images in GML: ``BW``, ``LBM``...
-        weight: of the patient in kg.
-        dose: injected, in Bq at `injected`.
-        half_life: in s.
-        injected, series_start, acquired: moments; `injected` with the date of the series where only a time is stored.
-        duration: of the frame, in s.
-        suv_factor: Philips: from stored counts to SUV.
-        activity_factor: Philips: from stored counts to Bq/ml.
+        suv_type: SUVType of images in GML: ``BW``, ``LBM``...
+        weight: body weight in kg.
+        dose: injected dose in Bq at the time of injection.
+        half_life: of the radionuclide in s.
+        injected: time of injection, with the date of the series where only a time is stored.
+        series_start: start of the series.
+        acquired: start of the acquisition.
+        duration: of the frame in s.
+        suv_factor: Philips: factor from stored counts to SUV.
+        activity_factor: Philips: factor from stored counts to Bq/ml.
     """
 
     decay_correction: str
@@ -58,7 +60,7 @@ class PetFacts:
 
 
 def pet_facts(data: Any) -> PetFacts:
-    """What the data set of a PET image says; nothing is refused here."""
+    """The elements of a PET data set; missing and unreadable ones are None."""
     tracer = _item(data, "RadiopharmaceuticalInformationSequence")
     series_start = _moment(_text(data, "SeriesDate") + _text(data, "SeriesTime"))
     acquired = _moment(_text(data, "AcquisitionDate") + _text(data, "AcquisitionTime"))
@@ -66,7 +68,7 @@ def pet_facts(data: Any) -> PetFacts:
     duration = _positive(_text(data, "ActualFrameDuration"))
     return PetFacts(
         decay_correction=_text(data, "DecayCorrection").upper(),
-        corrections=tuple(part.strip().upper() for part in _text(data, "CorrectedImage").split("\\")),
+        corrections=tuple(value.strip().upper() for value in _text(data, "CorrectedImage").split("\\")),
         suv_type=_text(data, "SUVType").upper(),
         weight=_positive(_text(data, "PatientWeight")),
         dose=_positive(_text(tracer, "RadionuclideTotalDose")),
@@ -81,10 +83,10 @@ def pet_facts(data: Any) -> PetFacts:
 
 
 def _injected(tracer: Any, day: str, before: datetime | None) -> datetime | None:
-    """The moment of injection; a time alone is on the day of the series, or the day before where that would be too late."""
-    stated = _moment(_text(tracer, "RadiopharmaceuticalStartDateTime"))
-    if stated is not None:
-        return stated
+    """The time of injection; a time without a date is on the day of the series, or the day before if it would be too late."""
+    injected = _moment(_text(tracer, "RadiopharmaceuticalStartDateTime"))
+    if injected is not None:
+        return injected
     time = _text(tracer, "RadiopharmaceuticalStartTime")
     moment = _moment(day + time) if time else None
     if moment is not None and before is not None and moment > before:
@@ -93,7 +95,7 @@ def _injected(tracer: Any, day: str, before: datetime | None) -> datetime | None
 
 
 def _moment(text: str) -> datetime | None:
-    """A DICOM date and time as ``YYYYMMDDHHMMSS.ffffff``, the clock's zone left out; None where either is missing."""
+    """A DICOM date and time, ``YYYYMMDDHHMMSS.ffffff`` without the time zone; None where either is missing."""
     whole, _, fraction = text.replace(":", "").partition(".")
     fraction = fraction.split("+")[0].split("-")[0]
     whole = whole.split("+")[0].split("-")[0]
@@ -119,7 +121,7 @@ def _text(data: Any, keyword: str) -> str:
 
 
 def _private(data: Any, tag: int) -> str:
-    """A private decimal string, which files with implicit representations hold as bytes."""
+    """A private decimal string, which pydicom returns as bytes where the file does not state its representation."""
     value = data[tag].value if tag in data else ""
     return value.decode("ascii", "replace").strip("\0 ") if isinstance(value, bytes) else str(value)
 

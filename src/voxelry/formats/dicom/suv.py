@@ -1,17 +1,16 @@
 """Standardised uptake values (SUV) of PET by body weight, computed when asked for.
 
-``SUVbw = activity concentration [Bq/ml] * body weight [g] / injected dose [Bq], decayed to the same moment``
+``SUVbw = activity concentration [Bq/ml] * body weight [g] / injected dose [Bq], decayed to the same time``
 
-(Thie, J Nucl Med 2004;45:1431; the rules for which moment follow the QIBA FDG-PET/CT profile, appendix G.) DecayCorrection
-(DICOM PS3.3 section C.8.9.1) says which moment the stored values hold for:
+(Thie, J Nucl Med 2004;45:1431; the rules for that time follow the QIBA FDG-PET/CT profile, appendix G.) DecayCorrection
+(DICOM PS3.3 section C.8.9.1) states the time that the stored values refer to:
 
 * ``START``: the start of the series: SeriesTime, or the first AcquisitionTime where SeriesTime is later (a derived series).
-* ``ADMIN``: the injection: the dose has not decayed.
-* ``NONE``: each image its own: the moment in its frame at which activity equals the mean over ActualFrameDuration, from
-  AcquisitionTime on.
+* ``ADMIN``: the injection; the dose has not decayed.
+* ``NONE``: the time within each frame, from AcquisitionTime on, at which activity equals its mean over ActualFrameDuration.
 
-Units are BQML; CNTS by Philips' factors (7053,1000) or (7053,1009); GML, which is SUV already. Anything else, and whatever is
-missing, is an error that names the element.
+Units are BQML; CNTS with Philips' factors (7053,1000) or (7053,1009); or GML, which is SUV already. Any other unit, and a missing
+element, is an error that names the element.
 """
 
 from __future__ import annotations
@@ -38,25 +37,27 @@ _NAMES = {
 
 
 def as_suv(images: Sequence[DicomHeader], where: str) -> tuple[list[DicomHeader], str]:
-    """The images of a series with a rescale that gives SUV by body weight, in g/ml.
+    """Change the rescale of PET planes so that grey values are SUV by body weight, in g/ml.
 
     Args:
         images: planes of one PET series.
         where: the file or folder, for messages.
 
     Returns:
-        The planes with slope and intercept multiplied, in the same order, and a remark that says how.
+        The planes with slope and intercept multiplied, in the same order, and a remark on the computation.
 
     Raises:
-        UsageError: the series is no PET.
-        UnsupportedFormatError: units or a decay correction that SUV cannot be computed from, or an element is missing.
+        UsageError: the series is not PET.
+        UnsupportedFormatError: SUV cannot be computed from these units or this decay correction, or an element is missing.
     """
-    kinds = sorted({image.modality or "?" for image in images} - {"PT"})
-    if kinds:
-        raise UsageError(f"{where}: standardised uptake values are of PET, this is {', '.join(kinds)}", remedy="Leave SUV out.")
-    moments = [image.pet.acquired for image in images if image.pet is not None and image.pet.acquired is not None]
-    first = min(moments, default=None)
-    found = [_factor(image, first) for image in images]
+    modalities = sorted({image.modality or "?" for image in images} - {"PT"})
+    if modalities:
+        raise UsageError(
+            f"{where}: standardised uptake values are of PET, this is {', '.join(modalities)}", remedy="Leave SUV out."
+        )
+    times = [image.pet.acquired for image in images if image.pet is not None and image.pet.acquired is not None]
+    first = min(times, default=None)
+    factors = [_factor(image, first) for image in images]
     scaled = [
         replace(
             image,
@@ -64,13 +65,13 @@ def as_suv(images: Sequence[DicomHeader], where: str) -> tuple[list[DicomHeader]
             intercept=image.intercept * factor,
             windows=rescaled_windows(image.windows, factor),
         )
-        for image, (factor, _) in zip(images, found, strict=True)
+        for image, (factor, _) in zip(images, factors, strict=True)
     ]
-    return scaled, f"SUV by body weight: {found[0][1]}"
+    return scaled, f"SUV by body weight: {factors[0][1]}"
 
 
 def _factor(image: DicomHeader, first: datetime | None) -> tuple[float, str]:
-    """From rescaled stored values to SUV, and how it was found."""
+    """The factor from rescaled stored values to SUV, and a description of its computation."""
     facts = image.pet
     if facts is None:
         raise _missing(image, "the elements of a PET image")
@@ -88,17 +89,17 @@ def _factor(image: DicomHeader, first: datetime | None) -> tuple[float, str]:
         raise _missing(image, "the factor (7053,1000) or (7053,1009), without which counts are of an unknown scale")
     else:
         raise _refused(image, f"Units {image.units or '(empty)'} cannot become SUV; BQML, CNTS and GML can")
-    weight, dose = _need(image, "weight"), _need(image, "dose")
-    decayed = dose * _remaining(image, facts, first)
+    weight, dose = _required(image, "weight"), _required(image, "dose")
+    remaining_dose = dose * _remaining_fraction(image, facts, first)
     how = f"{weight:g} kg, {dose / 1e6:.4g} MBq, DecayCorrection {facts.decay_correction}"
-    return activity * weight * 1000 / decayed, how
+    return activity * weight * 1000 / remaining_dose, how
 
 
-def _remaining(image: DicomHeader, facts: PetFacts, first: datetime | None) -> float:
-    """The part of the injected dose that is left at the moment the image's values hold for."""
+def _remaining_fraction(image: DicomHeader, facts: PetFacts, first: datetime | None) -> float:
+    """The fraction of the injected dose that remains at the time the image's values refer to."""
     if facts.decay_correction == "ADMIN":
         return 1.0
-    half_life, injected = _need(image, "half_life"), _need(image, "injected")
+    half_life, injected = _required(image, "half_life"), _required(image, "injected")
     if facts.decay_correction == "START":
         start = facts.series_start
         moment = start if start is not None and (first is None or start <= first) else first
@@ -106,7 +107,7 @@ def _remaining(image: DicomHeader, facts: PetFacts, first: datetime | None) -> f
             raise _missing(image, _NAMES["series_start"])
         seconds = (moment - injected).total_seconds()
     elif facts.decay_correction == "NONE":
-        seconds = (_need(image, "acquired") - injected).total_seconds() + _mean_moment(facts.duration or 0.0, half_life)
+        seconds = (_required(image, "acquired") - injected).total_seconds() + _mean_moment(facts.duration or 0.0, half_life)
     else:
         raise _refused(image, f"DecayCorrection (0054,1102) is '{facts.decay_correction}', not START, ADMIN or NONE")
     if seconds < 0:
@@ -120,7 +121,7 @@ def _mean_moment(duration: float, half_life: float) -> float:
     return math.log(decay * duration / -math.expm1(-decay * duration)) / decay if duration else 0.0
 
 
-def _need(image: DicomHeader, name: str) -> Any:
+def _required(image: DicomHeader, name: str) -> Any:
     value = getattr(image.pet, name)
     if value is None:
         raise _missing(image, _NAMES[name])

@@ -1,4 +1,4 @@
-"""Every file of a folder tree, once: links are followed but never round in circles, and what cannot be opened is said."""
+"""Lists every file of a folder tree once: links are followed without loops, and unreadable folders are reported."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from voxelry.errors import ReadError
 
 @dataclass(frozen=True)
 class FolderTree:
-    """What a walk found.
+    """The files of a folder tree.
 
     Attributes:
         files: ``(path, bytes)`` of every regular file, sorted by path; hidden files and folders are left out.
-        problems: what could not be looked at.
+        problems: folders and links that cannot be followed, with the error.
     """
 
     files: tuple[tuple[Path, int], ...]
@@ -26,31 +26,31 @@ class FolderTree:
 def walk(folder: Path) -> FolderTree:
     """List the regular files at any depth of a folder.
 
-    Links to folders and files are followed; a folder or file that several links lead to is listed once, by the first path in
-    sorted order, so that a loop of links ends. Pipes, sockets and devices are passed over: opening one could wait for ever.
+    Links to folders and files are followed; a folder or file with several links to it is listed once, under the first path in
+    sorted order, so that a loop of links ends. Pipes, sockets and devices are left out: opening one could block forever.
 
     Args:
-        folder: where to start.
+        folder: the root of the tree.
 
     Returns:
         The files, and the folders and links that cannot be followed.
     """
     files: list[tuple[Path, int]] = []
     problems: list[tuple[Path, ReadError]] = []
-    seen: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     pending = [folder]
     while pending:
-        here = pending.pop()
-        if _is_known(here.stat(), seen):
+        parent = pending.pop()
+        if _is_visited(parent.stat(), visited):
             continue
         folders: list[Path] = []
-        for entry in _listed(here, problems):
+        for entry in _listed(parent, problems):
             status = _status(entry, problems)
             if status is None or entry.name.startswith("."):
                 continue
             if stat.S_ISDIR(status.st_mode):
                 folders.append(Path(entry.path))
-            elif stat.S_ISREG(status.st_mode) and not _is_known(status, seen):
+            elif stat.S_ISREG(status.st_mode) and not _is_visited(status, visited):
                 files.append((Path(entry.path), status.st_size))
         pending += reversed(folders)
     return FolderTree(tuple(sorted(files)), tuple(problems))
@@ -61,26 +61,26 @@ def _listed(folder: Path, problems: list[tuple[Path, ReadError]]) -> list[os.Dir
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        problems.append((folder, _closed(folder, "folder", error)))
+        problems.append((folder, _cannot_be_opened(folder, "folder", error)))
         return []
 
 
 def _status(entry: os.DirEntry[str], problems: list[tuple[Path, ReadError]]) -> os.stat_result | None:
-    """What an entry is, links followed; None, and a problem, for a link to nowhere."""
+    """The status of an entry, links followed; None, with a problem, for a broken link."""
     try:
         return entry.stat()
     except OSError as error:
         if not entry.name.startswith("."):
-            problems.append((Path(entry.path), _closed(Path(entry.path), "file or link", error)))
+            problems.append((Path(entry.path), _cannot_be_opened(Path(entry.path), "file or link", error)))
         return None
 
 
-def _is_known(status: os.stat_result, seen: set[tuple[int, int]]) -> bool:
-    place = (status.st_dev, status.st_ino)
-    known = place in seen
-    seen.add(place)
-    return known
+def _is_visited(status: os.stat_result, visited: set[tuple[int, int]]) -> bool:
+    inode = (status.st_dev, status.st_ino)
+    is_visited = inode in visited
+    visited.add(inode)
+    return is_visited
 
 
-def _closed(path: Path, what: str, error: OSError) -> ReadError:
-    return ReadError(f"{path}: this {what} cannot be opened ({error.strerror})", remedy="Check its permissions and target.")
+def _cannot_be_opened(path: Path, kind: str, error: OSError) -> ReadError:
+    return ReadError(f"{path}: this {kind} cannot be opened ({error.strerror})", remedy="Check its permissions and target.")

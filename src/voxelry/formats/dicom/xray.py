@@ -1,24 +1,24 @@
-"""Radiographs: single-frame CR, DX, MG, RF and XA as 2D pictures whose polarity and pixel size are decided openly.
+"""Reads radiographs: single-frame CR, DX, MG, RF and XA as 2D pictures, by documented rules for polarity and pixel size.
 
-Polarity. ``dense-bright`` gives dense tissue high values; ``stored`` leaves values as they are. Which stored values are dense is
-said by, in this order:
+Polarity. ``dense-bright`` gives dense tissue high values; ``stored`` leaves values as they are. Which stored values are dense
+follows from, in this order:
 
 1. for images FOR PROCESSING: PixelIntensityRelationshipSign; 1: low values are little radiation, so dense (DICOM PS3.3 section
-   C.8.11.3.1.2). Such images are not made for display, and their photometric interpretation says little;
+   C.8.11.3.1.2). Such images are not for display, and their photometric interpretation is unreliable;
 2. PhotometricInterpretation MONOCHROME1 or PresentationLUTShape INVERSE: low values are displayed bright, as dense tissue is. The
    two state one inversion, not two.
 
-In an image for presentation the display goes before a sign that contradicts it, with a remark: makers carry the sign over from
-the detector's image, which they have inverted since.
+In an image for presentation the display takes precedence over a sign that contradicts it, with a remark: vendors copy the sign
+from the detector's image, which they have inverted since.
 
-Pixel size, by `ReadOptions.pixel_size`. ``calibrated`` takes the first of these that the file has, and refuses to do without:
+Pixel size, by `ReadOptions.pixel_size`. ``calibrated`` takes the first of these that the file has; none of them is an error:
 
-1. PixelSpacing, where it is calibrated: PixelSpacingCalibrationType says so, or it differs from ImagerPixelSpacing;
+1. PixelSpacing, if calibrated: PixelSpacingCalibrationType is present, or it differs from ImagerPixelSpacing;
 2. PixelSpacing alone, of unknown calibration.
 
-``imager`` takes the first of these, and refuses to do without:
+``imager`` takes the first of these; none of them is an error:
 
-1. ImagerPixelSpacing / EstimatedRadiographicMagnificationFactor: in the patient, by the beam's geometry;
+1. ImagerPixelSpacing / EstimatedRadiographicMagnificationFactor: in the patient, by the geometry of the beam;
 2. ImagerPixelSpacing: at the detector, larger than in the patient.
 
 ``auto`` takes calibrated PixelSpacing, then what ``imager`` takes, then PixelSpacing of unknown calibration, and else none.
@@ -46,7 +46,7 @@ from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.voxels import check_finite, rescaled
 
 _SAME_SPACING = 1e-3
-"""Relative difference below which PixelSpacing merely repeats ImagerPixelSpacing."""
+"""Relative difference below which PixelSpacing is a copy of ImagerPixelSpacing."""
 
 _INT16_MAX = 2**15 - 1
 
@@ -54,12 +54,12 @@ PixelPair = tuple[float, float]
 
 
 def read_projection(header: DicomHeader, options: ReadOptions = PLAIN, remarks: Sequence[str] = ()) -> Volume:
-    """A radiograph; pixels are decoded when `Volume.array` is first asked for.
+    """A radiograph; pixels are decoded when `Volume.array` is first used.
 
     Args:
         header: of a single-frame grey file.
         options: polarity and pixel size.
-        remarks: what to say of the source beside what is decided here.
+        remarks: remarks for the Volume's source, before those on polarity and pixel size.
 
     Returns:
         A Volume ``(1, rows, columns)``, int16 where that holds every value, else uint16 or float32; pixel size in mm or None; the
@@ -67,8 +67,8 @@ def read_projection(header: DicomHeader, options: ReadOptions = PLAIN, remarks: 
 
     Raises:
         SeriesError: several frames, or colour.
-        UnsupportedFormatError: the file has no pixel size of the kind asked for.
-        ReadError: pixels that cannot be decoded for a reason the header shows.
+        UnsupportedFormatError: the file has no pixel size of the requested kind.
+        ReadError: pixels that cannot be decoded for a reason in the header.
     """
     if header.frames > 1:
         raise SeriesError(
@@ -83,14 +83,14 @@ def read_projection(header: DicomHeader, options: ReadOptions = PLAIN, remarks: 
             files=(str(header.path),),
         )
     check_decodable(header)
-    size, said = pixel_size(header, options)
+    size, size_remark = pixel_size(header, options)
     invert = options.polarity == "dense-bright" and is_dark_dense(header)
     source = Source(
         kind="dicom",
         files=(str(header.path),),
         series_uid=header.series,
         instances=((header.sop_instance, 1),),
-        remarks=(*remarks, _polarity_remark(header, options), *_sign_remark(header), said),
+        remarks=(*remarks, _polarity_remark(header, options), *_sign_remark(header), size_remark),
     )
     return Volume(
         partial(_decode, header, invert),
@@ -103,7 +103,7 @@ def read_projection(header: DicomHeader, options: ReadOptions = PLAIN, remarks: 
 
 
 def is_dark_dense(header: DicomHeader) -> bool:
-    """Dense tissue has low stored values, by the rules above."""
+    """Dense tissue has low stored values, by the rules of this module."""
     sign = header.intensity_sign
     if header.is_for_processing and sign in (1, -1):
         return sign == 1
@@ -111,23 +111,23 @@ def is_dark_dense(header: DicomHeader) -> bool:
 
 
 def pixel_size(header: DicomHeader, options: ReadOptions = PLAIN) -> tuple[PixelPair | None, str]:
-    """Row and column spacing in mm by the policy above, and the remark that says which rule gave it.
+    """Row and column spacing in mm by the rules of this module, and a remark on the rule that applied.
 
     Args:
         header: of the radiograph.
-        options: `pixel_size` is the policy.
+        options: its `pixel_size` is used.
 
     Raises:
-        UnsupportedFormatError: the file has no pixel size of the kind asked for.
+        UnsupportedFormatError: the file has no pixel size of the requested kind.
     """
     policy = options.pixel_size
     if policy == "none":
         return None, "no physical size: as asked"
-    calibrated, imager, unknown = _calibrated(header), _at_imager(header), _uncalibrated(header)
-    orders = {"auto": (calibrated, imager, unknown), "calibrated": (calibrated, unknown), "imager": (imager,)}
-    for found in orders[policy]:
-        if found is not None:
-            return found
+    calibrated, imager, uncalibrated = _calibrated(header), _at_imager(header), _uncalibrated(header)
+    orders = {"auto": (calibrated, imager, uncalibrated), "calibrated": (calibrated, uncalibrated), "imager": (imager,)}
+    for size_and_remark in orders[policy]:
+        if size_and_remark is not None:
+            return size_and_remark
     if policy == "auto":
         return None, "no physical size: the file states no pixel spacing"
     element = "ImagerPixelSpacing (0018,1164)" if policy == "imager" else "PixelSpacing (0028,0030)"
@@ -138,12 +138,12 @@ def pixel_size(header: DicomHeader, options: ReadOptions = PLAIN) -> tuple[Pixel
 
 
 def _calibrated(header: DicomHeader) -> tuple[PixelPair, str] | None:
-    stated, imager = _positive(header.pixel_spacing), _positive(header.imager_spacing)
-    differs = stated is not None and imager is not None and not np.allclose(stated, imager, rtol=_SAME_SPACING, atol=0)
-    if stated is None or not (header.calibration or differs):
+    spacing, imager = _positive(header.pixel_spacing), _positive(header.imager_spacing)
+    differs = spacing is not None and imager is not None and not np.allclose(spacing, imager, rtol=_SAME_SPACING, atol=0)
+    if spacing is None or not (header.calibration or differs):
         return None
     how = f" ({header.calibration.lower()})" if header.calibration else ""
-    return stated, f"pixel size: calibrated PixelSpacing{how}"
+    return spacing, f"pixel size: calibrated PixelSpacing{how}"
 
 
 def _at_imager(header: DicomHeader) -> tuple[PixelPair, str] | None:
@@ -157,8 +157,8 @@ def _at_imager(header: DicomHeader) -> tuple[PixelPair, str] | None:
 
 
 def _uncalibrated(header: DicomHeader) -> tuple[PixelPair, str] | None:
-    stated = _positive(header.pixel_spacing)
-    return None if stated is None else (stated, "pixel size: PixelSpacing, calibration unknown")
+    spacing = _positive(header.pixel_spacing)
+    return None if spacing is None else (spacing, "pixel size: PixelSpacing, calibration unknown")
 
 
 def _positive(values: tuple[float, ...] | None) -> PixelPair | None:
@@ -175,14 +175,14 @@ def _polarity_remark(header: DicomHeader, options: ReadOptions) -> str:
 
 
 def _sign_remark(header: DicomHeader) -> list[str]:
-    """A remark where the detector's polarity contradicts the display's."""
+    """A remark where the detector's polarity contradicts that of the display."""
     if header.intensity_sign not in (1, -1) or (header.intensity_sign == 1) == is_dark_dense(header):
         return []
     return [f"PixelIntensityRelationshipSign {header.intensity_sign} says that dense is displayed dark; not acted on"]
 
 
 def _windows(header: DicomHeader, invert: bool) -> tuple[Window, ...]:
-    """The windows in the units of the values as read, which inversion mirrors."""
+    """The VOI windows in units of the grey values, mirrored by inversion."""
     if not invert:
         return header.windows
     plain, mirrored = rescale_of(header, invert=False), rescale_of(header, invert=True)
@@ -219,5 +219,5 @@ def _rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[A
 
 
 def _outside(header: DicomHeader) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = decode_outside([header])[0]
-    return found
+    outside: NDArray[np.bool_] = decode_outside([header])[0]
+    return outside
