@@ -1,13 +1,13 @@
-"""Every error a user can meet, as one tree.
+"""Every error that voxelry raises, as one tree.
 
-Each message names what was wrong, the value seen, and the remedy. `assert` is kept for our own invariants.
+Each message names the problem, the value, and the remedy. `assert` is kept for our own invariants.
 
     VoxelryError
     ├── UsageError                 the call or a configuration is wrong (exit code 2)
     │   ├── ConfigError            an unknown key, a value out of range
     │   ├── ManifestError          a dataset card or its cases cannot be used
     │   │   └── SplitLeakError     one patient on both sides of a split
-    │   ├── BudgetError            a memory budget is too small; it names the smallest that would do
+    │   ├── BudgetError            a memory budget is too small; it names the smallest that suffices
     │   └── MissingExtraError      an optional dependency is not installed
     ├── ReadError                  a file cannot be read
     │   ├── MissingFileError       nothing is there, or the folder is empty
@@ -15,17 +15,17 @@ Each message names what was wrong, the value seen, and the remedy. `assert` is k
     │   ├── CorruptFileError       it is truncated or contradicts itself
     │   ├── SeriesError            DICOM slices that are not one plain regular series
     │   │   ├── MissingSlicesError     slices are missing between others
-    │   │   ├── DuplicateSlicesError   several images lie at one place
+    │   │   ├── DuplicateSlicesError   several images lie at one position
     │   │   ├── SpacingError           slices are unevenly spaced, or shift sideways unevenly
-    │   │   └── SelectionError         several volumes, and none or more than one was asked for
+    │   │   └── SelectionError         several volumes, and the selection fits none or more than one
     │   ├── PartlyReadError        some of several volumes cannot be read; it holds those that can
     │   └── NonFiniteError         NaN or infinite voxels
     ├── GeometryError              a grid that cannot be used
-    │   └── GridMismatchError      two things that must share a grid do not
-    ├── LabelError                 label values or names the table does not know
+    │   └── GridMismatchError      two objects that must share a grid do not
+    ├── LabelError                 label values or names that are not in the table
     ├── ModelError                 a model folder that cannot be used
     ├── TrainingError              training cannot start or go on
-    └── ExportError                a mask cannot be written in the format asked for
+    └── ExportError                a mask cannot be written in the requested format
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class VoxelryError(Exception):
     """Base of every error that voxelry raises on purpose.
 
     Args:
-        problem: what is wrong, with the file and the value seen.
+        problem: what is wrong, with the file and the value.
         remedy: what the user can do about it; appended to the message.
     """
 
@@ -71,16 +71,16 @@ class ManifestError(UsageError):
 
 
 class SplitLeakError(ManifestError):
-    """A patient stands on both sides of a split."""
+    """A patient is on both sides of a split."""
 
 
 class BudgetError(UsageError):
-    """The work does not fit into the memory it was given.
+    """The work does not fit into its memory budget.
 
     Args:
         problem: as of every error.
         remedy: as of every error.
-        needed: bytes of the smallest budget that would do, 0 where that is not known.
+        needed: bytes of the smallest budget that suffices, 0 where that is not known.
     """
 
     def __init__(self, problem: str, *, remedy: str = "", needed: int = 0) -> None:
@@ -114,7 +114,7 @@ class SeriesError(ReadError):
     Args:
         problem: as of every error.
         remedy: as of every error.
-        files: the files concerned, all of them; the message names the first few. Empty where it is not about some files.
+        files: all files concerned; the message names the first few. Empty where no single files are concerned.
     """
 
     def __init__(self, problem: str, *, remedy: str = "", files: Iterable[str] = ()) -> None:
@@ -127,7 +127,7 @@ class MissingSlicesError(SeriesError):
 
 
 class DuplicateSlicesError(SeriesError):
-    """Several images lie at one place; `files` holds them, place after place."""
+    """Several images lie at one position; `files` holds them, position after position."""
 
 
 class SpacingError(SeriesError):
@@ -135,7 +135,7 @@ class SpacingError(SeriesError):
 
 
 class SelectionError(SeriesError):
-    """There are several volumes, and what was asked for fits none of them, or more than one.
+    """There are several volumes, and the selection fits none of them, or more than one.
 
     Args:
         problem: as of every error.
@@ -175,11 +175,11 @@ class GeometryError(VoxelryError):
 
 
 class GridMismatchError(GeometryError):
-    """Two things that must lie on one grid do not."""
+    """Two objects that must lie on one grid do not."""
 
 
 class LabelError(VoxelryError):
-    """A label value or name that the label table does not know."""
+    """A label value or name that is not in the label table."""
 
 
 class ModelError(VoxelryError):
@@ -191,15 +191,15 @@ class TrainingError(VoxelryError):
 
 
 class ExportError(VoxelryError):
-    """A mask cannot be written in the format that was asked for."""
+    """A mask cannot be written in the requested format."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint naming the known word closest to a mistyped one.
+    """A hint that names the known word closest to a mistyped one.
 
     Args:
         word: what the user wrote.
-        known: the words that would have been right.
+        known: the valid words.
 
     Returns:
         ``"Did you mean 'x'?"``, or the list of known words when none is close.

@@ -211,7 +211,7 @@ class TestFrames:
         files = self.files(folder, plain, frames)
         volume = read_channels(files, reference=0)
         assert volume.array.shape[0] == 2
-        assert volume.source.frame == (frames[0] or "")
+        assert volume.source.frame_of_reference == (frames[0] or "")
         assert len(volume.source.instances) == len(plain)
         made = read_channels(files, reference=1)
         assert made.source.series_uid == "1.2.3.1"

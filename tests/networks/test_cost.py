@@ -34,19 +34,26 @@ def test_numbers_of_a_network():
     network = build_network(plan, 3)
     count = sum(weight.numel() for weight in network.parameters())
     cost = describe(network, plan, 3)
-    assert (cost.parameters, cost.weights_bytes, cost.optimiser_bytes) == (count, 8 * count, 8 * count)
-    assert cost.total == cost.weights_bytes + cost.optimiser_bytes + cost.activation_bytes
-    assert describe(network, plan, 3, moments=1).optimiser_bytes == 4 * count
+    parts = dict(cost.footprint.parts)
+    assert (cost.parameters, parts["weights"], parts["weight gradients"]) == (count, 4 * count, 4 * count)
+    assert parts["optimiser state"] == 8 * count
+    assert parts["activations"] > parts["loss"] > 0
+    assert cost.total == sum(parts.values())
+    assert describe(network, plan, 3, moments=1).footprint["optimiser state"] == 4 * count
+
+
+def activation_bytes(cost):
+    return sum(cost.footprint[name] for name in ("activations", "loss", "layer gradients"))
 
 
 def test_activations_grow_with_the_batch_and_the_window_and_shrink_with_the_type():
     plan = tiny_plan(patch_size=(16, 16, 16))
     network = build_network(plan, 3)
-    usual = describe(network, plan, 3, batch=2).activation_bytes
-    assert describe(network, plan, 3, batch=8).activation_bytes == pytest.approx(4 * usual, rel=0.02)
+    usual = activation_bytes(describe(network, plan, 3, batch=2))
+    assert activation_bytes(describe(network, plan, 3, batch=8)) == pytest.approx(4 * usual, rel=0.02)
     large = plan.model_copy(update={"patch_size": (32, 32, 32)})
-    assert describe(network, large, 3, batch=2).activation_bytes == pytest.approx(8 * usual, rel=0.02)
-    assert describe(network, plan, 3, batch=2, dtype=torch.bfloat16).activation_bytes < 0.75 * usual
+    assert activation_bytes(describe(network, large, 3, batch=2)) == pytest.approx(8 * usual, rel=0.02)
+    assert activation_bytes(describe(network, plan, 3, batch=2, dtype=torch.bfloat16)) < 0.75 * usual
 
 
 def test_what_is_kept_of_a_network_by_hand():
@@ -71,7 +78,7 @@ def test_nothing_is_computed_and_nothing_changes():
     network = build_network(plan, 3).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     random = torch.get_rng_state()
-    assert describe(network, plan, 3, batch=64).activation_bytes > 1e12
+    assert activation_bytes(describe(network, plan, 3, batch=64)) > 1e12
     assert not network.training
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

@@ -6,7 +6,7 @@ from torch import nn
 
 from helpers.plans import tiny_network, tiny_plan
 from voxelry.networks.build import build_network, count_parameters
-from voxelry.networks.resenc import Average3d, ResidualEncoderUNet
+from voxelry.networks.resenc import AveragePool3d, ResidualEncoderUNet
 
 
 def halved(dimensions, stages):
@@ -48,7 +48,7 @@ def test_as_many_numbers_as_nnunets_plain_network_without_biases_before_norms(ca
 
 @pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 2), (3, 1, 2)])
 def test_blocks_are_averaged_alike_where_every_step_must_be_repeatable(stride, monkeypatch):
-    pool, generator = Average3d(stride), torch.Generator().manual_seed(1)
+    pool, generator = AveragePool3d(stride), torch.Generator().manual_seed(1)
     x = torch.randn((2, 3, 6, 4, 8), dtype=torch.float64, generator=generator, requires_grad=True)
     usual = pool(x)
     weight = torch.randn(usual.shape, dtype=torch.float64, generator=generator)

@@ -7,7 +7,7 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.core.plan import Region
 from voxelry.errors import ModelError
 from voxelry.networks.build import build_network
-from voxelry.networks.transfer import Ends, load_matching
+from voxelry.networks.transfer import NetworkEnds, load_matching
 from voxelry.networks.weights import weights_of
 
 
@@ -29,7 +29,9 @@ def moved(old_plan, old_table, new_plan, new_table):
     """Both networks, and what became of the tensors."""
     torch.manual_seed(0)
     old, new = build_network(old_plan, len(old_table) + 1).eval(), build_network(new_plan, len(new_table) + 1).eval()
-    report = load_matching(new, new_plan, weights_of(old), Ends.of(old_plan, old_table), Ends.of(new_plan, new_table))
+    report = load_matching(
+        new, new_plan, weights_of(old), NetworkEnds.of(old_plan, old_table), NetworkEnds.of(new_plan, new_table)
+    )
     return old, new, report
 
 
@@ -124,7 +126,7 @@ def test_what_does_not_fit_starts_anew_and_is_told():
 
 def test_nothing_in_common_is_an_error():
     weights, plan = weights_of(nn.Linear(1, 1)), tiny_plan(2)
-    network, ends = build_network(plan, 2), Ends.of(plan, table("x"))
+    network, ends = build_network(plan, 2), NetworkEnds.of(plan, table("x"))
     with pytest.raises(ModelError, match=r"none of the network's \d+ tensors fits the 2 given"):
         load_matching(network, plan, weights, ends, ends)
 
@@ -132,7 +134,7 @@ def test_nothing_in_common_is_an_error():
 def test_random_numbers_are_drawn_as_without_it():
     plan = tiny_plan(2)
     network = build_network(plan, len(SIDED) + 1)
-    ends = Ends.of(plan, SIDED)
+    ends = NetworkEnds.of(plan, SIDED)
     torch.manual_seed(1)
     load_matching(network, plan, weights_of(network), ends, ends)
     after = torch.rand(3)

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.plans import tiny_network, tiny_plan
+from helpers.step_memory import step_memory
 from voxelry.core.architectures import ARCHITECTURES
 from voxelry.planning.design import Design
-from voxelry.planning.patch_budget import Gpu, block, fit_gpu, step_memory
+from voxelry.planning.patch_budget import Gpu, block, fit_gpu
 
 PLAIN, RESIDUAL = (Gpu(8e9, ARCHITECTURES[name].gpu) for name in ("dynunet", "resenc"))
 UNET = Design("dynunet", classes=3, first=32, widest=320)

@@ -6,9 +6,10 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from helpers.plans import tiny_fingerprint
+from helpers.step_memory import step_memory
 from voxelry.core.plan import ChannelStatistics
 from voxelry.errors import ConfigError
-from voxelry.planning.patch_budget import CPUS, step_memory
+from voxelry.planning.patch_budget import CPUS
 from voxelry.planning.planner import configurations, make_plan
 from voxelry.recipes.settings import PlanSettings
 

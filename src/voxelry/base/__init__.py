@@ -1,1 +1,1 @@
-"""What every room needs: files, schema, threads, memory, optional dependencies, compiled loops. Imports nothing of the rooms."""
+"""Foundations of every room: files, schemas, threads, memory, devices, optional dependencies, compiled loops."""

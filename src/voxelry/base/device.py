@@ -1,4 +1,4 @@
-"""The device that computes, by name, and the number type that it computes fastest in; PyTorch is imported when they are asked."""
+"""Compute device by name, and the number type for mixed precision. PyTorch is imported only when they are called."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device a recipe names; ``auto`` is the first GPU, else the CPU.
+    """The device of a name; ``auto`` is the first GPU, else the CPU.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        UsageError: the device is not there.
+        UsageError: the device does not exist or cannot be used.
     """
     import torch
 
@@ -30,9 +33,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def compute_dtype(device: torch.device, mixed_precision: str) -> torch.dtype:
-    """The type convolutions are computed in: a half type where the device has units for it, else float32.
+    """The type in which convolutions are computed: a half type where the device has units for it, else float32.
 
-    On a CPU bfloat16 pays where it has matrix tiles (AMX) or bfloat16 vector instructions; elsewhere it is emulated, and slow.
+    On a CPU bfloat16 is faster where it has matrix tiles (AMX) or bfloat16 vector instructions; elsewhere it is emulated and
+    slow.
     """
     import torch
 

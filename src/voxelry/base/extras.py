@@ -1,4 +1,4 @@
-"""Optional dependencies, imported through one door whose error names the extra that installs them."""
+"""Optional dependencies: their import, with an error that names the extra that installs them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ EXTRAS = {
 
 
 def is_installed(*modules: str) -> bool:
-    """Every one of these modules can be found; none is imported."""
+    """Whether all of these modules are installed; none is imported."""
     return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
-def extra(module: str, what: str) -> ModuleType:
+def extra(module: str, purpose: str) -> ModuleType:
     """Import an optional dependency.
 
     Args:
         module: its name, one of `EXTRAS`.
-        what: what it is needed for, for the message.
+        purpose: the feature that needs it, for the message.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -35,5 +35,5 @@ def extra(module: str, what: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"{what} needs '{module}', which is not installed", remedy=f"Install it: pip install 'voxelry[{EXTRAS[module]}]'."
+            f"{purpose} needs '{module}', which is not installed", remedy=f"Install it: pip install 'voxelry[{EXTRAS[module]}]'."
         ) from error

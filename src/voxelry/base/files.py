@@ -1,6 +1,6 @@
-"""Writing without half-written files, and reading YAML and JSON: the one place both are done.
+"""Atomic writing of files and folders, and reading of text, YAML and JSON.
 
-A file appears under its final name only when it is whole: it is written beside its target and renamed (POSIX `rename` is
+A file appears under its final name only when it is complete: it is written beside its target and renamed (POSIX `rename` is
 atomic within a file system).
 """
 
@@ -22,7 +22,7 @@ from voxelry.errors import ConfigError, MissingFileError, UsageError
 
 _TRIES = 20
 _PAUSE = 0.05
-"""Seconds between tries to put a folder where other processes put theirs."""
+"""Seconds between attempts to replace a folder that other processes replace too."""
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name keeps the file's endings, since writers choose a format by them.
 
     Args:
-        path: the final file; its folder is made if missing.
+        path: the final file; its folder is created if missing.
 
     Yields:
         The path to write to. On an error it is removed and `path` is left as it was.
@@ -56,8 +56,8 @@ def atomic_folder(path: str | os.PathLike[str], keep: Callable[[Path], bool] | N
 
     Args:
         path: the final folder. If it exists it is replaced as a whole.
-        keep: asked of a folder that lies there when the block ends, as another process may have written the same meanwhile: if
-            True it stays, and what was written here is dropped.
+        keep: called with a folder that exists when the block ends, since another process may have written the same meanwhile: if
+            it returns True, that folder stays and the new one is dropped.
 
     Yields:
         The folder to write into. On an error it is removed and `path` is left as it was.
@@ -77,14 +77,14 @@ def atomic_folder(path: str | os.PathLike[str], keep: Callable[[Path], bool] | N
 
 
 def _settle(temporary: Path, target: Path, keep: Callable[[Path], bool]) -> None:
-    """Replace a folder unless what lies there may stay, while other processes do the same."""
-    for left in reversed(range(_TRIES)):
+    """Replace a folder unless the existing one may stay, while other processes do the same."""
+    for attempts_left in reversed(range(_TRIES)):
         if target.exists() and keep(target):
             return
         try:
             _replace_folder(temporary, target)
         except OSError:
-            if not left:
+            if not attempts_left:
                 raise
             time.sleep(_PAUSE)
         else:
@@ -147,7 +147,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader; a key that stands twice is refused, not overwritten.
+    """Read a YAML mapping with the safe loader; a key given twice is refused, not overwritten.
 
     Raises:
         MissingFileError: no such file.
@@ -172,11 +172,11 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """The mapping as pyyaml composes it, its keys checked."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key, _ in node.value:
-            if str(key.value) in seen:
+            if str(key.value) in keys:
                 raise yaml.MarkedYAMLError(problem=f"key '{key.value}' stands twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
+            keys.add(str(key.value))
         return node
 
 
@@ -194,7 +194,7 @@ def _mapping(file: Path, kind: str, parse: Callable[[str], Any]) -> dict[str, An
 
 
 def free_name(name: str) -> str:
-    """Check that `name` can stand as a file name of its own, on any system.
+    """Check that `name` can be a file name on any system.
 
     Raises:
         UsageError: it is empty, hidden, or holds a path separator or control character.

@@ -1,4 +1,4 @@
-"""How much memory there is, and what becomes of freed memory where glibc manages it: kept for the next step, or given back."""
+"""Installed memory, and control over freed memory in glibc's malloc: kept for the next step, or returned to the system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 
 def installed_memory() -> int:
-    """Bytes of the machine's memory; 8 GiB where the system does not say."""
+    """Bytes of the machine's memory; 8 GiB where the system does not report it."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 << 30
 
 
@@ -21,8 +21,8 @@ def keep_freed_memory() -> None:
     """Tell glibc to reuse freed blocks of up to 32 MiB instead of giving them back to the system.
 
     Every training step allocates and frees the same activations. By default glibc returns each large block at once, and the
-    system clears its pages anew when they are asked for again: measured at 15 % of a step (docs/lab.md). Peak memory is the
-    same. Elsewhere than on glibc nothing is done. See mallopt(3).
+    system clears its pages when they are allocated again: measured at 15 % of a step (docs/lab.md). Peak memory is the same.
+    Without glibc nothing is done. See mallopt(3).
     """
     mallopt = _function("mallopt")
     if mallopt is not None:
@@ -31,10 +31,10 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Give pages that hold nothing any more back to the system.
+    """Return unused pages to the system.
 
-    Blocks of up to 32 MiB, freed out of order, leave holes that glibc keeps, which no budget counts. Elsewhere than on glibc
-    nothing is done. See malloc_trim(3).
+    Blocks of up to 32 MiB, freed out of order, leave holes that glibc keeps and no budget counts. Without glibc nothing is done.
+    See malloc_trim(3).
     """
     malloc_trim = _function("malloc_trim")
     if malloc_trim is not None:

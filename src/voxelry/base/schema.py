@@ -1,4 +1,4 @@
-"""The base of every pydantic word, and the one place where a validation error becomes a message with a remedy."""
+"""Frozen, the base of every pydantic type here, and `parse`, which turns validation errors into messages with a remedy."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-Word = TypeVar("Word", bound=Frozen)
+Schema = TypeVar("Schema", bound=Frozen)
 
 
-def parse(kind: type[Word], value: Any, where: str, error: type[UsageError] = ConfigError) -> Word:
-    """Validate a plain mapping as a word.
+def parse(kind: type[Schema], value: Any, where: str, error: type[UsageError] = ConfigError) -> Schema:
+    """Validate a plain mapping as a frozen type.
 
     Args:
-        kind: the word's class.
+        kind: the class.
         value: plain data, as YAML or JSON give it.
-        where: the file the data came from, for the message.
+        where: the file that the data came from, for the message.
         error: the class to raise.
 
     Returns:
-        The frozen word.
+        The frozen object.
 
     Raises:
         UsageError: (as `error`) naming `where`, every wrong key with the value seen, and the nearest right key.
@@ -41,7 +41,7 @@ def parse(kind: type[Word], value: Any, where: str, error: type[UsageError] = Co
 
 
 def _explain(kind: type[BaseModel], item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"])
+    path = ".".join(str(key) for key in item["loc"])
     if item["type"] == "extra_forbidden":
         owner = _owner(kind, item["loc"][:-1])
         hint = nearest(str(item["loc"][-1]), owner.model_fields) if owner is not None else ""
@@ -51,18 +51,18 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel):
         return f"{path}: {message}" if path else message
-    seen = repr(item["input"])
-    seen = seen if len(seen) <= 80 else f"{seen[:76]} ..."
-    return f"key '{path}' is {seen}: {message}" if path else f"{seen}: {message}"
+    value = repr(item["input"])
+    value = value if len(value) <= 80 else f"{value[:76]} ..."
+    return f"key '{path}' is {value}: {message}" if path else f"{value}: {message}"
 
 
 def _owner(kind: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The model class that holds the keys at `path` below `kind`."""
+    """The model class that has the keys at `path` below `kind`."""
     owner: type[BaseModel] = kind
-    for part in path:
-        if not isinstance(part, str) or part not in owner.model_fields:
+    for key in path:
+        if not isinstance(key, str) or key not in owner.model_fields:
             continue
-        inner = _models_in(owner.model_fields[part].annotation)
+        inner = _models_in(owner.model_fields[key].annotation)
         if not inner:
             return None
         owner = inner[0]

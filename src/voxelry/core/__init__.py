@@ -1,1 +1,1 @@
-"""The words that all rooms share: geometry, volumes, labels, plans, models."""
+"""Shared types of all rooms: geometry, volumes, labels, plans, models, and the table of networks."""

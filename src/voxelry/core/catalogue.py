@@ -1,8 +1,8 @@
-"""The curated labels: one row a structure, with its codes, colour, mirror twin and the names people give it.
+"""The catalogue of curated labels: one row a structure, with its codes, colour, mirror twin and aliases.
 
 The rows lie beside this module in ``catalogue.csv``. A code is one that DICOM's context groups hold (PS3.16, as pydicom
 ships them) or, where they have none, a published table: TotalSegmentator's SNOMED mapping, 3D Slicer's and dcmqi's segment
-contexts. What none of them knows has a code of the private scheme ``99VOXELRY``.
+contexts. A structure that none of them has gets a code of the private scheme ``99VOXELRY``.
 
 Names are compared word by word: case, order, the marks between words and how a side is written do not count, so that
 ``left kidney``, ``Kidney L`` and ``kidney_left`` are one.
@@ -44,16 +44,16 @@ def lookup(name: str) -> Label:
         The label; its value is its number in the catalogue, not a value stored anywhere.
 
     Raises:
-        LabelError: the catalogue does not know the name.
+        LabelError: the name is not in the catalogue.
     """
-    found = _find(name)
-    if found is None:
+    label = _find(name)
+    if label is None:
         raise LabelError(f"no structure {name!r} in the catalogue", remedy=nearest(_plain(name), catalogue().names))
-    return found
+    return label
 
 
 def coded(table: LabelTable) -> LabelTable:
-    """The table with codes, and a colour, for labels that have no type of their own and whose name the catalogue knows.
+    """The table with codes, and a colour, for labels without a type whose name is in the catalogue.
 
     Values, names, layers, kinds and twins stay as they are; so does every label that has a type.
     """

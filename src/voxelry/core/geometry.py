@@ -1,4 +1,4 @@
-"""Where voxels lie in the patient: the one module that knows about affines, orientations, LPS and RAS.
+"""Geometry of voxel grids: affines, spacing, orientation, crops, and the one conversion between LPS and RAS.
 
 Conventions, named once:
 
@@ -33,7 +33,7 @@ _CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 @dataclass(frozen=True)
 class Reindex:
-    """A permutation of the spatial axes followed by flips: what turns one memory order of a grid into another.
+    """A permutation of the spatial axes followed by flips: the change from one memory order of a grid to another.
 
     Attributes:
         order: the source axis that becomes each target axis.
@@ -79,7 +79,7 @@ _TURNS = tuple(
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The grid of an image: how many voxels, and where they are.
+    """The grid of an image: its shape, and the position of its voxels in the patient.
 
     Attributes:
         shape: voxels along each spatial axis, three numbers, or two ``(rows, cols)`` for a picture.
@@ -149,7 +149,7 @@ class Geometry:
 
     @property
     def orientation(self) -> str | None:
-        """Where each axis points, nearest of R/L, A/P, S/I: ``'RAS'``, ``'LPS'``...; None for pictures."""
+        """The direction of each axis, to the nearest of R/L, A/P, S/I: ``'RAS'``, ``'LPS'``...; None for pictures."""
         if self.affine is None:
             return None
         return "".join(_CODES[world][int(positive)] for world, positive in self._closest_axes())
@@ -162,7 +162,7 @@ class Geometry:
 
     @property
     def grid_tolerance(self) -> float:
-        """How far in mm two grids' voxels may be apart and still be the same grid.
+        """Largest distance in mm between voxels of two grids that count as the same grid.
 
         The larger of 1e-3 mm and 1 % of the smallest spacing: real files carry affines that differ by rounding.
         """
@@ -221,10 +221,10 @@ class Geometry:
         return np.asarray(np.linalg.solve(self.affine, other.affine), dtype=np.float64)
 
     def offset_of(self, other: Geometry) -> tuple[int, ...] | None:
-        """Where another grid begins on this one, if both are parts of one lattice with the same axes.
+        """The voxel of this grid at which another grid begins, if both lie on one lattice with the same axes.
 
         Returns:
-            Whole voxels along each axis (negative: it begins before), or None if they are not such parts.
+            Whole voxels along each axis (negative: it begins before), or None if they do not lie on one lattice.
         """
         if self.affine is None or other.affine is None:
             return None
@@ -232,7 +232,7 @@ class Geometry:
         return start if self.cropped(start, other.shape).same_grid(other) else None
 
     def joined(self, other: Geometry) -> Geometry | None:
-        """The smallest grid that holds this one and another part of the same lattice; None if it is no such part."""
+        """The smallest grid that contains this one and another of the same lattice; None if it lies on another lattice."""
         start = self.offset_of(other)
         if start is None:
             return None
@@ -260,9 +260,9 @@ class Geometry:
         return float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
 
     def reindexing_to(self, other: Geometry) -> Reindex | None:
-        """How to permute and flip an array on this grid so that it lies on `other`, or None if no way does.
+        """The permutation and flips that bring an array on this grid onto `other`; None if there are none.
 
-        Among the ways that fit the one that changes least is returned, so equal grids give the identity.
+        Of several that fit, the first is returned, so equal grids give the identity.
         """
         if self.affine is None or other.affine is None:
             same = Reindex(tuple(range(self.ndim)), (False,) * self.ndim)
@@ -270,21 +270,20 @@ class Geometry:
         return next((turn for turn in _TURNS if self.reindexed(turn).same_grid(other)), None)
 
     def reindexing_into(self, other: Geometry) -> Reindex | None:
-        """How to permute and flip an array on this grid so that it is a part of `other`'s lattice, or None if no way does."""
+        """The permutation and flips that bring an array on this grid onto the lattice of `other`; None if there are none."""
         if self.affine is None or other.affine is None:
             return None
         return next((turn for turn in _TURNS if other.offset_of(self.reindexed(turn)) is not None), None)
 
     def reindexing_to_orientation(self, codes: str) -> Reindex:
-        """How to permute and flip so that the axes run (nearest) along `codes`, such as ``'RAS'``.
+        """The permutation and flips that bring the axes to the orientation `codes`, such as ``'RAS'``.
 
         Raises:
             GeometryError: not three letters, one of each pair R/L, A/P, S/I; or a picture.
         """
         wanted = []
         for code in codes.upper():
-            found = [(world, pair.index(code) == 1) for world, pair in enumerate(_CODES) if code in pair]
-            wanted += found
+            wanted += [(world, pair.index(code) == 1) for world, pair in enumerate(_CODES) if code in pair]
         if len(codes) != 3 or sorted(world for world, _ in wanted) != [0, 1, 2] or self.affine is None:
             raise GeometryError(
                 f"'{codes}' is not an orientation of this {self.ndim}D grid", remedy="Use three letters, as 'RAS'."
@@ -309,7 +308,7 @@ class Geometry:
         return Geometry(shape, affine)
 
     def cropped(self, start: Sequence[int], shape: Sequence[int]) -> Geometry:
-        """The grid of the box that begins at voxel `start` (negative: padded) and has `shape` voxels."""
+        """The grid of the box of `shape` voxels that begins at voxel `start` (negative: padded)."""
         size = tuple(int(n) for n in shape)
         if self.affine is None:
             return Geometry(size, None, self.pixel_size)

@@ -1,4 +1,4 @@
-"""Labels: what a stored value means. Names, codes and colours come from here and nowhere else."""
+"""Label and LabelTable: the meaning of stored values. Names, codes and colours come from here and nowhere else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voxelry.base.schema import Frozen
 from voxelry.errors import LabelError, nearest
 
 IGNORE_INDEX = -1
-"""The class index of pixels that count nowhere (`LabelTable.to_classes`)."""
+"""The class index of voxels that neither loss nor metrics count (`LabelTable.to_classes`)."""
 
 _UNKNOWN = np.iinfo(np.int16).min
 _Byte = Annotated[int, Field(ge=0, le=255)]
@@ -40,18 +40,18 @@ ANATOMICAL_STRUCTURE = Code(value="91723000", meaning="Anatomical Structure")
 
 
 class Label(Frozen):
-    """What one stored value stands for.
+    """The meaning of one stored value.
 
     Attributes:
         value: the integer stored in the array, from 1; 0 is background.
         name: a short name, unique in its table.
         category, type, modifier: SNOMED CT codes as DICOM SEG wants them (segmented property category, type, laterality).
         color: RGB, 0..255.
-        kind: ``stuff`` (one region) or ``thing`` (countable objects).
+        kind: ``stuff`` (one structure) or ``thing`` (countable objects).
         mirror: the name of the label on the other side of the body, swapped when an image is mirrored.
         layer: the layer of a LabelMap that holds it (labels that overlap lie on different layers).
-        tracking_id, tracking_uid: what names one finding across objects and dates (PS3.3 section C.8.20.2.4); None where nobody
-            has named it.
+        tracking_id, tracking_uid: name of one finding across objects and dates (PS3.3 section C.8.20.2.4); None where it has
+            none.
     """
 
     value: int = Field(ge=1, le=65535)
@@ -82,7 +82,7 @@ class LabelTable(Frozen):
 
     Attributes:
         labels: unique values (per layer) and names; mirror twins name each other.
-        ignore: a stored value whose voxels count nowhere: not in the loss, not in any metric.
+        ignore: a stored value whose voxels neither the loss nor any metric counts.
     """
 
     labels: tuple[Label, ...]
@@ -90,8 +90,8 @@ class LabelTable(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _refuse_twice("name", [label.name for label in self.labels])
-        _refuse_twice("value", [f"{label.value} on layer {label.layer}" for label in self.labels])
+        _refuse_duplicates("name", [label.name for label in self.labels])
+        _refuse_duplicates("value", [f"{label.value} on layer {label.layer}" for label in self.labels])
         if any(label.value == self.ignore for label in self.labels):
             raise ValueError(f"value {self.ignore} is both a label and the ignore value")
         twins = {label.name: label.mirror for label in self.labels if label.mirror}
@@ -102,7 +102,7 @@ class LabelTable(Frozen):
 
     @classmethod
     def numbered(cls, values: Iterable[int]) -> LabelTable:
-        """A table for values nobody named: ``label_1``, ``label_2``..."""
+        """A table for values without names: ``label_1``, ``label_2``..."""
         return cls(labels=tuple(Label(value=v, name=f"label_{v}") for v in sorted({int(v) for v in values} - {0})))
 
     def __len__(self) -> int:
@@ -129,12 +129,12 @@ class LabelTable(Frozen):
         Raises:
             LabelError: the table does not know it, or the value stands on several layers.
         """
-        found = [label for label in self.labels if key in (label.value, label.name)]
-        if len(found) > 1:
-            names = ", ".join(label.name for label in found)
+        matches = [label for label in self.labels if key in (label.value, label.name)]
+        if len(matches) > 1:
+            names = ", ".join(label.name for label in matches)
             raise LabelError(f"value {key} stands on several layers, for {names}", remedy="Ask by name.")
-        if found:
-            return found[0]
+        if matches:
+            return matches[0]
         hint = nearest(key, self.names) if isinstance(key, str) else f"Known values: {sorted(self.id2label)}."
         raise LabelError(f"no label {key!r} in the table", remedy=hint)
 
@@ -217,7 +217,7 @@ def _scaled_cielab(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
     return round(lightness * 655.35), round((a + 128) * 257), round((b + 128) * 257)
 
 
-def _refuse_twice(what: str, seen: list[str]) -> None:
-    twice = sorted({item for item in seen if seen.count(item) > 1})
-    if twice:
-        raise ValueError(f"label {what} {', '.join(twice)} stands twice")
+def _refuse_duplicates(what: str, items: list[str]) -> None:
+    duplicates = sorted({item for item in items if items.count(item) > 1})
+    if duplicates:
+        raise ValueError(f"label {what} {', '.join(duplicates)} stands twice")

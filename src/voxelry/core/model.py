@@ -1,4 +1,4 @@
-"""Model: all that inference needs, nothing that executes."""
+"""Model: plan, card and weights of a trained network; all that inference needs, nothing that executes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from voxelry.core.plan import Fingerprint, Plan
 
 
 class CleanUp(Frozen):
-    """What is done to one label of a prediction after the network (`voxelry.inference.cleanup`), in this order.
+    """Post-processing of one label of a prediction (`voxelry.inference.cleanup`), in this order.
 
     Attributes:
         label: its name.
@@ -30,12 +30,12 @@ class CleanUp(Frozen):
 
 
 class EnsembleCard(Frozen):
-    """What a folder of several models says: which they are, and what concerns them together.
+    """The description of an ensemble: its members, and what they share.
 
     Attributes:
         members: folders of the models, relative to that of the ensemble.
         clean_up: rules that every prediction of the ensemble passes through, in place of the members' own.
-        training: how the members were made and chosen, with the scores of the whole.
+        training: how the members were trained and chosen, with the scores of the ensemble.
     """
 
     members: tuple[str, ...] = Field(min_length=1)
@@ -44,12 +44,12 @@ class EnsembleCard(Frozen):
 
 
 class ModelCard(Frozen):
-    """What a model says of itself.
+    """The description of a model, kept in its folder.
 
     Attributes:
         name: of the dataset it was trained on.
         version: of voxelry that trained it.
-        labels: the table its classes stand for.
+        labels: the table of its classes.
         fingerprint: of the training set.
         licence, citation: of the training set.
         training: steps, seconds, device, seed and final figures.
@@ -75,7 +75,7 @@ class Model:
         card: labels, fingerprint, licence, training record.
         weights: parameter name -> tensor.
         path: the folder it lies in, None before it was saved.
-        previous: of the second stage of a cascade the first, whose labels it starts from.
+        previous: the first stage of a cascade, whose labels this second stage starts from.
     """
 
     plan: Plan
@@ -86,5 +86,5 @@ class Model:
 
     @property
     def labels(self) -> LabelTable:
-        """The table its classes stand for: class i + 1 is the i-th label."""
+        """The table of its classes: class i + 1 is the i-th label."""
         return self.card.labels

@@ -1,6 +1,6 @@
-"""Fingerprint and Plan: what a dataset looks like, and what we will therefore do.
+"""Fingerprint and Plan: the properties of a dataset, and the preparation and network planned from them.
 
-Frozen words that networks, preparation, training and prediction share; a Plan is readable YAML that the user may edit.
+Frozen types that networks, preparation, training and prediction share; a Plan is readable YAML that the user may edit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from voxelry.base.schema import Frozen
 from voxelry.core.architectures import DEFAULT_NETWORK, check_stages, checked_name
 
 Configuration = Literal["2d", "3d", "3d_lowres", "3d_cascade"]
-"""nnU-Net's four: slice by slice (or pictures), whole resolution, a coarser one, and the whole that starts from its labels."""
+"""nnU-Net's four configurations: slices or pictures, full resolution, low resolution, and full resolution after low."""
 
 
 class ChannelStatistics(Frozen):
@@ -26,28 +26,28 @@ class ChannelStatistics(Frozen):
 
 
 class Fingerprint(Frozen):
-    """What a dataset looks like.
+    """Properties of a dataset that a plan follows from.
 
     Attributes:
-        cases: how many cases were looked at.
+        cases: number of cases.
         modality: DICOM's term.
         dimensions: 2 for pictures, 3 for volumes.
         channels: names, in order.
         shapes: ``(min, median, max)`` voxels along each axis, after orientation.
         spacing: median mm along each axis after orientation, None for pictures of unknown size.
         spacing_range: ``(min, max)`` mm along each axis.
-        orientations: how often each stored orientation occurs.
+        orientations: number of cases of each stored orientation.
         statistics: grey values of each channel.
         voxels: of all cases together.
         label_voxels: labelled voxels of each label, by name.
-        content: median share of a case's voxels that lie in the box outside which every channel is 0.
+        content: median share of a case's voxels inside the box of its content, outside which every channel is 0.
         extent_range: ``(min, max)`` mm that the cases cover along each axis after orientation; None where unknown.
         grey_range: of each channel the smallest and largest median of a case's voxels other than 0; None where unknown.
         tilt: the largest angle in degrees between an axis of a case and the patient axis nearest to it; None where unknown.
-        spacing_fine: mm along each axis that a tenth of the cases is finer than; None where unknown.
+        spacing_fine: 10th percentile of the cases' mm along each axis; None where unknown.
         content_shape: median voxels of the box of content along each axis; None where unknown.
-        content_extent: of the mm that these boxes cover along each axis the two middle values, which are one where the number of
-            cases is odd; None where unknown.
+        content_extent: the two middle values of the mm that these boxes cover along each axis, equal where the number of cases is
+            odd; None where unknown.
     """
 
     cases: int
@@ -92,12 +92,12 @@ class Normalisation(Frozen):
 
 
 class Region(Frozen):
-    """Labels that are learnt together, as one class that may overlap others (BraTS's whole tumour).
+    """Labels that are learnt together as one class, which may overlap others (BraTS's whole tumour).
 
     Attributes:
         name: of the region.
-        labels: names of the labels that make it up.
-        label: the name of the label that a voxel has where this is the last region that holds it.
+        labels: names of its labels.
+        label: name of the label of a voxel whose last region this is.
     """
 
     name: str
@@ -112,9 +112,9 @@ class NetworkPlan(Frozen):
         name: one of `voxelry.core.architectures`, such as ``dynunet`` (nnU-Net's plain U-Net as MONAI has it), or an import path,
             ``package.module:Class``.
         features: channels of each stage, finest first.
-        strides: of each stage along each axis; the first stage's are 1. Their product is what a window must be divisible by.
+        strides: of each stage along each axis; the first stage's are 1. Patch sizes must be divisible by their product.
         kernels: kernel size of each stage along each axis.
-        blocks: residual blocks of each encoder stage, where the network has such.
+        blocks: residual blocks of each encoder stage, where the network has them.
         deep_supervision: how many coarser decoder stages are trained beside the finest.
         options: further keyword arguments of the network.
     """
@@ -146,7 +146,7 @@ class NetworkPlan(Frozen):
 
     @property
     def divisor(self) -> tuple[int, ...]:
-        """What each axis of a window must be divisible by."""
+        """The number by which each axis of a patch must be divisible."""
         result = [1] * len(self.strides[0])
         for stride in self.strides:
             result = [a * b for a, b in zip(result, stride, strict=True)]
@@ -154,17 +154,17 @@ class NetworkPlan(Frozen):
 
 
 class Plan(Frozen):
-    """What is done to a scan before the network, and with which network.
+    """The preparation of a scan, and the network that segments it.
 
-    Preparation permutes, flips, crops and zooms along the scan's own axes, never rotates; so each step can be undone exactly.
+    Preparation permutes, flips, crops and zooms along the scan's own axes and never rotates, so each step can be undone exactly.
 
     Attributes:
         dimensions: 2 or 3.
         channels: names of the input channels.
         reference_channel: the name of the channel on whose grid the others are resampled; None where all lie on one grid.
-        configuration: which of nnU-Net's four this is. The second stage of a cascade has one more input channel a label: the
-            labels that the first stage found.
-        slice_axis: of volumes segmented slice by slice, the oriented axis across the slices: windows are one voxel deep there,
+        configuration: one of nnU-Net's four. The second stage of a cascade has one more input channel for each label: the first
+            stage's prediction.
+        slice_axis: of volumes segmented slice by slice, the oriented axis across the slices: patches are one voxel deep there,
             and the network is 2D.
         orientation: axis codes volumes are brought to; None leaves them as stored (and pictures always).
         spacing: target mm along the oriented axes, None along an axis that stays as stored; None altogether leaves the stored
@@ -172,15 +172,15 @@ class Plan(Frozen):
         long_side: pixels of a picture's longer edge after scaling.
         image_order: spline order of image resampling; labels and logits are resampled linearly.
         coarse_axis: the axis along which voxels are so much longer than across that nothing is interpolated between slices:
-            images, labels and logits take the nearest there (order 0).
+            images, labels and logits take the nearest value there (order 0).
         normalisation: one per channel.
-        patch_size: window in voxels along the oriented axes.
-        batch_size: windows a training step.
+        patch_size: of the network's input, in voxels along the oriented axes.
+        batch_size: patches a training step.
         network: the network.
-        regions: what the network's classes after the background stand for, in place of the labels; they may overlap.
-        overlap: of neighbouring windows at inference, 0..1.
+        regions: the network's classes after the background, in place of the labels; they may overlap.
+        overlap: of neighbouring patches at inference, 0..1.
         flips: axes mirrored at inference, predictions averaged.
-        reasons: why, in sentences.
+        reasons: the planner's, in sentences.
     """
 
     dimensions: Literal[2, 3]
@@ -204,7 +204,7 @@ class Plan(Frozen):
 
     @property
     def reference(self) -> int | None:
-        """The number, from 0, of the reference channel; None where all lie on one grid."""
+        """Index of the reference channel; None where all lie on one grid."""
         return None if self.reference_channel is None else self.channels.index(self.reference_channel)
 
     @property
@@ -240,7 +240,7 @@ class Plan(Frozen):
         if self.coarse_axis is not None and not 0 <= self.coarse_axis < self.dimensions:
             raise ValueError(f"coarse_axis {self.coarse_axis} is not among the axes 0..{self.dimensions - 1}")
         if self.slice_axis is not None and (self.dimensions == 2 or self.patch_size[self.slice_axis] != 1):
-            raise ValueError(f"slice_axis {self.slice_axis} needs volumes, and windows one voxel deep along it")
+            raise ValueError(f"slice_axis {self.slice_axis} needs volumes, and patches one voxel deep along it")
         if self.reference_channel is not None and self.reference_channel not in self.channels:
             raise ValueError(f"reference_channel '{self.reference_channel}' is not among the channels {self.channels}")
         bad = [f"{p} % {d}" for p, d in zip(self.patch_size, self.network.divisor, strict=True) if p % d]

@@ -1,4 +1,4 @@
-"""Volume and LabelMap: the only currency between stages, never a bare array beside a loose affine."""
+"""Volume, LabelMap and Source: images and labels on their grid, never a bare array beside a loose affine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from voxelry.errors import GeometryError, GridMismatchError, LabelError
 
 SPARSE = "dicom-seg"
 SPARSE_KINDS = (SPARSE, "seg-nrrd")
-"""The kinds of a Source that leave slices without labels out: what lies beyond its grid is background."""
+"""The kinds of a Source that leave out slices without labels: beyond its grid all voxels are background."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a Volume or LabelMap came from, and what was done to it on the way in.
+    """The origin of a Volume or LabelMap: files, series, instances, and the reader's decisions.
 
     Attributes:
         kind: ``dicom``, ``dicom-seg``, ``rtstruct``, ``nifti``, ``analyze``, ``mgh``, ``nrrd``, ``seg-nrrd``, ``metaimage``,
@@ -33,8 +33,8 @@ class Source:
             that no instance holds.
         remarks: decisions a reader made: which affine was used, whether grey values were inverted, where the pixel
             size came from.
-        repairs: what was mended as the caller asked, a sentence each with its numbers; empty for a file read as it is.
-        frame: FrameOfReferenceUID, whose coordinates positions are in; empty where the file names none.
+        repairs: repairs that the caller asked for, a sentence each with its numbers; empty for a file read as it is.
+        frame_of_reference: FrameOfReferenceUID, in whose coordinates positions are; empty where the file has none.
     """
 
     kind: str = "memory"
@@ -43,11 +43,11 @@ class Source:
     instances: tuple[tuple[str, int] | None, ...] = ()
     remarks: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
-    frame: str = ""
+    frame_of_reference: str = ""
 
     @property
     def name(self) -> str:
-        """What to call it in a message: its only file, or the folder of its series."""
+        """Its name in messages: its only file, or the folder of its series."""
         if not self.files:
             return f"<{self.kind}>"
         return self.files[0] if len(self.files) == 1 else self.files[0].rpartition("/")[0] or "."
@@ -55,13 +55,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Window:
-    """A range of grey values that an image is meant to be displayed with (DICOM PS3.3 section C.11.2.1.2).
+    """A VOI display window: a range of grey values to display an image with (DICOM PS3.3 section C.11.2.1.2).
 
     Attributes:
         center: of the range, in the units of the image.
         width: of the range, positive.
         function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
-        name: what it is for, as ``BONE``; empty where the file does not say.
+        name: its purpose, as ``BONE``; empty where the file does not say.
     """
 
     center: float
@@ -72,17 +72,17 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An image on its grid. Header first: pixels are decoded when `array` is first asked for.
+    """An image on its grid. Header first: pixels are decoded when `array` is first used.
 
     Attributes:
         pixels: ``(C, *spatial)`` array, or a function that decodes it.
         geometry: the grid of the spatial axes.
         channels: C.
         modality: DICOM's term: ``CT``, ``MR``, ``CR``, ``DX``, ``MG``...; empty where unknown.
-        source: where it came from.
-        windows: for display, the first the one to begin with.
-        outside: ``(*spatial)`` bool, or a function that finds it: voxels the scanner did not image; None where it imaged all.
-        channel_names: what each channel shows, where the file says so (the segments of probabilities); else empty.
+        source: its origin.
+        windows: for display, the default first.
+        outside: ``(*spatial)`` bool, or a function that computes it: voxels the scanner did not image; None where it imaged all.
+        channel_names: of each channel, where the file has them (the segments of probabilities); else empty.
     """
 
     pixels: NDArray[Any] | Callable[[], NDArray[Any]] = field(repr=False)
@@ -110,7 +110,7 @@ class Volume:
 
     @cached_property
     def padding(self) -> NDArray[np.bool_]:
-        """``(*spatial)``: voxels without a measured value (DICOM's PixelPaddingValue), found when first asked for.
+        """``(*spatial)``: voxels without a measured value (DICOM's PixelPaddingValue), computed on first use.
 
         Their grey value is the lowest measured one of the image.
 
@@ -146,8 +146,8 @@ class LabelMap:
     Attributes:
         layers: ``(L, *spatial)`` unsigned integers, stored values of `table`; labels that overlap lie on different layers.
         geometry: the grid of the spatial axes.
-        table: what the values mean.
-        source: where it came from.
+        table: the meaning of the values.
+        source: its origin.
         instances: ``(L, *spatial)`` uint32 instance ids, 0 where there is none; None for semantic maps.
     """
 
@@ -190,14 +190,14 @@ class LabelMap:
         Raises:
             LabelError: the table does not know it.
         """
-        known = self.table[label]
-        found: NDArray[np.bool_] = self.layers[known.layer] == known.value
-        return found
+        row = self.table[label]
+        mask: NDArray[np.bool_] = self.layers[row.layer] == row.value
+        return mask
 
     def on_grid(self, geometry: Geometry) -> LabelMap:
         """These labels on an equal grid, re-indexed where only axis order or direction differ.
 
-        A map from a source of `SPARSE_KINDS` may also be a part of the grid; the rest becomes background.
+        A map from a source of `SPARSE_KINDS` may also cover a box of the grid; the rest becomes background.
 
         Args:
             geometry: the grid of the image the labels belong to.
@@ -209,12 +209,12 @@ class LabelMap:
             GridMismatchError: no flip or permutation of axes makes the grids equal, or labels lie beyond `geometry`.
         """
         change = self.geometry.reindexing_to(geometry)
-        part = self.geometry.reindexing_into(geometry) if change is None and self.source.kind in SPARSE_KINDS else None
-        if part is not None:
-            turned = self._reindexed(part)
-            start = geometry.offset_of(turned.geometry)
+        into_box = self.geometry.reindexing_into(geometry) if change is None and self.source.kind in SPARSE_KINDS else None
+        if into_box is not None:
+            box = self._reindexed(into_box)
+            start = geometry.offset_of(box.geometry)
             assert start is not None
-            return turned._placed(geometry, start)
+            return box._placed(geometry, start)
         if change is None:
             raise GridMismatchError(
                 f"{self.source.name}: its grid ({self.geometry.describe()}) is not the image's ({geometry.describe()}; "
@@ -233,11 +233,11 @@ class LabelMap:
     def _placed(self, geometry: Geometry, start: tuple[int, ...]) -> LabelMap:
         """This map within a grid that shares its lattice, from voxel `start` on."""
         ends = [(first, first + size) for first, size in zip(start, self.geometry.shape, strict=True)]
-        kept = [(max(0, first), min(last, n)) for (first, last), n in zip(ends, geometry.shape, strict=True)]
-        there = (slice(None), *(slice(low, max(low, high)) for low, high in kept))
+        overlaps = [(max(0, first), min(last, n)) for (first, last), n in zip(ends, geometry.shape, strict=True)]
+        there = (slice(None), *(slice(low, max(low, high)) for low, high in overlaps))
         here = (
             slice(None),
-            *(slice(low - first, max(low, high) - first) for (low, high), first in zip(kept, start, strict=True)),
+            *(slice(low - first, max(low, high) - first) for (low, high), first in zip(overlaps, start, strict=True)),
         )
         layers = np.zeros((len(self.layers), *geometry.shape), dtype=self.layers.dtype)
         layers[there] = self.layers[here]
@@ -250,7 +250,7 @@ class LabelMap:
         return LabelMap(layers, geometry, self.table, replace(self.source, instances=()))
 
 
-def _apart(one: Geometry, other: Geometry) -> str:
-    if one.shape != other.shape:
+def _apart(grid: Geometry, other: Geometry) -> str:
+    if grid.shape != other.shape:
         return "different shapes"
-    return f"voxels up to {one.distance(other):.4g} mm apart, tolerance {one.grid_tolerance:.4g} mm"
+    return f"voxels up to {grid.distance(other):.4g} mm apart, tolerance {grid.grid_tolerance:.4g} mm"

@@ -71,7 +71,7 @@ def _check(target: Volume, volume: Volume, path: Path) -> None:
         raise UsageError(
             f"{path}: has {volume.channels} channels; of several files each gives one", remedy="Split it, or read it alone."
         )
-    frames = volume.source.frame, target.source.frame
+    frames = volume.source.frame_of_reference, target.source.frame_of_reference
     if all(frames) and frames[0] != frames[1]:
         raise GridMismatchError(
             f"{path}: its frame of reference ({frames[0]}) is not that of {target.source.name} ({frames[1]}), so nothing says "
@@ -124,5 +124,5 @@ def _joined(target: Volume, laid: Sequence[Volume], reference: int) -> Source:
         instances=target.source.instances,
         remarks=tuple(dict.fromkeys(remarks)),
         repairs=tuple(dict.fromkeys(repairs)),
-        frame=target.source.frame,
+        frame_of_reference=target.source.frame_of_reference,
     )

@@ -1,1 +1,1 @@
-"""Networks: U-Nets built from a plan, and the folder their weights live in."""
+"""Networks: segmentation networks built from a plan, their memory, and model folders with their weights."""

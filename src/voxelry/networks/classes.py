@@ -1,8 +1,8 @@
-"""What the classes of a network stand for: labels, or regions of labels that may overlap.
+"""Classes of a network: labels that exclude each other, or regions of labels that may overlap.
 
-With labels, class i + 1 is the i-th label, the classes exclude each other, and the largest logit wins. With regions, class k is
-the k-th region and decides for itself, by whether its logit is above 0; a voxel gets the label of the last region that holds it.
-So the network's classes are as many as the labels in either case.
+With labels, class i + 1 is the i-th label, and the largest logit wins. With regions, class k is the k-th region, which contains
+the voxels where its logit is above 0; a voxel gets the label of the last region that contains it. Either way the network has as
+many classes as there are labels.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from voxelry.errors import ConfigError, nearest
 
 
 def make_regions(regions: Mapping[str, Sequence[str]], table: LabelTable) -> tuple[Region, ...]:
-    """The regions of a recipe, each with the label by which it is known.
+    """The regions of a recipe, each with the label that it gives to its voxels.
 
-    A voxel's label must follow from the regions that hold it: the last of them is the last region of that label and of no other.
+    A voxel's label must follow from the regions that contain it: the last of them is the last region of exactly one label.
 
     Args:
         regions: name -> names of labels, from the whole to the parts.
         table: the labels.
 
     Returns:
-        As many regions as labels; none where none are asked for.
+        As many regions as labels; none where `regions` is empty.
 
     Raises:
-        ConfigError: an unknown label, one that lies in no region, or a region that tells no label from the others.
+        ConfigError: an unknown label, a label that lies in no region, or a region that is not the last one of exactly one label.
     """
     for name, labels in regions.items():
         for label in labels:
@@ -40,31 +40,33 @@ def make_regions(regions: Mapping[str, Sequence[str]], table: LabelTable) -> tup
                 raise ConfigError(f"loss.regions.{name} names '{label}', which is no label", remedy=nearest(label, table.names))
         if len(set(labels)) != len(labels) or not labels:
             raise ConfigError(f"loss.regions.{name} is {list(labels)}", remedy="Name one or more labels, each once.")
-    last = {label: max((n for n, part in enumerate(regions.values()) if label in part), default=None) for label in table.names}
-    lost = [label for label in table.names if regions and last[label] is None]
-    if lost:
+    last = {
+        label: max((n for n, members in enumerate(regions.values()) if label in members), default=None) for label in table.names
+    }
+    outside = [label for label in table.names if regions and last[label] is None]
+    if outside:
         raise ConfigError(
-            f"label '{lost[0]}' lies in none of loss.regions ({', '.join(regions)})",
-            remedy=f"Add it to a region, or give it one of its own: {lost[0]}: [{lost[0]}].",
+            f"label '{outside[0]}' lies in none of loss.regions ({', '.join(regions)})",
+            remedy=f"Add it to a region, or give it one of its own: {outside[0]}: [{outside[0]}].",
         )
     return tuple(
-        _region(n, name, regions[name], [one for one in table.names if last[one] == n]) for n, name in enumerate(regions)
+        _region(n, name, regions[name], [label for label in table.names if last[label] == n]) for n, name in enumerate(regions)
     )
 
 
-def _region(number: int, name: str, labels: Sequence[str], known_by: list[str]) -> Region:
+def _region(number: int, name: str, labels: Sequence[str], last_of: list[str]) -> Region:
     """A region that is the last of exactly one label."""
-    if len(known_by) != 1:
-        found = f"of {' and '.join(known_by)}" if known_by else "of none of its labels"
+    if len(last_of) != 1:
+        owners = f"of {' and '.join(last_of)}" if last_of else "of none of its labels"
         raise ConfigError(
-            f"loss.regions.{name}, number {number + 1}, is the last region {found}, so it does not say which label a voxel has",
+            f"loss.regions.{name}, number {number + 1}, is the last region {owners}, so it does not say which label a voxel has",
             remedy="Write regions from the whole to its parts, one for each label: whole: [edema, core], core: [core].",
         )
-    return Region(name=name, labels=tuple(labels), label=known_by[0])
+    return Region(name=name, labels=tuple(labels), label=last_of[0])
 
 
 def class_members(plan: Plan, table: LabelTable) -> dict[str, tuple[int, ...]]:
-    """What each class of a network holds, background left out: name of the region or label -> class indices of labels.
+    """Members of each class of a network, without the background: name of the region or label -> class indices of labels.
 
     `voxelry.metrics.regions.tally` scores them from the counts of a confusion matrix of labels.
 
@@ -77,10 +79,10 @@ def class_members(plan: Plan, table: LabelTable) -> dict[str, tuple[int, ...]]:
 
 
 def label_classes(plan: Plan, table: LabelTable) -> NDArray[np.int64]:
-    """``(K,)`` int64: the class index of the label that each class of the network says, background first.
+    """``(K,)`` int64: the class index of the label that each class of the network gives, background first.
 
     Raises:
-        ConfigError: a region known by a label that the table does not know.
+        ConfigError: a region of a label that the table does not know.
     """
     labels = [region.label for region in plan.regions] or table.names
     return np.array([0, *(_class_of(label, table) for label in labels)])
@@ -101,21 +103,21 @@ def mirror_classes(plan: Plan, table: LabelTable) -> tuple[int, ...]:
     """
     if not plan.regions:
         return table.mirror_classes()
-    places = {frozenset(region.labels): number for number, region in enumerate(plan.regions, start=1)}
+    numbers = {frozenset(region.labels): number for number, region in enumerate(plan.regions, start=1)}
     twins = [0]
     for region in plan.regions:
         mirrored = frozenset(table[label].mirror or label for label in region.labels)
-        if mirrored not in places:
+        if mirrored not in numbers:
             raise ConfigError(
-                f"region '{region.name}' mirrored left to right is {sorted(mirrored)}, and no region is that",
+                f"region '{region.name}' mirrored left to right is {sorted(mirrored)}, which is no region",
                 remedy=f"Leave axis {plan.side_axis} out of flips, or give the other side a region too.",
             )
-        twins.append(places[mirrored])
+        twins.append(numbers[mirrored])
     return tuple(twins)
 
 
 def winners(logits_BK: Tensor, regions: bool) -> Tensor:
-    """The class that each voxel gets: the largest logit, or of regions the last that is above 0.
+    """The class of each voxel: that of the largest logit, or with regions the last whose logit is above 0.
 
     Args:
         logits_BK: ``(B, K, *spatial)``.

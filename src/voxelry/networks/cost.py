@@ -8,18 +8,22 @@ from math import prod
 import torch
 from torch import nn
 
+from voxelry.base.memory import Footprint
 from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError
 from voxelry.networks.build import count_parameters, input_channels
 from voxelry.networks.network_spec import one_line
 from voxelry.networks.shape_inference import infer_shapes
 
+FLOAT = 4
+"""Bytes of a float32."""
+
 LOSS_COPIES = 4
 """Copies of the logits in float32 while a loss and its gradient are computed: probabilities, targets, products, gradients."""
 
-GRADIENTS = 6
-"""Times that the largest of the tensors kept for the way back is held beside them: gradients of a layer's output and input, what
-a convolution reorders, and what the allocator has not given back; measured on a CPU."""
+LAYER_COPIES = 6
+"""Copies of the largest saved tensor beside it: gradients of a layer's output and input, what a convolution reorders, and what
+the allocator has not given back; measured on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +32,16 @@ class NetworkCost:
 
     Attributes:
         parameters: trainable numbers.
-        weights_bytes: of the weights and their gradients, in float32.
-        optimiser_bytes: of what the optimiser remembers of each weight.
-        activation_bytes: of what a step keeps for the way back, with the loss and the gradients in passing.
+        footprint: bytes of a training step by part, without the program itself and the data.
     """
 
     parameters: int
-    weights_bytes: int
-    optimiser_bytes: int
-    activation_bytes: int
+    footprint: Footprint
 
     @property
     def total(self) -> int:
-        """Bytes of a training step, the program itself and the data beside it not counted."""
-        return self.weights_bytes + self.optimiser_bytes + self.activation_bytes
+        """Bytes of a training step."""
+        return self.footprint.total
 
     def __str__(self) -> str:
         return f"{self.parameters / 1e6:.2f} million parameters, about {self.total / 1e9:.2f} GB a step"
@@ -66,10 +66,10 @@ def describe(
         classes: labels and the background.
         batch: patches a step; None takes the plan's.
         dtype: in which convolutions are computed.
-        moments: numbers that the optimiser keeps of each weight: AdamW two, SGD with momentum one; a moving average is one more.
+        moments: numbers that the optimiser keeps for each weight: AdamW two, SGD with momentum one; a moving average is one more.
 
     Returns:
-        An estimate; what a step really takes was within a third of it for every network (`tests/networks/test_cost.py`).
+        An estimate; measured steps were within a third of it for every network (`tests/networks/test_cost.py`).
 
     Raises:
         ConfigError: the network cannot take the plan's patches.
@@ -84,10 +84,15 @@ def describe(
             remedy="Enlarge plan.patch_size, or take fewer stages.",
         ) from error
     parameters = count_parameters(network)
-    logits = 4 * sum(prod(head) for head in inference.heads)
-    return NetworkCost(
-        parameters=parameters,
-        weights_bytes=8 * parameters,
-        optimiser_bytes=4 * moments * parameters,
-        activation_bytes=inference.saved_bytes + LOSS_COPIES * logits + GRADIENTS * inference.largest_bytes,
+    logits = FLOAT * sum(prod(head) for head in inference.heads)
+    footprint = Footprint(
+        {
+            "weights": FLOAT * parameters,
+            "weight gradients": FLOAT * parameters,
+            "optimiser state": FLOAT * moments * parameters,
+            "activations": inference.saved_bytes,
+            "loss": LOSS_COPIES * logits,
+            "layer gradients": LAYER_COPIES * inference.largest_bytes,
+        }
     )
+    return NetworkCost(parameters, footprint)

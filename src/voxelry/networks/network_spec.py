@@ -13,8 +13,8 @@ from voxelry.core.architectures import architecture
 from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError, nearest
 
-NORM = ("INSTANCE", {"affine": True, "eps": 1e-5})
-ACTIVATION = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
+NORM: tuple[str, dict[str, Any]] = ("INSTANCE", {"affine": True, "eps": 1e-5})
+ACTIVATION: tuple[str, dict[str, Any]] = ("leakyrelu", {"inplace": True, "negative_slope": 0.01})
 """nnU-Net's norm and activation, in MONAI's words."""
 
 _FIXED = ("spatial_dims", "in_channels", "out_channels")

@@ -1,4 +1,4 @@
-"""nnU-Net's residual-encoder U-Net, of MONAI's convolutions.
+"""nnU-Net's residual encoder U-Net, of MONAI's convolutions.
 
 Isensee et al. 2024, "nnU-Net Revisited" (arXiv:2404.09556): a U-Net whose encoder is a ResNet-D (He et al. 2019,
 arXiv:1812.01187) and whose decoder has one convolution a stage. Convolutions keep their biases, as nnU-Net's plans say.
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from voxelry.networks.network_spec import ACTIVATION, NORM, NetworkSpec, build_module, stage_arguments
 
-SLOPE = 0.01
+SLOPE = float(ACTIVATION[1]["negative_slope"])
 
 Sizes = Sequence[int]
 
 
-class Average3d(nn.AvgPool3d):
-    """Means of blocks that do not overlap, also where PyTorch refuses to pool since its gradient is not repeatable on a GPU."""
+class AveragePool3d(nn.AvgPool3d):
+    """Average pooling whose kernel is its stride; deterministic on a GPU too, where PyTorch's gradient is not."""
 
     def __init__(self, stride: Sizes) -> None:
         self.steps = a, b, c = stride
@@ -33,8 +33,8 @@ class Average3d(nn.AvgPool3d):
         if not torch.are_deterministic_algorithms_enabled():
             return super().forward(input)
         a, b, c = self.steps
-        parts = [input[..., i::a, j::b, k::c] for i, j, k in product(range(a), range(b), range(c))]
-        return torch.stack(parts).mean(0)
+        shifted = [input[..., i::a, j::b, k::c] for i, j, k in product(range(a), range(b), range(c))]
+        return torch.stack(shifted).mean(0)
 
 
 class ResidualBlock(nn.Module):
@@ -44,12 +44,12 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = _convolution(dims, width_in, width_out, kernel, stride)
         self.second = _convolution(dims, width_out, width_out, kernel, (1,) * dims, activated=False)
-        way: list[nn.Module] = []
+        shortcut: list[nn.Module] = []
         if any(step != 1 for step in stride):
-            way.append(Average3d(stride) if dims == 3 else Pool["AVG", dims](tuple(stride)))
+            shortcut.append(AveragePool3d(stride) if dims == 3 else Pool["AVG", dims](tuple(stride)))
         if width_in != width_out:
-            way.append(_convolution(dims, width_in, width_out, (1,) * dims, (1,) * dims, activated=False, bias=False))
-        self.around = nn.Sequential(*way)
+            shortcut.append(_convolution(dims, width_in, width_out, (1,) * dims, (1,) * dims, activated=False, bias=False))
+        self.around = nn.Sequential(*shortcut)
         self.act = Act[ACTIVATION[0]](**ACTIVATION[1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class ResidualEncoderUNet(nn.Module):
             for width_in, width_out, kernel, stride, count in zip(before, features, kernels, strides, blocks, strict=False)
         )
         levels = range(len(features) - 1)
-        self.up = nn.ModuleList(_enlarging(dims, features[n + 1], features[n], strides[n + 1]) for n in levels)
+        self.up = nn.ModuleList(_upsampling(dims, features[n + 1], features[n], strides[n + 1]) for n in levels)
         self.decoder = nn.ModuleList(_convolution(dims, 2 * features[n], features[n], kernels[n], ones) for n in levels)
         self.heads = nn.ModuleList(_head(dims, features[n], out_channels) for n in levels if n <= coarser_heads)
         self.apply(_he)
@@ -130,7 +130,7 @@ def _convolution(
     return block
 
 
-def _enlarging(dims: int, width_in: int, width_out: int, stride: Sizes) -> nn.Module:
+def _upsampling(dims: int, width_in: int, width_out: int, stride: Sizes) -> nn.Module:
     """A transposed convolution whose kernel is its stride."""
     size = tuple(stride)
     block: nn.Module = Convolution(

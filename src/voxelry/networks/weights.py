@@ -1,4 +1,4 @@
-"""The folder of a Model: `plan.yaml`, `card.json`, `weights.safetensors`. Nothing in it executes.
+"""Model folders: saving and loading `plan.yaml`, `card.json`, `weights.safetensors`. Nothing in them executes.
 
 The second stage of a cascade has its first stage in the folder `previous`. An ensemble is a folder of such folders with
 `ensemble.yaml`, which names them.
@@ -49,7 +49,7 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> Model:
         save_file(model.weights, temporary / WEIGHTS_FILE)
         if model.previous is not None:
             save_model(model.previous, temporary / PREVIOUS_FOLDER)
-    return _placed(model, target)
+    return _with_path(model, target)
 
 
 def save_ensemble(
@@ -64,7 +64,7 @@ def save_ensemble(
     Args:
         models: the members: folds of one configuration, or several configurations.
         folder: where; replaced if it exists.
-        clean_up: rules of the ensemble as a whole, in place of the members' own.
+        clean_up: rules of the ensemble, in place of the members' own.
         training: how the members were made and chosen, with the scores of the whole.
 
     Returns:
@@ -77,7 +77,7 @@ def save_ensemble(
         for name, model in zip(names, models, strict=True):
             save_model(model, temporary / name)
         write_yaml(temporary / ENSEMBLE_FILE, card.model_dump(mode="json", exclude_none=True))
-    return tuple(_joined(_placed(model, target / name), card) for name, model in zip(names, models, strict=True))
+    return tuple(_with_rules(_with_path(model, target / name), card) for name, model in zip(names, models, strict=True))
 
 
 def load_models(folder: str | os.PathLike[str], network: str | None = None) -> tuple[Model, ...]:
@@ -91,7 +91,7 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
         The model; or the members, each with the clean-up rules of the ensemble.
 
     Raises:
-        ModelError: it is neither, a member is missing, a file is damaged, or a network is code that was not named.
+        ModelError: it is neither, a member is missing, a file is damaged, or a network is code that the caller did not name.
     """
     source = Path(folder)
     file = source / ENSEMBLE_FILE
@@ -109,17 +109,17 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
             )
         if not (source / name).is_dir():
             raise ModelError(f"{file}: member '{name}' is missing", remedy="Copy the whole folder anew.")
-    return tuple(_joined(load_model_folder(source / name, network), card) for name in card.members)
+    return tuple(_with_rules(load_model_folder(source / name, network), card) for name in card.members)
 
 
-def _placed(model: Model, folder: Path) -> Model:
-    """A model that was written to a folder."""
-    previous = None if model.previous is None else _placed(model.previous, folder / PREVIOUS_FOLDER)
+def _with_path(model: Model, folder: Path) -> Model:
+    """The model with the folder that it was written to."""
+    previous = None if model.previous is None else _with_path(model.previous, folder / PREVIOUS_FOLDER)
     return replace(model, path=folder, previous=previous)
 
 
-def _joined(model: Model, card: EnsembleCard) -> Model:
-    """A member with the rules of its ensemble."""
+def _with_rules(model: Model, card: EnsembleCard) -> Model:
+    """A member with the clean-up rules of its ensemble."""
     return replace(model, card=model.card.model_copy(update={"clean_up": card.clean_up}))
 
 
@@ -131,7 +131,7 @@ def load_model_folder(folder: str | os.PathLike[str], network: str | None = None
         network: the import path of a network of the user's own, whose code is trusted to run.
 
     Raises:
-        ModelError: it is not a model folder, a file in it is damaged, or its network is code that was not named.
+        ModelError: it is not a model folder, a file in it is damaged, or its network is code that the caller did not name.
     """
     source = Path(folder)
     if (source / ENSEMBLE_FILE).is_file():
@@ -141,8 +141,8 @@ def load_model_folder(folder: str | os.PathLike[str], network: str | None = None
     missing = [name for name in (PLAN_FILE, CARD_FILE, WEIGHTS_FILE) if not (source / name).is_file()]
     if missing:
         inner = source / "model"
-        known = any((inner / name).is_file() for name in (PLAN_FILE, ENSEMBLE_FILE))
-        hint = f"Did you mean {inner}?" if known else "Give the folder 'model' that train wrote."
+        is_run = any((inner / name).is_file() for name in (PLAN_FILE, ENSEMBLE_FILE))
+        hint = f"Did you mean {inner}?" if is_run else "Give the folder 'model' that train wrote."
         raise ModelError(f"{source}: not a model folder ({', '.join(missing)} missing)", remedy=hint)
     try:
         plan = parse(Plan, read_yaml(source / PLAN_FILE), str(source / PLAN_FILE))
@@ -184,13 +184,13 @@ def network_of(model: Model, device: torch.device) -> nn.Module:
     """
     network = build_network(model.plan, len(model.labels) + 1)
     wanted = {name: tuple(tensor.shape) for name, tensor in weights_of(network).items()}
-    given = {name: tuple(tensor.shape) for name, tensor in model.weights.items()}
-    wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+    stored = {name: tuple(tensor.shape) for name, tensor in model.weights.items()}
+    wrong = sorted(name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name))
     if wrong:
         name = wrong[0]
         raise ModelError(
             f"{model.path}: the weights do not fit the plan ({len(wrong)} differ; "
-            f"{name} is {given.get(name)}, not {wanted.get(name)})",
+            f"{name} is {stored.get(name)}, not {wanted.get(name)})",
             remedy=f"Restore {PLAN_FILE} and {CARD_FILE} as training wrote them.",
         )
     network.load_state_dict(model.weights, strict=False)  # strict: checked above; the twice registered names are absent

@@ -1,1 +1,1 @@
-"""From a dataset to a plan: fingerprint, spacing, network, patch size."""
+"""Planning: the fingerprint of a dataset, and the spacing, network, patch and batch planned from it."""

@@ -11,8 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voxelry.core.architectures import GIGABYTE, REFERENCE_BATCH, GpuReference, architecture
-from voxelry.core.plan import Plan
+from voxelry.core.architectures import GIGABYTE, REFERENCE_BATCH, GpuReference
 from voxelry.errors import ConfigError
 from voxelry.planning.design import Design
 from voxelry.planning.topology import SMALLEST_EDGE, Topology, padded
@@ -147,23 +146,6 @@ def block(median: Sequence[int], spacing: Sequence[float], voxels: int) -> tuple
         edge = (low + high) / 2
         low, high = (edge, high) if math.prod(cube(edge)) <= voxels else (low, edge)
     return cube(high) if math.prod(cube(high)) <= voxels else cube(low)
-
-
-def step_memory(plan: Plan, classes: int) -> int:
-    """Bytes that a training step is planned to take on a GPU in mixed precision.
-
-    Args:
-        plan: any plan.
-        classes: background included.
-    """
-    axes = [axis for axis in range(plan.dimensions) if axis != plan.slice_axis]
-    network = plan.network
-    widths = network.features
-    design = Design(network.name, classes, widths[0], max(widths), None, widths, network.blocks or (2,), network.options)
-    strides = [[stride[axis] for axis in axes] for stride in network.strides]
-    numbers = design.activations([plan.patch_size[axis] for axis in axes], strides)
-    reference = architecture(network.name).gpu
-    return round(plan.batch_size * numbers * reference.memory / (reference.outputs[len(axes)] * REFERENCE_BATCH[len(axes)]))
 
 
 def _why_batch(batch: int, fitting: int, covering: int, gpu: Gpu, voxels: float) -> str:

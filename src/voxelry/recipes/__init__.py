@@ -1,1 +1,1 @@
-"""Training recipes: a frozen tree of settings, one YAML file each."""
+"""Training recipes: a frozen tree of settings, read from one YAML file each."""

@@ -1,7 +1,7 @@
-"""A training recipe: a frozen tree of settings, one YAML file each in `configs/`.
+"""Config: a training recipe, read from a YAML file such as those in `configs/`.
 
-Every key has a default but `manifest`; an unknown key is refused with the nearest right one. A run keeps the recipe it used,
-verbatim, beside its model.
+Every key but `manifest` has a default; an unknown key is refused with the nearest right one. A run keeps its recipe beside its
+model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettin
 
 _PATHS = ("manifest", "folds", "initial")
 LENGTHS = ("steps", "epochs", "time_budget")
-"""Keys that say how long to train."""
+"""Keys that set the length of training."""
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -34,28 +34,28 @@ class Config(Frozen):
     Attributes:
         manifest: the dataset card, relative to the recipe's own folder.
         seed: of weights, sampling and augmentation.
-        plan: what the planner must not decide by itself.
-        loss: what training makes small.
+        plan: overrides of the planner.
+        loss: the training objective.
         augment: random changes to training patches.
-        optimiser: how weights are changed.
+        optimiser: optimiser and learning rate schedule.
         steps: optimiser steps; or
-        epochs: times that each training case is seen; or
+        epochs: passes over the training cases; or
         time_budget: seconds of preparation and training (``10m``, ``90s``, ``1h``), turned into a recorded number of steps.
-        patience: milestones without a better pseudo-Dice after which training ends early; None never does.
-        oversample_foreground: share of each batch whose patches must hold a voxel of a label that is drawn for them.
+        patience: milestones without a better pseudo-Dice after which training stops early; None never stops early.
+        oversample_foreground: share of each batch whose patches must contain a voxel of a randomly drawn label.
         mixed_precision: ``auto`` uses bfloat16 (float16 on older GPUs) where the device computes in it.
-        compile: ``auto`` compiles the network on a GPU, where a compiler is; ``on`` and ``off`` as they say.
+        compile: ``auto`` compiles the network on a GPU, where a compiler is; ``on`` and ``off`` are what they say.
         deterministic: the same run gives the same weights, bit for bit, on the same machine; slower on a GPU.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         validations: how often pseudo-Dice is measured and a checkpoint written.
-        initial: a model folder to start from; layers that do not fit (other labels, other channels) start anew.
-        folds: parts of a cross-validation of the ``train`` and ``val`` cases together, or a file that says who is in which part
+        initial: a model folder to start from; layers that do not fit (other labels, other channels) start fresh.
+        folds: number of folds of a cross-validation over the ``train`` and ``val`` cases, or a file that lists the folds
             (relative to the recipe's own folder; see `voxelry.training.folds`); 0 trains on ``train`` and validates on ``val``.
-        configurations: of a cross-validation, which of nnU-Net's four are trained and compared, alone and by twos; ``auto``
-            takes all that make sense for the data; empty takes the one that `plan` says.
-        overlap: overlap of neighbouring windows at inference.
+        configurations: which of nnU-Net's four a cross-validation trains and compares, singly and in pairs; ``auto`` takes all
+            that make sense for the data; empty takes that of `plan`.
+        overlap: overlap of neighbouring patches at inference.
         flips: average predictions over mirrored copies along these axes of the oriented grid.
-        track: ``tensorboard``, ``mlflow``: where else than in JSON lines the course of training is written.
+        track: ``tensorboard``, ``mlflow``: trackers that are written beside the JSON lines.
     """
 
     manifest: str
@@ -123,7 +123,7 @@ def load_config(path: str | os.PathLike[str], changes: tuple[str, ...] = ()) -> 
         changes: such as ``("steps=200", "plan.patch_size=[32, 32, 32]")``; dots go down the tree, values are YAML.
 
     Returns:
-        The recipe, the paths in it made absolute.
+        The recipe, with absolute paths.
 
     Raises:
         MissingFileError: no such file.
@@ -151,13 +151,13 @@ def parse_config(tree: dict[str, Any], where: str) -> Config:
 
 
 def changed(config: Config, **values: Any) -> Config:
-    """A recipe with other values; a length of training (``steps``, ``epochs``, ``time_budget``) takes the place of another.
+    """A recipe with some values changed; a length (``steps``, ``epochs``, ``time_budget``) replaces the recipe's.
 
     Raises:
         ConfigError: a value out of range.
     """
-    kept = config.model_dump(exclude=set(LENGTHS) if set(LENGTHS) & set(values) else None)
-    return parse(Config, kept | values, "the recipe as changed")
+    values_before = config.model_dump(exclude=set(LENGTHS) if set(LENGTHS) & set(values) else None)
+    return parse(Config, values_before | values, "the recipe as changed")
 
 
 def _apply(tree: dict[str, Any], change: str) -> None:

@@ -1,4 +1,4 @@
-"""The groups of a training recipe's settings: what must not be planned, the loss, the optimiser."""
+"""Groups of a recipe's settings: overrides of the planner, the loss, the optimiser."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 
 
 class PlanSettings(Frozen):
-    """What the planner must not decide by itself; every key left out is planned from the data.
+    """Overrides of the planner; every key left out is planned from the data.
 
     Attributes:
-        configuration: ``2d`` (slice by slice on volumes), ``3d``, ``3d_lowres`` or ``3d_cascade``; None takes what the data are.
-        memory: of a GPU to plan for, such as ``8GB``, whatever the device at hand; None takes what nnU-Net plans for (8 GB, or
-            what the preset needs), or the device's own where that is less, and on a CPU what a CPU affords.
+        configuration: ``2d`` (slice by slice on volumes), ``3d``, ``3d_lowres`` or ``3d_cascade``; None follows from the data.
+        memory: of a GPU to plan for, such as ``8GB``, whatever the device; None takes what the network's authors plan for
+            (8 GB, or the preset's), at most the device's own, and on a CPU the limits of a CPU.
         orientation: axis codes to bring volumes to, such as ``RAS``; ``stored`` leaves them as they are.
         spacing: target spacing in mm along the oriented axes.
         long_side: pixels of a picture's longer edge after scaling.
-        patch_size: window in voxels.
-        batch_size: windows a step.
+        patch_size: of the network's input, in voxels.
+        batch_size: patches a step.
         features: channels of each network stage, finest first.
         network: a network by name (`voxelry.core.architectures`), or by import path as ``package.module:Class``.
         preset: size of a network that has sizes, such as ``M``, ``L`` or ``XL`` of ``resenc``.
@@ -73,15 +73,15 @@ class PlanSettings(Frozen):
 
 
 class LossSettings(Frozen):
-    """What training makes small.
+    """The training objective.
 
     Attributes:
         name: ``dice_ce`` (soft Dice + cross-entropy), ``dice_focal``, ``tversky`` or ``generalised_dice``; with `regions`, each
             region is a class of its own and cross-entropy is binary.
         weights: of single labels or regions by name; the others, and the background, weigh 1.
-        regions: region name -> names of the labels that make it up; regions may overlap. The order matters: where several regions
-            hold a voxel, the last one says its label.
-        batch_dice: sum Dice over the batch before the ratio, so that a window without a class does not count as a failure.
+        regions: region name -> names of its labels; regions may overlap. Where several regions contain a voxel, the last one
+            gives its label.
+        batch_dice: sum Dice over the batch before the ratio, so that a patch without a class does not count as a failure.
         focal_gamma: exponent of the focal loss.
         alpha, beta: of false positives and false negatives in the Tversky index.
     """
@@ -96,19 +96,19 @@ class LossSettings(Frozen):
 
 
 class OptimiserSettings(Frozen):
-    """How weights are changed, step by step.
+    """The optimiser and its learning rate schedule.
 
     Attributes:
         name: ``adamw``, or ``sgd`` with Nesterov momentum (nnU-Net's).
         learning_rate: the highest; None is 2e-3 with AdamW and 1e-2 with SGD.
         weight_decay: None is 1e-4 with AdamW and 3e-5 with SGD.
         momentum: SGD's.
-        schedule: how the learning rate falls to zero: ``poly`` (by the exponent `power`), ``cosine``, or not (``constant``).
+        schedule: of the learning rate: to zero by ``poly`` (with the exponent `power`) or ``cosine``, or ``constant``.
         power: exponent of ``poly``.
         warm_up: steps over which the learning rate rises linearly at first.
         clip: largest norm of the gradient.
         accumulate: batches whose gradients are averaged before one step.
-        ema: decay of the moving average of the weights, which is what is kept as the model; 0 keeps the weights themselves.
+        ema: decay of the moving average of the weights, which becomes the model; 0 keeps the last weights.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -129,7 +129,7 @@ class OptimiserSettings(Frozen):
 
     @property
     def moments(self) -> int:
-        """Numbers that are remembered of each weight: AdamW's two, SGD's one, and the moving average."""
+        """Numbers that the optimiser keeps for each weight: AdamW two, SGD one, and one for the moving average."""
         return (2 if self.name == "adamw" else 1) + (self.ema > 0)
 
     @property
@@ -142,9 +142,9 @@ def parse_memory(text: str | int) -> int:
     """Bytes of ``4GiB``, ``500MB``, ``2G`` (powers of 1000 without an i) or a plain number.
 
     Raises:
-        UsageError: it is no amount of memory.
+        UsageError: the text is no amount of memory.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
-    if not found or found[2] not in _UNITS or float(found[1]) <= 0:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
+    if not match or match[2] not in _UNITS or float(match[1]) <= 0:
         raise UsageError(f"'{text}' is no amount of memory", remedy="Write it as 4GiB or 500MB.")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(float(match[1]) * _UNITS[match[2]])

@@ -26,7 +26,7 @@ from voxelry.errors import TrainingError, UsageError
 from voxelry.networks.build import build_network, count_parameters, input_channels
 from voxelry.networks.classes import class_members
 from voxelry.networks.cost import describe
-from voxelry.networks.transfer import Ends, load_matching
+from voxelry.networks.transfer import NetworkEnds, load_matching
 from voxelry.networks.weights import load_models, save_model, weights_of
 from voxelry.planning.plan_file import save_plan
 from voxelry.preparation.cache import CachedCase, with_previous
@@ -191,7 +191,7 @@ def make_loop(
         f"{plan.network.name}: {describe(network, plan, len(table) + 1, dtype=dtype, moments=config.optimiser.moments)}", 1, 1
     )
     if initial is not None:
-        ends = Ends.of(initial.plan, initial.labels), Ends.of(plan, table)
+        ends = NetworkEnds.of(initial.plan, initial.labels), NetworkEnds.of(plan, table)
         run.progress(f"from {config.initial}: {load_matching(network, plan, initial.weights, *ends)}", 1, 1)
     device = choose_device(config.device).type
     augment = Augmenter(plan, config.augment.chosen(run.manifest.card.modality, plan.dimensions, device), table)

@@ -178,7 +178,7 @@ def _source(stack: SliceStack, remarks: Sequence[str]) -> Source:
         instances=tuple(None if plane is None else (plane.sop_instance, plane.frame) for plane in stack.slices),
         remarks=(*remarks, *stack.remarks),
         repairs=stack.repairs,
-        frame=stack.planes[0].frame_of_reference,
+        frame_of_reference=stack.planes[0].frame_of_reference,
     )
 
 

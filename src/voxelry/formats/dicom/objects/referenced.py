@@ -118,7 +118,7 @@ def compared(file: Path, wanted: Referenced, image: Volume) -> list[str]:
     if image.source.kind != "dicom" or not image.source.files:
         return []
     same_series = wanted.series == image.source.series_uid
-    other = image.source.frame
+    other = image.source.frame_of_reference
     same_frame = not (other and wanted.frame) or other == wanted.frame
     if not same_frame and not same_series:
         raise GridMismatchError(

@@ -60,7 +60,7 @@ class _Segmentation:
     @property
     def source(self) -> Source:
         uid, frame = (str(self.seg.get(name, "")) for name in ("SeriesInstanceUID", "FrameOfReferenceUID"))
-        return Source(kind=SPARSE, files=(str(self.file),), series_uid=uid, frame=frame)
+        return Source(kind=SPARSE, files=(str(self.file),), series_uid=uid, frame_of_reference=frame)
 
     def frames(self) -> Iterator[tuple[Plane, tuple[int, ...], NDArray[Any]]]:
         """Each frame with its plane, the first voxel of its slice, and its pixels laid as the grid's axes are."""
