@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import pydicom
 
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
-from voxelry.errors import LabelError, UnsupportedFormatError, UsageError
-from voxelry.formats.detection import Format, detect
-from voxelry.formats.dicom.elements import PARSE_ERRORS
+from voxelry.errors import LabelError, ReadError, UnsupportedFormatError, UsageError
+from voxelry.formats.detection import HEAD_BYTES, Format, detect, header_beside, sniff
 from voxelry.formats.dicom.objects.rtstruct_read import read_rtstruct
 from voxelry.formats.dicom.objects.seg_read import read_dicom_seg
+from voxelry.formats.dicom.planes import label_kind
+from voxelry.formats.file_content import open_content
 from voxelry.formats.grid_formats import open_grid
 from voxelry.formats.grids.nifti_names import stored_table
 from voxelry.formats.grids.seg_nrrd_read import read_seg_nrrd, segments_of
@@ -23,10 +24,6 @@ from voxelry.formats.pictures.picture_read import read_picture_labels
 from voxelry.formats.voxels import values_of
 
 Reference = Volume | str | os.PathLike[str] | None
-
-_SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""Segmentation Storage, Label Map Segmentation Storage."""
-_RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 
 
 def read_mask(
@@ -45,8 +42,7 @@ def read_mask(
         threshold: for probabilities, or None.
         read: the verb that reads an image, for the reference.
     """
-    found = detect(path)
-    kind = dicom_kind(path) if found is Format.DICOM_FILE else ""
+    found, kind = _format_and_kind(Path(path))
     if reference is not None and kind != "rtstruct":
         raise UsageError(f"{path}: a reference is for RTSTRUCT alone; this is {kind or found.value}", remedy="Leave it out.")
     if kind == "seg":
@@ -64,14 +60,22 @@ def read_mask(
     return _plain(path, found, table, threshold)
 
 
+def _format_and_kind(path: Path) -> tuple[Format, str]:
+    """The format of a file; and ``seg`` or ``rtstruct`` for DICOM that holds labels, else empty."""
+    if path.is_file() and header_beside(path) == path:
+        with open_content(path) as content:
+            if sniff(content.head[:HEAD_BYTES]) is Format.DICOM_FILE:
+                return Format.DICOM_FILE, label_kind(content)
+    return detect(path), ""
+
+
 def dicom_kind(path: str | os.PathLike[str]) -> str:
-    """``seg``, ``rtstruct``, or empty for any other DICOM file."""
+    """``seg`` or ``rtstruct`` for a DICOM file that holds labels, empty for any other file."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except PARSE_ERRORS:
+        with open_content(Path(path)) as content:
+            return label_kind(content)
+    except ReadError:
         return ""
-    uid = str(header.get("SOPClassUID", ""))
-    return "seg" if uid in _SEG_CLASSES else "rtstruct" if uid == _RTSTRUCT_CLASS else ""
 
 
 def _plain(path: str | os.PathLike[str], found: Format, table: LabelTable | None, threshold: float | None) -> LabelMap:

@@ -9,9 +9,10 @@ from pathlib import Path
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import UsageError
-from voxelry.formats.detection import Format, detect, head_of
-from voxelry.formats.dicom.archive import is_zip
+from voxelry.formats.detection import detect, header_beside
 from voxelry.formats.dicom.dicom_reader import read_all_dicom, read_dicom
+from voxelry.formats.dicom.scan import is_dicom_content
+from voxelry.formats.file_content import open_content
 from voxelry.formats.grid_formats import open_grid
 from voxelry.formats.masks import read_mask
 from voxelry.formats.pictures.picture_read import read_picture
@@ -75,8 +76,12 @@ def read_file(path: Path, options: ReadOptions = PLAIN) -> Volume:
     Raises:
         VoxelryError: as `read`.
     """
-    if _is_dicom(path):
+    if path.is_dir():
         return read_dicom(path, options)
+    if path.is_file() and header_beside(path) == path:
+        with open_content(path) as content:
+            if is_dicom_content(content):
+                return read_dicom(path, options, content)
     found = detect(path)
     if options.series is not None:
         raise UsageError(f"{path}: a series is chosen of DICOM; this is {found.value}", remedy="Leave it out.")
@@ -114,17 +119,14 @@ def read_all(
     """
     options = ReadOptions(None, (repair,) if isinstance(repair, str) else tuple(repair), polarity, pixel_size, suv)
     place = Path(path)
-    if _is_dicom(place):
+    if place.is_dir():
         return read_all_dicom(place, options)
+    if place.is_file() and header_beside(place) == place:
+        with open_content(place) as content:
+            if is_dicom_content(content):
+                return read_all_dicom(place, options, content)
     found = detect(place)
     return time_points(open_grid(place, found, options).volume()) if found.is_grid else [read_picture(place)]
-
-
-def _is_dicom(path: Path) -> bool:
-    """A folder, an archive, or a DICOM file."""
-    if path.is_dir():
-        return True
-    return path.is_file() and (is_zip(head_of(path)) or detect(path) is Format.DICOM_FILE)
 
 
 def read_labels(

@@ -66,19 +66,22 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN, conte
     return volume_of_group(group, str(file), options, _remarks(headers, groups))
 
 
-def read_all_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> list[Volume]:
+def read_all_dicom(
+    path: str | os.PathLike[str], options: ReadOptions = PLAIN, content: FileContent | None = None
+) -> list[Volume]:
     """Every volume of a file, folder or archive; see `reader.read_all`.
 
     Args:
         path: as `read_dicom`.
         options: as `read_dicom`, without a series.
+        content: as `read_dicom`.
 
     Raises:
         PartlyReadError: some volumes cannot be read.
         ReadError: as `read_dicom`, where there is only one.
     """
     folder = Path(path)
-    headers = scan(folder)
+    headers = scan(folder, content=content)
     groups = _groups(headers, folder)
     volumes: list[Volume] = []
     failed: dict[str, ReadError] = {}

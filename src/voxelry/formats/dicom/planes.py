@@ -14,8 +14,10 @@ from typing import IO, Any
 import pydicom
 
 from voxelry.errors import CorruptFileError
+from voxelry.formats.detection import HEAD_BYTES as SNIFF_BYTES
+from voxelry.formats.detection import Format, sniff
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message, text_of
-from voxelry.formats.dicom.header import WANTED, DicomHeader, parse
+from voxelry.formats.dicom.header import LABEL_CLASSES, WANTED, DicomHeader, parse
 from voxelry.formats.dicom.multiframe import expand
 from voxelry.formats.dicom.pixels.fragments import PixelPlace, find_pixels
 from voxelry.formats.file_content import FileContent, open_content
@@ -23,6 +25,7 @@ from voxelry.formats.file_content import FileContent, open_content
 MAX_HEADER_BYTES = 64 * 2**20
 """A deflated header is inflated up to this size."""
 
+_SOP_CLASS = pydicom.tag.Tag("SOPClassUID")
 _DEFLATED = str(pydicom.uid.DeflatedExplicitVRLittleEndian).encode()
 _LONGEST_META = 2048
 
@@ -71,6 +74,17 @@ def file_header(path: Path, content: FileContent, archive: Path | None = None) -
     except _TruncatedHeaderError as error:
         raise _unreadable(path, str(error), data) from error
     return header
+
+
+def label_kind(content: FileContent) -> str:
+    """``seg`` or ``rtstruct`` for a DICOM file that holds labels, empty for any other file."""
+    if sniff(content.head[:SNIFF_BYTES]) is not Format.DICOM_FILE:
+        return ""
+    try:
+        with quiet_pydicom():
+            return LABEL_CLASSES.get(text_of(_dataset(content, [_SOP_CLASS])[0], "SOPClassUID"), "")
+    except PARSE_ERRORS:
+        return ""
 
 
 def file_planes(header: DicomHeader, content: FileContent) -> tuple[DicomHeader, ...]:

@@ -110,6 +110,11 @@ def scan(path: Path, progress: ProgressCallback = no_progress, content: FileCont
     return result
 
 
+def is_dicom_content(content: FileContent) -> bool:
+    """A file is DICOM, or a zip archive, which may hold DICOM files."""
+    return is_zip(content.head) or sniff(content.head[:SNIFF_BYTES]) is Format.DICOM_FILE
+
+
 def _add(file: Path, result: HeaderScan, content: FileContent | None = None) -> list[Path]:
     """Add one file to the result; returns the files that it lists, where it is a DICOMDIR."""
     try:
