@@ -8,7 +8,7 @@ import torch
 from helpers.plans import SIDED, tiny_plan
 from voxelry.networks.build import build_network
 from voxelry.preparation.cache import CachedCase
-from voxelry.preparation.class_locations import class_places
+from voxelry.preparation.class_locations import class_locations
 from voxelry.recipes.recipe import Config
 from voxelry.training.loop import Loop
 from voxelry.training.sampler import Sampler
@@ -23,7 +23,7 @@ def case(seed: int, shape: tuple[int, ...], name: str = "") -> CachedCase:
         corner = [int(rng.integers(0, max(1, edge - 5))) for edge in shape]
         classes[tuple(slice(begin, begin + 5) for begin in corner)] = label
     image = classes.astype(np.float32) + 0.2 * rng.normal(size=shape).astype(np.float32)
-    return CachedCase(name or f"case {seed}", image[None].astype(np.float16), classes, class_places(classes, 4))
+    return CachedCase(name or f"case {seed}", image[None].astype(np.float16), classes, class_locations(classes, 4))
 
 
 def loop(folder: Path, dimensions: int = 3, **settings: object) -> Loop:

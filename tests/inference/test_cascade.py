@@ -101,7 +101,7 @@ def test_slices_of_what_was_found_are_those_of_the_whole(shape):
     for axis in range(3):
         slabs = Found(found, preparation, axis, (0, 1, 2, 3))
         for first in range(0, whole.shape[axis] - 4, 3):
-            assert np.array_equal(slabs.slab(first, first + 4)[0], np.take(whole, range(first, first + 4), axis))
+            assert np.array_equal(slabs.slices(first, first + 4)[0], np.take(whole, range(first, first + 4), axis))
     layout = Layout.of(preparation.shape, (8, 8, 8), 0.5)
     assert Found.needed(layout) == 2 * 4 * layout.held * layout.shape[1] * layout.shape[2]
 

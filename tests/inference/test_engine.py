@@ -19,7 +19,7 @@ from voxelry.inference.patches import Layout, mirrors
 from voxelry.inference.ring_buffer import HostRing
 from voxelry.inference.ring_buffer_torch import DeviceRing
 from voxelry.inference.slice_writer import Outlet
-from voxelry.preparation.stream import HeldSlabs
+from voxelry.preparation.slice_stream import InMemorySlices
 
 CPU = torch.device("cpu")
 MODES = {2: "bilinear", 3: "trilinear"}
@@ -53,7 +53,7 @@ def streamed(
     outlet = Outlet(made, tuple(along), slab, lambda first, labels, some: (parts.append(labels), maps.append(some)), trust)
     kept, progress = more.pop("kept", lambda _: True), more.pop("progress", lambda *_: None)
     batches = more.pop("batches", Batches(2))
-    slabs = HeldSlabs(picture, layout.axis)
+    slabs = InMemorySlices(picture, layout.axis)
     members = [Member(one, slabs) for one in (forward if isinstance(forward, list) else [forward])]
     settings = {"mirrors": mirrors(more.pop("flips", ())), "twins": tuple(range(classes)), "side_axis": 0, **more}
     for done in stream(layout, Copies(members, **settings), made, outlet, batches, CPU, kept):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from monai.data.utils import compute_importance_map, dense_patch_slices
 
 from voxelry.inference.patches import Layout, mirrors
-from voxelry.preparation.stream import HeldSlabs
+from voxelry.preparation.slice_stream import InMemorySlices
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=2, max_size=3)
 
@@ -49,7 +49,7 @@ def test_windows_stream_along_the_axis_with_the_smallest_ring():
 
 def test_a_small_scan_lies_in_the_middle_of_its_window():
     layout = Layout.of((3, 4), (8, 8), 0.5)
-    window = layout.cut(HeldSlabs(np.ones((1, 3, 4), np.float32), layout.axis), (0, 0, 0))
+    window = layout.cut(InMemorySlices(np.ones((1, 3, 4), np.float32), layout.axis), (0, 0, 0))
     assert window.shape == (1, 8, 8)
     assert window.sum() == 12
     assert window[0, 2:5, 2:6].all()

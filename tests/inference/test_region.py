@@ -12,7 +12,7 @@ from voxelry.inference.patches import Layout
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 from voxelry.inference.region import MARGIN, body, coarse
-from voxelry.preparation.stream import HeldSlabs
+from voxelry.preparation.slice_stream import InMemorySlices
 
 SHAPE = (70, 40, 36)
 
@@ -46,7 +46,7 @@ def test_labels_outside_skipped_air_are_identical(noise):
     whole, part = predictors("whole").predict(scan).labels.array, predictors("body").predict(scan).labels.array
     image = scan.array.astype(np.float32)
     layout = Layout.of(SHAPE, (16, 16, 16), 0.5)
-    region, skipped = body(HeldSlabs(image, layout.axis), layout), np.zeros(SHAPE, bool)
+    region, skipped = body(InMemorySlices(image, layout.axis), layout), np.zeros(SHAPE, bool)
     for s in layout.starts[0]:
         for start in layout.sheet(s):
             if not region.keeps(start):
@@ -67,13 +67,13 @@ def test_the_coarse_pass_finds_what_is_there_and_looks_around_it():
     image = np.zeros((1, 64, 40, 48), np.float32)
     image[0, 50, 20, 33] = 1
     layout = Layout.of(image.shape[1:], (16, 16, 16), 0.5)
-    region = coarse(Member(bright, HeldSlabs(image, layout.axis)), layout, Batches(3), torch.device("cpu"))
+    region = coarse(Member(bright, InMemorySlices(image, layout.axis)), layout, Batches(3), torch.device("cpu"))
     found = np.argwhere(region.blocks)
     assert np.array_equal(found.min(0), [6 - MARGIN, 2 - MARGIN, 4 - MARGIN])
     assert np.array_equal(found.max(0), [7, 4, 5])
     kept = [start for s in layout.starts[0] for start in layout.sheet(s) if region.keeps(start)]
     assert 0 < len(kept) < layout.count
-    assert coarse(Member(bright, HeldSlabs(0 * image, layout.axis)), layout, Batches(3), torch.device("cpu")).is_empty
+    assert coarse(Member(bright, InMemorySlices(0 * image, layout.axis)), layout, Batches(3), torch.device("cpu")).is_empty
 
 
 def test_predicting_with_a_coarse_pass():
@@ -88,6 +88,6 @@ def test_pictures():
     picture = np.zeros((1, 50, 30), np.float32)
     picture[0, 40:, :6] = 1
     layout = Layout.of((50, 30), (16, 16), 0.5)
-    region = body(HeldSlabs(picture, layout.axis), layout)
+    region = body(InMemorySlices(picture, layout.axis), layout)
     assert np.array_equal(np.argwhere(region.blocks), [[5, 0], [6, 0]])
     assert not region.keeps((0, 0, 0))

@@ -16,7 +16,7 @@ from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.datasets.cases import Case
 from voxelry.errors import GridMismatchError, LabelError
 from voxelry.preparation import cache as module
-from voxelry.preparation.cache import cached_case, cached_cases, with_previous
+from voxelry.preparation.cache import cached_case, cached_cases, with_first_stage
 from voxelry.preparation.mapped import MappedArray
 from voxelry.preparation.preparation import prepare
 
@@ -57,11 +57,13 @@ def test_what_is_stored_is_what_was_prepared(stored, tmp_path):
     assert np.array_equal(found.classes[...], classes)
     assert isinstance(found.image, MappedArray)
     assert isinstance(found.classes, MappedArray)
-    assert sorted(found.places) == [1, 3]
+    assert sorted(found.class_locations) == [1, 3]
     assert found.counts == {k: int((classes == k).sum()) for k in (0, 1, 3)}
     for index in (1, 3):
         assert found.count(index) == found.counts[index]
-        assert {tuple(voxel) for voxel in found.places[index][...]} == set(zip(*np.nonzero(classes == index), strict=True))
+        assert {tuple(voxel) for voxel in found.class_locations[index][...]} == set(
+            zip(*np.nonzero(classes == index), strict=True)
+        )
 
 
 def test_a_long_table_takes_two_bytes_and_ignored_voxels_stay_what_they_are(stored, tmp_path):
@@ -121,12 +123,12 @@ def test_whatever_would_change_it_prepares_it_anew_and_leaves_the_other(stored, 
         (tmp_path / f"{change}.bin").write_bytes(b"other content")
     elif change == "version":
         monkeypatch.setattr(module, "__version__", "0.0.1")
-        module._code.cache_clear()
+        module._code_hash.cache_clear()
     elif change == "code":
         monkeypatch.setattr(module, "_CODE", module._CODE[1:])
-        module._code.cache_clear()
+        module._code_hash.cache_clear()
     found = cached_case(case, plan, table, tmp_path / "cache", load)
-    module._code.cache_clear()
+    module._code_hash.cache_clear()
     assert len(calls) == 2
     assert found.classes.shape == ((3, 4, 4) if change == "spacing" else (6, 7, 8))
     assert first.home != found.home
@@ -188,16 +190,16 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", ["image.npy", "classes.npy", "places.npy", "entry.json"])
+@pytest.mark.parametrize("name", ["image.npy", "classes.npy", "class_locations.npy", "entry.json"])
 def test_a_damaged_entry_is_made_anew(stored, tmp_path, name, damage, caplog):
     case, load, calls, _, _ = stored
     found = cached_case(case, tiny_plan(), SIDED, tmp_path / "cache", load)
-    expected = found.image[...].copy(), found.classes[...].copy(), found.places[3][...].copy()
+    expected = found.image[...].copy(), found.classes[...].copy(), found.class_locations[3][...].copy()
     DAMAGES[damage](entry_of(found)[name])
     again = cached_case(case, tiny_plan(), SIDED, tmp_path / "cache", load)
     assert len(calls) == 2
     assert "prepared anew" in caplog.text
-    for one, other in zip(expected, (again.image, again.classes, again.places[3]), strict=True):
+    for one, other in zip(expected, (again.image, again.classes, again.class_locations[3]), strict=True):
         np.testing.assert_array_equal(one, other[...])
     assert [file.name for file in (tmp_path / "cache" / "a").iterdir()] == [again.home.name]
 
@@ -297,7 +299,7 @@ def test_one_bad_case_is_raised_and_the_rest_left_out(tmp_path, monkeypatch):
 
 def test_cases_wait_for_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "THREADS", 8)
-    needed = module._needed(made(0)[0], tiny_plan())
+    needed = module._footprint(made(0)[0], tiny_plan()).total
     assert needed == 6 * 7 * 8 * 8 * 2
     monkeypatch.setattr(module, "installed_memory", lambda: 2 * 2 * needed)
     busy, most, original = [0], [0], module._write
@@ -324,8 +326,8 @@ def test_ignored_voxels_stay_ignored_and_background_is_found_beside_them(stored,
     case = Case(id="i", images=case.images, labels=case.labels)
     found = cached_case(case, tiny_plan(), table, tmp_path / "cache", lambda: (volume, marked))
     assert np.array_equal(found.classes[...] == IGNORE_INDEX, labels.array == 9)
-    assert sorted(found.places) == [0, 1]
-    assert {tuple(voxel) for voxel in found.places[0][...]} == set(zip(*np.nonzero(labels.array == 0), strict=True))
+    assert sorted(found.class_locations) == [0, 1]
+    assert {tuple(voxel) for voxel in found.class_locations[0][...]} == set(zip(*np.nonzero(labels.array == 0), strict=True))
 
 
 def test_without_a_reference_nothing_is_known(stored, tmp_path):
@@ -333,7 +335,7 @@ def test_without_a_reference_nothing_is_known(stored, tmp_path):
     found = cached_case(case, tiny_plan(), SIDED, tmp_path / "cache", lambda: (volume, None))
     assert (found.classes[...] == IGNORE_INDEX).all()
     assert found.count(1) == 0
-    assert [len(voxels) for voxels in found.places.values()] == [0]
+    assert [len(voxels) for voxels in found.class_locations.values()] == [0]
 
 
 def test_an_unknown_value_is_refused_and_nothing_is_written(stored, tmp_path):
@@ -361,12 +363,12 @@ class TestPrevious:
     def test_labels_lie_where_the_scan_does(self, tmp_path, spacing):
         plan = tiny_plan(spacing=spacing)
         cached, volume, found = self.case(tmp_path, plan)
-        case = with_previous(cached, plan, "weights 1", lambda: found)
+        case = with_first_stage(cached, plan, "weights 1", lambda: found)
         expected = prepare(volume, plan).classes(SIDED.to_classes(found.array, ""))
-        assert case.previous.dtype == np.int8
-        np.testing.assert_array_equal(case.previous[...], expected)
-        assert case.previous.shape == case.classes.shape
-        assert cached.previous is None
+        assert case.first_stage.dtype == np.int8
+        np.testing.assert_array_equal(case.first_stage[...], expected)
+        assert case.first_stage.shape == case.classes.shape
+        assert cached.first_stage is None
 
     def test_they_are_asked_for_once_for_each_first_stage(self, tmp_path):
         cached, _, found = self.case(tmp_path, tiny_plan())
@@ -377,21 +379,21 @@ class TestPrevious:
             return found
 
         for identity in ("one", "one", "two"):
-            with_previous(cached, tiny_plan(), identity, find)
+            with_first_stage(cached, tiny_plan(), identity, find)
         assert len(asked) == 2
-        file = next(cached.home.glob("previous-*.npy"))
+        file = next(cached.home.glob("first_stage-*.npy"))
         file.write_bytes(file.read_bytes()[:-9])
         for identity in ("one", "two"):
-            case = with_previous(cached, tiny_plan(), identity, find)
-            assert case.previous[...].max() == 3
+            case = with_first_stage(cached, tiny_plan(), identity, find)
+            assert case.first_stage[...].max() == 3
         assert len(asked) == 3
 
     def test_labels_of_another_grid_are_refused_and_nothing_is_written(self, tmp_path):
         cached, _, found = self.case(tmp_path, tiny_plan())
         other = LabelMap.of(found.array, Geometry.from_spacing((12, 10, 9), (1, 1, 1)), SIDED)
         with pytest.raises(GridMismatchError):
-            with_previous(cached, tiny_plan(), "one", lambda: other)
-        assert not list(cached.home.glob("*previous*"))
+            with_first_stage(cached, tiny_plan(), "one", lambda: other)
+        assert not list(cached.home.glob("*first_stage*"))
 
 
 def test_entries_say_what_was_read(stored, tmp_path):
@@ -399,4 +401,4 @@ def test_entries_say_what_was_read(stored, tmp_path):
     found = cached_case(case, tiny_plan(), SIDED, tmp_path / "cache", load)
     entry = json.loads(Path(found.home, "entry.json").read_text())
     assert entry["shape"] == [6, 7, 8]
-    assert sorted(entry["files"]) == ["classes.npy", "image.npy", "places.npy"]
+    assert sorted(entry["files"]) == ["class_locations.npy", "classes.npy", "image.npy"]

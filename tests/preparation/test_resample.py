@@ -206,5 +206,5 @@ def test_slices_of_classes_are_those_of_the_whole(shape, target, order):
         whole = resample_classes(classes, to)
         for axis, size in enumerate(to):
             for first, last in ((0, 1), (2, 7), (size - 1, size)):
-                part = resample_classes(classes, to, part=(axis, first, last))
-                assert np.array_equal(part, np.take(whole, range(first, last), axis))
+                section = resample_classes(classes, to, section=(axis, first, last))
+                assert np.array_equal(section, np.take(whole, range(first, last), axis))

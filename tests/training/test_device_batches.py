@@ -22,7 +22,7 @@ def sampler(dimensions=3, **changes):
     cases = [case(seed, (13, 12, 11)[:dimensions]) for seed in range(3)]
     cascade = plan.configuration == "3d_cascade"
     if cascade:
-        cases = [replace(one, previous=np.ascontiguousarray(one.classes[::-1]).astype(np.int8)) for one in cases]
+        cases = [replace(one, first_stage=np.ascontiguousarray(one.classes[::-1]).astype(np.int8)) for one in cases]
     return Sampler(cases, plan.patch_size, 3, 0.5, 1, Augmenter(plan, CHOSEN, SIDED), previous=3 * cascade)
 
 

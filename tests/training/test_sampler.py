@@ -14,15 +14,17 @@ from voxelry.augmentation.settings import AugmentSettings
 from voxelry.core.labels import IGNORE_INDEX
 from voxelry.inference.patches import Layout
 from voxelry.preparation.cache import CachedCase
-from voxelry.preparation.class_locations import class_counts, class_places
+from voxelry.preparation.class_locations import class_counts, class_locations
 from voxelry.preparation.mapped import MappedArray
-from voxelry.preparation.stream import HeldSlabs
+from voxelry.preparation.slice_stream import InMemorySlices
 from voxelry.training.sampler import Sampler, cut_into
 
 
 def of_classes(classes, name="case", count=5):
     """A case of an image that says its classes."""
-    return CachedCase(name, classes[None].astype(np.float16), classes, class_places(classes, count), class_counts(classes, count))
+    return CachedCase(
+        name, classes[None].astype(np.float16), classes, class_locations(classes, count), class_counts(classes, count)
+    )
 
 
 @settings(max_examples=200)
@@ -129,11 +131,11 @@ def test_regions_are_drawn_in_place_of_labels_and_their_voxels_evenly(monkeypatc
     """Two regions, (1, 2, 3) and (3,): each half of the time; in the first a voxel of label 1 comes 9 times as often as of 3."""
     from voxelry.preparation import class_locations as places
 
-    monkeypatch.setattr(places, "PLACES_PER_CLASS", 50)
+    monkeypatch.setattr(places, "LOCATIONS_PER_CLASS", 50)
     classes = np.zeros((30, 40), dtype=np.int16)
     classes[:18], classes[18:28], classes[28:, :20] = 1, 2, 3
     lone = of_classes(classes)
-    assert len(lone.places[1]) == 50 < lone.count(1) == 720
+    assert len(lone.class_locations[1]) == 50 < lone.count(1) == 720
     sampler = Sampler([lone], (1, 1), 1, 1.0, seed=0, regions=((1, 2, 3), (3,)))
     drawn = Counter()
     for seed in range(3000):
@@ -233,7 +235,7 @@ def test_small_cases_lie_in_a_window_where_inference_puts_them(shape, patch):
     lone = CachedCase("case", image, np.zeros(shape, np.int16), {}, np.zeros(1, np.int64))
     trained = Sampler([lone], patch, 1, 0.0, seed=0)(0)[0][0]
     layout = Layout.of(shape, patch, 0.5)
-    assert np.array_equal(trained.numpy(), layout.cut(HeldSlabs(image, layout.axis), (0, 0, 0)))
+    assert np.array_equal(trained.numpy(), layout.cut(InMemorySlices(image, layout.axis), (0, 0, 0)))
 
 
 def test_windows_of_image_and_classes_belong_together():
@@ -246,7 +248,7 @@ def test_what_a_first_stage_found_comes_as_one_channel_a_label():
     found = rng.integers(0, 4, (7, 12, 9)).astype(np.int8)
     plain = case(0, (7, 12, 9))
     second = CachedCase(
-        plain.id, plain.image, found.astype(np.int16), plain.places, previous=found
+        plain.id, plain.image, found.astype(np.int16), plain.class_locations, first_stage=found
     )  # so the window says its place
     image, classes = Sampler([second], (8, 8, 8), 2, 0.5, seed=0, previous=3)(0)
     assert image.shape == (2, 4, 8, 8, 8)

@@ -40,7 +40,7 @@ class Found:
         """Bytes of the slices held at a time, and of those that replace them."""
         return 2 * 4 * layout.held * math.prod(layout.shape[1:])
 
-    def slab(self, first: int, last: int) -> NDArray[np.float32]:
+    def slices(self, first: int, last: int) -> NDArray[np.float32]:
         """Slices `first` to `last` on the network's grid, ``(1, *spatial)``."""
         if (first, last) != self._place:
             self._slab = self._preparation.classes(self._classes, (self._axis, first, last))[None].astype(np.float32)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.preparation.interpolation import taps
+from voxelry.preparation.interpolation import resampling_operator
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +27,14 @@ class Cells:
 
     @classmethod
     def of(cls, old: int, new: int, order: int = 1) -> Cells:
-        """The cells that bring an axis of `old` voxels to `new` ones over the same stretch of space (`prepare.taps`).
+        """The cells that bring an axis of `old` voxels to `new` ones over the same stretch of space (`resampling_operator`).
 
         Args:
             old: voxels before.
             new: voxels after.
             order: 1, or 0 for the nearest voxel.
         """
-        start, weights = taps(old, new, order)
+        start, weights = resampling_operator(old, new, order)
         part = weights[:, -1] if weights.shape[1] > 1 else np.zeros(new, np.float32)
         end = start + weights.shape[1] - 1
         below, above = np.where(part == 1, end, start), np.where(part == 0, start, end)

@@ -20,7 +20,7 @@ from voxelry.inference.cascade import Found
 from voxelry.inference.forward import Batches, Forward, swapped
 from voxelry.inference.patches import Layout, Start, upload
 from voxelry.inference.ring_buffer import Ring
-from voxelry.preparation.stream import Slabs
+from voxelry.preparation.slice_stream import SliceStream
 
 SLICED, DEVICE_SLICED = 1 << 21, 1 << 23
 """Numbers turned into streaming order at a time; on a GPU more, since each step costs it the same few launches."""
@@ -37,7 +37,7 @@ class Member:
     """
 
     forward: Forward
-    slabs: Slabs
+    slabs: SliceStream
     found: Found | None = None
 
     def window(self, layout: Layout, start: Start, mirrored: bool = False) -> Tensor:

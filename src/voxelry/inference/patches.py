@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxelry.preparation.stream import Slabs
+from voxelry.preparation.slice_stream import SliceStream
 
 GAUSSIAN_SIGMA = 0.125
 """Width of the weights of a window, as a share of its edge (Isensee et al. 2021)."""
@@ -122,13 +122,13 @@ class Layout:
         for y, x in itertools.product(*self.starts[1:]):
             yield (s, y, x)
 
-    def cut(self, slabs: Slabs, start: Start) -> NDArray[np.float32]:
+    def cut(self, slabs: SliceStream, start: Start) -> NDArray[np.float32]:
         """A window of the scan, ``(C, *window)``, padded with 0 where the scan is smaller.
 
         All windows that are run together ask `slabs` for the same slices.
         """
         first = start[0] - start[0] % self.together if self.together > 1 else start[0]
-        slab_C = slabs.slab(first, min(first + self.held, self.shape[0]))
+        slab_C = slabs.slices(first, min(first + self.held, self.shape[0]))
         here = start[0] - first
         placed = dict(zip(self.order, (here, *start[1:]) if len(self.order) == 3 else (here, start[2]), strict=True))
         slices = tuple(slice(placed[axis], placed[axis] + p) for axis, p in enumerate(self.window))

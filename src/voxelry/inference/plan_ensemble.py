@@ -29,7 +29,7 @@ from voxelry.inference.selection import Members
 from voxelry.networks.classes import mirror_classes
 from voxelry.networks.weights import network_of
 from voxelry.preparation.preparation import Preparation, prepare
-from voxelry.preparation.stream import prepared_slabs, slabs_bytes
+from voxelry.preparation.slice_stream import open_slice_stream, slice_stream_footprint
 
 SHARED = (
     "dimensions", "channels", "configuration", "slice_axis", "orientation", "spacing", "long_side", "image_order", "coarse_axis",
@@ -147,7 +147,10 @@ class Job:
     def image_bytes(self) -> int:
         """What is held at a time of the prepared scan, and of a first stage's labels."""
         channels, itemsize, depth = len(self.team.plan.channels), self.volume.array.itemsize, self._depth
-        size = sum(slabs_bytes(one, channels, itemsize, self.layout.axis, depth) for one in self._preparations().values())
+        size = sum(
+            slice_stream_footprint(one, channels, itemsize, self.layout.axis, depth).total
+            for one in self._preparations().values()
+        )
         return size + (Found.needed(self.layout) if self.team.plan.configuration == "3d_cascade" else 0)
 
     def steps(
@@ -185,7 +188,7 @@ class Job:
     def _members(self, classes: NDArray[np.unsignedinteger] | None, scans: int) -> list[Member]:
         team, layout = self.team, self.layout
         slabs = {
-            scheme: prepared_slabs(one, self.volume, layout.axis, self._depth) for scheme, one in self._preparations().items()
+            scheme: open_slice_stream(one, self.volume, layout.axis, self._depth) for scheme, one in self._preparations().items()
         }
         found = None if classes is None else Found(classes, self.preparation, layout.axis, team.labels.mirror_classes())
         labels = len(team.labels)

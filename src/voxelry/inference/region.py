@@ -11,7 +11,7 @@ from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.inference.engine import Member
 from voxelry.inference.forward import Batches
 from voxelry.inference.patches import Layout, Start, upload
-from voxelry.preparation.stream import Slabs
+from voxelry.preparation.slice_stream import SliceStream
 
 BLOCK = 8
 """Voxels along the edge of a block of the map."""
@@ -51,7 +51,7 @@ class Region:
         return not self.blocks.any()
 
 
-def body(slabs: Slabs, layout: Layout) -> Region:
+def body(slabs: SliceStream, layout: Layout) -> Region:
     """Where any channel is more than air.
 
     After clipping (CT) air has one value, the smallest; elsewhere it is noise just above it. A window is left out only if not a
@@ -62,7 +62,7 @@ def body(slabs: Slabs, layout: Layout) -> Region:
         layout: the windows.
     """
     depth = layout.shape[0]
-    found = [_extremes(slabs.slab(first, min(first + BLOCK, depth))) for first in range(0, depth, BLOCK)]
+    found = [_extremes(slabs.slices(first, min(first + BLOCK, depth))) for first in range(0, depth, BLOCK)]
     low = np.min([one for one, _ in found], axis=0)
     peaks_C = np.concatenate([one for _, one in found], axis=1 + layout.axis)
     high = peaks_C.max(axis=tuple(range(1, peaks_C.ndim)))

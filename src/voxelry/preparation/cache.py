@@ -1,14 +1,14 @@
-"""Prepared cases on disk, memory-mapped: written once, resumed after an interruption, read a window at a time.
+"""The cache of prepared cases on disk: written once, resumed after an interruption, read a patch at a time.
 
 An entry is a folder, named by the case and by a key that changes with anything that would change its content: `image.npy`
-``(C, *shape)`` float16, `classes.npy` ``(*shape)`` int8 (int16 for tables of more than 127 labels), `places.npy`, and
-`entry.json`, which says how the case was prepared, from which files, and what its own files must look like. In the second stage
-of a cascade `previous-<key>.npy` lies beside them: what the first stage found.
+``(C, *shape)`` float16, `classes.npy` ``(*shape)`` int8 (int16 for tables of more than 127 labels), `class_locations.npy`, and
+`entry.json`, which records how the case was prepared, from which files, and the checksums of its own files. In the second stage
+of a cascade `first_stage-<key>.npy` lies beside them: the class indices that the first stage predicted.
 
-Entries appear whole or not at all, and a sound one is never changed: several runs may share a cache, and prepare it together.
+Entries appear whole or not at all, and a valid one is never changed: several runs may share a cache and fill it together.
 
 Half floats keep 11 bits of each value, whatever its size: normalised CT within a thousandth of a standard deviation, well below
-its noise, and the bright outliers of MR as well, for which 16-bit integers would leave everything else a few steps.
+its noise, and the bright outliers of MR as well, where 16-bit integers would leave few steps for all other values.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from voxelry.base.files import atomic_folder, atomic_path
 from voxelry.base.malloc import installed_memory
+from voxelry.base.memory import Footprint
 from voxelry.base.memory_gate import MemoryGate
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.base.threads import THREADS
@@ -40,7 +41,7 @@ from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.errors import VoxelryError
 from voxelry.formats.dicom.archive import is_unpacked
-from voxelry.preparation.class_locations import class_counts, class_places
+from voxelry.preparation.class_locations import class_counts, class_locations
 from voxelry.preparation.mapped import MappedArray, checksum, store_array
 from voxelry.preparation.preparation import Preparation, prepare, reordering
 
@@ -53,18 +54,20 @@ ENTRY_FILE = "entry.json"
 MOST_AT_ONCE = 4
 """Cases prepared side by side; each keeps the pool's threads busy for most of its time."""
 
-_LAYOUT = 3
-_PREPARED = {
+_LAYOUT = 4
+_PLAN_FIELDS = {
     "channels", "reference_channel", "slice_axis", "orientation", "spacing", "long_side", "image_order", "coarse_axis",
     "normalisation",
 }  # fmt: skip
+"""Of a plan, which are part of the key."""
 _CODE = (
     "formats/**/*.py", "datasets/channels.py", "datasets/resample_to_grid.py", "preparation/*.py",
     "core/geometry.py", "core/volume.py", "core/labels.py",
 )  # fmt: skip
 """Modules whose text is part of the key: another way to read or to prepare gives another entry."""
 
-_PREVIOUS = "previous-{}.npy"
+_LOCATIONS = "class_locations.npy"
+_FIRST_STAGE = "first_stage-{}.npy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,23 +78,23 @@ class CachedCase:
         id: the case.
         image: ``(C, *shape)`` float16.
         classes: ``(*shape)`` int8 or int16 class indices of labels, `IGNORE_INDEX` where nothing is known.
-        places: class index -> ``(n, axes)`` voxels of that class (`voxelry.preparation.class_locations`).
-        counts: class index -> voxels of that class in all; empty takes the lengths of `places`.
-        previous: ``(*shape)`` class indices that the first stage of a cascade found; None without one.
+        class_locations: class index -> ``(n, axes)`` voxels of that class, thinned (`voxelry.preparation.class_locations`).
+        counts: class index -> number of all voxels of that class; empty takes the lengths of `class_locations`.
+        first_stage: ``(*shape)`` class indices that the first stage of a cascade predicted; None without one.
         home: the entry's folder, None for a case in memory.
     """
 
     id: str
     image: Array = field(repr=False)
     classes: Array = field(repr=False)
-    places: Mapping[int, Array] = field(repr=False)
+    class_locations: Mapping[int, Array] = field(repr=False)
     counts: Mapping[int, int] = field(default_factory=dict, repr=False)
-    previous: Array | None = field(default=None, repr=False)
+    first_stage: Array | None = field(default=None, repr=False)
     home: Path | None = None
 
     def count(self, index: int) -> int:
-        """Voxels of a class."""
-        return self.counts.get(index, len(self.places.get(index, ())))
+        """Number of voxels of a class."""
+        return self.counts.get(index, len(self.class_locations.get(index, ())))
 
 
 def cached_cases(
@@ -116,7 +119,7 @@ def cached_cases(
         In the order of `cases`.
 
     Raises:
-        VoxelryError: a case cannot be read or prepared; cases not begun are left out.
+        VoxelryError: a case cannot be read or prepared; cases not begun are cancelled.
     """
     gate = MemoryGate(installed_memory() // 2)
     with ThreadPoolExecutor(max(1, min(MOST_AT_ONCE, THREADS // 2)), thread_name_prefix="prepare") as workers:
@@ -136,7 +139,7 @@ def cached_cases(
 def cached_case(
     case: Case, plan: Plan, table: LabelTable, folder: Path, load: Load, gate: MemoryGate | None = None
 ) -> CachedCase:
-    """The prepared case, from `folder` if it lies there whole, else prepared and written.
+    """The prepared case, from `folder` if it has a valid entry, else prepared and written.
 
     Args:
         case: the case; its files' sizes and times are part of the key.
@@ -147,46 +150,46 @@ def cached_case(
         gate: limits the memory of all preparations together.
     """
     home = folder / case.id / _key(case, plan, table)
-    entry = _sound(home)
+    entry = _valid_entry(home)
     if entry is None:
         if home.exists():
             log.warning("%s: damaged or out of date, prepared anew", home)
         volume, labels = load()
-        with (gate or MemoryGate(0)).hold(_needed(volume, plan)):
+        with (gate or MemoryGate(0)).hold(_footprint(volume, plan).total):
             _write(home, plan, table, volume, labels)
-        entry = _sound(home)
+        entry = _valid_entry(home)
         if entry is None:
-            raise VoxelryError(f"{home}: changes while it is written", remedy="Are its files being copied or edited?")
+            raise VoxelryError(f"{home}: changes while it is written", remedy="Do not copy or edit its files during a run.")
     return _opened(case.id, home, entry)
 
 
-def with_previous(case: CachedCase, plan: Plan, identity: str, find: Callable[[], LabelMap]) -> CachedCase:
-    """A cached case with what the first stage of a cascade found in it, on this stage's grid.
+def with_first_stage(case: CachedCase, plan: Plan, identity: str, predict: Callable[[], LabelMap]) -> CachedCase:
+    """A cached case with the labels that the first stage of a cascade predicted, on the grid of the second.
 
     Args:
         case: from the cache.
         plan: of the second stage, by which the case was prepared.
-        identity: of what found them, such as a hash of the first stage's weights; part of the file's name.
-        find: the labels, on the scan's own grid; asked for only where they are not in the cache.
+        identity: of the first stage, such as a hash of its weights; part of the file's name.
+        predict: gives the labels on the scan's own grid; called only where they are not in the cache.
 
     Returns:
-        The case with `previous`.
+        The case with `first_stage`.
 
     Raises:
         GridMismatchError: the labels lie on another grid.
     """
     assert case.home is not None
-    file = case.home / _PREVIOUS.format(hashlib.sha256(identity.encode()).hexdigest()[:16])
-    found = _array(file)
-    if found is None or found.shape != case.classes.shape:
-        entry = _sound(case.home) or {}
+    file = case.home / _FIRST_STAGE.format(hashlib.sha256(identity.encode()).hexdigest()[:16])
+    stored = _array(file)
+    if stored is None or stored.shape != case.classes.shape:
+        entry = _valid_entry(case.home) or {}
         preparation = _preparation(entry, plan)
-        labels = find().on_grid(preparation.source)
+        labels = predict().on_grid(preparation.source)
         classes = labels.table.to_classes(labels.array, labels.source.name)
         with atomic_path(file) as temporary:
             store_array(temporary, np.maximum(preparation.classes(classes), 0), _type_of(labels.table))
-        found = MappedArray.of(file)
-    return replace(case, previous=found)
+        stored = MappedArray.of(file)
+    return replace(case, first_stage=stored)
 
 
 def _write(home: Path, plan: Plan, table: LabelTable, volume: Volume, labels: LabelMap | None) -> None:
@@ -195,41 +198,43 @@ def _write(home: Path, plan: Plan, table: LabelTable, volume: Volume, labels: La
         classes = np.full(preparation.shape, IGNORE_INDEX, np.int16)
     else:
         classes = preparation.classes(table.to_classes(labels.array, volume.source.name))
-    places = class_places(classes, len(table) + 1)
-    read = {Path(file) for source in (volume, labels) if source is not None for file in source.source.files}
+    locations = class_locations(classes, len(table) + 1)
+    sources = {Path(file) for source in (volume, labels) if source is not None for file in source.source.files}
     entry = {
         "counts": class_counts(classes, len(table) + 1),
-        "places": {index: len(voxels) for index, voxels in places.items()},
-        "grid": _described(preparation.source),
+        "class_locations": {index: len(voxels) for index, voxels in locations.items()},
+        "grid": _grid_record(preparation.source),
         "start": preparation.start,
         "extent": preparation.extent,
         "shape": preparation.shape,
-        "read": {str(file): _stamp(file) for file in sorted(read) if file.is_file() and not is_unpacked(file)},
+        "read": {str(file): _stamp(file) for file in sorted(sources) if file.is_file() and not is_unpacked(file)},
     }
-    with atomic_folder(home, keep=lambda there: _sound(there) is not None) as temporary:
+    with atomic_folder(home, keep=lambda folder: _valid_entry(folder) is not None) as temporary:
         store_array(temporary / "image.npy", preparation.image(volume), np.float16)
         store_array(temporary / "classes.npy", classes, _type_of(table))
-        if any(map(len, places.values())):
-            store_array(temporary / "places.npy", np.concatenate(list(places.values())), np.int32)
+        if any(map(len, locations.values())):
+            store_array(temporary / _LOCATIONS, np.concatenate(list(locations.values())), np.int32)
         entry["files"] = {file.name: [*_stamp(file), checksum(file)] for file in sorted(temporary.iterdir())}
         (temporary / ENTRY_FILE).write_text(json.dumps(entry))
 
 
 def _opened(name: str, home: Path, entry: dict[str, Any]) -> CachedCase:
-    places: dict[int, Array] = {}
-    rows = _array(home / "places.npy") if "places.npy" in entry["files"] else None
+    locations: dict[int, Array] = {}
+    rows = _array(home / _LOCATIONS) if _LOCATIONS in entry["files"] else None
     begin = 0
-    for index, number in entry["places"].items():
-        places[int(index)] = rows.rows(begin, begin + number) if rows else np.empty((0, len(entry["shape"])), np.int32)
+    for index, number in entry["class_locations"].items():
+        locations[int(index)] = rows.rows(begin, begin + number) if rows else np.empty((0, len(entry["shape"])), np.int32)
         begin += number
     counts = {int(index): number for index, number in entry["counts"].items()}
-    return CachedCase(name, MappedArray.of(home / "image.npy"), MappedArray.of(home / "classes.npy"), places, counts, home=home)
+    return CachedCase(
+        name, MappedArray.of(home / "image.npy"), MappedArray.of(home / "classes.npy"), locations, counts, home=home
+    )
 
 
-def _sound(home: Path) -> dict[str, Any] | None:
-    """What an entry says of itself; None where it is not there, damaged, or made from files that have changed since.
+def _valid_entry(home: Path) -> dict[str, Any] | None:
+    """The content of `entry.json`; None where an entry is missing, damaged, or made from files that have changed since.
 
-    A file whose time is not the one that was written down (a copy of the cache, or one that was tampered with) is read whole.
+    A file whose time is not the recorded one (in a copy of the cache, or after an edit) is read whole to check it.
     """
     try:
         entry: dict[str, Any] = json.loads((home / ENTRY_FILE).read_text())
@@ -257,23 +262,32 @@ def _type_of(table: LabelTable) -> type[np.int8] | type[np.int16]:
     return np.int8 if len(table) <= np.iinfo(np.int8).max else np.int16
 
 
-def _needed(volume: Volume, plan: Plan) -> int:
-    """Bytes that preparing a case takes: the scan, the scan prepared, and class indices on both grids."""
+def _footprint(volume: Volume, plan: Plan) -> Footprint:
+    """Memory that preparing a case takes."""
     zoom = 1.0
     if plan.spacing is not None and volume.spacing is not None:
         order = reordering(volume.geometry, plan.orientation).order
-        now = (volume.spacing[axis] for axis in order)
-        zoom = math.prod(a / b for a, b in zip(now, plan.spacing, strict=True) if b is not None)
-    return int(math.prod(volume.geometry.shape) * (4 * volume.channels + 4) * (1 + zoom))
+        spacing = (volume.spacing[axis] for axis in order)
+        zoom = math.prod(before / after for before, after in zip(spacing, plan.spacing, strict=True) if after is not None)
+    voxels = math.prod(volume.geometry.shape)
+    prepared = int(voxels * zoom)
+    return Footprint(
+        {
+            "scan": 4 * volume.channels * voxels,
+            "prepared scan": 4 * volume.channels * prepared,
+            "class indices on both grids": 4 * (voxels + prepared),
+        }
+    )
 
 
-def _described(grid: Geometry) -> dict[str, Any]:
+def _grid_record(grid: Geometry) -> dict[str, Any]:
+    """A grid as JSON keeps it."""
     affine = None if grid.affine is None else grid.affine.tolist()
     return {"shape": grid.shape, "affine": affine, "pixel_size": grid.pixel_size}
 
 
 def _preparation(entry: dict[str, Any], plan: Plan) -> Preparation:
-    """How an entry was prepared."""
+    """The preparation that an entry records."""
     grid, pixel = entry["grid"], entry["grid"]["pixel_size"]
     affine = None if grid["affine"] is None else np.array(grid["affine"])
     source = Geometry(tuple(grid["shape"]), affine, None if pixel is None else (pixel[0], pixel[1]))
@@ -283,14 +297,14 @@ def _preparation(entry: dict[str, Any], plan: Plan) -> Preparation:
 
 def _key(case: Case, plan: Plan, table: LabelTable) -> str:
     stamps: list[Any] = [(str(file), *_stamps(file)) for file in (*case.images, *case.label_files)]
-    prepared = plan.model_dump(mode="json", include=_PREPARED)
-    content = json.dumps([_LAYOUT, _code(), stamps, prepared, table.model_dump(mode="json")], sort_keys=True)
+    steps = plan.model_dump(mode="json", include=_PLAN_FIELDS)
+    content = json.dumps([_LAYOUT, _code_hash(), stamps, steps, table.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
 @cache
-def _code() -> str:
-    """Changes with the version, and with the text of every module that reads or prepares."""
+def _code_hash() -> str:
+    """A hash of the version and of the text of every module that reads or prepares."""
     digest = hashlib.sha256(__version__.encode())
     package = Path(__file__).parents[1]
     for file in sorted(file for pattern in _CODE for file in package.glob(pattern)):
@@ -302,9 +316,10 @@ def _stamps(file: Path) -> list[Any]:
     """Size and time of a file, or name, size and time of every file in a folder."""
     if not file.is_dir():
         return _stamp(file)
-    return [(one.relative_to(file).as_posix(), *_stamp(one)) for one in sorted(file.rglob("*")) if one.is_file()]
+    return [(inner.relative_to(file).as_posix(), *_stamp(inner)) for inner in sorted(file.rglob("*")) if inner.is_file()]
 
 
 def _stamp(file: Path) -> list[int]:
-    found = file.stat()
-    return [found.st_size, found.st_mtime_ns]
+    """Size and time of a file."""
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]

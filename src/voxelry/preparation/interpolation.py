@@ -1,4 +1,4 @@
-"""Resampling along one axis as a banded operator: each output voxel is a weighted sum of a few neighbouring input voxels.
+"""Interpolation along one axis as a banded operator: each output voxel is a weighted sum of a few neighbouring input voxels.
 
 Resampling by splines is linear and separable, so a volume is resampled by applying one such operator to each axis, whatever
 the order of the axes. Conventions, named once:
@@ -7,7 +7,7 @@ the order of the axes. Conventions, named once:
   position ``(j + 0.5) * n_in / n_out - 0.5``.
 * Beyond the outermost voxel centres the edge value holds.
 * Order 3 is the interpolating cubic B-spline: the prefilter (Unser 1999, doi:10.1109/79.799930), an infinite filter that decays
-  by 0.27 a voxel, is part of the weights, which are cut where they fall below `CUT`.
+  by 0.27 a voxel, is included in the weights, which are cut where they fall below `CUT`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CUT = 1e-6
-"""Weights smaller than this are left out; the rest is scaled to sum 1, so that a constant image stays constant."""
+"""Weights smaller than this are dropped; the others are scaled to sum 1, so that a constant image stays constant."""
 
 _POLE = math.sqrt(3.0) - 2.0
 _REACH = 12  # of the prefilter: 0.268**12 * sqrt(3) = 2e-7, below CUT
@@ -29,8 +29,8 @@ _TRUNCATE = 4.0  # standard deviations at which the Gaussian ends
 Weights = NDArray[np.float64]
 
 
-class Taps(NamedTuple):
-    """What resampling one axis does: ``out[j] = sum(weights[j, t] * in[start[j] + t] for t in range(k))``.
+class ResamplingOperator(NamedTuple):
+    """Resampling of one axis: ``out[j] = sum(weights[j, t] * in[start[j] + t] for t in range(k))``.
 
     Attributes:
         start: ``(n_out,)`` int64, the first input voxel of each output voxel, not decreasing; ``start + k <= n_in``, so that
@@ -41,12 +41,12 @@ class Taps(NamedTuple):
     start: NDArray[np.int64]
     weights: NDArray[np.float32]
 
-    def stretch(self, first: int, last: int) -> tuple[int, Taps]:
-        """What gives output voxels `first` to `last` alone: the input voxel that the axis then begins with, and the operator."""
+    def rows(self, first: int, last: int) -> tuple[int, ResamplingOperator]:
+        """The operator of output voxels `first` to `last` alone, and the input voxel that it then begins at."""
         low = int(self.start[first])
-        return low, Taps(self.start[first:last] - low, self.weights[first:last])
+        return low, ResamplingOperator(self.start[first:last] - low, self.weights[first:last])
 
-    def dense(self, n_in: int) -> NDArray[np.float32]:
+    def matrix(self, n_in: int) -> NDArray[np.float32]:
         """The same operator as a ``(n_out, n_in)`` matrix, for small axes and for tests."""
         matrix = np.zeros((len(self.start), n_in), dtype=np.float32)
         columns = self.start[:, None] + np.arange(self.weights.shape[1])
@@ -55,18 +55,18 @@ class Taps(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def taps(n_in: int, n_out: int, order: int, smooth: bool = False) -> Taps:
-    """The operator that brings an axis of `n_in` voxels to `n_out` voxels over the same stretch of space.
+def resampling_operator(n_in: int, n_out: int, order: int, smooth: bool = False) -> ResamplingOperator:
+    """The operator that brings an axis of `n_in` voxels to `n_out` voxels over the same extent of space.
 
     Args:
         n_in: voxels before.
         n_out: voxels after.
-        order: of the spline: 0 (nearest; halves go up), 1 (linear, two taps) or 3 (cubic, about 20 taps).
-        smooth: where voxels become fewer, a Gaussian of sigma ``(n_in / n_out - 1) / 2`` input voxels goes before, so that
-            fine detail does not turn into noise.
+        order: of the spline: 0 (nearest; halves go up), 1 (linear, 2 weights) or 3 (cubic, about 20 weights).
+        smooth: where voxels become fewer, first blur by a Gaussian of sigma ``(n_in / n_out - 1) / 2`` input voxels, so
+            that fine detail does not turn into noise.
 
     Returns:
-        First input voxels and weights; a single tap of weight 1 where ``n_in == n_out``.
+        First input voxels and weights; a single weight of 1 where ``n_in == n_out``.
     """
     position: Weights = (np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out) - 0.5
     index, weights = _SPLINES[order](position)
@@ -84,8 +84,8 @@ def _nearest(position: Weights) -> tuple[NDArray[np.int64], Weights]:
 
 def _linear(position: Weights) -> tuple[NDArray[np.int64], Weights]:
     below = np.floor(position)
-    part = position - below
-    return below.astype(np.int64)[:, None] + np.arange(2), np.stack([1 - part, part], axis=1)
+    fraction = position - below
+    return below.astype(np.int64)[:, None] + np.arange(2), np.stack([1 - fraction, fraction], axis=1)
 
 
 def _cubic(position: Weights) -> tuple[NDArray[np.int64], Weights]:
@@ -95,8 +95,8 @@ def _cubic(position: Weights) -> tuple[NDArray[np.int64], Weights]:
     spline = np.concatenate([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3], axis=1) / 6
     prefilter = math.sqrt(3.0) * _POLE ** np.abs(np.arange(-_REACH, _REACH + 1))
     weights = np.zeros((len(position), 4 + 2 * _REACH))
-    for place in range(4):
-        weights[:, place : place + len(prefilter)] += spline[:, place : place + 1] * prefilter
+    for offset in range(4):
+        weights[:, offset : offset + len(prefilter)] += spline[:, offset : offset + 1] * prefilter
     return below.astype(np.int64)[:, None] - 1 - _REACH + np.arange(weights.shape[1]), weights
 
 
@@ -104,7 +104,7 @@ _SPLINES = {0: _nearest, 1: _linear, 3: _cubic}
 
 
 def _after_gaussian(index: NDArray[np.int64], weights: Weights, sigma: float) -> tuple[NDArray[np.int64], Weights]:
-    """The same sums over an axis that a Gaussian has blurred before."""
+    """The same sums over an axis that is first blurred by a Gaussian."""
     radius = int(_TRUNCATE * sigma + 0.5)
     offset = np.arange(-radius, radius + 1)
     gaussian = np.exp(-0.5 * (offset / sigma) ** 2)
@@ -113,22 +113,22 @@ def _after_gaussian(index: NDArray[np.int64], weights: Weights, sigma: float) ->
     return (index[:, :, None] + offset).reshape(rows, -1), (weights[:, :, None] * gaussian).reshape(rows, -1)
 
 
-def _banded(index: NDArray[np.int64], weights: Weights, n_in: int) -> Taps:
-    """Add up what falls on the same voxel, leave out what is too small, and align each row's first tap."""
+def _banded(index: NDArray[np.int64], weights: Weights, n_in: int) -> ResamplingOperator:
+    """Add the weights that fall on the same voxel, drop small ones, and align each row's first weight."""
     first = index.min(axis=1)
     band = np.zeros((len(index), int((index.max(axis=1) - first).max()) + 1))
     np.add.at(band, (np.arange(len(index))[:, None], index - first[:, None]), weights)
-    kept = np.abs(band) >= CUT
-    begin = first + kept.argmax(axis=1)
-    end = first + band.shape[1] - kept[:, ::-1].argmax(axis=1)
-    start = np.minimum.accumulate(begin[::-1])[::-1]  # an output voxel on an input voxel needs one tap, its neighbours many
+    is_large = np.abs(band) >= CUT
+    begin = first + is_large.argmax(axis=1)
+    end = first + band.shape[1] - is_large[:, ::-1].argmax(axis=1)
+    start = np.minimum.accumulate(begin[::-1])[::-1]  # an output voxel on an input voxel has one weight, its neighbours many
     width = int((end - start).max())
     start = np.minimum(start, n_in - width)
-    row, column = np.nonzero(kept)
+    row, column = np.nonzero(is_large)
     result = np.zeros((len(index), width), dtype=np.float64)
     result[row, column + first[row] - start[row]] = band[row, column]
     result /= result.sum(axis=1, keepdims=True)
     narrow = result.astype(np.float32)
     for array in (start, narrow):
         array.setflags(write=False)
-    return Taps(start, narrow)
+    return ResamplingOperator(start, narrow)

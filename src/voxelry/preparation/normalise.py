@@ -1,4 +1,4 @@
-"""Grey values on a common scale, in place: a prepared image is never held twice."""
+"""Normalisation of grey values, in place: a prepared image is never held twice."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from voxelry.base.threads import run_slabs
 from voxelry.core.plan import Normalisation
 
 _SMALLEST_STD = 1e-6
-_PIECE = 2**16  # values worked on at once, few enough to stay in the cache
+_CHUNK = 2**16  # values processed at a time, few enough to stay in the processor's cache
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What is done to each value of a channel: clip, subtract `mean`, divide by `std`.
+    """The scaling of a channel: clip, subtract `mean`, divide by `std`.
 
     Attributes:
         mean: grey value that becomes 0.
-        std: grey values that become 1.
-        limits: the lowest and highest grey value kept, None where all are.
+        std: distance of grey values that becomes 1.
+        limits: lowest and highest grey value, to which others are clipped; None without clipping.
     """
 
     mean: float
@@ -35,42 +35,42 @@ class Scaling:
 
         Args:
             values: ``(n,)`` float32, contiguous.
-            inside: ``(n,)`` bool, what is kept; the rest becomes 0.
+            inside: ``(n,)`` bool, the content; values outside become 0.
         """
 
-        def stretch(first: int, last: int) -> None:
-            for begin in range(first, last, _PIECE):
-                place = slice(begin, min(begin + _PIECE, last))
-                piece = values[place]
+        def scale(first: int, last: int) -> None:
+            for begin in range(first, last, _CHUNK):
+                section = slice(begin, min(begin + _CHUNK, last))
+                chunk = values[section]
                 if self.limits is not None:
-                    np.clip(piece, *self.limits, out=piece)
-                piece -= self.mean
-                piece /= max(self.std, _SMALLEST_STD)
+                    np.clip(chunk, *self.limits, out=chunk)
+                chunk -= self.mean
+                chunk /= max(self.std, _SMALLEST_STD)
                 if inside is not None:
-                    piece[~inside[place]] = 0
+                    chunk[~inside[section]] = 0
 
-        run_slabs(stretch, values.size, pieces=-(-values.size // (4 * _PIECE)))
+        run_slabs(scale, values.size, pieces=-(-values.size // (4 * _CHUNK)))
 
 
 class Moments:
-    """Mean and standard deviation of values that come part by part, in float64 (Chan et al. 1979)."""
+    """Mean and standard deviation of values that are added in chunks, in float64 (Chan et al. 1979)."""
 
     def __init__(self) -> None:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Take some more values, ``(n,)``."""
-        for begin in range(0, values.size, _PIECE):
-            piece = values[begin : begin + _PIECE]
-            mean = float(piece.mean(dtype=np.float64))
-            apart, count = mean - self._mean, self._count + piece.size
-            self._squares += float(np.square(piece - mean, dtype=np.float64).sum()) + apart**2 * self._count * piece.size / count
-            self._mean += apart * piece.size / count
+        """Add values, ``(n,)``."""
+        for begin in range(0, values.size, _CHUNK):
+            chunk = values[begin : begin + _CHUNK]
+            mean = float(chunk.mean(dtype=np.float64))
+            step, count = mean - self._mean, self._count + chunk.size
+            self._squares += float(np.square(chunk - mean, dtype=np.float64).sum()) + step**2 * self._count * chunk.size / count
+            self._mean += step * chunk.size / count
             self._count = count
 
     @property
     def scaling(self) -> Scaling:
-        """To mean 0 and deviation 1; nothing but 0 for values that are all the same, or for none."""
+        """The scaling to mean 0 and deviation 1; values that are all equal become 0."""
         return Scaling(self._mean, math.sqrt(self._squares / max(1, self._count)))
 
 
@@ -79,21 +79,21 @@ def normalise(image: NDArray[np.float32], schemes: tuple[Normalisation, ...], in
 
     Args:
         image: ``(C, *spatial)`` float32 grey values, C-contiguous; without unit afterwards.
-        schemes: one per channel.
+        schemes: of each channel.
         inside: ``(*spatial)`` bool, the content; needed by the scheme ``mask``.
     """
     flat = None if inside is None else inside.reshape(-1)
     for channel, scheme in zip(image.reshape(len(image), -1), schemes, strict=True):
-        kept = flat if scheme.scheme == "mask" else None
-        scaling_of(scheme, [(channel, kept)]).apply(channel, kept)
+        content = flat if scheme.scheme == "mask" else None
+        scaling_of(scheme, [(channel, content)]).apply(channel, content)
 
 
-def scaling_of(scheme: Normalisation, parts: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]) -> Scaling:
-    """What a scheme does to a channel.
+def scaling_of(scheme: Normalisation, chunks: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]) -> Scaling:
+    """The scaling of a channel by its scheme.
 
     Args:
         scheme: of the channel.
-        parts: the channel's values and what of them is content, part by part; gone through only where the scheme asks for it.
+        chunks: the channel's values and their content mask, in chunks; consumed only where the scheme needs them.
     """
     if scheme.scheme == "global":
         assert scheme.low is not None
@@ -102,6 +102,6 @@ def scaling_of(scheme: Normalisation, parts: Iterable[tuple[NDArray[np.float32],
         assert scheme.std is not None
         return Scaling(scheme.mean, scheme.std, (scheme.low, scheme.high))
     moments = Moments()
-    for values, inside in parts:
+    for values, inside in chunks:
         moments.add(values if inside is None else values[inside])
     return moments.scaling

@@ -1,4 +1,4 @@
-"""The way from a scan's grid to the network's and exactly back: reorder, crop to content, zoom; never rotate."""
+"""Preparation of a scan for the network: reorder axes, crop to content, resample, normalise; never rotate."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from voxelry.preparation.resample import resample_classes, resample_image
 
 @dataclass(frozen=True)
 class Preparation:
-    """How one scan is brought to the network's grid; every step is kept, so that it can be undone.
+    """The steps that bring one scan to the network's grid, recorded so that they can be undone.
 
     Attributes:
-        plan: what is done.
+        plan: that is followed.
         source: the scan's own grid.
         reorder: from the stored axis order to the plan's.
         start, extent: the box of content on the reordered grid, in voxels.
-        shape: the box's shape after zooming.
+        shape: the box's shape after resampling.
     """
 
     plan: Plan
@@ -52,20 +52,20 @@ class Preparation:
         Returns:
             ``(C, *shape)`` float32, normalised.
         """
-        is_picture = self.plan.dimensions == 2  # radiographs come in any size: 2000 pixels must look as 500 do
+        is_picture = self.plan.dimensions == 2  # radiographs come in any size: 2000 pixels must look like 500
         image = resample_image(self.box(volume.array), self.shape, self.plan.image_orders, smooth=is_picture)
         normalise(image, self.plan.normalisation, self.inside(volume))
         return image
 
     def inside(self, volume: Volume) -> NDArray[np.bool_] | None:
-        """Where the scan has content, ``shape`` on the network's grid, if a channel's normalisation (``mask``) asks for it."""
-        if not any(one.scheme == "mask" for one in self.plan.normalisation):
+        """The content mask, ``shape`` on the network's grid, if a channel's normalisation (``mask``) needs it."""
+        if not any(channel.scheme == "mask" for channel in self.plan.normalisation):
             return None
         return self.classes(content(volume.array).view(np.uint8)) > 0
 
-    def classes(self, classes: NDArray[np.integer], part: tuple[int, int, int] | None = None) -> NDArray[np.int16]:
-        """Class indices on `source` -> ``shape`` int16 on the network's grid; `part` as `resample_classes` takes it."""
-        return resample_classes(self.box(classes), self.shape, self.plan.label_orders, part)
+    def classes(self, classes: NDArray[np.integer], section: tuple[int, int, int] | None = None) -> NDArray[np.int16]:
+        """Class indices on `source` -> ``shape`` int16 on the network's grid; `section` as in `resample_classes`."""
+        return resample_classes(self.box(classes), self.shape, self.plan.label_orders, section)
 
     def box(self, array: NDArray[Any]) -> NDArray[Any]:
         """The box of content of an array on `source`, in the plan's order: a view."""
@@ -75,16 +75,16 @@ class Preparation:
 
 
 def prepare(volume: Volume, plan: Plan) -> Preparation:
-    """Work out how a scan is brought to the network's grid.
+    """Plan the steps that bring a scan to the network's grid.
 
-    Content is where any channel differs from its padding value 0; a scan without zeros at its faces is kept whole.
+    Content is where any channel differs from its padding value 0; a scan without zeros at its faces is not cropped.
 
     Args:
         volume: the scan; its pixels are decoded.
-        plan: what to do.
+        plan: to follow.
 
     Returns:
-        The preparation; apply it with `image` and `classes`. Prediction undoes it slab by slab (`inference.slice_writer`).
+        The preparation; apply it with `image` and `classes`. Inference undoes it slab by slab (`inference.slice_writer`).
 
     Raises:
         ModelError: the scan has another number of axes or channels than the plan, or an unknown pixel size where it matters.
@@ -117,7 +117,7 @@ def reordering(geometry: Geometry, orientation: str | None) -> Reindex:
 
 
 def content_box(array: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The smallest box outside which every channel is 0, found from the faces inward: only what is cut off is looked at.
+    """The smallest box outside which every channel is 0, searched from the faces inward: only what is cut off is examined.
 
     Args:
         array: ``(C, *spatial)``.
@@ -133,7 +133,7 @@ def content_box(array: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
             break
         last = next(index for index in range(len(planes) - 1, first - 1, -1) if planes[index].any())
         box[axis] = slice(first, last + 1)
-    return tuple(one.start for one in box), tuple(one.stop - one.start for one in box)
+    return tuple(edge.start for edge in box), tuple(edge.stop - edge.start for edge in box)
 
 
 def content(array: NDArray[Any]) -> NDArray[np.bool_]:
@@ -145,10 +145,10 @@ def content(array: NDArray[Any]) -> NDArray[np.bool_]:
     Returns:
         ``(*spatial)`` bool.
     """
-    some = array[0] != 0
+    mask = array[0] != 0
     for channel in array[1:]:
-        some |= channel != 0
-    filled: NDArray[np.bool_] = fill_voids.fill(some)
+        mask |= channel != 0
+    filled: NDArray[np.bool_] = fill_voids.fill(mask)
     return filled
 
 
@@ -156,8 +156,8 @@ def target_shape(extent: tuple[int, ...], spacing: tuple[float, ...] | None, pla
     """Voxels along each axis at the plan's spacing (or long side), at least one.
 
     Args:
-        extent: voxels before zooming.
-        spacing: mm before zooming, None where unknown.
+        extent: voxels before resampling.
+        spacing: mm before resampling, None where unknown.
         plan: the plan.
     """
     if plan.long_side is not None:

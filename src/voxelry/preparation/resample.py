@@ -1,7 +1,7 @@
-"""Resampling along an image's own axes: the block of space stays, the number of voxels changes.
+"""Resampling of images and labels along their own axes: the extent of space stays, the number of voxels changes.
 
-Each axis has its operator (`interpolation`, which names the conventions); a volume is resampled plane by plane in its own
-memory order, in float32, so that beside the result a few planes are held, never a second volume.
+Each axis has its operator (`interpolation`, which states the conventions); a volume is resampled plane by plane in its own
+memory order, in float32, so that only a few planes are held beside the result, never a second volume.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.base.threads import run_slabs
-from voxelry.preparation.interpolation import Taps, taps
-from voxelry.preparation.slices import SliceResampler
+from voxelry.preparation.interpolation import ResamplingOperator, resampling_operator
+from voxelry.preparation.slice_resampler import SliceResampler
 
+Operators = list[ResamplingOperator]
+"""One for each axis."""
 LARGE_VOXELS = 2**18
-"""From this size on compiled loops are worth loading."""
+"""Arrays of this size and more are resampled by compiled loops; for smaller ones loading the compiler takes longer."""
 
 TIE = 1e-6
 """Shares of a voxel closer than this are a tie, which goes to the lower class."""
 
-_CLASS_DEPTH = 32  # planes stored at once: a cache line, where the result's fastest axis is the one across
+_CLASS_DEPTH = 32  # planes written at a time: a cache line, where the result's fastest axis is the one across
 
 
 def resample_image(
@@ -31,7 +33,7 @@ def resample_image(
 ) -> NDArray[np.float32]:
     """Resample grey values with splines, clipped to each channel's own range.
 
-    Memory beside the result: about 50 planes a thread. Whole numbers are taken as they are, without a float copy.
+    Memory beside the result: about 50 planes a thread. Integers are read as they are, without a float copy.
 
     Args:
         array: ``(C, *spatial)``, of any number type and memory order; two or three spatial axes.
@@ -44,7 +46,10 @@ def resample_image(
     """
     if array.shape[1:] == tuple(shape):
         return array.astype(np.float32, order="C")
-    operators = [taps(n, m, one, smooth) for n, m, one in zip(array.shape[1:], shape, _each(order, array.ndim - 1), strict=True)]
+    operators = [
+        resampling_operator(n, m, spline, smooth)
+        for n, m, spline in zip(array.shape[1:], shape, _each(order, array.ndim - 1), strict=True)
+    ]
     result = np.empty((len(array), *shape), dtype=np.float32)
     large = max(array[0].size, result[0].size) >= LARGE_VOXELS
     for plane, out in zip(array, result, strict=True):
@@ -53,32 +58,37 @@ def resample_image(
 
 
 def resample_classes(
-    classes: NDArray[np.integer], shape: Sequence[int], order: int | Sequence[int] = 1, part: tuple[int, int, int] | None = None
+    classes: NDArray[np.integer],
+    shape: Sequence[int],
+    order: int | Sequence[int] = 1,
+    section: tuple[int, int, int] | None = None,
 ) -> NDArray[np.int16]:
     """Resample class indices linearly: each class's indicator is interpolated and the largest wins.
 
-    Where the 2 x 2 x 2 corners of an output voxel agree interpolation cannot change the winner, so only the others are added up.
+    Where the 2 x 2 x 2 corners of an output voxel agree, interpolation cannot change the winner; only other voxels are summed.
 
     Args:
         classes: ``(*spatial)`` int16 or uint8, `IGNORE_INDEX` allowed, of any memory order; two or three axes.
         shape: target shape.
         order: 1, or 0 (nearest), or one for each axis.
-        part: ``(axis, first, last)``: of the result only the slices `first` to `last` along an axis, as the whole has them.
+        section: ``(axis, first, last)``: gives only the slices `first` to `last` of the result along an axis.
 
     Returns:
         ``shape`` int16, the same values, C-contiguous. Ties (to 1e-6) go to the lower class.
     """
-    operators = [taps(n, m, one) for n, m, one in zip(classes.shape, shape, _each(order, classes.ndim), strict=True)]
+    operators = [
+        resampling_operator(n, m, spline) for n, m, spline in zip(classes.shape, shape, _each(order, classes.ndim), strict=True)
+    ]
     vote = _vote if max(classes.size, math.prod(shape)) >= LARGE_VOXELS else _vote_at_once
     same = classes.shape == tuple(shape)
-    if part is not None:
-        axis, first, last = part
-        low, operators[axis] = operators[axis].stretch(first, last)
+    if section is not None:
+        axis, first, last = section
+        low, operators[axis] = operators[axis].rows(first, last)
         high = low + int(operators[axis].start[-1]) + operators[axis].weights.shape[1]
         classes = classes[(slice(None),) * axis + (slice(low, high),)]
     if same:
         return np.ascontiguousarray(classes, dtype=np.int16)
-    result = np.empty([len(one.start) for one in operators], dtype=np.int16)
+    result = np.empty([len(operator.start) for operator in operators], dtype=np.int16)
     vote(classes, operators, result)
     return result
 
@@ -87,11 +97,11 @@ def _each(order: int | Sequence[int], axes: int) -> tuple[int, ...]:
     return (order,) * axes if isinstance(order, int) else tuple(order)
 
 
-def _at_once(array: NDArray[Any], operators: list[Taps], out: NDArray[np.float32]) -> None:
-    """All of a small image, by one matrix an axis."""
+def _at_once(array: NDArray[Any], operators: Operators, out: NDArray[np.float32]) -> None:
+    """A small image whole, by one matrix an axis."""
     value = array.astype(np.float32)
-    for axis, one in enumerate(operators):
-        matrix = one.dense(array.shape[axis])
+    for axis, operator in enumerate(operators):
+        matrix = operator.matrix(array.shape[axis])
         value = np.moveaxis(np.tensordot(matrix, value, axes=(1, axis)), 0, axis)
     np.clip(value, array.min(), array.max(), out=out)
 
@@ -101,27 +111,29 @@ def _memory_order(array: NDArray[Any]) -> tuple[int, ...]:
     return tuple(sorted(range(array.ndim), key=lambda axis: (array.shape[axis] > 1, -abs(array.strides[axis]))))
 
 
-def _three(array: NDArray[Any], operators: list[Taps], out: NDArray[Any]) -> tuple[NDArray[Any], list[Taps], NDArray[Any]]:
+def _with_three_axes(
+    array: NDArray[Any], operators: Operators, out: NDArray[Any]
+) -> tuple[NDArray[Any], Operators, NDArray[Any]]:
     """Views of three axes in the input's memory order; a picture becomes one plane."""
     order = _memory_order(array)
     array, out, operators = array.transpose(order), out.transpose(order), [operators[axis] for axis in order]
-    return (array, operators, out) if array.ndim == 3 else (array[None], [taps(1, 1, 0), *operators], out[None])
+    return (array, operators, out) if array.ndim == 3 else (array[None], [resampling_operator(1, 1, 0), *operators], out[None])
 
 
-def _by_slices(array: NDArray[Any], operators: list[Taps], out: NDArray[np.float32]) -> None:
+def _by_slices(array: NDArray[Any], operators: Operators, out: NDArray[np.float32]) -> None:
     """A large image, slice by slice as it lies in memory."""
-    array, operators, out = _three(array, operators, out)
+    array, operators, out = _with_three_axes(array, operators, out)
     SliceResampler(array, operators).fill(0, len(out), out)
 
 
-def _vote(classes: NDArray[np.integer], operators: list[Taps], out: NDArray[np.int16]) -> None:
-    """A large map: each output plane from the two planes it lies between."""
+def _vote(classes: NDArray[np.integer], operators: Operators, out: NDArray[np.int16]) -> None:
+    """A large label map: each output plane from the two planes it lies between."""
     from voxelry.preparation.resample_kernels import vote
 
-    classes, (across, down, along), out = _three(classes, operators, out)
+    classes, (across, down, along), out = _with_three_axes(classes, operators, out)
     beyond = across.weights.shape[1] - 1
 
-    def stretch(first: int, last: int) -> None:
+    def work(first: int, last: int) -> None:
         planes: dict[int, NDArray[np.int16]] = {}
         block = np.empty((_CLASS_DEPTH, *out.shape[1:]), np.int16)
         for begin in range(first, last, _CLASS_DEPTH):
@@ -133,12 +145,12 @@ def _vote(classes: NDArray[np.integer], operators: list[Taps], out: NDArray[np.i
                 vote(planes[low], planes[low + beyond], across.weights[index], *down, *along, block[index - begin], TIE)
             out[begin:stop] = block[: stop - begin]
 
-    run_slabs(stretch, len(out))
+    run_slabs(work, len(out))
 
 
-def _vote_at_once(classes: NDArray[np.integer], operators: list[Taps], out: NDArray[np.int16]) -> None:
-    """All of a small map, class by class with a running maximum."""
-    matrices = [one.dense(size).astype(np.float64) for one, size in zip(operators, classes.shape, strict=True)]
+def _vote_at_once(classes: NDArray[np.integer], operators: Operators, out: NDArray[np.int16]) -> None:
+    """A small label map whole, class by class with a running maximum."""
+    matrices = [operator.matrix(size).astype(np.float64) for operator, size in zip(operators, classes.shape, strict=True)]
     best = np.full(out.shape, -1.0)
     for value in np.unique(classes):
         share = (classes == value).astype(np.float64)

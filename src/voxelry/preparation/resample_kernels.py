@@ -1,6 +1,6 @@
-"""Compiled loops of resampling, run on slabs by a few threads (`voxelry.base.threads`).
+"""Compiled loops of resampling, for large arrays; several threads run them on slabs (`voxelry.base.threads`).
 
-Only large inputs come here: small ones are faster in plain numpy than loading the compiler.
+Small arrays are faster in plain numpy than loading the compiler.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from voxelry.base.compiled import compiled, readonly
 
 _f4, _i2, _i8 = numba.float32, numba.int16, numba.int64
-_CHUNK = 1024  # float32 values that stay in the first-level cache while taps are added up
+_CHUNK = 1024  # float32 values that stay in the first-level cache while weighted rows are added
 _TILE = 16
 
 
@@ -24,21 +24,21 @@ def sum_rows(rows: Any, start: Any, weights: Any, first: int, last: int, out: An
     The remainder lets `rows` be a ring buffer.
     """
     n = len(rows)
-    taps = weights.shape[1]
+    count = weights.shape[1]
     for low in range(first, last, _CHUNK):
         high = min(low + _CHUNK, last)
         for j in range(out.shape[0]):
             total = out[j, low:high]
             total[:] = 0
             t = 0
-            while t + 4 <= taps:
+            while t + 4 <= count:
                 u, v, w, x = weights[j, t], weights[j, t + 1], weights[j, t + 2], weights[j, t + 3]
                 a, b = rows[(start[j] + t) % n, low:high], rows[(start[j] + t + 1) % n, low:high]
                 d, e = rows[(start[j] + t + 2) % n, low:high], rows[(start[j] + t + 3) % n, low:high]
                 for c in range(total.size):
                     total[c] += u * a[c] + v * b[c] + w * d[c] + x * e[c]
                 t += 4
-            while t < taps:
+            while t < count:
                 u, a = weights[j, t], rows[(start[j] + t) % n, low:high]
                 for c in range(total.size):
                     total[c] += u * a[c]
@@ -64,18 +64,18 @@ _PLANE = readonly(_i2, 2)
 def _winner(value: Any, share: Any, tie: float) -> Any:
     """The lowest class whose share is within `tie` of the largest."""
     least, winner = share.max() - tie, np.int16(32767)
-    for place in range(value.size):
-        if share[place] >= least:
-            winner = min(winner, value[place])
+    for slot in range(value.size):
+        if share[slot] >= least:
+            winner = min(winner, value[slot])
     return winner
 
 
 @compiled(numba.void(_PLANE, _PLANE, readonly(_f4, 1), *_AXIS, *_AXIS, _i2[:, ::1], numba.float64))
 def vote(near: Any, far: Any, across: Any, start1: Any, weights1: Any, start2: Any, weights2: Any, out: Any, tie: float) -> None:
-    """The class with the largest share of each output voxel that lies between two planes, of at most 2 taps along each axis.
+    """The class with the largest share of each output voxel that lies between two planes, of at most 2 weights along each axis.
 
-    Where all corners agree there is nothing to add up; among shares within `tie` of the largest the lowest class wins. `near` and
-    `far` are ``(n1, n2)``, the same plane where the axis across has one tap, `across` their weights, `out` is ``(m1, m2)``.
+    Where all corners agree nothing is summed; among shares within `tie` of the largest the lowest class wins. `near` and
+    `far` are ``(n1, n2)``, the same plane where the axis across has one weight, `across` their weights, `out` is ``(m1, m2)``.
     """
     next1, next2 = weights1.shape[1] - 1, weights2.shape[1] - 1
     agree = np.empty(near.shape[1], np.uint8)
@@ -92,16 +92,16 @@ def vote(near: Any, far: Any, across: Any, start1: Any, weights1: Any, start2: A
             if agree[first]:
                 out[j, k] = a[first]
                 continue
-            found = 0
+            count = 0
             for p in range(across.size):
                 for q in range(next1 + 1):
                     for r in range(next2 + 1):
-                        one = rows[2 * p + q][first + r]
-                        place = 0
-                        while place < found and value[place] != one:
-                            place += 1
-                        if place == found:
-                            value[place], share[place] = one, 0.0
-                            found += 1
-                        share[place] += np.float64(across[p]) * weights1[j, q] * weights2[k, r]
-            out[j, k] = _winner(value[:found], share[:found], tie)
+                        label = rows[2 * p + q][first + r]
+                        slot = 0
+                        while slot < count and value[slot] != label:
+                            slot += 1
+                        if slot == count:
+                            value[slot], share[slot] = label, 0.0
+                            count += 1
+                        share[slot] += np.float64(across[p]) * weights1[j, q] * weights2[k, r]
+            out[j, k] = _winner(value[:count], share[:count], tie)

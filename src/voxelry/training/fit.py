@@ -29,7 +29,7 @@ from voxelry.networks.cost import describe
 from voxelry.networks.transfer import NetworkEnds, load_matching
 from voxelry.networks.weights import load_models, save_model, weights_of
 from voxelry.planning.plan_file import save_plan
-from voxelry.preparation.cache import CachedCase, with_previous
+from voxelry.preparation.cache import CachedCase, with_first_stage
 from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import CHECKPOINT_FILE, RunState, load_checkpoint
 from voxelry.training.device_batches import OnDevice
@@ -161,7 +161,7 @@ def _prepared(run: Run, task: Task, cases: Sequence[Case]) -> list[CachedCase]:
     if task.found is None:
         return ready
     return [
-        with_previous(one, task.plan, task.found.store(case).identity(case.id), partial(_found, task.found, case))
+        with_first_stage(one, task.plan, task.found.store(case).identity(case.id), partial(_found, task.found, case))
         for one, case in zip(ready, cases, strict=True)
     ]
 

@@ -137,27 +137,27 @@ class Sampler:
 
     def _voxel(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int32] | None:
         """A voxel that the window must hold: of a class where that is forced, of what is known where some is ignored."""
-        held = [index for index in sorted(case.places) if len(case.places[index])]
+        held = [index for index in sorted(case.class_locations) if len(case.class_locations[index])]
         labels = [index for index in held if index]
         if forced and labels:
             choices = [[index for index in region if index in labels] for region in self.regions] or [[one] for one in labels]
             choices = [choice for choice in choices if choice]
             chosen = choices[random.integers(len(choices))] if choices else labels
-        elif 0 in case.places and held:
+        elif 0 in case.class_locations and held:
             chosen = held
         else:
             return None
         shares = np.array([case.count(index) for index in chosen], dtype=np.float64)
-        voxels = case.places[chosen[random.choice(len(chosen), p=shares / shares.sum()) if len(chosen) > 1 else 0]]
+        voxels = case.class_locations[chosen[random.choice(len(chosen), p=shares / shares.sum()) if len(chosen) > 1 else 0]]
         voxel: NDArray[np.int32] = voxels[random.integers(len(voxels))]
         return voxel
 
 
 def _found(case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...]) -> Tensor:
     """What a cascade's first stage found in a part of a case."""
-    assert case.previous is not None
+    assert case.first_stage is not None
     found = torch.empty(size, dtype=torch.int16)
-    cut_into(found, case.previous, start, 0)
+    cut_into(found, case.first_stage, start, 0)
     return found
 
 

@@ -20,7 +20,7 @@ from voxelry.core.architectures import architecture, is_import_path
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.manifest import Manifest
 from voxelry.preparation.cache import Array, CachedCase
-from voxelry.preparation.class_locations import class_places
+from voxelry.preparation.class_locations import class_locations
 from voxelry.recipes.recipe import Config, changed
 from voxelry.training.fit import Run, Task, make_loop
 
@@ -117,5 +117,5 @@ def _noise(plan: Plan, classes: int, seed: int) -> CachedCase:
     shape = tuple(edge + edge // 4 for edge in plan.patch_size)
     labels = random.integers(0, classes, shape).astype(np.int16)
     image = random.normal(size=(len(plan.channels), *shape)).astype(np.float16)
-    places: dict[int, Array] = dict(class_places(labels, classes))
-    return CachedCase("noise", image, labels, places, previous=labels)
+    places: dict[int, Array] = dict(class_locations(labels, classes))
+    return CachedCase("noise", image, labels, places, first_stage=labels)

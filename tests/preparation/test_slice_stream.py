@@ -11,9 +11,9 @@ from helpers.plans import tiny_plan
 from voxelry.core.geometry import Geometry
 from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
-from voxelry.preparation import stream
+from voxelry.preparation import slice_stream
 from voxelry.preparation.preparation import prepare
-from voxelry.preparation.stream import HeldSlabs, StreamedSlabs, prepared_slabs, slabs_bytes
+from voxelry.preparation.slice_stream import InMemorySlices, StreamedSlices, open_slice_stream, slice_stream_footprint
 
 GLOBAL = Normalisation(scheme="global", low=-500, high=800, mean=20, std=300)
 IMAGE, MASK = Normalisation(scheme="image"), Normalisation(scheme="mask")
@@ -35,11 +35,11 @@ def plan_of(schemes, **changes):
 def compared(volume, plan, axis, depth, step):
     preparation = prepare(volume, plan)
     whole = np.moveaxis(preparation.image(volume), axis + 1, 1)
-    slabs = StreamedSlabs(preparation, volume, axis, depth)
+    slabs = StreamedSlices(preparation, volume, axis, depth)
     size, worst = whole.shape[1], 0.0
     for _ in range(2):  # a second pass starts anew
         for first in (*range(0, max(size - depth, 0), step), max(size - depth, 0)):
-            part = np.moveaxis(slabs.slab(first, min(first + depth, size)), axis + 1, 1)
+            part = np.moveaxis(slabs.slices(first, min(first + depth, size)), axis + 1, 1)
             assert part.dtype == np.float32
             assert part.shape[1] == min(depth, size)
             worst = max(worst, float(np.abs(part - whole[:, first : first + depth]).max()))
@@ -86,17 +86,17 @@ def test_nothing_to_resample(axis):
 def test_pictures_and_small_scans_are_held_and_large_ones_streamed():
     volume = scan((20, 18, 16))
     preparation = prepare(volume, plan_of((GLOBAL,), spacing=(1, 1, 1)))
-    held = prepared_slabs(preparation, volume, 2, 8)
-    assert isinstance(held, HeldSlabs)
-    assert np.array_equal(held.slab(3, 9), preparation.image(volume)[..., 3:9])
-    with patch.object(stream, "LARGE_VOXELS", 1000):
-        streamed = prepared_slabs(preparation, volume, 2, 8)
-    assert isinstance(streamed, StreamedSlabs)
-    assert np.abs(streamed.slab(3, 9) - held.slab(3, 9)).max() < 2e-5
+    held = open_slice_stream(preparation, volume, 2, 8)
+    assert isinstance(held, InMemorySlices)
+    assert np.array_equal(held.slices(3, 9), preparation.image(volume)[..., 3:9])
+    with patch.object(slice_stream, "LARGE_VOXELS", 1000):
+        streamed = open_slice_stream(preparation, volume, 2, 8)
+    assert isinstance(streamed, StreamedSlices)
+    assert np.abs(streamed.slices(3, 9) - held.slices(3, 9)).max() < 2e-5
 
 
 def test_what_is_held_does_not_grow_with_the_slices():
     plan = plan_of((GLOBAL,), spacing=(1.5, 1.5, 1.5))
     few, many = (prepare(scan((64, 64, slices)), plan) for slices in (200, 1000))
-    assert slabs_bytes(few, 1, 2, 2, 32) == slabs_bytes(many, 1, 2, 2, 32)
-    assert slabs_bytes(few, 3, 2, 2, 32) == 3 * slabs_bytes(few, 1, 2, 2, 32)
+    assert slice_stream_footprint(few, 1, 2, 2, 32).total == slice_stream_footprint(many, 1, 2, 2, 32).total
+    assert slice_stream_footprint(few, 3, 2, 2, 32).total == 3 * slice_stream_footprint(few, 1, 2, 2, 32).total

@@ -1,4 +1,4 @@
-"""A large image resampled some slices at a time, so that neither it nor its result need be held in float32."""
+"""Resamples a large image some slices at a time, so that neither it nor the result is held whole in float32."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelry.base.memory import Footprint
 from voxelry.base.threads import THREADS, run_slabs
-from voxelry.preparation.interpolation import Taps
+from voxelry.preparation.interpolation import ResamplingOperator
 
 DEPTH = 16
-"""New slices added up at once: a cache line, where the result's fastest axis in memory is the one across."""
+"""New slices summed at a time: a cache line, where the result's fastest axis in memory is the one across."""
 
 
 class SliceResampler:
-    """One channel, resampled along all three axes, whose new slices are asked for in order.
+    """Resamples one channel along all three axes; its new slices are requested in order.
 
-    Slices of the input are resampled within themselves and kept, as many as `DEPTH` new slices need; new slices are sums across
-    them, clipped to the input's own range. Both run on the shared pool. Asking again for what has passed starts anew.
+    Input slices are resampled in their plane and kept in a ring buffer, as many as `DEPTH` new slices need; new slices are sums
+    across them, clipped to the input's own range. Both run on the shared pool. Requesting an earlier slice starts over.
 
     Args:
         array: ``(S, n1, n2)`` of any number type and memory order; new slices come along S.
         operators: of its axes.
     """
 
-    def __init__(self, array: NDArray[Any], operators: Sequence[Taps]) -> None:
+    def __init__(self, array: NDArray[Any], operators: Sequence[ResamplingOperator]) -> None:
         strides = [abs(stride) for stride in array.strides]
         self.axes = (0, 2, 1) if strides[1] >= strides[2] else (0, 1, 2)
-        """Axes of `array` in the order in which new slices are made: C-contiguous in it they are written without a detour."""
+        """Axes of `array` in the order in which new slices are computed; results C-contiguous in it need no copy."""
         along, down = self.axes[1:]
         self._array = array.transpose(0, down, along)
         self._across, self._down, self._along = operators[0], operators[down], operators[along]
         self._columns, self._rows = len(self._along.start), len(self._down.start)
         self._stays = all(
-            len(one.start) == n and one.weights.shape[1] == 1 for one, n in zip(operators, array.shape, strict=True)
+            len(operator.start) == n and operator.weights.shape[1] == 1
+            for operator, n in zip(operators, array.shape, strict=True)
         )
         self._limits = None if self._stays else _limits(array)
         self._ends = self._across.start + self._across.weights.shape[1]
-        self._gathers = array.shape[0] > 1 and strides[0] < min(strides[1:])  # else slices are read as they lie
-        self._depth = _held(self._across)
+        self._gathers = array.shape[0] > 1 and strides[0] < min(strides[1:])  # else slices are read one by one
+        self._depth = _ring_depth(self._across)
         self._ring = np.empty((0, 0), np.float32)
         self._low, self._ready = 0, 0
 
     @staticmethod
-    def needed(shape: Sequence[int], operators: Sequence[Taps], itemsize: int) -> int:
-        """Bytes held meanwhile, an upper bound.
+    def footprint(shape: Sequence[int], operators: Sequence[ResamplingOperator], itemsize: int) -> Footprint:
+        """Memory of one channel's resampler, an upper bound.
 
         Args:
             shape: of the array.
@@ -54,21 +56,28 @@ class SliceResampler:
             itemsize: bytes of a voxel.
         """
         new = len(operators[1].start) * len(operators[2].start)
-        depth = _held(operators[0])
-        scratch = 4 * (shape[1] * shape[2] + (shape[1] + shape[2]) * max(len(one.start) for one in operators[1:]))
-        return 4 * new * depth + itemsize * shape[1] * shape[2] * DEPTH + scratch * THREADS + 4 * new * DEPTH
+        depth = _ring_depth(operators[0])
+        scratch = 4 * (shape[1] * shape[2] + (shape[1] + shape[2]) * max(len(operator.start) for operator in operators[1:]))
+        return Footprint(
+            {
+                "resampled input slices": 4 * new * depth,
+                "input slices": itemsize * shape[1] * shape[2] * DEPTH,
+                "planes of each thread": scratch * THREADS,
+                "new slices": 4 * new * DEPTH,
+            }
+        )
 
     def fill(self, first: int, last: int, out: NDArray[np.float32]) -> None:
         """New slices `first` to `last`.
 
         Args:
-            first: not below that of the call before, or the work starts anew.
-            last: behind the last.
+            first: not below that of the previous call, or the work starts over.
+            last: behind the last new slice.
             out: ``(last - first, m1, m2)`` float32, written to.
         """
         if self._stays:
-            given, turned = self._array[first:last], out.transpose(0, *reversed(self.axes[1:]))
-            run_slabs(lambda low, high: _copy_rows(given, turned, low, high), given.shape[1])
+            source, target = self._array[first:last], out.transpose(0, *reversed(self.axes[1:]))
+            run_slabs(lambda low, high: _copy_rows(source, target, low, high), source.shape[1])
             return
         if not self._ring.size:
             self._ring = np.empty((self._depth, self._columns * self._rows), np.float32)
@@ -79,39 +88,39 @@ class SliceResampler:
             self._add_up(begin, stop, turned[begin - first : stop - first])
 
     def _keep(self, low: int, high: int) -> None:
-        """Have the input's slices `low` to `high`, resampled within themselves, in the ring."""
+        """Put the input's slices `low` to `high`, resampled in their plane, into the ring buffer."""
         first = max(low, self._ready) if low >= self._low else low
         self._low, self._ready = low, high
         for begin in range(first, high, DEPTH):
             self._flatten(begin, min(begin + DEPTH, high))
 
     def _flatten(self, first: int, last: int) -> None:
-        """Resample slices `first` to `last` of the input within themselves."""
+        """Resample slices `first` to `last` of the input in their plane."""
         from voxelry.preparation.resample_kernels import sum_rows, transpose
 
         n1, n2 = self._array.shape[1:]
-        given = self._gathered(first, last) if self._gathers else self._array[first:last]
+        source = self._gathered(first, last) if self._gathers else self._array[first:last]
 
         def work(begin: int, stop: int) -> None:
             plane, half = np.empty((n1, n2), np.float32), np.empty((self._rows, n2), np.float32)
             turned = np.empty((n2, self._rows), np.float32)
             for index in range(begin, stop):
-                np.copyto(plane, given[index], casting="unsafe")
+                np.copyto(plane, source[index], casting="unsafe")
                 sum_rows(plane, *self._down, 0, n2, half)
                 transpose(half, turned)
-                place = self._ring[(first + index) % self._depth].reshape(self._columns, self._rows)
-                sum_rows(turned, *self._along, 0, self._rows, place)
+                slot = self._ring[(first + index) % self._depth].reshape(self._columns, self._rows)
+                sum_rows(turned, *self._along, 0, self._rows, slot)
 
         run_slabs(work, last - first)
 
     def _gathered(self, first: int, last: int) -> NDArray[Any]:
-        """The input's slices one behind the other; they lie side by side in memory, so a row of all is read at once."""
-        given = np.empty((last - first, *self._array.shape[1:]), self._array.dtype)
-        run_slabs(lambda begin, stop: _copy_rows(self._array[first:last], given, begin, stop), given.shape[1])
-        return given
+        """A copy of input slices that are interleaved in memory, read a row of all slices at a time."""
+        copy = np.empty((last - first, *self._array.shape[1:]), self._array.dtype)
+        run_slabs(lambda begin, stop: _copy_rows(self._array[first:last], copy, begin, stop), copy.shape[1])
+        return copy
 
     def _add_up(self, begin: int, stop: int, turned: NDArray[np.float32]) -> None:
-        """Sums across the slices kept, ``(stop - begin, columns, rows)``."""
+        """Sums across the slices in the ring buffer, ``(stop - begin, columns, rows)``."""
         from voxelry.preparation.resample_kernels import sum_rows
 
         direct = turned if turned.flags.c_contiguous else np.empty(turned.shape, np.float32)
@@ -130,22 +139,22 @@ class SliceResampler:
         run_slabs(work, self._columns)
 
 
-def _copy_rows(given: NDArray[Any], out: NDArray[Any], first: int, last: int) -> None:
-    """Row by row, ``given[:, row]``, whatever lies side by side in memory."""
+def _copy_rows(source: NDArray[Any], out: NDArray[Any], first: int, last: int) -> None:
+    """Copy rows `first` to `last` of all slices."""
     for row in range(first, last):
-        out[:, row] = given[:, row]
+        out[:, row] = source[:, row]
 
 
-def _held(across: Taps) -> int:
-    """The input's slices that `DEPTH` new ones are added up from, at most."""
+def _ring_depth(across: ResamplingOperator) -> int:
+    """The largest number of input slices that `DEPTH` new ones are sums of."""
     last = np.minimum(np.arange(len(across.start)) + DEPTH, len(across.start)) - 1
     deepest = np.max(across.start[last] - across.start)
     return int(deepest) + int(across.weights.shape[1])
 
 
 def _limits(array: NDArray[Any]) -> tuple[np.float32, np.float32]:
-    """The smallest and the largest value, sought on the pool along the axis that is slowest in memory."""
+    """The smallest and the largest value, searched on the pool along the axis that is slowest in memory."""
     array = np.moveaxis(array, max(range(array.ndim), key=lambda axis: abs(array.strides[axis])), 0)
-    found: list[tuple[Any, Any]] = []
-    run_slabs(lambda first, last: found.append((array[first:last].min(), array[first:last].max())), len(array))
-    return np.float32(min(low for low, _ in found)), np.float32(max(high for _, high in found))
+    extremes: list[tuple[Any, Any]] = []
+    run_slabs(lambda first, last: extremes.append((array[first:last].min(), array[first:last].max())), len(array))
+    return np.float32(min(low for low, _ in extremes)), np.float32(max(high for _, high in extremes))
