@@ -13,7 +13,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from helpers.plans import tiny_network, tiny_plan
 from voxelry.core.architectures import ARCHITECTURES
 from voxelry.networks.build import build_network
-from voxelry.networks.cost import describe
+from voxelry.networks.cost import network_cost
 
 CLASSES = 3
 
@@ -28,7 +28,7 @@ def main(name, dimensions, edge, dtype):
     features = tuple(16 * 2**n for n in range(stages)) if needs.widths is None else needs.widths(needs.first, stages)
     plan = tiny_plan(dimensions, network=tiny_network(dimensions, features, name=name), patch_size=(edge,) * dimensions)
     network = train(plan, dtype)
-    foreseen = describe(network, plan, CLASSES, dtype=dtype).total
+    foreseen = network_cost(network, plan, CLASSES, dtype=dtype).total
     sys.stdout.write(json.dumps({"peak": status("VmHWM") - before, "foreseen": foreseen}))
 
 

@@ -9,7 +9,7 @@ import torch
 from helpers.plans import tiny_network, tiny_plan
 from voxelry.errors import ConfigError
 from voxelry.networks.build import build_network
-from voxelry.networks.cost import describe
+from voxelry.networks.cost import network_cost
 from voxelry.networks.shape_inference import infer_shapes
 
 STEP = Path(__file__).parents[1] / "helpers" / "step.py"
@@ -33,13 +33,13 @@ def test_numbers_of_a_network():
     plan = tiny_plan()
     network = build_network(plan, 3)
     count = sum(weight.numel() for weight in network.parameters())
-    cost = describe(network, plan, 3)
+    cost = network_cost(network, plan, 3)
     parts = dict(cost.footprint.parts)
     assert (cost.parameters, parts["weights"], parts["weight gradients"]) == (count, 4 * count, 4 * count)
     assert parts["optimiser state"] == 8 * count
     assert parts["activations"] > parts["loss"] > 0
     assert cost.total == sum(parts.values())
-    assert describe(network, plan, 3, moments=1).footprint["optimiser state"] == 4 * count
+    assert network_cost(network, plan, 3, moments=1).footprint["optimiser state"] == 4 * count
 
 
 def activation_bytes(cost):
@@ -49,11 +49,11 @@ def activation_bytes(cost):
 def test_activations_grow_with_the_batch_and_the_window_and_shrink_with_the_type():
     plan = tiny_plan(patch_size=(16, 16, 16))
     network = build_network(plan, 3)
-    usual = activation_bytes(describe(network, plan, 3, batch=2))
-    assert activation_bytes(describe(network, plan, 3, batch=8)) == pytest.approx(4 * usual, rel=0.02)
+    usual = activation_bytes(network_cost(network, plan, 3, batch=2))
+    assert activation_bytes(network_cost(network, plan, 3, batch=8)) == pytest.approx(4 * usual, rel=0.02)
     large = plan.model_copy(update={"patch_size": (32, 32, 32)})
-    assert activation_bytes(describe(network, large, 3, batch=2)) == pytest.approx(8 * usual, rel=0.02)
-    assert activation_bytes(describe(network, plan, 3, batch=2, dtype=torch.bfloat16)) < 0.75 * usual
+    assert activation_bytes(network_cost(network, large, 3, batch=2)) == pytest.approx(8 * usual, rel=0.02)
+    assert activation_bytes(network_cost(network, plan, 3, batch=2, dtype=torch.bfloat16)) < 0.75 * usual
 
 
 def test_what_is_kept_of_a_network_by_hand():
@@ -78,7 +78,7 @@ def test_nothing_is_computed_and_nothing_changes():
     network = build_network(plan, 3).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     random = torch.get_rng_state()
-    assert activation_bytes(describe(network, plan, 3, batch=64)) > 1e12
+    assert activation_bytes(network_cost(network, plan, 3, batch=64)) > 1e12
     assert not network.training
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -88,4 +88,4 @@ def test_nothing_is_computed_and_nothing_changes():
 def test_a_window_too_small_to_be_trained_on():
     plan = tiny_plan(network=tiny_network(3, (4, 8, 8, 8)), batch_size=1)
     with pytest.raises(ConfigError, match=r"'dynunet' cannot be trained on patches of \(8, 8, 8\) .*Enlarge plan.patch_size"):
-        describe(build_network(plan, 3), plan, 3)
+        network_cost(build_network(plan, 3), plan, 3)

@@ -9,7 +9,7 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ManifestError
 from voxelry.planning import fingerprint as module
-from voxelry.planning.fingerprint import fingerprint
+from voxelry.planning.fingerprint import make_fingerprint
 
 
 def case(array, labels=None, table=SIDED, spacing=(1.0, 2.0, 3.0), order=(0, 1, 2)):
@@ -24,7 +24,7 @@ def test_grey_values_of_labelled_voxels_alone():
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     labels = np.zeros(array.shape, np.uint8)
     labels[0, 0, :2], labels[1, 2, 3] = 3, 9
-    seen = fingerprint([case(array, labels)], ("T1",), "MR", SIDED)
+    seen = make_fingerprint([case(array, labels)], ("T1",), "MR", SIDED)
     values = np.array([0.0, 1.0, 23.0])
     (statistics,) = seen.statistics
     assert statistics.mean == pytest.approx(values.mean())
@@ -38,15 +38,15 @@ def test_ignored_voxels_are_not_labelled_voxels():
     table = LabelTable(labels=(Label(value=1, name="lung"),), ignore=255)
     array = np.array([[[5, 1000, 7]]], dtype=np.int16)
     labels = np.array([[[1, 255, 1]]], dtype=np.uint8)
-    seen = fingerprint([case(array, labels, table)], ("T1",), "MR", table)
+    seen = make_fingerprint([case(array, labels, table)], ("T1",), "MR", table)
     assert seen.statistics[0].mean == 6
     assert seen.label_voxels == {"lung": 2}
 
 
 def test_all_voxels_where_nothing_is_labelled():
     array = np.array([[[1, 3]]], dtype=np.int16)
-    assert fingerprint([case(array)], ("T1",), "MR", SIDED).statistics[0].mean == 2
-    assert fingerprint([case(array, np.zeros(array.shape, np.uint8))], ("T1",), "MR", SIDED).statistics[0].mean == 2
+    assert make_fingerprint([case(array)], ("T1",), "MR", SIDED).statistics[0].mean == 2
+    assert make_fingerprint([case(array, np.zeros(array.shape, np.uint8))], ("T1",), "MR", SIDED).statistics[0].mean == 2
 
 
 def test_shapes_and_spacings_are_told_along_ras_axes():
@@ -56,7 +56,7 @@ def test_shapes_and_spacings_are_told_along_ras_axes():
         case(np.ones((6, 7, 9))),
     ]
     told = []
-    seen = fingerprint(loads, ("T1",), "CT", SIDED, lambda *call: told.append(call))
+    seen = make_fingerprint(loads, ("T1",), "CT", SIDED, lambda *call: told.append(call))
     assert seen.shapes == ((4, 6, 8), (6, 7, 9), (8, 10, 12))
     assert seen.spacing == (1, 2, 3)
     assert seen.spacing_range == ((1, 2, 3), (1, 2, 5))
@@ -71,13 +71,13 @@ def test_the_share_of_the_content_is_that_of_the_median_case():
         array[:inner, :5] = 7
         return case(array)
 
-    assert fingerprint([framed(2), framed(4), framed(10)], ("T1",), "MR", SIDED).content == 0.2
+    assert make_fingerprint([framed(2), framed(4), framed(10)], ("T1",), "MR", SIDED).content == 0.2
 
 
 def test_large_cases_are_sampled_the_same_each_time(monkeypatch):
     monkeypatch.setattr(module, "SAMPLES_PER_CASE", 50)
     array = np.random.default_rng(0).normal(100, 10, (10, 10, 10)).astype(np.float32)
-    first, second = (fingerprint([case(array)], ("T1",), "MR", SIDED).statistics for _ in range(2))
+    first, second = (make_fingerprint([case(array)], ("T1",), "MR", SIDED).statistics for _ in range(2))
     assert first == second
     assert first[0].mean == pytest.approx(100, abs=6)
     assert first[0].mean != pytest.approx(float(array.mean()), abs=1e-6)
@@ -85,17 +85,17 @@ def test_large_cases_are_sampled_the_same_each_time(monkeypatch):
 
 def test_pictures_of_unknown_size_have_no_spacing():
     known, unknown = picture(np.ones((1, 4, 6)), (0.5, 0.5)), picture(np.ones((1, 4, 6)))
-    seen = fingerprint([lambda: (known, None), lambda: (unknown, None)], ("X",), "CR", SIDED)
+    seen = make_fingerprint([lambda: (known, None), lambda: (unknown, None)], ("X",), "CR", SIDED)
     assert (seen.dimensions, seen.spacing, seen.spacing_range) == (2, None, None)
     assert seen.orientations == {"picture": 2}
 
 
 def test_no_cases_and_mixed_cases_are_refused():
     with pytest.raises(ManifestError, match=r"no cases to train on"):
-        fingerprint([], ("T1",), "MR", SIDED)
+        make_fingerprint([], ("T1",), "MR", SIDED)
     flat = picture(np.ones((1, 4, 6)))
     with pytest.raises(ManifestError, match=r"pictures .2D. and volumes .3D."):
-        fingerprint([case(np.ones((2, 2, 2))), partial(lambda value: (value, None), flat)], ("T1",), "MR", SIDED)
+        make_fingerprint([case(np.ones((2, 2, 2))), partial(lambda value: (value, None), flat)], ("T1",), "MR", SIDED)
 
 
 def test_what_lies_outside_the_content_is_not_counted():
@@ -107,19 +107,19 @@ def test_what_lies_outside_the_content_is_not_counted():
         return case(array, **kinds)
 
     loads = [framed(2, 5), framed(4, 6), framed(10, 5, spacing=(2.0, 2.0, 6.0))]
-    seen = fingerprint(loads, ("T1",), "MR", SIDED)
+    seen = make_fingerprint(loads, ("T1",), "MR", SIDED)
     assert seen.shapes[1] == (10, 10, 10)
     assert seen.content_shape == (4, 5, 10)
     assert seen.content_extent == ((4, 10, 30), (4, 10, 30))
-    even = fingerprint(loads[:2], ("T1",), "MR", SIDED)
+    even = make_fingerprint(loads[:2], ("T1",), "MR", SIDED)
     assert (even.content_shape, even.content_extent) == ((3, 5.5, 10), ((2, 10, 30), (4, 12, 30)))
-    turned = fingerprint([framed(2, 5, order=(2, 0, 1))], ("T1",), "MR", SIDED)
+    turned = make_fingerprint([framed(2, 5, order=(2, 0, 1))], ("T1",), "MR", SIDED)
     assert turned.content_shape == (5, 10, 2)
 
 
 def test_the_tenth_percentile_of_the_spacing():
     loads = [case(np.ones((2, 2, 2)), spacing=(1.0, 1.0, float(size))) for size in range(1, 12)]
-    assert fingerprint(loads, ("T1",), "MR", SIDED).spacing_fine == (1, 1, 2)
+    assert make_fingerprint(loads, ("T1",), "MR", SIDED).spacing_fine == (1, 1, 2)
 
 
 def test_samples_of_many_cases_are_bounded_together(monkeypatch):
@@ -127,5 +127,5 @@ def test_samples_of_many_cases_are_bounded_together(monkeypatch):
     monkeypatch.setattr(module, "SAMPLES", 100)
     monkeypatch.setattr(module, "_statistics", lambda samples: drawn.append(samples.shape) or ())
     loads = [case(np.ones((10, 10, 10))) for _ in range(4)]
-    fingerprint(loads, ("T1",), "MR", SIDED)
+    make_fingerprint(loads, ("T1",), "MR", SIDED)
     assert drawn == [(1, 100)]

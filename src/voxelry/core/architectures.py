@@ -119,6 +119,11 @@ class Architecture:
         convolutions: how many each stage has, from channels, strides and blocks; the measure of memory.
         activations: numbers that it keeps for its gradients, as a multiple of those of a plain U-Net of the same convolutions, as
             measured; a function of blocks and options where it depends on them.
+
+    Example:
+        >>> row = Architecture("my_package.nets:make_tiny", "a tiny network", fewest=1, heads=None)
+        >>> row.coarser_heads(4)
+        0
     """
 
     maker: str
@@ -269,6 +274,11 @@ def architecture(name: str) -> Architecture:
 
     Raises:
         ValueError: no such network, with the nearest name.
+
+    Example:
+        >>> row = architecture("resenc")
+        >>> row.title, list(row.presets)
+        ("nnU-Net's residual encoder U-Net", ['M', 'L', 'XL'])
     """
     return _OWN if is_import_path(checked_name(name)) else ARCHITECTURES[name]
 

@@ -45,6 +45,10 @@ def lookup(name: str) -> Label:
 
     Raises:
         LabelError: the name is not in the catalogue.
+
+    Example:
+        >>> lookup("Kidney L").name
+        'kidney_left'
     """
     label = _find(name)
     if label is None:
@@ -56,6 +60,12 @@ def coded(table: LabelTable) -> LabelTable:
     """The table with codes, and a colour, for labels without a type whose name is in the catalogue.
 
     Values, names, layers, kinds and twins stay as they are; so does every label that has a type.
+
+    Example:
+        >>> from voxelry.core import Label, LabelTable
+        >>> table = coded(LabelTable(labels=(Label(value=1, name="liver"),)))
+        >>> table["liver"].type.value
+        '10200004'
     """
     return table.model_copy(update={"labels": tuple(_coded(label) for label in table.labels)})
 

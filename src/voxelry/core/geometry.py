@@ -38,6 +38,12 @@ class Reindex:
     Attributes:
         order: the source axis that becomes each target axis.
         flips: whether each target axis is reversed.
+
+    Example:
+        >>> import numpy as np
+        >>> change = Reindex(order=(1, 0, 2), flips=(False, False, True))
+        >>> change.apply(np.zeros((1, 4, 5, 6))).shape
+        (1, 5, 4, 6)
     """
 
     order: tuple[int, ...]
@@ -88,6 +94,11 @@ class Geometry:
 
     Raises:
         GeometryError: a singular or non-finite affine, an empty axis, or a spacing that is not positive.
+
+    Example:
+        >>> grid = Geometry.from_spacing((64, 64, 20), (0.8, 0.8, 3.0))
+        >>> grid.orientation, grid.world((1, 0, 2)).tolist()
+        ('RAS', [0.8, 0.0, 6.0])
     """
 
     shape: tuple[int, ...]
@@ -352,6 +363,10 @@ def flip_lps_ras(affine: ArrayLike) -> Affine:
     """Turn an affine (4 x 4) or points (..., 3) between LPS+ and RAS+ millimetres: the first two coordinates change sign.
 
     The same function serves both directions.
+
+    Example:
+        >>> flip_lps_ras([10.0, 20.0, 30.0]).tolist()
+        [-10.0, -20.0, 30.0]
     """
     value = np.array(affine, dtype=np.float64)
     if value.shape == (4, 4):

@@ -29,6 +29,10 @@ class Code(Frozen):
     """A coded concept (DICOM PS3.3 section 8.8): value, coding scheme, meaning.
 
     `scheme` is ``SCT`` for SNOMED CT, ``DCM`` for DICOM's own, ``99VOXELRY`` where no table knows the concept.
+
+    Example:
+        >>> Code(value="10200004", meaning="Liver").scheme
+        'SCT'
     """
 
     value: str
@@ -52,6 +56,10 @@ class Label(Frozen):
         layer: the layer of a LabelMap that holds it (labels that overlap lie on different layers).
         tracking_id, tracking_uid: name of one finding across objects and dates (PS3.3 section C.8.20.2.4); None where it has
             none.
+
+    Example:
+        >>> Label(value=3, name="liver", color=(221, 130, 101)).rgb
+        (221, 130, 101)
     """
 
     value: int = Field(ge=1, le=65535)
@@ -83,6 +91,12 @@ class LabelTable(Frozen):
     Attributes:
         labels: unique values (per layer) and names; mirror twins name each other.
         ignore: a stored value whose voxels neither the loss nor any metric counts.
+
+    Example:
+        >>> from voxelry.core import Label
+        >>> table = LabelTable(labels=(Label(value=3, name="liver"), Label(value=7, name="spleen")), ignore=9)
+        >>> table[7].name, table.id2label
+        ('spleen', {0: 'background', 3: 'liver', 7: 'spleen'})
     """
 
     labels: tuple[Label, ...]

@@ -21,6 +21,10 @@ class CleanUp(Frozen):
         min_mm3: connected components smaller than this (mm^2 in pictures) become background.
         keep_largest: all connected components but the largest become background.
         fill_holes: background that the label encloses becomes the label.
+
+    Example:
+        >>> CleanUp(label="liver", min_mm3=500.0, keep_largest=True).fill_holes
+        False
     """
 
     label: str
@@ -54,6 +58,16 @@ class ModelCard(Frozen):
         licence, citation: of the training set.
         training: steps, seconds, device, seed and final figures.
         clean_up: rules that every prediction passes through, at most one a label.
+
+    Example:
+        >>> from voxelry.core import Fingerprint, Label, LabelTable
+        >>> fingerprint = Fingerprint(
+        ...     cases=1, modality="CT", dimensions=2, channels=("CT",), shapes=((8, 8),) * 3, orientations={"picture": 1},
+        ...     statistics=(), voxels=64, label_voxels={"liver": 9},
+        ... )
+        >>> labels = LabelTable(labels=(Label(value=1, name="liver"),))
+        >>> ModelCard(name="liver", version="0.1", labels=labels, fingerprint=fingerprint).clean_up
+        ()
     """
 
     name: str
@@ -76,6 +90,20 @@ class Model:
         weights: parameter name -> tensor.
         path: the folder it lies in, None before it was saved.
         previous: the first stage of a cascade, whose labels this second stage starts from.
+
+    Example:
+        >>> from voxelry.core import ModelCard
+        >>> from voxelry.core import Fingerprint, Label, LabelTable, NetworkPlan, Normalisation, Plan
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> norm = Normalisation(scheme="image")
+        >>> plan = Plan(dimensions=2, channels=("X",), normalisation=(norm,), patch_size=(32, 32), batch_size=2, network=network)
+        >>> fingerprint = Fingerprint(
+        ...     cases=1, modality="CT", dimensions=2, channels=("CT",), shapes=((8, 8),) * 3, orientations={"picture": 1},
+        ...     statistics=(), voxels=64, label_voxels={"liver": 9},
+        ... )
+        >>> labels = LabelTable(labels=(Label(value=1, name="liver"),))
+        >>> Model(plan, ModelCard(name="liver", version="0.1", labels=labels, fingerprint=fingerprint), weights={}).labels.names
+        ('liver',)
     """
 
     plan: Plan

@@ -48,6 +48,14 @@ class Fingerprint(Frozen):
         content_shape: median voxels of the box of content along each axis; None where unknown.
         content_extent: the two middle values of the mm that these boxes cover along each axis, equal where the number of cases is
             odd; None where unknown.
+
+    Example:
+        >>> fingerprint = Fingerprint(
+        ...     cases=1, modality="CT", dimensions=2, channels=("CT",), shapes=((8, 8),) * 3, orientations={"picture": 1},
+        ...     statistics=(), voxels=64, label_voxels={"liver": 9},
+        ... )
+        >>> fingerprint.dimensions
+        2
     """
 
     cases: int
@@ -76,6 +84,10 @@ class Normalisation(Frozen):
     ``global``: clip to `low`..`high`, subtract `mean`, divide by `std` (CT, whose values are absolute); ``image``: the
     image's own mean and standard deviation; ``mask``: those of the voxels inside the content (where any channel differs from 0,
     holes filled), outside which the result is 0.
+
+    Example:
+        >>> Normalisation(scheme="global", low=-100, high=300, mean=40, std=80).scheme
+        'global'
     """
 
     scheme: Literal["global", "image", "mask"]
@@ -98,6 +110,10 @@ class Region(Frozen):
         name: of the region.
         labels: names of its labels.
         label: name of the label of a voxel whose last region this is.
+
+    Example:
+        >>> Region(name="whole", labels=("edema", "core"), label="edema").labels
+        ('edema', 'core')
     """
 
     name: str
@@ -117,6 +133,11 @@ class NetworkPlan(Frozen):
         blocks: residual blocks of each encoder stage, where the network has them.
         deep_supervision: how many coarser decoder stages are trained beside the finest.
         options: further keyword arguments of the network.
+
+    Example:
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> network.name, network.divisor
+        ('dynunet', (4, 4))
     """
 
     name: str = DEFAULT_NETWORK
@@ -181,6 +202,14 @@ class Plan(Frozen):
         overlap: of neighbouring patches at inference, 0..1.
         flips: axes mirrored at inference, predictions averaged.
         reasons: the planner's, in sentences.
+
+    Example:
+        >>> from voxelry.core import NetworkPlan, Normalisation
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> norm = Normalisation(scheme="image")
+        >>> plan = Plan(dimensions=2, channels=("X",), normalisation=(norm,), patch_size=(32, 32), batch_size=2, network=network)
+        >>> plan.image_orders
+        (3, 3)
     """
 
     dimensions: Literal[2, 3]

@@ -35,6 +35,10 @@ class Source:
             size came from.
         repairs: repairs that the caller asked for, a sentence each with its numbers; empty for a file read as it is.
         frame_of_reference: FrameOfReferenceUID, in whose coordinates positions are; empty where the file has none.
+
+    Example:
+        >>> Source(kind="nifti", files=("scans/a.nii.gz",)).name
+        'scans/a.nii.gz'
     """
 
     kind: str = "memory"
@@ -62,6 +66,10 @@ class Window:
         width: of the range, positive.
         function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
         name: its purpose, as ``BONE``; empty where the file does not say.
+
+    Example:
+        >>> Window(center=40, width=400, name="SOFT TISSUE").function
+        'LINEAR'
     """
 
     center: float
@@ -83,6 +91,13 @@ class Volume:
         windows: for display, the default first.
         outside: ``(*spatial)`` bool, or a function that computes it: voxels the scanner did not image; None where it imaged all.
         channel_names: of each channel, where the file has them (the segments of probabilities); else empty.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.core import Geometry
+        >>> volume = Volume(np.zeros((1, 4, 4, 2), np.int16), Geometry.from_spacing((4, 4, 2), (1, 1, 5)), modality="CT")
+        >>> volume.shape, volume.spacing
+        ((1, 4, 4, 2), (1.0, 1.0, 5.0))
     """
 
     pixels: NDArray[Any] | Callable[[], NDArray[Any]] = field(repr=False)
@@ -149,6 +164,14 @@ class LabelMap:
         table: the meaning of the values.
         source: its origin.
         instances: ``(L, *spatial)`` uint32 instance ids, 0 where there is none; None for semantic maps.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.core import Geometry, Label, LabelTable
+        >>> table = LabelTable(labels=(Label(value=3, name="liver"),))
+        >>> labels = LabelMap.of(np.full((4, 4, 2), 3, np.uint8), Geometry.from_spacing((4, 4, 2), (1, 1, 5)), table)
+        >>> int(labels.mask("liver").sum())
+        32
     """
 
     layers: NDArray[Any] = field(repr=False)

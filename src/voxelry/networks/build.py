@@ -31,6 +31,16 @@ def build_network(plan: Plan, classes: int) -> nn.Module:
     Raises:
         ConfigError: the network cannot be built with the plan's options, or its logits have another shape.
         MissingExtraError: it needs an optional dependency that is not installed.
+
+    Example:
+        >>> from voxelry.core import NetworkPlan, Normalisation, Plan
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> norm = Normalisation(scheme="image")
+        >>> plan = Plan(dimensions=2, channels=("X",), normalisation=(norm,), patch_size=(32, 32), batch_size=2, network=network)
+        >>> import torch
+        >>> logits = build_network(plan, classes=3)(torch.zeros(2, 1, 32, 32))
+        >>> [tuple(head.shape) for head in logits]
+        [(2, 3, 32, 32), (2, 3, 16, 16)]
     """
     regions = bool(plan.regions)
     spec = NetworkSpec.of(plan, input_channels(plan, classes), output_classes(plan, classes) - regions)
@@ -78,5 +88,11 @@ def output_classes(plan: Plan, classes: int) -> int:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable numbers in a network."""
+    """Trainable numbers in a network.
+
+    Example:
+        >>> import torch
+        >>> count_parameters(torch.nn.Conv2d(1, 4, 3))
+        40
+    """
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

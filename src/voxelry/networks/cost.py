@@ -47,7 +47,7 @@ class NetworkCost:
         return f"{self.parameters / 1e6:.2f} million parameters, about {self.total / 1e9:.2f} GB a step"
 
 
-def describe(
+def network_cost(
     network: nn.Module,
     plan: Plan,
     classes: int,
@@ -73,6 +73,16 @@ def describe(
 
     Raises:
         ConfigError: the network cannot take the plan's patches.
+
+    Example:
+        >>> from voxelry.core import NetworkPlan, Normalisation, Plan
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> norm = Normalisation(scheme="image")
+        >>> plan = Plan(dimensions=2, channels=("X",), normalisation=(norm,), patch_size=(32, 32), batch_size=2, network=network)
+        >>> from voxelry.networks import build_network
+        >>> cost = network_cost(build_network(plan, 3), plan, 3)
+        >>> cost.total == sum(cost.footprint.parts.values())
+        True
     """
     shape = (batch or plan.batch_size, input_channels(plan, classes), *plan.patch_size)
     try:

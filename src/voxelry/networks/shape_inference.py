@@ -36,6 +36,11 @@ def infer_shapes(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = 
         network: ``(B, C, *patch)`` -> list of logits.
         shape: of a batch.
         dtype: in which convolutions are computed.
+
+    Example:
+        >>> import torch
+        >>> infer_shapes(torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)), (2, 1, 512, 512)).heads
+        ((4, 510, 510), (4, 510, 510))
     """
     shared = {id(parameter): parameter for parameter in network.parameters()}
     replica = copy.deepcopy(network, shared).train()  # discarded with all that layers remember of the pass

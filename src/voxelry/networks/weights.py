@@ -41,6 +41,23 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> Model:
 
     Returns:
         The model with its path.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.core import Geometry, Label, LabelTable, Volume
+        >>> table = LabelTable(labels=(Label(value=1, name="blob"),))
+        >>> grey = np.random.default_rng(0).normal(100, 20, (1, 24, 24, 16)).astype(np.float32)
+        >>> scan = Volume(grey, Geometry.from_spacing((24, 24, 16), (1.0, 1.0, 1.0)), modality="MR")
+        >>> from voxelry.core import Model, ModelCard
+        >>> from voxelry.networks import build_network
+        >>> from voxelry.planning import make_fingerprint, make_plan
+        >>> from voxelry.recipes import PlanSettings
+        >>> fingerprint = make_fingerprint([lambda: (scan, None)], ("T1",), "MR", table)
+        >>> plan = make_plan(fingerprint, PlanSettings(features=(4, 8, 8)))
+        >>> card = ModelCard(name="blobs", version="0", labels=table, fingerprint=fingerprint)
+        >>> weights = {name: weight.detach() for name, weight in build_network(plan, classes=2).named_parameters()}
+        >>> save_model(Model(plan, card, weights), "blobs").path.name
+        'blobs'
     """
     target = Path(folder)
     with atomic_folder(target) as temporary:
@@ -92,6 +109,25 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
 
     Raises:
         ModelError: it is neither, a member is missing, a file is damaged, or a network is code that the caller did not name.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.core import Geometry, Label, LabelTable, Volume
+        >>> table = LabelTable(labels=(Label(value=1, name="blob"),))
+        >>> grey = np.random.default_rng(0).normal(100, 20, (1, 24, 24, 16)).astype(np.float32)
+        >>> scan = Volume(grey, Geometry.from_spacing((24, 24, 16), (1.0, 1.0, 1.0)), modality="MR")
+        >>> from voxelry.core import Model, ModelCard
+        >>> from voxelry.networks import build_network
+        >>> from voxelry.planning import make_fingerprint, make_plan
+        >>> from voxelry.recipes import PlanSettings
+        >>> fingerprint = make_fingerprint([lambda: (scan, None)], ("T1",), "MR", table)
+        >>> plan = make_plan(fingerprint, PlanSettings(features=(4, 8, 8)))
+        >>> card = ModelCard(name="blobs", version="0", labels=table, fingerprint=fingerprint)
+        >>> weights = {name: weight.detach() for name, weight in build_network(plan, classes=2).named_parameters()}
+        >>> from voxelry.networks import save_model
+        >>> path = save_model(Model(plan, card, weights), "blobs").path
+        >>> [model.labels.names for model in load_models("blobs")]
+        [('blob',)]
     """
     source = Path(folder)
     file = source / ENSEMBLE_FILE

@@ -26,7 +26,7 @@ CANONICAL = "RAS"
 Loaded = tuple[Volume, LabelMap | None]
 
 
-def fingerprint(
+def make_fingerprint(
     cases: Sequence[Callable[[], Loaded]],
     channels: tuple[str, ...],
     modality: str,
@@ -50,6 +50,16 @@ def fingerprint(
 
     Raises:
         ManifestError: no cases, or pictures and volumes mixed.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.core import Geometry, Label, LabelTable, Volume
+        >>> table = LabelTable(labels=(Label(value=1, name="blob"),))
+        >>> grey = np.random.default_rng(0).normal(100, 20, (1, 24, 24, 16)).astype(np.float32)
+        >>> scan = Volume(grey, Geometry.from_spacing((24, 24, 16), (1.0, 1.0, 1.0)), modality="MR")
+        >>> fingerprint = make_fingerprint([lambda: (scan, None)], ("T1",), "MR", table)
+        >>> fingerprint.shapes[1], fingerprint.spacing
+        ((24, 24, 16), (1.0, 1.0, 1.0))
     """
     random = np.random.default_rng(0)
     grids: list[tuple[tuple[int, ...], tuple[float, ...] | None]] = []

@@ -24,12 +24,28 @@ def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
     Args:
         plan: any plan.
         path: the file.
+
+    Example:
+        >>> from voxelry.core import NetworkPlan, Normalisation, Plan
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> norm = Normalisation(scheme="image")
+        >>> plan = Plan(dimensions=2, channels=("X",), normalisation=(norm,), patch_size=(32, 32), batch_size=2, network=network)
+        >>> save_plan(plan, "plan.yaml")
     """
     write_text(path, _HEAD + plan_text(plan))
 
 
 def plan_text(plan: Plan) -> str:
-    """A plan as YAML, reasons first."""
+    """A plan as YAML, reasons first.
+
+    Example:
+        >>> from voxelry.core import NetworkPlan, Normalisation, Plan
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> norm = Normalisation(scheme="image")
+        >>> plan = Plan(dimensions=2, channels=("X",), normalisation=(norm,), patch_size=(32, 32), batch_size=2, network=network)
+        >>> "patch_size: [32, 32]" in plan_text(plan)
+        True
+    """
     return yaml_text(plan_tree(plan))
 
 
@@ -53,6 +69,16 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     Raises:
         MissingFileError: no such file.
         ConfigError: not YAML, an unknown key (naming the nearest), or numbers that do not fit each other.
+
+    Example:
+        >>> from voxelry.core import NetworkPlan, Normalisation, Plan
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> norm = Normalisation(scheme="image")
+        >>> plan = Plan(dimensions=2, channels=("X",), normalisation=(norm,), patch_size=(32, 32), batch_size=2, network=network)
+        >>> from voxelry.planning import save_plan
+        >>> save_plan(plan, "plan.yaml")
+        >>> load_plan("plan.yaml") == plan
+        True
     """
     return parse(Plan, read_yaml(path), str(path))
 

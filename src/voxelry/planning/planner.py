@@ -38,6 +38,19 @@ def make_plan(
 
     Raises:
         ConfigError: a setting has the wrong number of axes, does not apply to the data, or does not fit the device.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.core import Geometry, Label, LabelTable, Volume
+        >>> table = LabelTable(labels=(Label(value=1, name="blob"),))
+        >>> grey = np.random.default_rng(0).normal(100, 20, (1, 24, 24, 16)).astype(np.float32)
+        >>> scan = Volume(grey, Geometry.from_spacing((24, 24, 16), (1.0, 1.0, 1.0)), modality="MR")
+        >>> from voxelry.planning import make_fingerprint
+        >>> from voxelry.recipes import PlanSettings
+        >>> fingerprint = make_fingerprint([lambda: (scan, None)], ("T1",), "MR", table)
+        >>> plan = make_plan(fingerprint, PlanSettings(batch_size=2))
+        >>> plan.configuration, plan.patch_size, plan.network.name
+        ('3d', (24, 24, 16), 'dynunet')
     """
     _check(settings, fingerprint, flips)
     orientation = _orientation(fingerprint, settings)
@@ -87,6 +100,18 @@ def configurations(
 
     Raises:
         ConfigError: as `make_plan`.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.core import Geometry, Label, LabelTable, Volume
+        >>> table = LabelTable(labels=(Label(value=1, name="blob"),))
+        >>> grey = np.random.default_rng(0).normal(100, 20, (1, 24, 24, 16)).astype(np.float32)
+        >>> scan = Volume(grey, Geometry.from_spacing((24, 24, 16), (1.0, 1.0, 1.0)), modality="MR")
+        >>> from voxelry.planning import make_fingerprint
+        >>> from voxelry.recipes import PlanSettings
+        >>> fingerprint = make_fingerprint([lambda: (scan, None)], ("T1",), "MR", table)
+        >>> configurations(fingerprint)
+        ('3d', '2d')
     """
     free = (settings or PlanSettings()).model_copy(update={"configuration": None})
     _check(free, fingerprint, ())

@@ -56,6 +56,11 @@ class Config(Frozen):
         overlap: overlap of neighbouring patches at inference.
         flips: average predictions over mirrored copies along these axes of the oriented grid.
         track: ``tensorboard``, ``mlflow``: trackers that are written beside the JSON lines.
+
+    Example:
+        >>> config = Config(manifest="liver.yaml", time_budget="10m")
+        >>> config.time_budget, config.overlap
+        (600.0, 0.5)
     """
 
     manifest: str
@@ -128,6 +133,12 @@ def load_config(path: str | os.PathLike[str], changes: tuple[str, ...] = ()) -> 
     Raises:
         MissingFileError: no such file.
         ConfigError: an unknown key (naming the nearest), or a value out of range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> size = Path("recipe.yaml").write_text("{manifest: liver.yaml, steps: 100}")
+        >>> load_config("recipe.yaml", ("plan.patch_size=[32, 32, 32]",)).plan.patch_size
+        (32, 32, 32)
     """
     tree = current_tree(read_yaml(path), str(path))
     for change in changes:
@@ -155,6 +166,11 @@ def changed(config: Config, **values: Any) -> Config:
 
     Raises:
         ConfigError: a value out of range.
+
+    Example:
+        >>> from voxelry.recipes import Config
+        >>> changed(Config(manifest="liver.yaml", steps=100), epochs=20).steps is None
+        True
     """
     values_before = config.model_dump(exclude=set(LENGTHS) if set(LENGTHS) & set(values) else None)
     return parse(Config, values_before | values, "the recipe as changed")

@@ -37,6 +37,10 @@ class PlanSettings(Frozen):
         network: a network by name (`voxelry.core.architectures`), or by import path as ``package.module:Class``.
         preset: size of a network that has sizes, such as ``M``, ``L`` or ``XL`` of ``resenc``.
         options: further keyword arguments of the network.
+
+    Example:
+        >>> PlanSettings(network="resenc", preset="L").memory is None
+        True
     """
 
     configuration: Configuration | None = None
@@ -84,6 +88,10 @@ class LossSettings(Frozen):
         batch_dice: sum Dice over the batch before the ratio, so that a patch without a class does not count as a failure.
         focal_gamma: exponent of the focal loss.
         alpha, beta: of false positives and false negatives in the Tversky index.
+
+    Example:
+        >>> LossSettings(name="tversky", beta=0.8).alpha
+        0.3
     """
 
     name: Literal["dice_ce", "dice_focal", "tversky", "generalised_dice"] = "dice_ce"
@@ -109,6 +117,10 @@ class OptimiserSettings(Frozen):
         clip: largest norm of the gradient.
         accumulate: batches whose gradients are averaged before one step.
         ema: decay of the moving average of the weights, which becomes the model; 0 keeps the last weights.
+
+    Example:
+        >>> OptimiserSettings(name="sgd").rate
+        0.01
     """
 
     name: Literal["adamw", "sgd"] = "adamw"

@@ -15,7 +15,7 @@ from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.cases import Case
 from voxelry.datasets.manifest import Manifest
 from voxelry.networks.build import build_network
-from voxelry.networks.cost import NetworkCost, describe
+from voxelry.networks.cost import NetworkCost, network_cost
 from voxelry.recipes.recipe import Config, changed
 from voxelry.training.folds import chosen_folds, load_folds, make_folds
 from voxelry.training.length import given_steps
@@ -134,7 +134,7 @@ def _parts(config: Config, cases: Sequence[Case]) -> int:
 def _network(config: Config, manifest: Manifest, seen: Fingerprint, plan: Plan, cases: int) -> NetworkEstimate:
     classes = len(manifest.card.table) + 1
     dtype = compute_dtype(choose_device(config.device), config.mixed_precision)
-    cost = describe(build_network(plan, classes), plan, classes, dtype=dtype, moments=config.optimiser.moments)
+    cost = network_cost(build_network(plan, classes), plan, classes, dtype=dtype, moments=config.optimiser.moments)
     pace = step_seconds(config, manifest, seen, plan)
     given = given_steps(config, cases, plan.batch_size * config.optimiser.accumulate)
     fitting = None if config.time_budget is None else max(1, int(config.time_budget / pace))

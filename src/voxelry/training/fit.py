@@ -25,7 +25,7 @@ from voxelry.datasets.manifest import Manifest
 from voxelry.errors import TrainingError, UsageError
 from voxelry.networks.build import build_network, count_parameters, input_channels
 from voxelry.networks.classes import class_members
-from voxelry.networks.cost import describe
+from voxelry.networks.cost import network_cost
 from voxelry.networks.transfer import NetworkEnds, load_matching
 from voxelry.networks.weights import load_models, save_model, weights_of
 from voxelry.planning.plan_file import save_plan
@@ -188,7 +188,7 @@ def make_loop(
     network = build_network(plan, len(table) + 1)
     dtype = compute_dtype(choose_device(config.device), config.mixed_precision)
     run.progress(
-        f"{plan.network.name}: {describe(network, plan, len(table) + 1, dtype=dtype, moments=config.optimiser.moments)}", 1, 1
+        f"{plan.network.name}: {network_cost(network, plan, len(table) + 1, dtype=dtype, moments=config.optimiser.moments)}", 1, 1
     )
     if initial is not None:
         ends = NetworkEnds.of(initial.plan, initial.labels), NetworkEnds.of(plan, table)

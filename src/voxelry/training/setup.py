@@ -18,7 +18,7 @@ from voxelry.datasets.manifest import Manifest
 from voxelry.errors import ConfigError, ManifestError
 from voxelry.networks.classes import make_regions, mirror_classes
 from voxelry.networks.weights import load_models
-from voxelry.planning.fingerprint import fingerprint
+from voxelry.planning.fingerprint import make_fingerprint
 from voxelry.planning.planner import configurations, make_plan
 from voxelry.preparation.cache import CachedCase, cached_cases
 from voxelry.recipes.recipe import Config
@@ -56,7 +56,7 @@ def look_at(manifest: Manifest, cases: Sequence[Case], progress: ProgressCallbac
         progress: called as cases are looked at.
         volumes: filled with how much of each label each case holds, if given.
     """
-    return fingerprint(
+    return make_fingerprint(
         [partial(_read, case, manifest, {} if volumes is None else volumes) for case in cases],
         manifest.card.channels,
         manifest.card.modality,
