@@ -2,12 +2,9 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 
 from helpers.augmentation import augmenter
-from voxelry.augmentation.settings import AUGMENT_SETS, OLD_KEYS, AugmentSettings
-from voxelry.base.schema import parse
-from voxelry.errors import ConfigError
+from voxelry.augmentation.settings import AUGMENT_SETS, AugmentSettings
 
 
 def test_sets_fill_what_is_left_out():
@@ -47,59 +44,6 @@ def test_every_set_is_drawn_from():
     for name, patch in (("nnunet", (8, 8, 8)), ("light", (8, 8, 8)), ("xray", (8, 8))):
         change = augmenter(AugmentSettings(set=name), patch)
         assert len({change.draw(seed) for seed in range(50)}) > 30
-
-
-OLD = """
-set: recipe
-noise: 0.3
-blur: 0.1
-factor: [0.8, 1.1]
-per_channel: 0.25
-gamma_range: [0.9, 1.2]
-flip: 1
-elastic: 0.2
-rotation_p: 0.4
-"""
-
-
-def test_old_words_load_with_one_warning(caplog):
-    settings = AugmentSettings.model_validate(yaml.safe_load(OLD))
-    assert settings == AugmentSettings(
-        set="nnunet",
-        noise_p=0.3,
-        blur_p=0.1,
-        brightness_factor=(0.8, 1.1),
-        contrast_factor=(0.8, 1.1),
-        blur_per_channel=0.25,
-        low_resolution_per_channel=0.25,
-        gamma_range=(0.9, 1.2),
-        flip_p=1,
-        elastic_p=0.2,
-        rotation_p=0.4,
-    )
-    assert len(caplog.records) == 1
-    for words in ("'noise' is now 'noise_p'", "'factor' is now 'brightness_factor' and 'contrast_factor'"):
-        assert words in caplog.text
-    assert "'recipe' is now 'nnunet'" in caplog.text
-
-
-@pytest.mark.parametrize("key", OLD_KEYS)
-def test_every_old_key_has_keys_that_take_its_place(key, caplog):
-    value = (0.9, 1.1) if key == "factor" else 0.35
-    settings = AugmentSettings.model_validate({key: value})
-    assert {getattr(settings, new) for new in OLD_KEYS[key]} == {value}
-    assert settings.model_fields_set == {*OLD_KEYS[key]}
-    assert caplog.text.count(f"'{key}' is now") == 1
-
-
-def test_todays_words_load_without_a_warning(caplog):
-    AugmentSettings.model_validate(AugmentSettings(set="xray").model_dump())
-    assert not caplog.records
-
-
-def test_an_old_key_beside_the_new_one_is_refused():
-    with pytest.raises(ConfigError, match="'noise' is the old word for 'noise_p', and both are given; leave out 'noise'"):
-        parse(AugmentSettings, {"noise": 0.1, "noise_p": 0.2}, "recipe.yaml")
 
 
 def test_settings_load_neither_torch_nor_compiled_loops():

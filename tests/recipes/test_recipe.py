@@ -124,12 +124,3 @@ def test_a_recipe_survives_being_saved(recipe):
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_every_recipe_of_the_repository_is_valid(file):
     assert Path(load_config(file).manifest).is_file()
-
-
-def test_a_recipe_in_the_words_of_earlier_versions_loads(tmp_path, caplog):
-    file = tmp_path / "recipe.yaml"
-    file.write_text("manifest: m.yaml\nsteps: 5\naugment:\n  set: recipe\n  noise: 0.3\n")
-    config = load_config(file, ("augment.flip=0.25",))
-    assert (config.augment.set, config.augment.noise_p, config.augment.flip_p) == ("nnunet", 0.3, 0.25)
-    assert len(caplog.records) == 1
-    assert "'noise' is now 'noise_p'" in caplog.text

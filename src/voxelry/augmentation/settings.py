@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_serializer, model_validator
 
 from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
 from voxelry.base.schema import Frozen
-
-log = logging.getLogger(__name__)
 
 AUGMENT_SETS: dict[str, dict[str, Any]] = {
     "nnunet": {},
@@ -48,20 +45,6 @@ AUGMENT_SETS: dict[str, dict[str, Any]] = {
 }
 """Set -> values in place of the defaults of `voxelry.augmentation.registry.AUGMENTATIONS`, which are nnU-Net's."""
 
-OLD_KEYS: dict[str, tuple[str, ...]] = {
-    **{
-        kind: (f"{kind}_p",)
-        for kind in (
-            "elastic", "noise", "blur", "brightness", "contrast", "low_resolution", "inverted_gamma", "gamma", "histogram",
-            "invert", "collimator", "bias_field", "ghosting", "motion", "spike", "flip",
-        )
-    },
-    "factor": ("brightness_factor", "contrast_factor"),
-    "per_channel": ("blur_per_channel", "low_resolution_per_channel"),
-}  # fmt: skip
-"""Key of recipes written in the words of earlier versions -> the keys that take its value now."""
-OLD_SETS = {"recipe": "nnunet"}
-
 _RADIOGRAPHS = ("CR", "DX", "RG", "MG", "PX", "IO")
 
 
@@ -83,10 +66,9 @@ class AugmentBase(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, tree: Any) -> Any:
-        """Old keys become new ones; keys left out take the values of the set."""
+        """Keys left out take the values of the set."""
         if not isinstance(tree, dict):
             return tree
-        tree = _renamed(tree)
         return {**AUGMENT_SETS.get(str(tree.get("set")), {}), **tree}
 
     @model_serializer(mode="wrap")
@@ -135,27 +117,3 @@ class AugmentSettings(with_keys_of(AUGMENTATIONS)):  # type: ignore[misc]
         >>> settings.noise_p, settings.rotation
         (0.5, 15.0)
     """
-
-
-def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Old keys and sets in today's words, with one warning.
-
-    Raises:
-        ValueError: an old key beside the one that took its place.
-    """
-    result: dict[str, Any] = {}
-    changes = []
-    for key, value in tree.items():
-        keys = OLD_KEYS.get(key, (key,))
-        for new in keys:
-            if new != key and new in tree:
-                raise ValueError(f"'{key}' is the old word for '{new}', and both are given; leave out '{key}'")
-            result[new] = value
-        if keys != (key,):
-            changes.append(f"'{key}' is now {' and '.join(repr(new) for new in keys)}")
-    if result.get("set") in OLD_SETS:
-        changes.append(f"set '{result['set']}' is now '{OLD_SETS[result['set']]}'")
-        result["set"] = OLD_SETS[result["set"]]
-    if changes:
-        log.warning("augment: old words of the recipe: %s", "; ".join(changes))
-    return result

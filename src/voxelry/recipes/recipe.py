@@ -19,7 +19,7 @@ from voxelry.base.files import read_yaml
 from voxelry.base.schema import Frozen, parse
 from voxelry.core.plan import Configuration
 from voxelry.errors import ConfigError
-from voxelry.recipes.renamed_keys import current_key, current_tree
+from voxelry.recipes.renamed_keys import current_keys, current_tree
 from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettings
 
 _PATHS = ("manifest", "folds", "initial")
@@ -180,13 +180,15 @@ def _apply(tree: dict[str, Any], change: str) -> None:
     key, separator, text = change.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {change}: not KEY=VALUE", remedy="Write for example --set steps=200.")
-    node = tree
-    *branches, leaf = current_key(key, f"--set {change}").split(".")
-    for branch in branches:
-        node = node.setdefault(branch, {})
-        if not isinstance(node, dict):
-            raise ConfigError(f"--set {change}: '{branch}' is a value, not a group of keys")
     try:
-        node[leaf] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {change}: {text!r} is not YAML ({' '.join(str(error).split())})") from error
+    for path in current_keys(key, f"--set {change}"):
+        node = tree
+        *branches, leaf = path.split(".")
+        for branch in branches:
+            node = node.setdefault(branch, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {change}: '{branch}' is a value, not a group of keys")
+        node[leaf] = value

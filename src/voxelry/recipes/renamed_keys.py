@@ -1,4 +1,4 @@
-"""Former names of recipe keys and values: they still load, with a warning that says the new name."""
+"""Former names of recipe keys and values: they still load, with a warning that gives the new name."""
 
 from __future__ import annotations
 
@@ -9,35 +9,45 @@ from voxelry.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-RENAMED_KEYS: dict[str, str] = {"foreground": "oversample_foreground"}
-"""Former key -> key, both from the recipe's root with dots, in the same group."""
+_PROBABILITIES = (
+    "elastic", "noise", "blur", "brightness", "contrast", "low_resolution", "inverted_gamma", "gamma", "histogram", "invert",
+    "collimator", "bias_field", "ghosting", "motion", "spike", "flip",
+)  # fmt: skip
 
-RENAMED_VALUES: dict[str, dict[str, str]] = {}
-"""Key (by its name today, with dots) -> former value -> value."""
+RENAMED_KEYS: dict[str, tuple[str, ...]] = {
+    "foreground": ("oversample_foreground",),
+    **{f"augment.{kind}": (f"augment.{kind}_p",) for kind in _PROBABILITIES},
+    "augment.factor": ("augment.brightness_factor", "augment.contrast_factor"),
+    "augment.per_channel": ("augment.blur_per_channel", "augment.low_resolution_per_channel"),
+}
+"""Former key -> the keys that take its value; from the recipe's root with dots, in the same group."""
+
+RENAMED_VALUES: dict[str, dict[str, str]] = {"augment.set": {"recipe": "nnunet"}}
+"""Key, from the recipe's root with dots -> former value -> value."""
 
 
-def current_key(key: str, where: str) -> str:
-    """Today's name of a key; a warning is logged where it is another.
+def current_keys(key: str, where: str) -> tuple[str, ...]:
+    """The keys that take the value of a key: itself, or the new names of a former key, with a warning.
 
     Args:
         key: from the recipe's root, with dots.
         where: where the key is written, for the warning.
     """
-    name = RENAMED_KEYS.get(key, key)
-    if name != key:
-        log.warning("%s: the key '%s' is now called '%s'", where, key, name)
-    return name
+    keys = RENAMED_KEYS.get(key, (key,))
+    if keys != (key,):
+        log.warning("%s: the key '%s' is now called %s", where, key, _quoted(keys))
+    return keys
 
 
 def current_tree(tree: dict[str, Any], where: str) -> dict[str, Any]:
-    """A recipe's tree with every former key and value under its name of today; a warning is logged for each.
+    """A recipe's tree with the new names of all former keys and values; a warning is logged for each.
 
     Args:
         tree: as YAML gives it; it is not changed.
         where: the file it came from, for the warnings.
 
     Raises:
-        ConfigError: a key is given by both of its names.
+        ConfigError: both the former and the new name of a key are given.
     """
     return _current(tree, "", where)
 
@@ -45,16 +55,22 @@ def current_tree(tree: dict[str, Any], where: str) -> dict[str, Any]:
 def _current(tree: dict[str, Any], prefix: str, where: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in tree.items():
-        path = current_key(f"{prefix}{key}", where)
-        name = path.removeprefix(prefix)
-        if name != key and name in tree:
-            raise ConfigError(f"{where}: '{prefix}{key}' and '{path}' are one key", remedy=f"Leave '{prefix}{key}' out.")
-        result[name] = _current(value, f"{path}.", where) if isinstance(value, dict) else _current_value(path, value, where)
+        paths = current_keys(f"{prefix}{key}", where)
+        for path in paths:
+            name = path.removeprefix(prefix)
+            if name != key and name in tree:
+                raise ConfigError(f"{where}: '{prefix}{key}' is a former name of '{path}'", remedy=f"Leave '{prefix}{key}' out.")
+            inner = _current(value, f"{path}.", where) if isinstance(value, dict) else _current_value(path, value, where)
+            result[name] = inner
     return result
 
 
 def _current_value(path: str, value: Any, where: str) -> Any:
     name = RENAMED_VALUES.get(path, {}).get(value, value) if isinstance(value, str) else value
     if name != value:
-        log.warning("%s: '%s: %s' is now written '%s: %s'", where, path, value, path, name)
+        log.warning("%s: the value '%s' of '%s' is now called '%s'", where, value, path, name)
     return name
+
+
+def _quoted(keys: tuple[str, ...]) -> str:
+    return " and ".join(f"'{key}'" for key in keys)
