@@ -16,7 +16,7 @@ from voxelry.formats.dicom.dicom_reader import check_group, may_belong
 from voxelry.formats.dicom.elements import uid
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.patients import Patient, Pseudonyms
-from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan
+from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan_headers
 from voxelry.formats.dicom.stacks.groups import PlaneGroup, approximate_grid, group_planes
 from voxelry.formats.dicom.stacks.layout import StackLayout, measure_layout
 from voxelry.formats.pictures.picture_read import picture_header
@@ -102,7 +102,7 @@ def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: Prog
         MissingFileError: nothing is there, or the folder holds no file.
     """
     place = Path(path)
-    found = scan(place, progress)
+    found = scan_headers(place, progress)
     if found.is_empty:
         raise MissingFileError(f"{place}: the folder holds no file", remedy="Check the path.")
     everything = group_planes(found.planes)

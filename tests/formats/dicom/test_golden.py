@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from helpers.golden import FILE, outcomes
 from voxelry.core.geometry import Geometry, flip_lps_ras
-from voxelry.formats.dicom.scan import scan
+from voxelry.formats.dicom.scan import scan_headers
 from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read
 
@@ -49,7 +49,7 @@ def test_no_file_of_any_series_is_lost(realdata):
         except pydicom.errors.InvalidDicomError:
             continue
         expected.setdefault(str(data.SeriesInstanceUID), set()).add(file)
-    found = scan(place)
+    found = scan_headers(place)
     seen: dict[str, set[Path]] = {}
     for header in (*found.planes, *found.other_objects):
         seen.setdefault(header.series, set()).add(header.path)

@@ -20,7 +20,7 @@ from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.objects.seg_read import read_dicom_seg_image
 from voxelry.formats.dicom.pixels.decode import decode_outside, decode_slices, shown_windows
-from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan
+from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan_headers
 from voxelry.formats.dicom.stacks.groups import PlaneGroup, group_planes
 from voxelry.formats.dicom.stacks.select import select_group
 from voxelry.formats.dicom.stacks.stack import SliceStack, assemble, decode_stack, decode_stack_outside
@@ -55,9 +55,18 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN, conte
         SelectionError: several volumes; the choices are listed.
         SeriesError: planes that are not a regular stack; with the files concerned.
         CorruptFileError: a file that is truncated and belongs, or may belong, to the volume.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> read_dicom(folder).shape
+        (1, 16, 12, 12)
     """
     file = Path(path)
-    headers = scan(file, content=content)
+    headers = scan_headers(file, content=content)
     if [(header.path, header.label_kind) for header in headers.other_objects] == [(file, "seg")]:
         return read_dicom_seg_image(file)
     groups = _groups(headers, file)
@@ -79,9 +88,18 @@ def read_all_dicom(
     Raises:
         PartlyReadError: some volumes cannot be read.
         ReadError: as `read_dicom`, where there is only one.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [volume.modality for volume in read_all_dicom(folder)]
+        ['CT']
     """
     folder = Path(path)
-    headers = scan(folder, content=content)
+    headers = scan_headers(folder, content=content)
     groups = _groups(headers, folder)
     volumes: list[Volume] = []
     failed: dict[str, ReadError] = {}

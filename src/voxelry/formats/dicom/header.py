@@ -105,6 +105,17 @@ class DicomHeader:
         has_lut: a modality look-up table replaces the rescale.
         lut_shape: PresentationLUTShape.
         intensity_sign: PixelIntensityRelationshipSign; 1: low stored values mean little X-ray intensity.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> from voxelry.formats.dicom import read_planes
+        >>> [header] = read_planes(folder / "IM0001.dcm")
+        >>> header.modality, header.rows, header.columns
+        ('CT', 12, 16)
     """
 
     path: Path

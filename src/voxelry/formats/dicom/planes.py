@@ -6,6 +6,7 @@ The file's first bytes (`FileContent.head`) are parsed; the rest of the file is 
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ _DEFLATED = str(pydicom.uid.DeflatedExplicitVRLittleEndian).encode()
 _LONGEST_META = 2048
 
 
-def read_planes(path: Path) -> tuple[DicomHeader, ...]:
+def read_planes(path: str | os.PathLike[str]) -> tuple[DicomHeader, ...]:
     """The headers of one file's planes.
 
     Args:
@@ -42,9 +43,19 @@ def read_planes(path: Path) -> tuple[DicomHeader, ...]:
     Raises:
         CorruptFileError: it is truncated, or no DICOM.
         ReadError: it cannot be opened, or its frames contradict each other.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> len(read_planes(folder / "IM0001.dcm"))
+        1
     """
-    with open_content(path) as content:
-        return file_planes(file_header(path, content), content)
+    file = Path(path)
+    with open_content(file) as content:
+        return file_planes(file_header(file, content), content)
 
 
 def file_header(path: Path, content: FileContent, archive: Path | None = None) -> DicomHeader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -63,6 +64,16 @@ class HeaderScan:
         non_dicom_files: files that are not DICOM.
         unreadable: files that cannot be read and may be slices of a volume.
         refused: archives that are refused, and DICOMDIRs that cannot be read.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> headers = scan_headers(folder)
+        >>> len(headers.planes), headers.non_dicom_files
+        (12, [])
     """
 
     planes: list[DicomHeader] = field(default_factory=list)
@@ -77,7 +88,9 @@ class HeaderScan:
         return not (self.planes or self.other_objects or self.non_dicom_files or self.unreadable or self.refused)
 
 
-def scan(path: Path, progress: ProgressCallback = no_progress, content: FileContent | None = None) -> HeaderScan:
+def scan_headers(
+    path: str | os.PathLike[str], progress: ProgressCallback = no_progress, content: FileContent | None = None
+) -> HeaderScan:
     """Read the header of every DICOM file below a folder, in an archive, or listed by a DICOMDIR.
 
     Args:
@@ -90,19 +103,29 @@ def scan(path: Path, progress: ProgressCallback = no_progress, content: FileCont
 
     Raises:
         MissingFileError: `path` does not exist.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> {header.modality for header in scan_headers(folder).planes}
+        {'CT'}
     """
+    root = Path(path)
     result = HeaderScan()
     with quiet_pydicom():
-        if path.is_dir():
-            tree = walk(path)
+        if root.is_dir():
+            tree = walk(root)
             result.unreadable += [UnreadableFile(file, error) for file, error in tree.problems]
             files = [file for file, _ in tree.files]
-        elif path.is_file():
-            files = _add(path, result, content)
+        elif root.is_file():
+            files = _add(root, result, content)
             if not files:
                 progress(_PROGRESS, 1, 1)
         else:
-            raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
+            raise MissingFileError(f"{root}: no such file or folder", remedy="Check the path.")
         for number, file in enumerate(files, start=1):
             _add(file, result)
             if number % _EVERY == 0 or number == len(files):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voxelry.errors import DuplicateSlicesError, MissingSlicesError, SelectionError, SeriesError
-from voxelry.formats.dicom.scan import scan
+from voxelry.formats.dicom.scan import scan_headers
 from voxelry.formats.dicom.stacks.groups import group_planes
 from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all
@@ -39,7 +39,7 @@ def stack(make_series) -> Callable[..., Slices]:
 
 
 def planes(place):
-    return group_planes(scan(place).planes)
+    return group_planes(scan_headers(place).planes)
 
 
 def values(place) -> list[set[int]]:

@@ -16,7 +16,7 @@ from voxelry.formats.detection import files_below
 from voxelry.formats.dicom.dicom_reader import volume_of_group
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.scan import scan
+from voxelry.formats.dicom.scan import scan_headers
 from voxelry.formats.dicom.stacks.groups import group_planes
 
 _NAMING = (
@@ -104,7 +104,7 @@ def _planes(folder: Path, wanted: Referenced) -> list[DicomHeader]:
     try:
         if sum(1 for _ in islice(files_below(folder), MOST_FILES + 1)) > MOST_FILES:
             return []
-        return [plane for plane in scan(folder).planes if plane.series == wanted.series]
+        return [plane for plane in scan_headers(folder).planes if plane.series == wanted.series]
     except OSError as error:
         raise ReadError(f"{folder}: cannot be searched ({error.strerror})", remedy="Name the image as the reference.") from error
 

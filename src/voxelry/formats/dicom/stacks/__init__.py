@@ -1,1 +1,5 @@
-"""Which planes form a volume, in which order, on which grid."""
+"""DICOM planes to volumes: grouping, selection, slice positions, gantry tilt, repairs."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

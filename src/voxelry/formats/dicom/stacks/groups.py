@@ -42,6 +42,17 @@ class PlaneGroup:
         traits: every name and value it can be selected by: `facts`, and attributes that all its planes share.
         remarks: how it was distinguished, for people; empty for plain facts.
         siblings: number of groups of its series, itself included.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> from voxelry.formats.dicom import scan_headers
+        >>> [group] = group_planes(scan_headers(folder).planes)
+        >>> group.title
+        "'SYNTHETIC PHANTOM CT' CT, series number 1, 12 images"
     """
 
     key: str
@@ -98,6 +109,16 @@ def group_planes(planes: Sequence[DicomHeader]) -> list[PlaneGroup]:
 
     Returns:
         Groups in the order of the first files of their series, every plane in exactly one.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> from voxelry.formats.dicom import scan_headers
+        >>> [len(group.planes) for group in group_planes(scan_headers(folder).planes)]
+        [12]
     """
     series: dict[tuple[Any, ...], list[DicomHeader]] = {}
     for plane in sorted(planes, key=lambda plane: (str(plane.path), plane.frame)):

@@ -30,6 +30,17 @@ class StackLayout:
         missing: number of missing slices of an even spacing.
         duplicates: number of planes at the position of another.
         even: the planes are evenly spaced, none is missing, and none is displaced within its plane.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> from voxelry.formats.dicom import scan_headers
+        >>> layout = measure_layout(scan_headers(folder).planes)
+        >>> layout.missing, layout.duplicates, layout.even
+        (0, 0, True)
     """
 
     spacing: float | None
@@ -59,6 +70,16 @@ def measure_layout(planes: Sequence[DicomHeader]) -> StackLayout | None:
 
     Returns:
         The layout; None where a plane states no position.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> from voxelry.formats.dicom import scan_headers
+        >>> round(measure_layout(scan_headers(folder).planes).spacing)
+        20
     """
     if not all(has_image_plane(plane) for plane in planes):
         return None

@@ -26,6 +26,18 @@ def select_group(groups: Sequence[PlaneGroup], series: str | None, where: str) -
     Raises:
         SelectionError: none or several match; the choices are listed in the message and in `choices`.
         UsageError: a filter by an unknown name.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> from voxelry.formats.dicom import scan_headers
+        >>> from voxelry.formats.dicom.stacks import group_planes
+        >>> groups = group_planes(scan_headers(folder).planes)
+        >>> select_group(groups, "modality=CT", "scan").files[0].name
+        'IM0001.dcm'
     """
     if series is None:
         fitting, problem = list(groups), f"holds {len(groups)} volumes"

@@ -61,6 +61,17 @@ class SliceStack:
         remarks: decisions about the grid, for people.
         repairs: what was repaired, for people.
         resampling: mapping from planes to slices; None where the planes are the slices.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> from voxelry.formats.dicom import scan_headers
+        >>> stack = assemble(scan_headers(folder).planes, "scan")
+        >>> stack.geometry.shape, stack.tilt, stack.repairs
+        ((16, 12, 12), 0.0, ())
     """
 
     slices: tuple[DicomHeader | None, ...]
@@ -107,6 +118,16 @@ def assemble(planes: Sequence[DicomHeader], where: str, options: ReadOptions = P
     Raises:
         SeriesError: they do not, or only with a repair that is not requested; with the reason and the files concerned.
         ReadError: pixels that cannot be decoded for a reason in the headers.
+
+    Example:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> from voxelry.formats.dicom import scan_headers
+        >>> assemble(scan_headers(folder).planes, "scan").geometry.orientation
+        'LPS'
     """
     check_slices(planes, where)
     check_consistent(planes, where)
