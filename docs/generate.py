@@ -15,6 +15,8 @@ from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
 from voxelry.augmentation.settings import AUGMENT_SETS, with_keys_of
 from voxelry.base.extras import EXTRAS
 from voxelry.core.architectures import ARCHITECTURES, DEFAULT_NETWORK, Architecture
+from voxelry.formats.file_format import Format
+from voxelry.formats.table import BUILT_IN
 from voxelry.planning.patch_budget import WIDTHS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +138,59 @@ def _paragraph(augmentation: Any) -> str:
     return " ".join((inspect.getdoc(type(augmentation)) or "").partition("\n\nExample")[0].split()).replace("|", "\\|")
 
 
+FORMATS_HEAD = """# The table of formats
+
+Written by `python docs/generate.py` from `src/voxelry/formats/table.py`, of which each line is a row. What the readers do with
+these files: [formats.md](formats.md). How to add a row: [a reader](../how-to/add-a-reader.md),
+[an export format](../how-to/add-an-export-format.md).
+"""
+
+
+def format_table_page() -> str:
+    """What is read and what is written, a line a format."""
+    read = [
+        f"| `{row.name}` | {row.title} | {_endings(row.all_endings)} | {_of_kind(row)} | {', '.join(row.label_options)} |"
+        for row in BUILT_IN
+        if row.is_read
+    ]
+    written = [
+        f"| `{row.name}` | {_endings(row.endings)} | {', '.join(f'{axes}D' for axes in row.axes)} | {_yes(row.layers)} | "
+        f"{_yes(row.sheared)} | {_yes(row.source == 'required')} | {_options(row)} | {row.cannot_hold} |"
+        for row in BUILT_IN
+        if row.write_labels
+    ]
+    lines = [
+        FORMATS_HEAD,
+        "## Read",
+        "",
+        "| name | format | endings | read as | options of `read_labels` |",
+        "|---|---|---|---|---|",
+        *read,
+    ]
+    lines += ["", "## Written", "", "Images are written as NIfTI.", ""]
+    lines += ["| name | endings | axes | overlaps | tilted grids | needs the DICOM scan | options | does not hold |"]
+    return "\n".join([*lines, "|---|---|---|---|---|---|---|---|", *written, ""])
+
+
+def _endings(endings: tuple[str, ...]) -> str:
+    return ", ".join(f"`{ending}`" for ending in endings)
+
+
+def _of_kind(row: Format) -> str:
+    return {"image": "image", "labels": "labels", "both": "image, labels"}[row.kind]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _options(row: Format) -> str:
+    """Options that a user gives; those that conversion fills in are left out."""
+    return ", ".join(f"`{option}`" for option in row.options if option != "measure")
+
+
 GENERATED: dict[str, Callable[[], str]] = {
+    "docs/reference/format-table.md": format_table_page,
     "docs/reference/augmentation.md": augmentation_page,
     "docs/reference/modules.md": modules_page,
     "docs/reference/networks.md": networks_page,

@@ -24,8 +24,8 @@ from pydicom.dataelem import DataElement
 from pydicom.uid import generate_uid
 
 from helpers.command import run
+from helpers.written import FORMATS
 from voxelry.base.files import write_yaml
-from voxelry.formats.writer import FORMATS
 
 MARK = "zqxmark"
 """Begins every value that identifies the patient; nothing else holds it."""

@@ -13,16 +13,17 @@ from pydicom import dcmread
 import voxelry
 from helpers.command import refused, run, run_json
 from helpers.sources import FLAT_TABLE, TABLE, TILTED, flat_labels, headers, labels, volume
+from helpers.written import FORMATS
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, GridMismatchError, LabelError, UsageError
-from voxelry.formats.writer import FORMATS
+from voxelry.formats.writer import write_format
 
 READABLE = ("nifti", "dicom-seg", "rtstruct", "seg-nrrd", "nrrd", "metaimage")
 """Formats of volumes that are read again."""
 OF_VOLUMES = tuple(name for name, kind in FORMATS.items() if 3 in kind.axes)
-OF_PICTURES = tuple(name for name, kind in FORMATS.items() if 2 in kind.axes and kind.source != "needed")
+OF_PICTURES = tuple(name for name, kind in FORMATS.items() if 2 in kind.axes and kind.source != "required")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def same(found, expected):
 def test_any_volume_to_any_volume(scan, tmp_path, origin, target):
     source, series = scan
     expected = flat_labels(source.geometry)
-    mask = FORMATS[origin].write(expected, tmp_path / f"in{FORMATS[origin].ending}", source)
+    mask = write_format(FORMATS[origin], expected, tmp_path / f"in{FORMATS[origin].ending}", source)
     done = voxelry.convert(mask, tmp_path / f"out{FORMATS[target].ending}", reference=series)
     found = voxelry.read_labels(done.path, **({"reference": source} if target == "rtstruct" else {})).on_grid(source.geometry)
     assert (done.format, done.losses) == (target, ())
@@ -72,7 +73,7 @@ def test_every_format_of_volumes_is_written(scan, tmp_path, target):
     done = voxelry.convert(mask, tmp_path / f"out{FORMATS[target].ending}", reference=series)
     assert done.path.exists()
     assert done.labels == ("liver", "lone voxel", "lung left")
-    assert bool(FORMATS[target].silent) == any("does not hold" in remark for remark in done.remarks)
+    assert bool(FORMATS[target].cannot_hold) == any("does not hold" in remark for remark in done.remarks)
 
 
 @pytest.mark.parametrize("target", OF_PICTURES)
@@ -176,7 +177,7 @@ def test_masks_from_elsewhere_are_refused(scan, tmp_path):
     (tmp_path / "other").mkdir()
     other = volume("oblique", tmp_path / "other")  # the same place, in another patient's frame of reference
     for name in ("dicom-seg", "rtstruct"):
-        mask = FORMATS[name].write(flat_labels(other.geometry), tmp_path / f"other{FORMATS[name].ending}", other)
+        mask = write_format(FORMATS[name], flat_labels(other.geometry), tmp_path / f"other{FORMATS[name].ending}", other)
         with pytest.raises(GridMismatchError, match="frame of reference"):
             voxelry.convert(mask, tmp_path / "out.seg.dcm", reference=series)
     assert not (tmp_path / "out.seg.dcm").exists()

@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from voxelry.cohort.inputs import ENDINGS, Scan, case_id, find_scans
+from voxelry.cohort.inputs import Scan, case_id, find_scans
 from voxelry.errors import MissingFileError, UsageError
 from voxelry.phantom.dicom import write_dicom
 from voxelry.phantom.nifti import write_nifti
 from voxelry.phantom.phantom import make
+
+ENDINGS = (
+    ".nii.gz", ".nii", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nhdr", ".mha", ".mhd",
+    ".mgz", ".mgh", ".hdr", ".img",
+)  # fmt: skip
 
 
 def nifti(path):
@@ -55,6 +60,22 @@ def ids(scans):
         ("1.2.840.113", "1.2.840.113"),
         ("x.gz", "x.gz"),
         ("case_0000.nii.gz", "case_0000"),
+        ("a.rtstruct.dcm", "a"),
+        ("a.seg.dcm", "a"),
+        ("a.seg.nrrd", "a"),
+        ("a.b.nrrd", "a.b"),
+        ("a.nhdr", "a"),
+        ("a.mha", "a"),
+        ("a.mhd", "a"),
+        ("a.mgz", "a"),
+        ("a.mgh", "a"),
+        ("a.hdr", "a"),
+        ("a.img", "a"),
+        ("a.img.gz", "a"),
+        ("a.dcm", "a"),
+        ("a.DICOM", "a"),
+        ("a.jpg", "a"),
+        ("a.tif", "a"),
     ],
 )
 def test_case_ids(name, expected, tmp_path):

@@ -57,6 +57,51 @@ def test_channels_labels_groups_and_splits_of_found_files(tmp_path):
     assert [case.split for case in (first, second, third)] == ["train", "train", "test"]
 
 
+def test_a_free_ending_takes_every_format(tmp_path):
+    touch(
+        tmp_path,
+        *("images/a.nii.gz", "images/b.mha", "images/c.d.nrrd", "images/e.hdr", "images/e.img", "images/f.dcm"),
+        *("images/a.json", "images/b.seg.nrrd", "images/.g.nii", "images/notes", "images/h.txt"),
+        *("labels/a.seg.nrrd", "labels/b.nii", "labels/c.d.png", "labels/e.rtstruct.dcm", "labels/f.seg.dcm", "labels/f.csv"),
+    )
+    found = cases({"images": ["images/{id}.*"], "labels": "labels/{id}.*"}, tmp_path)
+    assert [(case.id, case.images[0].name, case.labels.name) for case in found] == [
+        ("a", "a.nii.gz", "a.seg.nrrd"),
+        ("b", "b.mha", "b.nii"),
+        ("c.d", "c.d.nrrd", "c.d.png"),
+        ("e", "e.hdr", "e.rtstruct.dcm"),
+        ("f", "f.dcm", "f.seg.dcm"),
+    ]
+    assert is_below(parse_cases({"images": ["images/{id}.*"]}, tmp_path / "set.yaml"), tmp_path)
+
+
+def test_a_free_ending_of_channels_tables_and_masks_a_label(tmp_path):
+    touch(tmp_path, "x/a_0000.nrrd", "x/a_0001.mha", "x/b_0000.nii.gz", "x/b_0001.nii", "m/a/liver.nii.gz", "m/b/liver.mgz")
+    value = {"images": ["x/{id}_0000.*", "x/{id}_0001.*"], "labels": {"per_label": "m/{id}/{label}.*"}}
+    first, second = cases(value, tmp_path, ["liver"])
+    assert [file.name for file in (*first.images, *second.images)] == ["a_0000.nrrd", "a_0001.mha", "b_0000.nii.gz", "b_0001.nii"]
+    assert (first.masks[0][1].name, second.masks[0][1].name) == ("liver.nii.gz", "liver.mgz")
+    (tmp_path / "t.csv").write_text("who\na\nb\n")
+    rows = cases({"table": "t.csv", "id": "{who}", "images": ["x/{who}_0000.*"]}, tmp_path)
+    assert [case.images[0].name for case in rows] == ["a_0000.nrrd", "b_0000.nii.gz"]
+
+
+def test_a_free_ending_that_two_files_fit_is_refused(tmp_path):
+    touch(tmp_path, "i/a.nii.gz", "i/a.mha", "l/a.nii")
+    with pytest.raises(ManifestError, match=r"2 files fit .*i/a\.\*: a\.mha, a\.nii\.gz.*Write the ending into the pattern"):
+        cases({"images": ["i/{id}.*"], "labels": "l/{id}.nii"}, tmp_path)
+    with pytest.raises(ManifestError, match=r"1 files of 1 cases are missing: .*m/a\.\*"):
+        cases({"images": ["l/{id}.*"], "labels": "m/{id}.*"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"images": ["i*/{id}.nii"]}, {"labels": "l/*/{id}.nii"}, {"labels": {"per_label": "*/{id}/{label}"}}]
+)
+def test_a_star_stands_for_the_ending_alone(change, tmp_path):
+    with pytest.raises(ManifestError, match=r"may only stand for the ending"):
+        parse_cases({"images": ["i/{id}.nii"]} | change, tmp_path / "set.yaml")
+
+
 def test_a_missing_partner_is_named_with_the_count(tmp_path):
     touch(tmp_path, *(f"i/{id}.nii" for id in "abcde"), "l/a.nii")
     with pytest.raises(

@@ -1,5 +1,4 @@
 import inspect
-from importlib import import_module
 
 import nibabel as nib
 import numpy as np
@@ -8,11 +7,14 @@ from PIL import Image
 from pydicom import dcmread
 
 from helpers.ct_series import ct_series
+from helpers.written import FORMATS
 from voxelry.core.geometry import Geometry, Reindex
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError, GridMismatchError, UsageError, VoxelryError
-from voxelry.formats.writer import FORMATS, format_of, write
+from voxelry.formats.file_format import imported
+from voxelry.formats.table import format_to_write
+from voxelry.formats.writer import write, write_format
 
 TABLE = LabelTable(labels=(Label(value=1, name="lung"),))
 GRID = Geometry.from_spacing((3, 4, 5), (1, 1, 2))
@@ -39,11 +41,11 @@ LABELS = LabelMap.of(np.random.default_rng(0).integers(0, 2, GRID.shape, dtype=n
     ],
 )
 def test_the_ending_picks_the_format(name, expected):
-    assert format_of(name) == expected
+    assert format_to_write(name).name == expected
 
 
 def test_formats_are_told_apart_by_their_own_ending():
-    assert {name: format_of("x" + kind.ending) for name, kind in FORMATS.items()} == {name: name for name in FORMATS}
+    assert {name: format_to_write("x" + kind.ending).name for name, kind in FORMATS.items()} == {name: name for name in FORMATS}
 
 
 def test_nifti_of_labels_and_images(tmp_path):
@@ -89,9 +91,9 @@ def test_refusals(tmp_path):
     with pytest.raises(ExportError, match="not an image"):
         write(Volume(np.zeros((1, 4, 4), np.uint8), Geometry((4, 4))), tmp_path / "a.png")
     with pytest.raises(ExportError, match=r"a\.sr\.dcm.*segmentation"):
-        FORMATS["dicom-sr"].write(LABELS, tmp_path / "a.sr.dcm", Volume(np.zeros((1, *GRID.shape)), GRID))
+        write_format(FORMATS["dicom-sr"], LABELS, tmp_path / "a.sr.dcm", Volume(np.zeros((1, *GRID.shape)), GRID))
     with pytest.raises(UsageError, match=r"no option 'smoth'.*'smooth'"):
-        FORMATS["rtstruct"].write(LABELS, tmp_path / "a.rtstruct.dcm", None, {"smoth": True})
+        write_format(FORMATS["rtstruct"], LABELS, tmp_path / "a.rtstruct.dcm", None, {"smoth": True})
     with pytest.raises(ExportError, match="not an image"):
         write(Volume(np.zeros((1, *GRID.shape)), GRID), tmp_path / "a.dcm", source=Volume(np.zeros((1, *GRID.shape)), GRID))
     assert not list(tmp_path.iterdir())
@@ -109,17 +111,17 @@ def test_what_a_format_cannot_hold_is_one_error_and_no_file(tmp_path, name):
     allowed = [3 in kind.axes, 2 in kind.axes, 3 in kind.axes and kind.layers]
     for number, (labels, fits) in enumerate(zip(given, allowed, strict=True)):
         path = tmp_path / f"{number}{kind.ending}"
-        if fits and kind.source != "needed":
-            assert kind.write(labels, path).exists()
+        if fits and kind.source != "required":
+            assert write_format(kind, labels, path).exists()
             continue
         with pytest.raises(ExportError) as error:
-            kind.write(labels, path)
+            write_format(kind, labels, path)
         assert path.name in str(error.value)
-        assert error.value.remedy or kind.must
+        assert error.value.remedy or kind.required_options
         assert not path.exists()
 
 
-@pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.source != "needed"])
+@pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.source != "required"])
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, name, monkeypatch):
     kind = FORMATS[name]
     labels = LABELS if 3 in kind.axes else FLAT
@@ -127,15 +129,13 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, name, monkeypatc
     if name in ("nifti", "metaimage", "png"):
         bad = LabelMap(labels.layers.astype(np.int64) - 1, labels.geometry, TABLE)
     with pytest.raises(VoxelryError):
-        kind.write(bad, tmp_path / f"a{kind.ending}")
+        write_format(kind, bad, tmp_path / f"a{kind.ending}")
     assert not list(tmp_path.iterdir())
 
 
-def test_every_function_of_the_registry_takes_its_options():
+def test_every_function_of_the_table_takes_its_options():
     for kind in FORMATS.values():
-        module, _, function = kind.function.rpartition(".")
-        taken = inspect.signature(getattr(import_module(f"voxelry.formats.{module}"), function)).parameters
-        assert set(kind.options) <= set(taken)
+        taken = inspect.signature(imported(kind.write_labels)).parameters
         keywords = {key for key, one in taken.items() if one.kind is one.KEYWORD_ONLY} - {"source"}
         assert keywords == set(kind.options)
-        assert {key for key in keywords if taken[key].default is taken[key].empty} == set(kind.must)
+        assert {key for key in keywords if taken[key].default is taken[key].empty} == set(kind.required_options)

@@ -144,7 +144,7 @@ def predict(
         model: a model folder (of an ensemble, too), several to be averaged, or a loaded Predictor.
         inputs: files, DICOM folders, or flat folders of images.
         out: where ``<case id><ending>`` is written.
-        formats: names of `voxelry.formats.writer.FORMATS`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
+        formats: names of `voxelry.formats.all_formats`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
         device: for a model folder.
         progress: called as ``progress(what, done, total)``: ``segmenting`` after each scan, ``patches`` within one.
         series: which volume of each input, as `read` takes it.

@@ -13,11 +13,13 @@ from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.inputs import Scan
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.channels import read_channels
-from voxelry.errors import UsageError, VoxelryError, nearest
+from voxelry.errors import VoxelryError
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
+from voxelry.formats.file_format import Format
 from voxelry.formats.grids.nifti_write import write_nifti_image
 from voxelry.formats.read_options import PLAIN, ReadOptions
-from voxelry.formats.writer import FORMATS
+from voxelry.formats.table import format_named, written_format
+from voxelry.formats.writer import write_format
 from voxelry.metrics.measurements import measure_labels
 
 if TYPE_CHECKING:
@@ -75,8 +77,7 @@ def segment_scans(
         OSError: `out` cannot be made.
     """
     for name in formats:
-        if name not in FORMATS:
-            raise UsageError(f"unknown format '{name}'", remedy=nearest(name, FORMATS))
+        written_format(name)
     out.mkdir(parents=True, exist_ok=True)
     predictor.scans = len(scans)
     outcomes = []
@@ -100,8 +101,8 @@ def _segment(
     try:
         volume = read_channels(scan.images, options, predictor.model.plan.reference)
         prediction = predictor.predict(volume, progress)
-        for name in sorted(formats, key=lambda name: bool(FORMATS[name].must)):
-            files[name] = _written(name, prediction.labels, out / f"{scan.id}{FORMATS[name].ending}", volume, predictor, files)
+        for row in sorted(map(written_format, formats), key=lambda row: bool(row.required_options)):
+            files[row.name] = _written(row, prediction.labels, out / f"{scan.id}{row.ending}", volume, predictor, files)
         if prediction.map is not None:
             kind = predictor.options.confidence
             files[kind] = write_nifti_image(prediction.map, out / f"{scan.id}.{kind}.nii.gz")
@@ -118,16 +119,15 @@ def _segment(
     return Outcome(scan.id, files, prediction.flags, remarks=remarks)
 
 
-def _written(name: str, labels: LabelMap, path: Path, volume: Volume, predictor: Predictor, files: dict[str, Path]) -> Path:
+def _written(row: Format, labels: LabelMap, path: Path, volume: Volume, predictor: Predictor, files: dict[str, Path]) -> Path:
     """One format of one scan; a report refers to the SEG, which is written first where nobody asked for it."""
-    form = FORMATS[name]
-    options: dict[str, Any] = {"algorithm": Algorithm.of(predictor.model.card)} if "algorithm" in form.options else {}
-    if "segmentation" in form.must:
-        seg = "dicom-seg"
-        if seg not in files:
-            beside = path.with_name(path.name.removesuffix(form.ending) + FORMATS[seg].ending)
-            files[seg] = _written(seg, labels, beside, volume, predictor, files)
-        options["segmentation"] = files[seg]
-    if "measure" in form.must:
+    options: dict[str, Any] = {"algorithm": Algorithm.of(predictor.model.card)} if "algorithm" in row.options else {}
+    if "segmentation" in row.required_options:
+        seg = format_named("dicom-seg")
+        if seg.name not in files:
+            beside = path.with_name(path.name.removesuffix(row.ending) + seg.ending)
+            files[seg.name] = _written(seg, labels, beside, volume, predictor, files)
+        options["segmentation"] = files[seg.name]
+    if "measure" in row.required_options:
         options["measure"] = measure_labels
-    return form.write(labels, path, volume, options)
+    return write_format(row, labels, path, volume, options)

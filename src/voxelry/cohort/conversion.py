@@ -18,20 +18,19 @@ from voxelry.core.catalogue import coded
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.label_file import load_label_file
-from voxelry.errors import ExportError, GridMismatchError, ReadError, SelectionError, UsageError, nearest
+from voxelry.errors import ExportError, GridMismatchError, ReadError, SelectionError, UsageError
+from voxelry.formats.detection import detect
 from voxelry.formats.dicom.objects.referenced import Referenced, compared, named_by
 from voxelry.formats.dicom.objects.resampled import write_resampled
+from voxelry.formats.file_format import Format
 from voxelry.formats.mask_folder import mask_files, read_mask_folder
-from voxelry.formats.masks import dicom_kind
 from voxelry.formats.read_options import Repair
 from voxelry.formats.reader import read, read_labels
-from voxelry.formats.writer import FORMATS, Format, format_of
+from voxelry.formats.table import format_named, format_to_write, written_format
+from voxelry.formats.writer import write_format
 from voxelry.metrics.measurements import measure_labels
 
 PathLike = str | os.PathLike[str]
-
-_SHEARED = ("dicom-seg", "dicom-sr")
-"""Formats that cannot hold labels of a tilted series."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Converted:
 
     Attributes:
         path: the file, or the folder where the format needs several.
-        format: its name in `FORMATS`.
+        format: its name in the table of formats.
         labels: the names of the labels that have a voxel in it.
         remarks: what was decided on the way, and what the format cannot hold.
         losses: what another grid made of each label; empty where nothing was resampled or cut.
@@ -68,32 +67,24 @@ def convert_mask(
     options: Mapping[str, Any] | None = None,
 ) -> Converted:
     """Convert a mask; see `voxelry.api.convert`."""
-    name = _format_name(out, format)
-    kind = FORMATS[name]
+    row = format_to_write(out) if format is None else written_format(format)
     if mask.resolve() == out.resolve():
         raise UsageError(f"{out}: is the mask itself", remedy="Name another file to write.")
-    if kind.source == "needed" and reference is None:
-        raise UsageError(f"{out}: {kind.what} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")
-    named = None if mask.is_dir() or not dicom_kind(mask) else named_by(mask)
+    if row.source == "required" and reference is None:
+        raise UsageError(f"{out}: {row.noun} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")
+    form = None if mask.is_dir() else detect(mask)
+    named = named_by(mask) if form is not None and form.within == "dicom" else None
     scan = None if reference is None else _scan(reference, series, tuple(repair), named)
-    if name in _SHEARED and scan is not None and not scan.geometry.is_orthogonal:
+    if row.source == "required" and not row.sheared and scan is not None and not scan.geometry.is_orthogonal:
         raise ExportError(
-            f"{out}: the slices of {reference} are sheared (gantry tilt), and readers of {kind.what} take them for a straight "
+            f"{out}: the slices of {reference} are sheared (gantry tilt), and readers of {row.noun} take them for a straight "
             "stack: they would misplace it or refuse it",
             remedy="Write .rtstruct.dcm, whose contours lie on the original slices; or give --repair tilt, which resamples "
             "the series and the labels onto an upright grid and writes both.",
         )
     table = None if labels is None else load_label_file(labels)
-    found = _labels(mask, table, scan, named, threshold)
-    return _Conversion(mask, out, name, with_algorithm(options or {}, mask, kind.options)).run(found, scan, named)
-
-
-def _format_name(out: Path, format: str | None) -> str:
-    if format is None:
-        return format_of(out)
-    if format not in FORMATS:
-        raise UsageError(f"unknown format '{format}'", remedy=nearest(format, FORMATS))
-    return format
+    drawn = _labels(mask, form, table, scan, named, threshold)
+    return _Conversion(mask, out, row, with_algorithm(options or {}, mask, row.options)).run(drawn, scan, named)
 
 
 def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], named: Referenced | None) -> Volume:
@@ -107,19 +98,24 @@ def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], named: Ref
 
 
 def _labels(
-    mask: Path, table: LabelTable | None, scan: Volume | None, named: Referenced | None, threshold: float | None
+    mask: Path,
+    form: Format | None,
+    table: LabelTable | None,
+    scan: Volume | None,
+    named: Referenced | None,
+    threshold: float | None,
 ) -> LabelMap:
-    """The labels, on a grid of their own."""
-    if mask_files(mask):
+    """The labels, on a grid of their own; `form` is the mask's format, None for a folder."""
+    if form is None:
+        if not mask_files(mask):
+            raise UsageError(f"{mask}: a folder without mask files", remedy="Name the file that holds the labels.")
         return read_mask_folder(mask, table, read_labels)
-    if mask.is_dir():
-        raise UsageError(f"{mask}: a folder without mask files", remedy="Name the file that holds the labels.")
-    drawn_on = scan if dicom_kind(mask) == "rtstruct" else None
-    found = read_labels(mask, table, reference=drawn_on, threshold=threshold)
+    drawn_on = scan if "reference" in form.label_options else None
+    labels = read_labels(mask, table, reference=drawn_on, threshold=threshold)
     if scan is None or named is None or drawn_on is not None:
-        return found
-    said = compared(mask, named, scan)
-    return replace(found, source=replace(found.source, remarks=(*found.source.remarks, *said)))
+        return labels
+    remarks = compared(mask, named, scan)
+    return replace(labels, source=replace(labels.source, remarks=(*labels.source.remarks, *remarks)))
 
 
 @dataclass(frozen=True)
@@ -128,54 +124,51 @@ class _Conversion:
 
     mask: Path
     out: Path
-    format: str
+    row: Format
     options: dict[str, Any]
 
-    @property
-    def kind(self) -> Format:
-        return FORMATS[self.format]
-
-    def run(self, found: LabelMap, scan: Volume | None, named: Referenced | None) -> Converted:
+    def run(self, drawn: LabelMap, scan: Volume | None, named: Referenced | None) -> Converted:
         """Lay the labels onto the scan's grid and write them."""
         also: list[Path] = []
         try:
-            return self._run(found, scan, named, also)
+            return self._run(drawn, scan, named, also)
         except BaseException:  # Ctrl-C too
             for path in also:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             raise
 
-    def _run(self, found: LabelMap, scan: Volume | None, named: Referenced | None, also: list[Path]) -> Converted:
-        remarks = [*found.source.remarks, *(() if scan is None else scan.source.repairs)]
+    def _run(self, drawn: LabelMap, scan: Volume | None, named: Referenced | None, also: list[Path]) -> Converted:
+        remarks = [*drawn.source.remarks, *(() if scan is None else scan.source.repairs)]
+        labels = drawn
         losses: tuple[LabelLoss, ...] = ()
         if scan is not None:
-            laid = laid_on(found, scan.geometry)
-            found, losses = laid.labels, laid.losses
+            laid = laid_on(drawn, scan.geometry)
+            labels, losses = laid.labels, laid.losses
             remarks += [laid.how] if laid.how else []
             remarks += [f"{loss}" for loss in losses]
-        found = replace(found, table=coded(found.table))
-        if self.kind.silent:
-            remarks.append(f"{self.kind.what} does not hold {self.kind.silent}")
-        if scan is not None and self.kind.source == "needed" and scan.source.repairs and not any(scan.source.instances):
+        labels = replace(labels, table=coded(labels.table))
+        if self.row.cannot_hold:
+            remarks.append(f"{self.row.noun} does not hold {self.row.cannot_hold}")
+        if scan is not None and self.row.source == "required" and scan.source.repairs and not any(scan.source.instances):
             folder = self._beside(".series")
             was_there = folder.exists()
             scan = read(write_resampled(scan, folder))
             also += [] if was_there else [folder]
             remarks.append(f"refers to the resampled series in {folder}, not to the original slices")
-        if self.format == "dicom-sr" and scan is not None and "segmentation" not in self.options:
-            also += self._segmentation(found, scan, named)
+        if "segmentation" in self.row.required_options and scan is not None and "segmentation" not in self.options:
+            also += self._segmentation(labels, scan, named)
             remarks.append(f"measurements refer to the segments of {self.options['segmentation']}")
-        if "measure" in self.kind.must:
+        if "measure" in self.row.required_options:
             self.options["measure"] = measure_labels
-        path = self.kind.write(found, self.out, scan, self.options)
-        return Converted(path, self.format, _present(found), tuple(dict.fromkeys(remarks)), losses, tuple(also))
+        path = write_format(self.row, labels, self.out, scan, self.options)
+        return Converted(path, self.row.name, _present(labels), tuple(dict.fromkeys(remarks)), losses, tuple(also))
 
     def _segmentation(self, labels: LabelMap, scan: Volume, named: Referenced | None) -> list[Path]:
         """The SEG that a report refers to: the mask itself, or one beside the report, which is written where there is none."""
         if named is not None and named.series == scan.source.series_uid and _describes(self.mask, labels):
             self.options["segmentation"] = self.mask
             return []
-        beside = self._beside(FORMATS["dicom-seg"].ending)
+        beside = self._beside(format_named("dicom-seg").ending)
         self.options["segmentation"] = beside
         if beside.exists():
             if not _holds(beside, labels, scan):
@@ -184,13 +177,13 @@ class _Conversion:
                     remedy="Write the report elsewhere, or name its SEG by --set segmentation=FILE.",
                 )
             return []
-        seg = FORMATS["dicom-seg"]
-        return [seg.write(labels, beside, scan, with_algorithm({}, self.mask, seg.options))]
+        seg = format_named("dicom-seg")
+        return [write_format(seg, labels, beside, scan, with_algorithm({}, self.mask, seg.options))]
 
     def _beside(self, ending: str) -> Path:
         """A path like that of the result, with another ending."""
         name = self.out.name
-        own = next((end for end in (self.kind.ending, *self.kind.also) if name.lower().endswith(end)), "")
+        own = next((end for end in self.row.endings if name.lower().endswith(end)), "")
         return self.out.with_name(f"{name[: len(name) - len(own)]}{ending}")
 
 
@@ -201,7 +194,7 @@ def _present(labels: LabelMap) -> tuple[str, ...]:
 
 def _describes(file: Path, labels: LabelMap) -> bool:
     """Whether a DICOM SEG has a segment of each label's name."""
-    if dicom_kind(file) != "seg":
+    if file.is_dir() or detect(file).name != "dicom-seg":
         return False
     segments = dcmread(file, stop_before_pixels=True, specific_tags=["SegmentSequence"]).SegmentSequence
     return set(labels.table.names) <= {str(item.get("SegmentLabel", "")) for item in segments}
@@ -210,7 +203,7 @@ def _describes(file: Path, labels: LabelMap) -> bool:
 def _holds(file: Path, labels: LabelMap, scan: Volume) -> bool:
     """Whether a file is a DICOM SEG of the same labels on the same series."""
     try:
-        if dicom_kind(file) != "seg" or named_by(file).series != scan.source.series_uid:
+        if detect(file).name != "dicom-seg" or named_by(file).series != scan.source.series_uid:
             return False
         other = read_labels(file).on_grid(scan.geometry)
     except (ReadError, GridMismatchError):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from voxelry.base.files import free_name
 from voxelry.errors import MissingFileError, ReadError, UsageError
-from voxelry.formats.detection import Format, detect
+from voxelry.formats.detection import general_format, header_beside
+from voxelry.formats.file_content import open_content
+from voxelry.formats.file_format import Format
 from voxelry.formats.reader import read
+from voxelry.formats.table import claims_image, format_by_ending, image_formats, stem_of
 
 log = logging.getLogger(__name__)
-
-ENDINGS = (".nii.gz", ".nii", ".seg.dcm", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-"""Endings of images; a file that has one is a scan, whatever it holds, so that a bad one is reported and not passed over."""
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
@@ -36,9 +36,8 @@ class Scan:
 
 
 def case_id(path: str | os.PathLike[str]) -> str:
-    """The case id of a file: its name without the ending of an image format; of a folder: its name."""
-    name = Path(os.path.abspath(path)).name  # noqa: PTH100 - resolve() would follow a link to another name
-    return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
+    """The case id of a file: its name without the ending of its format; of a folder: its name."""
+    return stem_of(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link to another name
 
 
 def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> list[Scan]:
@@ -89,20 +88,26 @@ def _scans_in(folder: Path) -> list[Scan]:
         MissingFileError: there are none.
     """
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    kinds = {file: _kind(file) for file in visible if file.is_file()}
-    slices = [file for file, kind in kinds.items() if kind is Format.DICOM_FILE]
+    files = [path for path in visible if path.is_file() and header_beside(path) == path and not _is_mask(path)]
+    formats = {file: _general_format(file) for file in files}
+    slices = [file for file, row in formats.items() if row is not None and row.name == "dicom"]
     is_series = bool(slices) and not _are_projections(slices)
-    files = [
-        file
-        for file, kind in kinds.items()
-        if (not is_series if kind is Format.DICOM_FILE else kind is not None or file.name.lower().endswith(ENDINGS))
+    singles = [
+        file for file, row in formats.items() if (claims_image(file) if row is None else row.name != "dicom" or not is_series)
     ]
-    scans = [_alone(path) for path in (*files, *([folder] if is_series else []))]
+    scans = [_alone(path) for path in (*singles, *([folder] if is_series else []))]
     if not scans:
         scans = [scan for inner in visible if inner.is_dir() for scan in _scans_below(inner)]
     if not scans:
-        raise MissingFileError(f"{folder}: holds no image", remedy="NIfTI, DICOM, PNG, JPEG and TIFF files are looked for.")
+        titles = ", ".join(row.title for row in image_formats())
+        raise MissingFileError(f"{folder}: holds no image", remedy=f"Files of {titles} are looked for.")
     return scans
+
+
+def _is_mask(file: Path) -> bool:
+    """The ending is that of a file of labels, a report or a mesh in DICOM: no scan, though its format may hold images too."""
+    row = format_by_ending(file)
+    return row is not None and row.kind == "labels" and (row.is_read or bool(row.within))
 
 
 def _scans_below(folder: Path) -> list[Scan]:
@@ -114,10 +119,11 @@ def _scans_below(folder: Path) -> list[Scan]:
         return []
 
 
-def _kind(file: Path) -> Format | None:
-    """The format of a file, None for what is not recognised."""
+def _general_format(file: Path) -> Format | None:
+    """The format of a file by its first bytes, None for what is not recognised."""
     try:
-        return detect(file)
+        with open_content(file) as content:
+            return general_format(file, content)
     except ReadError:
         return None
 

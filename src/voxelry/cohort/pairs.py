@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from voxelry.cohort.inputs import case_id
-from voxelry.core.volume import LabelMap
+from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.errors import MissingFileError, UsageError
+from voxelry.formats.detection import detect, header_beside
 from voxelry.formats.reader import read_labels
+from voxelry.formats.table import all_formats, claims_labels, format_by_ending, label_formats
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +25,6 @@ Loader = Callable[[], LabelMap]
 Pairs = list[tuple[str, Loader, Loader]]
 
 _MANIFESTS = (".yaml", ".yml", ".json")
-_MASKS = (".nii.gz", ".nii", ".seg.dcm", ".dcm", ".png", ".tif", ".tiff")
 
 
 def is_manifest(path: Path) -> bool:
@@ -59,7 +62,7 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
             f"{reference} and {prediction}: one is a folder, the other a file", remedy="Give two files or two folders."
         )
     if reference.is_file():
-        return [(case_id(reference), partial(read_labels, reference), partial(read_labels, prediction))]
+        return [_pair(case_id(reference), reference, prediction)]
     references, predictions = masks_in(reference), masks_in(prediction)
     missing = sorted(set(references) - set(predictions))
     if missing:
@@ -67,20 +70,48 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
             f"{prediction}: no prediction for {len(missing)} of {len(references)} references ({_some(missing)})",
             remedy="Files are paired by name without ending.",
         )
-    return [
-        (name, partial(read_labels, references[name]), partial(read_labels, predictions[name])) for name in sorted(references)
-    ]
+    return [_pair(name, references[name], predictions[name]) for name in sorted(references)]
+
+
+def _pair(case: str, reference: Path, prediction: Path) -> tuple[str, Loader, Loader]:
+    return case, partial(_mask, reference, prediction), partial(_mask, prediction, reference)
+
+
+def _mask(path: Path, other: Path) -> LabelMap:
+    """A mask; contours whose series does not lie beside them are filled on the grid of the mask they are compared with."""
+    if not _needs_image(path):
+        return read_labels(path)
+    try:
+        return read_labels(path)
+    except MissingFileError:
+        if _needs_image(other):
+            raise
+        grid = read_labels(other).geometry
+        return read_labels(path, reference=Volume(partial(np.zeros, (1, *grid.shape), np.uint8), grid))
+
+
+def _needs_image(path: Path) -> bool:
+    """The mask has no grid of its own, but that of an image."""
+    return "reference" in detect(path).label_options
 
 
 def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
-    found = masks_in(prediction) if prediction.is_dir() else {case_id(prediction): prediction}
-    cases = [case for case in manifest.cases if case.has_labels and case.id in found]
+    masks = masks_in(prediction) if prediction.is_dir() else {case_id(prediction): prediction}
+    cases = [case for case in manifest.cases if case.has_labels and case.id in masks]
     if not cases:
         raise UsageError(
-            f"{prediction}: no mask is named as a labelled case of {manifest.path}", remedy="Masks are named <case id>.nii.gz."
+            f"{prediction}: no mask is named as a labelled case of {manifest.path}",
+            remedy="Masks are named <case id>.nii.gz, or with the ending of another format.",
         )
-    _say_what_is_missing(manifest, cases)
-    return [(case.id, partial(_reference, case, manifest), partial(read_labels, found[case.id])) for case in cases]
+    _warn_of_missing(manifest, cases)
+    return [(case.id, partial(_reference, case, manifest), partial(_predicted, masks[case.id], case, manifest)) for case in cases]
+
+
+def _predicted(mask: Path, case: Case, manifest: Manifest) -> LabelMap:
+    """A prediction; contours are filled on the case's image."""
+    if not _needs_image(mask):
+        return read_labels(mask)
+    return read_labels(mask, reference=case.reference_image(manifest.card.reference))
 
 
 def _reference(case: Case, manifest: Manifest) -> LabelMap:
@@ -90,7 +121,7 @@ def _reference(case: Case, manifest: Manifest) -> LabelMap:
     return labels
 
 
-def _say_what_is_missing(manifest: Manifest, cases: list[Case]) -> None:
+def _warn_of_missing(manifest: Manifest, cases: list[Case]) -> None:
     """Warn of labelled cases that nobody predicted, in the splits of those that somebody did."""
     splits = {case.split for case in cases}
     here = {case.id for case in cases}
@@ -100,29 +131,43 @@ def _say_what_is_missing(manifest: Manifest, cases: list[Case]) -> None:
 
 
 def masks_in(folder: Path) -> dict[str, Path]:
-    """Case id -> mask, for the masks that lie in a folder. A DICOM file beside another mask of the case is passed over.
+    """Case id -> mask, for the masks of every format that lie in a folder.
+
+    Where a case has several files, a Slicer segmentation counts before a plain file, which may be its scan, and both before
+    DICOM, of which the first format of the table counts.
 
     Raises:
         MissingFileError: there are none.
         UsageError: two masks of one case.
     """
-    masks: dict[str, Path] = {}
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name.lower().endswith(_MASKS)]
-    for file in sorted(files, key=_is_dicom):
-        if not file.name.startswith(".") and not (_is_dicom(file) and case_id(file) in masks):
-            if case_id(file) in masks:
-                raise UsageError(
-                    f"{folder}: two masks of case '{case_id(file)}': {masks[case_id(file)].name} and {file.name}",
-                    remedy="Keep one of them.",
-                )
-            masks[case_id(file)] = file
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    masks: dict[str, list[Path]] = {}
+    for file in files:
+        if claims_labels(file) and header_beside(file) == file:
+            masks.setdefault(case_id(file), []).append(file)
     if not masks:
-        raise MissingFileError(f"{folder}: holds no mask", remedy=f"Files ending in {', '.join(_MASKS)} are looked for.")
-    return masks
+        endings = ", ".join(dict.fromkeys(ending for row in label_formats() for ending in row.all_endings))
+        raise MissingFileError(f"{folder}: holds no mask", remedy=f"Files ending in {endings} are looked for.")
+    return {case: _chosen(candidates, case, folder) for case, candidates in masks.items()}
 
 
-def _is_dicom(file: Path) -> bool:
-    return file.name.lower().endswith(".dcm")
+def _chosen(candidates: Sequence[Path], case: str, folder: Path) -> Path:
+    """The mask that counts of those of one case."""
+    ranks = sorted((_rank(file), file) for file in candidates)
+    best = [file for rank, file in ranks if rank == ranks[0][0]]
+    if len(best) > 1:
+        raise UsageError(f"{folder}: two masks of case '{case}': {best[0].name} and {best[1].name}", remedy="Keep one of them.")
+    return best[0]
+
+
+def _rank(file: Path) -> int:
+    """Which of several masks of a case counts: that of the lowest rank."""
+    row = format_by_ending(file)
+    assert row is not None
+    if row.family != "dicom":
+        return 0 if row.kind == "labels" else 1
+    order = [name for name, other in all_formats().items() if other.family == "dicom" and other.reads_labels]
+    return 2 + (order.index(row.name) if row.name in order else len(order))
 
 
 def _some(names: list[str]) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 
+from voxelry.formats.detection import detect
 from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, plain_text
-from voxelry.formats.masks import dicom_kind
 
 MANUAL = "manual"
 """The algorithm's name that stands for a person."""
@@ -34,12 +34,12 @@ def algorithm_of(mask: Path, stated: Any = None) -> Algorithm | None:
         return stated
     if stated is not None:
         return Algorithm(kind="manual") if str(stated).lower() == MANUAL else _foreign(str(stated), "automatic")
-    form = "" if mask.is_dir() else dicom_kind(mask)
-    if form not in ("seg", "rtstruct"):
+    form = "" if mask.is_dir() else detect(mask).name
+    if form not in ("dicom-seg", "rtstruct"):
         return None
     with quiet_pydicom():
         data = dcmread(mask, specific_tags=["SegmentSequence", "StructureSetROISequence"], stop_before_pixels=True)
-        authors = _of_segments(data) if form == "seg" else _of_structures(data)
+        authors = _of_segments(data) if form == "dicom-seg" else _of_structures(data)
     kinds = {kind for kind, _ in authors if kind in _KINDS}
     if not kinds:
         return None

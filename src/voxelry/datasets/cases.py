@@ -7,7 +7,7 @@ r"""Case, and the forms in which a manifest may list its cases.
 
     cases:                                      # files found by pattern; {id} is the wildcard
       images: ["images/{id}.nii.gz"]            # one pattern a channel file; the ids come from the first
-      labels: "labels/{id}.nii.gz"
+      labels: "labels/{id}.*"                   # .* stands for every ending of a format
       group_pattern: '^(\d+)_'                   # the patient within the id; without it each case is its own patient
       split_file: splits.json                   # {"name": [ids...], ...}
       split_names: {train: dev_train, val: dev_val}
@@ -38,6 +38,7 @@ from pydantic import Field, field_validator
 
 from voxelry.base.files import read_text
 from voxelry.base.schema import Frozen, parse
+from voxelry.datasets.file_patterns import check_pattern
 from voxelry.errors import ManifestError
 
 SplitName = Literal["train", "val", "test"]
@@ -76,6 +77,10 @@ class Case:
         """Every file of the reference."""
         return (self.labels,) if self.labels is not None else tuple(file for _, file in self.masks)
 
+    def reference_image(self, channel: int | None = None) -> Path:
+        """The image on whose grid the labels lie: that of the reference channel, numbered from 0, else the first."""
+        return self.images[0] if len(self.images) == 1 else self.images[channel or 0]
+
 
 class CaseRow(Frozen):
     """A case written out: paths as text, relative to the manifest's root."""
@@ -102,7 +107,7 @@ class PerLabel(Frozen):
     @field_validator("per_label")
     @classmethod
     def _has_wildcard(cls, pattern: str) -> str:
-        return _with_placeholder(pattern, "{label}")
+        return check_pattern(_with_placeholder(pattern, "{label}"))
 
 
 class _Files(Frozen):
@@ -110,6 +115,16 @@ class _Files(Frozen):
     labels: str | PerLabel | None = None
     group_pattern: str | None = None
     split_names: dict[SplitName, str] = Field(default_factory=dict)
+
+    @field_validator("images")
+    @classmethod
+    def _images_are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_pattern(pattern) for pattern in patterns)
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_a_pattern(cls, labels: str | PerLabel | None) -> str | PerLabel | None:
+        return check_pattern(labels) if isinstance(labels, str) else labels
 
     @field_validator("group_pattern")
     @classmethod

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from voxelry.errors import ManifestError
-
-_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif", ".tiff")
+from voxelry.formats.table import stem_of
 
 
 def from_dataset_json(value: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def _msd_cases(value: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
                 raise ManifestError(
                     f"{file}: '{key}' holds {entry!r}", remedy='A list of {"image": ..., "label": ...} is expected.'
                 )
-            rows.append({"id": _stem(pair["image"]), "images": [pair["image"]], "labels": pair.get("label"), "split": split})
+            rows.append({"id": stem_of(pair["image"]), "images": [pair["image"]], "labels": pair.get("label"), "split": split})
     return rows
 
 
@@ -105,12 +104,6 @@ def _nnunet_cases(value: Mapping[str, Any], channels: int, folder: Path) -> list
             needed = part == "Tr" or (folder / labels).is_file()
             rows.append({"id": id, "images": images, "labels": labels if needed else None, "split": split})
     return rows
-
-
-def _stem(path: str) -> str:
-    name = Path(path).name
-    ending = next((ending for ending in _ENDINGS if name.lower().endswith(ending)), "")
-    return name[: len(name) - len(ending)]
 
 
 def _file_name(name: str) -> str:

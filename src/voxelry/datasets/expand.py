@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import re
 from collections import Counter
@@ -23,7 +22,9 @@ from voxelry.datasets.cases import (
     TableFiles,
     read_table,
 )
+from voxelry.datasets.file_patterns import Claim, FileFinder, find_ids
 from voxelry.errors import ManifestError, SplitLeakError, UsageError, nearest
+from voxelry.formats.table import claims_image, claims_labels
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +38,18 @@ def is_below(cases: CaseList, root: Path) -> bool:
     if isinstance(cases, TableFiles):
         return (root / cases.table).is_file()
     if isinstance(cases, FoundFiles):
-        return bool(_ids(cases.images[0], root))
+        return bool(find_ids(cases.images[0], root))
     return not cases.cases or (root / cases.cases[0].images[0]).exists()
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a list of cases stands: the folder paths start from, the label names, and the manifest's name for messages."""
+    """Where a list of cases stands: the folder paths start from, the label names, the manifest's name, and what finds files."""
 
     root: Path
     names: tuple[str, ...]
     where: str
+    finder: FileFinder
 
     def file(self, path: str) -> Path:
         """A table or split file below the root that must be there."""
@@ -73,7 +75,7 @@ def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tup
         ManifestError: no files, missing files, an id twice or unfit as a file name, an unknown column or split.
         SplitLeakError: an id stands in two splits of a split file.
     """
-    place = _Place(root, tuple(names), where)
+    place = _Place(root, tuple(names), where, FileFinder(where))
     if isinstance(cases, CaseRows):
         found = tuple(_from_row(row, root) for row in cases.cases)
     elif isinstance(cases, FoundFiles):
@@ -91,7 +93,7 @@ def _from_row(row: CaseRow, root: Path) -> Case:
 
 
 def _expand_found(rule: FoundFiles, place: _Place) -> tuple[Case, ...]:
-    ids = _ids(rule.images[0], place.root)
+    ids = find_ids(rule.images[0], place.root)
     if not ids:
         raise ManifestError(f"{place.where}: no file fits '{rule.images[0]}' below {place.root}", remedy=_REMEDY)
     splits = _read_splits(rule, set(ids), place)
@@ -109,10 +111,10 @@ def _from_cells(rule: TableFiles, cells: Mapping[str, str], place: _Place) -> Ca
 def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, str], place: _Place) -> Case:
     """The case with its files filled in, and its group cut out by `group_pattern`."""
 
-    def file(template: str, **more: str) -> Path:
-        return place.root / _fill(template, {**cells, **more}, place.where)
+    def file(template: str, claim: Claim = claims_labels, **more: str) -> Path:
+        return place.finder.find(place.root / _fill(template, {**cells, **more}, place.where), claim)
 
-    images = tuple(file(image) for image in rule.images)
+    images = tuple(file(image, claims_image) for image in rule.images)
     group = _patient(case.group, rule.group_pattern, place.where)
     if isinstance(rule.labels, PerLabel):
         template = rule.labels.per_label
@@ -134,17 +136,6 @@ def _fill(template: str, cells: Mapping[str, str], where: str) -> str:
         if name not in cells:
             raise ManifestError(f"{where}: '{template}' asks for {{{name}}}", remedy=nearest(name, cells))
     return _PLACEHOLDER.sub(lambda match: cells[match[1]], template)
-
-
-def _ids(pattern: str, root: Path) -> list[str]:
-    """What {id} may stand for so that a file exists; hidden files are passed over."""
-    folder, _, _ = pattern.partition("{id}")[0].rpartition("/")
-    base = root / folder
-    rest = pattern[len(folder) :].lstrip("/")
-    first, *others = (re.escape(text) for text in rest.split("{id}"))
-    fits = re.compile(f"{first}(?P<id>[^/.][^/]*){'(?P=id)'.join(others)}")
-    files = base.glob(glob.escape(rest).replace("{id}", "*"))
-    return sorted(match["id"] for file in files if (match := fits.fullmatch(file.relative_to(base).as_posix())))
 
 
 def _read_splits(rule: FoundFiles, ids: set[str], place: _Place) -> dict[str, SplitName]:

@@ -14,7 +14,7 @@ from voxelry.datasets.cases import Case
 from voxelry.datasets.channels import read_channels
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import ManifestError
-from voxelry.formats.masks import dicom_kind
+from voxelry.formats.detection import detect
 from voxelry.formats.reader import read_labels
 
 log = logging.getLogger(__name__)
@@ -64,9 +64,9 @@ def load_labels(case: Case, card: Card, geometry: Geometry) -> LabelMap | None:
         return _merge(case, card.table, geometry)
     if case.labels is None:
         return None
-    image = case.images[0] if len(case.images) == 1 else case.images[card.reference or 0]
-    reference = image if dicom_kind(case.labels) == "rtstruct" else None  # contours need an image to be filled on
-    return read_labels(case.labels, card.table, reference=reference).on_grid(geometry)
+    needs_image = "reference" in detect(case.labels).label_options  # contours are filled on an image
+    image = case.reference_image(card.reference) if needs_image else None
+    return read_labels(case.labels, card.table, reference=image).on_grid(geometry)
 
 
 def _merge(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap:

@@ -1,33 +1,24 @@
-"""What a file is, by its content: names and endings lie."""
+"""Detection: the format of a file by its content, since names and endings lie."""
 
 from __future__ import annotations
 
 import os
-import struct
 import zlib
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 
 from isal import igzip, isal_zlib
 
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError, UnsupportedFormatError
-
-HEAD_BYTES = 544
-"""How much of a file is looked at: a NIfTI-2 header with its extension flag; more than any other signature needs."""
+from voxelry.formats.file_content import FileContent, open_content
+from voxelry.formats.file_format import Format
+from voxelry.formats.signatures import HEAD_BYTES, is_dicom
+from voxelry.formats.table import all_formats, dicom_object, format_by_ending, format_named
 
 GZIP_ERRORS = (EOFError, OSError, zlib.error, isal_zlib.error)
 """What a damaged gzip stream raises."""
 
 _GZIP = b"\x1f\x8b"
-_PICTURES = {
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"\xff\xd8\xff": "jpeg",
-    b"II*\x00": "tiff",
-    b"MM\x00*": "tiff",
-    b"II+\x00": "tiff",
-    b"MM\x00+": "tiff",
-}
 _KNOWN_BUT_NOT_READ = {
     b"GIF8": "GIF",
     b"BM": "BMP",
@@ -38,43 +29,10 @@ _KNOWN_BUT_NOT_READ = {
     b"\x93NUMPY": "NumPy array",
     b"\x89HDF": "HDF5",
 }
-_DICOM_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT OB OW PN SH SL SQ SS ST TM UI UL UN US UT".split())
-_READABLE = "NIfTI, Analyze, MGH, NRRD, MetaImage, DICOM, PNG, JPEG and TIFF are read."
-_HEADER_ENDINGS = (".hdr", ".hdr.gz", ".HDR")
-_VOXEL_ENDINGS = (".img", ".img.gz", ".IMG")
-_NIFTI_MAGIC = {b"n+1\0": (1, False), b"ni1\0": (1, True), b"n+2\0": (2, False), b"ni2\0": (2, True)}
-_META_KEYS = (b"ObjectType", b"NDims", b"Comment", b"ObjectSubType")
-_MGH_TYPES = (0, 1, 3, 4, 10)
-"""Unsigned char, int, float, short, unsigned short."""
-
-
-class Format(Enum):
-    """The formats that are read."""
-
-    NIFTI = "nifti"
-    ANALYZE = "analyze"
-    MGH = "mgh"
-    NRRD = "nrrd"
-    METAIMAGE = "metaimage"
-    DICOM_FILE = "dicom"
-    DICOM_FOLDER = "dicom folder"
-    PNG = "png"
-    JPEG = "jpeg"
-    TIFF = "tiff"
-
-    @property
-    def is_picture(self) -> bool:
-        """PNG, JPEG or TIFF."""
-        return self in (Format.PNG, Format.JPEG, Format.TIFF)
-
-    @property
-    def is_grid(self) -> bool:
-        """A header and one grid of numbers: NIfTI, Analyze, MGH, NRRD or MetaImage."""
-        return self in (Format.NIFTI, Format.ANALYZE, Format.MGH, Format.NRRD, Format.METAIMAGE)
 
 
 def detect(path: str | os.PathLike[str]) -> Format:
-    """The format of a file by its first bytes; a folder that holds a DICOM file, at any depth, is a DICOM folder.
+    """The format of a file by its content; a folder that holds a DICOM file, at any depth, is DICOM.
 
     The voxels of a two-file image (``.img``) have no first bytes to know them by: its header beside it speaks for them.
 
@@ -82,77 +40,127 @@ def detect(path: str | os.PathLike[str]) -> Format:
         path: a file or a folder.
 
     Returns:
-        Its format.
+        Its row of the table of formats.
 
     Raises:
         MissingFileError: nothing is there, the file is empty, or the folder holds no file.
         UnsupportedFormatError: it is in no format that is read.
         CorruptFileError: a gzip file that breaks off within its first bytes.
         ReadError: the system does not let us open it.
+
+    Examples:
+        >>> import numpy as np
+        >>> from voxelry import Geometry, LabelMap, LabelTable, write
+        >>> from voxelry.formats import detect
+        >>> labels = LabelMap.of(np.eye(3, dtype=np.uint8), Geometry((3, 3)), LabelTable.numbered([1]))
+        >>> detect(write(labels, "mask.png")).name
+        'png'
     """
     place = Path(path)
     if place.is_dir():
         return _detect_folder(place)
-    if not place.is_file():
-        raise MissingFileError(f"{place}: no such file or folder", remedy="Check the path.")
-    place = header_beside(place)
-    head = head_of(place)
-    found = sniff(head)
-    if found is None:
-        raise _unsupported(place, head)
-    if found not in (Format.NIFTI, Format.ANALYZE, Format.MGH) and is_gzip(place):
-        raise UnsupportedFormatError(f"{place}: {found.value} inside gzip is not read", remedy="Decompress it first.")
-    return found
+    file = existing_file(place)
+    with open_content(file) as content:
+        return _specific(general_format(file, content), file, content)
+
+
+def existing_file(path: Path) -> Path:
+    """The file that shows the format of a path: the path itself, or the header beside the voxels of a two-file image.
+
+    Raises:
+        MissingFileError: nothing is there.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
+    return header_beside(path)
+
+
+def general_format(file: Path, content: FileContent) -> Format:
+    """As `detect`, by the first bytes alone: DICOM for a DICOM SEG, NRRD for a Slicer segmentation.
+
+    Args:
+        file: an existing file, the header of a two-file image.
+        content: of it.
+
+    Raises:
+        ReadError: as `detect`.
+    """
+    head = _decompressed(file, content.head[:HEAD_BYTES])
+    row = sniff(head)
+    if row is None:
+        raise _unsupported(file, head)
+    if not row.gzip and content.head.startswith(_GZIP):
+        raise UnsupportedFormatError(f"{file}: {row.name} inside gzip is not read", remedy="Decompress it first.")
+    return row
 
 
 def sniff(head: bytes) -> Format | None:
-    """The format that a file's first `HEAD_BYTES` bytes (decompressed, for gzip) show, or None."""
-    if head[128:132] == b"DICM" or _is_bare_dicom(head):  # first: a DICOM preamble may look like a TIFF
-        return Format.DICOM_FILE
-    for magic, name in _PICTURES.items():
-        if head.startswith(magic):
-            return Format(name)
-    if nifti_version(head):
-        return Format.NIFTI
-    if head.startswith(b"NRRD0"):
-        return Format.NRRD
-    if _is_metaimage(head):
-        return Format.METAIMAGE
-    if _is_analyze(head):
-        return Format.ANALYZE
-    return Format.MGH if _is_mgh(head) else None
+    """The format that a file's first `HEAD_BYTES` bytes (decompressed, for gzip) show, or None.
+
+    DICOM comes first in the table, since its preamble may look like a TIFF.
+    """
+    for row in all_formats().values():
+        if row.recognise and not row.within and row.call(row.recognise, head):
+            return row
+    return None
+
+
+def _specific(general: Format, path: Path, content: FileContent) -> Format:
+    """The format within a general one that a file is of, or the general one."""
+    if general.name == "dicom":
+        return dicom_object(_sop_class(content)) or general
+    for row in all_formats().values():
+        try:
+            if row.within == general.name and row.recognise and row.call(row.recognise, path):
+                return row
+        except ReadError:  # damaged: the general reader says how
+            continue
+    return general
+
+
+def _sop_class(content: FileContent) -> str:
+    from voxelry.formats.dicom.planes import sop_class_of  # pydicom, which other formats do without
+
+    return sop_class_of(content)
 
 
 def header_beside(path: Path) -> Path:
     """The header file of a two-file image whose voxel file is `path`; any other path as it is."""
-    return _partner(path, _VOXEL_ENDINGS, _HEADER_ENDINGS) or path
+    row = format_by_ending(path)
+    return path if row is None else _partner(path, row.voxel_endings, row.endings) or path
 
 
 def voxels_beside(path: Path) -> Path | None:
     """The voxel file of a two-file image whose header is `path`, where it is there."""
-    return _partner(path, _HEADER_ENDINGS, _VOXEL_ENDINGS)
+    row = format_by_ending(path)
+    return None if row is None else _partner(path, row.endings, row.voxel_endings)
 
 
 def _partner(path: Path, endings: tuple[str, ...], others: tuple[str, ...]) -> Path | None:
-    for ending in endings:
-        if path.name.endswith(ending):
-            stem = path.name.removesuffix(ending)
-            return next((path.with_name(stem + other) for other in others if path.with_name(stem + other).is_file()), None)
-    return None
+    """The file beside `path` that has the same stem and one of the other endings, in either case."""
+    lower = path.name.lower()
+    ending = max((ending for ending in endings if lower.endswith(ending)), key=len, default="")
+    if not ending:
+        return None
+    stem = path.name[: -len(ending)]
+    names = [stem + spelt for other in others for spelt in (other, other.upper())]
+    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
 
 
 def head_of(path: Path) -> bytes:
     """The first bytes of a file, those of the content where it is gzip.
 
     Raises:
+        MissingFileError: the file is empty.
         CorruptFileError: the gzip stream breaks off.
         ReadError: the file cannot be opened.
     """
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be opened ({error.strerror})", remedy="Check its permissions.") from error
+    with open_content(path) as content:
+        return _decompressed(path, content.head[:HEAD_BYTES])
+
+
+def _decompressed(path: Path, head: bytes) -> bytes:
+    """The first bytes of a file's content: `head` itself, or where it is gzip what it unpacks to."""
     if not head:
         raise MissingFileError(f"{path}: the file is empty (0 bytes)", remedy="Copy it again from where it came from.")
     if not head.startswith(_GZIP):
@@ -173,42 +181,6 @@ def is_gzip(path: Path) -> bool:
         return stream.read(2) == _GZIP
 
 
-def nifti_version(head: bytes) -> int:
-    """1 or 2 for the header of a NIfTI, of one file or two, in either byte order; 0 for anything else."""
-    if len(head) < 348:
-        return 0
-    sizes = struct.unpack_from("<i", head)[0], struct.unpack_from(">i", head)[0]
-    if 348 in sizes and head[344:348] in _NIFTI_MAGIC:
-        return 1
-    return 2 if 540 in sizes and head[4:8] in _NIFTI_MAGIC else 0
-
-
-def is_nifti_pair(head: bytes) -> bool:
-    """The header is of a NIfTI whose voxels are in another file."""
-    return head[344:347] == b"ni1" or head[4:7] == b"ni2"
-
-
-def _is_analyze(head: bytes) -> bool:
-    """Analyze 7.5 has no signature: the header's size, and a number of axes in the same byte order, are all there is."""
-    if len(head) < 348:
-        return False
-    return any(struct.unpack_from(f"{o}i", head)[0] == 348 and 1 <= struct.unpack_from(f"{o}h", head, 40)[0] <= 7 for o in "<>")
-
-
-def _is_mgh(head: bytes) -> bool:
-    """MGH: version 1, four sizes from 1 and a known type, big endian."""
-    if len(head) < 284:
-        return False
-    version, *sizes, kind = struct.unpack_from(">6i", head)
-    return version == 1 and min(sizes) >= 1 and kind in _MGH_TYPES
-
-
-def _is_metaimage(head: bytes) -> bool:
-    """MetaImage is text: its first line is one of a few keys, an equals sign, a value."""
-    key, equals, _ = head.partition(b"\n")[0].partition(b"=")
-    return bool(equals) and key.strip() in _META_KEYS
-
-
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file at any depth, in sorted order; hidden files and folders are left out."""
     for parent, folders, names in os.walk(folder):
@@ -219,18 +191,12 @@ def files_below(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def is_dicom(path: Path) -> bool:
-    """The file is DICOM, with or without a preamble."""
-    with path.open("rb") as stream:
-        head = stream.read(132)
-    return head[128:132] == b"DICM" or _is_bare_dicom(head)
-
-
 def _detect_folder(folder: Path) -> Format:
     count = 0
     for file in files_below(folder):
-        if is_dicom(file):
-            return Format.DICOM_FOLDER
+        with file.open("rb") as stream:
+            if is_dicom(stream.read(132)):
+                return format_named("dicom")
         count += 1
     if not count:
         raise MissingFileError(f"{folder}: the folder holds no file", remedy="Check the path.")
@@ -239,18 +205,10 @@ def _detect_folder(folder: Path) -> Format:
     )
 
 
-def _is_bare_dicom(head: bytes) -> bool:
-    """DICOM without preamble: the data set starts with an element of group 2 or 8, explicit or implicit VR."""
-    if len(head) < 16:
-        return False
-    group, element = struct.unpack_from("<HH", head)
-    if group not in (0x0002, 0x0008) or element > 0x0070:
-        return False
-    return head[4:6] in _DICOM_VRS or struct.unpack_from("<I", head, 4)[0] < 1024
-
-
 def _unsupported(path: Path, head: bytes) -> UnsupportedFormatError:
+    *titles, last = (row.title for row in all_formats().values() if row.recognise and not row.within)
+    readable = f"{', '.join(titles)} and {last} are read."
     for magic, name in _KNOWN_BUT_NOT_READ.items():
         if head.startswith(magic):
-            return UnsupportedFormatError(f"{path}: {name} is not read", remedy=f"Convert it. {_READABLE}")
-    return UnsupportedFormatError(f"{path}: starts with {head[:4]!r}, which is no image format known here", remedy=_READABLE)
+            return UnsupportedFormatError(f"{path}: {name} is not read", remedy=f"Convert it. {readable}")
+    return UnsupportedFormatError(f"{path}: starts with {head[:4]!r}, which is no image format known here", remedy=readable)

@@ -10,7 +10,7 @@ from pathlib import Path
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.volume import Volume
 from voxelry.errors import GeometryError, MissingFileError, ReadError
-from voxelry.formats.detection import detect, head_of
+from voxelry.formats.detection import detect, head_of, header_beside
 from voxelry.formats.dicom.archive import is_zip
 from voxelry.formats.dicom.dicom_reader import check_group, may_belong
 from voxelry.formats.dicom.elements import uid
@@ -19,15 +19,13 @@ from voxelry.formats.dicom.patients import Patient, Pseudonyms
 from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan_headers
 from voxelry.formats.dicom.stacks.groups import PlaneGroup, approximate_grid, group_planes
 from voxelry.formats.dicom.stacks.layout import StackLayout, measure_layout
-from voxelry.formats.pictures.picture_read import picture_header
+from voxelry.formats.file_format import Format
 from voxelry.formats.read_options import PLAIN
 from voxelry.formats.reader import read_file
+from voxelry.formats.table import format_by_ending
 
 IMAGE, LABELS, OBJECT, OTHER = "image", "labels", "object", "other"
 """What a row may be: an image or what claims to be one; a mask; another DICOM object; a file that is no scan."""
-
-_LABEL_MODALITIES = ("SEG", "RTSTRUCT")
-_IMAGE_ENDINGS = tuple(".nii .nii.gz .mgz .mgh .nrrd .nhdr .mha .mhd .hdr .dcm .png .jpg .jpeg .tif .tiff".split())
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: Prog
         *(_of_object(header, people.of(header)) for header in found.other_objects),
         *(_of_broken(broken) for broken in found.unreadable),
         *(_of_broken(UnreadableFile(file, error)) for file, error in found.refused),
-        *(_of_stranger(file, alone=not place.is_dir()) for file in found.non_dicom_files),
+        *(_of_stranger(file, alone=not place.is_dir()) for file in found.non_dicom_files if file in (place, header_beside(file))),
     ]
     return sorted(rows, key=lambda row: row.path)
 
@@ -204,7 +202,7 @@ def _with_grid(row: InspectRow, group: PlaneGroup, layout: StackLayout | None) -
 
 def _of_object(header: DicomHeader, patient: Patient) -> InspectRow:
     """The row of a DICOM object that is no image."""
-    kind = LABELS if header.modality in _LABEL_MODALITIES else OBJECT
+    kind = LABELS if header.object_format else OBJECT
     reason = f"{header.sop_class} is not an image" + ("; `read_labels` reads it" if kind == LABELS else "")
     return InspectRow(
         path=str(header.path),
@@ -227,15 +225,16 @@ def _of_stranger(file: Path, *, alone: bool) -> InspectRow:
     """A file that is not DICOM: of another format, or no scan at all, which is no failure unless its name says otherwise."""
     if not file.is_file():
         return InspectRow(str(file), "", kind=OTHER, reason="not DICOM; of an archive nothing else is read")
-    blank = InspectRow(str(file), "", kind=IMAGE if alone or file.name.lower().endswith(_IMAGE_ENDINGS) else OTHER)
+    claimed = format_by_ending(file)
+    blank = InspectRow(str(file), "", kind=IMAGE if alone or (claimed is not None and claimed.is_read) else OTHER)
     try:
         if is_zip(head_of(file)):
             return replace(blank, reason="a zip archive without DICOM")
-        kind = detect(file)
+        form = detect(file)
     except ReadError as error:
         return replace(blank, reason=_reason(error, blank.path))
-    blank = replace(blank, format=kind.value, kind=IMAGE)
-    return _of_picture(file, blank) if kind.is_picture else _judged(blank, lambda: read_file(file, PLAIN))
+    blank = replace(blank, format=form.name, kind=LABELS if form.kind == "labels" else IMAGE)
+    return _of_header(file, form, blank) if form.read_header else _judged(blank, lambda: read_file(file, PLAIN))
 
 
 def _judged(row: InspectRow, reading: Callable[[], Volume]) -> InspectRow:
@@ -256,9 +255,10 @@ def _judged(row: InspectRow, reading: Callable[[], Volume]) -> InspectRow:
     )
 
 
-def _of_picture(file: Path, row: InspectRow) -> InspectRow:
+def _of_header(file: Path, form: Format, row: InspectRow) -> InspectRow:
+    """The row completed by a header whose pixels would be decoded on reading."""
     try:
-        header = picture_header(file)
+        header = form.call(form.read_header, file)
     except ReadError as error:
         return replace(row, reason=_reason(error, row.path))
     return replace(row, shape=header.shape, readable=True, reason=f"2D, {header.mode}")

@@ -11,22 +11,33 @@ import numpy as np
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source
 from voxelry.errors import GridMismatchError, LabelError, MissingFileError
+from voxelry.formats.detection import header_beside
 from voxelry.formats.label_layers import SegmentBox, clean_name, layered, matched
-
-VOLUMES, PICTURES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mgz"), (".png",)
-"""Endings of files that are taken for masks, which DICOM folders have none of; pictures beside volumes are previews of them."""
+from voxelry.formats.table import label_formats, stem_of
 
 KIND = "mask-folder"
 """What the Source of such a map is called."""
 
 
 def mask_files(folder: Path) -> list[Path]:
-    """The mask files that lie in a folder, by name; none where it is no folder."""
+    """The mask files that lie in a folder, by name; none where it is no folder.
+
+    Files of every format that is read as labels count, but DICOM, whose folders are series; pictures count only where no volume
+    lies beside them, since such are previews of it.
+    """
     if not folder.is_dir():
         return []
-    visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    volumes = [file for file in visible if file.name.lower().endswith(VOLUMES)]
-    return volumes or [file for file in visible if file.name.lower().endswith(PICTURES)]
+    visible = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".") and header_beside(file) == file]
+    volumes, pictures = _endings()
+    masks = [file for file in visible if file.name.lower().endswith(volumes)]
+    return masks or [file for file in visible if file.name.lower().endswith(pictures)]
+
+
+def _endings() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The endings of mask files: of formats that hold volumes, and of those of pictures alone."""
+    formats = [row for row in label_formats() if row.family != "dicom"]
+    volumes = tuple(ending for row in formats if not row.is_picture for ending in row.all_endings)
+    return volumes, tuple(ending for row in formats if row.is_picture for ending in row.all_endings)
 
 
 def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, read: Callable[[Path], LabelMap]) -> LabelMap:
@@ -49,10 +60,9 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
     folder = Path(path)
     files = mask_files(folder)
     if not files:
-        raise MissingFileError(
-            f"{folder}: holds no mask file", remedy=f"Files ending in {', '.join((*VOLUMES, *PICTURES))} are looked for."
-        )
-    labels = {number: Label(value=number, name=clean_name(_stem(file), number)) for number, file in enumerate(files, start=1)}
+        endings = ", ".join(ending for endings in _endings() for ending in endings)
+        raise MissingFileError(f"{folder}: holds no mask file", remedy=f"Files ending in {endings} are looked for.")
+    labels = {number: Label(value=number, name=clean_name(stem_of(file), number)) for number, file in enumerate(files, start=1)}
     names = labels if table is None else matched(labels, table, str(folder))
     grid = None
     boxes: dict[int, list[SegmentBox]] = {}
@@ -71,11 +81,6 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
         boxes[number] = _boxes(mask.on_grid(grid))
     assert grid is not None
     return layered(boxes, grid, names, table, Source(KIND, tuple(map(str, files))))
-
-
-def _stem(file: Path) -> str:
-    ending = next(ending for ending in (*VOLUMES, *PICTURES) if file.name.lower().endswith(ending))
-    return file.name[: -len(ending)]
 
 
 def _boxes(mask: LabelMap) -> list[SegmentBox]:

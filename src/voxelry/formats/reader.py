@@ -1,23 +1,23 @@
-"""The verbs: `read` an image of any format, `read_all` of a place, and `read_labels`."""
+"""Reading a file or folder of any format: `read` an image, `read_all` its volumes, `read_labels` a mask."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
-from voxelry.errors import UsageError
-from voxelry.formats.detection import detect, header_beside
-from voxelry.formats.dicom.dicom_reader import read_all_dicom, read_dicom
-from voxelry.formats.dicom.scan import is_dicom_content
-from voxelry.formats.file_content import open_content
-from voxelry.formats.grid_formats import open_grid
-from voxelry.formats.masks import read_mask
-from voxelry.formats.pictures.picture_read import read_picture
+from voxelry.errors import UnsupportedFormatError, UsageError
+from voxelry.formats.detection import detect, existing_file, general_format
+from voxelry.formats.dicom.archive import is_zip
+from voxelry.formats.file_content import FileContent, open_content
+from voxelry.formats.file_format import Format
 from voxelry.formats.read_options import PLAIN, PixelSize, Polarity, ReadOptions, Repair, Transform
-from voxelry.formats.time_points import time_points
+from voxelry.formats.table import all_formats, format_named
+
+_OF_OPTION = {"reference": "a reference is for", "threshold": "a threshold is for probabilities:"}
 
 
 def read(
@@ -59,6 +59,15 @@ def read(
         SelectionError: several volumes, of which `series` names none or more than one; `choices` has their keys.
         SeriesError: DICOM planes that are not one regular stack, and may not be mended.
         UsageError: an unknown choice, a series of something that is not DICOM, SUV of something that is no PET.
+
+    Examples:
+        >>> import numpy as np
+        >>> from voxelry import Geometry, Volume
+        >>> from voxelry.formats import read, write
+        >>> image = Volume(np.zeros((1, 8, 8, 4), np.int16), Geometry.from_spacing((8, 8, 4), (1, 1, 2.5)))
+        >>> scan = read(write(image, "scan.nii.gz"))
+        >>> scan.shape, scan.geometry.spacing
+        ((1, 8, 8, 4), (1.0, 1.0, 2.5))
     """
     options = ReadOptions(
         series, (repair,) if isinstance(repair, str) else tuple(repair), polarity, pixel_size, suv, dpi, transform
@@ -76,18 +85,27 @@ def read_file(path: Path, options: ReadOptions = PLAIN) -> Volume:
     Raises:
         VoxelryError: as `read`.
     """
+    with _opened(path) as (row, content):
+        if options.series is not None and row.name != "dicom":
+            raise UsageError(f"{path}: a series is chosen of DICOM; this is {row.name}", remedy="Leave it out.")
+        volume: Volume
+        if row.open_grid:
+            volume = row.call(row.open_grid, path, options).volume()
+        else:
+            volume = row.call(row.read_image, path, options, *([content] if row.takes_content else []))
+        return volume
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Format, FileContent | None]]:
+    """The format that reads images at a path, and the content of a file; folders and archives are DICOM, whatever they hold."""
+    dicom = format_named("dicom")
     if path.is_dir():
-        return read_dicom(path, options)
-    if path.is_file() and header_beside(path) == path:
-        with open_content(path) as content:
-            if is_dicom_content(content):
-                return read_dicom(path, options, content)
-    found = detect(path)
-    if options.series is not None:
-        raise UsageError(f"{path}: a series is chosen of DICOM; this is {found.value}", remedy="Leave it out.")
-    if found.is_grid:
-        return open_grid(path, found, options).volume()
-    return read_picture(path, options)
+        yield dicom, None
+        return
+    file = existing_file(path)
+    with open_content(file) as content:
+        yield (dicom if is_zip(content.head) else general_format(file, content)), content
 
 
 def read_all(
@@ -115,18 +133,28 @@ def read_all(
 
     Raises:
         PartlyReadError: some cannot be read; `volumes` has the others, `failed` the keys and reasons.
+        UsageError: a file whose channels are colours or components of a vector, not time points.
         ReadError: as `read`, where there is only one.
+
+    Examples:
+        >>> import numpy as np
+        >>> from voxelry import Geometry, Volume
+        >>> from voxelry.formats import read_all, write
+        >>> times = Volume(np.zeros((5, 8, 8, 4), np.int16), Geometry.from_spacing((8, 8, 4), (1, 1, 2)), channels=5)
+        >>> len(read_all(write(times, "perfusion.nii.gz")))
+        5
     """
     options = ReadOptions(None, (repair,) if isinstance(repair, str) else tuple(repair), polarity, pixel_size, suv)
     place = Path(path)
-    if place.is_dir():
-        return read_all_dicom(place, options)
-    if place.is_file() and header_beside(place) == place:
-        with open_content(place) as content:
-            if is_dicom_content(content):
-                return read_all_dicom(place, options, content)
-    found = detect(place)
-    return time_points(open_grid(place, found, options).volume()) if found.is_grid else [read_picture(place)]
+    with _opened(place) as (row, content):
+        volumes: list[Volume]
+        if row.read_all:
+            volumes = row.call(row.read_all, place, options, *([content] if row.takes_content else []))
+        elif row.open_grid:
+            volumes = row.call(row.open_grid, place, options).time_points()
+        else:
+            volumes = [row.call(row.read_image, place, options)]
+        return volumes
 
 
 def read_labels(
@@ -154,5 +182,43 @@ def read_labels(
         GridMismatchError: contours of an RTSTRUCT that do not lie on the slices of its reference.
         UsageError: a reference or a threshold for a file that takes none.
         ReadError: as `read`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from voxelry import Geometry, Label, LabelMap, LabelTable
+        >>> from voxelry.formats import read_labels, write
+        >>> table = LabelTable(labels=(Label(value=1, name="liver"),))
+        >>> mask = LabelMap.of(np.ones((4, 4, 2), np.uint8), Geometry.from_spacing((4, 4, 2), (1, 1, 1)), table)
+        >>> read_labels(write(mask, "mask.seg.nrrd")).table.names
+        ('liver',)
     """
-    return read_mask(path, table, reference, threshold, read)
+    place = Path(path)
+    options = {name: value for name, value in (("reference", reference), ("threshold", threshold)) if value is not None}
+    row = _label_format(place, detect(place), options)
+    if row.open_grid:
+        from voxelry.formats.plain_labels import grid_labels
+
+        return grid_labels(row.call(row.open_grid, place, PLAIN), table, **options)  # type: ignore[arg-type]
+    labels: LabelMap = row.call(row.read_labels, place, table, **options)
+    return labels
+
+
+def _label_format(path: Path, row: Format, options: Mapping[str, object]) -> Format:
+    """The format whose reader of labels takes a file: its own, or the more general one where only that takes the options.
+
+    Raises:
+        UsageError: neither takes one of the options.
+        UnsupportedFormatError: the format holds no labels.
+    """
+    general = format_named(row.family)
+    readers = [form for form in (row, general) if form.reads_labels]
+    reader = next((form for form in readers if options.keys() <= set(form.label_options)), None)
+    if reader is not None:
+        return reader
+    refused = next((name for name in options if name not in row.label_options), "")
+    if refused:
+        takers = [form.title for form in all_formats().values() if refused in form.label_options]
+        raise UsageError(f"{path}: {_OF_OPTION[refused]} {', '.join(takers)}; this is {row.name}", remedy="Leave it out.")
+    raise UnsupportedFormatError(
+        f"{path}: {row.noun} does not hold {row.cannot_hold or 'labels'}", remedy="Name the file that holds labels."
+    )

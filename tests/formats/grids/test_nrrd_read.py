@@ -13,7 +13,6 @@ from voxelry.core.geometry import flip_lps_ras
 from voxelry.errors import CorruptFileError, MissingFileError, UnsupportedFormatError, UsageError
 from voxelry.formats.grids.grid_file import COMPONENTS, NO_ORIENTATION
 from voxelry.formats.reader import read, read_all, read_labels
-from voxelry.formats.time_points import time_points
 
 VALUES = np.arange(24, dtype="<i2").reshape(2, 3, 4, order="F")
 PLAIN = {
@@ -127,7 +126,7 @@ def test_colours_first_and_times_last(tmp_path):
     np.testing.assert_array_equal(found.array, values)
     assert COMPONENTS in found.source.remarks
     with pytest.raises(UsageError, match="components of one quantity"):
-        time_points(found)
+        read_all(tmp_path / "a.nrrd")
     times = {
         "dimension": "4",
         "sizes": "2 3 4 3",

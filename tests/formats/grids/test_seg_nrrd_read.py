@@ -10,7 +10,7 @@ import slicerio
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.labels import Label, LabelTable
 from voxelry.errors import CorruptFileError, GridMismatchError, LabelError
-from voxelry.formats.grids.seg_nrrd_read import segments_of
+from voxelry.formats.grids.seg_nrrd_read import is_segmentation
 from voxelry.formats.reader import read, read_labels
 
 AFFINE = np.array([[0.8, 0, 0.1, -12], [0, 0.9, 0, 3], [0, 0, 2.5, 40], [0, 0, 0, 1.0]])
@@ -125,6 +125,6 @@ def test_contradictions(tmp_path, voxels):
 
 def test_a_plain_nrrd_has_no_segments(tmp_path, voxels):
     path = write(tmp_path / "a", voxels, [])
-    assert segments_of(path) == {}
+    assert not is_segmentation(path)
     assert read_labels(path).table.names == ("label_1", "label_2")
     assert read(path).shape == (1, 4, 5, 6)

@@ -67,7 +67,7 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN, conte
     """
     file = Path(path)
     headers = scan_headers(file, content=content)
-    if [(header.path, header.label_kind) for header in headers.other_objects] == [(file, "seg")]:
+    if [(header.path, header.object_format) for header in headers.other_objects] == [(file, "dicom-seg")]:
         return read_dicom_seg_image(file)
     groups = _groups(headers, file)
     group = select_group(groups, options.series, str(file))

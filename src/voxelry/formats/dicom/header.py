@@ -26,6 +26,7 @@ from voxelry.formats.dicom.elements import (
 from voxelry.formats.dicom.pet import PET_TAGS, PetFacts, pet_facts
 from voxelry.formats.dicom.pixels.fragments import PixelPlace
 from voxelry.formats.dicom.voi import WINDOW_TAGS, windows_of
+from voxelry.formats.table import dicom_object
 
 XRAY_MODALITIES = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX"})
 """Modalities of projection X-ray: computed and digital radiography, mammography, fluoroscopy, angiography, dental."""
@@ -35,13 +36,6 @@ DERIVED_MODALITIES = frozenset({"SEG", "RTDOSE", "PR"})
 
 _NEWER_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
 """Names of SOP classes that pydicom does not know yet."""
-
-LABEL_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "seg",
-    "1.2.840.10008.5.1.4.1.1.66.7": "seg",
-    "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",
-}
-"""SOP classes that hold labels: Segmentation Storage, Label Map Segmentation Storage, RT Structure Set Storage."""
 
 _MODALITY_OF_CLASS = {
     "CT Image Storage": "CT",
@@ -188,9 +182,10 @@ class DicomHeader:
         return self.rows > 0 and self.columns > 0 and self.modality not in DERIVED_MODALITIES
 
     @property
-    def label_kind(self) -> str:
-        """``seg`` or ``rtstruct`` for a file that holds labels, empty for any other."""
-        return LABEL_CLASSES.get(self.sop_class_uid, "")
+    def object_format(self) -> str:
+        """The name of the format of an object that is read as labels, as ``dicom-seg``; empty for any other file."""
+        row = dicom_object(self.sop_class_uid)
+        return "" if row is None else row.name
 
     @property
     def is_multiframe(self) -> bool:

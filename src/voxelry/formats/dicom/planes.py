@@ -15,10 +15,8 @@ from typing import IO, Any
 import pydicom
 
 from voxelry.errors import CorruptFileError
-from voxelry.formats.detection import HEAD_BYTES as SNIFF_BYTES
-from voxelry.formats.detection import Format, sniff
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message, text_of
-from voxelry.formats.dicom.header import LABEL_CLASSES, WANTED, DicomHeader, parse
+from voxelry.formats.dicom.header import WANTED, DicomHeader, parse
 from voxelry.formats.dicom.multiframe import expand
 from voxelry.formats.dicom.pixels.fragments import PixelPlace, find_pixels
 from voxelry.formats.file_content import FileContent, open_content
@@ -87,13 +85,11 @@ def file_header(path: Path, content: FileContent, archive: Path | None = None) -
     return header
 
 
-def label_kind(content: FileContent) -> str:
-    """``seg`` or ``rtstruct`` for a DICOM file that holds labels, empty for any other file."""
-    if sniff(content.head[:SNIFF_BYTES]) is not Format.DICOM_FILE:
-        return ""
+def sop_class_of(content: FileContent) -> str:
+    """The SOPClassUID of a DICOM file, empty where it cannot be parsed."""
     try:
         with quiet_pydicom():
-            return LABEL_CLASSES.get(text_of(_dataset(content, [_SOP_CLASS])[0], "SOPClassUID"), "")
+            return text_of(_dataset(content, [_SOP_CLASS])[0], "SOPClassUID")
     except PARSE_ERRORS:
         return ""
 

@@ -16,14 +16,14 @@ import pydicom
 
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError
-from voxelry.formats.detection import HEAD_BYTES as SNIFF_BYTES
-from voxelry.formats.detection import Format, sniff
+from voxelry.formats.detection import sniff
 from voxelry.formats.dicom.archive import Archive, is_zip, member_path, open_archive
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import BrokenHeaderError, file_header, file_planes
 from voxelry.formats.dicom.walk import walk
 from voxelry.formats.file_content import HEAD_BYTES, FileContent, cannot_be_opened, open_content
+from voxelry.formats.signatures import HEAD_BYTES as SNIFF_BYTES
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 """SOP class of a DICOMDIR: Media Storage Directory Storage."""
@@ -133,11 +133,6 @@ def scan_headers(
     return result
 
 
-def is_dicom_content(content: FileContent) -> bool:
-    """A file is DICOM, or a zip archive, which may hold DICOM files."""
-    return is_zip(content.head) or sniff(content.head[:SNIFF_BYTES]) is Format.DICOM_FILE
-
-
 def _add(file: Path, result: HeaderScan, content: FileContent | None = None) -> list[Path]:
     """Add one file to the result; returns the files that it lists, where it is a DICOMDIR."""
     try:
@@ -154,7 +149,7 @@ def _add(file: Path, result: HeaderScan, content: FileContent | None = None) -> 
 
 def _add_file(path: Path, content: FileContent, result: HeaderScan, archive: Path | None = None) -> list[Path]:
     kind = sniff(content.head[:SNIFF_BYTES])
-    if kind is not None and kind is not Format.DICOM_FILE:
+    if kind is not None and kind.name != "dicom":
         result.non_dicom_files.append(path)
         return []
     if kind is None:

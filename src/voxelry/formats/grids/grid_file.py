@@ -6,8 +6,8 @@ image becomes a picture ``(rows, columns)`` where its format gives it no place i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.core.geometry import Affine, Geometry
+from voxelry.core.labels import LabelTable
 from voxelry.core.volume import Source, Volume
-from voxelry.errors import CorruptFileError, GeometryError, LabelError
+from voxelry.errors import CorruptFileError, GeometryError, LabelError, UsageError
 from voxelry.formats.grids.stored import Stored
 from voxelry.formats.voxels import as_labels, check_finite, rescaled
 
@@ -41,6 +42,9 @@ class GridFile:
         stored: where the numbers are, or a function that decodes them (one-dimensional, file order).
         slope, intercept: grey value = slope * stored + intercept.
         remarks: what the reader decided.
+        components: the channels are components of one quantity (colour, vector), not time points.
+        stored_table: takes the label values that occur, and gives the label table that the file carries, or None and why it
+            cannot be used; None for formats that carry none.
     """
 
     kind: str
@@ -53,6 +57,8 @@ class GridFile:
     slope: float = 1.0
     intercept: float = 0.0
     remarks: tuple[str, ...] = ()
+    components: bool = False
+    stored_table: Callable[[Iterable[int]], tuple[LabelTable | None, str]] | None = None
 
     @property
     def path(self) -> Path:
@@ -62,11 +68,23 @@ class GridFile:
     @property
     def source(self) -> Source:
         """What a Volume or LabelMap says of where it came from."""
-        return Source(kind=self.kind, files=tuple(str(file) for file in self.files), remarks=self.remarks)
+        remarks = (*self.remarks, COMPONENTS) if self.components else self.remarks
+        return Source(kind=self.kind, files=tuple(str(file) for file in self.files), remarks=remarks)
 
     def volume(self) -> Volume:
         """The image; voxels are decoded when `Volume.array` is first asked for."""
         return Volume(self._image, self.geometry, channels=self.channels, source=self.source)
+
+    def time_points(self) -> list[Volume]:
+        """The channels as volumes of one channel each, in order; decoded together when the first is asked for.
+
+        Raises:
+            UsageError: the channels are colours or components of a vector.
+        """
+        if self.components:
+            raise UsageError(f"{self.path}: {COMPONENTS}", remedy="Read it as one image.")
+        volume = self.volume()
+        return [_channel(volume, index) for index in range(self.channels)] if self.channels > 1 else [volume]
 
     def labels(self) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], Geometry, Source]:
         """The labels ``(*spatial)`` of a file of one channel, in the smallest unsigned type, their grid and source.
@@ -97,6 +115,13 @@ class GridFile:
         array = self.scaled()
         check_finite(array, str(self.path))
         return array
+
+
+def _channel(volume: Volume, index: int) -> Volume:
+    """One time point of a volume, which keeps the pixels of all."""
+    remarks = (*volume.source.remarks, f"time point {index + 1} of {volume.channels}")
+    source = replace(volume.source, remarks=remarks)
+    return replace(volume, pixels=lambda: volume.array[index : index + 1], channels=1, source=source)
 
 
 def grid(shape: tuple[int, ...], affine: Affine | None, size: tuple[float, float] | None, path: Path, fields: str) -> Geometry:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from voxelry.core.geometry import Affine, Geometry, flip_lps_ras
 from voxelry.errors import CorruptFileError, UnsupportedFormatError
-from voxelry.formats.detection import Format, head_of, sniff
-from voxelry.formats.grids.grid_file import COMPONENTS, NO_ORIENTATION, GridFile, grid
+from voxelry.formats.detection import head_of
+from voxelry.formats.grids.grid_file import NO_ORIENTATION, GridFile, grid
 from voxelry.formats.grids.stored import MAX_DEFLATE_RATIO, Encoding, Stored, beside
 from voxelry.formats.read_options import PLAIN, ReadOptions
+from voxelry.formats.signatures import is_metaimage
 
 _LONGEST_HEADER = 1 << 20
 _TYPES = {
@@ -54,7 +55,7 @@ def open_metaimage(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
         MissingFileError: the file with the voxels is missing.
     """
     file = Path(path)
-    if sniff(head_of(file)) is not Format.METAIMAGE:
+    if not is_metaimage(head_of(file)):
         raise UnsupportedFormatError(f"{file}: not a MetaImage", remedy="Is it what its name says?")
     fields, end = _parse(file)
     sizes = tuple(int(n) for n in _numbers(fields, ("DimSize",), file, whole=True))
@@ -79,7 +80,8 @@ def open_metaimage(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
         sizes=all_sizes,
         order=(0, *beyond, *spatial),
         stored=stored,
-        remarks=(*remarks, *([COMPONENTS] if components > 1 else [])),
+        remarks=tuple(remarks),
+        components=components > 1,
     )
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from voxelry.errors import CorruptFileError, UnsupportedFormatError
-from voxelry.formats.detection import Format, head_of, is_gzip, sniff
+from voxelry.formats.detection import head_of, is_gzip
 from voxelry.formats.grids.grid_file import GridFile, grid
 from voxelry.formats.grids.stored import Stored
 from voxelry.formats.read_options import PLAIN, ReadOptions
+from voxelry.formats.signatures import is_mgh
 
 _DATA_OFFSET = 284
 _TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
@@ -41,7 +42,7 @@ def open_mgh(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Grid
     """
     file = Path(path)
     head = head_of(file)
-    if sniff(head) is not Format.MGH:
+    if not is_mgh(head):
         raise UnsupportedFormatError(f"{file}: not an MGH image", remedy="Is it what its name says?")
     _, *sizes, kind, _, good = struct.unpack_from(">7ih", head)
     numbers = struct.unpack_from(">15f", head, 30) if good > 0 else _DEFAULT

@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 
 from voxelry.core.geometry import Geometry
 from voxelry.errors import CorruptFileError, GeometryError, UnsupportedFormatError
-from voxelry.formats.detection import Format, head_of, header_beside, is_gzip, is_nifti_pair, nifti_version, sniff, voxels_beside
-from voxelry.formats.grids.grid_file import COMPONENTS, grid
+from voxelry.formats.detection import head_of, header_beside, is_gzip, voxels_beside
+from voxelry.formats.grids.grid_file import grid
 from voxelry.formats.grids.stored import Stored
 from voxelry.formats.read_options import Transform
+from voxelry.formats.signatures import is_analyze, is_nifti_pair, nifti_version
 
 AFFINE_POLICY = ("sform", "qform", "pixdim")
 """Which affine is used: the first of these that the file stores."""
@@ -66,6 +67,7 @@ class NiftiHeader:
         byte_order: ``<`` or ``>``.
         slope, intercept: grey value = slope * stored + intercept.
         remarks: which affine was used and what had to be decided.
+        components: the channels are components of a vector.
     """
 
     path: Path
@@ -78,6 +80,7 @@ class NiftiHeader:
     slope: float
     intercept: float
     remarks: tuple[str, ...]
+    components: bool
 
     @property
     def extension_end(self) -> int:
@@ -99,16 +102,15 @@ def read_header(path: Path, transform: Transform = "sform") -> NiftiHeader:
     """
     path = header_beside(path)
     head = head_of(path)
-    found = sniff(head)
-    if found not in (Format.NIFTI, Format.ANALYZE):
-        raise UnsupportedFormatError(f"{path}: not a NIfTI or Analyze image", remedy="Is it what its name says?")
     version = nifti_version(head)
+    if not version and not is_analyze(head):
+        raise UnsupportedFormatError(f"{path}: not a NIfTI or Analyze image", remedy="Is it what its name says?")
     size = _HEADER_SIZES[version]
     if len(head) < size:
         raise CorruptFileError(f"{path}: ends within its header", remedy="Copy or download the file again.")
     fields = _HEADERS[version](head[:size], check=False)
     sizes = _sizes(fields, path)
-    spatial, channels, remarks = _axes(sizes, path)
+    spatial, channels = _axes(sizes, path)
     if _is_picture(fields, spatial):
         geometry, said = _picture_geometry(fields, spatial, path)
     else:
@@ -126,7 +128,7 @@ def read_header(path: Path, transform: Transform = "sform") -> NiftiHeader:
     stored.check_room()
     return NiftiHeader(
         path=path,
-        kind=found.value,
+        kind="nifti" if version else "analyze",
         stored=stored,
         geometry=geometry,
         channels=channels,
@@ -134,7 +136,8 @@ def read_header(path: Path, transform: Transform = "sform") -> NiftiHeader:
         byte_order=fields.endianness,
         slope=slope,
         intercept=intercept,
-        remarks=(*said, *remarks, *_intent(fields)),
+        remarks=(*said, *_intent(fields)),
+        components=len(sizes) == _VECTOR_AXES and channels > 1,
     )
 
 
@@ -148,15 +151,15 @@ def _sizes(fields: Any, path: Path) -> tuple[int, ...]:
     return sizes
 
 
-def _axes(sizes: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int, list[str]]:
-    """Three spatial sizes, the number of channels, and what to remark of these."""
+def _axes(sizes: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int]:
+    """Three spatial sizes and the number of channels."""
     beyond = [n for n in sizes[3:] if n > 1]
     if len(beyond) > 1 or len(sizes) < 2:
         raise UnsupportedFormatError(
             f"{path}: has shape {sizes}; 2D, 3D and 4D (x, y, z, channel) are read", remedy="Split it into 4D or 3D files."
         )
     x, y, z = (*sizes[:3], 1)[:3]
-    return (x, y, z), (beyond or [1])[0], [COMPONENTS] if len(sizes) == _VECTOR_AXES and beyond else []
+    return (x, y, z), (beyond or [1])[0]
 
 
 def _intent(fields: Any) -> list[str]:

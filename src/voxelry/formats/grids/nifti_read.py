@@ -7,11 +7,13 @@ A 4D file ``(x, y, z, c)`` gives C channels, a 2D one has depth 1, trailing axes
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from voxelry.core.volume import Volume
 from voxelry.formats.grids.grid_file import GridFile
 from voxelry.formats.grids.nifti_header import read_header
+from voxelry.formats.grids.nifti_names import stored_table
 from voxelry.formats.read_options import PLAIN, ReadOptions
 
 
@@ -47,6 +49,8 @@ def open_nifti(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Gr
         slope=header.slope,
         intercept=header.intercept,
         remarks=header.remarks,
+        components=header.components,
+        stored_table=partial(stored_table, header.path) if header.kind == "nifti" else None,
     )
 
 

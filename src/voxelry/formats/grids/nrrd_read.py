@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from voxelry.core.geometry import Geometry
 from voxelry.errors import CorruptFileError, UnsupportedFormatError
-from voxelry.formats.detection import Format, head_of, sniff
-from voxelry.formats.grids.grid_file import COMPONENTS, NO_ORIENTATION, GridFile, grid
+from voxelry.formats.detection import head_of
+from voxelry.formats.grids.grid_file import NO_ORIENTATION, GridFile, grid
 from voxelry.formats.grids.nrrd_header import NrrdHeader, Vector, parse_nrrd
 from voxelry.formats.grids.stored import Encoding, Stored, beside
 from voxelry.formats.read_options import PLAIN, ReadOptions
+from voxelry.formats.signatures import is_nrrd
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -81,7 +82,7 @@ def open_nrrd(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Gri
         MissingFileError: a file with voxels is missing.
     """
     file = Path(path)
-    if sniff(head_of(file)) is not Format.NRRD:
+    if not is_nrrd(head_of(file)):
         raise UnsupportedFormatError(f"{file}: not an NRRD file", remedy="Is it what its name says?")
     return grid_of(parse_nrrd(file))
 
@@ -101,8 +102,6 @@ def grid_of(header: NrrdHeader) -> GridFile:
     spatial = _spatial_axes(header, sizes, kinds, directions)
     beyond = [axis for axis in range(dimension) if axis not in spatial]
     geometry, remarks = _geometry(header, sizes, spatial, directions)
-    if any(kind.startswith(_TOGETHER) or "-color" in kind or "-vector" in kind for kind in (kinds[axis] for axis in beyond)):
-        remarks.append(COMPONENTS)
     stored = _stored(header, prod(sizes))
     flat = geometry.affine is None
     return GridFile(
@@ -114,7 +113,13 @@ def grid_of(header: NrrdHeader) -> GridFile:
         order=(*beyond[::-1], *(spatial[::-1] if flat else spatial)),
         stored=stored[0] if len(stored) == 1 else partial(_joined, stored),
         remarks=tuple(remarks),
+        components=any(_is_component_axis(kinds[axis]) for axis in beyond),
     )
+
+
+def _is_component_axis(kind: str) -> bool:
+    """An axis of this kind lists components of one quantity."""
+    return kind.startswith(_TOGETHER) or "-color" in kind or "-vector" in kind
 
 
 def _spatial_axes(

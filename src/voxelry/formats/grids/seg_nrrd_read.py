@@ -34,13 +34,13 @@ _SEGMENT = re.compile(r"Segment(\d{1,5})_(\w+)")
 _TERMINOLOGY = "TerminologyEntry:"
 
 
-def segments_of(path: str | os.PathLike[str]) -> dict[int, dict[str, str]]:
-    """The metadata of each segment of an NRRD file, by its index; empty where it is no segmentation of Slicer.
+def is_segmentation(path: str | os.PathLike[str]) -> bool:
+    """Whether an NRRD file is a segmentation of Slicer: its header describes a segment.
 
     Raises:
         CorruptFileError: the header is damaged.
     """
-    return _segments(parse_nrrd(Path(path)).pairs)
+    return bool(_segments(parse_nrrd(Path(path)).pairs))
 
 
 def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None) -> LabelMap:
@@ -71,9 +71,7 @@ def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None)
         remarks = (*remarks, "layers share label values: segments are numbered from 1")
     stored = as_labels(found.numbers(), str(found.path))
     known = labels if table is None else matched(labels, table, str(found.path))
-    source = replace(
-        found.source, kind=KIND, remarks=tuple(remark for remark in remarks if not remark.startswith("channels are"))
-    )
+    source = replace(found.source, kind=KIND, remarks=remarks)
     unclaimed = _unclaimed(stored, set(where.values()))
     if unclaimed:
         raise LabelError(

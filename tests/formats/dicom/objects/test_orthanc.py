@@ -10,10 +10,11 @@ from pydicom import Dataset, dcmread
 
 import voxelry
 from helpers.sources import TILTED, flat_labels, headers, labels, volume
+from helpers.written import FORMATS
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.formats.dicom.objects.seg_write import write_fractional_seg
-from voxelry.formats.writer import FORMATS
+from voxelry.formats.writer import write_format
 
 pytestmark = pytest.mark.slow
 
@@ -71,14 +72,14 @@ def _objects(source: Volume, folder: Path, *, tilted: bool) -> dict[str, list[Pa
     for number, options in enumerate(LABELMAPS):
         file = folder / f"labelmap-{number}.seg.dcm"
         flat = flat_labels(source.geometry)
-        made[f"labelmap {options}"] = [FORMATS["dicom-seg"].write(flat, file, source, {"kind": "labelmap", **options})]
+        made[f"labelmap {options}"] = [write_format(FORMATS["dicom-seg"], flat, file, source, {"kind": "labelmap", **options})]
     table = flat_labels(source.geometry).table
     fractional = write_fractional_seg(_probabilities(source), table, source, folder / "fractional.seg.dcm")
     return made | {"fractional": [fractional]}
 
 
 def _files(of: LabelMap, name: str, source: Volume, folder: Path, **options) -> list[Path]:
-    made = FORMATS[name].write(of, folder / f"made{FORMATS[name].ending}", source, options)
+    made = write_format(FORMATS[name], of, folder / f"made{FORMATS[name].ending}", source, options)
     return sorted(made.iterdir()) if made.is_dir() else [made]
 
 

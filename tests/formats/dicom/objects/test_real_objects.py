@@ -6,9 +6,8 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, generate_uid
 
 import voxelry
+from helpers.written import FORMATS, dicom_object
 from voxelry.errors import ExportError, GridMismatchError, MissingFileError, UnsupportedFormatError, UsageError, VoxelryError
-from voxelry.formats.masks import dicom_kind
-from voxelry.formats.writer import FORMATS
 
 pytestmark = pytest.mark.realdata
 
@@ -49,7 +48,7 @@ NAMELESS = ("nrrd", "metaimage")
 def test_an_object_written_again_holds_the_same_labels(realdata, tmp_path, file, target):
     mask, series = realdata / file, realdata / WITH_SOURCE[file]
     scan = voxelry.read(series)
-    before = voxelry.read_labels(mask, **({"reference": scan} if dicom_kind(mask) == "rtstruct" else {})).on_grid(scan.geometry)
+    before = voxelry.read_labels(mask, **({"reference": scan} if dicom_object(mask) == "rtstruct" else {})).on_grid(scan.geometry)
     out = tmp_path / f"again{FORMATS[target].ending}"
     if len(before.layers) > 1 and target in ONE_LAYER:
         with pytest.raises(VoxelryError, match="overlap"):
@@ -113,7 +112,7 @@ def test_every_real_object_is_tried(realdata):
 
 
 def _is_object(path) -> bool:
-    return path.is_file() and path.suffix in (".dcm", ".seg") and bool(dicom_kind(path))
+    return path.is_file() and path.suffix in (".dcm", ".seg") and bool(dicom_object(path))
 
 
 # What a network made of a real scan: TotalSegmentator's own results on its DICOM example

@@ -10,6 +10,7 @@ from pydicom import dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from helpers.written import dicom_object
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import (
@@ -21,9 +22,9 @@ from voxelry.errors import (
     UsageError,
     VoxelryError,
 )
+from voxelry.formats.detection import detect
 from voxelry.formats.dicom.objects.seg_read import read_dicom_seg
 from voxelry.formats.dicom.objects.seg_write import write_dicom_seg
-from voxelry.formats.masks import dicom_kind
 from voxelry.formats.reader import read, read_labels
 from voxelry.phantom.dicom import write_dicom
 from voxelry.phantom.phantom import ACQUISITIONS, make
@@ -49,7 +50,7 @@ def test_a_mask_comes_back_on_its_scan(case):
 
 def test_names_and_codes_come_back(case):
     _, labels, path = case
-    assert dicom_kind(path) == "seg"
+    assert detect(path).name == "dicom-seg"
     found = read_labels(path).table
     assert found.names == labels.table.names
     assert [(one.category, one.type, one.modifier) for one in found.labels] == [
@@ -152,7 +153,7 @@ def test_a_truncated_file_is_corrupt(scan, tmp_path):
 def test_real_segmentations_are_read_as_highdicom_does_or_refused(realdata: Path):
     seen = 0
     for path in sorted(realdata.joinpath("dicom").rglob("*")):
-        if not path.is_file() or path.suffix in (".nrrd", ".json") or dicom_kind(path) != "seg":
+        if not path.is_file() or path.suffix in (".nrrd", ".json") or dicom_object(path) != "dicom-seg":
             continue
         try:
             found = read_dicom_seg(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from voxelry.formats.dicom.objects.contours import fill
 from voxelry.formats.dicom.objects.referenced import Referenced, compared, find_image, referenced
 from voxelry.formats.dicom.objects.seg_read import code_of
 from voxelry.formats.label_layers import SegmentBox, clean_name, layered, match, unique_names
+from voxelry.formats.reader import read
 
 SLICE_TOLERANCE = 0.25
 """Slices: how far a contour may lie from its slice; half way between two it could belong to either."""
@@ -47,9 +48,9 @@ class _Structure:
 
 def read_rtstruct(
     path: str | os.PathLike[str],
-    table: LabelTable | None,
-    reference: Volume | str | os.PathLike[str] | None,
-    read: Callable[..., Volume],
+    table: LabelTable | None = None,
+    *,
+    reference: Volume | str | os.PathLike[str] | None = None,
 ) -> LabelMap:
     """Read a structure set as labels on the grid of its image.
 
@@ -58,7 +59,6 @@ def read_rtstruct(
         table: which structures are wanted, found by name, then by code; the others are left out with a remark. None takes all,
             numbered by ROI number where those fit, with their names, codes and colours.
         reference: the image, or its path; None looks for the series that the file names in the file's folder and the one above.
-        read: the verb that reads an image.
 
     Returns:
         A LabelMap ``(columns, rows, slices)``, on several layers where structures overlap. A structure without contours stays in
@@ -77,7 +77,7 @@ def read_rtstruct(
         wanted = referenced(data)
     except PARSE_ERRORS as error:
         raise CorruptFileError(f"{file}: cannot be read as a structure set ({error})", remedy="Export it again.") from error
-    image = reference if isinstance(reference, Volume) else _image(file, reference, wanted, read)
+    image = reference if isinstance(reference, Volume) else _image(file, reference, wanted)
     if image.geometry.affine is None:
         raise GridMismatchError(f"{file}: contours lie in space, {image.source.name} is a picture", remedy="Name its series.")
     labels, remarks = _named(file, structures, table)
@@ -91,7 +91,7 @@ def read_rtstruct(
     return replace(found, source=source)
 
 
-def _image(file: Path, reference: str | os.PathLike[str] | None, wanted: Referenced, read: Callable[..., Volume]) -> Volume:
+def _image(file: Path, reference: str | os.PathLike[str] | None, wanted: Referenced) -> Volume:
     """The image by its path, or the one that the file names; of several series at a path, that which it names."""
     if reference is None:
         return find_image(file, wanted)

@@ -1,0 +1,9 @@
+from .card import Card as Card
+from .cases import Case as Case
+from .channels import read_channels as read_channels
+from .check import check_manifest as check_manifest
+from .label_file import load_label_file as load_label_file
+from .load import load_case as load_case
+from .manifest import Manifest as Manifest
+from .manifest import load_manifest as load_manifest
+from .splits import split_groups as split_groups

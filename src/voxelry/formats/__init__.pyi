@@ -1,0 +1,9 @@
+from .detection import detect as detect
+from .file_format import Format as Format
+from .grids.grid_file import GridFile as GridFile
+from .inspection import inspect as inspect
+from .reader import read as read
+from .reader import read_all as read_all
+from .reader import read_labels as read_labels
+from .table import all_formats as all_formats
+from .writer import write as write

@@ -1,0 +1,172 @@
+"""Format: one row of the table of formats, with the functions that recognise, read and write its files named by import path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from voxelry.errors import ReadError, UsageError, VoxelryError
+
+Kind = Literal["image", "labels", "both"]
+SourceUse = Literal["grid", "optional", "required"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A file format: its names, and the functions that recognise, read and write it.
+
+    Functions are named as ``"package.module:function"`` and imported when they are first called, so that the table stays light;
+    a name that starts with a dot lies below `voxelry.formats`. A format of one header and one grid of numbers needs `open_grid`
+    alone to be read. A format without any function for writing is read only, one without any for reading is written only.
+
+    Attributes:
+        name: of the format, as ``--format`` takes it.
+        title: its name in lists.
+        noun: its name in sentences, with an article.
+        kind: what its files hold as a rule. A file of ``labels`` is never taken for a scan, one of ``image`` never for a mask.
+        endings: of its files, lower case; the first is given to new files.
+        read_only_endings: of files that are read and not written.
+        voxel_endings: of the second file of an image in two files, beside the header of the same name.
+        within: the more general format of its files, which is recognised first: ``dicom`` for a DICOM SEG.
+        recognise: takes the first `HEAD_BYTES` bytes of a file (decompressed), and tells whether they are of this format; takes
+            the path instead where `within` is set.
+        sop_classes: in place of `recognise`, where `within` is ``dicom``: the SOPClassUIDs of its objects.
+        gzip: the whole file may be gzip.
+        open_grid: takes a path and `ReadOptions`, and gives a `GridFile`, from which images, time points and labels are read.
+        read_image: takes a path and `ReadOptions`, and gives a Volume. Files of a format `within` another are read by that.
+        read_all: likewise, and gives every Volume; only where a file or folder can hold several.
+        takes_content: `read_image` and `read_all` take the open `FileContent` too, or None, so that a file is opened once.
+        read_header: takes a path, and gives shape and pixel type; only where `read_image` decodes pixels at once.
+        read_labels: takes a path and a label table or None, and gives a LabelMap.
+        label_options: which of ``reference`` and ``threshold`` reading labels takes, by keyword.
+        write_labels: takes a LabelMap, the source Volume where `source` is ``required``, and a path; gives the path written.
+        write_image: takes a Volume and a path; gives the path written.
+        axes: numbers of spatial axes it can hold: 3, and 2 for pictures and projections.
+        layers: labels may overlap.
+        source: ``required`` where it refers to the DICOM scan the labels were made on, ``optional`` where it can use the scan,
+            ``grid`` where labels are only laid onto the scan's grid, if a scan is given.
+        sheared: it holds grids of tilted slices.
+        options: keyword arguments of `write_labels`.
+        required_options: those of them that have no default.
+        cannot_hold: what is lost in it, or why it is not read as labels, in words; empty where it holds all.
+        plugin: the distribution that added it by an entry point; empty for formats of voxelry.
+    """
+
+    name: str
+    title: str
+    noun: str
+    kind: Kind
+    endings: tuple[str, ...]
+    read_only_endings: tuple[str, ...] = ()
+    voxel_endings: tuple[str, ...] = ()
+    within: str = ""
+    recognise: str = ""
+    sop_classes: tuple[str, ...] = ()
+    gzip: bool = False
+    open_grid: str = ""
+    read_image: str = ""
+    read_all: str = ""
+    takes_content: bool = False
+    read_header: str = ""
+    read_labels: str = ""
+    label_options: tuple[str, ...] = ()
+    write_labels: str = ""
+    write_image: str = ""
+    axes: tuple[int, ...] = (3,)
+    layers: bool = True
+    source: SourceUse = "grid"
+    sheared: bool = True
+    options: tuple[str, ...] = ()
+    required_options: tuple[str, ...] = ()
+    cannot_hold: str = ""
+    plugin: str = ""
+
+    @property
+    def ending(self) -> str:
+        """The ending that new files get."""
+        return self.endings[0]
+
+    @property
+    def all_endings(self) -> tuple[str, ...]:
+        """Every ending of its files."""
+        return (*self.endings, *self.read_only_endings, *self.voxel_endings)
+
+    @property
+    def family(self) -> str:
+        """The name of the format its files are recognised as first: `within`, or its own."""
+        return self.within or self.name
+
+    @property
+    def reads_images(self) -> bool:
+        """It has a reader of images."""
+        return bool(self.open_grid or self.read_image)
+
+    @property
+    def reads_labels(self) -> bool:
+        """It has a reader of labels."""
+        return bool(self.open_grid or self.read_labels)
+
+    @property
+    def is_read(self) -> bool:
+        """Its files can be read, as images or as labels."""
+        return self.reads_images or self.reads_labels
+
+    @property
+    def is_picture(self) -> bool:
+        """It holds pictures and projections alone."""
+        return self.axes == (2,)
+
+    def call(self, function: str, *arguments: Any, **options: Any) -> Any:
+        """Call one of the row's functions.
+
+        Args:
+            function: its import path, a field of this row.
+            arguments: for the function.
+            options: for the function.
+
+        Raises:
+            UsageError: there is no such function.
+            ReadError: the function of a plugin raised something that is no error of voxelry.
+        """
+        called = self._imported(function)
+        if not self.plugin:
+            return called(*arguments, **options)
+        try:
+            return called(*arguments, **options)
+        except VoxelryError:
+            raise
+        except Exception as error:
+            file = next((f"{argument}: " for argument in arguments if isinstance(argument, Path)), "")
+            raise ReadError(
+                f"{file}{function} of the plugin '{self.plugin}' failed ({type(error).__name__}: {error})",
+                remedy="Report it to the plugin's authors, or uninstall it.",
+            ) from error
+
+    def _imported(self, function: str) -> Callable[..., Any]:
+        try:
+            return imported(function)
+        except (ImportError, AttributeError) as error:
+            if not self.plugin:
+                raise
+            raise UsageError(
+                f"format '{self.name}' of the plugin '{self.plugin}' names the function {function}, which cannot be imported "
+                f"({error})",
+                remedy="Update or uninstall the plugin.",
+            ) from error
+
+
+@cache
+def imported(function: str) -> Callable[..., Any]:
+    """The function that an import path names, ``"package.module:function"``; a leading dot stands for `voxelry.formats`.
+
+    Raises:
+        ImportError: no such module.
+        AttributeError: the module has no such function.
+    """
+    module, _, name = function.partition(":")
+    called: Callable[..., Any] = getattr(import_module(module, "voxelry.formats"), name)
+    return called

@@ -1,0 +1,63 @@
+"""Labels of files that hold one number a voxel: NIfTI, NRRD and other grids, PNG and TIFF."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import LabelMap, Source
+from voxelry.errors import LabelError
+from voxelry.formats.grids.grid_file import GridFile
+from voxelry.formats.pictures.picture_read import read_picture_labels
+from voxelry.formats.voxels import values_of
+
+
+def grid_labels(grid: GridFile, table: LabelTable | None, threshold: float | None = None) -> LabelMap:
+    """Labels of a file of one header and one grid.
+
+    Args:
+        grid: its header.
+        table: what the values mean; None takes the table in the file, where it carries one, else numbers the values.
+        threshold: for a map of probabilities: label 1 from this probability on.
+
+    Raises:
+        LabelError: fractions without a threshold, negative values, several channels, or values that `table` does not know.
+    """
+    if threshold is not None:
+        return _above(grid, table, threshold)
+    array, geometry, source = grid.labels()
+    if table is None and grid.stored_table is not None:
+        table, remark = grid.stored_table(values_of(array))
+        source = replace(source, remarks=(*source.remarks, remark)) if remark else source
+    return _label_map(array, geometry, table, source)
+
+
+def picture_labels(path: str | os.PathLike[str], table: LabelTable | None = None) -> LabelMap:
+    """Labels of a picture; see `read_picture_labels`."""
+    array, geometry, source = read_picture_labels(path)
+    return _label_map(array, geometry, table, source)
+
+
+def _label_map(array: NDArray[Any], geometry: Geometry, table: LabelTable | None, source: Source) -> LabelMap:
+    values = values_of(array)
+    if table is not None:
+        table.check_values(values, source.name)
+    return LabelMap.of(array, geometry, table or LabelTable.numbered(values), source)
+
+
+def _above(grid: GridFile, table: LabelTable | None, threshold: float) -> LabelMap:
+    """Label 1 where a map of one probability a voxel reaches the threshold."""
+    volume = grid.volume()
+    if volume.channels != 1:
+        raise LabelError(f"{grid.path}: {volume.channels} channels of probabilities", remedy="Split them into a file each.")
+    source = replace(volume.source, remarks=(*volume.source.remarks, f"label 1 where the probability is at least {threshold:g}"))
+    if table is not None:
+        table.check_values([1], str(grid.path))
+    inside = (volume.array[0] >= threshold).astype(np.uint8)
+    return LabelMap.of(inside, volume.geometry, table or LabelTable.numbered([1]), source)
