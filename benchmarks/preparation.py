@@ -86,7 +86,7 @@ def _target(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def image_voxelry(given: Arrays) -> Job:
     """int16 in, float32 out."""
-    from voxelry.preparation.resample import resample_image
+    from voxelry.preparation.resampling import resample_image
 
     return lambda: resample_image(given["image"][None], _target(given["image"].shape), 3)[0]
 
@@ -121,7 +121,7 @@ def image_simpleitk(given: Arrays) -> Job:
 
 def labels_voxelry(given: Arrays) -> Job:
     """int16 class indices."""
-    from voxelry.preparation.resample import resample_classes
+    from voxelry.preparation.resampling import resample_classes
 
     classes = given["labels"].astype(np.int16)
     return lambda: resample_classes(classes, _target(classes.shape))

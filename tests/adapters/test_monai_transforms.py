@@ -13,7 +13,7 @@ from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
 from voxelry.errors import UsageError
 from voxelry.preparation.preparation import prepare
-from voxelry.preparation.resample import resample_classes, resample_image
+from voxelry.preparation.resampling import resample_classes, resample_image
 
 ROTATED = np.eye(4)
 ROTATED[:3, :3] = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]] * np.array([1.1, 0.9, 2.0])
@@ -136,7 +136,7 @@ def test_the_input_is_left_as_it_was():
 
 def test_bad_input_is_refused():
     image = tensor(np.ones((1, 4, 4, 4), np.float32) * 0.5)
-    with pytest.raises(UsageError, match="labels are not whole numbers"):
+    with pytest.raises(UsageError, match="labels are not integers"):
         ResampleSpacingd("image", (2, 2, 2), "label")({"image": image})
     with pytest.raises(UsageError, match="spacing \\(2, 2\\) for an image of 3 axes"):
         ResampleSpacingd("image", (2, 2))({"image": image})

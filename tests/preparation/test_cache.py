@@ -17,7 +17,7 @@ from voxelry.datasets.cases import Case
 from voxelry.errors import GridMismatchError, LabelError
 from voxelry.preparation import cache as module
 from voxelry.preparation.cache import cached_case, cached_cases, with_first_stage
-from voxelry.preparation.mapped import MappedArray
+from voxelry.preparation.mapped_array import MappedArray
 from voxelry.preparation.preparation import prepare
 
 

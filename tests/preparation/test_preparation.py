@@ -14,7 +14,7 @@ from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
 from voxelry.errors import ModelError
 from voxelry.preparation.preparation import content_box, prepare, target_shape
-from voxelry.preparation.resample import resample_classes, resample_image
+from voxelry.preparation.resampling import resample_classes, resample_image
 
 ORIENTATIONS = ["".join(order[i] for i in range(3)) for pairs in itertools.product("RL", "AP", "SI") for order in
                 itertools.permutations(pairs)]  # fmt: skip

@@ -15,7 +15,7 @@ from voxelry.core.labels import IGNORE_INDEX
 from voxelry.inference.patches import Layout
 from voxelry.preparation.cache import CachedCase
 from voxelry.preparation.class_locations import class_counts, class_locations
-from voxelry.preparation.mapped import MappedArray
+from voxelry.preparation.mapped_array import MappedArray
 from voxelry.preparation.slice_stream import InMemorySlices
 from voxelry.training.sampler import Sampler, cut_into
 

@@ -1,4 +1,4 @@
-"""Our readers inside any MONAI pipeline: ``LoadImaged(keys, reader=VoxelryReader())``."""
+"""voxelry's readers in a MONAI pipeline: ``LoadImaged(keys, reader=VoxelryReader())``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ from voxelry.datasets.channels import read_channels
 
 
 class VoxelryReader(ImageReader):  # type: ignore[misc]
-    """MONAI `ImageReader` that reads whatever `voxelry.read` reads, geometry checked.
+    """A MONAI `ImageReader` for every format that `voxelry.read` reads, with the geometry checked.
 
     MONAI gets a channel-first array, ``original_channel_dim`` 0, and the RAS+ affine. MONAI's own readers for DICOM sort by
-    InstanceNumber and for pictures turn rows into columns; here positions decide, and pictures stay ``(rows, cols)``.
+    InstanceNumber and for pictures turn rows into columns; here slices are sorted by position, and pictures stay
+    ``(rows, cols)``.
+
+    Example:
+        >>> import voxelry as vx
+        >>> grid, table = vx.Geometry.from_spacing((4, 5, 6), (1, 1, 2)), vx.LabelTable.numbered([1])
+        >>> labels = vx.LabelMap.of(np.ones((4, 5, 6), np.uint8), grid, table)
+        >>> _ = vx.write(labels, "liver.nii.gz")
+        >>> reader = VoxelryReader()
+        >>> array, meta = reader.get_data(reader.read("liver.nii.gz"))
+        >>> array.shape, meta["space"]
+        ((1, 4, 5, 6), 'RAS')
     """
 
     def verify_suffix(self, filename: Sequence[Any] | Any) -> bool:  # noqa: ARG002
@@ -30,7 +41,7 @@ class VoxelryReader(ImageReader):  # type: ignore[misc]
 
         Args:
             data: a path or a sequence of paths.
-            kwargs: none are known.
+            kwargs: ignored.
 
         Raises:
             ReadError: a file cannot be read.
@@ -39,10 +50,10 @@ class VoxelryReader(ImageReader):  # type: ignore[misc]
         return read_channels([data] if isinstance(data, str | Path) else list(data))
 
     def get_data(self, img: Volume) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Array and metadata as MONAI wants them.
+        """Array and metadata as MONAI expects them.
 
         Args:
-            img: what `read` returned.
+            img: returned by `read`.
 
         Returns:
             ``(C, *spatial)`` float32, and ``affine``, ``original_affine``, ``spatial_shape``, ``original_channel_dim``,

@@ -1,6 +1,6 @@
-"""Compiled passes over the grey values of one channel of a window, flat float32, in place where that can be.
+"""Compiled passes over the grey values of one channel of a patch, flat float32, in place where possible.
 
-They run without the interpreter's lock, so that a thread that prepares windows does not hold up the one that trains.
+They run without the interpreter's lock, so that a thread that prepares patches does not hold up the one that trains.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from voxelry.base.compiled import compiled, jitable, readonly
 
 _f4, _f8, _i8, _u4 = numba.float32, numba.float64, numba.int64, numba.uint32
 _LOG2 = (2.8853900817779268, 0.961796693926, 0.57707801635558, 0.41219858311113)
-"""Of log2((1 + z) / (1 - z)), by powers of z squared: twice the inverse hyperbolic tangent's series."""
+"""Coefficients of log2((1 + z) / (1 - z)) by powers of z squared: twice the series of the inverse hyperbolic tangent."""
 _EXP = (1.0, 1.0, 1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720)
 
 
@@ -77,8 +77,8 @@ def power(x: Any, factor: Any, offset: Any, exponent: Any, height: Any, base: An
 
 
 @jitable
-def _mixed(bits: Any) -> Any:
-    """32 bits of which each depends on all given ones (Wellons' ``lowbias32``)."""
+def _hashed(bits: Any) -> Any:
+    """A hash of 32 bits (Wellons' ``lowbias32``)."""
     x = np.uint32(bits)
     x = np.uint32(x ^ (x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x7FEB352D))
@@ -92,9 +92,9 @@ def add_noise(x: Any, sigma: Any, key: Any) -> None:
     """Add normal noise that follows from the key and each value's number alone (Box and Muller, doi:10.1214/aoms/1177706645)."""
     unit, turn = np.float32(2.0**-24), np.float32(2.0 * math.pi * 2.0**-24)
     for i in range((x.size + 1) // 2):
-        state = np.uint32(_mixed(i) ^ key)
-        a = np.float32(_mixed(state) >> np.uint32(8)) + np.float32(0.5)
-        b = np.float32(_mixed(np.uint32(state + np.uint32(0x9E3779B9))) >> np.uint32(8))
+        state = np.uint32(_hashed(i) ^ key)
+        a = np.float32(_hashed(state) >> np.uint32(8)) + np.float32(0.5)
+        b = np.float32(_hashed(np.uint32(state + np.uint32(0x9E3779B9))) >> np.uint32(8))
         radius = sigma * np.sqrt(np.float32(-2) * np.log(a * unit))
         x[2 * i] += radius * np.cos(b * turn)
         if 2 * i + 1 < x.size:
@@ -116,22 +116,22 @@ def sum_along_middle(x: Any, index: Any, weights: Any, out: Any) -> None:
 
 @compiled(numba.void(readonly(_f4, 2), readonly(_i8, 2), readonly(_f4, 2), _i8, _i8, _f4[:, ::1]), fastmath=True)
 def sum_along_last(x: Any, index: Any, weights: Any, first: Any, last: Any, out: Any) -> None:
-    """`sum_along_middle` along the last axis; from `first` to `last` taps are neighbours and have the weights of `first`."""
-    taps = index.shape[1]
+    """`sum_along_middle` along the last axis; voxels `first` to `last` are sums of neighbours by the weights of `first`."""
+    count = index.shape[1]
     for r in range(x.shape[0]):
         row, total = x[r], out[r]
         if last > first:
             middle = total[first:last]
             middle[:] = 0
-            for t in range(taps):
-                weight, part = weights[first, t], row[index[first, t] : index[first, t] + last - first]
+            for t in range(count):
+                weight, shifted = weights[first, t], row[index[first, t] : index[first, t] + last - first]
                 for j in range(middle.size):
-                    middle[j] += weight * part[j]
+                    middle[j] += weight * shifted[j]
         for j in range(total.size):
             if first <= j < last:
                 continue
             value = np.float32(0)
-            for t in range(taps):
+            for t in range(count):
                 value += weights[j, t] * row[index[j, t]]
             total[j] = value
 
@@ -142,6 +142,6 @@ def follow_curve(x: Any, knots: Any, least: Any, most: Any) -> None:
     steps = knots.size - 1
     per = np.float32(steps) / (most - least)
     for i in range(x.size):
-        place = min(max((x[i] - least) * per, np.float32(0)), np.float32(steps))
-        k = min(np.int64(place), steps - 1)
-        x[i] = least + (knots[k] + (place - np.float32(k)) * (knots[k + 1] - knots[k])) * (most - least)
+        position = min(max((x[i] - least) * per, np.float32(0)), np.float32(steps))
+        k = min(np.int64(position), steps - 1)
+        x[i] = least + (knots[k] + (position - np.float32(k)) * (knots[k + 1] - knots[k])) * (most - least)

@@ -42,7 +42,7 @@ from voxelry.datasets.cases import Case
 from voxelry.errors import VoxelryError
 from voxelry.formats.dicom.archive import is_unpacked
 from voxelry.preparation.class_locations import class_counts, class_locations
-from voxelry.preparation.mapped import MappedArray, checksum, store_array
+from voxelry.preparation.mapped_array import MappedArray, checksum, store_array
 from voxelry.preparation.preparation import Preparation, prepare, reordering
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from voxelry.core.geometry import Geometry, Reindex
 from voxelry.core.plan import Plan
 from voxelry.core.volume import Volume
 from voxelry.errors import ModelError
-from voxelry.preparation.normalise import normalise
-from voxelry.preparation.resample import resample_classes, resample_image
+from voxelry.preparation.normalisation import normalise
+from voxelry.preparation.resampling import resample_classes, resample_image
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class Preparation:
         reorder: from the stored axis order to the plan's.
         start, extent: the box of content on the reordered grid, in voxels.
         shape: the box's shape after resampling.
+
+    Example:
+        >>> grid = Geometry.from_spacing((16, 16, 8), (1, 1, 2))
+        >>> keep = Reindex(order=(0, 1, 2), flips=(False, False, False))
+        >>> Preparation(None, grid, keep, start=(0, 0, 0), extent=(16, 16, 8), shape=(8, 8, 8)).geometry.spacing
+        (2.0, 2.0, 2.0)
     """
 
     plan: Plan
@@ -88,6 +94,18 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
 
     Raises:
         ModelError: the scan has another number of axes or channels than the plan, or an unknown pixel size where it matters.
+
+    Example:
+        >>> from voxelry.core.plan import NetworkPlan, Normalisation
+        >>> steps, kernels = ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3
+        >>> network = NetworkPlan(features=(8, 8, 8), strides=steps, kernels=kernels, deep_supervision=1)
+        >>> plan = Plan(
+        ...     dimensions=3, channels=("CT",), normalisation=(Normalisation(scheme="image"),), patch_size=(8, 8, 8),
+        ...     batch_size=1, network=network, orientation="RAS", spacing=(2.0, 2.0, 2.0),
+        ... )
+        >>> volume = Volume(np.full((1, 16, 16, 8), 7), Geometry.from_spacing((16, 16, 8), (1, 1, 2)))
+        >>> prepare(volume, plan).image(volume).shape
+        (1, 8, 8, 8)
     """
     if volume.geometry.ndim != plan.dimensions:
         kind = "a picture" if volume.geometry.ndim == 2 else "a volume"

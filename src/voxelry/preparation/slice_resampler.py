@@ -96,7 +96,7 @@ class SliceResampler:
 
     def _flatten(self, first: int, last: int) -> None:
         """Resample slices `first` to `last` of the input in their plane."""
-        from voxelry.preparation.resample_kernels import sum_rows, transpose
+        from voxelry.preparation.resampling_kernels import sum_rows, transpose
 
         n1, n2 = self._array.shape[1:]
         source = self._gathered(first, last) if self._gathers else self._array[first:last]
@@ -121,7 +121,7 @@ class SliceResampler:
 
     def _add_up(self, begin: int, stop: int, turned: NDArray[np.float32]) -> None:
         """Sums across the slices in the ring buffer, ``(stop - begin, columns, rows)``."""
-        from voxelry.preparation.resample_kernels import sum_rows
+        from voxelry.preparation.resampling_kernels import sum_rows
 
         direct = turned if turned.flags.c_contiguous else np.empty(turned.shape, np.float32)
         flat = direct.reshape(len(direct), -1)

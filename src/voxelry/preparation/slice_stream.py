@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from voxelry.base.memory import Footprint
 from voxelry.core.volume import Volume
 from voxelry.preparation.interpolation import ResamplingOperator, resampling_operator
-from voxelry.preparation.normalise import scaling_of
+from voxelry.preparation.normalisation import scaling_of
 from voxelry.preparation.preparation import Preparation
-from voxelry.preparation.resample import LARGE_VOXELS
+from voxelry.preparation.resampling import LARGE_VOXELS
 from voxelry.preparation.slice_resampler import DEPTH, SliceResampler
 
 

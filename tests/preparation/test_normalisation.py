@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from voxelry.core.plan import Normalisation
-from voxelry.preparation.normalise import normalise
+from voxelry.preparation.normalisation import normalise
 
 IMAGE, MASK = Normalisation(scheme="image"), Normalisation(scheme="mask")
 

@@ -13,8 +13,8 @@ from skimage.transform import resize
 from voxelry.base.threads import THREADS
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import IGNORE_INDEX
-from voxelry.preparation import resample
-from voxelry.preparation.resample import resample_classes, resample_image
+from voxelry.preparation import resampling
+from voxelry.preparation.resampling import resample_classes, resample_image
 
 PAIRS = [((5, 6, 7), (9, 4, 7)), ((8, 8, 8), (3, 16, 5)), ((1, 9, 4), (3, 4, 8)), ((2, 2, 2), (5, 1, 4)), ((12, 7), (5, 20))]
 
@@ -45,7 +45,7 @@ ORDERS = [(0, 1, 2), (2, 1, 0), (1, 2, 0)]
 @pytest.fixture(params=["compiled", "numpy"])
 def path(request, monkeypatch):
     """Both ways through the module, whatever the size."""
-    monkeypatch.setattr(resample, "LARGE_VOXELS", 0 if request.param == "compiled" else 2**62)
+    monkeypatch.setattr(resampling, "LARGE_VOXELS", 0 if request.param == "compiled" else 2**62)
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.uint8, np.float32, np.float64])
@@ -101,9 +101,9 @@ def test_memory_stays_at_the_result_and_a_few_planes():
     """A 160 MB scan, brought to 27 million voxels: what the process peaks at beyond the scan and the result."""
     program = """
 import numpy as np, resource
-from voxelry.preparation import resample
-from voxelry.preparation.resample import resample_image, resample_classes
-import voxelry.preparation.resample_kernels
+from voxelry.preparation import resampling
+from voxelry.preparation.resampling import resample_image, resample_classes
+import voxelry.preparation.resampling_kernels
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 scan = np.zeros((320, 512, 512), np.int16); scan[::2] = 7
 before = peak()
@@ -166,7 +166,7 @@ def test_the_shortcut_finds_what_all_classes_find(monkeypatch, before, after, or
     order = order[: len(before)] if isinstance(order, tuple) else order
     found = []
     for large in (0, 2**62):
-        monkeypatch.setattr(resample, "LARGE_VOXELS", large)
+        monkeypatch.setattr(resampling, "LARGE_VOXELS", large)
         for axes in itertools.permutations(range(len(before))):
             stored = np.ascontiguousarray(classes.transpose(axes)).transpose(np.argsort(axes))
             found.append(resample_classes(stored, after, order))

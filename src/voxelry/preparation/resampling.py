@@ -43,6 +43,10 @@ def resample_image(
 
     Returns:
         ``(C, *shape)`` float32, C-contiguous, never `array` itself.
+
+    Example:
+        >>> resample_image(np.array([[[0, 2, 4, 6]]]), (1, 2), order=1).tolist()
+        [[[1.0, 5.0]]]
     """
     if array.shape[1:] == tuple(shape):
         return array.astype(np.float32, order="C")
@@ -75,6 +79,10 @@ def resample_classes(
 
     Returns:
         ``shape`` int16, the same values, C-contiguous. Ties (to 1e-6) go to the lower class.
+
+    Example:
+        >>> resample_classes(np.array([[0, 2, 2]], dtype=np.int16), (1, 6)).tolist()
+        [[0, 0, 2, 2, 2, 2]]
     """
     operators = [
         resampling_operator(n, m, spline) for n, m, spline in zip(classes.shape, shape, _each(order, classes.ndim), strict=True)
@@ -128,7 +136,7 @@ def _by_slices(array: NDArray[Any], operators: Operators, out: NDArray[np.float3
 
 def _vote(classes: NDArray[np.integer], operators: Operators, out: NDArray[np.int16]) -> None:
     """A large label map: each output plane from the two planes it lies between."""
-    from voxelry.preparation.resample_kernels import vote
+    from voxelry.preparation.resampling_kernels import vote
 
     classes, (across, down, along), out = _with_three_axes(classes, operators, out)
     beyond = across.weights.shape[1] - 1

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelry.preparation import mapped
-from voxelry.preparation.mapped import MappedArray, checksum, store_array
+from voxelry.preparation import mapped_array
+from voxelry.preparation.mapped_array import MappedArray, checksum, store_array
 
 PLACES = st.one_of(st.integers(-3, 2), st.builds(slice, st.integers(0, 3), st.integers(0, 4)), st.just(Ellipsis))
 
@@ -40,7 +40,7 @@ def test_a_part_is_a_copy_and_holds_no_file_open(tmp_path):
 
 @pytest.mark.parametrize("kind", [np.float16, np.int8, np.int32])
 def test_arrays_are_stored_in_pieces_as_numpy_stores_them(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(mapped, "_CHUNK", 7)
+    monkeypatch.setattr(mapped_array, "_CHUNK", 7)
     array = np.random.default_rng(0).uniform(-90, 90, (3, 4, 5)).astype(np.float32)
     store_array(tmp_path / "a.npy", array, kind)
     np.save(tmp_path / "b.npy", array.astype(kind))
@@ -55,7 +55,7 @@ def test_what_a_half_cannot_hold_becomes_the_largest_it_can(tmp_path):
 def test_a_checksum_is_that_of_the_bytes(tmp_path, monkeypatch):
     import zlib
 
-    monkeypatch.setattr(mapped, "_CHUNK", 5)
+    monkeypatch.setattr(mapped_array, "_CHUNK", 5)
     for content in (b"", b"some bytes, some more"):
         (tmp_path / "f").write_bytes(content)
         assert checksum(tmp_path / "f") == zlib.crc32(content)

@@ -81,6 +81,12 @@ def normalise(image: NDArray[np.float32], schemes: tuple[Normalisation, ...], in
         image: ``(C, *spatial)`` float32 grey values, C-contiguous; without unit afterwards.
         schemes: of each channel.
         inside: ``(*spatial)`` bool, the content; needed by the scheme ``mask``.
+
+    Example:
+        >>> image = np.arange(8, dtype=np.float32).reshape(1, 2, 4)
+        >>> normalise(image, (Normalisation(scheme="image"),))
+        >>> round(float(image.min()), 2), round(float(image.max()), 2)
+        (-1.53, 1.53)
     """
     flat = None if inside is None else inside.reshape(-1)
     for channel, scheme in zip(image.reshape(len(image), -1), schemes, strict=True):
