@@ -19,7 +19,7 @@ from voxelry.base.files import read_yaml
 from voxelry.base.schema import Frozen, parse
 from voxelry.core.plan import Configuration
 from voxelry.errors import ConfigError
-from voxelry.recipes.renamed_keys import current_keys, current_tree
+from voxelry.recipes.renamed_keys import current_tree
 from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettings
 
 _PATHS = ("manifest", "folds", "initial")
@@ -177,18 +177,29 @@ def changed(config: Config, **values: Any) -> Config:
 
 
 def _apply(tree: dict[str, Any], change: str) -> None:
+    """Set one key of a tree; a former name of it is understood, with a warning."""
     key, separator, text = change.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {change}: not KEY=VALUE", remedy="Write for example --set steps=200.")
+    *branches, leaf = key.split(".")
     try:
-        value = yaml.safe_load(text)
+        value: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {change}: {text!r} is not YAML ({' '.join(str(error).split())})") from error
-    for path in current_keys(key, f"--set {change}"):
-        node = tree
-        *branches, leaf = path.split(".")
-        for branch in branches:
-            node = node.setdefault(branch, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"--set {change}: '{branch}' is a value, not a group of keys")
-        node[leaf] = value
+    node = tree
+    for branch in branches:
+        node = node.setdefault(branch, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {change}: '{branch}' is a value, not a group of keys")
+    node.update(_leaf(branches, leaf, value, f"--set {change}"))
+
+
+def _leaf(branches: list[str], leaf: str, value: Any, where: str) -> dict[str, Any]:
+    """The key and value, or with new names the keys and values, that a change sets within its group."""
+    change: dict[str, Any] = {leaf: value}
+    for branch in reversed(branches):
+        change = {branch: change}
+    change = current_tree(change, where)
+    for branch in branches:
+        change = change[branch]
+    return change

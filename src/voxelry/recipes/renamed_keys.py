@@ -26,51 +26,42 @@ RENAMED_VALUES: dict[str, dict[str, str]] = {"augment.set": {"recipe": "nnunet"}
 """Key, from the recipe's root with dots -> former value -> value."""
 
 
-def current_keys(key: str, where: str) -> tuple[str, ...]:
-    """The keys that take the value of a key: itself, or the new names of a former key, with a warning.
-
-    Args:
-        key: from the recipe's root, with dots.
-        where: where the key is written, for the warning.
-    """
-    keys = RENAMED_KEYS.get(key, (key,))
-    if keys != (key,):
-        log.warning("%s: the key '%s' is now called %s", where, key, _quoted(keys))
-    return keys
-
-
 def current_tree(tree: dict[str, Any], where: str) -> dict[str, Any]:
-    """A recipe's tree with the new names of all former keys and values; a warning is logged for each.
+    """A recipe's tree with the new names of all former keys and values, and one warning that lists them.
 
     Args:
         tree: as YAML gives it; it is not changed.
-        where: the file it came from, for the warnings.
+        where: the file it came from, for messages.
 
     Raises:
         ConfigError: both the former and the new name of a key are given.
     """
-    return _current(tree, "", where)
-
-
-def _current(tree: dict[str, Any], prefix: str, where: str) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in tree.items():
-        paths = current_keys(f"{prefix}{key}", where)
-        for path in paths:
-            name = path.removeprefix(prefix)
-            if name != key and name in tree:
-                raise ConfigError(f"{where}: '{prefix}{key}' is a former name of '{path}'", remedy=f"Leave '{prefix}{key}' out.")
-            inner = _current(value, f"{path}.", where) if isinstance(value, dict) else _current_value(path, value, where)
-            result[name] = inner
+    changes: list[str] = []
+    result = _current(tree, "", where, changes)
+    if changes:
+        log.warning("%s: former names, which still load: %s", where, "; ".join(changes))
     return result
 
 
-def _current_value(path: str, value: Any, where: str) -> Any:
+def _current(tree: dict[str, Any], prefix: str, where: str, changes: list[str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        former = f"{prefix}{key}"
+        paths = RENAMED_KEYS.get(former, (former,))
+        if paths != (former,):
+            changes.append(f"'{former}' is now {' and '.join(repr(path) for path in paths)}")
+        for path in paths:
+            name = path.removeprefix(prefix)
+            if name != key and name in tree:
+                raise ConfigError(f"{where}: '{former}' is a former name of '{path}'", remedy=f"Leave '{former}' out.")
+            result[name] = _current_value(path, value, where, changes)
+    return result
+
+
+def _current_value(path: str, value: Any, where: str, changes: list[str]) -> Any:
+    if isinstance(value, dict):
+        return _current(value, f"{path}.", where, changes)
     name = RENAMED_VALUES.get(path, {}).get(value, value) if isinstance(value, str) else value
     if name != value:
-        log.warning("%s: the value '%s' of '%s' is now called '%s'", where, value, path, name)
+        changes.append(f"'{path}: {value}' is now '{path}: {name}'")
     return name
-
-
-def _quoted(keys: tuple[str, ...]) -> str:
-    return " and ".join(f"'{key}'" for key in keys)
