@@ -17,9 +17,9 @@ TOLERANCE_MM = 2.0
 def overlap_voxelry(reference: Any, prediction: Any, labels: list[int]) -> dict[str, float]:
     """Dice and IoU of every label."""
     from voxelry.metrics.overlap import count_values
-    from voxelry.metrics.regions import tally
+    from voxelry.metrics.regions import count_regions
 
-    judged = tally(count_values(reference, prediction), {str(label): (label,) for label in labels})
+    judged = count_regions(count_values(reference, prediction), {str(label): (label,) for label in labels})
     dice, iou = judged.score("dice"), judged.score("iou")
     return _named(labels, dice=dice, iou=iou)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from voxelry.base.extras import EXTRAS
 from voxelry.core.architectures import ARCHITECTURES, DEFAULT_NETWORK, Architecture
 from voxelry.formats.file_format import Format
 from voxelry.formats.table import BUILT_IN
+from voxelry.metrics.empty_policy import EmptyPolicy
+from voxelry.metrics.metric_table import FAMILIES, Family
 from voxelry.planning.patch_budget import WIDTHS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,6 +140,33 @@ def _paragraph(augmentation: Any) -> str:
     return " ".join((inspect.getdoc(type(augmentation)) or "").partition("\n\nExample")[0].split()).replace("|", "\\|")
 
 
+METRICS_HEAD = """# The table of metrics
+
+Written by `python docs/generate.py` from `src/voxelry/metrics/metric_table.py`. [metrics.md](metrics.md) explains formulas,
+sources and conventions; [how-to/add-a-metric.md](../how-to/add-a-metric.md) says how to add one. R is the reference, P the
+prediction; a missing score is NaN in arrays, None in plain data, and enters no mean.
+"""
+
+
+def metrics_page(families: Mapping[str, Family] = FAMILIES) -> str:
+    """Every column of scores by family: unit, which value is better, and the scores of empty masks."""
+    lines = [METRICS_HEAD]
+    for family in families.values():
+        lines += [f"## `{family.name}`", "", f"{family.what[0].upper()}{family.what[1:]}.", ""]
+        lines += ["| metric | meaning | unit | better | both empty | only in R | only in P |", "|---|---|---|---|---|---|---|"]
+        for metric in family.metrics:
+            scores = " | ".join(_empty_scores(metric.empty))
+            meaning = metric.meaning.replace("|", "\\|")
+            lines.append(f"| `{metric.name}` | {meaning} | {metric.unit or 'none'} | {metric.better} | {scores} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _empty_scores(policy: EmptyPolicy) -> list[str]:
+    values = (policy.both, policy.only_reference, policy.only_prediction)
+    return ["by formula" if value is None else "missing" if value != value else f"{value:g}" for value in values]
+
+
 FORMATS_HEAD = """# The table of formats
 
 Written by `python docs/generate.py` from `src/voxelry/formats/table.py`, of which each line is a row. What the readers do with
@@ -192,6 +221,7 @@ def _options(row: Format) -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/format-table.md": format_table_page,
     "docs/reference/augmentation.md": augmentation_page,
+    "docs/reference/metric-table.md": metrics_page,
     "docs/reference/modules.md": modules_page,
     "docs/reference/networks.md": networks_page,
 }

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from voxelry.errors import UsageError
 from voxelry.metrics.froc import Detections, detections, froc
-from voxelry.metrics.instances import connected_objects, overlaps
+from voxelry.metrics.instances import connected_objects, object_overlaps
 
 CASES = st.lists(
     st.integers(0, 3).flatmap(
@@ -24,8 +24,8 @@ def test_the_curve_is_that_of_counting_at_every_threshold(cases):
     total = sum(case.references for case in cases)
     assert curve.thresholds.tolist() == sorted({s for case in cases for s in case.scores.tolist()}, reverse=True)
     for threshold, sensitivity, wrong in zip(curve.thresholds, curve.sensitivity, curve.false_positives, strict=True):
-        hits = sum(len({f for f, s in zip(c.found.tolist(), c.scores, strict=True) if f >= 0 and s >= threshold}) for c in cases)
-        false = sum(int(((c.found < 0) & (c.scores >= threshold)).sum()) for c in cases)
+        hits = sum(len({f for f, s in zip(c.hits.tolist(), c.scores, strict=True) if f >= 0 and s >= threshold}) for c in cases)
+        false = sum(int(((c.hits < 0) & (c.scores >= threshold)).sum()) for c in cases)
         assert wrong == pytest.approx(false / len(cases))
         assert np.isnan(sensitivity) if not total else sensitivity == pytest.approx(hits / total)
 
@@ -56,9 +56,9 @@ def test_without_detections_nothing_is_found_and_without_lesions_nothing_can_be(
 def test_an_object_hits_the_lesion_it_overlaps_best():
     reference = np.array([[1, 1, 0, 1, 1, 1, 0, 1]], np.uint8)
     prediction = np.array([[0, 1, 1, 1, 1, 0, 0, 0]], np.uint8)
-    pairs = overlaps(connected_objects(reference), connected_objects(prediction))
-    assert detections(pairs, np.array([0.9])).found.tolist() == [1]
-    assert detections(pairs, np.array([0.9]), 0.5).found.tolist() == [-1]
+    pairs = object_overlaps(connected_objects(reference), connected_objects(prediction))
+    assert detections(pairs, np.array([0.9])).hits.tolist() == [1]
+    assert detections(pairs, np.array([0.9]), 0.5).hits.tolist() == [-1]
     with pytest.raises(UsageError):
         detections(pairs, np.array([0.9, 0.1]))
     with pytest.raises(UsageError):

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from voxelry.errors import GridMismatchError, LabelError, UsageError
-from voxelry.metrics.instances import connected_objects, given_objects, overlaps
+from voxelry.metrics.instances import connected_objects, object_overlaps, objects_from_ids
 
 MAPS = st.integers(2, 3).flatmap(
     lambda ndim: hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * ndim), elements=st.integers(0, 2))
@@ -35,7 +35,7 @@ def test_overlaps_are_those_of_brute_force(classes, random):
     other = classes.ravel().copy()
     random.shuffle(other)
     one, two = connected_objects(classes), connected_objects(other.reshape(classes.shape))
-    found = overlaps(one, two)
+    found = object_overlaps(one, two)
     expected = {
         (i, j): int(((one.ids == i + 1) & (two.ids == j + 1)).sum())
         for i in range(len(one))
@@ -54,8 +54,8 @@ def test_overlaps_are_those_of_brute_force(classes, random):
 def test_many_objects_take_the_sorted_path():
     rng = np.random.default_rng(0)
     ids, other = rng.integers(0, 6000, (2, 20, 30, 30))
-    one, two = given_objects(ids, ids > 0), given_objects(other, other > 0)
-    found = overlaps(one, two)
+    one, two = objects_from_ids(ids, ids > 0), objects_from_ids(other, other > 0)
+    found = object_overlaps(one, two)
     both = (ids > 0) & (other > 0)
     assert found.shared.sum() == both.sum()
     assert found.reference_sizes.sum() == (ids > 0).sum()
@@ -73,7 +73,7 @@ def test_the_default_joins_corners():
 def test_given_ids_close_gaps_and_part_classes():
     ids = np.array([[0, 7, 7], [9, 9, 3]])
     classes = np.array([[1, 1, 2], [2, 2, 0]])
-    objects = given_objects(ids, classes)
+    objects = objects_from_ids(ids, classes)
     assert objects.ids.tolist() == [[0, 1, 2], [3, 3, 0]]
     assert objects.classes.tolist() == [1, 2, 2]
 
@@ -81,7 +81,7 @@ def test_given_ids_close_gaps_and_part_classes():
 def test_iou_and_dice_of_a_shifted_square():
     one, two = np.zeros((2, 10, 10), np.uint8)
     one[2:6, 2:6] = two[2:6, 3:7] = 1
-    found = overlaps(connected_objects(one), connected_objects(two))
+    found = object_overlaps(connected_objects(one), connected_objects(two))
     assert found.iou.tolist() == [12 / 20]
     assert found.dice.tolist() == [24 / 32]
 
@@ -95,7 +95,7 @@ def test_values_beyond_a_byte_do_not_overflow():
 
 def test_nothing_is_no_object():
     empty = connected_objects(np.zeros((3, 4, 5), np.int16))
-    found = overlaps(empty, empty)
+    found = object_overlaps(empty, empty)
     assert len(empty) == 0
     assert found.shared.size == found.reference_sizes.size == 0
 
@@ -118,6 +118,6 @@ def test_bad_input(classes, connectivity, error):
 def test_grids_must_agree():
     one, two = (connected_objects(np.ones((2, n), np.uint8)) for n in (2, 3))
     with pytest.raises(GridMismatchError):
-        overlaps(one, two)
+        object_overlaps(one, two)
     with pytest.raises(GridMismatchError):
-        given_objects(np.ones((2, 2), int), np.ones((2, 3), int))
+        objects_from_ids(np.ones((2, 2), int), np.ones((2, 3), int))

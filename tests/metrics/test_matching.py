@@ -7,17 +7,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from voxelry.errors import UsageError
-from voxelry.metrics.instances import Overlaps
+from voxelry.metrics.instances import ObjectOverlaps
 from voxelry.metrics.matching import match
 
 SHARED = hnp.arrays(np.int64, st.tuples(st.integers(1, 4), st.integers(1, 4)), elements=st.integers(0, 3))
 
 
 def pairs_of(shared, spare=0):
-    """Overlaps in which objects are as large as what they share, and `spare` voxels more."""
+    """ObjectOverlaps in which objects are as large as what they share, and `spare` voxels more."""
     rows, columns = np.nonzero(shared)
     classes = [np.ones(n, np.int64) for n in shared.shape]
-    return Overlaps(*classes, shared.sum(axis=1) + spare, shared.sum(axis=0) + spare, rows, columns, shared[rows, columns])
+    return ObjectOverlaps(*classes, shared.sum(axis=1) + spare, shared.sum(axis=0) + spare, rows, columns, shared[rows, columns])
 
 
 def best(pairs, shape, threshold):

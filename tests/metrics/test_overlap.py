@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
 from voxelry.errors import GridMismatchError, LabelError
-from voxelry.metrics.overlap import CHUNK_VOXELS, confusion, dice, iou
+from voxelry.metrics.overlap import CHUNK_VOXELS, confusion, dice_of_confusion, iou_of_confusion
 
 CLASSES = 4
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=6)
@@ -37,7 +37,7 @@ def test_scikit_learn_counts_and_scores_alike(pair):
     known = list(range(CLASSES))
     np.testing.assert_array_equal(confusion(*pair, CLASSES), confusion_matrix(truth, guess, labels=known))
     occurs = np.isin(known, np.concatenate([truth, guess]))
-    for ours, theirs in ((dice, f1_score), (iou, jaccard_score)):
+    for ours, theirs in ((dice_of_confusion, f1_score), (iou_of_confusion, jaccard_score)):
         expected = theirs(truth, guess, labels=known, average=None, zero_division=0)
         np.testing.assert_allclose(ours(confusion(*pair, CLASSES))[occurs], expected[occurs], rtol=1e-12, atol=1e-12)
 
@@ -49,23 +49,23 @@ def test_dice_and_iou_are_those_of_sets(pair):
     for k in range(CLASSES):
         r, p = reference == k, prediction == k
         both, either = (r & p).sum(), (r | p).sum()
-        np.testing.assert_allclose(dice(matrix)[k], 2 * both / (r.sum() + p.sum()) if either else np.nan, atol=1e-12)
-        np.testing.assert_allclose(iou(matrix)[k], both / either if either else np.nan, atol=1e-12)
+        np.testing.assert_allclose(dice_of_confusion(matrix)[k], 2 * both / (r.sum() + p.sum()) if either else np.nan, atol=1e-12)
+        np.testing.assert_allclose(iou_of_confusion(matrix)[k], both / either if either else np.nan, atol=1e-12)
 
 
 @given(PAIRS)
 def test_dice_and_iou_are_symmetric(pair):
     forth, back = confusion(*pair, CLASSES), confusion(*pair[::-1], CLASSES)
     np.testing.assert_array_equal(forth, back.T)
-    np.testing.assert_array_equal(dice(forth), dice(back))
-    np.testing.assert_array_equal(iou(forth), iou(back))
+    np.testing.assert_array_equal(dice_of_confusion(forth), dice_of_confusion(back))
+    np.testing.assert_array_equal(iou_of_confusion(forth), iou_of_confusion(back))
 
 
 @given(PAIRS, st.permutations(range(CLASSES)))
 def test_renaming_labels_permutes_the_scores(pair, order):
     names = np.array(order)
     renamed = confusion(names[pair[0]], names[pair[1]], CLASSES)
-    np.testing.assert_array_equal(dice(renamed)[names], dice(confusion(*pair, CLASSES)))
+    np.testing.assert_array_equal(dice_of_confusion(renamed)[names], dice_of_confusion(confusion(*pair, CLASSES)))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -77,8 +77,8 @@ def test_agrees_with_simpleitk(seed):
     peer = SimpleITK.LabelOverlapMeasuresImageFilter()
     peer.Execute(SimpleITK.GetImageFromArray(reference), SimpleITK.GetImageFromArray(prediction))
     for k in range(1, 5):
-        assert dice(matrix)[k] == pytest.approx(peer.GetDiceCoefficient(k), abs=1e-12)
-        assert iou(matrix)[k] == pytest.approx(peer.GetJaccardCoefficient(k), abs=1e-12)
+        assert dice_of_confusion(matrix)[k] == pytest.approx(peer.GetDiceCoefficient(k), abs=1e-12)
+        assert iou_of_confusion(matrix)[k] == pytest.approx(peer.GetJaccardCoefficient(k), abs=1e-12)
 
 
 def test_many_classes_do_not_overflow_small_types():
@@ -130,12 +130,12 @@ def test_more_voxels_than_a_chunk_in_bounded_memory():
 def test_nothing_to_count():
     empty = np.zeros((0, 4), dtype=np.uint8)
     assert confusion(empty, empty, 3).tolist() == np.zeros((3, 3)).tolist()
-    assert np.isnan(dice(np.zeros((3, 3), dtype=np.int64))).all()
+    assert np.isnan(dice_of_confusion(np.zeros((3, 3), dtype=np.int64))).all()
 
 
 def test_a_label_in_neither_map_is_missing_and_in_one_scores_nought():
     reference, prediction = np.array([0, 0, 1]), np.array([0, 2, 0])
-    scores = dice(confusion(reference, prediction, 4))
+    scores = dice_of_confusion(confusion(reference, prediction, 4))
     assert scores[1] == 0.0
     assert scores[2] == 0.0
     assert np.isnan(scores[3])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from voxelry.errors import GridMismatchError
-from voxelry.metrics.instances import connected_objects, overlaps
+from voxelry.metrics.instances import connected_objects, object_overlaps
 from voxelry.metrics.matching import match
 from voxelry.metrics.panoptic import AP_THRESHOLDS, average_precision, brats_lesion_wise, instance_scores, score_matches
 
@@ -99,7 +99,7 @@ def test_average_precision_falls_with_the_threshold():
     for n in range(3):
         reference[2:12, 12 * n : 12 * n + 10] = 1
         prediction[2 + n : 12 + n, 12 * n : 12 * n + 10] = 1
-    found = average_precision(overlaps(connected_objects(reference), connected_objects(prediction)))
+    found = average_precision(object_overlaps(connected_objects(reference), connected_objects(prediction)))
     expected = [(tp := sum(iou >= t for iou in (1, 9 / 11, 8 / 12))) / (6 - tp) for t in AP_THRESHOLDS]
     assert found.tolist() == pytest.approx(expected)
     assert AP_THRESHOLDS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -148,5 +148,5 @@ def test_brats_empty_masks_are_missing_and_grids_must_agree():
 
 
 def test_one_matching_serves_every_score():
-    pairs = overlaps(*(connected_objects(np.eye(3, dtype=np.uint8)) for _ in range(2)))
+    pairs = object_overlaps(*(connected_objects(np.eye(3, dtype=np.uint8)) for _ in range(2)))
     assert score_matches(match(pairs)).pq == 1

@@ -7,9 +7,9 @@ from hypothesis.extra import numpy as hnp
 
 from voxelry.errors import GridMismatchError, LabelError, UsageError
 from voxelry.metrics import overlap
+from voxelry.metrics.empty_policy import EmptyPolicy
 from voxelry.metrics.overlap import confusion, count_values
-from voxelry.metrics.policy import EmptyPolicy
-from voxelry.metrics.regions import METRICS, tally
+from voxelry.metrics.regions import VOXEL_METRICS, count_regions
 
 MAPS = hnp.arrays(np.int16, (4, 5), elements=st.sampled_from([0, 1, 2, 4, 300, -7]))
 SHAPE = (7, 11, 9)
@@ -86,7 +86,7 @@ def test_values_far_apart_take_little_memory(way):
 
 def test_full_bytes_do_not_overflow(way):
     reference, prediction = np.full(1000, 255, np.uint8), np.full(1000, 254, np.uint8)
-    judged = tally(count_values(reference, prediction))
+    judged = count_regions(count_values(reference, prediction))
     assert judged.names == ("254", "255")
     assert judged.fp.tolist() == [1000, 0]
 
@@ -94,7 +94,7 @@ def test_full_bytes_do_not_overflow(way):
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_nnunet(way, seed):
     reference, prediction = pair(seed)
-    judged = tally(count_values(reference, prediction))
+    judged = count_regions(count_values(reference, prediction))
     for n in range(4):
         tp, fp, fn, tn = nnunet_counts(reference, prediction, n + 1)
         assert (judged.tp[n], judged.fp[n], judged.fn[n], judged.tn[n]) == (tp, fp, fn, tn)
@@ -105,7 +105,7 @@ def test_agrees_with_nnunet(way, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_simpleitk(way, seed):
     reference, prediction = pair(seed)
-    judged = tally(count_values(reference, prediction))
+    judged = count_regions(count_values(reference, prediction))
     peer = SimpleITK.LabelOverlapMeasuresImageFilter()
     peer.Execute(SimpleITK.GetImageFromArray(prediction), SimpleITK.GetImageFromArray(reference))
     for n in range(4):
@@ -118,7 +118,7 @@ def test_agrees_with_simpleitk(way, seed):
 def test_a_region_is_the_union_of_its_labels(way):
     reference, prediction = pair()
     regions = {"whole": (1, 2, 4), "core": (1, 4), "absent": (99,)}
-    judged = tally(count_values(reference, prediction), regions)
+    judged = count_regions(count_values(reference, prediction), regions)
     for n, members in enumerate(regions.values()):
         expected = nnunet_counts(np.isin(reference, members).astype(int), np.isin(prediction, members).astype(int), 1)
         assert (judged.tp[n], judged.fp[n], judged.fn[n], judged.tn[n]) == expected
@@ -127,30 +127,32 @@ def test_a_region_is_the_union_of_its_labels(way):
 def test_ignored_reference_voxels_count_nowhere(way):
     reference, prediction = pair()
     kept = reference != 3
-    expected = tally(count_values(reference[kept], prediction[kept]), {"one": (1,), "two": (2,)})
-    got = tally(count_values(reference, prediction), {"one": (1,), "two": (2,)}, ignore=[3])
+    expected = count_regions(count_values(reference[kept], prediction[kept]), {"one": (1,), "two": (2,)})
+    got = count_regions(count_values(reference, prediction), {"one": (1,), "two": (2,)}, ignore=[3])
     for field in ("tp", "fp", "fn", "tn"):
         np.testing.assert_array_equal(getattr(got, field), getattr(expected, field))
-    assert tally(count_values(reference, prediction), ignore=[3]).names == ("1", "2", "4")
+    assert count_regions(count_values(reference, prediction), ignore=[3]).names == ("1", "2", "4")
 
 
 def test_means():
     reference, prediction = np.array([0, 1, 1, 1, 2, 0]), np.array([0, 1, 1, 0, 0, 2])
-    judged = tally(count_values(reference, prediction), {"1": (1,), "2": (2,), "3": (3,)})
+    judged = count_regions(count_values(reference, prediction), {"1": (1,), "2": (2,), "3": (3,)})
     assert judged.mean("iou") == pytest.approx((2 / 3 + 0) / 2)
     assert judged.mean("iou", "micro") == pytest.approx(2 / 5)
     assert judged.mean("iou", "frequency") == pytest.approx((3 * 2 / 3 + 0) / 4)
-    assert np.isnan(tally(count_values(reference, prediction), {"3": (3,)}).mean("dice"))
+    assert np.isnan(count_regions(count_values(reference, prediction), {"3": (3,)}).mean("dice"))
 
 
 def test_empty_masks_follow_the_policy():
     reference, prediction = np.array([0, 1, 1, 0]), np.array([0, 0, 0, 2])
-    judged = tally(count_values(reference, prediction), {"only reference": (1,), "only prediction": (2,), "neither": (3,)})
+    judged = count_regions(
+        count_values(reference, prediction), {"only reference": (1,), "only prediction": (2,), "neither": (3,)}
+    )
     expected = {
         "dice": [0, 0, np.nan], "iou": [0, 0, np.nan], "precision": [np.nan, 0, np.nan], "recall": [0, np.nan, np.nan],
         "specificity": [1, 0.75, 1], "fpr": [0, 0.25, 0], "volume_error": [-1, np.nan, np.nan],
     }  # fmt: skip
-    assert set(expected) == set(METRICS)
+    assert set(expected) == set(VOXEL_METRICS)
     for metric, values in expected.items():
         np.testing.assert_array_equal(judged.score(metric), values)
     assert judged.score("dice", EmptyPolicy(both=1.0)).tolist() == [0, 0, 1]
@@ -159,19 +161,19 @@ def test_empty_masks_follow_the_policy():
 
 def test_nothing_at_all():
     empty = np.zeros((0, 3), np.uint8)
-    judged = tally(count_values(empty, empty), {"a": (1,)})
+    judged = count_regions(count_values(empty, empty), {"a": (1,)})
     assert np.isnan(judged.score("specificity")).all()
-    assert tally(count_values(empty, empty)).names == ()
+    assert count_regions(count_values(empty, empty)).names == ()
 
 
 def test_refusals():
     pairs = count_values(np.array([0, 1]), np.array([0, 1]))
     with pytest.raises(UsageError, match="'dice'"):
-        tally(pairs).score("dise")
+        count_regions(pairs).score("dise")
     with pytest.raises(LabelError, match="'a'"):
-        tally(pairs, {"a": ()})
+        count_regions(pairs, {"a": ()})
     with pytest.raises(LabelError, match="ignored"):
-        tally(pairs, {"a": (1,)}, ignore=[1])
+        count_regions(pairs, {"a": (1,)}, ignore=[1])
     with pytest.raises(GridMismatchError):
         count_values(np.zeros(2, int), np.zeros(3, int))
     with pytest.raises(LabelError, match="float"):

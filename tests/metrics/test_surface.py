@@ -10,16 +10,17 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+import voxelry.metrics.nearest_distances as nearest
+import voxelry.metrics.surface_points as points
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import GeometryError, GridMismatchError, LabelError, UsageError
-from voxelry.metrics import nearest, points
-from voxelry.metrics.border import border_voxels
-from voxelry.metrics.elements import element_sizes, neighbour_codes
-from voxelry.metrics.nearest import nearest_distances
-from voxelry.metrics.policy import EmptyPolicy
+from voxelry.metrics.boundary import border_voxels
+from voxelry.metrics.empty_policy import EmptyPolicy
+from voxelry.metrics.nearest_distances import nearest_distances
 from voxelry.metrics.surface import spacing_for_surfaces, surface_distances, surface_metrics
+from voxelry.metrics.surface_elements import element_sizes, neighbour_codes
 
 SPACING = (0.7, 1.3, 3.1)
 STORED_ELEMENTS = (3.433656943, 3.178049716, 0.935846861, 1.038881555, 0.710772655)

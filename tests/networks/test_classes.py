@@ -10,7 +10,7 @@ from helpers.plans import SIDED, tiny_plan
 from voxelry.core.labels import Label, LabelTable
 from voxelry.errors import ConfigError
 from voxelry.metrics.overlap import PairCounts
-from voxelry.metrics.regions import tally
+from voxelry.metrics.regions import count_regions
 from voxelry.networks.classes import class_members, label_classes, make_regions, mirror_classes, winners
 
 TUMOUR = LabelTable(labels=(Label(value=4, name="enhancing"), Label(value=1, name="core"), Label(value=2, name="edema")))
@@ -93,7 +93,7 @@ def test_members_score_regions_from_the_counts_of_labels():
     matrix = np.zeros((4, 4), np.int64)
     np.add.at(matrix, (truth, guess), 1)
     members = class_members(tiny_plan(regions=make_regions(NESTED, TUMOUR)), TUMOUR)
-    scores = tally(PairCounts(np.arange(4), np.arange(4), matrix), members).score("dice")
+    scores = count_regions(PairCounts(np.arange(4), np.arange(4), matrix), members).score("dice")
     for score, inside in zip(scores, members.values(), strict=True):
         one, other = np.isin(truth, inside), np.isin(guess, inside)
         assert score == pytest.approx(2 * (one & other).sum() / (one.sum() + other.sum()))

@@ -195,9 +195,9 @@ def evaluate(
     Args:
         reference: a LabelMap, a mask file, a folder of masks, or a manifest.
         prediction: a LabelMap, a mask file, or a folder of masks named as the references.
-        metrics: families of metrics: ``overlap`` (Dice and IoU; always measured), ``rates`` (precision, recall, specificity,
-            FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD) and ``instances`` (objects matched at an IoU
-            of 0.5: counts, PQ, SQ, RQ, lesion-wise Dice, sensitivity, AP).
+        metrics: families of metrics, such as ``overlap`` (Dice and IoU; always measured), ``rates`` (precision, recall,
+            specificity, FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD) and ``instances`` (objects matched at
+            an IoU of 0.5); docs/reference/metric-table.md lists all.
         tolerance: of NSD in mm, one for all labels, or one for each by name.
         root: where a manifest's relative paths start.
 

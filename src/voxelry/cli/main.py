@@ -31,6 +31,7 @@ from voxelry.cli.output import (
 from voxelry.cli.predict import predict
 from voxelry.cli.train import train
 from voxelry.errors import VoxelryError
+from voxelry.metrics.metric_table import FAMILIES
 
 
 class _Verbs(TyperGroup):
@@ -168,9 +169,7 @@ app.command()(train)
 def evaluate(
     reference: Annotated[Path, typer.Argument(help="A mask, a folder of masks, or a manifest.")],
     prediction: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.")],
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="overlap, rates, surface or instances; may be repeated.")
-    ] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help=f"{', '.join(FAMILIES)}; may be repeated.")] = None,
     tolerance: Annotated[float, typer.Option("--tolerance", help="Of NSD, in mm.")] = 1.0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the scores: a .json, .csv or .parquet file, or a folder for all.")

@@ -16,16 +16,13 @@ from voxelry.base.files import read_json
 from voxelry.cohort.evaluation import frame_of
 from voxelry.cohort.statistics import bootstrap, holm, patient_means, permutation_test, wilcoxon_test
 from voxelry.errors import CorruptFileError, MissingFileError, UsageError, nearest
+from voxelry.metrics.metric_table import better
 from voxelry.metrics.scores import Scores
 
 Test = Literal["permutation", "wilcoxon"]
 
 SIGNIFICANT = 0.05
 """The corrected p below which a model wins."""
-
-LOWER_IS_BETTER = frozenset({"hd", "hd95", "assd", "masd", "fpr", "instance_fp", "instance_fn"})
-BY_SIZE = frozenset({"volume_error", "instance_count_error"})
-"""Signed errors, compared by their absolute value; the smaller is better."""
 
 _NO_METRIC = {"case", "group", "label", "reference_voxels", "prediction_voxels"}
 
@@ -160,13 +157,13 @@ def _test(differences: NDArray[np.float64], groups: list[str], test: Test, seed:
 def _winner(metric: str, difference: float, p: float) -> str:
     if not p < SIGNIFICANT or difference == 0:
         return "neither"
-    return "B" if (difference < 0) == (metric in LOWER_IS_BETTER | BY_SIZE) else "A"
+    return "B" if (difference > 0) == (better(metric) == "higher") else "A"
 
 
 def _column(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
-    """A column as float64, NaN where it is null; signed errors by their size."""
+    """A column as float64, NaN where it is null; absolute values of signed errors."""
     values: NDArray[np.float64] = frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    return np.abs(values) if name.removesuffix("_b") in BY_SIZE else values
+    return np.abs(values) if better(name.removesuffix("_b")) == "zero" else values
 
 
 def _plain(value: Any) -> float | None:

@@ -20,8 +20,8 @@ from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.label_file import load_label_file
 from voxelry.errors import ExportError, GridMismatchError, ReadError, SelectionError, UsageError
 from voxelry.formats.detection import detect
-from voxelry.formats.dicom.objects.referenced import Referenced, compared, named_by
-from voxelry.formats.dicom.objects.resampled import write_resampled
+from voxelry.formats.dicom.objects.referenced_image import ReferencedImage, check_same_image, image_named_by
+from voxelry.formats.dicom.objects.resampled_series import write_resampled
 from voxelry.formats.file_format import Format
 from voxelry.formats.mask_folder import mask_files, read_mask_folder
 from voxelry.formats.read_options import Repair
@@ -73,7 +73,7 @@ def convert_mask(
     if row.source == "required" and reference is None:
         raise UsageError(f"{out}: {row.noun} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")
     form = None if mask.is_dir() else detect(mask)
-    named = named_by(mask) if form is not None and form.within == "dicom" else None
+    named = image_named_by(mask) if form is not None and form.within == "dicom" else None
     scan = None if reference is None else _scan(reference, series, tuple(repair), named)
     if row.source == "required" and not row.sheared and scan is not None and not scan.geometry.is_orthogonal:
         raise ExportError(
@@ -87,7 +87,7 @@ def convert_mask(
     return _Conversion(mask, out, row, with_algorithm(options or {}, mask, row.options)).run(drawn, scan, named)
 
 
-def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], named: Referenced | None) -> Volume:
+def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], named: ReferencedImage | None) -> Volume:
     """The reference; of several series the one asked for, else the one that the mask names."""
     try:
         return read(path, series=series, repair=repair)
@@ -102,7 +102,7 @@ def _labels(
     form: Format | None,
     table: LabelTable | None,
     scan: Volume | None,
-    named: Referenced | None,
+    named: ReferencedImage | None,
     threshold: float | None,
 ) -> LabelMap:
     """The labels, on a grid of their own; `form` is the mask's format, None for a folder."""
@@ -114,7 +114,7 @@ def _labels(
     labels = read_labels(mask, table, reference=drawn_on, threshold=threshold)
     if scan is None or named is None or drawn_on is not None:
         return labels
-    remarks = compared(mask, named, scan)
+    remarks = check_same_image(mask, named, scan)
     return replace(labels, source=replace(labels.source, remarks=(*labels.source.remarks, *remarks)))
 
 
@@ -127,7 +127,7 @@ class _Conversion:
     row: Format
     options: dict[str, Any]
 
-    def run(self, drawn: LabelMap, scan: Volume | None, named: Referenced | None) -> Converted:
+    def run(self, drawn: LabelMap, scan: Volume | None, named: ReferencedImage | None) -> Converted:
         """Lay the labels onto the scan's grid and write them."""
         also: list[Path] = []
         try:
@@ -137,7 +137,7 @@ class _Conversion:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             raise
 
-    def _run(self, drawn: LabelMap, scan: Volume | None, named: Referenced | None, also: list[Path]) -> Converted:
+    def _run(self, drawn: LabelMap, scan: Volume | None, named: ReferencedImage | None, also: list[Path]) -> Converted:
         remarks = [*drawn.source.remarks, *(() if scan is None else scan.source.repairs)]
         labels = drawn
         losses: tuple[LabelLoss, ...] = ()
@@ -163,7 +163,7 @@ class _Conversion:
         path = write_format(self.row, labels, self.out, scan, self.options)
         return Converted(path, self.row.name, _present(labels), tuple(dict.fromkeys(remarks)), losses, tuple(also))
 
-    def _segmentation(self, labels: LabelMap, scan: Volume, named: Referenced | None) -> list[Path]:
+    def _segmentation(self, labels: LabelMap, scan: Volume, named: ReferencedImage | None) -> list[Path]:
         """The SEG that a report refers to: the mask itself, or one beside the report, which is written where there is none."""
         if named is not None and named.series == scan.source.series_uid and _describes(self.mask, labels):
             self.options["segmentation"] = self.mask
@@ -203,7 +203,7 @@ def _describes(file: Path, labels: LabelMap) -> bool:
 def _holds(file: Path, labels: LabelMap, scan: Volume) -> bool:
     """Whether a file is a DICOM SEG of the same labels on the same series."""
     try:
-        if detect(file).name != "dicom-seg" or named_by(file).series != scan.source.series_uid:
+        if detect(file).name != "dicom-seg" or image_named_by(file).series != scan.source.series_uid:
             return False
         other = read_labels(file).on_grid(scan.geometry)
     except (ReadError, GridMismatchError):

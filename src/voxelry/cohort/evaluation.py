@@ -18,7 +18,9 @@ from voxelry.cohort.pairs import Loader, Pairs, find_pairs, is_manifest
 from voxelry.cohort.statistics import RESAMPLES, bootstrap
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import UsageError, VoxelryError
-from voxelry.metrics.families import Tolerance, check_metrics, measure
+from voxelry.metrics.families import measure
+from voxelry.metrics.metric_input import Tolerance
+from voxelry.metrics.metric_table import check_metrics
 from voxelry.metrics.scores import Scores
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def evaluate_cohort(
     Args:
         reference: a mask, a folder of masks, or a manifest, whose groups are then the patients.
         prediction: a mask, or a folder of masks.
-        metrics: families, see `voxelry.metrics.families.FAMILIES`.
+        metrics: families, see `voxelry.metrics.metric_table.FAMILIES`.
         root: where a manifest's paths start.
         workers: cases in memory at a time; None takes one for each processor, `WORKERS` at most.
         tolerance: of NSD, mm.

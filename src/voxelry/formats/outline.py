@@ -1,13 +1,13 @@
-"""Outlines of a mask along the edges of its pixels, holes joined to the outside by keyholes.
+"""Outlines of a mask along the edges of its pixels, holes connected to the outer outline by keyholes.
 
-A contour through pixel centres loses half a pixel all round, and a lone pixel altogether. Along the edges every pixel centre
-lies inside or outside by half a pixel, so that whoever fills the polygon gets the mask back. Diagonal neighbours are apart
-(4-connected). A hole becomes a part of the polygon around it by a channel of no width, along which the outline runs there and
-back (the keyhole of DICOM PS3.3 section C.8.8.6.3): filled by the even-odd rule, by winding number or as one of several
-polygons that are united, the hole stays a hole.
+A contour through pixel centres loses half a pixel on all sides, and a single pixel altogether. An outline along pixel edges
+passes half a pixel from every centre, so that filling the polygon gives the mask back. Diagonal neighbours are separate
+(4-connected). A hole is connected to the polygon around it by a channel of zero width, which the outline follows in both
+directions (the keyhole of DICOM PS3.3 section C.8.8.6.3): whether polygons are filled by the even-odd rule, by winding number or
+as a union, the hole stays.
 
 Smoothing is Taubin's (Curve and surface smoothing without shrinkage, ICCV 1995), followed by moving each outline along its
-normals until it encloses the area it had.
+normals until it encloses its original area.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from voxelry.base.compiled import compiled
 
 _SHRINK, _SWELL, _ROUNDS = 0.5, -0.53, 12
 _SHORTEST_SMOOTHED = 12
-"""Outlines of fewer pixel edges stay as they are: smoothing would make a dot of them."""
+"""Outlines of fewer pixel edges are not smoothed: they would shrink to a dot."""
 
 
 def outlines(mask: NDArray[np.bool_], *, smooth: bool = False) -> list[NDArray[np.float64]]:
@@ -29,11 +29,11 @@ def outlines(mask: NDArray[np.bool_], *, smooth: bool = False) -> list[NDArray[n
 
     Args:
         mask: ``(columns, rows)`` bool.
-        smooth: round the corners off; the area enclosed stays, the polygon no longer follows the edges.
+        smooth: smooth the outlines; the enclosed area stays, but the polygon no longer follows pixel edges.
 
     Returns:
         For each part ``(n, 2)`` float64 vertices (column, row) in pixels, pixel centres at whole numbers, the first vertex not
-        repeated at the end. Vertices within a straight run are left out.
+        repeated at the end. Vertices within straight runs are left out.
     """
     if not mask.any():
         return []
@@ -49,25 +49,25 @@ def outlines(mask: NDArray[np.bool_], *, smooth: bool = False) -> list[NDArray[n
 
 
 def area(ring: NDArray[np.float64]) -> float:
-    """The area in square pixels that a polygon ``(n, 2)`` encloses, holes behind keyholes taken off (shoelace formula)."""
+    """The area in square pixels that a polygon ``(n, 2)`` encloses, less its holes (shoelace formula)."""
     following = np.roll(ring, -1, axis=0)
     return float(abs((ring[:, 0] * following[:, 1] - following[:, 0] * ring[:, 1]).sum()) / 2)
 
 
 def pixels_inside(ring: NDArray[np.float64]) -> int:
-    """How many pixel centres lie inside a polygon ``(n, 2)`` by the even-odd rule: what a reader makes of it."""
+    """The number of pixel centres inside a polygon ``(n, 2)`` by the even-odd rule, as a reader fills it."""
     return int(_inside(np.ascontiguousarray(ring)))
 
 
 def _without_straight_runs(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Vertices at which an axis-parallel outline turns, back by half a turn included."""
+    """The vertices at which an axis-parallel outline turns, reversals included."""
     steps = np.sign(np.roll(ring, -1, axis=0) - ring)
-    kept: NDArray[np.float64] = ring[(steps != np.roll(steps, 1, axis=0)).any(axis=1)]
-    return kept
+    corners: NDArray[np.float64] = ring[(steps != np.roll(steps, 1, axis=0)).any(axis=1)]
+    return corners
 
 
 def _smoothed(points: NDArray[np.float64], follow: NDArray[np.int32], loops: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Corners moved along a smoothed outline: Taubin's filter on every loop at once, then the loop's area restored."""
+    """The corners after smoothing: Taubin's filter on all loops at once, then the area of each loop restored."""
     before = np.empty_like(follow)
     before[follow] = np.arange(len(follow), dtype=follow.dtype)
     lengths = np.bincount(loops)
@@ -76,12 +76,12 @@ def _smoothed(points: NDArray[np.float64], follow: NDArray[np.int32], loops: NDA
         for weight in (_SHRINK, _SWELL):
             moved += weight * ((moved[before] + moved[follow]) / 2 - moved)
     moved[(lengths < _SHORTEST_SMOOTHED)[loops]] = points[(lengths < _SHORTEST_SMOOTHED)[loops]]
-    wanted = _loop_areas(points, follow, loops)
+    original_areas = _loop_areas(points, follow, loops)
     for _ in range(2):
         along = moved[follow] - moved[before]
         length = np.bincount(loops, np.linalg.norm(along, axis=1)) / 2
         outward = np.column_stack([along[:, 1], -along[:, 0]]) / np.maximum(np.linalg.norm(along, axis=1), 1e-9)[:, None]
-        moved += outward * ((wanted - _loop_areas(moved, follow, loops)) / length)[loops, None]
+        moved += outward * ((original_areas - _loop_areas(moved, follow, loops)) / length)[loops, None]
     return moved
 
 
@@ -98,12 +98,12 @@ _INT1, _INT2, _INT3 = "int32[::1]", "int32[:, ::1]", "int32[:, :, ::1]"
 _AHEAD = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
 """Steps along an edge: along the top of a pixel (0), down its right (1), back along its bottom (2), up its left (3)."""
 _FIRST = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-"""Where on its pixel each edge begins."""
+"""The corner of its pixel at which each edge begins."""
 
 
 @compiled(f"Tuple(({_INT3}, int64))(uint8[:, ::1])")
 def _numbered(mask: NDArray[np.uint8]) -> Any:
-    """The number of each of a pixel's four edges, -1 where it is not on the border of the mask; how many there are."""
+    """The number of each of the four edges of every pixel, -1 where it is not on the border of the mask; and their count."""
     columns, rows = mask.shape
     ids = np.full((columns, rows, 4), -1, np.int32)
     count = 0
@@ -120,7 +120,7 @@ def _numbered(mask: NDArray[np.uint8]) -> Any:
 
 @compiled(f"Tuple(({_INT2}, {_INT1}))(uint8[:, ::1], {_INT3}, int64)")
 def _edges(mask: NDArray[np.uint8], ids: NDArray[np.int32], count: int) -> Any:
-    """Where each edge begins, and which edge follows; diagonal pixels are not joined."""
+    """The corner at which each edge begins, and the edge that follows it; diagonal pixels are not connected."""
     columns, rows = mask.shape
     corners = np.empty((count, 2), np.int32)
     follow = np.empty(count, np.int32)
@@ -171,16 +171,16 @@ def _loops(corners: NDArray[np.int32], follow: NDArray[np.int32]) -> Any:
 
 
 @compiled(f"Tuple(({_INT1}, {_INT1}))(uint8[:, ::1], {_INT3}, {_INT2}, {_INT1}, {_INT1})")
-def _joined(
+def _with_keyholes(
     mask: NDArray[np.uint8],
     ids: NDArray[np.int32],
     corners: NDArray[np.int32],
     follow: NDArray[np.int32],
     gates: NDArray[np.int32],
 ) -> Any:
-    """The vertex after each vertex, and the corner it lies on, each hole joined to the next outline to its left.
+    """The vertex after each vertex, and the corner it lies on, with each hole connected to the next outline to its left.
 
-    That outline reaches further left than the hole, so that no chain of holes closes upon itself.
+    That outline extends further left than the hole, so that no chain of holes forms a cycle.
     """
     count, holes = len(follow), len(gates)
     link = np.empty(count + 2 * holes, np.int32)
@@ -202,26 +202,26 @@ def _joined(
 
 @compiled(f"Tuple(({_INT2}, {_INT1}, {_INT1}, {_INT1}, {_INT1}, {_INT1}))(uint8[:, ::1])")
 def _trace(mask: NDArray[np.uint8]) -> Any:
-    """Pixel edges as closed loops with the mask on their right, and the loops joined by keyholes.
+    """Pixel edges as closed loops with the mask on their right, and the loops connected by keyholes.
 
     Args:
-        mask: ``(columns + 2, rows + 2)``, a margin of 0 all round.
+        mask: ``(columns + 2, rows + 2)``, with a margin of 0 on all sides.
 
     Returns:
-        corners ``(E, 2)``: where each edge begins; follow ``(E,)``: the next edge of its loop; loops ``(E,)``: its loop;
-        link ``(E + 2H,)``: the next vertex of its polygon, holes joined; twin ``(E + 2H,)``: the corner each vertex lies on;
+        corners ``(E, 2)``: the begin of each edge; follow ``(E,)``: the next edge of its loop; loops ``(E,)``: its loop;
+        link ``(E + 2H,)``: the next vertex of its polygon, holes connected; twin ``(E + 2H,)``: the corner each vertex lies on;
         starts: a vertex of each polygon.
     """
     ids, count = _numbered(mask)
     corners, follow = _edges(mask, ids, count)
     loops, starts, gates = _loops(corners, follow)
-    link, twin = _joined(mask, ids, corners, follow, gates)
+    link, twin = _with_keyholes(mask, ids, corners, follow, gates)
     return corners, follow, loops, link, twin, starts
 
 
 @compiled(f"Tuple(({_INT1}, {_INT1}))({_INT1}, {_INT1})")
 def _walk(link: NDArray[np.int32], starts: NDArray[np.int32]) -> Any:
-    """Vertices of all polygons one after the other, and the end of each."""
+    """The vertices of all polygons one after the other, and the end of each polygon."""
     order = np.empty(len(link), np.int32)
     ends = np.empty(len(starts), np.int32)
     n = 0
@@ -239,18 +239,18 @@ def _walk(link: NDArray[np.int32], starts: NDArray[np.int32]) -> Any:
 
 @compiled("int64(float64[:, ::1])")
 def _inside(ring: NDArray[np.float64]) -> Any:
-    """Pixel centres between the crossings, two by two, of the polygon with each row of centres."""
+    """The number of pixel centres between pairs of crossings of the polygon with each row of centres."""
     count = 0
     crossings = np.empty(len(ring))
     for row in range(int(np.ceil(ring[:, 1].min())), int(np.floor(ring[:, 1].max())) + 1):
-        found = 0
+        crossed = 0
         for i in range(len(ring)):
             x, y = ring[i - 1]
             far_x, far_y = ring[i]
             if (y <= row) != (far_y <= row):
-                crossings[found] = x + (row - y) / (far_y - y) * (far_x - x)
-                found += 1
-        ordered = np.sort(crossings[:found])
-        for pair in range(0, found - 1, 2):
+                crossings[crossed] = x + (row - y) / (far_y - y) * (far_x - x)
+                crossed += 1
+        ordered = np.sort(crossings[:crossed])
+        for pair in range(0, crossed - 1, 2):
             count += max(0, int(np.floor(ordered[pair + 1]) - np.floor(ordered[pair])))
     return count

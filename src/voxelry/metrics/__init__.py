@@ -1,1 +1,5 @@
-"""How well a prediction agrees with its reference: overlap per case and label, with an explicit rule for empty masks."""
+"""Metrics: overlap, surface distances, instances, calibration and measurements, with an explicit rule for empty masks."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

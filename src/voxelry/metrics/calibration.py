@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: expected calibration error and the Brier score.
+"""Calibration of probabilities: expected calibration error and Brier score.
 
 Probabilities are ``(K, *spatial)``, channel 0 the background, and sum to 1 over K in every voxel.
 """
@@ -21,19 +21,19 @@ BINS = 15
 """Bins of equal width between 0 and 1, as Guo et al. 2017 use."""
 
 SUM_TOLERANCE = 1e-2
-"""How far the probabilities of a voxel may be from summing to 1: float16 files round that much."""
+"""Tolerance of the sum of a voxel's probabilities, which is 1: float16 files round that much."""
 
 _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How the confidence of a prediction compares with how often it is right.
+    """Confidence and accuracy of a prediction in bins of confidence, and its Brier score.
 
     Attributes:
         counts: ``(B,)`` int64 voxels in each bin of confidence; the b-th holds b/B < confidence <= (b+1)/B.
         confidence: ``(B,)`` mean confidence (the largest probability) in each bin, NaN in an empty one.
-        accuracy: ``(B,)`` share of voxels whose most probable class is right, NaN in an empty one.
+        accuracy: ``(B,)`` share of voxels whose most probable class is correct, NaN in an empty one.
         brier: the multi-class Brier score, 0 (best) to 2; NaN if no voxel counts.
     """
 
@@ -64,7 +64,7 @@ class Calibration:
 def calibration(
     probabilities: NDArray[Any], reference: NDArray[Any], *, bins: int = BINS, ignore: int | None = IGNORE_INDEX
 ) -> Calibration:
-    """Compare probabilities with the truth.
+    """Compare probabilities with the reference.
 
     Args:
         probabilities: ``(K, *spatial)`` floats in 0..1 that sum to 1 over K.
@@ -78,8 +78,8 @@ def calibration(
 
     Raises:
         GridMismatchError: the shapes differ.
-        LabelError: probabilities that are none, or class indices outside 0..K-1.
-        UsageError: no bin.
+        LabelError: values that are not probabilities, or class indices outside 0..K-1.
+        UsageError: fewer than one bin.
     """
     if bins < 1:
         raise UsageError(f"{bins} bins", remedy="Use at least one.")
@@ -90,30 +90,30 @@ def calibration(
     chances = probabilities.reshape(len(probabilities), -1)
     truth = reference.reshape(-1)
     counts = np.zeros(bins, dtype=np.int64)
-    confident, right, squared = np.zeros(bins), np.zeros(bins), 0.0
+    confident, correct, squared = np.zeros(bins), np.zeros(bins), 0.0
     for start in range(0, truth.size, _CHUNK):
         p, t = _counted(chances[:, start : start + _CHUNK], truth[start : start + _CHUNK], ignore)
         top = p.max(axis=0)
-        place = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
-        counts += np.bincount(place, minlength=bins)
-        confident += np.bincount(place, top, minlength=bins)
-        right += np.bincount(place, p.argmax(axis=0) == t, minlength=bins)
+        bin_of = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
+        counts += np.bincount(bin_of, minlength=bins)
+        confident += np.bincount(bin_of, top, minlength=bins)
+        correct += np.bincount(bin_of, p.argmax(axis=0) == t, minlength=bins)
         squared += float((p * p).sum() - 2 * p[t, np.arange(t.size)].sum() + t.size)
     total = int(counts.sum())
-    return Calibration(counts, _mean(confident, counts), _mean(right, counts), squared / total if total else float("nan"))
+    return Calibration(counts, _mean(confident, counts), _mean(correct, counts), squared / total if total else float("nan"))
 
 
 def calibrate(probabilities: Volume, reference: LabelMap, *, bins: int = BINS) -> Calibration:
-    """As `calibration`, for a Volume of probabilities and a LabelMap; what the map's table ignores is left out.
+    """As `calibration`, for a Volume of probabilities and a LabelMap; ignored voxels of the map are left out.
 
     Args:
         probabilities: K channels: background, then the labels of the reference's table in order.
-        reference: one layer, on the same grid but for order and direction of axes.
+        reference: one layer, on the same grid up to order and direction of axes.
         bins: of equal width.
 
     Raises:
         GridMismatchError: the grids differ.
-        LabelError: as `calibration`, or another number of channels than classes.
+        LabelError: as `calibration`, or the number of channels is not that of the classes.
     """
     if probabilities.channels != len(reference.table) + 1:
         raise LabelError(
@@ -125,8 +125,8 @@ def calibrate(probabilities: Volume, reference: LabelMap, *, bins: int = BINS) -
 
 def _counted(chances: NDArray[Any], truth: NDArray[Any], ignore: int | None) -> tuple[Values, NDArray[np.int64]]:
     """The voxels that count, checked: ``(K, n)`` probabilities and ``(n,)`` class indices."""
-    keep = np.ones(truth.shape, dtype=bool) if ignore is None else truth != ignore
-    p, t = chances[:, keep].astype(np.float64), truth[keep].astype(np.int64)
+    counted = np.ones(truth.shape, dtype=bool) if ignore is None else truth != ignore
+    p, t = chances[:, counted].astype(np.float64), truth[counted].astype(np.int64)
     if t.size and not 0 <= t.min() <= t.max() < len(chances):
         raise LabelError(f"class indices {t.min()}..{t.max()} are not all in 0..{len(chances) - 1}")
     if p.size and not (

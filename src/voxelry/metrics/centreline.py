@@ -1,4 +1,4 @@
-"""Centreline Dice for tubes such as vessels and airways."""
+"""Centreline Dice (clDice) for tubes such as vessels and airways."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
-from voxelry.metrics.policy import DEFAULT_POLICIES, EmptyPolicy
+from voxelry.metrics.empty_policy import EmptyPolicy
+from voxelry.metrics.metric_table import DEFAULT_POLICIES
 
 
-def cldice(
+def mask_cldice(
     reference: NDArray[np.bool_], prediction: NDArray[np.bool_], policy: EmptyPolicy = DEFAULT_POLICIES["cldice"]
 ) -> float:
-    """Centreline Dice, clDice (Shit et al., CVPR 2021), with the skeletons of scikit-image as the authors' metric has them.
+    """Centreline Dice, clDice (Shit et al., CVPR 2021), with the skeletons of scikit-image, as in the authors' metric.
 
-    The harmonic mean of topology precision (how much of the prediction's skeleton lies in the reference) and topology
-    sensitivity (how much of the reference's skeleton lies in the prediction). Not the differentiable soft clDice of their loss.
+    The harmonic mean of topology precision (the share of the prediction's skeleton inside the reference) and topology
+    sensitivity (the share of the reference's skeleton inside the prediction). Not the differentiable soft clDice of their loss.
 
     Args:
         reference: ``(*spatial)``, 2D or 3D.
         prediction: of the same shape.
-        policy: what empty masks score.
+        policy: the score of empty masks.
 
     Returns:
-        0..1, no unit; NaN where there is no score.
+        0..1, no unit; NaN where there is no score, or no skeleton.
     """
     truth, guess = np.asarray(reference, dtype=bool), np.asarray(prediction, dtype=bool)
     sizes = np.array(np.count_nonzero(truth)), np.array(np.count_nonzero(guess))
@@ -33,7 +34,8 @@ def cldice(
     return 2 * precision * sensitivity / (precision + sensitivity) if precision + sensitivity else 0.0
 
 
-def _share_inside(tube: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """The share of the tube's skeleton that lies in the other mask."""
+def _share_inside(tube: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+    """The share of the tube's skeleton inside a mask; NaN where the skeleton is empty, as that of a cube may be."""
     skeleton = skeletonize(tube)
-    return float(np.count_nonzero(skeleton & other) / np.count_nonzero(skeleton))
+    length = np.count_nonzero(skeleton)
+    return float(np.count_nonzero(skeleton & mask) / length) if length else float("nan")

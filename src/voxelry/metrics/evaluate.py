@@ -1,4 +1,4 @@
-"""Compare label maps: grids first, then what their values mean, then voxels."""
+"""Overlap of two label maps: aligns their grids, matches their labels by name or value, counts voxels."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def score(reference: LabelMap, prediction: LabelMap, case_id: str = "") -> Score
     """Overlap of one prediction with its reference.
 
     The prediction may lie on the reference's grid with flipped or permuted axes; it is re-indexed. Labels are matched by name
-    where both tables have names, else by value. The reference's table says which labels there are and what is ignored; a
-    table that merely numbers the values it saw (`LabelTable.numbered`) is widened by the prediction's labels, which then
-    score 0 where the reference has none of them.
+    where both tables have names, else by value. The reference's table defines the labels and the ignored value; a table of
+    numbers alone (`LabelTable.numbered`) is widened by the prediction's labels, which then score 0 where the reference lacks
+    them.
 
     Args:
         reference: the truth, one layer.
-        prediction: what is judged, one layer.
-        case_id: what to call the case.
+        prediction: the map to judge, one layer.
+        case_id: id of the case.
 
     Returns:
         Scores of one case.
@@ -38,7 +38,7 @@ def score(reference: LabelMap, prediction: LabelMap, case_id: str = "") -> Score
         GridMismatchError: the grids differ by more than order and direction of axes.
         LabelError: several layers, or values that the reference's table does not know.
     """
-    pair = _Pair.of(reference, prediction)
+    pair = _AlignedPair.of(reference, prediction)
     counts = count_values(pair.reference.array, pair.prediction.array)
     rows, columns = pair.truth(counts.reference), pair.guess(counts.prediction)
     counted = counts.matrix[rows != IGNORE_INDEX]
@@ -53,21 +53,21 @@ def score(reference: LabelMap, prediction: LabelMap, case_id: str = "") -> Score
 
 
 def common_classes(reference: LabelMap, prediction: LabelMap) -> tuple[LabelTable, NDArray[np.int16], NDArray[np.int16]]:
-    """Both maps as class indices of one table, on the reference's grid, for metrics that need to see shapes.
+    """Both maps as class indices of one table, on the reference's grid, for metrics of shape.
 
     Args:
         reference: the truth, one layer.
-        prediction: what is judged, one layer.
+        prediction: the map to judge, one layer.
 
     Returns:
         The labels to score, and ``(*spatial)`` class indices of the reference and the prediction, 0 the background. Voxels
-        that the reference ignores are background in both, and so are those that the prediction ignores.
+        that the reference or the prediction ignores are background in both.
 
     Raises:
         GridMismatchError: as `score`.
         LabelError: as `score`.
     """
-    pair = _Pair.of(reference, prediction)
+    pair = _AlignedPair.of(reference, prediction)
     classes = []
     for labels, lookup in ((pair.reference, pair.truth), (pair.prediction, pair.guess)):
         indices = np.empty(labels.array.shape, dtype=np.int16)
@@ -81,10 +81,9 @@ def common_classes(reference: LabelMap, prediction: LabelMap) -> tuple[LabelTabl
 
 
 def aligned(reference: LabelMap, prediction: LabelMap) -> tuple[LabelMap, LabelMap]:
-    """Both maps on one grid: the reference's where it can be.
+    """Both maps on one grid, if possible that of the reference.
 
-    A map that leaves slices without labels out (DICOM SEG) is laid onto the other's grid, two such maps onto the grid that
-    holds both.
+    A map without its empty slices (DICOM SEG) is put onto the other's grid, two such maps onto the grid that contains both.
 
     Raises:
         GridMismatchError: there is no such grid.
@@ -101,7 +100,7 @@ def aligned(reference: LabelMap, prediction: LabelMap) -> tuple[LabelMap, LabelM
 
 
 def _is_numbered(table: LabelTable) -> bool:
-    """Nobody named these labels: `LabelTable.numbered` did."""
+    """Whether the labels are numbered by `LabelTable.numbered` rather than named."""
     return all(label.name == f"label_{label.value}" for label in table.labels)
 
 
@@ -110,17 +109,17 @@ def _common_table(reference: LabelTable, prediction: LabelTable) -> LabelTable:
     if not _is_numbered(reference):
         return reference
     by_value: dict[int, Label] = {label.value: label for label in (*reference.labels, *prediction.labels)}
-    wanted = sorted(value for value in by_value if value != reference.ignore)
-    names = {value: by_value[value].name for value in wanted}
-    return LabelTable(labels=tuple(Label(value=v, name=names[v]) for v in wanted), ignore=reference.ignore)
+    values = sorted(value for value in by_value if value != reference.ignore)
+    labels = tuple(Label(value=value, name=by_value[value].name) for value in values)
+    return LabelTable(labels=labels, ignore=reference.ignore)
 
 
-class _Lookup:
-    """Stored values -> class indices of the common table, by one table look-up per voxel.
+class _ClassLookup:
+    """Stored values -> class indices of the common table, by one table look-up for each voxel.
 
     Args:
         classes: stored value -> class index.
-        refuse: called with the stored values that are not among them; raises.
+        refuse: called with stored values that are not among them; raises.
     """
 
     def __init__(self, classes: dict[int, int], refuse: Callable[[list[int]], None]) -> None:
@@ -138,22 +137,22 @@ class _Lookup:
         return indices
 
     @classmethod
-    def of_reference(cls, reference: LabelMap, table: LabelTable) -> _Lookup:
+    def of_reference(cls, reference: LabelMap, table: LabelTable) -> _ClassLookup:
         classes = {0: 0} | {label.value: i + 1 for i, label in enumerate(table.labels)}
         if table.ignore is not None:
             classes[table.ignore] = IGNORE_INDEX
         return cls(classes, lambda values: table.check_values(values, reference.source.name))
 
     @classmethod
-    def of_prediction(cls, prediction: LabelMap, reference: LabelTable, table: LabelTable) -> _Lookup:
-        """By name where both tables are named, else by value; what either side ignores is ignored."""
+    def of_prediction(cls, prediction: LabelMap, reference: LabelTable, table: LabelTable) -> _ClassLookup:
+        """By name where both tables are named, else by value; the ignore values of both tables are ignored."""
         by_name = not _is_numbered(reference) and not _is_numbered(prediction.table)
         index = {(label.name if by_name else label.value): i + 1 for i, label in enumerate(table.labels)}
         named = prediction.table.id2label
         if by_name:
-            known = {value: index.get(name, _UNKNOWN) for value, name in named.items() if value}
+            classes = {value: index.get(name, _UNKNOWN) for value, name in named.items() if value}
         else:
-            known = {label.value: index[label.value] for label in table.labels}
+            classes = {label.value: index[label.value] for label in table.labels}
         ignored = {value: IGNORE_INDEX for value in (reference.ignore, prediction.table.ignore) if value is not None}
 
         def refuse(values: list[int]) -> None:
@@ -161,21 +160,21 @@ class _Lookup:
             hint = nearest(named[values[0]], table.names) if by_name and values[0] in named else f"Known: {table.id2label}."
             raise LabelError(f"{prediction.source.name}: the reference's table does not know label {shown}", remedy=hint)
 
-        return cls({0: 0} | ignored | known, refuse)
+        return cls({0: 0} | ignored | classes, refuse)
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
-    """Two single-layer maps on one grid, the labels to score, and what each map's stored values stand for."""
+class _AlignedPair:
+    """Two single-layer maps on one grid, the labels to score, and the classes of each map's stored values."""
 
     reference: LabelMap
     prediction: LabelMap
     table: LabelTable
-    truth: _Lookup
-    guess: _Lookup
+    truth: _ClassLookup
+    guess: _ClassLookup
 
     @classmethod
-    def of(cls, reference: LabelMap, prediction: LabelMap) -> _Pair:
+    def of(cls, reference: LabelMap, prediction: LabelMap) -> _AlignedPair:
         for labels in (reference, prediction):
             if len(labels.layers) != 1:
                 raise LabelError(
@@ -183,5 +182,5 @@ class _Pair:
                     remedy="Overlap is measured on one layer: compare layer by layer.",
                 )
         table = _common_table(reference.table, prediction.table)
-        guess = _Lookup.of_prediction(prediction, reference.table, table)
-        return cls(*aligned(reference, prediction), table, _Lookup.of_reference(reference, table), guess)
+        guess = _ClassLookup.of_prediction(prediction, reference.table, table)
+        return cls(*aligned(reference, prediction), table, _ClassLookup.of_reference(reference, table), guess)

@@ -1,122 +1,26 @@
-"""Families of metrics that `voxelry.evaluate` measures by name, each a few columns for every case and label."""
+"""Computes the families of the table of metrics for one case: rates, surface distances, instances, boundary, centreline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 import numpy as np
-from numpy.typing import NDArray
 
 from voxelry.core.volume import LabelMap
 from voxelry.errors import UsageError, nearest
-from voxelry.metrics.evaluate import aligned, common_classes, score
-from voxelry.metrics.instances import connected_objects, overlaps
+from voxelry.metrics.boundary import mask_boundary_iou
+from voxelry.metrics.centreline import mask_cldice
+from voxelry.metrics.evaluate import aligned, score
+from voxelry.metrics.instances import connected_objects, object_overlaps
 from voxelry.metrics.matching import match
-from voxelry.metrics.overlap import Counts, Values
+from voxelry.metrics.metric_input import MetricInput, Tolerance
+from voxelry.metrics.metric_table import FAMILIES, Family, check_metrics
+from voxelry.metrics.overlap import Values
 from voxelry.metrics.panoptic import average_precision, score_matches
-from voxelry.metrics.regions import Tally
+from voxelry.metrics.regions import RegionCounts
 from voxelry.metrics.scores import Scores
 from voxelry.metrics.surface import spacing_for_surfaces, surface_metrics
-
-Tolerance = float | Mapping[str, float]
-"""Of NSD in mm (pixels with ``surface_pixels``): one for all labels, or one for each label by name."""
-
-RATES = ("precision", "recall", "specificity", "fpr", "volume_error")
-
-
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """A reference and a prediction, with what several families need."""
-
-    reference: LabelMap
-    prediction: LabelMap
-    labels: tuple[str, ...]
-    confusion: Counts
-    tolerance: Tolerance = 1.0
-
-    @cached_property
-    def classes(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Class indices of both, in the smallest unsigned type."""
-        _, truth, guess = common_classes(self.reference, self.prediction)
-        kind = np.uint8 if len(self.labels) < 256 else np.uint16
-        return truth.astype(kind), guess.astype(kind)
-
-
-def _rates(pair: _Pair) -> dict[str, Values]:
-    """From the confusion matrix alone."""
-    matrix = pair.confusion
-    tp = np.diagonal(matrix)[1:]
-    fp, fn = matrix.sum(axis=0)[1:] - tp, matrix.sum(axis=1)[1:] - tp
-    tally = Tally(pair.labels, tp, fp, fn, matrix.sum() - tp - fp - fn)
-    return {name: tally.score(name) for name in RATES}
-
-
-def _surface(pair: _Pair) -> dict[str, Values]:
-    """Distances in mm between surfaces, NSD at the tolerance."""
-    return _distances(pair, spacing_for_surfaces(pair.reference), "")
-
-
-def _surface_pixels(pair: _Pair) -> dict[str, Values]:
-    """The same in pixels, for pictures that do not say how large these are."""
-    return _distances(pair, (1.0,) * pair.reference.geometry.ndim, "_px")
-
-
-def _distances(pair: _Pair, spacing: tuple[float, ...], unit: str) -> dict[str, Values]:
-    truth, guess = pair.classes
-    found = surface_metrics(truth, guess, spacing, range(1, len(pair.labels) + 1), _tolerances(pair))
-    names = ("hd", "hd95", "assd", "masd", "nsd")
-    return {name + unit: np.array([found[k + 1][name] for k in range(len(pair.labels))], dtype=np.float64) for name in names}
-
-
-def _tolerances(pair: _Pair) -> float | dict[int, float]:
-    """By class index where they are given by name."""
-    if not isinstance(pair.tolerance, Mapping):
-        return pair.tolerance
-    unknown = sorted(set(pair.tolerance) - set(pair.labels))
-    if unknown:
-        raise UsageError(f"a tolerance for '{unknown[0]}', which is no label", remedy=nearest(unknown[0], pair.labels))
-    return {index: pair.tolerance[name] for index, name in enumerate(pair.labels, start=1) if name in pair.tolerance}
-
-
-def _instances(pair: _Pair) -> dict[str, Values]:
-    """Objects (26- or 8-connected), matched at an IoU of 0.5."""
-    pairs = overlaps(*(connected_objects(classes) for classes in pair.classes))
-    names = ("tp", "fp", "fn", "pq", "sq", "rq", "lesion_dice", "sensitivity", "count_error", "ap")
-    columns: dict[str, list[float]] = {name: [] for name in names}
-    for index in range(1, len(pair.labels) + 1):
-        objects = pairs.of_class(index)
-        found = score_matches(match(objects)).to_dict() | {"ap": float(average_precision(objects).mean())}
-        for name in names:
-            columns[name].append(found[name])
-    prefix = "instance_"
-    return {prefix + name: np.array(values, dtype=np.float64) for name, values in columns.items()}
-
-
-FAMILIES: dict[str, Callable[[_Pair], dict[str, Values]]] = {
-    "overlap": lambda _: {},
-    "rates": _rates,
-    "surface": _surface,
-    "surface_pixels": _surface_pixels,
-    "instances": _instances,
-}
-"""``overlap``: Dice and IoU, always measured. ``rates``: precision, recall, specificity, FPR and relative volume error.
-``surface``: HD, HD95, ASSD, MASD in mm, NSD. ``surface_pixels``: the same in pixels, for pictures of unknown pixel size.
-``instances``: objects matched at IoU 0.5, their counts, PQ, SQ, RQ, lesion-wise Dice, sensitivity, count error, and AP over IoU
-thresholds 0.50 to 0.95."""
-
-
-def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuse a family that there is not.
-
-    Raises:
-        UsageError: naming the nearest.
-    """
-    for name in metrics:
-        if name not in FAMILIES:
-            raise UsageError(f"unknown metric '{name}'", remedy=nearest(name, FAMILIES))
 
 
 def measure(
@@ -130,9 +34,9 @@ def measure(
 
     Args:
         reference: the truth, one layer.
-        prediction: what is judged, one layer.
-        case_id: what to call the case.
-        metrics: names of `FAMILIES`; ``overlap`` is measured always.
+        prediction: the map to judge, one layer.
+        case_id: id of the case.
+        metrics: names of `voxelry.metrics.metric_table.FAMILIES`; ``overlap`` is always measured.
         tolerance: of NSD, mm (pixels with ``surface_pixels``).
 
     Returns:
@@ -143,12 +47,94 @@ def measure(
         LabelError: several layers, or values that the reference's table does not know.
         GeometryError: ``surface`` on a picture of unknown pixel size or a sheared grid.
         UsageError: an unknown family.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry import Geometry, LabelMap, LabelTable
+        >>> from voxelry.metrics import measure
+        >>> def cube(start):
+        ...     array = np.zeros((10, 10, 10), np.uint8)
+        ...     array[start : start + 4, 2:6, 2:6] = 1
+        ...     return LabelMap.of(array, Geometry.from_spacing(array.shape, (2, 1, 1)), LabelTable.numbered([1]))
+        >>> scores = measure(cube(2), cube(3), metrics=["surface"])
+        >>> scores.mean_dice, scores.values["hd"].tolist()
+        (0.75, [[2.0]])
     """
     check_metrics(metrics)
     reference, prediction = aligned(reference, prediction)
     overlap = score(reference, prediction, case_id)
-    pair = _Pair(reference, prediction, overlap.labels, overlap.confusions[0], tolerance)
+    case = MetricInput(reference, prediction, overlap.labels, overlap.confusions[0], tolerance)
     measures: dict[str, Values] = {}
     for name in dict.fromkeys(metrics):
-        measures |= {metric: values[None] for metric, values in FAMILIES[name](pair).items()}
+        measures |= {metric: values[None] for metric, values in columns(FAMILIES[name], case).items()}
     return Scores(overlap.cases, overlap.labels, overlap.confusions, measures)
+
+
+def columns(family: Family, case: MetricInput) -> dict[str, Values]:
+    """The columns of a family for one case, each ``(L,)`` float64, NaN where missing."""
+    if not family.function:
+        return {}
+    module, _, function = family.function.rpartition(".")
+    values: dict[str, Values] = getattr(import_module(f"voxelry.metrics.{module}"), function)(case)
+    assert list(values) == [metric.name for metric in family.metrics]
+    return values
+
+
+def rates(case: MetricInput) -> dict[str, Values]:
+    """Metrics that follow from the confusion matrix alone."""
+    matrix = case.confusion
+    tp = np.diagonal(matrix)[1:]
+    fp, fn = matrix.sum(axis=0)[1:] - tp, matrix.sum(axis=1)[1:] - tp
+    counts = RegionCounts(case.labels, tp, fp, fn, matrix.sum() - tp - fp - fn)
+    return {metric.name: counts.score(metric.name) for metric in FAMILIES["rates"].metrics}
+
+
+def surface(case: MetricInput) -> dict[str, Values]:
+    """Distances in mm between surfaces, and NSD at the tolerance."""
+    return _distances(case, spacing_for_surfaces(case.reference), "")
+
+
+def surface_pixels(case: MetricInput) -> dict[str, Values]:
+    """As `surface` in pixels, for pictures of unknown pixel size."""
+    return _distances(case, (1.0,) * case.reference.geometry.ndim, "_px")
+
+
+def _distances(case: MetricInput, spacing: tuple[float, ...], suffix: str) -> dict[str, Values]:
+    truth, guess = case.classes
+    labels = range(1, len(case.labels) + 1)
+    by_label = surface_metrics(truth, guess, spacing, labels, _tolerances(case))
+    names = ("hd", "hd95", "assd", "masd", "nsd")
+    return {name + suffix: np.array([by_label[k][name] for k in labels], dtype=np.float64) for name in names}
+
+
+def _tolerances(case: MetricInput) -> float | dict[int, float]:
+    """The tolerance, or those of each label by class index."""
+    if not isinstance(case.tolerance, Mapping):
+        return case.tolerance
+    unknown = sorted(set(case.tolerance) - set(case.labels))
+    if unknown:
+        raise UsageError(f"a tolerance for '{unknown[0]}', which is no label", remedy=nearest(unknown[0], case.labels))
+    return {index: case.tolerance[name] for index, name in enumerate(case.labels, start=1) if name in case.tolerance}
+
+
+def instances(case: MetricInput) -> dict[str, Values]:
+    """Metrics of objects (26- or 8-connected) matched at an IoU of 0.5."""
+    overlaps = object_overlaps(*(connected_objects(classes) for classes in case.classes))
+    names = ("tp", "fp", "fn", "pq", "sq", "rq", "lesion_dice", "sensitivity", "count_error", "ap")
+    lists: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(1, len(case.labels) + 1):
+        objects = overlaps.of_class(index)
+        scores = score_matches(match(objects)).to_dict() | {"ap": float(average_precision(objects).mean())}
+        for name in names:
+            lists[name].append(scores[name])
+    return {f"instance_{name}": np.array(values, dtype=np.float64) for name, values in lists.items()}
+
+
+def boundary(case: MetricInput) -> dict[str, Values]:
+    """Boundary IoU with the band of the authors' code."""
+    return {"boundary_iou": case.of_each_label(mask_boundary_iou)}
+
+
+def centreline(case: MetricInput) -> dict[str, Values]:
+    """Centreline Dice."""
+    return {"cldice": case.of_each_label(mask_cldice)}

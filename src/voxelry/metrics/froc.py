@@ -1,4 +1,4 @@
-"""FROC: sensitivity against false positives per case, over a threshold on the predictions' scores."""
+"""FROC curves: sensitivity against false positives per case, over thresholds of the score of detected objects."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxelry.errors import UsageError
-from voxelry.metrics.instances import Indices, Overlaps, Values
+from voxelry.metrics.instances import Indices, ObjectOverlaps, Values
 
 OPERATING_POINTS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives per case at which LUNA16 reads sensitivity."""
+"""False positives per case at which LUNA16 evaluates sensitivity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,37 +19,37 @@ class Detections:
     """The predicted objects of one case.
 
     Attributes:
-        scores: ``(P,)`` how sure the model was of each, any unit, larger is surer.
-        found: ``(P,)`` index of the reference object that each one hits, -1 for a false positive.
-        references: how many reference objects the case has.
+        scores: ``(P,)`` confidence of the model in each, any unit, larger is more confident.
+        hits: ``(P,)`` index of the reference object that each one hits, -1 for a false positive.
+        references: number of reference objects of the case.
     """
 
     scores: Values
-    found: Indices
+    hits: Indices
     references: int
 
 
-def detections(pairs: Overlaps, scores: Values, threshold: float = 0.0) -> Detections:
-    """Say of every predicted object which reference object it hits: the one of largest IoU.
+def detections(pairs: ObjectOverlaps, scores: Values, threshold: float = 0.0) -> Detections:
+    """Assign every predicted object to the reference object that it hits, the one of largest IoU.
 
     Args:
         pairs: overlaps of the objects of one class.
         scores: ``(P,)`` score of each predicted object, such as the largest probability inside it.
-        threshold: the least IoU of a hit; at 0 any shared voxel is one.
+        threshold: smallest IoU of a hit; at 0 any shared voxel is a hit.
 
     Raises:
-        UsageError: not one finite score for every predicted object.
+        UsageError: the scores are not one finite number for each predicted object.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != pairs.prediction_sizes.shape or not np.isfinite(values).all():
         raise UsageError(
             f"scores of shape {values.shape} for {len(pairs.prediction_sizes)} objects", remedy="Give each one finite score."
         )
-    found = np.full(len(values), -1, dtype=np.int64)
-    able = np.flatnonzero(pairs.iou >= threshold)
-    rising = able[np.argsort(pairs.iou[able], kind="stable")]
-    found[pairs.prediction[rising]] = pairs.reference[rising]
-    return Detections(values, found, len(pairs.reference_sizes))
+    hits = np.full(len(values), -1, dtype=np.int64)
+    candidates = np.flatnonzero(pairs.iou >= threshold)
+    rising = candidates[np.argsort(pairs.iou[candidates], kind="stable")]
+    hits[pairs.prediction[rising]] = pairs.reference[rising]
+    return Detections(values, hits, len(pairs.reference_sizes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Froc:
         thresholds: ``(T,)`` falling scores; an object counts if its score is at least this.
         sensitivity: ``(T,)`` share of all reference objects that are hit; NaN if there are none.
         false_positives: ``(T,)`` false positives per case.
-        references: how many reference objects all cases have.
+        references: number of reference objects of all cases.
     """
 
     thresholds: Values
@@ -69,7 +69,7 @@ class Froc:
     references: int
 
     def at(self, false_positives: float) -> float:
-        """The sensitivity at so many false positives per case or fewer; 0 if no threshold is that strict."""
+        """The sensitivity at this number of false positives per case or fewer; 0 if no threshold is that strict."""
         allowed = self.sensitivity[self.false_positives <= false_positives]
         return float(allowed[-1]) if allowed.size else 0.0
 
@@ -84,7 +84,7 @@ class Froc:
 def froc(cases: Sequence[Detections]) -> Froc:
     """The FROC curve of a set of cases.
 
-    A reference object counts once, however many objects hit it; a second hit is neither a find nor a false positive, as in
+    A reference object counts once, however many objects hit it; a second hit is neither a true nor a false positive, as in
     LUNA16. Sensitivity pools the reference objects of all cases.
 
     Args:
@@ -99,18 +99,18 @@ def froc(cases: Sequence[Detections]) -> Froc:
     if not cases:
         raise UsageError("a FROC curve needs a case")
     total = sum(case.references for case in cases)
-    wrong = np.sort(np.concatenate([case.scores[case.found < 0] for case in cases]))
+    wrong = np.sort(np.concatenate([case.scores[case.hits < 0] for case in cases]))
     hits = np.sort(np.concatenate([_best_scores(case) for case in cases]))
     thresholds = np.unique(np.concatenate([case.scores for case in cases]))[::-1]
-    found = len(hits) - np.searchsorted(hits, thresholds)
-    sensitivity = found / total if total else np.full(len(thresholds), np.nan)
+    detected = len(hits) - np.searchsorted(hits, thresholds)
+    sensitivity = detected / total if total else np.full(len(thresholds), np.nan)
     return Froc(thresholds, sensitivity, (len(wrong) - np.searchsorted(wrong, thresholds)) / len(cases), total)
 
 
 def _best_scores(case: Detections) -> Values:
-    """The score at which each reference object that is hit at all is first found."""
+    """The largest score of a hit of each reference object that is hit."""
     best = np.full(case.references, -np.inf)
-    hit = case.found >= 0
-    np.maximum.at(best, case.found[hit], case.scores[hit])
-    found: Values = best[np.isfinite(best)]
-    return found
+    is_hit = case.hits >= 0
+    np.maximum.at(best, case.hits[is_hit], case.scores[is_hit])
+    scores: Values = best[np.isfinite(best)]
+    return scores

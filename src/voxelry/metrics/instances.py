@@ -1,6 +1,6 @@
-"""Objects (lesions, cells, teeth) of a label map, and how those of two maps overlap.
+"""Objects (lesions, cells, teeth) of a label map by connected components or ids, and the overlaps of the objects of two maps.
 
-The stages: a label map -> `Objects` -> `Overlaps` of two of them -> `voxelry.metrics.matching.Matches` -> scores.
+The stages: a label map -> `ObjectMap` -> `ObjectOverlaps` of two of them -> `voxelry.metrics.matching.Matches` -> scores.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Indices = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 CONNECTIVITY = {2: 8, 3: 26}
-"""What is one object by default: voxels that share at least a corner, as scipy's full structure and BraTS have it."""
+"""Default connectivity: voxels that share at least a corner are one object, as in BraTS and scipy's full structure."""
 
 _KNOWN_CONNECTIVITY = {2: (4, 8), 3: (6, 18, 26)}
 _DENSE_CELLS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
-class Objects:
+class ObjectMap:
     """The objects of one map.
 
     Attributes:
-        ids: ``(*spatial)`` uint32, 0 where there is no object, else 1..n.
+        ids: ``(*spatial)`` uint32, 0 outside objects, else 1..n.
         classes: ``(n,)`` int64 class index (1..K-1) of each object; object `i` has the id ``i + 1``.
     """
 
@@ -42,10 +42,10 @@ class Objects:
         return len(self.classes)
 
 
-def connected_objects(classes: NDArray[Any], connectivity: int | None = None) -> Objects:
+def connected_objects(classes: NDArray[Any], connectivity: int | None = None) -> ObjectMap:
     """The connected components of every class.
 
-    Voxels of different classes are never one object. Libraries disagree about the default: panoptica's cc3d back end takes 26
+    Voxels of different classes are never one object. Libraries differ in the default: panoptica's cc3d back end takes 26
     in 3D, its scipy back end 6, scikit-image the largest, MONAI 26.
 
     Args:
@@ -60,29 +60,28 @@ def connected_objects(classes: NDArray[Any], connectivity: int | None = None) ->
         LabelError: not whole numbers, or negative ones.
     """
     if classes.ndim not in CONNECTIVITY:
-        raise UsageError(f"objects are looked for in 2D and 3D, not in an array of shape {classes.shape}")
+        raise UsageError(f"objects exist in 2D and 3D, not in an array of shape {classes.shape}")
     neighbours = CONNECTIVITY[classes.ndim] if connectivity is None else connectivity
     if neighbours not in _KNOWN_CONNECTIVITY[classes.ndim]:
-        known = " or ".join(map(str, _KNOWN_CONNECTIVITY[classes.ndim]))
-        raise UsageError(f"connectivity {neighbours} in {classes.ndim}D", remedy=f"Use {known}.")
+        choices = " or ".join(map(str, _KNOWN_CONNECTIVITY[classes.ndim]))
+        raise UsageError(f"connectivity {neighbours} in {classes.ndim}D", remedy=f"Use {choices}.")
     values = _unsigned(classes)
     box = _bounding_box(values)
     ids = np.zeros(values.shape, dtype=np.uint32)
     if box is None:
-        return Objects(ids, np.zeros(0, dtype=np.int64))
+        return ObjectMap(ids, np.zeros(0, dtype=np.int64))
     inside = np.asfortranarray(values[box]) if values.flags.f_contiguous else np.ascontiguousarray(values[box])
-    found, count = cc3d.connected_components(inside, connectivity=neighbours, out_dtype=np.uint32, return_N=True)
-    ids[box] = found
-    return Objects(ids, _class_of_each(found, inside, count))
+    components, count = cc3d.connected_components(inside, connectivity=neighbours, out_dtype=np.uint32, return_N=True)
+    ids[box] = components
+    return ObjectMap(ids, _class_of_each(components, inside, count))
 
 
-def given_objects(ids: NDArray[Any], classes: NDArray[Any]) -> Objects:
+def objects_from_ids(ids: NDArray[Any], classes: NDArray[Any]) -> ObjectMap:
     """Objects whose ids are known, such as the instance ids of a LabelMap.
 
     Args:
-        ids: ``(*spatial)`` whole numbers, 0 where there is no object; gaps are closed. The same id in two classes names two
-            objects.
-        classes: ``(*spatial)`` class indices; where they are 0 an id does not count.
+        ids: ``(*spatial)`` whole numbers, 0 outside objects; gaps are closed. The same id in two classes is two objects.
+        classes: ``(*spatial)`` class indices; ids where they are 0 are ignored.
 
     Returns:
         The objects, in the order of class and id.
@@ -99,12 +98,12 @@ def given_objects(ids: NDArray[Any], classes: NDArray[Any]) -> Objects:
     distinct, inverse = np.unique(pairs, axis=1, return_inverse=True)
     dense = np.zeros(ids.size, dtype=np.uint32)
     dense[counted] = inverse.ravel() + 1
-    return Objects(dense.reshape(ids.shape), distinct[0])
+    return ObjectMap(dense.reshape(ids.shape), distinct[0])
 
 
 @dataclass(frozen=True, eq=False)
-class Overlaps:
-    """How the objects of a reference and a prediction overlap: the pairs of one class that share voxels.
+class ObjectOverlaps:
+    """The pairs of reference and predicted objects of one class that share voxels.
 
     Attributes:
         reference_classes: ``(R,)`` class index of each reference object.
@@ -138,27 +137,27 @@ class Overlaps:
         ratio: Values = 2 * self.shared / total
         return ratio
 
-    def of_class(self, index: int) -> Overlaps:
-        """The objects of one class alone, renumbered in order."""
-        here, there = self.reference_classes == index, self.prediction_classes == index
-        kept = here[self.reference]
-        return Overlaps(
-            self.reference_classes[here],
-            self.prediction_classes[there],
-            self.reference_sizes[here],
-            self.prediction_sizes[there],
-            (np.cumsum(here) - 1)[self.reference[kept]],
-            (np.cumsum(there) - 1)[self.prediction[kept]],
-            self.shared[kept],
+    def of_class(self, index: int) -> ObjectOverlaps:
+        """The objects of one class, renumbered in order."""
+        rows, columns = self.reference_classes == index, self.prediction_classes == index
+        pairs = rows[self.reference]
+        return ObjectOverlaps(
+            self.reference_classes[rows],
+            self.prediction_classes[columns],
+            self.reference_sizes[rows],
+            self.prediction_sizes[columns],
+            (np.cumsum(rows) - 1)[self.reference[pairs]],
+            (np.cumsum(columns) - 1)[self.prediction[pairs]],
+            self.shared[pairs],
         )
 
 
-def overlaps(reference: Objects, prediction: Objects) -> Overlaps:
+def object_overlaps(reference: ObjectMap, prediction: ObjectMap) -> ObjectOverlaps:
     """Count the voxels that each reference object shares with each predicted object of its class, in one pass.
 
     Args:
         reference: objects of the truth.
-        prediction: objects of what is judged, on the same grid.
+        prediction: objects of the map to judge, on the same grid.
 
     Returns:
         The pairs, ordered by reference, then prediction.
@@ -170,22 +169,28 @@ def overlaps(reference: Objects, prediction: Objects) -> Overlaps:
         raise GridMismatchError(f"objects on a grid of {reference.ids.shape} against {prediction.ids.shape}")
     first, second = _same_order(reference.ids, prediction.ids)
     columns = len(prediction) + 1
-    found = np.flatnonzero((first != 0) | (second != 0))
-    keys = first[found].astype(np.int64) * columns + second[found]
+    inside = np.flatnonzero((first != 0) | (second != 0))
+    keys = first[inside].astype(np.int64) * columns + second[inside]
     cells, counts = _histogram(keys, (len(reference) + 1) * columns)
     rows, cols = np.divmod(cells, columns)
     reference_sizes = np.bincount(rows, counts, minlength=len(reference) + 1).astype(np.int64)[1:]
     prediction_sizes = np.bincount(cols, counts, minlength=columns).astype(np.int64)[1:]
     paired = (rows > 0) & (cols > 0)
-    one, other, shared = rows[paired] - 1, cols[paired] - 1, counts[paired]
-    same = reference.classes[one] == prediction.classes[other]
-    return Overlaps(
-        reference.classes, prediction.classes, reference_sizes, prediction_sizes, one[same], other[same], shared[same]
+    first_objects, second_objects, shared = rows[paired] - 1, cols[paired] - 1, counts[paired]
+    same = reference.classes[first_objects] == prediction.classes[second_objects]
+    return ObjectOverlaps(
+        reference.classes,
+        prediction.classes,
+        reference_sizes,
+        prediction_sizes,
+        first_objects[same],
+        second_objects[same],
+        shared[same],
     )
 
 
 def _histogram(keys: Indices, cells: int) -> tuple[Indices, Indices]:
-    """The distinct keys and how often each occurs."""
+    """The distinct keys and the count of each."""
     if cells > max(_DENSE_CELLS, 4 * keys.size):
         return np.unique(keys, return_counts=True)
     counts = np.bincount(keys, minlength=cells)
@@ -193,15 +198,15 @@ def _histogram(keys: Indices, cells: int) -> tuple[Indices, Indices]:
     return distinct, counts[distinct]
 
 
-def _same_order(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Both arrays flat, in one memory order and without a copy where that is possible."""
-    if one.flags.f_contiguous and other.flags.f_contiguous:
-        return one.ravel(order="F"), other.ravel(order="F")
-    return one.ravel(), other.ravel()
+def _same_order(first: NDArray[Any], second: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both arrays flat, in one memory order, without a copy where possible."""
+    if first.flags.f_contiguous and second.flags.f_contiguous:
+        return first.ravel(order="F"), second.ravel(order="F")
+    return first.ravel(), second.ravel()
 
 
 def _unsigned(array: NDArray[Any]) -> NDArray[Any]:
-    """The array as unsigned integers that cc3d takes."""
+    """The array as unsigned integers, which cc3d requires."""
     if array.dtype.kind not in "uib":
         raise LabelError(f"labels are whole numbers, not {array.dtype}", remedy="Convert class indices to integers.")
     if array.dtype.kind == "i" and array.size and array.min() < 0:
@@ -210,14 +215,14 @@ def _unsigned(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _bounding_box(values: NDArray[Any]) -> tuple[slice, ...] | None:
-    """The smallest box that holds every object, None if there is none."""
+    """The smallest box around all objects, None without objects."""
     filled = values != 0
     box = []
     for axis in range(values.ndim):
-        seen = np.flatnonzero(filled.any(axis=tuple(a for a in range(values.ndim) if a != axis)))
-        if not seen.size:
+        occupied = np.flatnonzero(filled.any(axis=tuple(a for a in range(values.ndim) if a != axis)))
+        if not occupied.size:
             return None
-        box.append(slice(int(seen[0]), int(seen[-1]) + 1))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
         filled = filled[(slice(None),) * axis + (box[-1],)]
     return tuple(box)
 
@@ -226,6 +231,6 @@ def _class_of_each(ids: Ids, classes: NDArray[Any], count: int) -> Indices:
     """``(count,)`` the class of each component."""
     flat_ids, flat_classes = _same_order(ids, classes)
     result = np.zeros(count + 1, dtype=np.int64)
-    found = np.flatnonzero(flat_classes != 0)
-    result[flat_ids[found]] = flat_classes[found]
+    inside = np.flatnonzero(flat_classes != 0)
+    result[flat_ids[inside]] = flat_classes[inside]
     return result[1:]

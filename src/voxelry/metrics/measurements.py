@@ -69,13 +69,13 @@ def _instances(labels: LabelMap, label: Label, box: Box) -> Iterator[tuple[int, 
         yield 0, box, mask
         return
     ids = np.where(mask, labels.instances[label.layer][box], 0)
-    known, numbered = np.unique(ids, return_inverse=True)
+    distinct, numbered = np.unique(ids, return_inverse=True)
     numbered = numbered.reshape(ids.shape) + 1
     numbered[~mask] = 0
     for number, inner in enumerate(find_objects(numbered), start=1):
         if inner is not None:
             own_box = tuple(slice(o.start + i.start, o.start + i.stop) for o, i in zip(box, inner, strict=True))
-            yield int(known[number - 1]), own_box, numbered[inner] == number
+            yield int(distinct[number - 1]), own_box, numbered[inner] == number
 
 
 def _measurement(

@@ -1,6 +1,7 @@
-"""Compiled loops over large label arrays, run on slabs by a few threads (`voxelry.base.threads`).
+"""Compiled loops of the metrics over large label arrays: joint histograms, surface scans, distance transforms.
 
-Only large inputs come here (`LARGE_VOXELS`): small ones are faster in plain numpy than loading the compiler.
+They run on slabs by a few threads (`voxelry.base.threads`), for large inputs only (`LARGE_VOXELS`): for small ones numpy is
+faster than loading the compiler.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _SCAN = [_scan(kind) for kind in (numba.uint8, numba.uint16)]
 def joint_histogram_of_words(reference: Any, prediction: Any, counts: Any) -> None:
     """Add to ``(256, 256)`` `counts` the pairs of bytes of two arrays that are read eight bytes at a time.
 
-    A word that repeats the one before it is only counted; label maps are long runs, so most words are such.
+    A word that repeats the previous one is only counted; label maps consist of long runs, so most words do.
     """
     run = 0
     last_r, last_p = np.uint64(0), np.uint64(0)
@@ -68,12 +69,12 @@ def joint_histogram(reference: Any, prediction: Any, low_r: int, low_p: int, cou
 
 
 @compiled(*(numba.int64(kind[::1], numba.int64) for kind in (numba.uint8, numba.uint16)))
-def _neighbour_code(cube: Any, place: int) -> int:
-    """The code of the label at one place of a cube of eight; 0 if the label stands at an earlier place too."""
+def _neighbour_code(cube: Any, corner: int) -> int:
+    """The code of the label at one corner of a cube of eight; 0 if an earlier corner has the same label."""
     code = 0
     for other in range(8):
-        if cube[other] == cube[place]:
-            if other < place:
+        if cube[other] == cube[corner]:
+            if other < corner:
                 return 0
             code |= 128 >> other
     return code
@@ -84,8 +85,8 @@ def scan_elements(volume: Any, slots: Any, start: int, stop: int, fill: bool, wh
     """Find the surface elements of all labels between corner planes `start` and `stop` (of shape[0] + 1) of a volume.
 
     Args:
-        volume: ``(I, J, K)`` labels; outside it everything is label 0.
-        slots: label value -> number of the label, -1 for those not asked for.
+        volume: ``(I, J, K)`` labels; everything outside it is label 0.
+        slots: label value -> number of the label, -1 for labels to skip.
         start: first corner plane.
         stop: corner plane after the last.
         fill: write the elements; otherwise only count them.
@@ -94,12 +95,12 @@ def scan_elements(volume: Any, slots: Any, start: int, stop: int, fill: bool, wh
         code: its neighbour code, the voxel before the corner on all axes the highest bit.
 
     Returns:
-        How many elements there are.
+        The number of elements.
     """
     planes, rows, columns = volume.shape
     outside = np.zeros(columns, dtype=volume.dtype)
     cube = np.zeros(8, dtype=volume.dtype)
-    found = 0
+    count = 0
     for i in range(start, stop):
         for j in range(rows + 1):
             row_00 = volume[i - 1, j - 1] if i > 0 and j > 0 else outside
@@ -128,47 +129,47 @@ def scan_elements(volume: Any, slots: Any, start: int, stop: int, fill: bool, wh
                     if bits == 0:
                         continue
                     if fill:
-                        where[found] = (i * (rows + 1) + j) * (columns + 1) + k
-                        slot[found] = slots[value]
-                        code[found] = bits
-                    found += 1
-    return found
+                        where[count] = (i * (rows + 1) + j) * (columns + 1) + k
+                        slot[count] = slots[value]
+                        code[count] = bits
+                    count += 1
+    return count
 
 
 @compiled(*_SCAN)
 def scan_border(volume: Any, slots: Any, start: int, stop: int, fill: bool, where: Any, slot: Any, code: Any) -> int:
     """Find the border voxels of all labels between planes `start` and `stop`: those with a face on another label.
 
-    The arguments are those of `scan_elements`, on the grid of voxels; outside the volume is another label; `code` is 1.
+    The arguments are those of `scan_elements`, on the grid of voxels; the outside of the volume is another label; `code` is 1.
     """
     planes, rows, columns = volume.shape
-    found = 0
+    count = 0
     for i in range(start, stop):
         for j in range(rows):
             rim = i == 0 or j == 0 or i == planes - 1 or j == rows - 1
             row = volume[i, j]
             up = volume[i - 1, j] if i > 0 else row
             down = volume[i + 1, j] if i < planes - 1 else row
-            left = volume[i, j - 1] if j > 0 else row
-            right = volume[i, j + 1] if j < rows - 1 else row
+            before = volume[i, j - 1] if j > 0 else row
+            after = volume[i, j + 1] if j < rows - 1 else row
             for k in range(columns):
                 value = row[k]
                 if slots[value] < 0:
                     continue
-                inside = not rim and up[k] == value and down[k] == value and left[k] == value and right[k] == value
+                inside = not rim and up[k] == value and down[k] == value and before[k] == value and after[k] == value
                 if inside and 0 < k < columns - 1 and row[k - 1] == value and row[k + 1] == value:
                     continue
                 if fill:
-                    where[found] = (i * rows + j) * columns + k
-                    slot[found] = slots[value]
-                    code[found] = 1
-                found += 1
-    return found
+                    where[count] = (i * rows + j) * columns + k
+                    slot[count] = slots[value]
+                    code[count] = 1
+                count += 1
+    return count
 
 
 @compiled("void(int32[:, ::1], uint8[:, :, ::1], int32[:, ::1], float64[::1], float64[::1])")
 def search_nearby(points: Any, occupied: Any, offsets: Any, lengths: Any, distances: Any) -> None:
-    """For each point the length of the first offset that leads to an occupied cell; unchanged where none does.
+    """For each point, the length of the first offset that leads to an occupied cell; unchanged where none does.
 
     Args:
         points: ``(N, 3)`` cells of the grid.
@@ -209,7 +210,7 @@ def _steps_along(occupied: Any, steps: Any) -> None:
 def transform_planes(
     occupied: Any, row_step: float, column_step: float, start: int, stop: int, along_row: Any, nearest_row: Any
 ) -> None:
-    """Within each plane, say of every cell where the nearest occupied cell is (two passes of an exact distance transform).
+    """The nearest occupied cell of every cell within its plane (two passes of an exact distance transform).
 
     The second pass is the lower envelope of parabolas of Felzenszwalb and Huttenlocher, Theory of Computing 8 (2012).
 
@@ -251,7 +252,7 @@ def transform_planes(
 
 @compiled(numba.void(numba.int32[:, ::1], numba.float64[::1], _WORD_GRID, _WORD_GRID, numba.float64[::1]))
 def search_planes(points: Any, steps: Any, along_row: Any, nearest_row: Any, distances: Any) -> None:
-    """The distance from each point to the nearest target, from what `transform_planes` found; planes nearest first.
+    """The distance from each point to the nearest target, from the results of `transform_planes`; nearest planes first.
 
     Args:
         points: ``(N, 3)`` cells of the grid.
@@ -265,12 +266,12 @@ def search_planes(points: Any, steps: Any, along_row: Any, nearest_row: Any, dis
         i, j, k = points[n, 0], points[n, 1], points[n, 2]
         best = np.inf
         for step in range(max(i + 1, planes - i)):
-            away = (step * steps[0]) ** 2
-            if away >= best:
+            squared = (step * steps[0]) ** 2
+            if squared >= best:
                 break
             for plane in (i - step, i + step):
                 if 0 <= plane < planes and nearest_row[plane, j, k] != _NOWHERE:
                     row = np.int64(nearest_row[plane, j, k])
                     across = ((row - j) * steps[1]) ** 2 + (along_row[plane, row, k] * steps[2]) ** 2
-                    best = min(best, away + across)
+                    best = min(best, squared + across)
         distances[n] = np.sqrt(best)

@@ -1,4 +1,4 @@
-"""One confusion matrix, and every overlap metric from it.
+"""Confusion matrices and counts of value pairs of two label maps, from which all overlap metrics follow.
 
 Class indices: 0 is the background, 1..K-1 the labels of a table in order (`voxelry.core.labels.LabelTable.to_classes`).
 Empty masks: a class that is in neither map has no score (NaN, "missing"); one that is in only one of them scores 0.
@@ -22,14 +22,14 @@ Values = NDArray[np.float64]
 
 CHUNK_VOXELS = 1 << 17
 LARGE_VOXELS = 1 << 21
-"""From this size on the compiled kernels pay for loading them."""
+"""From this size on the compiled kernels are worth loading."""
 
 _MAX_CELLS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class PairCounts:
-    """How often each pair of stored values occurs in two label maps.
+    """The count of each pair of stored values in two label maps.
 
     Attributes:
         reference: ``(R,)`` int64 values of the rows, ascending.
@@ -43,9 +43,9 @@ class PairCounts:
 
 
 def count_values(reference: NDArray[Any], prediction: NDArray[Any]) -> PairCounts:
-    """Count the pairs of values of two label maps in one pass, whatever the values are.
+    """Count the pairs of values of two label maps in one pass, for any values.
 
-    Every overlap metric, of labels and of unions of labels, follows from the result (`voxelry.metrics.regions.tally`).
+    Every overlap metric, of labels and of unions of labels, follows from the result (`voxelry.metrics.regions.count_regions`).
     Memory beyond the inputs is a few megabytes. Large arrays are fastest as uint8, both in the same memory order.
 
     Args:
@@ -53,7 +53,7 @@ def count_values(reference: NDArray[Any], prediction: NDArray[Any]) -> PairCount
         prediction: integers (or booleans) of the same shape.
 
     Returns:
-        The counts of the values that occur.
+        Counts of the values that occur.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -64,8 +64,8 @@ def count_values(reference: NDArray[Any], prediction: NDArray[Any]) -> PairCount
     if dense is not None:
         return dense
     cells: dict[tuple[int, int], int] = {}
-    for one, other in paired_chunks(reference, prediction):
-        for cell, count in _cells(one, other):
+    for truth, guess in paired_chunks(reference, prediction):
+        for cell, count in _cells(truth, guess):
             cells[cell] = cells.get(cell, 0) + count
     rows, columns = (np.array(sorted({cell[side] for cell in cells}), dtype=np.int64) for side in (0, 1))
     matrix = np.zeros((len(rows), len(columns)), dtype=np.int64)
@@ -74,79 +74,79 @@ def count_values(reference: NDArray[Any], prediction: NDArray[Any]) -> PairCount
     return PairCounts(rows, columns, matrix)
 
 
-def _cells(one: Counts, other: Counts) -> Iterator[tuple[tuple[int, int], int]]:
-    """The pairs of values of two flat arrays, and how often each occurs."""
-    if not one.size:
+def _cells(truth: Counts, guess: Counts) -> Iterator[tuple[tuple[int, int], int]]:
+    """The pairs of values of two flat arrays, and the count of each."""
+    if not truth.size:
         return
-    low, high = (int(one.min()), int(other.min())), (int(one.max()), int(other.max()))
+    low, high = (int(truth.min()), int(guess.min())), (int(truth.max()), int(guess.max()))
     width = high[1] - low[1] + 1
     if (high[0] - low[0] + 1) * width <= CHUNK_VOXELS:
-        table = np.bincount((one - low[0]) * width + (other - low[1]))
+        table = np.bincount((truth - low[0]) * width + (guess - low[1]))
         for key in np.flatnonzero(table).tolist():
             yield (low[0] + key // width, low[1] + key % width), int(table[key])
         return
-    rows, row_of = np.unique(one, return_inverse=True)
-    columns, column_of = np.unique(other, return_inverse=True)
+    rows, row_of = np.unique(truth, return_inverse=True)
+    columns, column_of = np.unique(guess, return_inverse=True)
     keys, counts = np.unique(row_of * len(columns) + column_of, return_counts=True)
     for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
         yield (int(rows[key // len(columns)]), int(columns[key % len(columns)])), count
 
 
 def _count_dense(reference: NDArray[Any], prediction: NDArray[Any]) -> PairCounts | None:
-    """The counts by a compiled loop over a table of all pairs; None where layout, type or range of values forbid it."""
+    """The counts by a compiled loop over a table of all pairs; None where layout, type or range of values do not allow it."""
     flat = _flattened(reference, prediction)
     if flat is None:
         return None
     from voxelry.metrics.metric_kernels import joint_histogram, joint_histogram_of_words
 
-    one, other = flat
-    if one.dtype == np.uint8:
+    truth, guess = flat
+    if truth.dtype == np.uint8:
         low, spans = (0, 0), (256, 256)
     else:
-        low = int(one.min()), int(other.min())
-        spans = int(one.max()) - low[0] + 1, int(other.max()) - low[1] + 1
+        low = int(truth.min()), int(guess.min())
+        spans = int(truth.max()) - low[0] + 1, int(guess.max()) - low[1] + 1
         if spans[0] * spans[1] > _MAX_CELLS:
             return None
 
-    by_words = one.dtype == np.uint8 and one.ctypes.data % 8 == 0 and other.ctypes.data % 8 == 0
+    by_words = truth.dtype == np.uint8 and truth.ctypes.data % 8 == 0 and guess.ctypes.data % 8 == 0
 
     def count(stretch: tuple[int, int]) -> Counts:
         counts = np.zeros(spans, dtype=np.int64)
-        start, stop = 8 * stretch[0], min(8 * stretch[1], one.size)
+        start, stop = 8 * stretch[0], min(8 * stretch[1], truth.size)
         if by_words:
             whole = stop // 8 * 8
-            joint_histogram_of_words(one[start:whole].view(np.uint64), other[start:whole].view(np.uint64), counts)
+            joint_histogram_of_words(truth[start:whole].view(np.uint64), guess[start:whole].view(np.uint64), counts)
             start = whole
         if stop > start:
-            joint_histogram(one[start:stop], other[start:stop], *low, counts)
+            joint_histogram(truth[start:stop], guess[start:stop], *low, counts)
         return counts
 
-    matrix = sum(pool().map(count, slabs(-(-one.size // 8))), np.zeros(spans, dtype=np.int64))
+    matrix = sum(pool().map(count, slabs(-(-truth.size // 8))), np.zeros(spans, dtype=np.int64))
     rows, columns = matrix.any(axis=1), matrix.any(axis=0)
-    values = [np.flatnonzero(seen) + first for seen, first in zip((rows, columns), low, strict=True)]
+    values = [np.flatnonzero(occurs) + first for occurs, first in zip((rows, columns), low, strict=True)]
     return PairCounts(values[0], values[1], matrix[np.ix_(rows, columns)])
 
 
 def _flattened(reference: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Both arrays flat in memory order without a copy and of one type that the kernels know, or None."""
+    """Both arrays flat in memory order, without a copy, of one type that the kernels support; else None."""
     views = [array.view(np.uint8) if array.dtype == np.bool_ else array for array in (reference, prediction)]
-    known = {np.dtype(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32, np.int64)}
-    if views[0].dtype != views[1].dtype or views[0].dtype not in known:
+    supported = {np.dtype(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32, np.int64)}
+    if views[0].dtype != views[1].dtype or views[0].dtype not in supported:
         return None
     for order in ("C_CONTIGUOUS", "F_CONTIGUOUS"):
         if all(view.flags[order] for view in views):
-            one, other = (view.reshape(-1, order=order[0]) for view in views)  # type: ignore[call-overload]
-            return one, other
+            truth, guess = (view.reshape(-1, order=order[0]) for view in views)  # type: ignore[call-overload]
+            return truth, guess
     return None
 
 
 def confusion(reference: NDArray[Any], prediction: NDArray[Any], classes: int, ignore: int | None = IGNORE_INDEX) -> Counts:
-    """Count how often each reference class was predicted as each class.
+    """Count the voxels of each reference class that are predicted as each class.
 
     Memory beyond the inputs is a few megabytes, whatever their size, type or memory order.
 
     Args:
-        reference: class indices 0..classes-1, integers of any shape; `ignore` where a voxel counts nowhere.
+        reference: class indices 0..classes-1, integers of any shape; `ignore` where a voxel is not counted.
         prediction: class indices of the same shape.
         classes: K, background included.
         ignore: the reference value left out, or None to leave nothing out.
@@ -159,18 +159,18 @@ def confusion(reference: NDArray[Any], prediction: NDArray[Any], classes: int, i
         LabelError: values that are not whole numbers, or outside 0..classes-1 where they count.
     """
     pairs = count_values(reference, prediction)
-    kept = np.full(len(pairs.reference), True) if ignore is None else pairs.reference != ignore
-    seen = pairs.matrix[kept].any(axis=0)
-    rows, columns = pairs.reference[kept], pairs.prediction[seen]
+    counted = np.full(len(pairs.reference), True) if ignore is None else pairs.reference != ignore
+    occurs = pairs.matrix[counted].any(axis=0)
+    rows, columns = pairs.reference[counted], pairs.prediction[occurs]
     _check_range(rows, classes, "reference")
     _check_range(columns, classes, "prediction")
     matrix = np.zeros((classes, classes), dtype=np.int64)
-    matrix[np.ix_(rows, columns)] = pairs.matrix[np.ix_(kept, seen)]
+    matrix[np.ix_(rows, columns)] = pairs.matrix[np.ix_(counted, occurs)]
     return matrix
 
 
 def paired_chunks(reference: NDArray[Any], prediction: NDArray[Any]) -> Iterator[tuple[Counts, Counts]]:
-    """Walk two label arrays together, a small piece at a time.
+    """Iterate over two label arrays together in small pieces.
 
     Args:
         reference: integers (or booleans) of any shape and memory order.
@@ -209,7 +209,7 @@ def check_pair(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
 
 
 def _check_range(indices: Counts, classes: int, name: str) -> None:
-    """Refuse indices that would be counted in another class's cell."""
+    """Refuse class indices outside 0..classes - 1."""
     if indices.size and (indices.min() < 0 or indices.max() >= classes):
         wrong = np.unique(indices[(indices < 0) | (indices >= classes)])
         raise LabelError(
@@ -218,7 +218,7 @@ def _check_range(indices: Counts, classes: int, name: str) -> None:
         )
 
 
-def dice(matrix: Counts) -> Values:
+def dice_of_confusion(matrix: Counts) -> Values:
     """Dice coefficient (Dice 1945, Sorensen 1948) of every class: 2 TP / (2 TP + FP + FN), no unit, 0..1.
 
     Args:
@@ -231,7 +231,7 @@ def dice(matrix: Counts) -> Values:
     return _ratio(2 * shared, reference + prediction)
 
 
-def iou(matrix: Counts) -> Values:
+def iou_of_confusion(matrix: Counts) -> Values:
     """Intersection over union (Jaccard 1901) of every class: TP / (TP + FP + FN), no unit, 0..1.
 
     Args:
@@ -249,6 +249,6 @@ def _margins(matrix: Counts) -> tuple[Counts, Counts, Counts]:
     return np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1), matrix.sum(axis=-2)
 
 
-def _ratio(part: Counts, whole: Counts) -> Values:
-    result: Values = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+def _ratio(numerator: Counts, denominator: Counts) -> Values:
+    result: Values = np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)
     return result

@@ -1,4 +1,4 @@
-"""Scores of matched objects: panoptic quality, detection scores, average precision, and BraTS' lesion-wise Dice.
+"""Instance metrics: panoptic quality, detection scores, average precision, and lesion-wise Dice as in BraTS.
 
 Empty masks. No object in either map: every score is missing (NaN), the counts are 0. Objects in one map only: quality and
 F1 are 0; sensitivity is missing where there is no reference object, precision where there is no predicted one, since no
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from voxelry.errors import GridMismatchError
-from voxelry.metrics.instances import Objects, Overlaps, Values, connected_objects, overlaps
-from voxelry.metrics.matching import Matches, Method, match
-from voxelry.metrics.policy import MISSING
+from voxelry.metrics.empty_policy import MISSING
+from voxelry.metrics.instances import ObjectMap, ObjectOverlaps, Values, connected_objects, object_overlaps
+from voxelry.metrics.matching import Matches, MatchMethod, match
 
 AP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """The IoU thresholds of the Data Science Bowl 2018 and of COCO: 0.50, 0.55, ..., 0.95."""
@@ -26,16 +26,16 @@ AP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 @dataclass(frozen=True)
 class InstanceScores:
-    """How well the objects of one class were found.
+    """Detection and segmentation scores of the objects of one class.
 
     Attributes:
         tp: matched objects.
-        fp: predicted objects without a partner (per case: the number FROC plots).
+        fp: predicted objects without a partner.
         fn: reference objects without a partner.
         pq: panoptic quality, ``sq * rq`` (Kirillov et al. 2019): the sum of IoU over tp + fp / 2 + fn / 2.
         sq: segmentation quality, the mean IoU of the matched pairs.
         rq: recognition quality, which is F1 of the objects: tp / (tp + fp / 2 + fn / 2).
-        lesion_dice: the Dice of matched pairs, summed, over tp + fp + fn: an object missed or made up counts 0.
+        lesion_dice: the Dice of matched pairs, summed, over tp + fp + fn: a missed or spurious object counts 0.
         matched_dice: the mean Dice of the matched pairs.
         sensitivity: tp / (tp + fn).
         precision: tp / (tp + fp).
@@ -65,7 +65,7 @@ class InstanceScores:
 
 
 def score_matches(matches: Matches) -> InstanceScores:
-    """The scores of matched objects.
+    """Score matched objects.
 
     Args:
         matches: of one class, see `voxelry.metrics.matching.match`.
@@ -91,32 +91,32 @@ def score_matches(matches: Matches) -> InstanceScores:
     )
 
 
-def average_precision(pairs: Overlaps, thresholds: Sequence[float] = AP_THRESHOLDS) -> Values:
+def average_precision(pairs: ObjectOverlaps, thresholds: Sequence[float] = AP_THRESHOLDS) -> Values:
     """TP / (TP + FP + FN) at each IoU threshold, as the Data Science Bowl 2018 and StarDist (Schmidt et al. 2018) report it.
 
-    The detection literature calls this accuracy, and means by AP an area under a precision-recall curve.
+    The detection literature calls this accuracy; there AP is the area under a precision-recall curve.
 
     Args:
         pairs: overlaps of the objects of one class.
-        thresholds: IoU, each above 0; a pair that just reaches one counts.
+        thresholds: IoU, each above 0; equality counts.
 
     Returns:
-        ``(T,)`` float64 in 0..1; the mean over `AP_THRESHOLDS` is the DSB 2018 score. NaN where there is no object at all.
+        ``(T,)`` float64 in 0..1; the mean over `AP_THRESHOLDS` is the DSB 2018 score. NaN without any object.
     """
-    found = [match(pairs, threshold, "optimal") for threshold in thresholds]
-    return np.array([_ratio(m.tp, m.tp + m.fp + m.fn) for m in found], dtype=np.float64)
+    matches = [match(pairs, threshold, "optimal") for threshold in thresholds]
+    return np.array([_ratio(m.tp, m.tp + m.fp + m.fn) for m in matches], dtype=np.float64)
 
 
 def instance_scores(
-    reference: Objects, prediction: Objects, classes: int, threshold: float = 0.5, method: Method = "greedy"
+    reference: ObjectMap, prediction: ObjectMap, classes: int, threshold: float = 0.5, method: MatchMethod = "greedy"
 ) -> list[InstanceScores]:
     """Match and score the objects of every class.
 
     Args:
         reference: objects of the truth.
-        prediction: objects of what is judged, on the same grid.
+        prediction: objects of the map to judge, on the same grid.
         classes: K, background included.
-        threshold: the least IoU of a match.
+        threshold: the smallest IoU of a match.
         method: see `voxelry.metrics.matching.match`.
 
     Returns:
@@ -126,17 +126,17 @@ def instance_scores(
         GridMismatchError: the shapes differ.
         UsageError: see `voxelry.metrics.matching.match`.
     """
-    pairs = overlaps(reference, prediction)
+    pairs = object_overlaps(reference, prediction)
     return [score_matches(match(pairs.of_class(index), threshold, method)) for index in range(1, classes)]
 
 
 @dataclass(frozen=True)
 class LesionWise:
-    """BraTS' lesion-wise scores of one region.
+    """Lesion-wise scores of one region as in BraTS.
 
     Attributes:
-        dice: the mean over lesions, those missed or made up counting 0; NaN where there is neither lesion nor prediction.
-        lesions: Dice of each reference lesion that is large enough, in order.
+        dice: the mean over lesions, where missed and spurious lesions count 0; NaN where there is neither lesion nor prediction.
+        lesions: Dice of each reference lesion above the size limit, in order.
         fp: predicted objects that touch no reference lesion.
         fn: reference lesions that no prediction touches.
     """
@@ -155,18 +155,18 @@ def brats_lesion_wise(
     dilation: int = 3,
     smallest: float = 50.0,
 ) -> LesionWise:
-    """Lesion-wise Dice as the BraTS 2023 challenge scores it.
+    """Lesion-wise Dice as in the BraTS 2023 challenge.
 
-    Components (26-connected) of the reference that touch once dilated are one lesion. All predicted components that touch a
-    dilated lesion are compared with it together; the others are false positives. Lesions up to `smallest` are left out of the
-    mean, but what touches them is no false positive. Predictions are not filtered by size.
+    Components (26-connected) of the reference that touch each other after dilation are one lesion. All predicted components that
+    touch a dilated lesion are compared with it together; the others are false positives. Lesions up to `smallest` are left out of
+    the mean, but predictions that touch them are not false positives. Predictions are not filtered by size.
 
     Args:
         reference: ``(x, y, z)`` bool, one region such as the whole tumour.
         prediction: ``(x, y, z)`` bool.
         voxel_volume: mm3.
         dilation: steps of dilation with 18 neighbours; the challenge takes 3 (1 for children and for metastases).
-        smallest: lesions of this many mm3 or fewer do not count; the challenge takes 50 for glioma.
+        smallest: lesions of at most this many mm3 do not count; the challenge takes 50 for glioma.
 
     Returns:
         The scores. Where both masks are empty the challenge gives 1; here the score is missing.
@@ -185,7 +185,7 @@ def brats_lesion_wise(
     scores, missed = [], 0
     for number, box in enumerate(ndimage.find_objects(group), start=1):
         lesion = lesion_of[box] == number
-        # A lesion's own reach: within the box of its group, and not that of a neighbour.
+        # The dilated lesion itself: within the box of its group, without a neighbour's voxels.
         reached = np.unique(guesses.ids[box][group[box] == number])
         partners = reached[reached > 0]
         touching.update(partners.tolist())
@@ -195,8 +195,8 @@ def brats_lesion_wise(
         missed += not partners.size
         shared = int(np.isin(guesses.ids[box][lesion], partners).sum())
         scores.append(2 * shared / (volume + int(sizes[partners].sum())))
-    made_up = len(guesses) - len(touching)
-    return LesionWise(_ratio(sum(scores), len(scores) + made_up), tuple(scores), made_up, missed)
+    spurious = len(guesses) - len(touching)
+    return LesionWise(_ratio(sum(scores), len(scores) + spurious), tuple(scores), spurious, missed)
 
 
 def _dilated(mask: NDArray[Any], steps: int) -> NDArray[np.bool_]:
@@ -207,5 +207,5 @@ def _dilated(mask: NDArray[Any], steps: int) -> NDArray[np.bool_]:
     return grown
 
 
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else MISSING
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(numerator / denominator) if denominator else MISSING

@@ -1,7 +1,7 @@
-"""Scores of labels and of unions of labels, all from one count of value pairs: no second pass over the voxels.
+"""Overlap metrics of labels and of regions (unions of labels) from one count of value pairs.
 
-A region is a name and the label values it joins (BraTS: whole tumour = 1, 2 and 4; regions may overlap). A single label is a
-region of one value, and so is the background where a mean is to include it.
+A region is a name and the label values that it unites (BraTS: whole tumour = 1, 2 and 4; regions may overlap). A single label is
+a region of one value, and so is the background where a mean includes it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Literal
 import numpy as np
 
 from voxelry.errors import LabelError, UsageError, nearest
+from voxelry.metrics.empty_policy import EmptyPolicy
+from voxelry.metrics.metric_table import DEFAULT_POLICIES
 from voxelry.metrics.overlap import Counts, PairCounts, Values
-from voxelry.metrics.policy import DEFAULT_POLICIES, EmptyPolicy
 
 Average = Literal["macro", "micro", "frequency"]
-METRICS = ("dice", "iou", "precision", "recall", "specificity", "fpr", "volume_error")
+VOXEL_METRICS = ("dice", "iou", "precision", "recall", "specificity", "fpr", "volume_error")
 
 
 @dataclass(frozen=True, eq=False)
-class Tally:
-    """How the voxels of each of R regions were judged.
+class RegionCounts:
+    """True and false positives and negatives of R regions.
 
     Attributes:
         names: R names.
@@ -56,17 +57,17 @@ class Tally:
         reference, signed (SimpleITK's VolumeSimilarity divides by the mean of both instead).
 
         Args:
-            metric: one of `METRICS`.
-            policy: what empty masks score; the metric's default (`DEFAULT_POLICIES`) if None.
+            metric: one of `VOXEL_METRICS`.
+            policy: the score of empty masks; the metric's default (`DEFAULT_POLICIES`) if None.
 
         Returns:
             ``(R,)`` float64, NaN where there is no score.
 
         Raises:
-            UsageError: no such metric.
+            UsageError: an unknown metric.
         """
-        if metric not in METRICS:
-            raise UsageError(f"no metric '{metric}' of voxel counts", remedy=nearest(metric, METRICS))
+        if metric not in VOXEL_METRICS:
+            raise UsageError(f"no metric '{metric}' of voxel counts", remedy=nearest(metric, VOXEL_METRICS))
         policy = policy or DEFAULT_POLICIES[metric]
         return policy.apply(self._formula(metric), self.reference_voxels, self.prediction_voxels)
 
@@ -75,10 +76,10 @@ class Tally:
         return (self.fp - self.fn).astype(np.float64) * voxel_volume
 
     def mean(self, metric: str, average: Average = "macro", policy: EmptyPolicy | None = None) -> float:
-        """One number for all regions, those without a score left out; mean IoU is ``mean("iou")``.
+        """The mean over all regions that have a score; mean IoU is ``mean("iou")``.
 
         Args:
-            metric: one of `METRICS`.
+            metric: one of `VOXEL_METRICS`.
             average: ``macro``: every region weighs the same; ``micro``: the formula on the summed counts; ``frequency``:
                 regions weigh as their voxels in the reference (frequency-weighted IoU, Long et al. 2015).
             policy: as in `score`.
@@ -87,17 +88,17 @@ class Tally:
             The mean, NaN if no region has a score.
         """
         if average == "micro":
-            pooled = Tally(("all",), *(counts.sum(keepdims=True) for counts in (self.tp, self.fp, self.fn, self.tn)))
+            pooled = RegionCounts(("all",), *(counts.sum(keepdims=True) for counts in (self.tp, self.fp, self.fn, self.tn)))
             return float(pooled.score(metric, policy)[0])
         values = self.score(metric, policy)
         weights = np.ones(len(values)) if average == "macro" else self.reference_voxels.astype(np.float64)
-        known = ~np.isnan(values)
-        total = weights[known].sum()
-        return float((values[known] * weights[known]).sum() / total) if total else float("nan")
+        scored = ~np.isnan(values)
+        total = weights[scored].sum()
+        return float((values[scored] * weights[scored]).sum() / total) if total else float("nan")
 
     def _formula(self, metric: str) -> Values:
         tp, fp, fn, tn = self.tp, self.fp, self.fn, self.tn
-        part, whole = {
+        numerator, denominator = {
             "dice": (2 * tp, 2 * tp + fp + fn),
             "iou": (tp, tp + fp + fn),
             "precision": (tp, tp + fp),
@@ -106,20 +107,22 @@ class Tally:
             "fpr": (fp, tn + fp),
             "volume_error": (fp - fn, tp + fn),
         }[metric]
-        result: Values = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+        result: Values = np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)
         return result
 
 
-def tally(pairs: PairCounts, regions: Mapping[str, Collection[int]] | None = None, ignore: Collection[int] = ()) -> Tally:
-    """Judge regions from counts of value pairs.
+def count_regions(
+    pairs: PairCounts, regions: Mapping[str, Collection[int]] | None = None, ignore: Collection[int] = ()
+) -> RegionCounts:
+    """Count true and false positives and negatives of regions from counts of value pairs.
 
     Args:
-        pairs: how often each pair of values occurs (`voxelry.metrics.overlap.count_values`).
-        regions: name -> the label values it joins; by default every value but 0 and the ignored ones, each on its own.
-        ignore: reference values whose voxels count nowhere.
+        pairs: the count of each pair of values (`voxelry.metrics.overlap.count_values`).
+        regions: name -> the label values that it unites; by default every value but 0 and the ignored ones, each on its own.
+        ignore: reference values whose voxels are not counted.
 
     Returns:
-        A Tally in the order of `regions`.
+        Counts in the order of `regions`.
 
     Raises:
         LabelError: a region without values, or with an ignored one.
@@ -130,14 +133,14 @@ def tally(pairs: PairCounts, regions: Mapping[str, Collection[int]] | None = Non
     for name, members in regions.items():
         if not members or set(members) & set(ignore):
             raise LabelError(f"region '{name}' = {sorted(members)} is empty or holds an ignored value ({sorted(ignore)})")
-    kept = ~np.isin(pairs.reference, list(ignore))
-    matrix, reference = pairs.matrix[kept], pairs.reference[kept]
+    counted = ~np.isin(pairs.reference, list(ignore))
+    matrix, reference = pairs.matrix[counted], pairs.reference[counted]
     in_reference, in_prediction = _membership(reference, regions), _membership(pairs.prediction, regions)
     tp = np.einsum("ri,ij,rj->r", in_reference, matrix, in_prediction)
     reference_voxels = in_reference @ matrix.sum(axis=1)
     prediction_voxels = in_prediction @ matrix.sum(axis=0)
     fn, fp = reference_voxels - tp, prediction_voxels - tp
-    return Tally(tuple(regions), tp, fp, fn, matrix.sum() - tp - fn - fp)
+    return RegionCounts(tuple(regions), tp, fp, fn, matrix.sum() - tp - fn - fp)
 
 
 def _membership(values: Counts, regions: Mapping[str, Collection[int]]) -> Counts:

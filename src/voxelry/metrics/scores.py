@@ -1,4 +1,4 @@
-"""Scores: how a set of predictions agrees with its references, per case and label, and the means a paper reports.
+"""Scores of a set of predictions per case and label, and the means that papers report.
 
 Empty masks: a label that is in neither the reference nor the prediction of a case has no score there ("missing", NaN in
 arrays, None in plain data) and enters no mean; a label that is in only one of them scores 0.
@@ -14,22 +14,29 @@ from typing import Any
 import numpy as np
 
 from voxelry.errors import UsageError
-from voxelry.metrics.overlap import Counts, PairCounts, Values, dice, iou
-from voxelry.metrics.regions import tally
+from voxelry.metrics.overlap import Counts, PairCounts, Values, dice_of_confusion, iou_of_confusion
+from voxelry.metrics.regions import count_regions
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Overlap of N cases and L labels.
+    """Overlap and other metrics of N cases and L labels.
 
     Attributes:
         cases: N case ids.
         labels: L label names, background left out.
         confusions: ``(N, L + 1, L + 1)`` int64 voxel counts, reference along rows, class 0 the background; voxels that the
-            reference marks as ignored are counted nowhere.
+            reference ignores are not counted.
         measures: other metrics by name, each ``(N, L)`` float64, NaN where missing (see `voxelry.metrics.families`).
         groups: the patient of each case, for statistics; empty where every case is a patient of its own.
-        failed: cases that could not be scored, with the reason; they are in none of the above.
+        failed: cases that could not be scored, with the reason; they are not among the cases.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry import Scores
+        >>> scores = Scores(("case 1",), ("liver",), np.array([[[90, 10], [0, 20]]]))
+        >>> round(scores.mean_dice, 3), scores.prediction_voxels.tolist()
+        (0.8, [[30]])
     """
 
     cases: tuple[str, ...]
@@ -50,27 +57,27 @@ class Scores:
             raise UsageError(f"confusion matrices of shape {self.confusions.shape} where {expected} are needed")
 
     @classmethod
-    def merge(cls, parts: Sequence[Scores]) -> Scores:
+    def merge(cls, sets: Sequence[Scores]) -> Scores:
         """The scores of several sets as one, cases in order.
 
-        Labels are matched by name. A label that a part does not know is absent from that part's cases.
+        Labels are matched by name. A label that a set does not have is absent from its cases.
 
         Args:
-            parts: at least one.
+            sets: at least one.
 
         Raises:
             UsageError: there is nothing to merge.
         """
-        if not parts:
+        if not sets:
             raise UsageError("there are no scores to merge", remedy="Check that references and predictions share case ids.")
-        labels = tuple(dict.fromkeys(name for part in parts for name in part.labels))
-        cases = tuple(case for part in parts for case in part.cases)
-        names = dict.fromkeys(name for part in parts for name in part.measures)
-        measures = {name: np.concatenate([part._measure_over(name, labels) for part in parts]) for name in names}
-        known = any(part.groups for part in parts)
-        groups = tuple(group for part in parts for group in part.groups or part.cases) if known else ()
-        failed = {case: reason for part in parts for case, reason in part.failed.items()}
-        return cls(cases, labels, np.concatenate([part._over(labels) for part in parts]), measures, groups, failed)
+        labels = tuple(dict.fromkeys(name for scores in sets for name in scores.labels))
+        cases = tuple(case for scores in sets for case in scores.cases)
+        names = dict.fromkeys(name for scores in sets for name in scores.measures)
+        measures = {name: np.concatenate([scores._measure_over(name, labels) for scores in sets]) for name in names}
+        grouped = any(scores.groups for scores in sets)
+        groups = tuple(group for scores in sets for group in scores.groups or scores.cases) if grouped else ()
+        failed = {case: reason for scores in sets for case, reason in scores.failed.items()}
+        return cls(cases, labels, np.concatenate([scores._over(labels) for scores in sets]), measures, groups, failed)
 
     def _measure_over(self, name: str, labels: tuple[str, ...]) -> Values:
         """A metric over a longer list of labels, missing where it was not measured."""
@@ -83,20 +90,20 @@ class Scores:
         """The confusion matrices over a longer list of labels."""
         if labels == self.labels:
             return self.confusions
-        place = [0, *(1 + labels.index(name) for name in self.labels)]
+        position = [0, *(1 + labels.index(name) for name in self.labels)]
         wider = np.zeros((len(self.cases), len(labels) + 1, len(labels) + 1), dtype=np.int64)
-        wider[np.ix_(range(len(self.cases)), place, place)] = self.confusions
+        wider[np.ix_(range(len(self.cases)), position, position)] = self.confusions
         return wider
 
     @cached_property
     def dice(self) -> Values:
         """``(N, L)`` float64 Dice of each case and label; NaN where the label is in neither map."""
-        return dice(self.confusions)[:, 1:]
+        return dice_of_confusion(self.confusions)[:, 1:]
 
     @cached_property
     def iou(self) -> Values:
         """``(N, L)`` float64 intersection over union of each case and label; NaN where the label is in neither map."""
-        return iou(self.confusions)[:, 1:]
+        return iou_of_confusion(self.confusions)[:, 1:]
 
     @property
     def reference_voxels(self) -> Counts:
@@ -112,7 +119,7 @@ class Scores:
 
     @property
     def missing(self) -> int:
-        """How many of the N * L entries have no score, the label being in neither map."""
+        """The number of the N * L entries without a score, the label being in neither map."""
         return int(np.isnan(self.dice).sum())
 
     @property
@@ -144,16 +151,16 @@ class Scores:
         The confusion matrices are summed over the set first, as semantic segmentation benchmarks do; large objects weigh
         more than in `mean_iou`. The background is left out of the mean. NaN if no label occurs.
         """
-        return _mean(iou(self.confusions.sum(axis=0))[1:])
+        return _mean(iou_of_confusion(self.confusions.sum(axis=0))[1:])
 
     @property
     def pooled_mean_iou_with_background(self) -> float:
         """As `pooled_mean_iou`, with the background as one more class (PASCAL VOC, ADE20K count it so)."""
-        return _mean(iou(self.confusions.sum(axis=0)))
+        return _mean(iou_of_confusion(self.confusions.sum(axis=0)))
 
     @property
     def per_label(self) -> dict[str, dict[str, Any]]:
-        """For each label name the mean of every metric over the cases that have it, and how many ``cases`` have an overlap.
+        """For each label name, the mean of every metric over the cases that have it, and the number of ``cases`` with an overlap.
 
         The means are None where no case has a score.
         """
@@ -177,7 +184,7 @@ class Scores:
         """
         values = np.arange(len(self.labels) + 1)
         members = {name: [1 + self.labels.index(label) for label in labels] for name, labels in regions.items()}
-        dice = [tally(PairCounts(values, values, counts), members).score("dice") for counts in self.confusions]
+        dice = [count_regions(PairCounts(values, values, counts), members).score("dice") for counts in self.confusions]
         means = _mean_rows(np.reshape(dice, (-1, len(members))).T)
         return {name: _plain(mean) for name, mean in zip(members, means, strict=True)}
 
@@ -200,7 +207,7 @@ class Scores:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """A summary that JSON can hold: means, per-label means, numbers of cases and missing entries, what failed.
+        """A summary for JSON: means, per-label means, numbers of cases and missing entries, failed cases.
 
         None stands for no score.
         """
@@ -218,8 +225,8 @@ class Scores:
 
 def _mean(values: Values) -> float:
     """The mean of the numbers among `values`, NaN if there are none."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
+    scored = values[~np.isnan(values)]
+    return float(scored.mean()) if scored.size else float("nan")
 
 
 def _mean_rows(table: Values) -> Values:

@@ -1,11 +1,11 @@
-"""Surface metrics of all labels at once, in mm: HD, HD95, ASSD, MASD, NSD.
+"""Surface metrics of all labels at once in mm: Hausdorff distance, HD95, ASSD, MASD, NSD.
 
 Two definitions of "the surface", by name, because published numbers differ by them:
 
-* ``elements``: pieces of the marching-cubes surface at voxel corners, weighted by area (length in 2D), as DeepMind's
-  surface-distance has it (Nikolov et al. 2018/2021, "Deep learning to achieve clinically applicable segmentation of head and neck
+* ``elements``: pieces of the marching-cubes surface at voxel corners, weighted by area (length in 2D), as in DeepMind's
+  surface-distance (Nikolov et al. 2018/2021, "Deep learning to achieve clinically applicable segmentation of head and neck
   anatomy"); the Medical Segmentation Decathlon and the FLARE challenges score NSD with that package.
-* ``voxels``: border voxels (`voxelry.metrics.border`), each with weight 1, as MONAI and medpy have it; papers that took HD95 or
+* ``voxels``: border voxels (`voxelry.metrics.boundary`), each with weight 1, as in MONAI and medpy; papers that took HD95 or
   ASSD from those packages, or from nnU-Net v1, which called medpy, report this.
 
 Spacing is given in the order of the array's axes. Outside the image there is no label, so a label cut by the image's edge has a
@@ -23,18 +23,19 @@ from numpy.typing import NDArray
 
 from voxelry.core.volume import LabelMap
 from voxelry.errors import GeometryError, LabelError, UsageError
-from voxelry.metrics.elements import element_sizes
-from voxelry.metrics.nearest import Distances, nearest_distances
+from voxelry.metrics.empty_policy import EmptyPolicy
+from voxelry.metrics.metric_table import DEFAULT_POLICIES
+from voxelry.metrics.nearest_distances import Distances, nearest_distances
 from voxelry.metrics.overlap import check_pair, count_values
-from voxelry.metrics.points import surface_points
-from voxelry.metrics.policy import DEFAULT_POLICIES, EmptyPolicy
+from voxelry.metrics.surface_elements import element_sizes
+from voxelry.metrics.surface_points import surface_points
 
-Definition = Literal["elements", "voxels"]
+SurfaceDefinition = Literal["elements", "voxels"]
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """What every surface metric of one label follows from. All distances in mm, ascending; infinite where the other is empty.
+    """The distances of one label, from which its surface metrics follow: mm, ascending; infinite where the other is empty.
 
     Attributes:
         to_prediction: ``(N,)`` from each point of the reference's surface to the nearest of the prediction's.
@@ -48,40 +49,40 @@ class SurfaceDistances:
     reference_weights: Distances
     to_reference: Distances
     prediction_weights: Distances
-    definition: Definition = "elements"
+    definition: SurfaceDefinition = "elements"
 
     def hausdorff(self, percentile: float = 100.0, pooled: bool = False, policy: EmptyPolicy | None = None) -> float:
         """Hausdorff distance in mm, or the given percentile of it (HD95: 95), the larger of both directions.
 
-        ``elements``: the smallest distance within which the given share of the surface's area lies, as surface-distance.
-        ``voxels``: `numpy.percentile` with linear interpolation, as MONAI; with `pooled` one percentile over the points of both
-        directions, as medpy's ``hd95``.
+        ``elements``: the smallest distance within which the given share of the surface's area lies, as in surface-distance.
+        ``voxels``: `numpy.percentile` with linear interpolation, as in MONAI; with `pooled` one percentile over the points of
+        both directions, as in medpy's ``hd95``.
 
         Args:
             percentile: 0..100.
             pooled: one percentile of both directions together instead of the larger of the two.
-            policy: what empty masks score; missing by default.
+            policy: the score of empty masks; missing by default.
         """
         if not 0 <= percentile <= 100:
             raise UsageError(f"percentile {percentile} is not within 0..100")
         sides = self._pooled if pooled else self._sides
-        return self._judged("hd", policy, lambda: max(self._percentile(*side, percentile) for side in sides))
+        return self._scored("hd", policy, lambda: max(self._percentile(*side, percentile) for side in sides))
 
     def msd_to_prediction(self, policy: EmptyPolicy | None = None) -> float:
         """Mean distance in mm from the reference's surface to the prediction's, weighted by surface."""
-        return self._judged("msd_to_prediction", policy, lambda: _mean(*self._sides[0]))
+        return self._scored("msd_to_prediction", policy, lambda: _mean(*self._sides[0]))
 
     def msd_to_reference(self, policy: EmptyPolicy | None = None) -> float:
         """Mean distance in mm from the prediction's surface to the reference's, weighted by surface (medpy's ``asd``)."""
-        return self._judged("msd_to_reference", policy, lambda: _mean(*self._sides[1]))
+        return self._scored("msd_to_reference", policy, lambda: _mean(*self._sides[1]))
 
     def assd(self, policy: EmptyPolicy | None = None) -> float:
         """Average symmetric surface distance in mm: the mean over the points of both (MONAI, medpy, Metrics Reloaded)."""
-        return self._judged("assd", policy, lambda: _mean(*self._pooled[0]))
+        return self._scored("assd", policy, lambda: _mean(*self._pooled[0]))
 
     def masd(self, policy: EmptyPolicy | None = None) -> float:
         """Mean of the two directed mean distances in mm (Metrics Reloaded's MASD; medpy before 0.5 called it ``assd``)."""
-        return self._judged("masd", policy, lambda: (_mean(*self._sides[0]) + _mean(*self._sides[1])) / 2)
+        return self._scored("masd", policy, lambda: (_mean(*self._sides[0]) + _mean(*self._sides[1])) / 2)
 
     def nsd(self, tolerance: float, policy: EmptyPolicy | None = None) -> float:
         """Normalised surface Dice at a tolerance in mm: the share of both surfaces within it of the other, 0..1, no unit."""
@@ -92,7 +93,7 @@ class SurfaceDistances:
             distances, weights = self._pooled[0]
             return float(weights[distances <= tolerance].sum() / weights.sum())
 
-        return self._judged("nsd", policy, share)
+        return self._scored("nsd", policy, share)
 
     @property
     def _sides(self) -> tuple[tuple[Distances, Distances], ...]:
@@ -110,8 +111,8 @@ class SurfaceDistances:
         share = np.cumsum(weights) / weights.sum()
         return float(distances[min(int(np.searchsorted(share, percentile / 100)), len(distances) - 1)])
 
-    def _judged(self, metric: str, policy: EmptyPolicy | None, formula: Callable[[], float]) -> float:
-        """The formula where both surfaces are there, else what the policy says; a policy without a word means infinite."""
+    def _scored(self, metric: str, policy: EmptyPolicy | None, formula: Callable[[], float]) -> float:
+        """The formula where both surfaces exist, else the policy's score; None in a policy means infinite."""
         sizes = len(self.to_prediction), len(self.to_reference)
         if all(sizes):
             return float(formula())
@@ -124,12 +125,12 @@ def surface_distances(
     prediction: NDArray[Any],
     spacing: Sequence[float],
     labels: Collection[int] | None = None,
-    definition: Definition = "elements",
+    definition: SurfaceDefinition = "elements",
 ) -> dict[int, SurfaceDistances]:
     """Distances between the surfaces of every label in two label maps.
 
-    Memory beyond the inputs: the points of both surfaces, and one byte for each voxel of a label's box. Arrays of other than
-    uint8, uint16 or bool are copied into one of those, label by label of interest, if large.
+    Memory beyond the inputs: the points of both surfaces, and one byte for each voxel of a label's box. Large arrays of
+    types other than uint8, uint16 and bool are copied into one of those.
 
     Args:
         reference: integers or booleans, ``(*spatial)``, 2D or 3D.
@@ -139,26 +140,28 @@ def surface_distances(
         definition: ``elements`` or ``voxels``, see the module.
 
     Returns:
-        Label value -> its distances; labels that are in neither map included if asked for.
+        Label value -> its distances; labels in neither map included if named.
 
     Raises:
         GridMismatchError: the shapes differ.
-        GeometryError: not 2D or 3D, or spacings that are not one positive number for each axis.
+        GeometryError: not 2D or 3D, or the spacing is not one positive number for each axis.
         LabelError: values that are not whole numbers, or a label 0.
     """
     steps = _checked(reference, prediction, spacing, definition)
-    wanted = _labels(reference, prediction) if labels is None else [int(value) for value in labels]
-    if 0 in wanted:
+    values = _labels(reference, prediction) if labels is None else [int(value) for value in labels]
+    if 0 in values:
         raise LabelError("label 0 is the background and has no surface of its own", remedy="Leave it out of the labels.")
     corner = definition == "elements"
-    truth, guess = surface_points(reference, wanted, corner), surface_points(prediction, wanted, corner)
+    truth, guess = surface_points(reference, values, corner), surface_points(prediction, values, corner)
     sizes = element_sizes(steps) if corner else np.array([0.0, 1.0])
     result = {}
-    for value in wanted:
-        (points, codes), (others, other_codes) = truth.pop(value), guess.pop(value)
-        there, back = nearest_distances(points, others, steps), nearest_distances(others, points, steps)
-        forth, to = np.argsort(there, kind="stable"), np.argsort(back, kind="stable")
-        result[value] = SurfaceDistances(there[forth], sizes[codes[forth]], back[to], sizes[other_codes[to]], definition)
+    for value in values:
+        (points, codes), (targets, target_codes) = truth.pop(value), guess.pop(value)
+        forward, back = nearest_distances(points, targets, steps), nearest_distances(targets, points, steps)
+        order, back_order = np.argsort(forward, kind="stable"), np.argsort(back, kind="stable")
+        result[value] = SurfaceDistances(
+            forward[order], sizes[codes[order]], back[back_order], sizes[target_codes[back_order]], definition
+        )
     return result
 
 
@@ -169,7 +172,7 @@ def surface_metrics(
     labels: Collection[int] | None = None,
     tolerances: float | Mapping[int, float] = 1.0,
     percentile: float = 95.0,
-    definition: Definition = "elements",
+    definition: SurfaceDefinition = "elements",
 ) -> dict[int, dict[str, float]]:
     """The usual surface metrics of every label, under the default policies for empty masks.
 
@@ -178,7 +181,7 @@ def surface_metrics(
         prediction: as `surface_distances`.
         spacing: mm along each array axis.
         labels: label values; by default all but 0 that occur in either map.
-        tolerances: of NSD in mm, one for all labels or one for each (DeepMind's study takes them from the spread of experts).
+        tolerances: of NSD in mm, one for all labels or one for each (DeepMind's study takes them from the variation of experts).
         percentile: of the robust Hausdorff distance; its key is ``hd95`` for 95.
         definition: ``elements`` or ``voxels``.
 
@@ -188,8 +191,8 @@ def surface_metrics(
     Raises:
         UsageError: a label without a tolerance.
     """
-    found = surface_distances(reference, prediction, spacing, labels, definition)
-    lacking = [] if not isinstance(tolerances, Mapping) else [value for value in found if value not in tolerances]
+    by_label = surface_distances(reference, prediction, spacing, labels, definition)
+    lacking = [] if not isinstance(tolerances, Mapping) else [value for value in by_label if value not in tolerances]
     if lacking:
         raise UsageError(f"labels {lacking} have no tolerance", remedy="Give one in mm for each label, or a single number.")
     return {
@@ -202,12 +205,12 @@ def surface_metrics(
             "msd_to_reference": distances.msd_to_reference(),
             "nsd": distances.nsd(tolerances[value] if isinstance(tolerances, Mapping) else tolerances),
         }
-        for value, distances in found.items()
+        for value, distances in by_label.items()
     }
 
 
 def spacing_for_surfaces(labels: LabelMap) -> tuple[float, ...]:
-    """The spacing of a label map's array axes in mm, where surfaces can be measured on its grid.
+    """The spacing of a label map's array axes in mm, if surfaces can be measured on its grid.
 
     Raises:
         GeometryError: a picture of unknown pixel size, or a sheared grid (gantry tilt), whose axes are not at right angles.
@@ -237,9 +240,9 @@ def _labels(reference: NDArray[Any], prediction: NDArray[Any]) -> list[int]:
 
 
 def _checked(
-    reference: NDArray[Any], prediction: NDArray[Any], spacing: Sequence[float], definition: Definition
+    reference: NDArray[Any], prediction: NDArray[Any], spacing: Sequence[float], definition: SurfaceDefinition
 ) -> tuple[float, ...]:
-    """The spacing as floats, after every argument was looked at."""
+    """The spacing as floats, after a check of all arguments."""
     if definition not in ("elements", "voxels"):
         raise UsageError(f"no definition '{definition}' of a surface", remedy="Known: elements, voxels.")
     check_pair(reference, prediction)

@@ -68,7 +68,7 @@ def _region(number: int, name: str, labels: Sequence[str], last_of: list[str]) -
 def class_members(plan: Plan, table: LabelTable) -> dict[str, tuple[int, ...]]:
     """Members of each class of a network, without the background: name of the region or label -> class indices of labels.
 
-    `voxelry.metrics.regions.tally` scores them from the counts of a confusion matrix of labels.
+    `voxelry.metrics.regions.count_regions` scores them from the counts of a confusion matrix of labels.
 
     Raises:
         ConfigError: a region of a label that the table does not know.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
 from voxelry.core.plan import Plan
 from voxelry.metrics.overlap import PairCounts, confusion
-from voxelry.metrics.regions import tally
+from voxelry.metrics.regions import count_regions
 from voxelry.networks.classes import class_members, label_classes, winners
 
 BATCHES = 6
@@ -43,5 +43,5 @@ class PseudoDice:
             found_B = self.labels[winners(logits_BK, bool(self.plan.regions)).cpu().numpy()]
             total += confusion(classes_B.numpy(), found_B, count, ignore=IGNORE_INDEX)
         values = np.arange(count)
-        scores = tally(PairCounts(values, values, total), self.members).score("dice")
+        scores = count_regions(PairCounts(values, values, total), self.members).score("dice")
         return {name: None if np.isnan(score) else float(score) for name, score in zip(self.members, scores, strict=True)}

@@ -1,16 +1,16 @@
-"""Closed planar contours as masks of one slice.
+"""Rasterisation of closed planar contours, such as those of an RTSTRUCT, into the mask of one slice.
 
 The rule of inclusion, the same for every contour:
 
-* a voxel belongs to a contour when its centre lies within it by the even-odd rule, so a keyhole (a contour that runs along a
-  channel to a hole and back) is hollow;
-* a centre within `EDGE_TOLERANCE` of the contour itself belongs too: contours traced through voxel centres, as many writers do,
-  keep their rim and their one-voxel structures, and rounding of coordinates decides nothing. Contours traced along voxel
-  edges pass half a voxel from any centre and come back exactly as they were.
+* a voxel belongs to a contour if its centre lies inside by the even-odd rule, so that a keyhole (a contour that runs along a
+  channel to a hole and back) encloses a hole;
+* a centre within `EDGE_TOLERANCE` of the contour itself belongs too: contours traced through voxel centres, as by many writers,
+  keep their rim and their one-voxel structures, and rounding of coordinates has no effect. Contours traced along voxel
+  edges pass half a voxel from any centre and give back exactly their mask.
 
-Contours of one structure on one slice are joined from the largest to the smallest: one that lies wholly within what is filled so
-far is a hole, whose rim stays (so an island in a hole is filled again); any other is added. Where two only partly overlap both
-are kept, and that is reported.
+Contours of one structure on one slice are combined from the largest to the smallest: a contour that lies wholly within the voxels
+filled so far is a hole, whose rim stays (so an island in a hole is filled again); any other is added. Where two overlap only in
+part, both are added, and that is counted.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 EDGE_TOLERANCE = 0.01
-"""Voxels: how near to a contour a voxel's centre counts as on it; coordinates rounded to 0.01 mm stay within it."""
+"""Voxels: a voxel's centre within this distance counts as on a contour; coordinates rounded to 0.01 mm stay within it."""
 
 _MOST_PAIRS = 1 << 21
-"""Pairs of an edge and a row that are looked at together."""
+"""Pairs of an edge and a row that are processed at once."""
 _LEVEL = 1e-12
 
 Points = NDArray[np.float64]
@@ -37,10 +37,10 @@ class Filled:
 
     Attributes:
         start: first voxel of the box, ``(column, row)``.
-        inside: ``(columns, rows)`` mask of the box, which lies wholly on the slice; of size 0 where nothing does.
-        overlaps: contours that only partly overlap others.
-        repeated: contours left out since they are there twice.
-        clipped: some contour reaches beyond the slice.
+        inside: ``(columns, rows)`` mask of the box, which lies wholly on the slice; of size 0 where no contour does.
+        overlaps: number of contours that overlap others only in part.
+        repeated: number of contours left out as duplicates.
+        clipped: whether a contour extends beyond the slice.
     """
 
     start: tuple[int, int]
@@ -66,31 +66,31 @@ def fill(contours: Sequence[Points], shape: tuple[int, int]) -> Filled:
     low, high = np.clip(reach[0], 0, limit + 1).astype(int), np.clip(reach[1], -1, limit).astype(int)
     size = np.maximum(high - low + 1, 0)
     clipped = bool((every < -0.5 - EDGE_TOLERANCE).any() or (every > limit + 0.5 + EDGE_TOLERANCE).any())
-    unique = _without_copies(contours)
-    joined = np.zeros((int(size[0]), int(size[1])), dtype=bool)
+    unique = _without_duplicates(contours)
+    filled = np.zeros((int(size[0]), int(size[1])), dtype=bool)
     overlaps = 0
-    for points in sorted(unique, key=_area, reverse=True) if joined.size else ():
+    for points in sorted(unique, key=_area, reverse=True) if filled.size else ():
         within, edge = _rasterised(points - low, (int(size[0]), int(size[1])))
         own = within | edge
         core = within & ~edge
-        if core.any() and not (own & ~joined).any():
-            joined &= ~core | (core == joined).all()  # the same voxels once more are a copy, and no hole
+        if core.any() and not (own & ~filled).any():
+            filled &= ~core | (core == filled).all()  # the same voxels again are a duplicate, not a hole
         else:
-            overlaps += bool((core & joined).any())
-            joined |= own
-    return Filled((int(low[0]), int(low[1])), joined, overlaps, len(contours) - len(unique), clipped)
+            overlaps += bool((core & filled).any())
+            filled |= own
+    return Filled((int(low[0]), int(low[1])), filled, overlaps, len(contours) - len(unique), clipped)
 
 
-def _without_copies(contours: Sequence[Points]) -> list[Points]:
-    seen: dict[bytes, Points] = {}
+def _without_duplicates(contours: Sequence[Points]) -> list[Points]:
+    distinct: dict[bytes, Points] = {}
     for points in contours:
-        seen.setdefault(np.unique(points.round(4), axis=0).tobytes(), points)
-    return list(seen.values())
+        distinct.setdefault(np.unique(points.round(4), axis=0).tobytes(), points)
+    return list(distinct.values())
 
 
 @np.errstate(all="ignore")
 def _area(points: Points) -> float:
-    """Of the polygon, in voxels; 0 for a point or a line."""
+    """The area of a polygon in voxels; 0 for a point or a line."""
     x, y = points.T
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
@@ -101,19 +101,22 @@ def _rasterised(points: Points, shape: tuple[int, int]) -> tuple[NDArray[np.bool
     columns, rows = shape
     start, end = points, np.roll(points, -1, axis=0)
     swap = (start[:, 1] > end[:, 1]) | ((start[:, 1] == end[:, 1]) & (start[:, 0] > end[:, 0]))
-    a, b = np.where(swap[:, None], end, start), np.where(swap[:, None], start, end)  # both ways along an edge: the same numbers
+    a, b = (
+        np.where(swap[:, None], end, start),
+        np.where(swap[:, None], start, end),
+    )  # the same both ways along an edge
     crossed, touched = np.zeros(rows * (columns + 1), dtype=np.int64), np.zeros(rows * (columns + 1), dtype=np.int64)
     block = max(1, _MOST_PAIRS // rows)
     for first in range(0, len(a), block):
-        part = slice(first, first + block)
-        crossed += _crossings(a[part], b[part], shape)
-        touched += _touches(a[part], b[part], shape)
+        edges = slice(first, first + block)
+        crossed += _crossings(a[edges], b[edges], shape)
+        touched += _touches(a[edges], b[edges], shape)
     masks = [np.cumsum(counts.reshape(rows, columns + 1)[:, :columns], axis=1).T for counts in (crossed, touched)]
     return masks[0] % 2 == 1, masks[1] > 0
 
 
 def _crossings(a: Points, b: Points, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """How many edges cross each row just before each centre; edges hold their lower end, not their upper one."""
+    """The number of edges that cross each row just before each centre; an edge includes its lower end, not its upper end."""
     columns, rows = shape
     edge, row = _rows(np.ceil(a[:, 1]), np.ceil(b[:, 1]) - 1, rows)
     slope = (b[edge, 0] - a[edge, 0]) / (b[edge, 1] - a[edge, 1])
@@ -122,24 +125,24 @@ def _crossings(a: Points, b: Points, shape: tuple[int, int]) -> NDArray[np.int64
 
 
 def _touches(a: Points, b: Points, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Where runs of centres within `EDGE_TOLERANCE` of an edge, along both axes, begin (1) and end (-1) in each row."""
+    """The begins (1) and ends (-1), in each row, of runs of centres within `EDGE_TOLERANCE` of an edge along both axes."""
     columns, rows = shape
     edge, row = _rows(np.ceil(a[:, 1] - EDGE_TOLERANCE), np.floor(b[:, 1] + EDGE_TOLERANCE), rows)
     height = b[edge, 1] - a[edge, 1]
-    level = height < _LEVEL  # an edge along the row is near it from end to end
+    level = height < _LEVEL  # an edge along the row is near it over its whole length
     enter = np.where(level, 0.0, ((row - EDGE_TOLERANCE - a[edge, 1]) / height).clip(0, 1))
     leave = np.where(level, 1.0, ((row + EDGE_TOLERANCE - a[edge, 1]) / height).clip(0, 1))
     run = b[edge, 0] - a[edge, 0]
     ends = np.nan_to_num(np.stack([a[edge, 0] + enter * run, a[edge, 0] + leave * run]))
     first = np.ceil(ends.min(axis=0) - EDGE_TOLERANCE).clip(0, columns).astype(np.int64)
     last = np.floor(ends.max(axis=0) + EDGE_TOLERANCE).clip(-1, columns - 1).astype(np.int64)
-    kept, width = last >= first, columns + 1
-    begins = np.bincount(row[kept] * width + first[kept], minlength=rows * width)
-    return begins - np.bincount(row[kept] * width + last[kept] + 1, minlength=rows * width)
+    valid, width = last >= first, columns + 1
+    begins = np.bincount(row[valid] * width + first[valid], minlength=rows * width)
+    return begins - np.bincount(row[valid] * width + last[valid] + 1, minlength=rows * width)
 
 
 def _rows(first: Points, last: Points, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of an edge and a row that it reaches, for rows `first` to `last` of each edge that lie on the slice."""
+    """All pairs of an edge and a row of the slice that it reaches: rows `first` to `last` of each edge."""
     low = first.clip(0, rows).astype(np.int64)
     counts = np.maximum(last.clip(-1, rows - 1).astype(np.int64) - low + 1, 0)
     edge = np.repeat(np.arange(len(low)), counts)

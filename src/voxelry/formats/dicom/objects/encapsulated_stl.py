@@ -15,16 +15,8 @@ from pydicom.uid import EncapsulatedSTLStorage
 from voxelry.core.labels import Code
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
-from voxelry.formats.dicom.objects.derived import (
-    checked_text,
-    code_item,
-    derived_object,
-    referenced_series,
-    referring,
-    save_object,
-    sibling,
-    text,
-)
+from voxelry.formats.dicom.objects.derived_object import checked_text, derived_object, save_object, sibling
+from voxelry.formats.dicom.objects.references import code_item, reference_item, series_item, without_backslash
 from voxelry.formats.dicom.objects.source_series import source_series
 from voxelry.formats.meshes.mesh import Mesh, meshes
 from voxelry.formats.meshes.mesh_files import file_names, stl_bytes
@@ -43,7 +35,7 @@ def write_encapsulated_stl(
         labels: on the scan's grid, any number of layers.
         source: the scan as read from DICOM, ``(column, row, slice)``.
         path: ends in ``.stl.dcm``; where several labels have voxels, ``NAME_stl_dcm`` becomes a folder with an object for each.
-        series_description: what viewers list the series as, at most 64 characters.
+        series_description: the name that viewers list the series by, at most 64 characters.
 
     Returns:
         The path of the file, or of the folder.
@@ -56,24 +48,24 @@ def write_encapsulated_stl(
     if source.geometry.ndim != 3:
         raise ExportError(f"{path}: a projection has no surfaces", remedy="Write SEG, PNG or COCO.")
     checked_text(series_description, path)
-    made = meshes(labels.on_grid(source.geometry), path)
+    surfaces = meshes(labels.on_grid(source.geometry), path)
     series = source_series(source, path)
     first = derived_object(
         series.headers[0], EncapsulatedSTLStorage, "M3D", series_description=series_description, series_offset=_SERIES_OFFSET
     )
-    first.ReferencedSeriesSequence = [referenced_series(series)]
-    first.SourceInstanceSequence = [referring(one) for one in series.instances]
-    objects = [_object(first, mesh, number) for number, mesh in enumerate(made, start=1)]
-    return save_each(Path(path), ".stl.dcm", file_names(made, ".stl.dcm"), [partial(save_object, one) for one in objects])
+    first.ReferencedSeriesSequence = [series_item(series)]
+    first.SourceInstanceSequence = [reference_item(instance) for instance in series.instances]
+    objects = [_object(first, mesh, number) for number, mesh in enumerate(surfaces, start=1)]
+    return save_each(Path(path), ".stl.dcm", file_names(surfaces, ".stl.dcm"), [partial(save_object, stl) for stl in objects])
 
 
 def _object(first: Dataset, mesh: Mesh, number: int) -> Dataset:
-    """A label's object: Encapsulated Document and Manufacturing 3D Model modules, in the series of the first."""
-    made, content = sibling(first, number), stl_bytes(mesh)
-    made.AcquisitionDateTime, made.BurnedInAnnotation, made.ConceptNameCodeSequence = None, "NO", []
-    made.DocumentTitle = made.ContentDescription = text(mesh.label.name)
-    made.MIMETypeOfEncapsulatedDocument, made.EncapsulatedDocumentLength = "model/stl", len(content)
-    made.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
-    made.MeasurementUnitsCodeSequence = [code_item(_MILLIMETRE)]
-    made.RecommendedDisplayCIELabValue = list(mesh.label.cielab)
-    return made
+    """The object of one label: Encapsulated Document and Manufacturing 3D Model modules, in the series of the first object."""
+    stl, content = sibling(first, number), stl_bytes(mesh)
+    stl.AcquisitionDateTime, stl.BurnedInAnnotation, stl.ConceptNameCodeSequence = None, "NO", []
+    stl.DocumentTitle = stl.ContentDescription = without_backslash(mesh.label.name)
+    stl.MIMETypeOfEncapsulatedDocument, stl.EncapsulatedDocumentLength = "model/stl", len(content)
+    stl.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
+    stl.MeasurementUnitsCodeSequence = [code_item(_MILLIMETRE)]
+    stl.RecommendedDisplayCIELabValue = list(mesh.label.cielab)
+    return stl

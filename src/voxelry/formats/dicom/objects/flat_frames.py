@@ -1,51 +1,49 @@
-"""Frames of a multi-frame image as if each were a single-frame image, and how segmentation objects refer to them.
+"""Frames of multi-frame images as single-frame headers, which highdicom takes, and the references of a SEG to the real frames.
 
-highdicom copies positions and references from single-frame images, or from one multi-frame image whose frames are in slice
-order and all wanted. Enhanced files often are neither: several stacks in one file, frames in any order, orientation kept per
-frame. So it is given single-frame stand-ins, and the references are then set to what the slices truly are.
+highdicom copies positions and references from single-frame images, or from one multi-frame image all of whose frames are used, in
+slice order. Enhanced files often are neither: several stacks in one file, frames in any order, an orientation for each frame. So
+highdicom is given a single-frame header for each slice, and the references are then replaced by those to the real instances.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, generate_uid
 
-if TYPE_CHECKING:
-    from voxelry.formats.dicom.objects.source_series import Reference, SourceSeries
+from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries, reference_item, source_image_item
 
 _MACROS = {
     "PlanePositionSequence": ("ImagePositionPatient",),
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
 }
-"""Functional groups (PS3.3 C.7.6.16.2) and what a single-frame image keeps of them at its top."""
-_OF_MANY = (
+"""Functional groups (PS3.3 C.7.6.16.2) and those of their attributes that a single-frame image has at its top level."""
+_MULTI_FRAME = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames", "DimensionIndexSequence",
     "DimensionOrganizationSequence",
 )  # fmt: skip
-_SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 
 
 def is_divided(header: Dataset) -> bool:
-    """Frames of the file are numbered: it has several, or keeps its positions in functional groups."""
+    """Whether frames of the file are referred to by number: it has several, or positions in functional groups."""
     return int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
 
 
 def flat_frame(header: Dataset, frame: int) -> Dataset:
-    """One frame's header as a single-frame image would have it.
+    """The header of one frame as that of a single-frame image.
 
     Args:
         header: of a multi-frame image.
         frame: its number, from 1.
 
     Returns:
-        A data set of its own whose values are shared; without a position where the file keeps none for its frames.
+        A new data set that shares the values; without a position where the file has none for its frames.
     """
     flat = Dataset()
-    flat.update({element.tag: element for element in header if element.keyword not in _OF_MANY})
+    flat.update({element.tag: element for element in header if element.keyword not in _MULTI_FRAME})
     groups = [
         *header.get("SharedFunctionalGroupsSequence", []),
         *header.get("PerFrameFunctionalGroupsSequence", [])[frame - 1 : frame],
@@ -59,70 +57,60 @@ def flat_frame(header: Dataset, frame: int) -> Dataset:
     return flat
 
 
-def copy_of(header: Dataset) -> Dataset:
-    """A data set of its own that shares the values; change it with `put` only."""
+def shallow_copy(header: Dataset) -> Dataset:
+    """A new data set that shares the elements; change it with `set_attribute` only."""
     copy = Dataset()
     copy.update(dict(header.items()))
     return copy
 
 
-def put(header: Dataset, keyword: str, value: Any) -> None:
-    """Set an attribute of one header, and not of those that share its elements (pydicom would change the element)."""
+def set_attribute(header: Dataset, keyword: str, value: Any) -> None:
+    """Set an attribute of one header, without changing headers that share the element (pydicom would change it in place)."""
     header.pop(keyword, None)
     setattr(header, keyword, value)
 
 
-def stand_ins(series: SourceSeries, *, flat: bool) -> list[Dataset]:
-    """The slices' headers as single-frame instances, each with a SOPInstanceUID of its own.
+def single_frame_headers(series: SourceSeries, *, flat: bool) -> list[Dataset]:
+    """The headers of all slices as single-frame instances, each with a SOPInstanceUID of its own.
 
     Args:
-        series: of any kind.
-        flat: a projection, without a place in the patient.
+        series: classic, multi-frame or with interpolated slices.
+        flat: a projection, without a position in the patient.
     """
     if series.is_classic:
         return list(series.headers)
     copies = []
     for header in series.headers:
-        copy = copy_of(header)
-        put(copy, "SOPClassUID", DigitalXRayImageStorageForPresentation if flat else CTImageStorage)
-        put(copy, "SOPInstanceUID", generate_uid())
+        copy = shallow_copy(header)
+        set_attribute(copy, "SOPClassUID", DigitalXRayImageStorageForPresentation if flat else CTImageStorage)
+        set_attribute(copy, "SOPInstanceUID", generate_uid())
         copies.append(copy)
     return copies
 
 
-def refer(seg: Dataset, series: SourceSeries, stood_in: Sequence[Dataset]) -> None:
-    """Set a segmentation's references from stand-ins to the instances and frames they stood in for.
+def restore_references(seg: Dataset, series: SourceSeries, headers: Sequence[Dataset]) -> None:
+    """Replace a segmentation's references to single-frame headers by those to the real instances and frames.
 
-    A frame on a slice that was never stored keeps its place and names no source image.
+    A frame on a slice that was never stored keeps its position and names no source image.
 
     Args:
-        seg: made from `stood_in`; changed in place.
-        series: what the stand-ins were made of.
-        stood_in: what `stand_ins` returned.
+        seg: written with `headers`; changed in place.
+        series: the scan.
+        headers: the result of `single_frame_headers`.
     """
     if series.is_classic:
         return
-    true = {str(header.SOPInstanceUID): reference for header, reference in zip(stood_in, series.references, strict=True)}
-    seg.SourceImageSequence = [_item(reference) for reference in series.instances]
-    seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_item(reference) for reference in series.instances]
+    true = {str(header.SOPInstanceUID): reference for header, reference in zip(headers, series.references, strict=True)}
+    seg.SourceImageSequence = [reference_item(reference) for reference in series.instances]
+    seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [reference_item(reference) for reference in series.instances]
     for group in seg.PerFrameFunctionalGroupsSequence:
         for derivation in group.DerivationImageSequence:
             images = [true[str(image.ReferencedSOPInstanceUID)] for image in derivation.SourceImageSequence]
             derivation.SourceImageSequence = [_source_image(reference) for reference in images if reference is not None]
-        group.DerivationImageSequence = [kept for kept in group.DerivationImageSequence if kept.SourceImageSequence]
+        group.DerivationImageSequence = [item for item in group.DerivationImageSequence if item.SourceImageSequence]
 
 
-def _item(reference: Reference) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference.sop_class, reference.sop_instance
-    return item
-
-
-def _source_image(reference: Reference) -> Dataset:
-    item = _item(reference)
-    if reference.frame is not None:
-        item.ReferencedFrameNumber = reference.frame
-    purpose = Dataset()
-    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = _SOURCE_IMAGE
-    item.PurposeOfReferenceCodeSequence, item.SpatialLocationsPreserved = [purpose], "YES"
+def _source_image(reference: InstanceReference) -> Dataset:
+    item = source_image_item(reference)
+    item.SpatialLocationsPreserved = "YES"
     return item

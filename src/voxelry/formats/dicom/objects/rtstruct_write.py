@@ -1,11 +1,11 @@
-"""DICOM RT Structure Sets (PS3.3 A.19): every label as closed contours on the slices it was made on.
+"""Writer of RTSTRUCT, DICOM's RT Structure Set (PS3.3 A.19): every label as closed contours on the slices of its scan.
 
-Contours run along the edges of voxels, with keyholes for holes (`outline`), so that a reader that asks which voxel centres lie
-inside gets the mask back. Each contour lies in the plane of its own slice and names that instance, so that a tilted series
-needs no resampling. Coordinates are rounded to 1e-6 mm, half of which is the largest error, and fit the 16 characters of a DS.
+Contours run along the edges of voxels, with keyholes for holes (`outline`), so that a reader that fills the voxel centres inside
+gets the mask back. Each contour lies in the plane of its own slice and names that instance, so that a tilted series needs no
+resampling. Coordinates are rounded to 1e-6 mm, half of which is the largest error, and fit the 16 characters of a DS.
 
-A label without a voxel is kept as a structure without contours, as PS3.3 C.8.8.6 allows: looked for, and not there. The file is
-in implicit VR, since with explicit VR one contour may hold 64 KiB only (about 1900 points).
+A label without a voxel is kept as a structure without contours, as PS3.3 C.8.8.6 allows: looked for and absent. The file is in
+implicit VR, since explicit VR limits a contour to 64 KiB (about 1900 points).
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from voxelry.core.geometry import flip_lps_ras
 from voxelry.core.labels import ANATOMICAL_STRUCTURE
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
-from voxelry.formats.dicom.objects.derived import checked_text, code_item, derived_object, referring, save_object
+from voxelry.formats.dicom.objects.derived_object import checked_text, derived_object, save_object
+from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries, code_item, reference_item
 from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, Segment, property_type, segments_of
-from voxelry.formats.dicom.objects.source_series import Reference, SourceSeries, source_series
+from voxelry.formats.dicom.objects.source_series import source_series
 from voxelry.formats.label_values import Box, boxes
 from voxelry.formats.outline import area, outlines, pixels_inside
 
@@ -41,27 +42,27 @@ log = logging.getLogger(__name__)
 _SERIES_OFFSET = 2000
 _DECIMALS = 6
 _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
-"""Detached Study Management, retired: what RT Referenced Study items have named ever since."""
+"""Detached Study Management, retired; RT Referenced Study items name it all the same."""
 _CONTOUR_DATA = Tag(tag_for_keyword("ContourData") or 0)
 
 
 @dataclass(frozen=True)
-class _Planes:
-    """The slices contours are drawn on.
+class _ContourPlanes:
+    """The planes that contours are drawn in.
 
     Attributes:
         origins: ``(slices, 3)`` LPS mm, the centre of each slice's first pixel.
         steps: ``(2, 3)`` LPS mm from a pixel to the next column and to the next row.
-        images: per slice what it was read from, None for one that was interpolated.
+        images: the image of each slice, None for an interpolated slice.
     """
 
     origins: NDArray[np.float64]
     steps: NDArray[np.float64]
-    images: Sequence[Reference | None]
+    images: Sequence[InstanceReference | None]
 
 
 @dataclass(frozen=True)
-class _Size:
+class _StructureSize:
     """A structure's size in voxels: as labelled, by voxel centres within its contours, and as its contours enclose it."""
 
     voxels: int
@@ -70,7 +71,7 @@ class _Size:
 
     @property
     def change(self) -> str:
-        """What smoothing did to the volume, in words."""
+        """The change of volume by smoothing, in words."""
         enclosed, counted = ((value / self.voxels - 1) * 100 for value in (self.enclosed, self.counted))
         return f"Contours smoothed: they enclose {enclosed:+.2f} % of volume, {counted:+.2f} % counted by voxel centres"
 
@@ -84,7 +85,7 @@ def write_rtstruct(
     algorithm: Algorithm | None = None,
     series_description: str = "Segmentation contours",
 ) -> Path:
-    """Write labels as an RT Structure Set that refers to the scan they were made on.
+    """Write labels as an RT Structure Set that refers to their scan.
 
     Structures are numbered 1..n in the order of the table; labels may overlap. Voxels of the table's ignore value belong to
     none.
@@ -93,9 +94,9 @@ def write_rtstruct(
         labels: on the scan's grid (axes may be flipped or permuted; they are re-indexed), on any number of layers.
         source: the scan as read from DICOM ``(column, row, slice)``; tilted and enhanced multi-frame series too.
         path: the file; replaced if it exists.
-        smooth: round the corners of the contours off. The change of volume is written into each ROIDescription and logged.
-        algorithm: what made the labels; None for voxelry itself.
-        series_description: what viewers list the series as, at most 64 characters.
+        smooth: smooth the contours. The change of volume is written into each ROIDescription and logged.
+        algorithm: the algorithm that made the labels; None for voxelry itself.
+        series_description: the name that viewers list the series by, at most 64 characters.
 
     Returns:
         The path.
@@ -104,70 +105,86 @@ def write_rtstruct(
         ExportError: the source is not DICOM, not as read, or a projection; or the table is empty.
         GridMismatchError: the labels lie on another grid.
         LabelError: values that the table does not know.
+
+    Example:
+        >>> import voxelry as vx
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> phantom = make("torso-ct", 0, Acquisition((8, 8, 12), (400, 320, 240), "LPS"))
+        >>> scan = vx.read(write_dicom(phantom, "scan")[0])
+        >>> from voxelry.formats.dicom.objects import write_rtstruct
+        >>> path = write_rtstruct(phantom.labels, scan, "organs.rtstruct.dcm")
+        >>> "liver" in vx.read_labels(path, reference=scan).table.names
+        True
     """
     if source.geometry.ndim != 3:
         raise ExportError(
-            f"{path}: contours need a place in the patient, a projection has none", remedy="Write SEG, PNG or COCO."
+            f"{path}: contours need a position in the patient, a projection has none", remedy="Write SEG, PNG or COCO."
         )
     if not len(labels.table):
         raise ExportError(f"{path}: the label table is empty, a structure set needs a structure", remedy="Name the labels.")
-    maker = algorithm or Algorithm()
+    algorithm = algorithm or Algorithm()
     checked_text(series_description, path)
     aligned = labels.on_grid(source.geometry)
     series = source_series(source, path)
-    made = derived_object(
+    structure_set = derived_object(
         series.headers[0], RTStructureSetStorage, "RTSTRUCT", series_description=series_description, series_offset=_SERIES_OFFSET
     )
-    _describe_set(made, series)
+    _describe_set(structure_set, series)
     planes = _planes(series, source)
-    places = {label.name: box for label, box in boxes(aligned, path)}
+    label_boxes = {label.name: box for label, box in boxes(aligned, path)}
     for segment in segments_of(aligned):
-        contours, size = _contours(aligned, segment, places[segment.label.name], planes, smooth=smooth)
-        roi = _roi(segment, made.FrameOfReferenceUID, maker)
+        contours, size = _contours(aligned, segment, label_boxes[segment.label.name], planes, smooth=smooth)
+        roi = _roi(segment, structure_set.FrameOfReferenceUID, algorithm)
         roi.ROIVolume = f"{size.enclosed * (source.geometry.voxel_volume or 0.0) / 1000:.10g}"
         if smooth and size.voxels:
             roi.ROIDescription = size.change
             log.info("%s: %s: %s", Path(path).name, segment.name, size.change)
-        made.StructureSetROISequence.append(roi)
-        made.ROIContourSequence.append(_drawn(segment, contours))
-        made.RTROIObservationsSequence.append(_observation(segment))
+        structure_set.StructureSetROISequence.append(roi)
+        structure_set.ROIContourSequence.append(_roi_contour(segment, contours))
+        structure_set.RTROIObservationsSequence.append(_observation(segment))
     with atomic_path(path) as temporary:
-        save_object(made, temporary, transfer_syntax=ImplicitVRLittleEndian)
+        save_object(structure_set, temporary, transfer_syntax=ImplicitVRLittleEndian)
     return Path(path)
 
 
-def _describe_set(made: Dataset, scan: SourceSeries) -> None:
-    """Structure Set module, ROI sequences still empty."""
-    made.OperatorsName = None
-    made.StructureSetLabel, made.StructureSetName = "SEGMENTATION", "Segmentation"
-    made.StructureSetDescription = "Made by software for research, not reviewed"
-    made.StructureSetDate, made.StructureSetTime, made.ApprovalStatus = made.ContentDate, made.ContentTime, "UNAPPROVED"
-    del made.ContentDate, made.ContentTime
-    series, study, frame = Dataset(), Dataset(), Dataset()
+def _describe_set(structure_set: Dataset, scan: SourceSeries) -> None:
+    """Add the Structure Set module with empty ROI sequences."""
+    structure_set.OperatorsName = None
+    structure_set.StructureSetLabel, structure_set.StructureSetName = "SEGMENTATION", "Segmentation"
+    structure_set.StructureSetDescription = "Made by software for research, not reviewed"
+    structure_set.StructureSetDate, structure_set.StructureSetTime, structure_set.ApprovalStatus = (
+        structure_set.ContentDate,
+        structure_set.ContentTime,
+        "UNAPPROVED",
+    )
+    del structure_set.ContentDate, structure_set.ContentTime
+    series, study, space = Dataset(), Dataset(), Dataset()
     series.SeriesInstanceUID = scan.headers[0].SeriesInstanceUID
-    series.ContourImageSequence = [referring(one) for one in scan.instances]
-    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY_COMPONENT, made.StudyInstanceUID
+    series.ContourImageSequence = [reference_item(instance) for instance in scan.instances]
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY_COMPONENT, structure_set.StudyInstanceUID
     study.RTReferencedSeriesSequence = [series]
-    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = made.FrameOfReferenceUID, [study]
-    made.ReferencedFrameOfReferenceSequence = [frame]
-    made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = [], [], []
+    space.FrameOfReferenceUID, space.RTReferencedStudySequence = structure_set.FrameOfReferenceUID, [study]
+    structure_set.ReferencedFrameOfReferenceSequence = [space]
+    structure_set.StructureSetROISequence, structure_set.ROIContourSequence, structure_set.RTROIObservationsSequence = [], [], []
 
 
-def _planes(series: SourceSeries, source: Volume) -> _Planes:
-    """Slices where their own headers have them, in the orientation of the grid."""
+def _planes(series: SourceSeries, source: Volume) -> _ContourPlanes:
+    """The planes of the slices: positions from their own headers, orientation from the grid."""
     assert source.geometry.affine is not None
     origins = np.array([header.ImagePositionPatient for header in series.headers], dtype=np.float64)
-    return _Planes(origins, flip_lps_ras(source.geometry.affine[:3, :2].T), series.references)
+    return _ContourPlanes(origins, flip_lps_ras(source.geometry.affine[:3, :2].T), series.references)
 
 
 def _contours(
-    labels: LabelMap, segment: Segment, box: Box | None, planes: _Planes, *, smooth: bool
-) -> tuple[list[Dataset], _Size]:
-    """A structure's contours, and how large it is."""
+    labels: LabelMap, segment: Segment, box: Box | None, planes: _ContourPlanes, *, smooth: bool
+) -> tuple[list[Dataset], _StructureSize]:
+    """The contours of a structure, and its size."""
     contours: list[Dataset] = []
     voxels, counted, enclosed = 0, 0, 0.0
     if box is None:
-        return contours, _Size(voxels, counted, enclosed)
+        return contours, _StructureSize(voxels, counted, enclosed)
     columns, rows, slices = box
     corner, layer = np.array([columns.start, rows.start]), segment.label.layer
     for k in range(slices.start, slices.stop):
@@ -180,17 +197,17 @@ def _contours(
             counted += pixels_inside(ring) if smooth else 0
             points = planes.origins[k] + (ring + corner) @ planes.steps
             contours.append(_contour(len(contours) + 1, points, planes.images[k]))
-    return contours, _Size(voxels, counted, enclosed)
+    return contours, _StructureSize(voxels, counted, enclosed)
 
 
-def _contour(number: int, points: NDArray[np.float64], image: Reference | None) -> Dataset:
+def _contour(number: int, points: NDArray[np.float64], image: InstanceReference | None) -> Dataset:
     contour = Dataset()
     if image is not None:
-        contour.ContourImageSequence = [referring(image)]
+        contour.ContourImageSequence = [reference_item(image)]
     contour.ContourGeometricType, contour.NumberOfContourPoints, contour.ContourNumber = "CLOSED_PLANAR", len(points), number
     data = decimal_string(points)
     contour[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(data), data, 0, True, True)
-    contour.set_original_encoding(True, True, default_encoding)  # or else pydicom parses the data to write it again
+    contour.set_original_encoding(True, True, default_encoding)  # otherwise pydicom parses the data and writes it again
     return contour
 
 
@@ -201,31 +218,34 @@ def decimal_string(points: NDArray[np.float64]) -> bytes:
     return (data + " " * (len(data) % 2)).encode("ascii")
 
 
-def _roi(segment: Segment, frame_of_reference: str, maker: Algorithm) -> Dataset:
+def _roi(segment: Segment, frame_of_reference: str, algorithm: Algorithm) -> Dataset:
     roi = Dataset()
     roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = segment.number, frame_of_reference, segment.name
-    roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = maker.kind.upper(), f"{maker.name} {maker.version}"[:LONGEST_TEXT]
+    roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription = (
+        algorithm.kind.upper(),
+        f"{algorithm.name} {algorithm.version}"[:LONGEST_TEXT],
+    )
     return roi
 
 
-def _drawn(segment: Segment, contours: list[Dataset]) -> Dataset:
-    drawn = Dataset()
-    drawn.ReferencedROINumber, drawn.ROIDisplayColor = segment.number, list(segment.label.rgb)
-    drawn.RecommendedDisplayCIELabValue = list(segment.label.cielab)
+def _roi_contour(segment: Segment, contours: list[Dataset]) -> Dataset:
+    item = Dataset()
+    item.ReferencedROINumber, item.ROIDisplayColor = segment.number, list(segment.label.rgb)
+    item.RecommendedDisplayCIELabValue = list(segment.label.cielab)
     if contours:
-        drawn.ContourSequence = contours
-    return drawn
+        item.ContourSequence = contours
+    return item
 
 
 def _observation(segment: Segment) -> Dataset:
-    """What the structure is; ORGAN for what the table calls an anatomical structure."""
-    seen, label = Dataset(), segment.label
-    seen.ObservationNumber = seen.ReferencedROINumber = segment.number
-    seen.RTROIInterpretedType = "ORGAN" if label.category.value == ANATOMICAL_STRUCTURE.value else None
-    seen.ROIInterpreter = None
+    """The codes of the structure; ORGAN where the table has it as an anatomical structure."""
+    observation, label = Dataset(), segment.label
+    observation.ObservationNumber = observation.ReferencedROINumber = segment.number
+    observation.RTROIInterpretedType = "ORGAN" if label.category.value == ANATOMICAL_STRUCTURE.value else None
+    observation.ROIInterpreter = None
     kind = code_item(property_type(label))
     if label.modifier is not None:
         kind.SegmentedPropertyTypeModifierCodeSequence = [code_item(label.modifier)]
-    seen.RTROIIdentificationCodeSequence = [kind]
-    seen.SegmentedPropertyCategoryCodeSequence = [code_item(label.category)]
-    return seen
+    observation.RTROIIdentificationCodeSequence = [kind]
+    observation.SegmentedPropertyCategoryCodeSequence = [code_item(label.category)]
+    return observation

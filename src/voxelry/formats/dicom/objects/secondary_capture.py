@@ -1,8 +1,8 @@
-"""Overlay series: the scan's slices in grey with the labels drawn in colour, as DICOM Secondary Capture (PS3.3 A.8.1).
+"""Writer of an overlay series: slices in grey with the labels in colour, as DICOM Secondary Capture (PS3.3 A.8.1).
 
-For archives and viewers that know no segmentation objects. Pictures to look at: nothing can be measured in them but lengths, and
-labels cannot be read back exactly. Each stands in the plane of its slice (Image Plane module), so that viewers scroll it along
-with the scan.
+For archives and viewers without support for segmentation objects. The pictures are for viewing: only lengths can be measured in
+them, and labels cannot be read back exactly. Each lies in the plane of its slice (Image Plane module), so that viewers scroll it
+together with the scan.
 """
 
 from __future__ import annotations
@@ -18,18 +18,10 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from voxelry.base.files import atomic_folder
 from voxelry.core.catalogue import coded
 from voxelry.core.geometry import flip_lps_ras
-from voxelry.core.labels import Code
 from voxelry.core.volume import LabelMap, Volume
-from voxelry.formats.dicom.objects.derived import (
-    checked_text,
-    code_item,
-    derived_object,
-    referenced_series,
-    referring,
-    save_object,
-    sibling,
-)
-from voxelry.formats.dicom.objects.source_series import Reference, source_series
+from voxelry.formats.dicom.objects.derived_object import checked_text, derived_object, save_object, sibling
+from voxelry.formats.dicom.objects.references import series_item, source_image_item
+from voxelry.formats.dicom.objects.source_series import source_series
 from voxelry.formats.label_values import boxes
 from voxelry.formats.multi_file import fresh_folder
 
@@ -38,22 +30,21 @@ _OPACITY = 0.35
 _SOFT_TISSUE = (-160.0, 240.0)
 _PERCENTILES = (0.5, 99.5)
 _SAMPLES = 2_000_000
-_SOURCE_IMAGE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")
 
 
 def write_secondary_capture(
     labels: LabelMap, source: Volume, path: str | os.PathLike[str], *, series_description: str = "Segmentation overlay"
 ) -> Path:
-    """Write a series of colour images, one a slice of the scan, with the labels drawn over it.
+    """Write a series of colour images, one for each slice of the scan, with the labels drawn over it.
 
-    Insides are tinted, borders full of colour; where labels overlap the later of the table is on top. Grey is the window that the
-    scan states, else soft tissue (-160 to 240 HU) for CT and the 0.5 to 99.5 percentiles for all else.
+    Interiors are tinted, borders opaque; where labels overlap the later one of the table is on top. Grey values are shown through
+    the window that the scan states, else soft tissue (-160 to 240 HU) for CT and the 0.5 to 99.5 percentiles otherwise.
 
     Args:
         labels: on the scan's grid, any number of layers.
         source: the scan as read from DICOM, or a projection; of several channels the first is shown.
-        path: a folder that ends in ``.sc``; an earlier one of ours is replaced.
-        series_description: what viewers list the series as, at most 64 characters.
+        path: a folder that ends in ``.sc``; one that this function wrote is replaced.
+        series_description: the name that viewers list the series by, at most 64 characters.
 
     Returns:
         The folder.
@@ -70,7 +61,7 @@ def write_secondary_capture(
     first = derived_object(
         series.headers[0], SecondaryCaptureImageStorage, "OT", series_description=series_description, series_offset=_SERIES_OFFSET
     )
-    first.ReferencedSeriesSequence = [referenced_series(series)]
+    first.ReferencedSeriesSequence = [series_item(series)]
     _describe_series(first, series.headers[0])
     low, high = _window(source)
     colors = [(label, np.array(label.rgb, np.float32)) for label in coded(aligned.table).labels]
@@ -81,10 +72,11 @@ def write_secondary_capture(
             picture = np.repeat(np.clip((grey - low) / (high - low), 0, 1)[..., None] * 255, 3, axis=2)
             for label, color in colors:
                 _paint(picture, _plane(aligned.layers[label.layer], k) == label.value, color)
-            made = _image(first, np.rint(picture).astype(np.uint8), k)
-            _place(made, series.headers[k], source)
-            _refer(made, series.references[k])
-            save_object(made, temporary / f"{k + 1:04d}.dcm")
+            capture = _image(first, np.rint(picture).astype(np.uint8), k)
+            _add_plane(capture, series.headers[k], source)
+            if (reference := series.references[k]) is not None:
+                capture.SourceImageSequence = [source_image_item(reference)]
+            save_object(capture, temporary / f"{k + 1:04d}.dcm")
     return folder
 
 
@@ -93,7 +85,7 @@ def _slices(source: Volume) -> int:
 
 
 def _plane(array: NDArray[np.generic], k: int) -> NDArray[np.generic]:
-    """``(rows, columns)`` of a slice, or of a projection."""
+    """A slice or a projection as ``(rows, columns)``."""
     return array if array.ndim == 2 else array[:, :, k].T
 
 
@@ -119,54 +111,46 @@ def _paint(picture: NDArray[np.float32], mask: NDArray[np.bool_], color: NDArray
     picture[mask & ~inner] = color
 
 
-def _describe_series(made: Dataset, header: Dataset) -> None:
-    """What all images of the series have in common."""
-    made.ConversionType = "WSD"
-    made.ImageType = ["DERIVED", "SECONDARY", "OVERLAY"]
-    made.DerivationDescription = "Segmentation drawn over the image, made by software for research, not reviewed"
-    made.BurnedInAnnotation = header.get("BurnedInAnnotation") or "NO"
-    made.LossyImageCompression = header.get("LossyImageCompression") or "00"
+def _describe_series(capture: Dataset, header: Dataset) -> None:
+    """Add the attributes that all images of the series share."""
+    capture.ConversionType = "WSD"
+    capture.ImageType = ["DERIVED", "SECONDARY", "OVERLAY"]
+    capture.DerivationDescription = "Segmentation drawn over the image, made by software for research, not reviewed"
+    capture.BurnedInAnnotation = header.get("BurnedInAnnotation") or "NO"
+    capture.LossyImageCompression = header.get("LossyImageCompression") or "00"
     for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        if made.LossyImageCompression == "01" and keyword in header:
-            made[keyword] = header[keyword]
+        if capture.LossyImageCompression == "01" and keyword in header:
+            capture[keyword] = header[keyword]
     for keyword in ("BodyPartExamined", "PatientPosition", "ImageLaterality", "ViewPosition"):
         if header.get(keyword):
-            made[keyword] = header[keyword]
-    if "ImageLaterality" not in made:
-        made.Laterality = header.get("Laterality") or None
-    made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
-    made.BitsAllocated = made.BitsStored = 8
-    made.HighBit, made.PixelRepresentation = 7, 0
+            capture[keyword] = header[keyword]
+    if "ImageLaterality" not in capture:
+        capture.Laterality = header.get("Laterality") or None
+    capture.SamplesPerPixel, capture.PhotometricInterpretation, capture.PlanarConfiguration = 3, "RGB", 0
+    capture.BitsAllocated = capture.BitsStored = 8
+    capture.HighBit, capture.PixelRepresentation = 7, 0
 
 
 def _image(first: Dataset, picture: NDArray[np.uint8], k: int) -> Dataset:
-    made = sibling(first, k + 1)
-    made.Rows, made.Columns = picture.shape[:2]
+    capture = sibling(first, k + 1)
+    capture.Rows, capture.Columns = picture.shape[:2]
     content = picture.tobytes()
-    made.PixelData = content + b"\0" * (len(content) % 2)
-    made["PixelData"].VR = "OB"
-    return made
+    capture.PixelData = content + b"\0" * (len(content) % 2)
+    capture["PixelData"].VR = "OB"
+    return capture
 
 
-def _place(made: Dataset, header: Dataset, source: Volume) -> None:
-    """The plane of the slice; of a projection its pixel size."""
+def _add_plane(capture: Dataset, header: Dataset, source: Volume) -> None:
+    """Add the plane of the slice, or the pixel size of a projection."""
     geometry = source.geometry
-    made.PatientOrientation = header.get("PatientOrientation")
+    capture.PatientOrientation = header.get("PatientOrientation")
     if geometry.affine is None:
         if geometry.pixel_size is not None:
-            made.PixelSpacing = [f"{value:.10g}" for value in geometry.pixel_size]
+            capture.PixelSpacing = [f"{value:.10g}" for value in geometry.pixel_size]
         return
     across, down = (flip_lps_ras(geometry.affine[:3, axis]) for axis in (0, 1))
     width, height = np.linalg.norm(across), np.linalg.norm(down)
-    made.ImageOrientationPatient = [f"{value:.10g}" for value in (*across / width, *down / height)]
-    made.ImagePositionPatient = header.ImagePositionPatient
-    made.PixelSpacing = [f"{height:.10g}", f"{width:.10g}"]
-    made.SliceThickness = header.get("SliceThickness")
-
-
-def _refer(made: Dataset, found: Reference | None) -> None:
-    """The image (or frame) that is shown."""
-    if found is not None:
-        shown = referring(found)
-        shown.PurposeOfReferenceCodeSequence = [code_item(_SOURCE_IMAGE)]
-        made.SourceImageSequence = [shown]
+    capture.ImageOrientationPatient = [f"{value:.10g}" for value in (*across / width, *down / height)]
+    capture.ImagePositionPatient = header.ImagePositionPatient
+    capture.PixelSpacing = [f"{height:.10g}", f"{width:.10g}"]
+    capture.SliceThickness = header.get("SliceThickness")

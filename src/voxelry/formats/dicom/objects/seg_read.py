@@ -1,4 +1,4 @@
-"""DICOM segmentations: BINARY and LABELMAP as label maps, FRACTIONAL as probabilities until someone names a threshold.
+"""Reader of DICOM SEG: BINARY and LABELMAP as label maps, FRACTIONAL as probabilities, or as labels from a threshold.
 
 A SEG describes another image: its frames lie on planes of that image's grid, in any order, and planes without a label may be
 missing (DICOM PS3.3 section A.51). So the map read here ends with its outermost frames; `LabelMap.on_grid` lays it onto a larger
@@ -26,31 +26,32 @@ from voxelry.core.labels import ANATOMICAL_STRUCTURE, Code, Label, LabelTable
 from voxelry.core.volume import SPARSE, LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedFormatError, UsageError
 from voxelry.formats.dicom.elements import PARSE_ERRORS
-from voxelry.formats.dicom.objects.seg_planes import Plane, grid_of, planes_of
+from voxelry.formats.dicom.objects.seg_planes import SegFrame, grid_of, seg_frames
 from voxelry.formats.dicom.pixels.panics import panics_as_errors
 from voxelry.formats.label_layers import SegmentBox, clean_name, layered, matched, unique_names
 
 MAX_FRAME = 2**26
-"""Pixels of the largest frame that is decoded: a damaged header claims any size."""
+"""Most pixels of a frame that is decoded: a damaged header may claim any size."""
 
 _TOO_DAMAGED = "Export it again."
 
 
 @dataclass(frozen=True, eq=False)
 class _Segmentation:
-    """A file whose header was understood.
+    """A file whose header is parsed and checked.
 
     Attributes:
         seg: the data set.
-        planes: of each frame, and `places`, its slice of `geometry`.
+        frames: position and segment of each frame.
+        slices: the slice of `geometry` of each frame.
         labels: segment number -> the segment as a label of that value.
     """
 
     file: Path
     seg: Dataset
-    planes: Sequence[Plane]
+    frames: Sequence[SegFrame]
     geometry: Geometry
-    places: Sequence[int]
+    slices: Sequence[int]
     labels: dict[int, Label]
 
     @property
@@ -59,14 +60,14 @@ class _Segmentation:
 
     @property
     def source(self) -> Source:
-        uid, frame = (str(self.seg.get(name, "")) for name in ("SeriesInstanceUID", "FrameOfReferenceUID"))
-        return Source(kind=SPARSE, files=(str(self.file),), series_uid=uid, frame_of_reference=frame)
+        uid, frame_of_reference = (str(self.seg.get(name, "")) for name in ("SeriesInstanceUID", "FrameOfReferenceUID"))
+        return Source(kind=SPARSE, files=(str(self.file),), series_uid=uid, frame_of_reference=frame_of_reference)
 
-    def frames(self) -> Iterator[tuple[Plane, tuple[int, ...], NDArray[Any]]]:
-        """Each frame with its plane, the first voxel of its slice, and its pixels laid as the grid's axes are."""
+    def pixels(self) -> Iterator[tuple[SegFrame, tuple[int, ...], NDArray[Any]]]:
+        """Each frame, the first voxel of its slice, and its pixels in the order of the grid's axes."""
         flat = self.geometry.ndim == 2
-        for plane, place, frame in zip(self.planes, self.places, _decoded(self.seg, self.file), strict=True):
-            yield plane, (0, 0) if flat else (0, 0, place), frame if flat else frame.T[:, :, None]
+        for frame, k, pixels in zip(self.frames, self.slices, _decoded(self.seg, self.file), strict=True):
+            yield frame, (0, 0) if flat else (0, 0, k), pixels if flat else pixels.T[:, :, None]
 
 
 def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None, threshold: float | None = None) -> LabelMap:
@@ -74,9 +75,9 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
 
     Args:
         path: a DICOM SEG file.
-        table: what to call the segments; each is found in it by its label, or by its codes. None makes a table of the
-            segments' own numbers, labels, codes and colours.
-        threshold: of FRACTIONAL segments: from which fraction (0..1) on a voxel belongs to its segment.
+        table: the labels that the segments stand for, matched by name, or by codes. None makes a table of the segments' own
+            numbers, labels, codes and colours.
+        threshold: for FRACTIONAL segments: the fraction (0..1) from which a voxel belongs to its segment.
 
     Returns:
         A LabelMap on the grid its frames span, ``(columns, rows, slices)`` in RAS+ mm, or ``(rows, columns)`` for a radiograph;
@@ -89,32 +90,34 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
         UnsupportedFormatError: a tiled segmentation.
         CorruptFileError: damaged, or contradicting itself.
     """
-    found = _open(Path(path))
-    if found.is_fractional and threshold is None:
+    segmentation = _open(Path(path))
+    if segmentation.is_fractional and threshold is None:
         raise LabelError(
-            f"{found.file}: its segments are FRACTIONAL, probabilities and no labels",
+            f"{segmentation.file}: its segments are FRACTIONAL: probabilities, not labels",
             remedy="Name a threshold, as `threshold=0.5`; `read` gives the probabilities.",
         )
-    if threshold is not None and (not found.is_fractional or not 0 < threshold <= 1):
+    if threshold is not None and (not segmentation.is_fractional or not 0 < threshold <= 1):
         raise UsageError(
-            f"{found.file}: threshold {threshold:g} for {found.seg.get('SegmentationType')} segments",
+            f"{segmentation.file}: threshold {threshold:g} for {segmentation.seg.get('SegmentationType')} segments",
             remedy="A threshold above 0 and up to 1 is for FRACTIONAL segments.",
         )
-    names = matched(found.labels, table, str(found.file)) if table is not None else unique_names(found.labels)
+    names = (
+        matched(segmentation.labels, table, str(segmentation.file)) if table is not None else unique_names(segmentation.labels)
+    )
     boxes: dict[int, list[SegmentBox]] = {}
-    for plane, start, frame in found.frames():
-        for number, inside in _segments(plane, frame, _least(found.seg, threshold)):
+    for frame, start, pixels in segmentation.pixels():
+        for number, inside in _segments(frame, pixels, _least(segmentation.seg, threshold)):
             if number not in names:
                 raise CorruptFileError(
-                    f"{found.file}: a frame is of segment {number}, which is not described", remedy=_TOO_DAMAGED
+                    f"{segmentation.file}: a frame is of segment {number}, which is not described", remedy=_TOO_DAMAGED
                 )
             if inside.any():
                 boxes.setdefault(number, []).append(SegmentBox(start, inside))
-    return layered(boxes, found.geometry, names, table, found.source)
+    return layered(boxes, segmentation.geometry, names, table, segmentation.source)
 
 
 def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:
-    """Read a FRACTIONAL segmentation as an image of probabilities (or of occupied fractions), a channel a segment.
+    """Read a FRACTIONAL segmentation as an image of probabilities (or occupied fractions), one channel for each segment.
 
     Args:
         path: a DICOM SEG file.
@@ -127,50 +130,50 @@ def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:
         UsageError: segments that are labels.
         ReadError: as `read_dicom_seg`.
     """
-    found = _open(Path(path))
-    if not found.is_fractional:
-        raise UsageError(f"{found.file}: a segmentation holds labels, no image", remedy="Use `read_labels`.")
-    kind = str(found.seg.get("SegmentationFractionalType", "PROBABILITY")).lower()
-    source = found.source
+    segmentation = _open(Path(path))
+    if not segmentation.is_fractional:
+        raise UsageError(f"{segmentation.file}: a segmentation holds labels, not an image", remedy="Use `read_labels`.")
+    kind = str(segmentation.seg.get("SegmentationFractionalType", "PROBABILITY")).lower()
+    source = segmentation.source
     return Volume(
-        partial(_fractions, found),
-        found.geometry,
-        channels=len(found.labels),
+        partial(_fractions, segmentation),
+        segmentation.geometry,
+        channels=len(segmentation.labels),
         modality="SEG",
         source=replace(source, remarks=(f"fractional segments: {kind}",)),
-        channel_names=tuple(label.name for label in unique_names(found.labels).values()),
+        channel_names=tuple(label.name for label in unique_names(segmentation.labels).values()),
     )
 
 
-def _fractions(found: _Segmentation) -> NDArray[np.float32]:
-    """``(C, *spatial)``, 0 where no frame lies."""
-    channel = {number: index for index, number in enumerate(found.labels)}
-    scale = np.float32(_maximum(found.seg))
-    values = np.zeros((len(channel), *found.geometry.shape), dtype=np.float32)
-    for plane, start, frame in found.frames():
-        box = tuple(slice(first, first + size) for first, size in zip(start, frame.shape, strict=True))
-        np.maximum(values[channel[plane.segment]][box], frame / scale, out=values[channel[plane.segment]][box])
+def _fractions(segmentation: _Segmentation) -> NDArray[np.float32]:
+    """``(C, *spatial)``, 0 where there is no frame."""
+    channel = {number: index for index, number in enumerate(segmentation.labels)}
+    scale = np.float32(_maximum(segmentation.seg))
+    values = np.zeros((len(channel), *segmentation.geometry.shape), dtype=np.float32)
+    for frame, start, pixels in segmentation.pixels():
+        box = tuple(slice(first, first + size) for first, size in zip(start, pixels.shape, strict=True))
+        np.maximum(values[channel[frame.segment]][box], pixels / scale, out=values[channel[frame.segment]][box])
     return values
 
 
 def _open(file: Path) -> _Segmentation:
-    """Parse and check everything but the pixels."""
+    """Parse a file and check everything but its pixels."""
     try:
         seg = pydicom.dcmread(file)
         _check(seg, file)
-        planes = planes_of(seg, file)
+        frames = seg_frames(seg, file)
         labels = {int(item.SegmentNumber): _label(item) for item in seg.SegmentSequence if int(item.SegmentNumber) > 0}
-        geometry, places = grid_of(seg, planes, file)
-        unknown = {plane.segment for plane in planes} - set(labels) - {0}
+        geometry, slices = grid_of(seg, frames, file)
+        unknown = {frame.segment for frame in frames} - set(labels) - {0}
     except PARSE_ERRORS as error:
         raise CorruptFileError(f"{file}: cannot be read as a segmentation ({error})", remedy=_TOO_DAMAGED) from error
     if unknown:
         raise CorruptFileError(f"{file}: a frame is of segment {min(unknown)}, which is not described", remedy=_TOO_DAMAGED)
-    return _Segmentation(file, seg, planes, geometry, places, labels)
+    return _Segmentation(file, seg, frames, geometry, slices, labels)
 
 
 def _check(seg: Dataset, file: Path) -> None:
-    """Refuse what is not read, and a claim of more pixels than the file can hold."""
+    """Refuse segmentations that are not read, and headers that claim more pixels than the file can hold."""
     if seg.get("DimensionOrganizationType") == "TILED_FULL" or "TotalPixelMatrixRows" in seg:
         raise UnsupportedFormatError(f"{file}: a tiled segmentation, as of whole-slide microscopy, is not read")
     if seg.get("SegmentationType") not in ("BINARY", "FRACTIONAL", "LABELMAP"):
@@ -181,15 +184,15 @@ def _check(seg: Dataset, file: Path) -> None:
     if seg.SegmentationType != "LABELMAP" and any(int(item.SegmentNumber) < 1 for item in seg.SegmentSequence):
         raise CorruptFileError(f"{file}: a segment has the number 0", remedy=_TOO_DAMAGED)
     if not seg.file_meta.TransferSyntaxUID.is_compressed or seg.file_meta.TransferSyntaxUID.is_deflated:
-        wanted = -(-pixels * frames * int(seg.BitsAllocated) // 8)
-        if len(seg.PixelData) < wanted:
+        size = -(-pixels * frames * int(seg.BitsAllocated) // 8)
+        if len(seg.PixelData) < size:
             raise CorruptFileError(
-                f"{file}: {len(seg.PixelData)} bytes of pixels, the header promises {wanted}", remedy=_TOO_DAMAGED
+                f"{file}: {len(seg.PixelData)} bytes of pixels, the header promises {size}", remedy=_TOO_DAMAGED
             )
 
 
 def _decoded(seg: Dataset, file: Path) -> Iterator[NDArray[Any]]:
-    """The frames ``(rows, columns)``, one after the other."""
+    """The pixels of the frames ``(rows, columns)``, one after the other."""
     try:
         if seg.BitsAllocated == 1 and (
             not seg.file_meta.TransferSyntaxUID.is_compressed or seg.file_meta.TransferSyntaxUID.is_deflated
@@ -208,26 +211,26 @@ def _decoded(seg: Dataset, file: Path) -> Iterator[NDArray[Any]]:
 
 
 def _unpacked(seg: Dataset) -> Iterator[NDArray[np.uint8]]:
-    """Frames of one bit a pixel; frames need not begin with a byte (DICOM PS3.5 section 8.1.1)."""
+    """Frames of one bit per pixel; a frame need not begin at a byte (DICOM PS3.5 section 8.1.1)."""
     packed = np.frombuffer(seg.PixelData, dtype=np.uint8)
     size = prod((seg.Rows, seg.Columns))
     for start in range(0, size * int(seg.get("NumberOfFrames") or 1), size):
-        part = packed[start // 8 : (start + size + 7) // 8]
-        yield np.unpackbits(part, bitorder="little")[start % 8 :][:size].reshape(seg.Rows, seg.Columns)
+        stretch = packed[start // 8 : (start + size + 7) // 8]
+        yield np.unpackbits(stretch, bitorder="little")[start % 8 :][:size].reshape(seg.Rows, seg.Columns)
 
 
-def _segments(plane: Plane, frame: NDArray[Any], least: float) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+def _segments(frame: SegFrame, pixels: NDArray[Any], least: float) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """The segments of one frame with their masks."""
-    if plane.segment:
-        yield plane.segment, frame >= least
+    if frame.segment:
+        yield frame.segment, pixels >= least
     else:
-        for value in np.flatnonzero(np.bincount(frame.ravel())):
+        for value in np.flatnonzero(np.bincount(pixels.ravel())):
             if value:
-                yield int(value), frame == value
+                yield int(value), pixels == value
 
 
 def _least(seg: Dataset, threshold: float | None) -> float:
-    """The smallest stored value of a segment's voxel."""
+    """The smallest stored value of a voxel that belongs to its segment."""
     return 1 if threshold is None else threshold * _maximum(seg)
 
 
@@ -237,7 +240,7 @@ def _maximum(seg: Dataset) -> int:
 
 
 def _label(item: Dataset) -> Label:
-    """A segment as a label of its own number."""
+    """A segment as a label whose value is its number."""
     kind = item.get("SegmentedPropertyTypeCodeSequence")
     number = int(item.SegmentNumber)
     return Label(
@@ -268,5 +271,5 @@ def _color(item: Dataset) -> tuple[int, int, int] | None:
         return None
     from highdicom.color import CIELabColor
 
-    red, green, blue = CIELabColor.from_dicom_value([int(part) for part in value]).to_rgb(clip=True)
+    red, green, blue = CIELabColor.from_dicom_value([int(channel) for channel in value]).to_rgb(clip=True)
     return red, green, blue

@@ -1,11 +1,11 @@
-"""DICOM Segmentation objects (PS3.3 A.51) on the instances of the series that was segmented, written with highdicom.
+"""Writer of DICOM SEG (PS3.3 A.51) that refers to the instances of the segmented series, with highdicom.
 
-Three kinds: BINARY (one bit a voxel and segment; overlap allowed), LABELMAP (PS3.3 C.8.20.2, one number a voxel; much smaller,
-read by fewer programs) and FRACTIONAL (probabilities in 255 steps). Every instance of the scan is referenced; every frame names
-the slice it was drawn on, and its place. What is written about labels and slices without a voxel is a matter of `profiles`.
+Three kinds: BINARY (one bit per voxel and segment; overlap allowed), LABELMAP (PS3.3 C.8.20.2, one number per voxel; much
+smaller, read by fewer programs) and FRACTIONAL (probabilities in 255 steps). Every instance of the scan is referenced; each frame
+has its position and names its slice. `seg_profiles` decides whether labels and slices without a voxel are written.
 
-A sheared (tilted) scan is refused: a segmentation object can say where each of its frames lies, but readers take them for a
-straight stack. A scan that a reader mended keeps its grid: slices that were never stored have a place and no source image.
+A sheared (tilted) scan is refused: a segmentation object states the position of each frame, but readers take them for a straight
+stack. A scan that the reader repaired keeps its grid: slices that were never stored have a position and no source image.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ from voxelry.core.catalogue import coded
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError, GridMismatchError, UsageError, nearest
-from voxelry.formats.dicom.objects.derived import MAKER, series_number
-from voxelry.formats.dicom.objects.flat_frames import refer, stand_ins
-from voxelry.formats.dicom.objects.planewise import PlanewiseSegmentation, overlap
-from voxelry.formats.dicom.objects.profiles import profile_of
+from voxelry.formats.dicom.objects.derived_object import EQUIPMENT, checked_text, series_number
+from voxelry.formats.dicom.objects.flat_frames import restore_references, single_frame_headers
+from voxelry.formats.dicom.objects.planewise_segmentation import PlanewiseSegmentation, layers_overlap
+from voxelry.formats.dicom.objects.seg_profiles import profile_of
 from voxelry.formats.dicom.objects.segment_descriptions import (
-    LONGEST_TEXT,
     PRIVATE_SCHEME,
     Algorithm,
     Segment,
@@ -51,7 +50,7 @@ Compression = Literal["none", "rle", "deflate"]
 
 KINDS = ("binary", "labelmap")
 COMPRESSIONS = MappingProxyType({"none": ExplicitVRLittleEndian, "rle": RLELossless, "deflate": DeflatedExplicitVRLittleEndian})
-"""Name -> transfer syntax: raw, run lengths frame by frame, or the whole data set deflated."""
+"""Name -> transfer syntax: uncompressed, run lengths frame by frame, or the whole data set deflated."""
 
 _UTF8 = "ISO_IR 192"
 _SERIES_OFFSET = 1000
@@ -69,7 +68,7 @@ def write_dicom_seg(
     algorithm: Algorithm | None = None,
     series_description: str = "Segmentation",
 ) -> Path:
-    """Write labels as a DICOM SEG that refers to the scan they were made on.
+    """Write labels as a DICOM SEG that refers to their scan.
 
     Segments are numbered 1..n in the order of the table, instances of a label in the order of their ids. Voxels of the table's
     ignore value belong to no segment. The series and the instance get fresh UIDs; patient, study and frame of reference are the
@@ -81,9 +80,9 @@ def write_dicom_seg(
         path: the file; replaced if it exists.
         kind: ``binary``, or ``labelmap`` for labels that do not overlap.
         compression: a name of `COMPRESSIONS`; ``rle`` needs ``labelmap``.
-        profile: for whom: a name of `profiles.PROFILES`.
-        algorithm: what made the labels; None for voxelry of this version.
-        series_description: what viewers list the series as, at most 64 characters.
+        profile: the kind of viewer it is for: a name of `seg_profiles.PROFILES`.
+        algorithm: the algorithm that made the labels; None for voxelry of this version.
+        series_description: the name that viewers list the series by, at most 64 characters.
 
     Returns:
         The path.
@@ -94,23 +93,35 @@ def write_dicom_seg(
             empty, or a text cannot be written.
         GridMismatchError: the labels lie on another grid.
         LabelError: values that the table does not know.
+
+    Example:
+        >>> import voxelry as vx
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> phantom = make("torso-ct", 0, Acquisition((8, 8, 12), (400, 320, 240), "LPS"))
+        >>> scan = vx.read(write_dicom(phantom, "scan")[0])
+        >>> from voxelry.formats.dicom.objects import write_dicom_seg
+        >>> path = write_dicom_seg(phantom.labels, scan, "organs.seg.dcm", profile="ohif")
+        >>> "liver" in vx.read_labels(path).table.names
+        True
     """
     _check_choice(kind, compression)
-    chosen = profile_of(profile)
+    emptiness = profile_of(profile)
     _check_grid(source, labels.table, path)
     if labels.table.layers > len(labels.layers):
         raise ExportError(f"{path}: the table has {labels.table.layers} layers, the labels {len(labels.layers)}")
     aligned = labels.on_grid(source.geometry)
-    segments = segments_of(aligned, absent=chosen.describes_absent)
+    segments = segments_of(aligned, absent=emptiness.describes_absent)
     if len(segments) > _MOST_SEGMENTS:
         raise ExportError(f"{path}: {len(segments)} segments are more than DICOM can number", remedy="Write NIfTI.")
     numbers = segment_numbers(aligned, segments)
-    if kind == "labelmap" and len(numbers) > 1 and overlap(numbers):
+    if kind == "labelmap" and len(numbers) > 1 and layers_overlap(numbers):
         raise ExportError(f"{path}: labels overlap, which a LABELMAP cannot hold", remedy="Write the kind 'binary'.")
     frames = _frames(numbers.max(axis=0)) if kind == "labelmap" else np.moveaxis(np.stack([_frames(n) for n in numbers]), 0, -1)
-    written = _Writing(source, Path(path), algorithm or Algorithm(), series_description, COMPRESSIONS[compression])
-    return written.write(
-        frames, segments, kind.upper(), omit_empty_frames=chosen.omits_empty_frames and any(s.present for s in segments)
+    writer = _SegWriter(source, Path(path), algorithm or Algorithm(), series_description, COMPRESSIONS[compression])
+    return writer.write(
+        frames, segments, kind.upper(), omit_empty_frames=emptiness.omits_empty_frames and any(s.present for s in segments)
     )
 
 
@@ -132,8 +143,8 @@ def write_fractional_seg(
         source: the scan as read from DICOM.
         path: the file; replaced if it exists.
         compression: a name of `COMPRESSIONS`.
-        algorithm: what made them; None for voxelry of this version.
-        series_description: what viewers list the series as, at most 64 characters.
+        algorithm: the algorithm that made them; None for voxelry of this version.
+        series_description: the name that viewers list the series by, at most 64 characters.
 
     Returns:
         The path.
@@ -142,6 +153,21 @@ def write_fractional_seg(
         UsageError: an unknown compression.
         ExportError: as for `write_dicom_seg`; or channels that are not the labels, or values beyond 0..1.
         GridMismatchError: the probabilities lie on another grid.
+
+    Example:
+        >>> import voxelry as vx
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> phantom = make("torso-ct", 0, Acquisition((8, 8, 12), (400, 320, 240), "LPS"))
+        >>> scan = vx.read(write_dicom(phantom, "scan")[0])
+        >>> import numpy as np
+        >>> from voxelry.formats.dicom.objects import write_fractional_seg
+        >>> half = np.full((1, *scan.geometry.shape), 0.5, np.float32)
+        >>> table = vx.LabelTable(labels=(vx.Label(value=1, name="liver"),))
+        >>> path = write_fractional_seg(vx.Volume(half, scan.geometry), table, scan, "liver.seg.dcm")
+        >>> round(float(vx.read(path).array.max()), 2)
+        0.5
     """
     _check_choice("labelmap", compression)
     _check_grid(source, table, path)
@@ -149,8 +175,8 @@ def write_fractional_seg(
         raise ExportError(f"{path}: {probabilities.channels} channels of probabilities for {len(table)} labels")
     frames = _quantised(_on_grid(probabilities, source, path), path)
     segments = [Segment(number, label) for number, label in enumerate(coded(table).labels, start=1)]
-    written = _Writing(source, Path(path), algorithm or Algorithm(), series_description, COMPRESSIONS[compression])
-    return written.write(frames, segments, "FRACTIONAL", omit_empty_frames=bool(frames.any()))
+    writer = _SegWriter(source, Path(path), algorithm or Algorithm(), series_description, COMPRESSIONS[compression])
+    return writer.write(frames, segments, "FRACTIONAL", omit_empty_frames=bool(frames.any()))
 
 
 def _check_choice(kind: str, compression: str) -> None:
@@ -204,8 +230,8 @@ def _quantised(probabilities: NDArray[Any], path: str | os.PathLike[str]) -> NDA
 
 
 @dataclass(frozen=True)
-class _Writing:
-    """What every kind of segmentation object is written with."""
+class _SegWriter:
+    """The arguments that all kinds of segmentation objects share."""
 
     source: Volume
     path: Path
@@ -214,13 +240,13 @@ class _Writing:
     syntax: str
 
     def write(self, frames: NDArray[Any], segments: Sequence[Segment], kind: str, *, omit_empty_frames: bool) -> Path:
-        """Write ``(slice, row, column[, layer])`` as segments; the file appears when it is whole."""
+        """Write ``(slice, row, column[, layer])`` as segments; the file appears once it is complete."""
         for text in (self.algorithm.name, self.algorithm.version, self.series_description):
-            _check_text(text, self.path)
+            checked_text(text, self.path)
         series = source_series(self.source, self.path)
-        images = stand_ins(series, flat=self.source.geometry.ndim == 2)
-        seg = self._made(images, frames, segments, kind, omit_empty_frames=omit_empty_frames)
-        refer(seg, series, images)
+        images = single_frame_headers(series, flat=self.source.geometry.ndim == 2)
+        seg = self._data_set(images, frames, segments, kind, omit_empty_frames=omit_empty_frames)
+        restore_references(seg, series, images)
         seg.SeriesDescription = self.series_description
         if self.source.geometry.ndim == 2:
             seg.PatientOrientation = series.headers[0].get("PatientOrientation")
@@ -230,10 +256,10 @@ class _Writing:
             seg.save_as(temporary)
         return self.path
 
-    def _made(
+    def _data_set(
         self, images: Sequence[Dataset], frames: NDArray[Any], segments: Sequence[Segment], kind: str, *, omit_empty_frames: bool
     ) -> Dataset:
-        """The data set by highdicom; what it refuses becomes an `ExportError` without the values it saw."""
+        """The data set by highdicom; its errors become an `ExportError` that does not show values of the headers."""
         private = [CodingSchemeIdentificationItem(PRIVATE_SCHEME, name="voxelry labels that no published table knows")]
         is_private = any(property_type(segment.label).scheme == PRIVATE_SCHEME for segment in segments)
         try:
@@ -249,7 +275,7 @@ class _Writing:
                     series_number=series_number(images[0], _SERIES_OFFSET),
                     sop_instance_uid=UID(),
                     instance_number=1,
-                    **MAKER,
+                    **EQUIPMENT,
                     content_label="SEGMENTATION",
                     content_description="Made by software for research, not reviewed",
                     transfer_syntax_uid=RLELossless if self.syntax == RLELossless else ExplicitVRLittleEndian,
@@ -262,8 +288,3 @@ class _Writing:
                 f"{self.path}: the headers of the source series do not allow a DICOM SEG ({type(error).__name__} in highdicom)",
                 remedy="Write NIfTI, or repair the series.",
             ) from error
-
-
-def _check_text(text: str, path: Path) -> None:
-    if not 0 < len(text) <= LONGEST_TEXT or "\\" in text:
-        raise ExportError(f"{path}: {text!r} cannot be a DICOM text", remedy="Use 1 to 64 characters, without a backslash.")

@@ -1,7 +1,7 @@
-"""Labels as DICOM segments: which there are, their codes, laterality, colour, and who made them.
+"""Labels as DICOM segments: numbers, names, codes, laterality, colours, and the algorithm that made them.
 
 A label is one segment. A label of countable things (`Label.kind` ``thing``) on a map with instance ids is one segment for each
-instance, with a tracking id and UID of its own, so that reports can name a single lesion.
+instance, with a tracking id and UID of its own, so that reports can refer to a single lesion.
 """
 
 from __future__ import annotations
@@ -27,16 +27,21 @@ from voxelry.core.volume import LabelMap
 
 PRIVATE_SCHEME = "99VOXELRY"
 LONGEST_TEXT = 64
-"""Characters of a DICOM LO, which names of algorithms, segments and series are."""
+"""Characters of a DICOM LO, the type of the names of algorithms, segments and series."""
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What made the labels (PS3.3 section 10.16).
+    """The algorithm that made the labels (PS3.3 section 10.16).
 
     Attributes:
         name, version: at most 64 characters each.
-        kind: who drew: ``manual`` labels name no algorithm.
+        kind: ``manual`` labels name no algorithm.
+
+    Example:
+        >>> from voxelry.formats.dicom.objects import Algorithm
+        >>> Algorithm(name="lung nodules", version="2.1", kind="semiautomatic").name
+        'lung nodules'
     """
 
     name: str = "voxelry"
@@ -45,7 +50,7 @@ class Algorithm:
 
     @classmethod
     def of(cls, card: ModelCard) -> Algorithm:
-        """The algorithm that a model is: its name, and the version of voxelry that trained it."""
+        """The algorithm of a model: its name, and the version of voxelry that trained it."""
         return cls(name=plain_text(card.name)[:LONGEST_TEXT], version=card.version[:LONGEST_TEXT])
 
 
@@ -55,9 +60,9 @@ class Segment:
 
     Attributes:
         number: from 1, in the order of the table.
-        label: what it is of, with codes of its own or of the catalogue.
+        label: the label, with codes of its own or of the catalogue.
         instance: the instance id, 0 where the segment is all of the label.
-        present: it has a voxel.
+        present: whether it has a voxel.
     """
 
     number: int
@@ -73,11 +78,11 @@ class Segment:
 
 
 def segments_of(labels: LabelMap, *, absent: bool = True) -> list[Segment]:
-    """The segments that labels make.
+    """The segments of a label map.
 
     Args:
         labels: on any number of layers, with or without instance ids.
-        absent: list labels without a voxel too. If no label has one, the first is listed all the same.
+        absent: also list labels without a voxel. If no label has a voxel, the first is listed anyway.
 
     Returns:
         Segments numbered 1..n.
@@ -89,16 +94,16 @@ def segments_of(labels: LabelMap, *, absent: bool = True) -> list[Segment]:
     labels.table.check_values(set().union(*present), labels.source.name)
     ids = {key: _instances(labels, label, present[label.layer]) for key, label in enumerate(labels.table.labels)}
     if not absent and any(ids.values()):
-        ids = {key: found for key, found in ids.items() if found}
+        ids = {key: instances for key, instances in ids.items() if instances}
     elif not absent:
         ids = {0: []}
     table = coded(labels.table).labels
-    listed = [(table[key], instance, bool(found)) for key, found in ids.items() for instance in found or [0]]
-    return [Segment(number, *about) for number, about in enumerate(listed, start=1)]
+    rows = [(table[key], instance, bool(instances)) for key, instances in ids.items() for instance in instances or [0]]
+    return [Segment(number, *row) for number, row in enumerate(rows, start=1)]
 
 
 def _present_values(values: NDArray[np.integer[Any]]) -> set[int]:
-    """The different values of an array; by histograms of its slabs where that is cheaper than sorting."""
+    """The distinct values of an array; by histograms of its slabs where that is cheaper than sorting."""
     if values.dtype.kind != "u" or values.dtype.itemsize > 2:
         return {int(value) for value in np.unique(values)}
     counts = np.zeros(2 ** (8 * values.dtype.itemsize), dtype=np.int64)
@@ -108,7 +113,7 @@ def _present_values(values: NDArray[np.integer[Any]]) -> set[int]:
 
 
 def _instances(labels: LabelMap, label: Label, present: Container[int]) -> list[int]:
-    """The instance ids of a label, ``[0]`` where it is not told apart, none where it has no voxel."""
+    """The instance ids of a label, ``[0]`` where it has no instances, none where it has no voxel."""
     if label.value not in present:
         return []
     if labels.instances is None or label.kind == "stuff":
@@ -117,11 +122,11 @@ def _instances(labels: LabelMap, label: Label, present: Container[int]) -> list[
 
 
 def segment_numbers(labels: LabelMap, segments: Sequence[Segment]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Which segment each voxel belongs to.
+    """The segment number of each voxel.
 
     Args:
-        labels: what `segments_of` was called with.
-        segments: at most 65535.
+        labels: the map.
+        segments: those that `segments_of` gives for it, at most 65535.
 
     Returns:
         ``(L, *spatial)``: the segment's number on each layer, 0 for none; voxels of the ignore value belong to none.
@@ -136,14 +141,14 @@ def segment_numbers(labels: LabelMap, segments: Sequence[Segment]) -> NDArray[np
             mask = labels.layers[layer] == value
             ids = {s.instance: s.number for s in single if s.label.value == value}
             ids |= {0: whole[value]} if value in whole else {}
-            known = np.array(sorted(ids))
-            found = np.searchsorted(known, labels.instances[layer][mask])
-            numbers[layer][mask] = np.array([ids[key] for key in known.tolist()])[found]
+            sorted_ids = np.array(sorted(ids))
+            rank = np.searchsorted(sorted_ids, labels.instances[layer][mask])
+            numbers[layer][mask] = np.array([ids[key] for key in sorted_ids.tolist()])[rank]
     return numbers
 
 
 def _replace(values: NDArray[np.integer[Any]], numbers: dict[int, int], out: NDArray[np.integer[Any]]) -> None:
-    """Write ``numbers[value]`` wherever `values` has it, in one pass."""
+    """Replace each of `values` by its number, in one pass."""
     low, high = int(values.min()), int(values.max())
     lookup = np.zeros(high - low + 1, dtype=out.dtype)
     for value, number in numbers.items():
@@ -155,9 +160,9 @@ def _replace(values: NDArray[np.integer[Any]], numbers: dict[int, int], out: NDA
 
 
 def describe(segment: Segment, algorithm: Algorithm) -> SegmentDescription:
-    """The segment as highdicom describes it; a finding nobody has named gets a fresh tracking UID."""
+    """The segment as highdicom's description; a finding without a tracking UID gets a fresh one."""
     label, manual = segment.label, algorithm.kind == "manual"
-    tracked = "" if segment.instance else label.tracking_uid
+    tracking_uid = "" if segment.instance else label.tracking_uid
     description = SegmentDescription(
         segment_number=segment.number,
         segment_label=segment.name,
@@ -165,7 +170,7 @@ def describe(segment: Segment, algorithm: Algorithm) -> SegmentDescription:
         segmented_property_type=concept(property_type(label)),
         algorithm_type=SegmentAlgorithmTypeValues(algorithm.kind.upper()),
         algorithm_identification=None if manual else identification(algorithm),
-        tracking_uid=UID(tracked) if tracked else UID(),
+        tracking_uid=UID(tracking_uid) if tracking_uid else UID(),
         tracking_id=segment.name if segment.instance or not label.tracking_id else plain_text(label.tracking_id),
     )
     description.RecommendedDisplayCIELabValue = list(label.cielab)
@@ -183,7 +188,7 @@ def identification(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
 
 
 def property_type(label: Label) -> Code:
-    """The label's own type code, or a private one made from its name where no table knows it.
+    """The label's own type code, or a private one made from its name where it has none.
 
     The private value is the name in capitals if that fits DICOM's 16 characters, else its start and a short hash; equal names
     always give equal codes.
@@ -197,10 +202,10 @@ def property_type(label: Label) -> Code:
 
 
 def concept(code: Code) -> CodedConcept:
-    """A code as highdicom takes it."""
+    """A code as highdicom's concept."""
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=plain_text(code.meaning))
 
 
 def plain_text(name: str) -> str:
-    """A backslash separates values in DICOM strings and cannot stand in one, nor can control characters."""
+    """A text without backslashes, which separate values in DICOM strings, and without control characters."""
     return re.sub(r"[\x00-\x1f\x7f]", " ", name.replace("\\", "/"))

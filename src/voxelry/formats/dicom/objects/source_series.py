@@ -1,11 +1,11 @@
-"""The DICOM instances an exported object refers to: their headers, checked against the grid the labels lie on.
+"""The DICOM instances that an exported object refers to: their headers, checked against the grid of the labels.
 
-A wrong order of slices would be accepted silently by everything downstream, so orientation and place of every slice are
-compared with the source's geometry here. Messages carry paths and UIDs, never what identifies a patient.
+A wrong order of slices would be accepted silently by everything downstream, so orientation and position of every slice are
+compared with the source's geometry here. Messages contain paths and UIDs, never anything that identifies a patient.
 
-A slice may be a file, a frame of an enhanced multi-frame file, a tile of a mosaic, or nothing that was ever stored, where the
-reader interpolated it (`Source.repairs`). Each gets a header as if it were a file of its own; what it may be said to come from
-is its `Reference`.
+A slice may be a file, a frame of an enhanced multi-frame file, a tile of a mosaic, or interpolated by the reader
+(`Source.repairs`) and stored nowhere. Each gets the header of a single-frame file, and an `InstanceReference` to the image that
+holds it unchanged, if there is one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,8 @@ from pydicom.valuerep import DA, TM
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import Volume
 from voxelry.errors import ExportError
-from voxelry.formats.dicom.objects.flat_frames import copy_of, flat_frame, is_divided, put
+from voxelry.formats.dicom.objects.flat_frames import flat_frame, is_divided, set_attribute, shallow_copy
+from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries
 
 log = logging.getLogger(__name__)
 
@@ -39,48 +39,20 @@ _MAY_BE_EMPTY = (
 _DATES_AND_TIMES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 _SEXES = ("", "M", "F", "O")
 _MISPLACED_VOXELS = 0.5
-"""An instance may lie this far, in voxels, from where the grid has it: order and flips are judged here, not regularity."""
-
-
-class Reference(NamedTuple):
-    """What a slice came from: UIDs of class and instance, and the frame's number from 1, None for a single-frame instance."""
-
-    sop_class: str
-    sop_instance: str
-    frame: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class SourceSeries:
-    """A scan's DICOM series, slice by slice.
-
-    Attributes:
-        headers: one data set a slice with the attributes of a single-frame image, in slice order, pixels left out.
-        references: what each slice came from, voxel for voxel; None for one that was interpolated or cut out of a mosaic.
-        instances: every instance the scan was made of, once.
-    """
-
-    headers: tuple[Dataset, ...]
-    references: tuple[Reference | None, ...]
-    instances: tuple[Reference, ...]
-
-    @property
-    def is_classic(self) -> bool:
-        """Every slice is a file of its own."""
-        return all(reference is not None and reference.frame is None for reference in self.references)
+"""Largest distance in voxels of an instance from its position on the grid: this checks order and flips, not regularity."""
 
 
 def source_headers(source: Volume, path: str | os.PathLike[str]) -> list[Dataset]:
-    """The headers of a scan of which every slice was stored, as `source_series` gives them.
+    """The headers of a scan all of whose slices are stored, as in `source_series`.
 
     Raises:
         ExportError: as `source_series`; or a slice was interpolated.
     """
     series = source_series(source, path)
-    made_up = sum(instance is None for instance in source.source.instances)
-    if made_up:
+    interpolated = sum(instance is None for instance in source.source.instances)
+    if interpolated:
         raise ExportError(
-            f"{path}: {made_up} of the scan's slices were interpolated and no instance holds them ({source.source.name})",
+            f"{path}: {interpolated} of the scan's slices were interpolated and no instance holds them ({source.source.name})",
             remedy="Write a DICOM SEG or NIfTI.",
         )
     return list(series.headers)
@@ -89,17 +61,17 @@ def source_headers(source: Volume, path: str | os.PathLike[str]) -> list[Dataset
 def source_series(source: Volume, path: str | os.PathLike[str]) -> SourceSeries:
     """The instances of a volume read from DICOM, slice by slice, ready to be referenced.
 
-    What PS3.3 allows to be empty is filled in as empty where the files lack it or hold no valid value; the in-plane orientation
-    is the first slice's for all (files may differ by rounding), and the slice distance is the grid's. A series whose
-    FrameOfReferenceUID was stripped gets one made from its SeriesInstanceUID, always the same, and a warning is logged.
+    Attributes that PS3.3 allows to be empty are set to empty where the files lack them or hold no valid value; all slices get the
+    in-plane orientation of the first one (files may differ by rounding), and the slice distance is that of the grid. A series
+    without FrameOfReferenceUID gets one derived from its SeriesInstanceUID, always the same, and a warning is logged.
 
     Args:
         source: a volume as read from DICOM, with ``source.files``, and ``source.instances`` in slice order.
         path: the file being written, for messages.
 
     Raises:
-        ExportError: the source is not DICOM, was re-oriented after reading, or its files are gone, changed, or lie elsewhere
-            than its grid says.
+        ExportError: the source is not DICOM, was re-oriented after reading, or its files are gone, changed, or not where its grid
+            has them.
     """
     _check_source(source, path)
     files = {str(file): _header(file) for file in source.source.files}
@@ -107,7 +79,7 @@ def source_series(source: Volume, path: str | os.PathLike[str]) -> SourceSeries:
     stored = {str(header.SOPInstanceUID): (file, header) for file, header in files.items()}
     used = Counter(instance[0] for instance in source.source.instances if instance)
     headers: list[Dataset] = []
-    references: list[Reference | None] = []
+    references: list[InstanceReference | None] = []
     for k, instance in enumerate(source.source.instances):
         if instance is not None and instance[0] not in stored:
             raise ExportError(
@@ -117,11 +89,11 @@ def source_series(source: Volume, path: str | os.PathLike[str]) -> SourceSeries:
         file, whole = next(iter(stored.values())) if instance is None else stored[instance[0]]
         divided = is_divided(whole)
         exact = instance is not None and (divided or used[instance[0]] == 1)
-        header = flat_frame(whole, instance[1]) if instance and divided else copy_of(whole)
+        header = flat_frame(whole, instance[1]) if instance and divided else shallow_copy(whole)
         if exact and (not divided or "ImagePositionPatient" in header):
-            _check_place(header, file, source.geometry, k)
+            _check_position(header, file, source.geometry, k)
         elif source.geometry.ndim == 3:
-            _place(header, source.geometry, k)
+            _set_position(header, source.geometry, k)
         headers.append(header)
         references.append(_reference(whole, instance[1] if instance and divided else None) if exact else None)
     _complete(headers, source.geometry, path)
@@ -129,12 +101,12 @@ def source_series(source: Volume, path: str | os.PathLike[str]) -> SourceSeries:
     return SourceSeries(tuple(headers), tuple(references), instances)
 
 
-def _reference(header: Dataset, frame: int | None = None) -> Reference:
-    return Reference(str(header.SOPClassUID), str(header.SOPInstanceUID), frame)
+def _reference(header: Dataset, frame: int | None = None) -> InstanceReference:
+    return InstanceReference(str(header.SOPClassUID), str(header.SOPInstanceUID), frame)
 
 
 def _check_source(source: Volume, path: str | os.PathLike[str]) -> None:
-    """Refuse a source that does not say where each slice came from."""
+    """Refuse a source that does not name the instance of each slice."""
     origin = source.source
     if origin.kind != "dicom" or not origin.files:
         raise ExportError(
@@ -143,15 +115,15 @@ def _check_source(source: Volume, path: str | os.PathLike[str]) -> None:
         )
     slices = 1 if source.geometry.ndim == 2 else source.geometry.shape[2]
     if len(origin.instances) != slices or (None in origin.instances and not origin.repairs):
-        known = sum(instance is not None for instance in origin.instances)
+        named = sum(instance is not None for instance in origin.instances)
         raise ExportError(
-            f"{path}: {known} of the scan's {slices} slices name the instance they came from ({origin.name})",
+            f"{path}: {named} of the scan's {slices} slices name the instance they came from ({origin.name})",
             remedy="Give the volume as it was read, not re-oriented or resampled.",
         )
 
 
 def _check_identity(headers: Sequence[Dataset], source: Volume, path: str | os.PathLike[str]) -> None:
-    """Refuse files that are not of one series."""
+    """Refuse files of different series."""
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         different = len({header.get(keyword) or "" for header in headers})
         if different > 1:
@@ -174,8 +146,8 @@ def _header(file: str) -> Dataset:
     return header
 
 
-def _check_place(header: Dataset, file: str, geometry: Geometry, k: int) -> None:
-    """Refuse a slice whose corners are not where the grid has them."""
+def _check_position(header: Dataset, file: str, geometry: Geometry, k: int) -> None:
+    """Refuse a slice whose corners are not at their positions on the grid."""
     columns, rows = geometry.shape[1::-1] if geometry.ndim == 2 else geometry.shape[:2]
     if (header.Rows, header.Columns) != (rows, columns):
         raise ExportError(
@@ -188,10 +160,10 @@ def _check_place(header: Dataset, file: str, geometry: Geometry, k: int) -> None
         raise ExportError(f"{file}: does not say where it lies in the patient", remedy="Write NIfTI.")
     corners = np.array([(0, 0), (columns - 1, 0), (0, rows - 1)], dtype=np.float64)
     expected = geometry.world(np.column_stack([corners, np.full(3, k)]))
-    apart = float(np.linalg.norm(_corner_positions(header, corners) - expected, axis=1).max())
-    if apart > _MISPLACED_VOXELS * min(geometry.spacing or (0.0,)):
+    distance = float(np.linalg.norm(_corner_positions(header, corners) - expected, axis=1).max())
+    if distance > _MISPLACED_VOXELS * min(geometry.spacing or (0.0,)):
         raise ExportError(
-            f"{file}: lies {apart:.4g} mm from slice {k} of the grid",
+            f"{file}: lies {distance:.4g} mm from slice {k} of the grid",
             remedy="Give the volume as it was read; its files must be in slice order.",
         )
 
@@ -204,52 +176,52 @@ def _corner_positions(header: Dataset, corners: NDArray[np.float64]) -> NDArray[
     return flip_lps_ras(np.array(header.ImagePositionPatient, dtype=np.float64) + steps)
 
 
-def _place(header: Dataset, geometry: Geometry, k: int) -> None:
-    """Put the grid's slice `k` into a header that says nothing of it, or of something larger."""
+def _set_position(header: Dataset, geometry: Geometry, k: int) -> None:
+    """Write the position of slice `k` of the grid into a header that has none, or that of a larger image."""
     assert geometry.affine is not None
     assert geometry.direction is not None
     assert geometry.spacing is not None
-    put(header, "Columns", geometry.shape[0])
-    put(header, "Rows", geometry.shape[1])
-    put(header, "ImagePositionPatient", _decimals(flip_lps_ras(geometry.world((0, 0, k)))))
-    put(header, "ImageOrientationPatient", _decimals(flip_lps_ras(geometry.direction[:, :2].T).ravel()))
-    put(header, "PixelSpacing", _decimals(geometry.spacing[1::-1]))
+    set_attribute(header, "Columns", geometry.shape[0])
+    set_attribute(header, "Rows", geometry.shape[1])
+    set_attribute(header, "ImagePositionPatient", _decimals(flip_lps_ras(geometry.world((0, 0, k)))))
+    set_attribute(header, "ImageOrientationPatient", _decimals(flip_lps_ras(geometry.direction[:, :2].T).ravel()))
+    set_attribute(header, "PixelSpacing", _decimals(geometry.spacing[1::-1]))
     header.pop("SliceThickness", None)
 
 
 def _decimals(values: Any) -> list[str]:
-    """Numbers as DS: at most 16 characters."""
+    """Numbers as DS of at most 16 characters."""
     return [f"{float(value) + 0.0:.10g}" for value in values]
 
 
 def _complete(headers: Sequence[Dataset], geometry: Geometry, path: str | os.PathLike[str]) -> None:
-    """Fill in what an object that refers to these headers must have."""
+    """Fill in the attributes that an object referring to these headers requires."""
     _complete_study(headers[0])
     if geometry.ndim == 2 or geometry.spacing is None:
         return
     if not headers[0].get("FrameOfReferenceUID"):
         log.warning("%s: the source series has no FrameOfReferenceUID; one is made from its SeriesInstanceUID", path)
-        frame = generate_uid(entropy_srcs=[str(headers[0].SeriesInstanceUID), "frame of reference"])
+        uid = generate_uid(entropy_srcs=[str(headers[0].SeriesInstanceUID), "frame of reference"])
         for header in headers:
-            put(header, "FrameOfReferenceUID", frame)
+            set_attribute(header, "FrameOfReferenceUID", uid)
     for header in headers:
-        put(header, "ImageOrientationPatient", headers[0].ImageOrientationPatient)
-        put(header, "SpacingBetweenSlices", f"{geometry.spacing[2]:.10g}")
+        set_attribute(header, "ImageOrientationPatient", headers[0].ImageOrientationPatient)
+        set_attribute(header, "SpacingBetweenSlices", f"{geometry.spacing[2]:.10g}")
         if not header.get("SliceThickness"):
-            put(header, "SliceThickness", header.SpacingBetweenSlices)
+            set_attribute(header, "SliceThickness", header.SpacingBetweenSlices)
 
 
 def _complete_study(header: Dataset) -> None:
-    """Make the patient's and study's attributes, copied from the first instance, fit to be written."""
+    """Make the attributes of patient and study, which are copied from the first instance, valid."""
     for keyword in _MAY_BE_EMPTY:
         if keyword not in header:
-            put(header, keyword, None)
+            set_attribute(header, keyword, None)
     wrong = [keyword for keyword, kind in _DATES_AND_TIMES.items() if not _is_valid(header.get(keyword), kind)]
     if (header.get("PatientSex") or "") not in _SEXES:
         wrong.append("PatientSex")
     for keyword in wrong:
         log.warning("%s of the source series is not valid and is left empty", keyword)
-        put(header, keyword, None)
+        set_attribute(header, keyword, None)
 
 
 def _is_valid(value: Any, kind: type[DA] | type[TM]) -> bool:

@@ -1,6 +1,6 @@
-"""DICOM structured reports of measurements (template TID 1500, PS3.16), written with highdicom as Enhanced SR.
+"""Writer of DICOM SR: structured reports of measurements (TID 1500, PS3.16) as Enhanced SR, with highdicom.
 
-Each label, and each lesion that has a segment of its own, is one measurement group (TID 1411) that names its segment in a
+Each label, and each lesion with a segment of its own, is one measurement group (TID 1411) that names its segment in a
 DICOM SEG by number and tracking UID, the scan's series, the finding and its site, and holds volume, long and short axis in the
 scan's slices, mean, standard deviation and extremes of the intensity. A label without a voxel has a volume of 0 and nothing else.
 
@@ -30,7 +30,8 @@ from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label
 from voxelry.core.measurement import Measurement
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
-from voxelry.formats.dicom.objects.derived import MAKER, series_number
+from voxelry.formats.dicom.objects.derived_object import EQUIPMENT, series_number
+from voxelry.formats.dicom.objects.references import SourceSeries
 from voxelry.formats.dicom.objects.segment_descriptions import (
     PRIVATE_SCHEME,
     Algorithm,
@@ -39,14 +40,14 @@ from voxelry.formats.dicom.objects.segment_descriptions import (
     property_type,
     segments_of,
 )
-from voxelry.formats.dicom.objects.source_series import SourceSeries, source_series
+from voxelry.formats.dicom.objects.source_series import source_series
 
 _SERIES_OFFSET = 3000
 _PLACES = 10
-"""Digits of a number: as many as a DS of 16 characters surely holds."""
+"""Significant digits of a number: as many as always fit a DS of 16 characters."""
 
 _LATERAL = frozenset({"7771000", "24028007", "51440002"})
-"""Left, right, bilateral: modifiers that say the side; others say which part."""
+"""Left, right, bilateral: modifiers of the side; other modifiers name a part."""
 
 _Quantity: TypeAlias = tuple[SrCode, SrCode]
 
@@ -63,7 +64,7 @@ _PET_UNITS = {
     "PROPCPS": codes.UCUM.ProportionalToCountsPerSecond,
     "PCNT": codes.UCUM.Percent,
 }
-"""PET's Units (PS3.3 section C.8.9.1.1.3) as UCUM codes of PS3.16 CID 84; uptake values are told apart by their SUVType."""
+"""PET's Units (PS3.3 section C.8.9.1.1.3) as UCUM codes of PS3.16 CID 84; uptake values are distinguished by their SUVType."""
 _UPTAKE_UNITS = {
     ("GML", "BW"): codes.UCUM.StandardizedUptakeValueBodyWeight,
     ("GML", "LBM"): codes.UCUM.StandardizedUptakeValueLeanBodyMassJames,
@@ -90,26 +91,38 @@ def write_dicom_sr(
         labels: on the scan's grid (axes may be flipped or permuted; they are re-indexed).
         source: the scan as read from DICOM ``(column, row, slice)``; intensities are measured on it.
         path: the file; replaced if it exists.
-        segmentation: the DICOM SEG that `write_dicom_seg` made of these labels.
+        segmentation: the DICOM SEG that `write_dicom_seg` wrote of these labels.
         measure: gives a row for each label, or for each instance of a label of countable things, from labels and image on one
             grid: `voxelry.metrics.measurements.measure_labels`.
-        algorithm: what made the labels; None for voxelry of this version.
-        series_description: what viewers list the series as, at most 64 characters.
+        algorithm: the algorithm that made the labels; None for voxelry of this version.
+        series_description: the name that viewers list the series by, at most 64 characters.
 
     Returns:
         The path.
 
     Raises:
-        ExportError: the source is not DICOM, not as read, or a projection; or the SEG is not one of these labels and this scan.
+        ExportError: the source is not DICOM, not as read, or a projection; or the SEG is not of these labels and this scan.
         GridMismatchError: the labels lie on another grid.
         LabelError: values that the table does not know.
+
+    Example:
+        >>> import voxelry as vx
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dicom import write_dicom
+        >>> from voxelry.phantom.phantom import make
+        >>> phantom = make("torso-ct", 0, Acquisition((8, 8, 12), (400, 320, 240), "LPS"))
+        >>> scan = vx.read(write_dicom(phantom, "scan")[0])
+        >>> from voxelry.formats.dicom.objects import write_dicom_seg, write_dicom_sr
+        >>> seg = write_dicom_seg(phantom.labels, scan, "organs.seg.dcm")
+        >>> write_dicom_sr(phantom.labels, scan, "sizes.sr.dcm", segmentation=seg, measure=vx.measure_labels).name
+        'sizes.sr.dcm'
     """
     if source.geometry.ndim != 3:
         raise ExportError(
             f"{path}: a report of volumes needs a scan with slices, not a projection",
             remedy="Use `measure_labels` for its areas.",
         )
-    made_by = algorithm or Algorithm()
+    algorithm = algorithm or Algorithm()
     aligned = labels.on_grid(source.geometry)
     series = source_series(source, path)
     seg = _segmentation(Path(segmentation), series)
@@ -119,21 +132,20 @@ def write_dicom_sr(
     for segment in segments_of(aligned):
         row = rows[segment.label.name, segment.instance]
         if segment.name in described:
-            groups.append(_group(segment, row, described[segment.name], seg, quantity, made_by))
+            groups.append(_group(segment, row, described[segment.name], seg, quantity, algorithm))
         elif row.voxels:
             raise ExportError(
                 f"{path}: {segmentation} has no segment '{segment.name}'", remedy="Give the DICOM SEG written from these labels."
             )
-    report = _report(groups, made_by)
-    made = _document(report, seg, series, path)
-    made.SeriesDescription = series_description
+    document = _document(_report(groups, algorithm), seg, series, path)
+    document.SeriesDescription = series_description
     with atomic_path(path) as temporary:
-        made.save_as(temporary)
+        document.save_as(temporary)
     return Path(path)
 
 
 def _segmentation(file: Path, series: SourceSeries) -> Dataset:
-    """The SEG's header, if it is of this scan."""
+    """The header of the SEG; refuses one of another scan."""
     try:
         seg = dcmread(file, stop_before_pixels=True)
     except FileNotFoundError as error:
@@ -144,8 +156,8 @@ def _segmentation(file: Path, series: SourceSeries) -> Dataset:
         raise ExportError(
             f"{file}: is no DICOM SEG but {seg.get('Modality') or 'of unknown modality'}", remedy="Give a DICOM SEG."
         )
-    of = {str(item.SeriesInstanceUID) for item in seg.get("ReferencedSeriesSequence", [])}
-    if str(series.headers[0].SeriesInstanceUID) not in of:
+    referenced = {str(item.SeriesInstanceUID) for item in seg.get("ReferencedSeriesSequence", [])}
+    if str(series.headers[0].SeriesInstanceUID) not in referenced:
         raise ExportError(f"{file}: was made on another series than the scan", remedy="Give the SEG of this scan.")
     return seg
 
@@ -171,7 +183,7 @@ def _group(
 
 
 def _sites(label: Label) -> list[hsr.FindingSite] | None:
-    """Where an anatomical structure is: itself, with its side or which part of it is meant."""
+    """The site of an anatomical structure: the structure itself, with its side or a part of it."""
     if label.category.value != ANATOMICAL_STRUCTURE.value or label.modifier is None:
         return None
     modifier = concept(label.modifier)
@@ -186,7 +198,7 @@ def _sites(label: Label) -> list[hsr.FindingSite] | None:
 
 
 def _intensity(modality: str, header: Dataset) -> _Quantity:
-    """What the voxels of a scan measure, and its unit; SUVs without a type are by body weight (PS3.3 section C.8.9.1)."""
+    """The quantity of the voxels of a scan, and its unit; SUVs without a type are by body weight (PS3.3 section C.8.9.1)."""
     if modality in _INTENSITIES:
         return _INTENSITIES[modality]
     unit = str(header.get("Units") or "")
@@ -198,10 +210,10 @@ def _intensity(modality: str, header: Dataset) -> _Quantity:
 
 def _measurements(row: Measurement, quantity: _Quantity) -> list[hsr.Measurement]:
     millimetre = codes.UCUM.Millimeter
-    found = [hsr.Measurement(codes.SCT.Volume, _rounded(row.volume_mm3 or 0.0), codes.UCUM.CubicMillimeter)]
+    items = [hsr.Measurement(codes.SCT.Volume, _rounded(row.volume_mm3 or 0.0), codes.UCUM.CubicMillimeter)]
     if row.axes is not None:
-        found.append(hsr.Measurement(codes.SCT.LongAxis, _rounded(row.axes.long_mm), millimetre))
-        found.append(hsr.Measurement(codes.SCT.ShortAxis, _rounded(row.axes.short_mm), millimetre))
+        items.append(hsr.Measurement(codes.SCT.LongAxis, _rounded(row.axes.long_mm), millimetre))
+        items.append(hsr.Measurement(codes.SCT.ShortAxis, _rounded(row.axes.short_mm), millimetre))
     if row.intensity is not None:
         name, unit = quantity
         derived = (
@@ -210,8 +222,8 @@ def _measurements(row: Measurement, quantity: _Quantity) -> list[hsr.Measurement
             (codes.SCT.Minimum, row.intensity.minimum),
             (codes.SCT.Maximum, row.intensity.maximum),
         )
-        found += [hsr.Measurement(name, _rounded(value), unit, derivation=how) for how, value in derived]
-    return found
+        items += [hsr.Measurement(name, _rounded(value), unit, derivation=how) for how, value in derived]
+    return items
 
 
 def _rounded(value: float) -> float:
@@ -239,7 +251,7 @@ def _report(
 
 
 def _document(report: hsr.MeasurementReport, seg: Dataset, series: SourceSeries, path: str | os.PathLike[str]) -> hsr.EnhancedSR:
-    """The report as an Enhanced SR; what highdicom refuses becomes an `ExportError` without the values it saw."""
+    """The report as an Enhanced SR; highdicom's errors become an `ExportError` that does not show values of the headers."""
     try:
         with warnings.catch_warnings():
             # Copied patient and study attributes may break their rules; the warnings would print their values.
@@ -251,7 +263,7 @@ def _document(report: hsr.MeasurementReport, seg: Dataset, series: SourceSeries,
                 series_number=series_number(series.headers[0], _SERIES_OFFSET),
                 sop_instance_uid=UID(),
                 instance_number=1,
-                **MAKER,
+                **EQUIPMENT,
                 is_complete=True,
                 specific_character_set="ISO_IR 192",
             )
@@ -263,12 +275,12 @@ def _document(report: hsr.MeasurementReport, seg: Dataset, series: SourceSeries,
 
 
 def _instances(series: SourceSeries) -> list[Dataset]:
-    """What of each instance of the scan a list of evidence needs."""
-    listed = []
+    """The attributes of each instance of the scan that a list of evidence needs."""
+    evidence = []
     for reference in series.instances:
         item = Dataset()
         item.SOPClassUID, item.SOPInstanceUID = reference.sop_class, reference.sop_instance
         item.StudyInstanceUID = series.headers[0].StudyInstanceUID
         item.SeriesInstanceUID = series.headers[0].SeriesInstanceUID
-        listed.append(item)
-    return listed
+        evidence.append(item)
+    return evidence

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from voxelry.metrics.border import border_voxels, boundary_iou
+from voxelry.metrics.boundary import border_voxels, mask_boundary_iou
 
 MASKS = hnp.arrays(np.bool_, st.tuples(*[st.integers(1, 6)] * 2))
 
@@ -36,7 +36,7 @@ def test_agrees_with_the_authors_definition(size):
     reference, prediction = noise > 0, np.roll(noise, 3, 0) > 0
     bands = authors_boundary(reference), authors_boundary(prediction)
     expected = (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
-    assert boundary_iou(reference, prediction) == pytest.approx(expected, abs=1e-12)
+    assert mask_boundary_iou(reference, prediction) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_band_in_mm_follows_the_spacing():
@@ -44,21 +44,21 @@ def test_a_band_in_mm_follows_the_spacing():
     reference[5:15, 5:15] = True
     prediction[5:15, 5:15] = True
     prediction[8:12, 8:12] = False
-    thin = boundary_iou(reference, prediction, width=1.0, spacing=(1.0, 1.0))
+    thin = mask_boundary_iou(reference, prediction, width=1.0, spacing=(1.0, 1.0))
     assert thin == pytest.approx(36 / (36 + 20 - 4 * 1 + 0), abs=0.1)
-    assert boundary_iou(reference, prediction, width=1.0, spacing=(2.0, 0.5)) != pytest.approx(thin)
-    assert boundary_iou(reference, prediction, width=100.0) == pytest.approx(84 / 100)
+    assert mask_boundary_iou(reference, prediction, width=1.0, spacing=(2.0, 0.5)) != pytest.approx(thin)
+    assert mask_boundary_iou(reference, prediction, width=100.0) == pytest.approx(84 / 100)
 
 
 @settings(max_examples=40)
 @given(MASKS, st.integers(0, 99))
 def test_symmetric_and_one_for_itself(mask, seed):
     other = np.random.default_rng(seed).random(mask.shape) < 0.5
-    np.testing.assert_equal(boundary_iou(mask, other), boundary_iou(other, mask))
-    assert not mask.any() or boundary_iou(mask, mask) == 1
+    np.testing.assert_equal(mask_boundary_iou(mask, other), mask_boundary_iou(other, mask))
+    assert not mask.any() or mask_boundary_iou(mask, mask) == 1
 
 
 def test_empty_masks():
     empty, full = np.zeros((4, 4), bool), np.ones((4, 4), bool)
-    assert np.isnan(boundary_iou(empty, empty))
-    assert boundary_iou(full, empty) == boundary_iou(empty, full) == 0
+    assert np.isnan(mask_boundary_iou(empty, empty))
+    assert mask_boundary_iou(full, empty) == mask_boundary_iou(empty, full) == 0

@@ -1,4 +1,4 @@
-"""Overlap over the batches of a validation loop, for code that expects MONAI's cumulative metrics."""
+"""Dice and IoU as a cumulative MONAI metric, for validation loops written against `monai.metrics`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class OverlapMetric(CumulativeIterationMetric):  # type: ignore[misc]
-    """Dice and IoU of everything seen since the last `reset`, from one confusion matrix an image.
+    """Dice and IoU of all images since the last `reset`, from one confusion matrix for each image.
 
     Use it as any `monai.metrics.CumulativeIterationMetric`: call it with a batch, `aggregate`, `reset`; it gathers over
     processes as MONAI's metrics do. Unlike `monai.metrics.DiceMetric` it needs no one-hot masks, takes an ignore index, and
-    means over cases first and then over labels, so that a label missing in most cases weighs as much as any other.
+    averages over cases first and then over labels, so that a label missing in most cases weighs as much as any other.
 
     Args:
         labels: L names, background left out.
-        ignore: the value of `y` that counts nowhere.
+        ignore: the value of `y` that is not counted.
     """
 
     def __init__(self, labels: Sequence[str], ignore: int | None = IGNORE_INDEX) -> None:
@@ -56,7 +56,7 @@ class OverlapMetric(CumulativeIterationMetric):  # type: ignore[misc]
         return torch.tensor(self.scores().mean_dice, dtype=torch.float64)
 
     def scores(self) -> Scores:
-        """Everything seen since the last `reset`, an image a case, called by its number."""
+        """The scores of all images since the last `reset`; each is a case named by its number."""
         size = len(self.labels) + 1
         buffer = self.get_buffer()
         matrices = np.zeros((0, size, size), dtype=np.int64) if buffer is None else buffer.cpu().numpy().reshape(-1, size, size)

@@ -1,11 +1,11 @@
 import pytest
 
 from voxelry.errors import UsageError
-from voxelry.formats.dicom.objects.profiles import PROFILES, profile_of
+from voxelry.formats.dicom.objects.seg_profiles import PROFILES, profile_of
 
 
 def test_every_profile_is_explained_beside_its_name():
-    from voxelry.formats.dicom.objects import profiles
+    from voxelry.formats.dicom.objects import seg_profiles as profiles
 
     for name in PROFILES:
         assert f"\n{name} " in profiles.__doc__

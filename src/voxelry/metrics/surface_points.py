@@ -1,4 +1,4 @@
-"""The surface points of all labels of a map: plain numpy for small arrays, one compiled walk for large ones."""
+"""Surface points of all labels of a map: plain numpy for small arrays, one compiled scan for large ones."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from voxelry.base.threads import pool, slabs
-from voxelry.metrics.border import border_voxels
-from voxelry.metrics.elements import surface_elements
+from voxelry.metrics.boundary import border_voxels
 from voxelry.metrics.overlap import LARGE_VOXELS
+from voxelry.metrics.surface_elements import surface_elements
 
-Found = dict[int, tuple[NDArray[np.int32], NDArray[np.uint8]]]
+SurfacePoints = dict[int, tuple[NDArray[np.int32], NDArray[np.uint8]]]
 """Label value -> ``(N, D)`` grid indices of its surface points, and their ``(N,)`` neighbour codes."""
 
 
-def surface_points(array: NDArray[Any], labels: list[int], corners: bool) -> Found:
+def surface_points(array: NDArray[Any], labels: list[int], corners: bool) -> SurfacePoints:
     """Find the surface points of labels.
 
     Args:
@@ -29,9 +29,9 @@ def surface_points(array: NDArray[Any], labels: list[int], corners: bool) -> Fou
     return _points_compiled(array, labels, corners) if large else _points_plain(array, labels, corners)
 
 
-def _points_plain(array: NDArray[Any], labels: list[int], corners: bool) -> Found:
+def _points_plain(array: NDArray[Any], labels: list[int], corners: bool) -> SurfacePoints:
     """Surface points of each label, box by box: ``(N, D)`` grid indices and ``(N,)`` codes."""
-    found: Found = {}
+    points_of: SurfacePoints = {}
     for value in labels:
         mask = array == value
         box = next(iter(ndimage.find_objects(mask.astype(np.uint8))), None) or tuple(slice(0, 0) for _ in mask.shape)
@@ -42,13 +42,13 @@ def _points_plain(array: NDArray[Any], labels: list[int], corners: bool) -> Foun
             where = np.flatnonzero(border_voxels(inside))
             codes = np.ones(len(where), dtype=np.uint8)
         grid = tuple(size + corners for size in inside.shape)
-        start = np.array([part.start for part in box])
-        found[value] = (np.stack(np.unravel_index(where, grid), axis=-1) + start).astype(np.int32), codes
-    return found
+        start = np.array([side.start for side in box])
+        points_of[value] = (np.stack(np.unravel_index(where, grid), axis=-1) + start).astype(np.int32), codes
+    return points_of
 
 
-def _points_compiled(array: NDArray[Any], labels: list[int], corners: bool) -> Found:
-    """As `_points_plain`, for all labels in one walk over a large 3D array."""
+def _points_compiled(array: NDArray[Any], labels: list[int], corners: bool) -> SurfacePoints:
+    """As `_points_plain`, for all labels in one scan of a large 3D array."""
     from voxelry.metrics.metric_kernels import scan_border, scan_elements
 
     bytes_or_words, slots = _as_slots(array, labels)
@@ -64,19 +64,19 @@ def _points_compiled(array: NDArray[Any], labels: list[int], corners: bool) -> F
         scan(volume, slots, *planes, True, *outputs)
         return outputs
 
-    where, slot, codes = (np.concatenate(parts) for parts in zip(*pool().map(read, slabs(grid[0])), strict=True))
+    where, slot, codes = (np.concatenate(slabs_of) for slabs_of in zip(*pool().map(read, slabs(grid[0])), strict=True))
     order = np.argsort(slot, kind="stable")
     edges = np.searchsorted(slot[order], np.arange(len(labels) + 1))
-    found: Found = {}
+    points_of: SurfacePoints = {}
     for number, value in enumerate(labels):
-        chosen = order[edges[number] : edges[number + 1]]
-        points = np.stack(np.unravel_index(where[chosen], grid), axis=-1).astype(np.int32)
-        found[value] = (
-            (points[:, ::-1], _transposed_codes()[codes[chosen]])
+        own = order[edges[number] : edges[number + 1]]
+        points = np.stack(np.unravel_index(where[own], grid), axis=-1).astype(np.int32)
+        points_of[value] = (
+            (points[:, ::-1], _transposed_codes()[codes[own]])
             if flip and corners
-            else (points[:, ::-1] if flip else points, codes[chosen])
+            else (points[:, ::-1] if flip else points, codes[own])
         )
-    return found
+    return points_of
 
 
 def _transposed_codes() -> NDArray[np.uint8]:
@@ -89,7 +89,7 @@ def _transposed_codes() -> NDArray[np.uint8]:
 
 
 def _as_slots(array: NDArray[Any], labels: list[int]) -> tuple[NDArray[Any], NDArray[np.int16]]:
-    """The array as uint8 or uint16, and what number each of its values has among the labels, -1 for none."""
+    """The array as uint8 or uint16, and the number of each of its values among the labels, -1 for none."""
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
     if array.dtype not in (np.uint8, np.uint16):

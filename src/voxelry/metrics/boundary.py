@@ -1,4 +1,4 @@
-"""Border voxels of a mask, and boundary IoU.
+"""Boundary IoU, and the border voxels of a mask.
 
 A border voxel has a face on a voxel outside the mask; the edge of the image counts as outside. This is the border of MONAI
 (`monai.metrics`) and medpy; every border voxel weighs the same, whatever the spacing.
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from voxelry.metrics.policy import DEFAULT_POLICIES, EmptyPolicy
+from voxelry.metrics.empty_policy import EmptyPolicy
+from voxelry.metrics.metric_table import DEFAULT_POLICIES
 
 
 def border_voxels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -29,7 +30,7 @@ def border_voxels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return border
 
 
-def boundary_iou(
+def mask_boundary_iou(
     reference: NDArray[np.bool_],
     prediction: NDArray[np.bool_],
     width: float | None = None,
@@ -38,17 +39,17 @@ def boundary_iou(
 ) -> float:
     """Boundary IoU (Cheng et al., CVPR 2021): IoU of the bands of both masks that lie within a distance of their contours.
 
-    With neither `width` nor `spacing` it is the authors' reference code, which COCO and LVIS results use: the band is what
-    so many erosions by a full square (3^n) take away, the number of them being 2 % of the image's diagonal in voxels, at least 1;
-    the edge of the image counts as contour. With a width it is the band of voxels whose centre lies within `width` of the centre
-    of a voxel outside, in mm where `spacing` is given.
+    With neither `width` nor `spacing` it is that of the authors' code, which COCO and LVIS results use: the band is removed by n
+    erosions with a full square (3^n), n being 2 % of the image's diagonal in voxels, at least 1; the edge of the image counts as
+    contour. With a width the band is the voxels whose centre lies within `width` of the centre of a voxel outside, in mm where
+    `spacing` is given.
 
     Args:
         reference: ``(*spatial)``, 2D or 3D.
         prediction: of the same shape.
         width: thickness of the band, in mm, or in voxels without a spacing.
         spacing: mm along each array axis.
-        policy: what empty masks score.
+        policy: the score of empty masks.
 
     Returns:
         0..1, no unit; NaN where there is no score.
@@ -71,5 +72,5 @@ def _band(mask: NDArray[np.bool_], width: float | None, spacing: Sequence[float]
         return band
     steps = (1.0,) * mask.ndim if spacing is None else tuple(spacing)
     limit = 0.02 * float(np.linalg.norm(np.array(mask.shape) * steps)) if width is None else width
-    near: NDArray[np.bool_] = ndimage.distance_transform_edt(padded, sampling=steps)[inner] <= limit
-    return mask & near
+    is_near: NDArray[np.bool_] = ndimage.distance_transform_edt(padded, sampling=steps)[inner] <= limit
+    return mask & is_near

@@ -9,7 +9,7 @@ from pydicom import dcmread
 import voxelry
 from helpers.sources import TILTED, headers, volume
 from voxelry.errors import ExportError
-from voxelry.formats.dicom.objects.resampled import write_resampled
+from voxelry.formats.dicom.objects.resampled_series import write_resampled
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from pydicom import Dataset
 from helpers.sources import SECRET_NAME, headers, volume
 from voxelry.core.labels import Code
 from voxelry.errors import ExportError
-from voxelry.formats.dicom.objects.derived import checked_text, code_item, derived_object, save_object, sibling
+from voxelry.formats.dicom.objects.derived_object import checked_text, derived_object, save_object, sibling
+from voxelry.formats.dicom.objects.references import code_item
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 

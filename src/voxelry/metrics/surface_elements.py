@@ -1,6 +1,6 @@
-"""Surface elements: where a label's surface runs between voxels, and how large each piece of it is.
+"""Surface elements of DeepMind's surface-distance: positions of a label's surface between voxels, and the area of each piece.
 
-The definition is that of DeepMind's surface-distance (Nikolov et al. 2018/2021): at every corner where voxels meet, the 8 voxels
+The definition (Nikolov et al. 2018/2021): at every corner where voxels meet, the 8 voxels
 around it (4 in 2D) that belong to the label form a neighbour code, and the marching-cubes triangles of that code give the area
 of the element at the corner. Codes and grids of corners: bit 128 (8 in 2D) is the voxel before the corner on all axes, bit 1 the
 voxel after it on all axes; outside the image there is no label.
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# The triangles of one neighbour code are told apart by their normals, given here as absolute components in eighths of a voxel
-# face. `_CODES` lists the triangles of codes 0..127; code 255 - c has those of c.
+# The triangles of a neighbour code are distinguished by their normals, given here as absolute components in eighths of a voxel
+# face. `_CODES` lists the triangles of codes 0..127; code 255 - c has the same ones as c.
 _NORMALS = {
     "a": (0, 0, 4), "b": (0, 2, 2), "c": (0, 4, 0), "d": (1, 1, 1), "e": (2, 0, 2),
     "f": (2, 2, 0), "g": (2, 2, 2), "h": (3, 3, 3), "i": (4, 0, 0),
@@ -62,13 +62,13 @@ def neighbour_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     codes = np.zeros(size, dtype=np.uint8)
     bits = mask.astype(np.uint8)
     for number, after in enumerate(np.ndindex((2,) * mask.ndim)):
-        window = tuple(slice(0, -1) if step else slice(1, None) for step in after)
-        codes[window] |= bits << (2**mask.ndim - 1 - number)
+        corners = tuple(slice(0, -1) if step else slice(1, None) for step in after)
+        codes[corners] |= bits << (2**mask.ndim - 1 - number)
     return codes
 
 
 def surface_elements(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """The corners where the mask's surface runs.
+    """The corners on the mask's surface.
 
     Args:
         mask: ``(*spatial)``, 2D or 3D.

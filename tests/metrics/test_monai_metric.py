@@ -4,7 +4,7 @@ import torch
 from monai.metrics import CumulativeIterationMetric
 
 from voxelry.errors import GridMismatchError, LabelError
-from voxelry.metrics.cumulative import OverlapMetric
+from voxelry.metrics.monai_metric import OverlapMetric
 from voxelry.metrics.overlap import confusion
 from voxelry.metrics.scores import Scores
 

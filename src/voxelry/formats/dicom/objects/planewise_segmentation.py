@@ -1,7 +1,7 @@
-"""highdicom's Segmentation, told about one plane at a time.
+"""highdicom's Segmentation given one plane at a time, in memory that does not grow with the number of segments.
 
 highdicom takes overlapping segments, and probabilities, as a stack of all segments at once, sums that stack in int64 and sorts
-its values: for 100 labels on a CT tens of gigabytes. Here the layers of a LabelMap hold segment numbers, probabilities are in
+its values: tens of gigabytes for 100 labels on a CT. Here the layers of a LabelMap hold segment numbers, probabilities are in
 steps of 1/255 already, and both become frames plane by plane. Frames, functional groups and references are highdicom's.
 """
 
@@ -14,18 +14,18 @@ from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentsOverlapV
 from numpy.typing import NDArray
 
 
-def overlap(numbers: NDArray[Any]) -> bool:
+def layers_overlap(numbers: NDArray[Any]) -> bool:
     """Whether two layers ``(L, *spatial)`` of segment numbers have a voxel in common."""
-    taken = np.zeros(numbers.shape[1:], dtype=bool)
+    occupied = np.zeros(numbers.shape[1:], dtype=bool)
     for layer in numbers:
-        if (taken & (layer != 0)).any():
+        if (occupied & (layer != 0)).any():
             return True
-        taken |= layer != 0
+        occupied |= layer != 0
     return False
 
 
 class PlanewiseSegmentation(Segmentation):  # type: ignore[misc]
-    """A Segmentation made from ``(slice, row, column)`` or ``(slice, row, column, L)``.
+    """A Segmentation of ``(slice, row, column)`` or ``(slice, row, column, L)``.
 
     LABELMAP: segment numbers. BINARY: segment numbers on L layers. FRACTIONAL: uint8, one channel a segment.
     """
@@ -34,14 +34,14 @@ class PlanewiseSegmentation(Segmentation):  # type: ignore[misc]
     def _check_and_cast_pixel_array(
         cls, pixel_array: NDArray[Any], segment_numbers: Any, segmentation_type: SegmentationTypeValues, dtype: type
     ) -> tuple[NDArray[Any], SegmentsOverlapValues]:
-        """The array as it is, checked by `dicom_seg` beforehand, and whether segments overlap."""
+        """The array unchanged, since `seg_write` has checked it, and whether segments overlap."""
         if segmentation_type == SegmentationTypeValues.FRACTIONAL:
-            alone = len(segment_numbers) == 1
-            return pixel_array, SegmentsOverlapValues.NO if alone else SegmentsOverlapValues.UNDEFINED
+            single = len(segment_numbers) == 1
+            return pixel_array, SegmentsOverlapValues.NO if single else SegmentsOverlapValues.UNDEFINED
         if segmentation_type == SegmentationTypeValues.LABELMAP:
             return pixel_array.astype(dtype, copy=False), SegmentsOverlapValues.NO
         layers = np.moveaxis(pixel_array, -1, 0)
-        return pixel_array, SegmentsOverlapValues.YES if overlap(layers) else SegmentsOverlapValues.NO
+        return pixel_array, SegmentsOverlapValues.YES if layers_overlap(layers) else SegmentsOverlapValues.NO
 
     @staticmethod
     def _get_segment_pixel_array(

@@ -1,8 +1,8 @@
-"""How far each point of one surface lies from the nearest point of another, on one regular grid.
+"""Distances from each point of one surface to the nearest point of another on a regular grid: offsets, k-d tree or transform.
 
-Three ways, told apart by distance: most points of a good segmentation lie within a few voxels, and a search through the nearest
-grid steps finds those; of the rest, a k-d tree finds a few and a Euclidean distance transform of the box finds many, which would
-make a tree slow. All are exact.
+Most points of a good segmentation lie within a few voxels of the other surface, and a search through the shortest grid offsets
+resolves those; a few remaining points are resolved by a k-d tree, many by a Euclidean distance transform of the box, since a tree
+would be slow. All three are exact.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def nearest_distances(points: Points, targets: Points, spacing: tuple[float, ...
 
 
 def _search_steps(points: Points, targets: Points, box: tuple[int, ...], spacing: tuple[float, ...], out: Distances) -> None:
-    """Write the distances of points that have a target within the nearest `_STEPS` grid steps."""
+    """Write the distances of points that have a target within the `_STEPS` shortest grid steps."""
     from voxelry.metrics.metric_kernels import search_nearby
 
     occupied = np.zeros(box, dtype=np.uint8)
@@ -64,8 +64,8 @@ def _search_steps(points: Points, targets: Points, box: tuple[int, ...], spacing
     points = np.ascontiguousarray(points)
 
     def search(stretch: tuple[int, int]) -> None:
-        part = slice(*stretch)
-        search_nearby(points[part], occupied, steps, lengths, out[part])
+        rows = slice(*stretch)
+        search_nearby(points[rows], occupied, steps, lengths, out[rows])
 
     list(pool().map(search, slabs(len(points))))
 
@@ -87,7 +87,7 @@ def _nearest_steps(spacing: tuple[float, ...]) -> tuple[Points, Distances]:
 
 
 def _by_transform(points: Points, targets: Points, box: tuple[int, ...], spacing: tuple[float, ...]) -> Distances:
-    """Distances by an exact Euclidean distance transform, the last axis of which is only worked out at the points."""
+    """Distances by an exact Euclidean distance transform, whose last axis is only evaluated at the points."""
     from voxelry.metrics.metric_kernels import search_planes, transform_planes
 
     occupied = np.zeros(box, dtype=np.uint8)
@@ -101,8 +101,8 @@ def _by_transform(points: Points, targets: Points, box: tuple[int, ...], spacing
     distances, steps, points = np.empty(len(points)), np.array(spacing), np.ascontiguousarray(points)
 
     def search(stretch: tuple[int, int]) -> None:
-        part = slice(*stretch)
-        search_planes(points[part], steps, along_row, nearest_row, distances[part])
+        rows = slice(*stretch)
+        search_planes(points[rows], steps, along_row, nearest_row, distances[rows])
 
     list(pool().map(search, slabs(len(points))))
     return distances

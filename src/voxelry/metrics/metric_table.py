@@ -1,0 +1,168 @@
+"""The table of metrics: unit, direction (higher or lower is better) and rule for empty masks of every column of `Scores`.
+
+A family is a group of columns that are computed together and requested by one name (``voxelry evaluate --metric surface``). To
+add a metric, write a function and an entry here (``docs/how-to/add-a-metric.md``). Everything else follows from this table:
+`voxelry.evaluate` and its checks, which model `voxelry.compare` prefers, functions such as `voxelry.metrics.dice`, the choices of
+the command line, and the page ``docs/reference/metric-table.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from voxelry.errors import UsageError, nearest
+from voxelry.metrics.empty_policy import MISSING, EmptyPolicy
+
+Better = Literal["higher", "lower", "zero"]
+"""Which value is better; ``zero`` for signed errors, which are compared by their absolute value."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of `Scores`.
+
+    Attributes:
+        name: of the column.
+        meaning: what it measures, or its formula.
+        better: which value is better.
+        empty: its scores where masks are empty.
+        unit: ``mm``, ``px`` (pixels), ``objects``, or empty for a ratio.
+    """
+
+    name: str
+    meaning: str
+    better: Better
+    empty: EmptyPolicy
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Metrics that are computed together.
+
+    Attributes:
+        name: by which users ask for it.
+        what: a line for help and documentation.
+        metrics: its columns, in order.
+        function: the module below `voxelry.metrics` and the function that computes the columns from a `MetricInput`, imported
+            when first needed (`voxelry.metrics.families.columns`); empty for ``overlap``, which `Scores` derives from its
+            confusion matrices.
+    """
+
+    name: str
+    what: str
+    metrics: tuple[Metric, ...]
+    function: str = ""
+
+
+_RATIO = EmptyPolicy(both=MISSING, only_reference=0.0, only_prediction=0.0)
+_OF_BOTH = EmptyPolicy(both=MISSING, only_reference=MISSING, only_prediction=MISSING)
+"""A distance to nothing is missing, never 0 and never a number that would distort a mean."""
+_OF_REFERENCE = EmptyPolicy(both=MISSING, only_reference=0.0, only_prediction=MISSING)
+_OF_PREDICTION = EmptyPolicy(both=MISSING, only_reference=MISSING, only_prediction=0.0)
+_FORMULA = EmptyPolicy(both=None)
+
+
+def _surface(suffix: str, unit: str) -> tuple[Metric, ...]:
+    """The columns of surface metrics in one unit."""
+    return (
+        Metric("hd" + suffix, "Hausdorff distance", "lower", _OF_BOTH, unit),
+        Metric("hd95" + suffix, "95th percentile of the Hausdorff distance, larger direction", "lower", _OF_BOTH, unit),
+        Metric("assd" + suffix, "average symmetric surface distance, over the points of both surfaces", "lower", _OF_BOTH, unit),
+        Metric("masd" + suffix, "mean of both mean directed surface distances", "lower", _OF_BOTH, unit),
+        Metric("nsd" + suffix, f"normalised surface Dice at a tolerance in {unit}", "higher", _RATIO),
+    )
+
+
+_TABLE = (
+    Family(
+        "overlap",
+        "Dice and IoU; always measured",
+        (
+            Metric("dice", "2TP / (2TP + FP + FN)", "higher", _RATIO),
+            Metric("iou", "TP / (TP + FP + FN)", "higher", _RATIO),
+        ),
+    ),
+    Family(
+        "rates",
+        "precision, recall, specificity, false positive rate and relative volume error",
+        (
+            Metric("precision", "TP / (TP + FP)", "higher", _OF_PREDICTION),
+            Metric("recall", "TP / (TP + FN), sensitivity", "higher", _OF_REFERENCE),
+            Metric("specificity", "TN / (TN + FP)", "higher", _FORMULA),
+            Metric("fpr", "FP / (FP + TN)", "lower", _FORMULA),
+            Metric("volume_error", "(prediction - reference) / reference", "zero", EmptyPolicy(MISSING, -1.0, MISSING)),
+        ),
+        "families.rates",
+    ),
+    Family("surface", "HD, HD95, ASSD, MASD in mm, NSD", _surface("", "mm"), "families.surface"),
+    Family(
+        "surface_pixels",
+        "as surface, in pixels, for pictures of unknown pixel size",
+        _surface("_px", "px"),
+        "families.surface_pixels",
+    ),
+    Family(
+        "instances",
+        "objects matched at an IoU of 0.5",
+        (
+            Metric("instance_tp", "matched objects", "higher", _FORMULA, "objects"),
+            Metric("instance_fp", "predicted objects without a partner", "lower", _FORMULA, "objects"),
+            Metric("instance_fn", "reference objects without a partner", "lower", _FORMULA, "objects"),
+            Metric("instance_pq", "panoptic quality, SQ x RQ", "higher", _RATIO),
+            Metric("instance_sq", "segmentation quality, the mean IoU of matched objects", "higher", _OF_BOTH),
+            Metric("instance_rq", "recognition quality, F1 of the objects", "higher", _RATIO),
+            Metric("instance_lesion_dice", "sum of the Dice of matched objects / (TP + FP + FN)", "higher", _RATIO),
+            Metric("instance_sensitivity", "TP / (TP + FN) of the objects", "higher", _OF_REFERENCE),
+            Metric("instance_count_error", "predicted minus reference objects", "zero", _FORMULA, "objects"),
+            Metric("instance_ap", "mean of TP / (TP + FP + FN) over IoU thresholds 0.50 to 0.95", "higher", _RATIO),
+        ),
+        "families.instances",
+    ),
+    Family(
+        "boundary",
+        "boundary IoU",
+        (Metric("boundary_iou", "IoU of the bands inside both contours, 2 % of the diagonal wide", "higher", _RATIO),),
+        "families.boundary",
+    ),
+    Family(
+        "centreline",
+        "clDice, for tubes such as vessels and airways",
+        (Metric("cldice", "harmonic mean of the shares of each skeleton inside the other mask", "higher", _RATIO),),
+        "families.centreline",
+    ),
+)  # fmt: skip
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _TABLE})
+"""Name -> family: the choices of `voxelry.evaluate` and of ``voxelry evaluate --metric``."""
+
+DEFAULT_POLICIES: Mapping[str, EmptyPolicy] = MappingProxyType(
+    {metric.name: metric.empty for family in _TABLE for metric in family.metrics}
+    | {"msd_to_prediction": _OF_BOTH, "msd_to_reference": _OF_BOTH}
+)
+"""Metric -> its rule for empty masks; directed surface distances, which are no columns, among them."""
+
+
+def family_of(metric: str) -> Family | None:
+    """The family that computes a column; None for columns that are not in the table."""
+    return next((family for family in FAMILIES.values() if metric in [column.name for column in family.metrics]), None)
+
+
+def better(metric: str) -> Better:
+    """Which value of a column is better; ``higher`` for columns that are not in the table."""
+    columns = (column for family in FAMILIES.values() for column in family.metrics)
+    return next((column.better for column in columns if column.name == metric), "higher")
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Refuse unknown families.
+
+    Raises:
+        UsageError: a name that is not in the table, with the nearest one.
+    """
+    for name in names:
+        if name not in FAMILIES:
+            raise UsageError(f"unknown metric '{name}'", remedy=nearest(name, FAMILIES))
