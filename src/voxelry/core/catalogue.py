@@ -71,12 +71,17 @@ def coded(table: LabelTable) -> LabelTable:
 
 
 def _coded(label: Label) -> Label:
-    known = _find(label.name) if label.type is None else None
-    if known is None:
+    curated = _find(label.name) if label.type is None else None
+    if curated is None:
         return label
-    color = label.color or known.color
+    color = label.color or curated.color
     return label.model_copy(
-        update={"category": known.category, "type": known.type, "modifier": label.modifier or known.modifier, "color": color}
+        update={
+            "category": curated.category,
+            "type": curated.type,
+            "modifier": label.modifier or curated.modifier,
+            "color": color,
+        }
     )
 
 

@@ -122,8 +122,8 @@ def _shapes(spec: NetworkSpec) -> dict[str, torch.Size]:
 def _fill(tensor: Tensor, source: Tensor | None, axes: Mapping[int, str], old: NetworkEnds, new: NetworkEnds) -> str:
     """Copy the matching values into a tensor, and return which of `WeightTransfer`'s lists it belongs to."""
     names = {axis: (getattr(old, what), getattr(new, what)) for axis, what in axes.items()}
-    wanted = [len(names[axis][0]) if axis in names else size for axis, size in enumerate(tensor.shape)]
-    if source is None or list(source.shape) != wanted:
+    shape = [len(names[axis][0]) if axis in names else size for axis, size in enumerate(tensor.shape)]
+    if source is None or list(source.shape) != shape:
         return "fresh"
     values = source.to(tensor)
     if all(before == after for before, after in names.values()):

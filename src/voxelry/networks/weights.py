@@ -219,14 +219,14 @@ def network_of(model: Model, device: torch.device) -> nn.Module:
         ModelError: weights and plan do not belong together.
     """
     network = build_network(model.plan, len(model.labels) + 1)
-    wanted = {name: tuple(tensor.shape) for name, tensor in weights_of(network).items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in weights_of(network).items()}
     stored = {name: tuple(tensor.shape) for name, tensor in model.weights.items()}
-    wrong = sorted(name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name))
+    wrong = sorted(name for name in expected.keys() | stored.keys() if expected.get(name) != stored.get(name))
     if wrong:
         name = wrong[0]
         raise ModelError(
             f"{model.path}: the weights do not fit the plan ({len(wrong)} differ; "
-            f"{name} is {stored.get(name)}, not {wanted.get(name)})",
+            f"{name} is {stored.get(name)}, not {expected.get(name)})",
             remedy=f"Restore {PLAN_FILE} and {CARD_FILE} as training wrote them.",
         )
     network.load_state_dict(model.weights, strict=False)  # strict: checked above; the twice registered names are absent

@@ -113,19 +113,19 @@ class Drafter:
         Raises:
             ConfigError: it makes no sense for these data.
         """
-        wanted = self.settings.configuration
-        if wanted == "2d" and self.fingerprint.dimensions == 3:
+        name = self.settings.configuration
+        if name == "2d" and self.fingerprint.dimensions == 3:
             return self._slices()
         drafts = self.drafts()
-        if wanted is None:
+        if name is None:
             return next(iter(drafts.values()))
-        if wanted not in drafts:
+        if name not in drafts:
             no_volume = "the data are pictures" if self.fingerprint.dimensions == 2 else "the cases are single slices"
             why = _enough(drafts["3d"]) if "3d" in drafts else no_volume
             raise ConfigError(
-                f"plan.configuration is '{wanted}', but {why}", remedy=f"Choose {' or '.join(drafts)}, or leave it out."
+                f"plan.configuration is '{name}', but {why}", remedy=f"Choose {' or '.join(drafts)}, or leave it out."
             )
-        return drafts[wanted]
+        return drafts[name]
 
     def _full(self) -> Draft:
         spacing, reasons = self._target()
@@ -165,12 +165,12 @@ class Drafter:
         median, sizes = median_shape(self.fingerprint, spacing), self._sizes(spacing)
         across = median.index(min(median)) if min(median) < 2 else slice_axis(sizes, self.codes)
         inside = [axis for axis in range(3) if axis != across]
-        wanted = self.settings.patch_size
-        if wanted is not None and wanted[across] != 1 and self.settings.configuration == "2d":
+        setting = self.settings.patch_size
+        if setting is not None and setting[across] != 1 and self.settings.configuration == "2d":
             raise ConfigError(
-                f"plan.patch_size is {list(wanted)}, but slices are one voxel deep along axis {across}", remedy="Write 1 there."
+                f"plan.patch_size is {list(setting)}, but slices are one voxel deep along axis {across}", remedy="Write 1 there."
             )
-        patch = None if wanted is None else [wanted[axis] for axis in inside]
+        patch = None if setting is None else [setting[axis] for axis in inside]
         design = self._design(2)
         flat, voxels = [median[axis] for axis in inside], math.prod(median) * self.fingerprint.cases
         fit = self._fit(design, flat, [sizes[axis] for axis in inside], voxels, patch)

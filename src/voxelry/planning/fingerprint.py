@@ -70,7 +70,7 @@ def make_fingerprint(
     medians: list[tuple[float, ...]] = []
     tilts: list[float] = []
     limit = min(SAMPLES_PER_CASE, max(1, SAMPLES // max(1, len(cases))))
-    for done, load in enumerate(cases, start=1):
+    for number, load in enumerate(cases, start=1):
         volume, labels = load()
         reindex = reordering(volume.geometry, CANONICAL)
         geometry = volume.geometry.reindexed(reindex)
@@ -84,14 +84,14 @@ def make_fingerprint(
         if labels is not None:
             for label in table.labels:
                 label_voxels[label.name] += int(np.count_nonzero(labels.mask(label.name)))
-        progress("looking at cases", done, len(cases))
+        progress("looking at cases", number, len(cases))
     if not grids:
         raise ManifestError("no cases to train on", remedy="Check the manifest's cases and their splits.")
     if len({len(shape) for shape, _ in grids}) != 1:
         raise ManifestError("the dataset holds both pictures (2D) and volumes (3D)", remedy="Split it into two manifests.")
     shapes, contents = np.array([shape for shape, _ in grids]), np.array(boxes)
-    known = [spacing for _, spacing in grids if spacing is not None]
-    spacings = np.array(known) if len(known) == len(grids) else None
+    sizes = [spacing for _, spacing in grids if spacing is not None]
+    spacings = np.array(sizes) if len(sizes) == len(grids) else None
     extents = None if spacings is None else shapes * spacings
     return Fingerprint(
         cases=len(grids),
@@ -138,8 +138,8 @@ def _sample(volume: Volume, labels: LabelMap | None, limit: int, random: np.rand
         unlabelled = [0] if labels.table.ignore is None else [0, labels.table.ignore]
         labelled = np.flatnonzero(~np.isin(labels.layers, unlabelled).all(axis=0))
         inside = labelled if len(labelled) else inside
-    chosen = inside if len(inside) <= limit else random.choice(inside, limit, replace=False)
-    return flat[:, chosen].astype(np.float32)
+    sample = inside if len(inside) <= limit else random.choice(inside, limit, replace=False)
+    return flat[:, sample].astype(np.float32)
 
 
 def _statistics(samples: NDArray[np.float32]) -> tuple[ChannelStatistics, ...]:
