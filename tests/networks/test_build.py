@@ -191,9 +191,9 @@ def test_planned_topologies_can_be_built():
     for patch, spacing in (((40, 56, 40), (1.0, 1.0, 1.0)), ((64, 64, 12), (0.7, 0.7, 4.0)), ((64, 64, 9), (1.0, 1.0, 1.0))):
         design = Design("dynunet", classes=2, first=4, widest=4, most=4)
         network = design.network(patch, design.topology(patch, spacing))
-        window = tuple(-(-edge // d) * d for edge, d in zip(patch, network.divisor, strict=True))
-        heads = build_network(tiny_plan(network=network, patch_size=window), 2)(torch.zeros(1, 1, *window))
-        assert tuple(heads[0].shape[2:]) == window
+        size = tuple(-(-edge // d) * d for edge, d in zip(patch, network.divisor, strict=True))
+        heads = build_network(tiny_plan(network=network, patch_size=size), 2)(torch.zeros(1, 1, *size))
+        assert tuple(heads[0].shape[2:]) == size
 
 
 def test_a_network_can_be_copied_after_a_step():

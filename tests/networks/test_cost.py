@@ -46,7 +46,7 @@ def activation_bytes(cost):
     return sum(cost.footprint[name] for name in ("activations", "loss", "layer gradients"))
 
 
-def test_activations_grow_with_the_batch_and_the_window_and_shrink_with_the_type():
+def test_activations_grow_with_the_batch_and_the_patch_and_shrink_with_the_type():
     plan = tiny_plan(patch_size=(16, 16, 16))
     network = build_network(plan, 3)
     usual = activation_bytes(network_cost(network, plan, 3, batch=2))
@@ -85,7 +85,7 @@ def test_nothing_is_computed_and_nothing_changes():
     assert all(weight.grad is None for weight in network.parameters())
 
 
-def test_a_window_too_small_to_be_trained_on():
+def test_a_patch_too_small_to_be_trained_on():
     plan = tiny_plan(network=tiny_network(3, (4, 8, 8, 8)), batch_size=1)
     with pytest.raises(ConfigError, match=r"'dynunet' cannot be trained on patches of \(8, 8, 8\) .*Enlarge plan.patch_size"):
         network_cost(build_network(plan, 3), plan, 3)

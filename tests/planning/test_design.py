@@ -8,7 +8,7 @@ STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 1))
 
 
 def test_numbers_are_those_of_every_convolution():
-    """Counted by hand: a window of 8 x 8 x 8, then 4 x 4 x 4, then 2 x 2 x 4."""
+    """Counted by hand: a patch of 8 x 8 x 8, then 4 x 4 x 4, then 2 x 2 x 4."""
     plain = Design("dynunet", classes=3, first=10, widest=30)
     fine, middle, coarse = 10 * 512, 20 * 64, 30 * 16
     encoder, decoder, heads = 2 * (fine + middle + coarse), 3 * (fine + middle), 3 * 512

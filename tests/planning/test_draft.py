@@ -32,7 +32,7 @@ def test_long_edges_wait_until_the_short_ones_have_caught_up():
     assert low.spacing[2] == 4.0 or low.spacing[2] / low.spacing[0] < 2.07
 
 
-def test_a_window_that_the_user_names_decides_how_coarse():
+def test_a_patch_that_the_user_names_decides_how_coarse():
     low = drafts((256,) * 3, patch_size=(32, 32, 32))["3d_lowres"]
     assert low.fit.patch == (32, 32, 32)
     assert low.coverage >= ENOUGH

@@ -43,13 +43,13 @@ def test_a_step_sees_a_twentieth_of_the_set_at_most(voxels):
     assert fit_gpu(UNET, (40, 48, 40), (1, 1, 1), RESIDUAL, voxels, None).batch >= fit.batch  # which may see all of it
 
 
-def test_a_window_that_the_user_names_is_not_searched_for():
+def test_a_patch_that_the_user_names_is_not_searched_for():
     fit = fit_gpu(UNET, (512, 512, 512), (1, 1, 1), PLAIN, 1e12, (300, 300, 300))
     assert (fit.patch, fit.batch) == ((320, 320, 320), 2)  # far beyond 8 GB, but asked for
 
 
 def test_memory_is_eight_gigabytes_where_nnunet_says_so():
-    """Its reference: two windows that put out 560 million numbers each."""
+    """Its reference: two patches that put out 560 million numbers each."""
     plan = tiny_plan(patch_size=(128, 128, 128), network=tiny_network(3, (32, 64, 128, 256, 320, 320)))
     numbers = UNET.activations((128, 128, 128), plan.network.strides)
     assert step_memory(plan, 3) == round(8e9 * numbers / 560e6)

@@ -28,7 +28,7 @@ def why(plan, word):
     return reason
 
 
-def test_hippocampus_fits_one_window_on_a_cpu():
+def test_hippocampus_fits_one_patch_on_a_cpu():
     plan = make_plan(HIPPOCAMPUS, PlanSettings())
     assert (plan.orientation, plan.spacing, plan.configuration) == ("RAS", (1, 1, 1), "3d")
     assert (plan.patch_size, plan.batch_size) == ((40, 56, 40), 2)
@@ -52,7 +52,7 @@ def test_a_plan_says_why_in_sentences_with_numbers():
     assert "clipped (to -100 .. 200)" in why(plan, "Grey values")
 
 
-def test_a_cpu_takes_the_resolution_at_which_a_window_sees_enough():
+def test_a_cpu_takes_the_resolution_at_which_a_patch_covers_enough():
     plan = make_plan(ABDOMEN, PlanSettings())
     assert plan.configuration == "3d_lowres"
     assert max(plan.spacing) / min(plan.spacing) < 2  # the coarse axis is left until the others have caught up
@@ -105,7 +105,7 @@ def test_slices_lie_across_the_coarsest_axis_and_keep_their_distance():
     assert (single.configuration, single.slice_axis, single.patch_size[0]) == ("2d", 0, 1)
 
 
-def test_windows_for_slices_are_one_voxel_deep():
+def test_patches_for_slices_are_one_voxel_deep():
     plan = make_plan(ABDOMEN, PlanSettings(configuration="2d", patch_size=(100, 64, 1), spacing=(1, 1, None)))
     assert (plan.patch_size, plan.spacing) == ((112, 64, 1), (1, 1, None))
     assert "resampled too, as the recipe asks" in why(plan, "configuration")
@@ -142,7 +142,7 @@ def test_every_plan_is_consistent(median, spacing, memory, name):
         assert stages <= CPUS[3].stages
 
 
-def test_more_memory_gives_larger_windows_never_smaller():
+def test_more_memory_gives_larger_patches_never_smaller():
     sizes = [
         math.prod(make_plan(ABDOMEN, PlanSettings(memory=f"{gb}GB", configuration="3d")).patch_size) for gb in (4, 8, 16, 32)
     ]
@@ -210,7 +210,7 @@ def test_what_is_changed_of_the_users_settings_is_said():
     assert "the patch allows no more of the 6 stages" in why(plan, "stages")
 
 
-def test_small_windows_get_the_network_that_needs_fewer_stages():
+def test_small_patches_get_the_network_that_needs_fewer_stages():
     plan = make_plan(tiny_fingerprint(shapes=((12, 12, 12),) * 3), PlanSettings())
     assert (plan.network.name, len(plan.network.features)) == ("unet", 2)
 
@@ -296,9 +296,9 @@ def test_presets_give_memory_and_blocks():
     seen = seen_as((200, 200, 200), (1.0, 1.0, 1.0))
     plans = {size: make_plan(seen, PlanSettings(network="resenc", preset=size), "cuda") for size in ("M", "L", "XL")}
     assert {plan.network.blocks for plan in plans.values()} == {(1, 3, 4, 6, 6, 6)}
-    windows = [math.prod(plan.patch_size) * plan.batch_size for plan in plans.values()]
-    assert windows == sorted(windows)
-    assert windows[0] < windows[-1]
+    sizes = [math.prod(plan.patch_size) * plan.batch_size for plan in plans.values()]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
     assert make_plan(seen, PlanSettings(network="resenc"), "cuda") == plans["M"]
     large = make_plan(seen, PlanSettings(network="mednext", preset="L", memory="24GB")).network
     assert (large.blocks, large.options["encoder_expansion_ratio"]) == ((3, 4, 8, 8, 8), [3, 4, 8, 8])

@@ -16,8 +16,8 @@ def test_axes_are_halved_by_the_rule(patch, spacing, most):
     assert found.kernels[-1] == (3, 3, 3)
     assert set(sum(found.strides, ())) <= {1, 2}
     assert set(sum(found.kernels, ())) <= {1, 3}
-    window = padded(patch, found.divisor)
-    bottom = [edge // d for edge, d in zip(window, found.divisor, strict=True)]
+    size = padded(patch, found.divisor)
+    bottom = [edge // d for edge, d in zip(size, found.divisor, strict=True)]
     assert all(n >= SMALLEST_EDGE for n, d in zip(bottom, found.divisor, strict=True) if d > 1)
     now = list(spacing)
     for stride in found.strides[1:]:
@@ -29,7 +29,7 @@ def test_axes_are_halved_by_the_rule(patch, spacing, most):
 
 
 @given(patch=st.tuples(edges, edges), spacing=st.tuples(sizes, sizes))
-def test_a_window_that_is_deep_enough_can_be_halved_no_more(patch, spacing):
+def test_a_patch_that_is_deep_enough_can_be_halved_no_more(patch, spacing):
     found = topology(patch, spacing)
     assert topology(patch, spacing, len(found.strides) + 1) == found
     assert len(topology(patch, spacing, 2).strides) == min(2, len(found.strides))
