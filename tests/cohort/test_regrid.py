@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxelry.cohort.regrid import laid_on, resampled
+from voxelry.cohort.regrid import regrid_labels, resampled
 from voxelry.core.geometry import Geometry, Reindex, flip_lps_ras
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
@@ -60,7 +60,7 @@ def test_finer_voxels_have_the_label_at_their_centre_as_in_itk(angle):
 def test_what_is_finer_loses_nothing(factor):
     labels = blobs(FINE)
     labels.array[0, 0, 0] = labels.array[31, 29, 25] = 2  # lone voxels in the corners
-    laid = laid_on(labels, FINE.zoomed([factor * n for n in FINE.shape]))
+    laid = regrid_labels(labels, FINE.zoomed([factor * n for n in FINE.shape]))
     np.testing.assert_array_equal(laid.labels.array, labels.array.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2))
     assert laid.losses == ()
 
@@ -69,7 +69,7 @@ def test_what_is_finer_loses_nothing(factor):
 def test_finer_voxels_and_back_are_the_same(factor):
     labels = blobs(FINE)
     fine = FINE.zoomed([factor * n for n in FINE.shape])
-    there = laid_on(LabelMap.of(labels.array.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2), fine, TABLE), FINE)
+    there = regrid_labels(LabelMap.of(labels.array.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2), fine, TABLE), FINE)
     np.testing.assert_array_equal(there.labels.array, labels.array)
     assert there.losses == ()
 
@@ -81,7 +81,7 @@ def test_coarser_voxels_hold_what_fills_most_of_them():
     corners = rng.integers(0, 2, (6, 6, 6), dtype=np.uint8)
     array = corners.repeat(4, 0).repeat(4, 1).repeat(4, 2)
     array[rng.random(array.shape) < 0.2] = 2  # specks that fill no voxel for the most part
-    found = laid_on(LabelMap.of(array, fine, TABLE), fine.zoomed((6, 6, 6))).labels.array
+    found = regrid_labels(LabelMap.of(array, fine, TABLE), fine.zoomed((6, 6, 6))).labels.array
     shares = np.stack([(array == value).reshape(6, 4, 6, 4, 6, 4).mean(axis=(1, 3, 5)) for value in range(3)])
     np.testing.assert_array_equal(found, shares.argmax(axis=0))
 
@@ -92,7 +92,7 @@ def test_the_same_lattice_in_any_order_keeps_every_voxel(order, flips, start):
     labels = blobs(FINE)
     padded = FINE.cropped([-first for first in start], [n + first + 1 for n, first in zip(FINE.shape, start, strict=True)])
     wanted = padded.reindexed(Reindex(tuple(order), flips))
-    laid = laid_on(labels, wanted)
+    laid = regrid_labels(labels, wanted)
     assert laid.losses == ()
     world = labels.geometry.world(np.argwhere(labels.array == 2))
     again = wanted.world(np.argwhere(laid.labels.array == 2))
@@ -101,7 +101,7 @@ def test_the_same_lattice_in_any_order_keeps_every_voxel(order, flips, start):
 
 def test_volumes_and_dice_are_those_of_a_ball():
     labels = blobs(FINE, sizes=(18, 0))
-    laid = laid_on(labels, turned((40, 40, 30), (1.3, 1.3, 2.1), 0.4))
+    laid = regrid_labels(labels, turned((40, 40, 30), (1.3, 1.3, 2.1), 0.4))
     (loss,) = laid.losses
     ball = 4 / 3 * np.pi * 18**3
     assert loss.before_mm3 == pytest.approx(ball, rel=0.02)
@@ -115,7 +115,7 @@ def test_a_label_that_vanishes_is_said():
     array[2:10, 2:10, 2:10] = 1
     array[6, 6, 11] = 2
     labels = LabelMap.of(array, Geometry.from_spacing(array.shape, (1, 1, 1)), TABLE)
-    laid = laid_on(labels, labels.geometry.zoomed((3, 3, 3)))
+    laid = regrid_labels(labels, labels.geometry.zoomed((3, 3, 3)))
     lost = next(loss for loss in laid.losses if loss.label == "label_2")
     assert (lost.after_mm3, lost.dice) == (0.0, 0.0)
     assert "-100.00 %" in str(lost)
@@ -129,7 +129,7 @@ def test_layers_and_instances_go_along():
     instances = np.zeros(layers.shape, np.uint32)
     instances[0, 1:4, 1:4, 1:4], instances[0, 5:7, 5:7, 5:7] = 70000, 3
     grid = Geometry.from_spacing((8, 8, 8), (2, 2, 2))
-    laid = laid_on(LabelMap(layers, grid, table, instances=instances), grid.zoomed((16, 16, 16))).labels
+    laid = regrid_labels(LabelMap(layers, grid, table, instances=instances), grid.zoomed((16, 16, 16))).labels
     np.testing.assert_array_equal(laid.layers, layers.repeat(2, 1).repeat(2, 2).repeat(2, 3))
     np.testing.assert_array_equal(laid.instances, instances.repeat(2, 1).repeat(2, 2).repeat(2, 3))
 
@@ -137,14 +137,14 @@ def test_layers_and_instances_go_along():
 def test_what_lies_elsewhere_is_refused():
     labels = blobs(FINE)
     with pytest.raises(GridMismatchError, match="none of its labels"):
-        laid_on(labels, Geometry.from_spacing((5, 5, 5), (1, 1, 1), (900, 0, 0)))
+        regrid_labels(labels, Geometry.from_spacing((5, 5, 5), (1, 1, 1), (900, 0, 0)))
     picture = LabelMap.of(np.ones((4, 5), np.uint8), Geometry((4, 5)), TABLE)
     with pytest.raises(GridMismatchError):
-        laid_on(picture, Geometry((5, 5)))
+        regrid_labels(picture, Geometry((5, 5)))
     with pytest.raises(GridMismatchError):
-        laid_on(picture, FINE)
+        regrid_labels(picture, FINE)
 
 
 def test_an_empty_map_stays_empty():
     labels = LabelMap.of(np.zeros((4, 4, 4), np.uint8), Geometry.from_spacing((4, 4, 4), (1, 1, 1)), TABLE)
-    assert not laid_on(labels, turned((5, 5, 5), (1, 1, 1), 0.2)).labels.array.any()
+    assert not regrid_labels(labels, turned((5, 5, 5), (1, 1, 1), 0.2)).labels.array.any()

@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import Volume
 from voxelry.datasets.channels import read_channels
-from voxelry.datasets.resample_to_grid import onto, overlap, spline_order
+from voxelry.datasets.resample_to_grid import covered_share, resample_to_grid, spline_order
 from voxelry.errors import GridMismatchError, UsageError
 
 AFFINE = np.diag([-1.0, -2.0, 3.0, 1.0])
@@ -75,13 +75,13 @@ def test_channels_are_sampled_as_simpleitk_samples_them(seed, thick):
     expected = by_sitk(array, grid, wanted, order, np.nan)
     places = (np.indices(wanted.shape).reshape(3, -1).T @ grid.indices_of(wanted)[:3, :3].T) + grid.indices_of(wanted)[:3, 3]
     margin = np.minimum(places + 0.5, np.array(grid.shape) - 0.5 - places).min(axis=1).reshape(wanted.shape)
-    made = onto(Volume(array[None], grid), wanted).array[0]
+    made = resample_to_grid(Volume(array[None], grid), wanted).array[0]
     assert made.dtype == np.float32
     inside, sure = margin > 0.01, abs(margin) > 0.01
     assert np.array_equal(np.isnan(expected)[sure], ~inside[sure])
     np.testing.assert_allclose(made[inside], expected.clip(array.min(), array.max())[inside], atol=0.05)
     assert (made[margin < -0.01] == array.min()).all()
-    assert overlap(grid, wanted) == pytest.approx((margin > -1e-3).mean(), abs=0.02)
+    assert covered_share(grid, wanted) == pytest.approx((margin > -1e-3).mean(), abs=0.02)
 
 
 def test_a_linear_field_keeps_its_place_on_a_sheared_grid():
@@ -91,7 +91,7 @@ def test_a_linear_field_keeps_its_place_on_a_sheared_grid():
     grid = Geometry((12, 10, 9), sheared)
     wanted = turned_grid((5, 6, 4), (0.9, 0.7, 1.1), (-0.2, 0.1, 0.4), grid.world((5.5, 4.5, 4.0)))
     field = grid.world(np.moveaxis(np.indices(grid.shape), 0, -1)) @ (1.0, -2.0, 3.0)
-    made = onto(Volume(field[None].astype(np.float32), grid), wanted).array[0]
+    made = resample_to_grid(Volume(field[None].astype(np.float32), grid), wanted).array[0]
     expected = wanted.world(np.moveaxis(np.indices(wanted.shape), 0, -1)) @ (1.0, -2.0, 3.0)
     np.testing.assert_allclose(made[1:-1, 1:-1, 1:-1], expected[1:-1, 1:-1, 1:-1], atol=0.1)
 
@@ -161,7 +161,7 @@ class TestOtherGrids:
         other = 1 - reference
         assert volume.geometry.same_grid(alone[reference].geometry)
         np.testing.assert_array_equal(volume.array[reference], alone[reference].array[0])
-        np.testing.assert_array_equal(volume.array[other], onto(alone[other], alone[reference].geometry).array[0])
+        np.testing.assert_array_equal(volume.array[other], resample_to_grid(alone[other], alone[reference].geometry).array[0])
         assert volume.source.files[0] == str(files[reference])
         assert any("resampled onto the grid of" in remark for remark in volume.source.remarks)
 

@@ -8,7 +8,7 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, LabelError
-from voxelry.formats.label_values import boxes, stored_layers, stored_values, told_apart
+from voxelry.formats.label_values import boxes, split_instances, stored_layers, stored_values
 
 TABLE = LabelTable(labels=(Label(value=3, name="c"), Label(value=1, name="a"), Label(value=300, name="x", layer=1)))
 
@@ -56,10 +56,10 @@ def test_instances_of_things_are_labels_of_their_own():
         labels=(Label(value=5, name="liver"), Label(value=9, name="lesion", kind="thing"), Label(value=2, name="none"))
     )
     made = LabelMap(array, Geometry.from_spacing((6, 5, 4), (1, 2, 3)), table, instances=ids)
-    apart = told_apart(made)
+    apart = split_instances(made)
     assert apart.table.names == ("liver", "lesion 4", "lesion 70000", "none")
     assert [int(apart.mask(name).sum()) for name in apart.table.names] == [20, 20, 40, 0]
     assert (apart.mask("lesion 4") == (ids[0] == 4)).all()
     assert apart.instances is None
     plain = LabelMap(array, made.geometry, table)
-    assert told_apart(plain) is plain
+    assert split_instances(plain) is plain

@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import dcmread
 
 from voxelry.cohort.provenance import with_algorithm
-from voxelry.cohort.regrid import LabelLoss, laid_on
+from voxelry.cohort.regrid import LabelLoss, regrid_labels
 from voxelry.core.catalogue import coded
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
@@ -73,8 +73,8 @@ def convert_mask(
     if row.source == "required" and reference is None:
         raise UsageError(f"{out}: {row.noun} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")
     form = None if mask.is_dir() else detect(mask)
-    named = image_named_by(mask) if form is not None and form.within == "dicom" else None
-    scan = None if reference is None else _scan(reference, series, tuple(repair), named)
+    image = image_named_by(mask) if form is not None and form.within == "dicom" else None
+    scan = None if reference is None else _scan(reference, series, tuple(repair), image)
     if row.source == "required" and not row.sheared and scan is not None and not scan.geometry.is_orthogonal:
         raise ExportError(
             f"{out}: the slices of {reference} are sheared (gantry tilt), and readers of {row.noun} take them for a straight "
@@ -83,18 +83,18 @@ def convert_mask(
             "the series and the labels onto an upright grid and writes both.",
         )
     table = None if labels is None else load_label_file(labels)
-    drawn = _labels(mask, form, table, scan, named, threshold)
-    return _Conversion(mask, out, row, with_algorithm(options or {}, mask, row.options)).run(drawn, scan, named)
+    drawing = _labels(mask, form, table, scan, image, threshold)
+    return _Conversion(mask, out, row, with_algorithm(options or {}, mask, row.options)).run(drawing, scan, image)
 
 
-def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], named: ReferencedImage | None) -> Volume:
+def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], image: ReferencedImage | None) -> Volume:
     """The reference; of several series the one asked for, else the one that the mask names."""
     try:
         return read(path, series=series, repair=repair)
     except SelectionError:
-        if series is not None or named is None or not named.series:
+        if series is not None or image is None or not image.series:
             raise
-        return read(path, series=named.series, repair=repair)
+        return read(path, series=image.series, repair=repair)
 
 
 def _labels(
@@ -102,7 +102,7 @@ def _labels(
     form: Format | None,
     table: LabelTable | None,
     scan: Volume | None,
-    named: ReferencedImage | None,
+    image: ReferencedImage | None,
     threshold: float | None,
 ) -> LabelMap:
     """The labels, on a grid of their own; `form` is the mask's format, None for a folder."""
@@ -112,9 +112,9 @@ def _labels(
         return read_mask_folder(mask, table, read_labels)
     drawn_on = scan if "reference" in form.label_options else None
     labels = read_labels(mask, table, reference=drawn_on, threshold=threshold)
-    if scan is None or named is None or drawn_on is not None:
+    if scan is None or image is None or drawn_on is not None:
         return labels
-    remarks = check_same_image(mask, named, scan)
+    remarks = check_same_image(mask, image, scan)
     return replace(labels, source=replace(labels.source, remarks=(*labels.source.remarks, *remarks)))
 
 
@@ -127,24 +127,24 @@ class _Conversion:
     row: Format
     options: dict[str, Any]
 
-    def run(self, drawn: LabelMap, scan: Volume | None, named: ReferencedImage | None) -> Converted:
+    def run(self, drawing: LabelMap, scan: Volume | None, image: ReferencedImage | None) -> Converted:
         """Lay the labels onto the scan's grid and write them."""
         also: list[Path] = []
         try:
-            return self._run(drawn, scan, named, also)
+            return self._run(drawing, scan, image, also)
         except BaseException:  # Ctrl-C too
             for path in also:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
             raise
 
-    def _run(self, drawn: LabelMap, scan: Volume | None, named: ReferencedImage | None, also: list[Path]) -> Converted:
-        remarks = [*drawn.source.remarks, *(() if scan is None else scan.source.repairs)]
-        labels = drawn
+    def _run(self, drawing: LabelMap, scan: Volume | None, image: ReferencedImage | None, also: list[Path]) -> Converted:
+        remarks = [*drawing.source.remarks, *(() if scan is None else scan.source.repairs)]
+        labels = drawing
         losses: tuple[LabelLoss, ...] = ()
         if scan is not None:
-            laid = laid_on(drawn, scan.geometry)
-            labels, losses = laid.labels, laid.losses
-            remarks += [laid.how] if laid.how else []
+            regridded = regrid_labels(drawing, scan.geometry)
+            labels, losses = regridded.labels, regridded.losses
+            remarks += [regridded.how] if regridded.how else []
             remarks += [f"{loss}" for loss in losses]
         labels = replace(labels, table=coded(labels.table))
         if self.row.cannot_hold:
@@ -156,16 +156,16 @@ class _Conversion:
             also += [] if was_there else [folder]
             remarks.append(f"refers to the resampled series in {folder}, not to the original slices")
         if "segmentation" in self.row.required_options and scan is not None and "segmentation" not in self.options:
-            also += self._segmentation(labels, scan, named)
+            also += self._segmentation(labels, scan, image)
             remarks.append(f"measurements refer to the segments of {self.options['segmentation']}")
         if "measure" in self.row.required_options:
             self.options["measure"] = measure_labels
         path = write_format(self.row, labels, self.out, scan, self.options)
         return Converted(path, self.row.name, _present(labels), tuple(dict.fromkeys(remarks)), losses, tuple(also))
 
-    def _segmentation(self, labels: LabelMap, scan: Volume, named: ReferencedImage | None) -> list[Path]:
+    def _segmentation(self, labels: LabelMap, scan: Volume, image: ReferencedImage | None) -> list[Path]:
         """The SEG that a report refers to: the mask itself, or one beside the report, which is written where there is none."""
-        if named is not None and named.series == scan.source.series_uid and _describes(self.mask, labels):
+        if image is not None and image.series == scan.source.series_uid and _describes(self.mask, labels):
             self.options["segmentation"] = self.mask
             return []
         beside = self._beside(format_named("dicom-seg").ending)
@@ -188,8 +188,10 @@ class _Conversion:
 
 
 def _present(labels: LabelMap) -> tuple[str, ...]:
-    there = [set(np.unique(layer).tolist()) for layer in labels.layers]
-    return tuple(one.name for one in labels.table.labels if one.layer < len(there) and one.value in there[one.layer])
+    present = [set(np.unique(layer).tolist()) for layer in labels.layers]
+    return tuple(
+        label.name for label in labels.table.labels if label.layer < len(present) and label.value in present[label.layer]
+    )
 
 
 def _describes(file: Path, labels: LabelMap) -> bool:

@@ -150,11 +150,11 @@ def _with_channels(scans: list[Scan], channels: int) -> list[Scan]:
     for scan in scans:
         match = _CHANNEL.fullmatch(scan.id)
         sets.setdefault((scan.images[0].parent, match[1] if match else scan.id), []).append(scan)
-    joined: list[Scan] = []
+    whole_scans: list[Scan] = []
     for (_, name), members in sets.items():
         ordered = sorted(members, key=lambda scan: scan.id)
         if [scan.id for scan in ordered] == [f"{name}_{number:04d}" for number in range(channels)]:
-            joined.append(Scan(name, tuple(scan.images[0] for scan in ordered)))
+            whole_scans.append(Scan(name, tuple(scan.images[0] for scan in ordered)))
         else:
-            joined += members
-    return joined
+            whole_scans += members
+    return whole_scans

@@ -124,8 +124,8 @@ def _reference(case: Case, manifest: Manifest) -> LabelMap:
 def _warn_of_missing(manifest: Manifest, cases: list[Case]) -> None:
     """Warn of labelled cases that nobody predicted, in the splits of those that somebody did."""
     splits = {case.split for case in cases}
-    here = {case.id for case in cases}
-    missing = [case.id for case in manifest.cases if case.has_labels and case.split in splits and case.id not in here]
+    predicted = {case.id for case in cases}
+    missing = [case.id for case in manifest.cases if case.has_labels and case.split in splits and case.id not in predicted]
     if missing:
         log.warning("%d labelled cases have no prediction and are not scored: %s", len(missing), _some(missing))
 

@@ -65,7 +65,7 @@ class RegriddedLabels:
     losses: tuple[LabelLoss, ...] = ()
 
 
-def laid_on(labels: LabelMap, grid: Geometry) -> RegriddedLabels:
+def regrid_labels(labels: LabelMap, grid: Geometry) -> RegriddedLabels:
     """Labels on another grid.
 
     Equal grids, and those whose axes are flipped or permuted, are re-indexed; a part of the same lattice is placed or cut.
@@ -87,28 +87,28 @@ def laid_on(labels: LabelMap, grid: Geometry) -> RegriddedLabels:
             labels.on_grid(grid), "" if change is None or change.is_identity else "axes were flipped or permuted"
         )
     keys, values, ids = _classes(labels)
-    part = labels.geometry.reindexing_into(grid)
-    if part is not None:
-        start = grid.offset_of(labels.geometry.reindexed(part))
+    reindex = labels.geometry.reindexing_into(grid)
+    if reindex is not None:
+        start = grid.offset_of(labels.geometry.reindexed(reindex))
         assert start is not None
-        laid = np.stack([_placed(part.apply(layer), start, grid.shape) for layer in keys])
+        layers = np.stack([_placed(reindex.apply(layer), start, grid.shape) for layer in keys])
         how = "the grid is a part of the same lattice: voxels were placed, none changed"
     else:
-        laid = np.stack([resampled(layer, labels.geometry, grid) for layer in keys])
+        layers = np.stack([resampled(layer, labels.geometry, grid) for layer in keys])
         how = "resampled: each voxel has the label that fills most of it (the one at its centre, where voxels become smaller)"
-    if keys.any() and not laid.any():
+    if keys.any() and not layers.any():
         raise GridMismatchError(
             f"{labels.source.name}: none of its labels lies on the grid of the reference ({grid.describe()})",
             remedy="Name the scan that the labels were made on.",
         )
-    made = replace(
+    result = replace(
         labels,
-        layers=values[laid],
+        layers=values[layers],
         geometry=grid,
         source=replace(labels.source, instances=()),
-        instances=None if labels.instances is None else ids[laid],
+        instances=None if labels.instances is None else ids[layers],
     )
-    return RegriddedLabels(made, how, _losses(labels, made))
+    return RegriddedLabels(result, how, _losses(labels, result))
 
 
 def _classes(labels: LabelMap) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.uint32]]:
@@ -126,48 +126,48 @@ def _classes(labels: LabelMap) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.u
 def _placed(array: NDArray[Any], start: Sequence[int], shape: Sequence[int]) -> NDArray[Any]:
     """An array within another of `shape`, from voxel `start` on (negative: cut)."""
     ends = [(first, first + size) for first, size in zip(start, array.shape, strict=True)]
-    kept = [(max(0, first), max(0, min(last, n))) for (first, last), n in zip(ends, shape, strict=True)]
+    ranges = [(max(0, first), max(0, min(last, n))) for (first, last), n in zip(ends, shape, strict=True)]
     result = np.zeros(tuple(shape), array.dtype)
-    if all(low < high for low, high in kept):
-        there = tuple(slice(low, high) for low, high in kept)
-        here = tuple(slice(low - first, high - first) for (low, high), first in zip(kept, start, strict=True))
-        result[there] = array[here]
+    if all(low < high for low, high in ranges):
+        target = tuple(slice(low, high) for low, high in ranges)
+        source = tuple(slice(low - first, high - first) for (low, high), first in zip(ranges, start, strict=True))
+        result[target] = array[source]
     return result
 
 
-def resampled(classes: NDArray[Any], grid: Geometry, wanted: Geometry) -> NDArray[Any]:
+def resampled(classes: NDArray[Any], grid: Geometry, target: Geometry) -> NDArray[Any]:
     """Classes on another grid: of each voxel the one that fills most of it.
 
     Args:
         classes: ``(*grid.shape)`` from 1, 0 for background, which is also what lies beyond the grid.
         grid: theirs; a sheared one too.
-        wanted: the other.
+        target: the other.
 
     Returns:
-        ``(*wanted.shape)`` of the same type.
+        ``(*target.shape)`` of the same type.
     """
-    there = grid.indices_of(wanted)
+    to_source = grid.indices_of(target)
     boxes = [(value, box) for value, box in enumerate(find_objects(classes), start=1) if box is not None]
-    result = np.zeros(wanted.shape, classes.dtype)
+    result = np.zeros(target.shape, classes.dtype)
 
     def stretch(first: int, last: int) -> None:
         for begin in range(first, last, _SLAB):
             stop = min(begin + _SLAB, last)
-            _vote(classes, boxes, there, result[:, :, begin:stop], begin)
+            _vote(classes, boxes, to_source, result[:, :, begin:stop], begin)
 
-    run_slabs(stretch, wanted.shape[2])
+    run_slabs(stretch, target.shape[2])
     return result
 
 
 def _vote(
     classes: NDArray[Any],
     boxes: Sequence[tuple[int, tuple[slice, ...]]],
-    there: NDArray[np.float64],
+    to_source: NDArray[np.float64],
     out: NDArray[Any],
     begin: int,
 ) -> None:
     """The winners of one slab, from slice `begin` on; `there` maps its indices to those of `classes`."""
-    matrix, offset = there[:3, :3], there[:3, 3] + there[:3, 2] * begin
+    matrix, offset = to_source[:3, :3], to_source[:3, 3] + to_source[:3, 2] * begin
     points = [matrix @ np.array(point) for point in product(*map(_steps, np.abs(matrix).max(axis=0)))]
     if len(points) == 1:
         affine_transform(classes, matrix, offset, order=0, mode="grid-constant", output=out)
@@ -197,9 +197,9 @@ def _reach(
     box: Sequence[slice], matrix: NDArray[np.float64], offset: NDArray[np.float64], shape: Sequence[int]
 ) -> list[tuple[int, int]] | None:
     """The voxels of the slab that a box of the classes may cover a part of, None where there are none."""
-    corners = np.array(list(product(*((one.start - 1, one.stop) for one in box))), dtype=np.float64)
-    seen = np.linalg.solve(matrix, (corners - offset).T)
-    low, high = np.floor(seen.min(axis=1)).astype(int) - 1, np.ceil(seen.max(axis=1)).astype(int) + 2
+    corners = np.array(list(product(*((side.start - 1, side.stop) for side in box))), dtype=np.float64)
+    corner_voxels = np.linalg.solve(matrix, (corners - offset).T)
+    low, high = np.floor(corner_voxels.min(axis=1)).astype(int) - 1, np.ceil(corner_voxels.max(axis=1)).astype(int) + 2
     reach = [(max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, shape, strict=True)]
     return reach if all(a < b for a, b in reach) else None
 
@@ -213,21 +213,21 @@ def _count(
     points: Sequence[NDArray[np.float64]],
 ) -> NDArray[np.int32]:
     """At how many of the points of each voxel within `reach` a mask is."""
-    start = np.array([one.start for one in box], dtype=np.float64)
+    start = np.array([side.start for side in box], dtype=np.float64)
     origin = offset + matrix @ np.array([low for low, _ in reach], dtype=np.float64) - start
     total = np.zeros(tuple(high - low for low, high in reach), np.int32)
-    mask, found = inside.astype(np.uint8), np.empty(total.shape, np.uint8)
+    mask, hits = inside.astype(np.uint8), np.empty(total.shape, np.uint8)
     for point in points:
-        affine_transform(mask, matrix, origin + point, order=0, mode="grid-constant", output=found)
-        total += found
+        affine_transform(mask, matrix, origin + point, order=0, mode="grid-constant", output=hits)
+        total += hits
     return total
 
 
-def _losses(labels: LabelMap, made: LabelMap) -> tuple[LabelLoss, ...]:
+def _losses(labels: LabelMap, result: LabelMap) -> tuple[LabelLoss, ...]:
     """What each label lost; empty where none lost a voxel."""
-    back = laid_back(made, labels.geometry)
-    before_mm3, after_mm3 = labels.geometry.voxel_volume or 0.0, made.geometry.voxel_volume or 0.0
-    counted = [_counts(*layers) for layers in zip(labels.layers, back, made.layers, strict=True)]
+    back = regrid_back(result, labels.geometry)
+    before_mm3, after_mm3 = labels.geometry.voxel_volume or 0.0, result.geometry.voxel_volume or 0.0
+    counted = [_counts(*layers) for layers in zip(labels.layers, back, result.layers, strict=True)]
     losses = []
     for label in labels.table.labels:
         before, returned, common, after = counted[label.layer][:, label.value] if label.layer < len(counted) else (0, 0, 0, 0)
@@ -237,23 +237,23 @@ def _losses(labels: LabelMap, made: LabelMap) -> tuple[LabelLoss, ...]:
     return tuple(losses) if any(loss.dice < 1 for loss in losses) else ()
 
 
-def _counts(before: NDArray[Any], back: NDArray[Any], made: NDArray[Any]) -> NDArray[np.int64]:
+def _counts(before: NDArray[Any], back: NDArray[Any], result: NDArray[Any]) -> NDArray[np.int64]:
     """Voxels of each value, ``(4, values)``: before, back again, in both, and on the new grid; slab by slab."""
     counts = np.zeros((4, 2**16), np.int64)
-    for one, other in zip(before, back, strict=True):
-        for row, array in enumerate((one, other, one[one == other])):
+    for slab, other in zip(before, back, strict=True):
+        for row, array in enumerate((slab, other, slab[slab == other])):
             counts[row] += np.bincount(array.ravel(), minlength=counts.shape[1])
-    for slab in made:
+    for slab in result:
         counts[3] += np.bincount(slab.ravel(), minlength=counts.shape[1])
     return counts
 
 
-def laid_back(made: LabelMap, grid: Geometry) -> NDArray[Any]:
+def regrid_back(result: LabelMap, grid: Geometry) -> NDArray[Any]:
     """The layers of a map brought to another grid in the same way, ``(L, *grid.shape)``."""
-    part = made.geometry.reindexing_into(grid)
-    layers = made.layers
-    if part is None:
-        return np.stack([resampled(layer, made.geometry, grid) for layer in layers])
-    start = grid.offset_of(made.geometry.reindexed(part))
+    reindex = result.geometry.reindexing_into(grid)
+    layers = result.layers
+    if reindex is None:
+        return np.stack([resampled(layer, result.geometry, grid) for layer in layers])
+    start = grid.offset_of(result.geometry.reindexed(reindex))
     assert start is not None
-    return np.stack([_placed(part.apply(layer), start, grid.shape) for layer in layers])
+    return np.stack([_placed(reindex.apply(layer), start, grid.shape) for layer in layers])

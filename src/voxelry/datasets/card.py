@@ -28,6 +28,12 @@ class Card(Frozen):
             lie; None refuses such cases.
         labels: what the stored values of the masks mean.
         ignore: a stored value whose voxels count nowhere.
+
+    Examples:
+        >>> from voxelry.datasets import Card
+        >>> card = Card(name="liver-ct", modality="CT", labels=({"value": 1, "name": "liver"},))
+        >>> card.table.names, card.channels
+        (('liver',), ('image',))
     """
 
     name: str

@@ -57,6 +57,13 @@ class Case:
         group: the patient; a split never parts a group.
         site: where the case comes from (a hospital, a scanner), which folds share out evenly; empty where it is not known.
         split: ``train``, ``val``, ``test``, or None for a case that takes no part.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from voxelry.datasets import Case
+        >>> case = Case("p1_ct", (Path("p1/ct.nii.gz"),), labels=Path("p1/liver.nii.gz"), group="p1")
+        >>> case.has_labels, case.label_files[0].name
+        (True, 'liver.nii.gz')
     """
 
     id: str

@@ -45,6 +45,15 @@ def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions 
         GridMismatchError: two files lie on different grids and no reference is named, have no place in common, or are of
             different frames of reference.
         ReadError: as `read`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from voxelry import Geometry, Volume, write
+        >>> from voxelry.datasets import read_channels
+        >>> grid = Geometry.from_spacing((6, 6, 4), (1, 1, 2))
+        >>> files = [write(Volume(np.full((1, 6, 6, 4), k, np.int16), grid), f"mr_{k}.nii.gz") for k in range(2)]
+        >>> read_channels(files).shape
+        (2, 6, 6, 4)
     """
     if not paths:
         raise UsageError("no file to read", remedy="Name at least one.")
@@ -54,14 +63,14 @@ def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions 
     target = volumes[reference or 0]
     for volume, path in zip(volumes, paths, strict=True):
         _check(target, volume, Path(path))
-    laid = [_laid(target, volume, Path(path), reference is not None) for volume, path in zip(volumes, paths, strict=True)]
+    on_grid = [_laid(target, volume, Path(path), reference is not None) for volume, path in zip(volumes, paths, strict=True)]
     modalities = {volume.modality for volume in volumes}
     return Volume(
-        partial(_stacked, laid),
+        partial(_stacked, on_grid),
         target.geometry,
         channels=len(volumes),
         modality=target.modality if len(modalities) == 1 else "",
-        source=_joined(target, laid, reference or 0),
+        source=_joined(target, on_grid, reference or 0),
     )
 
 
@@ -85,24 +94,26 @@ def _laid(target: Volume, volume: Volume, path: Path, may_resample: bool) -> Vol
     change = volume.geometry.reindexing_to(target.geometry)
     if change is not None:
         return replace(volume, pixels=partial(_turned, volume, change), geometry=target.geometry, outside=None)
-    said = f"{path}: its grid ({volume.geometry.describe()}) is not that of {target.source.name} ({target.geometry.describe()})"
+    problem = (
+        f"{path}: its grid ({volume.geometry.describe()}) is not that of {target.source.name} ({target.geometry.describe()})"
+    )
     if volume.geometry.affine is None or target.geometry.affine is None:
-        raise GridMismatchError(said, remedy="Resample one onto the other's grid first.")
+        raise GridMismatchError(problem, remedy="Resample one onto the other's grid first.")
     if not may_resample:
         raise GridMismatchError(
-            said, remedy="Name the channel that the others are to be resampled onto: the dataset card's `reference_channel`."
+            problem, remedy="Name the channel that the others are to be resampled onto: the dataset card's `reference_channel`."
         )
-    from voxelry.datasets.resample_to_grid import onto, overlap
+    from voxelry.datasets.resample_to_grid import covered_share, resample_to_grid
 
-    share = overlap(volume.geometry, target.geometry)
+    share = covered_share(volume.geometry, target.geometry)
     if share == 0:
-        raise GridMismatchError(f"{said}, and has no place in common with it", remedy="Give the channels of one examination.")
+        raise GridMismatchError(f"{problem}, and has no place in common with it", remedy="Give the channels of one examination.")
     beyond = "" if share == 1 else "; beyond, it has its lowest value"
     remark = f"{path.name}: resampled onto the grid of {Path(target.source.name).name}, of which it holds {share:.1%}{beyond}"
     if share < _LITTLE:
         log.warning("%s", remark)
-    made = onto(volume, target.geometry)
-    return replace(made, source=replace(made.source, remarks=(*made.source.remarks, remark)))
+    resampled = resample_to_grid(volume, target.geometry)
+    return replace(resampled, source=replace(resampled.source, remarks=(*resampled.source.remarks, remark)))
 
 
 def _turned(volume: Volume, change: Reindex) -> NDArray[Any]:
@@ -113,10 +124,10 @@ def _stacked(volumes: Sequence[Volume]) -> NDArray[Any]:
     return np.concatenate([replace(volume).array for volume in volumes])
 
 
-def _joined(target: Volume, laid: Sequence[Volume], reference: int) -> Source:
-    ordered = [laid[reference], *(volume for number, volume in enumerate(laid) if number != reference)]
-    remarks = [remark for volume in laid for remark in volume.source.remarks]
-    repairs = [repair for volume in laid for repair in volume.source.repairs]
+def _joined(target: Volume, channels: Sequence[Volume], reference: int) -> Source:
+    ordered = [channels[reference], *(volume for number, volume in enumerate(channels) if number != reference)]
+    remarks = [remark for volume in channels for remark in volume.source.remarks]
+    repairs = [repair for volume in channels for repair in volume.source.repairs]
     return Source(
         kind=target.source.kind,
         files=tuple(file for volume in ordered for file in volume.source.files),

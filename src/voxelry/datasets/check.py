@@ -42,6 +42,15 @@ def check_manifest(manifest: Manifest, *, deep: bool = False) -> list[Problem]:
 
     Returns:
         The problems in the order of the cases; empty when all is well.
+
+    Examples:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> path = write_phantoms("phantoms", "torso-ct", 2, val=1, acquisition=coarse)
+        >>> from voxelry.datasets import check_manifest, load_manifest
+        >>> check_manifest(load_manifest(path))
+        []
     """
     return [problem for case in manifest.cases for problem in check_case(case, manifest, deep=deep)]
 

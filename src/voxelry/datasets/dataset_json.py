@@ -96,12 +96,12 @@ def _msd_cases(value: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
 def _nnunet_cases(value: Mapping[str, Any], channels: int, folder: Path) -> list[dict[str, Any]]:
     ending = str(value.get("file_ending", ".nii.gz"))
     rows: list[dict[str, Any]] = []
-    for part, split in (("Tr", None), ("Ts", "test")):
-        for first in sorted((folder / f"images{part}").glob(f"[!.]*_0000{ending}")):
+    for suffix, split in (("Tr", None), ("Ts", "test")):
+        for first in sorted((folder / f"images{suffix}").glob(f"[!.]*_0000{ending}")):
             id = first.name.removesuffix(f"_0000{ending}")
-            images = [f"images{part}/{id}_{channel:04d}{ending}" for channel in range(channels)]
-            labels = f"labels{part}/{id}{ending}"
-            needed = part == "Tr" or (folder / labels).is_file()
+            images = [f"images{suffix}/{id}_{channel:04d}{ending}" for channel in range(channels)]
+            labels = f"labels{suffix}/{id}{ending}"
+            needed = suffix == "Tr" or (folder / labels).is_file()
             rows.append({"id": id, "images": images, "labels": labels if needed else None, "split": split})
     return rows
 

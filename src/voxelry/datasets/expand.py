@@ -77,14 +77,14 @@ def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tup
     """
     place = _Place(root, tuple(names), where, FileFinder(where))
     if isinstance(cases, CaseRows):
-        found = tuple(_from_row(row, root) for row in cases.cases)
+        expanded = tuple(_from_row(row, root) for row in cases.cases)
     elif isinstance(cases, FoundFiles):
-        found = _expand_found(cases, place)
+        expanded = _expand_found(cases, place)
     else:
-        found = tuple(_from_cells(cases, cells, place) for cells in read_table(place.file(cases.table)))
-    _check_ids(found, where)
-    _check_files(found, where)
-    return found
+        expanded = tuple(_from_cells(cases, cells, place) for cells in read_table(place.file(cases.table)))
+    _check_ids(expanded, where)
+    _check_files(expanded, where)
+    return expanded
 
 
 def _from_row(row: CaseRow, root: Path) -> Case:
@@ -145,12 +145,14 @@ def _read_splits(rule: FoundFiles, ids: set[str], place: _Place) -> dict[str, Sp
     lists = read_json(file)
     names: dict[SplitName, str] = rule.split_names or {name: name for name in SPLITS if name in lists}
     splits: dict[str, SplitName] = {}
-    for split, theirs in names.items():
-        if theirs not in lists:
-            raise ManifestError(f"{file}: no list '{theirs}', which split_names gives for {split}", remedy=nearest(theirs, lists))
-        if not isinstance(lists[theirs], list):
-            raise ManifestError(f"{file}: '{theirs}' is {lists[theirs]!r}", remedy="A list of case ids is expected.")
-        for id in map(str, lists[theirs]):
+    for split, list_name in names.items():
+        if list_name not in lists:
+            raise ManifestError(
+                f"{file}: no list '{list_name}', which split_names gives for {split}", remedy=nearest(list_name, lists)
+            )
+        if not isinstance(lists[list_name], list):
+            raise ManifestError(f"{file}: '{list_name}' is {lists[list_name]!r}", remedy="A list of case ids is expected.")
+        for id in map(str, lists[list_name]):
             if splits.setdefault(id, split) != split:
                 raise SplitLeakError(f"{file}: case '{id}' stands in {splits[id]} and in {split}", remedy="Take it out of one.")
     absent = sorted(set(splits) - ids)

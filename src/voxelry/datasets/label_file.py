@@ -26,6 +26,13 @@ def load_label_file(path: str | os.PathLike[str]) -> LabelTable:
     Raises:
         ConfigError: no labels there, or not what a table allows.
         MissingFileError: no such file.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from voxelry.datasets import load_label_file
+        >>> _ = Path("labels.yaml").write_text("{1: liver, 2: spleen}")
+        >>> load_label_file("labels.yaml").names
+        ('liver', 'spleen')
     """
     file = Path(path)
     content = read_json(file) if file.suffix.lower() == ".json" else read_yaml(file)

@@ -36,6 +36,17 @@ def load_case(case: Case, manifest: Manifest) -> tuple[Volume, LabelMap | None]:
             reference; or image and labels lie on different grids.
         LabelError: a label value that the card does not know.
         ManifestError: not the channels or axes that the card names.
+
+    Examples:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> path = write_phantoms("phantoms", "torso-ct", 2, val=1, acquisition=coarse)
+        >>> from voxelry.datasets import load_case, load_manifest
+        >>> manifest = load_manifest(path)
+        >>> image, labels = load_case(manifest.cases[0], manifest)
+        >>> image.shape[1:] == labels.array.shape
+        True
     """
     volume = load_image(case, manifest.card)
     return volume, load_labels(case, manifest.card, volume.geometry)

@@ -33,6 +33,16 @@ class Manifest:
         cases: every case, with and without labels.
         root: the folder that relative paths started from.
         path: the manifest's file.
+
+    Examples:
+        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
+        >>> path = write_phantoms("phantoms", "torso-ct", 2, val=1, acquisition=coarse)
+        >>> from voxelry.datasets import load_manifest
+        >>> manifest = load_manifest(path)
+        >>> [case.id for case in manifest.split("val")]
+        ['torso_001']
     """
 
     card: Card
@@ -85,6 +95,15 @@ def load_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
         ConfigError: not YAML or JSON.
         ManifestError: a wrong key or value, a missing file, an id twice.
         SplitLeakError: a patient on two sides of the split.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from voxelry.datasets import load_manifest
+        >>> Path("ct.nii.gz").touch()
+        >>> text = "{name: s, modality: CT, labels: [{value: 1, name: liver}], cases: [{id: a, images: [ct.nii.gz]}]}"
+        >>> _ = Path("set.yaml").write_text(text)
+        >>> load_manifest("set.yaml").cases[0].images[0].name
+        'ct.nii.gz'
     """
     file = Path(path)
     if file.is_dir():
@@ -95,22 +114,22 @@ def load_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
     value = from_dataset_json(read_json(file), file) if is_json else read_yaml(file)
     parsed = parse(_File, value, str(file), ManifestError)
     card = Card.model_validate({name: getattr(parsed, name) for name in Card.model_fields})
-    listed = parse_cases(parsed.cases, file)
-    base = _root(listed, file, root, os.environ)
-    cases = share_out(expand(listed, base, card.table.names, str(file)), parsed.split)
+    case_list = parse_cases(parsed.cases, file)
+    base = _root(case_list, file, root, os.environ)
+    cases = share_out(expand(case_list, base, card.table.names, str(file)), parsed.split)
     _check_channels(cases, card, file)
     check_no_leak(cases, str(file))
     return Manifest(card, cases, base, file)
 
 
-def _root(listed: CaseList, file: Path, root: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> Path:
+def _root(case_list: CaseList, file: Path, root: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> Path:
     """The folder that relative paths start from."""
     if root is not None:
         if not Path(root).is_dir():
             raise MissingFileError(f"{root}: no such folder", remedy="Name the data's folder by --root.")
         return Path(root)
-    beside, named = file.parent, environment.get(ROOT_VARIABLE)
-    return Path(named) if named and not is_below(listed, beside) else beside
+    beside, data_folder = file.parent, environment.get(ROOT_VARIABLE)
+    return Path(data_folder) if data_folder and not is_below(case_list, beside) else beside
 
 
 def _check_channels(cases: tuple[Case, ...], card: Card, file: Path) -> None:

@@ -29,7 +29,7 @@ _SAMPLES = 48  # voxels along an axis at which an overlap is looked for
 _FACE = 0.5 + 1e-3  # voxels from an outermost centre to the face, and what rounding may add
 
 
-def onto(volume: Volume, grid: Geometry) -> Volume:
+def resample_to_grid(volume: Volume, grid: Geometry) -> Volume:
     """A volume on another grid, decoded and resampled when its pixels are first asked for.
 
     Args:
@@ -43,15 +43,15 @@ def onto(volume: Volume, grid: Geometry) -> Volume:
     return replace(volume, pixels=partial(_sampled, volume, grid), geometry=grid, source=source, outside=None)
 
 
-def overlap(grid: Geometry, wanted: Geometry) -> float:
+def covered_share(grid: Geometry, target: Geometry) -> float:
     """The share 0..1 of a grid's voxels that lie within another one, told from some of them.
 
     Args:
         grid: the other, such as that of a channel.
-        wanted: the grid whose voxels are counted.
+        target: the grid whose voxels are counted.
     """
-    some = [np.unique(np.linspace(0, size - 1, _SAMPLES).round()) for size in wanted.shape]
-    return 1 - float(_beyond(grid.indices_of(wanted), some, grid.shape).mean())
+    some = [np.unique(np.linspace(0, size - 1, _SAMPLES).round()) for size in target.shape]
+    return 1 - float(_beyond(grid.indices_of(target), some, grid.shape).mean())
 
 
 def spline_order(grid: Geometry) -> int:
@@ -61,37 +61,37 @@ def spline_order(grid: Geometry) -> int:
 
 
 def _sampled(volume: Volume, grid: Geometry) -> NDArray[np.float32]:
-    there, order = volume.geometry.indices_of(grid), spline_order(volume.geometry)
+    to_source, order = volume.geometry.indices_of(grid), spline_order(volume.geometry)
     result = np.empty((volume.channels, *grid.shape), np.float32)
     for channel, out in zip(replace(volume).array, result, strict=True):  # a copy, so that the decoded pixels are not kept
         values = spline_filter(channel, order, np.float32, _EDGE[order]) if order > 1 else channel
         limits = float(channel.min()), float(channel.max())
-        _fill(values, there, order, limits, out)
+        _fill(values, to_source, order, limits, out)
     return result
 
 
-def _fill(values: NDArray[Any], there: Affine, order: int, limits: tuple[float, float], out: NDArray[np.float32]) -> None:
+def _fill(values: NDArray[Any], to_source: Affine, order: int, limits: tuple[float, float], out: NDArray[np.float32]) -> None:
     """One channel, slab by slab on the pool; `there` maps indices of `out` to those of `values`."""
-    matrix = there[:3, :3]
+    matrix = to_source[:3, :3]
     rows, columns = (np.arange(size, dtype=np.float64) for size in out.shape[1:])
 
     def stretch(first: int, last: int) -> None:
         for begin in range(first, last, _SLAB):
             stop = min(begin + _SLAB, last)
             slab = out[begin:stop]
-            offset = there[:3, 3] + matrix[:, 0] * begin
+            offset = to_source[:3, 3] + matrix[:, 0] * begin
             affine_transform(values, matrix, offset, slab.shape, slab, order, mode=_EDGE[order], prefilter=False)
             np.clip(slab, *limits, out=slab)
-            slab[_beyond(there, [np.arange(begin, stop, dtype=np.float64), rows, columns], values.shape)] = limits[0]
+            slab[_beyond(to_source, [np.arange(begin, stop, dtype=np.float64), rows, columns], values.shape)] = limits[0]
 
     run_slabs(stretch, len(out))
 
 
-def _beyond(there: Affine, indices: list[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _beyond(to_source: Affine, indices: list[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Which voxels, of these indices along each axis, lie beyond the faces of a grid of `shape`."""
     grids = np.ix_(*indices)
-    result = np.zeros(tuple(len(one) for one in indices), np.bool_)
+    result = np.zeros(tuple(len(index) for index in indices), np.bool_)
     for axis, size in enumerate(shape):
-        place = sum((there[axis, k] * grids[k] for k in range(3)), start=np.full((1, 1, 1), there[axis, 3]))
+        place = sum((to_source[axis, k] * grids[k] for k in range(3)), start=np.full((1, 1, 1), to_source[axis, 3]))
         result |= (place < -_FACE) | (place > size - 1 + _FACE)
     return result

@@ -46,6 +46,12 @@ def split_groups(groups: Iterable[str], fraction: float, seed: int = 0) -> froze
 
     Returns:
         The chosen groups.
+
+    Examples:
+        >>> from voxelry.datasets import split_groups
+        >>> val = split_groups(["p1", "p2", "p3", "p4", "p5"], 0.2)
+        >>> len(val)
+        1
     """
     ordered = _order(groups, seed)
     count = round(fraction * len(ordered))
@@ -80,10 +86,10 @@ def check_no_leak(cases: Iterable[Case], where: str = "cases") -> None:
     for case in cases:
         if case.split is not None:
             sides[case.group].setdefault(case.split, case.id)
-    leaks = [(group, seen) for group, seen in sides.items() if len(seen) > 1]
+    leaks = [(group, case_by_split) for group, case_by_split in sides.items() if len(case_by_split) > 1]
     if leaks:
-        group, seen = leaks[0]
-        places = " and ".join(f"{split} (case '{id}')" for split, id in seen.items())
+        group, case_by_split = leaks[0]
+        places = " and ".join(f"{split} (case '{id}')" for split, id in case_by_split.items())
         more = f"; so do {len(leaks) - 1} more" if len(leaks) > 1 else ""
         raise SplitLeakError(
             f"{where}: patient '{group}' stands in {places}{more}", remedy="Put all cases of a patient on one side of the split."

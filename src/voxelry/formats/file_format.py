@@ -54,6 +54,12 @@ class Format:
         required_options: those of them that have no default.
         cannot_hold: what is lost in it, or why it is not read as labels, in words; empty where it holds all.
         plugin: the distribution that added it by an entry point; empty for formats of voxelry.
+
+    Examples:
+        >>> from voxelry.formats import Format
+        >>> row = Format(name="x", title="X", noun="an X file", kind="labels", endings=(".x",), write_labels="mypackage:write_x")
+        >>> row.ending, row.is_read
+        ('.x', False)
     """
 
     name: str

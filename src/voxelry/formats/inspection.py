@@ -98,22 +98,34 @@ def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: Prog
 
     Raises:
         MissingFileError: nothing is there, or the folder holds no file.
+
+    Examples:
+        >>> import numpy as np
+        >>> from voxelry import Geometry, Volume
+        >>> from voxelry.formats import inspect, write
+        >>> path = write(Volume(np.zeros((1, 8, 8, 4), np.int16), Geometry.from_spacing((8, 8, 4), (1, 1, 2.5))), "scan.nii.gz")
+        >>> [(row.format, row.shape, row.readable) for row in inspect(path)]
+        [('nifti', (1, 8, 8, 4), True)]
     """
     place = Path(path)
-    found = scan_headers(place, progress)
-    if found.is_empty:
+    headers = scan_headers(place, progress)
+    if headers.is_empty:
         raise MissingFileError(f"{place}: the folder holds no file", remedy="Check the path.")
-    everything = group_planes(found.planes)
+    everything = group_planes(headers.planes)
     groups = [group for group in everything if not group.is_capture] or everything
     captures = [group for group in everything if group.is_capture and groups is not everything]
-    people = Pseudonyms([*found.planes, *found.other_objects], names=names)
+    people = Pseudonyms([*headers.planes, *headers.other_objects], names=names)
     rows = [
-        *(_of_group(group, groups, found, people.of(group.first)) for group in groups),
-        *(replace(_of_group(group, [group], found, people.of(group.first)), kind=OBJECT) for group in captures),
-        *(_of_object(header, people.of(header)) for header in found.other_objects),
-        *(_of_broken(broken) for broken in found.unreadable),
-        *(_of_broken(UnreadableFile(file, error)) for file, error in found.refused),
-        *(_of_stranger(file, alone=not place.is_dir()) for file in found.non_dicom_files if file in (place, header_beside(file))),
+        *(_of_group(group, groups, headers, people.of(group.first)) for group in groups),
+        *(replace(_of_group(group, [group], headers, people.of(group.first)), kind=OBJECT) for group in captures),
+        *(_of_object(header, people.of(header)) for header in headers.other_objects),
+        *(_of_broken(broken) for broken in headers.unreadable),
+        *(_of_broken(UnreadableFile(file, error)) for file, error in headers.refused),
+        *(
+            _of_stranger(file, alone=not place.is_dir())
+            for file in headers.non_dicom_files
+            if file in (place, header_beside(file))
+        ),
     ]
     return sorted(rows, key=lambda row: row.path)
 
@@ -144,13 +156,13 @@ def _others_below(home: Path, group: PlaneGroup, groups: Sequence[PlaneGroup]) -
     return sum(other is not group and any(path.is_relative_to(home) for path in other.files) for other in groups)
 
 
-def _same_series(one: PlaneGroup, other: PlaneGroup) -> bool:
-    mine, theirs = one.first, other.first
-    same = (mine.archive, mine.patient, mine.series) == (theirs.archive, theirs.patient, theirs.series)
-    return same and one.is_picture == other.is_picture
+def _same_series(group: PlaneGroup, other: PlaneGroup) -> bool:
+    plane, other_plane = group.first, other.first
+    same = (plane.archive, plane.patient, plane.series) == (other_plane.archive, other_plane.patient, other_plane.series)
+    return same and group.is_picture == other.is_picture
 
 
-def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], found: HeaderScan, patient: Patient) -> InspectRow:
+def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], headers: HeaderScan, patient: Patient) -> InspectRow:
     """The row of a volume."""
     first = group.first
     home, chosen = _home(group, groups)
@@ -169,9 +181,9 @@ def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], found: HeaderScan
         n_files=len(group.files),
     )
     row = _with_grid(row, group, layout)
-    lost = next((b for b in found.unreadable if may_belong(b, group) and (b.series or b.path.is_relative_to(home))), None)
-    if lost is not None:
-        return replace(row, reason=f"a file of it cannot be read, or may be one of it: {lost.error}")
+    unreadable = next((b for b in headers.unreadable if may_belong(b, group) and (b.series or b.path.is_relative_to(home))), None)
+    if unreadable is not None:
+        return replace(row, reason=f"a file of it cannot be read, or may be one of it: {unreadable.error}")
     row = _judged(row, lambda: check_group(group, str(home)))
     if row.readable and chosen:
         total = 1 + _others_below(home, group, groups)

@@ -47,51 +47,54 @@ def clean_name(name: str, number: int) -> str:
 def unique_names(labels: Mapping[int, Label]) -> dict[int, Label]:
     """Labels by number, those that share a name told apart by their number."""
     names = [label.name for label in labels.values()]
-    taken = set(names)
-    found = {}
+    known_names = set(names)
+    labels_by_number = {}
     for number, label in labels.items():
         if names.count(label.name) == 1:
-            found[number] = label
+            labels_by_number[number] = label
             continue
         name = f"{label.name[:56]} {number}"
-        while name in taken:
+        while name in known_names:
             name += "'"
-        taken.add(name)
-        found[number] = label.model_copy(update={"name": name})
-    return found
+        known_names.add(name)
+        labels_by_number[number] = label.model_copy(update={"name": name})
+    return labels_by_number
 
 
 def match(label: Label, table: LabelTable) -> Label | None:
     """The label of a table that a segment stands for: of the same name, else of the same codes; None if there is none."""
     name = label.name.casefold()
-    by_name = next((one for one in table.labels if one.name.casefold() == name), None)
+    by_name = next((candidate for candidate in table.labels if candidate.name.casefold() == name), None)
     if by_name is not None or label.type is None:
         return by_name
     codes = [
-        one for one in table.labels if one.type and (key(one.type), key(one.modifier)) == (key(label.type), key(label.modifier))
+        candidate
+        for candidate in table.labels
+        if candidate.type
+        and (code_key(candidate.type), code_key(candidate.modifier)) == (code_key(label.type), code_key(label.modifier))
     ]
     return codes[0] if len(codes) == 1 else None
 
 
-def key(code: Code | None) -> tuple[str, str] | None:
+def code_key(code: Code | None) -> tuple[str, str] | None:
     """What makes two codes the same: value and scheme, whatever they are called."""
     return None if code is None else (code.value, code.scheme)
 
 
-def matched(labels: Mapping[int, Label], table: LabelTable, where: str) -> dict[int, Label]:
+def match_segments(labels: Mapping[int, Label], table: LabelTable, where: str) -> dict[int, Label]:
     """Segment number -> the label of a table it stands for.
 
     Raises:
         LabelError: a segment that the table does not know.
     """
-    found = {number: match(label, table) for number, label in labels.items()}
-    unknown = [labels[number].name for number, label in found.items() if label is None]
+    matches = {number: match(label, table) for number, label in labels.items()}
+    unknown = [labels[number].name for number, label in matches.items() if label is None]
     if unknown:
         raise LabelError(f"{where}: segment '{unknown[0]}' is not in the table", remedy=nearest(unknown[0], table.names))
-    return {number: label for number, label in found.items() if label is not None}
+    return {number: label for number, label in matches.items() if label is not None}
 
 
-def layered(
+def stack_segments(
     boxes: Mapping[int, Sequence[SegmentBox]],
     geometry: Geometry,
     labels: Mapping[int, Label],
@@ -113,10 +116,10 @@ def layered(
     highest = max((label.value for label in labels.values()), default=0)
     kind: type[np.uint8] | type[np.uint16] = np.uint8 if highest < 256 else np.uint16
     layers = [np.zeros(geometry.shape, dtype=kind) for _ in range(table.layers if table else 1)]
-    placed = dict(labels)
+    placed_labels = dict(labels)
     for number in sorted(labels):
-        parts, label = boxes.get(number, ()), labels[number]
-        free = [index for index, layer in enumerate(layers) if _is_free(layer, parts, label.value)]
+        label_boxes, label = boxes.get(number, ()), labels[number]
+        free = [index for index, layer in enumerate(layers) if _is_free(layer, label_boxes, label.value)]
         if table is not None:
             free = [label.layer] if label.layer in free else []
             if not free:
@@ -126,17 +129,17 @@ def layered(
         elif not free:
             layers.append(np.zeros(geometry.shape, dtype=kind))
             free = [len(layers) - 1]
-        for part in parts:
-            layers[free[0]][part.box][part.inside] = label.value
-        placed[number] = label.model_copy(update={"layer": free[0]})
+        for box in label_boxes:
+            layers[free[0]][box.box][box.inside] = label.value
+        placed_labels[number] = label.model_copy(update={"layer": free[0]})
     stack = layers[0][None] if len(layers) == 1 else np.stack(layers)
-    return LabelMap(stack, geometry, table or LabelTable(labels=tuple(placed.values())), source)
+    return LabelMap(stack, geometry, table or LabelTable(labels=tuple(placed_labels.values())), source)
 
 
-def _is_free(layer: NDArray[np.unsignedinteger], parts: Sequence[SegmentBox], value: int) -> bool:
+def _is_free(layer: NDArray[np.unsignedinteger], boxes: Sequence[SegmentBox], value: int) -> bool:
     """Nothing else lies there; two segments that one label of a table stands for may meet."""
-    for part in parts:
-        there = layer[part.box][part.inside]
-        if (there[there != 0] != value).any():
+    for box in boxes:
+        values = layer[box.box][box.inside]
+        if (values[values != 0] != value).any():
             return False
     return True

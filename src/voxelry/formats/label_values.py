@@ -50,13 +50,13 @@ def boxes(labels: LabelMap, path: str | os.PathLike[str]) -> list[tuple[Label, B
         ExportError: values outside 0..65535.
         LabelError: values that the table does not know.
     """
-    found = [find_objects(layer) for layer in stored_layers(labels, path)]
-    present = {value for layer in found for value, box in enumerate(layer, start=1) if box is not None}
+    boxes_by_layer = [find_objects(layer) for layer in stored_layers(labels, path)]
+    present = {value for layer in boxes_by_layer for value, box in enumerate(layer, start=1) if box is not None}
     labels.table.check_values(present, str(path))
-    return [(label, _box(found, label)) for label in labels.table.labels]
+    return [(label, _box(boxes_by_layer, label)) for label in labels.table.labels]
 
 
-def told_apart(labels: LabelMap) -> LabelMap:
+def split_instances(labels: LabelMap) -> LabelMap:
     """Labels whose instances are labels of their own, numbered and named as segments of a DICOM SEG are.
 
     Args:
@@ -73,14 +73,16 @@ def told_apart(labels: LabelMap) -> LabelMap:
     )
 
     segments = segments_of(labels)
-    renamed = (one.label.model_copy(update={"value": one.number, "name": one.name, "mirror": None}) for one in segments)
+    renamed = (
+        segment.label.model_copy(update={"value": segment.number, "name": segment.name, "mirror": None}) for segment in segments
+    )
     table = LabelTable(labels=tuple(renamed))
     return replace(labels, layers=segment_numbers(labels, segments), table=table, instances=None)
 
 
-def _box(found: list[list[Box | None]], label: Label) -> Box | None:
-    inside = label.layer < len(found) and label.value <= len(found[label.layer])
-    return found[label.layer][label.value - 1] if inside else None
+def _box(boxes_by_layer: list[list[Box | None]], label: Label) -> Box | None:
+    inside = label.layer < len(boxes_by_layer) and label.value <= len(boxes_by_layer[label.layer])
+    return boxes_by_layer[label.layer][label.value - 1] if inside else None
 
 
 def _stored(labels: LabelMap, array: NDArray[np.integer], path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:

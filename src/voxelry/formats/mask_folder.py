@@ -12,7 +12,7 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source
 from voxelry.errors import GridMismatchError, LabelError, MissingFileError
 from voxelry.formats.detection import header_beside
-from voxelry.formats.label_layers import SegmentBox, clean_name, layered, matched
+from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments
 from voxelry.formats.table import label_formats, stem_of
 
 KIND = "mask-folder"
@@ -63,7 +63,7 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
         endings = ", ".join(ending for endings in _endings() for ending in endings)
         raise MissingFileError(f"{folder}: holds no mask file", remedy=f"Files ending in {endings} are looked for.")
     labels = {number: Label(value=number, name=clean_name(stem_of(file), number)) for number, file in enumerate(files, start=1)}
-    names = labels if table is None else matched(labels, table, str(folder))
+    names = labels if table is None else match_segments(labels, table, str(folder))
     grid = None
     boxes: dict[int, list[SegmentBox]] = {}
     for number, file in enumerate(files, start=1):
@@ -80,7 +80,7 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
             )
         boxes[number] = _boxes(mask.on_grid(grid))
     assert grid is not None
-    return layered(boxes, grid, names, table, Source(KIND, tuple(map(str, files))))
+    return stack_segments(boxes, grid, names, table, Source(KIND, tuple(map(str, files))))
 
 
 def _boxes(mask: LabelMap) -> list[SegmentBox]:
@@ -89,5 +89,5 @@ def _boxes(mask: LabelMap) -> list[SegmentBox]:
     if not inside.any():
         return []
     ends = [np.flatnonzero(inside.any(axis=tuple(a for a in range(inside.ndim) if a != axis))) for axis in range(inside.ndim)]
-    box = tuple(slice(int(one[0]), int(one[-1]) + 1) for one in ends)
-    return [SegmentBox(tuple(one.start for one in box), inside[box].copy())]
+    box = tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in ends)
+    return [SegmentBox(tuple(indices.start for indices in box), inside[box].copy())]

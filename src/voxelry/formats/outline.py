@@ -193,10 +193,10 @@ def _with_keyholes(
         while mask[x - 1, y]:
             x -= 1
         target = follow[ids[x, y, 3]]
-        there, back = count + 2 * h, count + 2 * h + 1
-        twin[there], twin[back] = gate, target
-        link[there], link[back] = link[gate], link[target]
-        link[target], link[gate] = there, back
+        forward, backward = count + 2 * h, count + 2 * h + 1
+        twin[forward], twin[backward] = gate, target
+        link[forward], link[backward] = link[gate], link[target]
+        link[target], link[gate] = forward, backward
     return link, twin
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from voxelry.errors import UsageError, nearest
 
@@ -49,12 +49,6 @@ class ReadOptions:
         _check("polarity", self.polarity, POLARITIES)
         _check("pixel_size", self.pixel_size, PIXEL_SIZES)
         _check("transform", self.transform, TRANSFORMS)
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """The choices that differ from the defaults."""
-        plain = {field.name: field.default for field in fields(self)}
-        return {name: getattr(self, name) for name, default in plain.items() if getattr(self, name) != default}
 
 
 def _check(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -117,10 +117,10 @@ def as_labels(stored: NDArray[Any], where: str) -> NDArray[np.uint8] | NDArray[n
 
 def values_of(labels: NDArray[np.uint8] | NDArray[np.uint16]) -> tuple[int, ...]:
     """The values that occur, ascending; slab by slab, so without a sorted copy."""
-    seen = np.zeros(LARGEST_LABEL + 1, dtype=bool)
+    occurs = np.zeros(LARGEST_LABEL + 1, dtype=bool)
     for slab in np.atleast_2d(labels.T):
-        seen[slab] = True
-    return tuple(int(value) for value in np.flatnonzero(seen))
+        occurs[slab] = True
+    return tuple(int(value) for value in np.flatnonzero(occurs))
 
 
 def _some(values: NDArray[Any]) -> str:

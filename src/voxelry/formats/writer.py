@@ -93,9 +93,9 @@ def write_format(
     if row.source == "required":
         written = row.call(row.write_labels, labels, source, Path(path), **options)
         return written
-    placed = labels if source is None else labels.on_grid(source.geometry)
+    on_grid = labels if source is None else labels.on_grid(source.geometry)
     more = {"source": source} if row.source == "optional" else {}
-    written = row.call(row.write_labels, placed, Path(path), **more, **options)
+    written = row.call(row.write_labels, on_grid, Path(path), **more, **options)
     return written
 
 

@@ -45,6 +45,16 @@ class GridFile:
         components: the channels are components of one quantity (colour, vector), not time points.
         stored_table: takes the label values that occur, and gives the label table that the file carries, or None and why it
             cannot be used; None for formats that carry none.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from voxelry import Geometry
+        >>> from voxelry.formats import GridFile
+        >>> grid = Geometry.from_spacing((4, 3, 2), (1, 1, 2))
+        >>> parts = {"files": (Path("a.x"),), "geometry": grid, "channels": 1, "sizes": (4, 3, 2, 1), "order": (3, 0, 1, 2)}
+        >>> GridFile(kind="x", stored=lambda: np.arange(24), **parts).volume().array.shape
+        (1, 4, 3, 2)
     """
 
     kind: str
@@ -104,8 +114,8 @@ class GridFile:
         """``(C, *spatial)`` as stored."""
         flat = self.stored.numbers() if isinstance(self.stored, Stored) else self.stored()
         axes = len(self.sizes)
-        turned = flat.reshape(self.sizes[::-1]).transpose([axes - 1 - axis for axis in self.order])
-        return turned.reshape((self.channels, *self.geometry.shape))
+        array = flat.reshape(self.sizes[::-1]).transpose([axes - 1 - axis for axis in self.order])
+        return array.reshape((self.channels, *self.geometry.shape))
 
     def scaled(self) -> NDArray[Any]:
         """``(C, *spatial)`` after slope and intercept."""

@@ -96,7 +96,7 @@ def _parse(file: Path) -> tuple[Fields, int]:
         end = len(head) if end < 0 else end
         line = head[at:end].decode("latin-1")
         at = min(end + 1, len(head))
-        key, equals, value = (part.strip() for part in line.partition("="))
+        key, equals, value = (word.strip() for word in line.partition("="))
         if not equals and line.strip():
             raise CorruptFileError(f"{file}: header line {line[:40]!r} is no 'key = value'", remedy="The file is damaged.")
         fields[key] = value
@@ -178,10 +178,10 @@ def _is_true(fields: Fields, key: str, default: str = "false") -> bool:
 
 def _by_simpleitk(file: Path, end: int, where: str, count: int, dtype: np.dtype[Any]) -> Callable[[], NDArray[Any]]:
     """A function that decodes voxels in several files, which together must have room for them."""
-    listed = [where.split()[0]] if "%" in where else []
+    names = [where.split()[0]] if "%" in where else []
     if where.startswith("LIST"):
-        listed = file.read_bytes()[end:].decode("latin-1").split()
-    for name in listed:
+        names = file.read_bytes()[end:].decode("latin-1").split()
+    for name in names:
         beside(file, name)
     room = sum(other.stat().st_size for other in file.parent.iterdir() if other.is_file())
     if count > room * MAX_DEFLATE_RATIO:

@@ -112,9 +112,9 @@ def read_header(path: Path, transform: Transform = "sform") -> NiftiHeader:
     sizes = _sizes(fields, path)
     spatial, channels = _axes(sizes, path)
     if _is_picture(fields, spatial):
-        geometry, said = _picture_geometry(fields, spatial, path)
+        geometry, remarks = _picture_geometry(fields, spatial, path)
     else:
-        geometry, said = _geometry(fields, spatial, transform, flat=len(sizes) == 2, path=path)
+        geometry, remarks = _geometry(fields, spatial, transform, flat=len(sizes) == 2, path=path)
     slope, intercept = _scaling(fields, path)
     image = (voxels_beside(path) or path.with_suffix(".img")) if version == 0 or is_nifti_pair(head) else path
     stored = Stored(
@@ -136,7 +136,7 @@ def read_header(path: Path, transform: Transform = "sform") -> NiftiHeader:
         byte_order=fields.endianness,
         slope=slope,
         intercept=intercept,
-        remarks=(*said, *_intent(fields)),
+        remarks=(*remarks, *_intent(fields)),
         components=len(sizes) == _VECTOR_AXES and channels > 1,
     )
 
@@ -207,8 +207,8 @@ def _scaling(fields: Any, path: Path) -> tuple[float, float]:
 def _is_picture(fields: Any, shape: tuple[int, int, int]) -> bool:
     if "sform_code" not in fields:
         return False
-    placed = int(fields["sform_code"]) > 0 or int(fields["qform_code"]) > 0
-    return shape[2] == 1 and not placed and bytes(fields["intent_name"].item()).rstrip(b"\0 ") == PICTURE.encode()
+    has_affine = int(fields["sform_code"]) > 0 or int(fields["qform_code"]) > 0
+    return shape[2] == 1 and not has_affine and bytes(fields["intent_name"].item()).rstrip(b"\0 ") == PICTURE.encode()
 
 
 def _picture_geometry(fields: Any, shape: tuple[int, int, int], path: Path) -> tuple[Geometry, tuple[str, ...]]:

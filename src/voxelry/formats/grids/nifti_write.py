@@ -111,8 +111,8 @@ def _first_axis_fastest(array: NDArray[Any]) -> NDArray[Any]:
     fastest = int(np.argmin(np.abs(array.strides)))
     if array.ndim != 3 or fastest == 0 or array.size < _LARGE_VOXELS:
         return array
-    turned = np.empty(array.shape, dtype=array.dtype, order="F")
-    planes, targets = np.moveaxis(array, 3 - fastest, 0), np.moveaxis(turned, 3 - fastest, 0)
+    target = np.empty(array.shape, dtype=array.dtype, order="F")
+    planes, targets = np.moveaxis(array, 3 - fastest, 0), np.moveaxis(target, 3 - fastest, 0)
 
     def stretch(first: int, last: int) -> None:
         rows, columns = planes.shape[1:]
@@ -122,7 +122,7 @@ def _first_axis_fastest(array: NDArray[Any]) -> NDArray[Any]:
             targets[index] = buffer
 
     run_slabs(stretch, len(planes))
-    return turned
+    return target
 
 
 def _set_pixel_size(header: Any, geometry: Geometry) -> None:

@@ -75,16 +75,16 @@ class NrrdHeader:
         if field not in self.fields:
             return ()
         words = self.fields[field].replace(" ", "").replace("none", "(none)").replace(")(", ") (").split()
-        found = tuple(self._vector(field, word) for word in words)
-        if len(found) != count:
+        vectors = tuple(self._vector(field, word) for word in words)
+        if len(vectors) != count:
             raise self.wrong(field)
-        return found
+        return vectors
 
     def _vector(self, field: str, word: str) -> Vector | None:
         if word == "(none)":
             return None
         try:
-            values = tuple(float(part) for part in word.removeprefix("(").removesuffix(")").split(","))
+            values = tuple(float(number) for number in word.removeprefix("(").removesuffix(")").split(","))
         except ValueError:
             raise self.wrong(field) from None
         return None if all(math.isnan(value) for value in values) else values
@@ -92,8 +92,8 @@ class NrrdHeader:
     def wrong(self, field: str) -> CorruptFileError:
         """The error for a field whose value cannot be."""
         value = self.fields.get(field)
-        seen = f"lacks the field '{field}'" if value is None else f"has '{field}: {value[:80]}', which cannot be"
-        return CorruptFileError(f"{self.path}: the NRRD header {seen}", remedy="The file is damaged: write it again.")
+        problem = f"lacks the field '{field}'" if value is None else f"has '{field}: {value[:80]}', which cannot be"
+        return CorruptFileError(f"{self.path}: the NRRD header {problem}", remedy="The file is damaged: write it again.")
 
 
 def parse_nrrd(path: Path) -> NrrdHeader:

@@ -106,7 +106,7 @@ def grid_of(header: NrrdHeader) -> GridFile:
     flat = geometry.affine is None
     return GridFile(
         kind="nrrd",
-        files=tuple(dict.fromkeys((header.path, *(part.path for part in stored)))),
+        files=tuple(dict.fromkeys((header.path, *(block.path for block in stored)))),
         geometry=geometry,
         channels=prod(sizes[axis] for axis in beyond),
         sizes=sizes,
@@ -152,8 +152,8 @@ def _geometry(
         columns.append(_normal(columns))
         shape = (*shape, 1)
         remarks.append("2D file without a slice thickness: 1 mm taken")
-    found = header.vectors("space origin", 1)
-    origin = _in_space(header, found[0]) if found and found[0] else np.zeros(3)
+    origins = header.vectors("space origin", 1)
+    origin = _in_space(header, origins[0]) if origins and origins[0] else np.zeros(3)
     affine = np.eye(4)
     scale = _unit(header, remarks)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -233,14 +233,14 @@ def _stored(header: NrrdHeader, count: int) -> tuple[Stored, ...]:
     files = _data_files(header)
     if count % len(files):
         raise header.wrong("datafile")
-    parts = []
+    blocks = []
     for file in files:
         start = header.end if file == header.path else 0
         skip, offset = _skips(header, file, start, count // len(files) * dtype.itemsize, encoding)
-        part = Stored(file, dtype, count // len(files), encoding, skip, offset, header.path)
-        part.check_room()
-        parts.append(part)
-    return tuple(parts)
+        block = Stored(file, dtype, count // len(files), encoding, skip, offset, header.path)
+        block.check_room()
+        blocks.append(block)
+    return tuple(blocks)
 
 
 def _dtype(header: NrrdHeader) -> np.dtype[Any]:
@@ -296,5 +296,5 @@ def _skips(header: NrrdHeader, file: Path, start: int, size: int, encoding: Enco
     return (start, skip) if encoding in ("gzip", "zlib") else (start + skip, 0)
 
 
-def _joined(parts: Sequence[Stored]) -> NDArray[Any]:
-    return np.concatenate([part.numbers() for part in parts])
+def _joined(blocks: Sequence[Stored]) -> NDArray[Any]:
+    return np.concatenate([block.numbers() for block in blocks])

@@ -150,7 +150,7 @@ def _terminology(label: Label) -> str:
 
 
 def _code(code: Code | None) -> str:
-    return "^^" if code is None else "^".join(_line(part) for part in (code.scheme, code.value, code.meaning))
+    return "^^" if code is None else "^".join(_line(word) for word in (code.scheme, code.value, code.meaning))
 
 
 def _line(text: str) -> str:

@@ -24,7 +24,7 @@ from voxelry.core.volume import LabelMap
 from voxelry.errors import CorruptFileError, LabelError
 from voxelry.formats.grids.nrrd_header import parse_nrrd
 from voxelry.formats.grids.nrrd_read import grid_of
-from voxelry.formats.label_layers import SegmentBox, clean_name, layered, matched, unique_names
+from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments, unique_names
 from voxelry.formats.voxels import LARGEST_LABEL, as_labels
 
 KIND = "seg-nrrd"
@@ -60,43 +60,43 @@ def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None)
         ReadError: as `voxelry.formats.grids.nrrd_read.open_nrrd`.
     """
     header = parse_nrrd(Path(path))
-    found = grid_of(header)
+    grid = grid_of(header)
     segments = _segments(header.pairs)
-    where = _places(segments, found.channels, found.path)
-    labels = unique_names({index: _label(segment, index, where[index][1]) for index, segment in segments.items()})
-    values = [value for _, value in where.values()]
-    remarks = found.remarks
+    places = _places(segments, grid.channels, grid.path)
+    labels = unique_names({index: _label(segment, index, places[index][1]) for index, segment in segments.items()})
+    values = [value for _, value in places.values()]
+    remarks = grid.remarks
     if len(set(values)) < len(values):
         labels = {index: label.model_copy(update={"value": number}) for number, (index, label) in enumerate(labels.items(), 1)}
         remarks = (*remarks, "layers share label values: segments are numbered from 1")
-    stored = as_labels(found.numbers(), str(found.path))
-    known = labels if table is None else matched(labels, table, str(found.path))
-    source = replace(found.source, kind=KIND, remarks=remarks)
-    unclaimed = _unclaimed(stored, set(where.values()))
+    stored = as_labels(grid.numbers(), str(grid.path))
+    known = labels if table is None else match_segments(labels, table, str(grid.path))
+    source = replace(grid.source, kind=KIND, remarks=remarks)
+    unclaimed = _unclaimed(stored, set(places.values()))
     if unclaimed:
         raise LabelError(
-            f"{found.path}: value {unclaimed[0][1]} on layer {unclaimed[0][0]} belongs to no segment",
+            f"{grid.path}: value {unclaimed[0][1]} on layer {unclaimed[0][0]} belongs to no segment",
             remedy="Save it again in Slicer.",
         )
-    start = (0,) * found.geometry.ndim
+    start = (0,) * grid.geometry.ndim
     boxes = {
-        index: [SegmentBox(start, inside)] for index, place in where.items() if (inside := stored[place[0]] == place[1]).any()
+        index: [SegmentBox(start, inside)] for index, place in places.items() if (inside := stored[place[0]] == place[1]).any()
     }
-    return layered(boxes, found.geometry, known, table, source)
+    return stack_segments(boxes, grid.geometry, known, table, source)
 
 
 def _segments(pairs: Mapping[str, str]) -> dict[int, dict[str, str]]:
-    found: dict[int, dict[str, str]] = {}
+    segments: dict[int, dict[str, str]] = {}
     for key, value in pairs.items():
         matching = _SEGMENT.fullmatch(key)
         if matching:
-            found.setdefault(int(matching[1]), {})[matching[2]] = value
-    return {index: found[index] for index in sorted(found) if {"ID", "Name"} & set(found[index])}
+            segments.setdefault(int(matching[1]), {})[matching[2]] = value
+    return {index: segments[index] for index in sorted(segments) if {"ID", "Name"} & set(segments[index])}
 
 
 def _places(segments: Mapping[int, Mapping[str, str]], layers: int, path: Path) -> dict[int, tuple[int, int]]:
     """Layer and value of each segment."""
-    found: dict[int, tuple[int, int]] = {}
+    places: dict[int, tuple[int, int]] = {}
     for index, segment in segments.items():
         old = "LabelValue" not in segment and "Layer" not in segment
         try:
@@ -105,14 +105,14 @@ def _places(segments: Mapping[int, Mapping[str, str]], layers: int, path: Path) 
             raise CorruptFileError(
                 f"{path}: segment {index} has no whole numbers as value and layer", remedy="Save it again."
             ) from error
-        if not (0 <= place[0] < layers and 1 <= place[1] <= LARGEST_LABEL) or place in found.values():
+        if not (0 <= place[0] < layers and 1 <= place[1] <= LARGEST_LABEL) or place in places.values():
             raise CorruptFileError(
                 f"{path}: segment {index} is value {place[1]} on layer {place[0]}; there are {layers} layers, and a value on one "
                 "stands for one segment",
                 remedy="Save it again in Slicer.",
             )
-        found[index] = place
-    return found
+        places[index] = place
+    return places
 
 
 def _label(segment: Mapping[str, str], index: int, value: int) -> Label:
@@ -130,10 +130,10 @@ def _label(segment: Mapping[str, str], index: int, value: int) -> Label:
 def _codes(tags: str) -> tuple[Code | None, Code | None, Code | None]:
     """Category, type and modifier of a terminology entry: ``context~category~type~modifier``, each ``scheme^value^meaning``."""
     _, _, entry = tags.partition(_TERMINOLOGY)
-    parts = entry.partition("|")[0].split("~")
+    fields = entry.partition("|")[0].split("~")
 
     def code(at: int) -> Code | None:
-        words = parts[at].split("^") if at < len(parts) else []
+        words = fields[at].split("^") if at < len(fields) else []
         return Code(value=words[1], scheme=words[0], meaning=words[2][:64]) if len(words) == 3 and words[1] else None
 
     return code(1), code(2), code(3)
@@ -142,12 +142,12 @@ def _codes(tags: str) -> tuple[Code | None, Code | None, Code | None]:
 def _color(text: str) -> tuple[int, int, int] | None:
     """Three numbers 0..1 as bytes; None for anything else."""
     try:
-        parts = [float(word) for word in text.split()]
+        values = [float(word) for word in text.split()]
     except ValueError:
         return None
-    if len(parts) != 3 or not all(0 <= part <= 1 for part in parts):
+    if len(values) != 3 or not all(0 <= value <= 1 for value in values):
         return None
-    red, green, blue = (round(255 * part) for part in parts)
+    red, green, blue = (round(255 * value) for value in values)
     return red, green, blue
 
 

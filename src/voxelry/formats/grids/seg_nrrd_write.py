@@ -8,7 +8,7 @@ from pathlib import Path
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError
 from voxelry.formats.grids.nrrd_write import save_nrrd, segment_fields
-from voxelry.formats.label_values import segment_layers, told_apart
+from voxelry.formats.label_values import segment_layers, split_instances
 
 
 def write_seg_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
@@ -34,6 +34,6 @@ def write_seg_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
         raise ExportError(f"{path}: a Slicer segmentation lies in the patient, a picture does not", remedy="Write .nrrd or PNG.")
     if not target.name.lower().endswith(".seg.nrrd"):
         raise ExportError(f"{path}: a Slicer segmentation ends in .seg.nrrd", remedy="Change the name.")
-    segments = told_apart(labels)
+    segments = split_instances(labels)
     layers = segment_layers(segments, path)
     return save_nrrd(target, layers[0] if len(layers) == 1 else layers, labels.geometry, segment_fields(segments, path))

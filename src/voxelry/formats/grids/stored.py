@@ -68,10 +68,10 @@ class Stored:
         size = self.path.stat().st_size
         room = max(0, size - self.skip)
         most = {"raw": room, "text": room}.get(self.encoding, room * MAX_DEFLATE_RATIO)
-        wanted = self.offset + (2 * self.count - 1 if self.encoding == "text" else self.count * self.dtype.itemsize)
-        if wanted > most:
+        needed = self.offset + (2 * self.count - 1 if self.encoding == "text" else self.count * self.dtype.itemsize)
+        if needed > most:
             raise CorruptFileError(
-                f"{self.where}: the header promises {wanted} bytes ({self.count} voxels of {self.dtype}), a file of {size} bytes "
+                f"{self.where}: the header promises {needed} bytes ({self.count} voxels of {self.dtype}), a file of {size} bytes "
                 f"holds at most {most}",
                 remedy="The file is truncated or its header damaged: copy it again.",
             )
@@ -110,9 +110,9 @@ class Stored:
         for block in _blocks(stream, self.encoding, self.offset + len(target)):
             skipped = min(skip, len(block))
             skip -= skipped
-            taken = min(len(block) - skipped, len(target) - got)
-            target[got : got + taken] = block[skipped : skipped + taken]
-            got += taken
+            length = min(len(block) - skipped, len(target) - got)
+            target[got : got + length] = block[skipped : skipped + length]
+            got += length
         return got
 
     def _parse(self, stream: BinaryIO, values: NDArray[Any]) -> int:
@@ -125,26 +125,26 @@ class Stored:
         return len(words) * self.dtype.itemsize
 
 
-def _blocks(stream: BinaryIO, encoding: Encoding, wanted: int) -> Iterator[bytes]:
+def _blocks(stream: BinaryIO, encoding: Encoding, size: int) -> Iterator[bytes]:
     """The decompressed stream in blocks, `wanted` bytes and one more, by which a checksum is compared."""
     if encoding == "zlib":
-        yield from _inflated(stream, wanted)
+        yield from _inflated(stream, size)
         return
     with igzip.IGzipFile(fileobj=stream, mode="rb") if encoding == "gzip" else stream as source:
-        while wanted > 0 and (block := source.read(min(wanted, _CHUNK))):
-            wanted -= len(block)
+        while size > 0 and (block := source.read(min(size, _CHUNK))):
+            size -= len(block)
             yield block
         source.read(1)
 
 
-def _inflated(stream: BinaryIO, wanted: int) -> Iterator[bytes]:
+def _inflated(stream: BinaryIO, size: int) -> Iterator[bytes]:
     inflater = isal_zlib.decompressobj()
-    while not inflater.eof and wanted >= 0:
+    while not inflater.eof and size >= 0:
         packed = inflater.unconsumed_tail or stream.read(_CHUNK)
         if not packed:
             raise EOFError("the stream breaks off")
-        block = inflater.decompress(packed, min(wanted + 1, _CHUNK))
-        wanted -= len(block)
+        block = inflater.decompress(packed, min(size + 1, _CHUNK))
+        size -= len(block)
         yield block
 
 

@@ -24,7 +24,7 @@ from voxelry.core.geometry import flip_lps_ras
 from voxelry.core.labels import Label
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, UsageError
-from voxelry.formats.label_values import Box, boxes, told_apart
+from voxelry.formats.label_values import Box, boxes, split_instances
 
 Space = Literal["LPS", "RAS"]
 
@@ -79,12 +79,12 @@ def meshes(labels: LabelMap, path: str | os.PathLike[str], *, space: Space = "LP
         raise ExportError(f"{path}: a picture has no surface", remedy="Write PNG or COCO.")
     if space not in ("LPS", "RAS"):
         raise UsageError(f"space {space!r} is unknown", remedy="Known: LPS, RAS.")
-    labels = told_apart(labels)
+    labels = split_instances(labels)
     table = coded(labels.table).labels
-    found = [(label, box) for label, (_, box) in zip(table, boxes(labels, path), strict=True) if box is not None]
-    if not found:
+    surfaces = [(label, box) for label, (_, box) in zip(table, boxes(labels, path), strict=True) if box is not None]
+    if not surfaces:
         raise ExportError(f"{path}: no label has a voxel, and a mesh without a triangle cannot be read", remedy="Write NIfTI.")
-    return [_mesh(labels, label, box, space) for label, box in found]
+    return [_mesh(labels, label, box, space) for label, box in surfaces]
 
 
 def _mesh(labels: LabelMap, label: Label, box: Box, space: Space) -> Mesh:
@@ -143,14 +143,14 @@ def _mean_of_neighbours(count: int, faces: NDArray[np.int32]) -> csr_array[Any]:
 
 
 def _with_volume(
-    vertices: NDArray[np.float64], faces: NDArray[np.int32], sheets: NDArray[np.int32], wanted: NDArray[np.float64]
+    vertices: NDArray[np.float64], faces: NDArray[np.int32], sheets: NDArray[np.int32], volume: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Vertices moved along their normals until every sheet encloses the cubic voxels `wanted` of it."""
     for _ in range(_MOST_CORRECTIONS):
         crosses, owner = _crosses(vertices, faces), sheets[faces[:, 0]]
         centred = vertices - vertices.mean(axis=0)
-        lacking = wanted - np.bincount(owner, (centred[faces[:, 0]] * crosses).sum(axis=1) / 6, minlength=len(wanted))
-        off = np.abs(lacking) > _VOLUME_TOLERANCE * np.abs(wanted)
+        lacking = volume - np.bincount(owner, (centred[faces[:, 0]] * crosses).sum(axis=1) / 6, minlength=len(volume))
+        off = np.abs(lacking) > _VOLUME_TOLERANCE * np.abs(volume)
         moving = off[owner]  # sheets that are done have no faces any more, and stay
         if not moving.any():
             break
@@ -160,7 +160,7 @@ def _with_volume(
         )
         normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
         # how fast the volume grows as vertices move along their normals
-        growth = np.bincount(owner, (crosses * normals[faces].mean(axis=1)).sum(axis=1) / 2, minlength=len(wanted))
+        growth = np.bincount(owner, (crosses * normals[faces].mean(axis=1)).sum(axis=1) / 2, minlength=len(volume))
         step = np.where(growth > 0, lacking / np.where(growth > 0, growth, 1), np.copysign(_LONGEST_MOVE, lacking))
         vertices = vertices + np.clip(step, -_LONGEST_MOVE, _LONGEST_MOVE)[sheets, None] * normals
     return vertices

@@ -103,9 +103,9 @@ def file_names(meshes: Sequence[Mesh], ending: str) -> list[str]:
 
 
 def _one_each(labels: LabelMap, path: Path, ending: str, space: Space, encode: Callable[[Mesh], bytes]) -> Path:
-    made = meshes(labels, path, space=space)
-    writers = [lambda file, mesh=mesh: file.write_bytes(encode(mesh)) for mesh in made]
-    return save_each(path, ending, file_names(made, ending), writers)
+    surfaces = meshes(labels, path, space=space)
+    writers = [lambda file, mesh=mesh: file.write_bytes(encode(mesh)) for mesh in surfaces]
+    return save_each(path, ending, file_names(surfaces, ending), writers)
 
 
 def _save(path: Path, ending: str, content: bytes) -> Path:
@@ -136,20 +136,21 @@ def _ply_bytes(mesh: Mesh) -> bytes:
     return ("\n".join(head) + "\n").encode("ascii", "replace") + points.tobytes() + faces.tobytes()
 
 
-def _glb_bytes(made: Sequence[Mesh], space: Space) -> bytes:
+def _glb_bytes(surfaces: Sequence[Mesh], space: Space) -> bytes:
     """The container of glTF 2.0 section 4.4: a JSON chunk that describes a binary chunk."""
     turn = np.zeros((4, 4))
     turn[:3, :3], turn[3, 3] = np.array(_TO_GLTF[space]) * 1e-3, 1
     says = {"space": space, "unit": "mm", "note": "vertices are in this space; the node's matrix turns them to metres, +Y up"}
+    children = [*range(1, len(surfaces) + 1)]
     scene: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": f"voxelry {__version__}"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"name": "patient", "matrix": turn.T.ravel().tolist(), "children": [*range(1, len(made) + 1)], "extras": says}],
+        "nodes": [{"name": "patient", "matrix": turn.T.ravel().tolist(), "children": children, "extras": says}],
         "meshes": [], "materials": [], "accessors": [], "bufferViews": [],
     }  # fmt: skip
     data = bytearray()
-    for number, mesh in enumerate(made):
+    for number, mesh in enumerate(surfaces):
         attributes = {
             "POSITION": _stored(scene, data, mesh.vertices.astype("<f4"), _FLOAT, "VEC3"),
             "NORMAL": _stored(scene, data, _normals(mesh).astype("<f4"), _FLOAT, "VEC3"),
@@ -201,6 +202,6 @@ def _meaning(mesh: Mesh) -> dict[str, Any]:
 
 def _linear(rgb: Sequence[int]) -> list[float]:
     """A screen colour (IEC 61966-2-1 sRGB) as the linear factors that glTF wants, opaque."""
-    parts = np.array(rgb) / 255
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    values = np.array(rgb) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     return [*(round(float(value), 5) for value in linear), 1.0]

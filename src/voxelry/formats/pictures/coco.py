@@ -61,7 +61,7 @@ def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume
             "licenses": [],
             "images": [{"id": 1, "file_name": name, "height": rows, "width": columns}],
             "categories": [
-                {"id": one.value, "name": one.name, "supercategory": one.category.meaning} for one in labels.table.labels
+                {"id": label.value, "name": label.name, "supercategory": label.category.meaning} for label in labels.table.labels
             ],
             "annotations": annotations,
         },
@@ -76,13 +76,13 @@ def objects(labels: LabelMap) -> Iterator[tuple[Label, NDArray[np.bool_]]]:
         if not mask.any():
             continue
         if labels.instances is not None:
-            parts = np.where(mask, labels.instances[label.layer].astype(np.int64) + 1, 0)
+            objects_by_number = np.where(mask, labels.instances[label.layer].astype(np.int64) + 1, 0)
         elif label.kind == "thing":
-            parts = connected(mask, connectivity=1)
+            objects_by_number = connected(mask, connectivity=1)
         else:
-            parts = mask.astype(np.int64)
-        for value in np.unique(parts[mask]):
-            yield label, parts == value
+            objects_by_number = mask.astype(np.int64)
+        for value in np.unique(objects_by_number[mask]):
+            yield label, objects_by_number == value
 
 
 def _drawn(mask: NDArray[np.bool_], shape: Shape) -> dict[str, Any]:

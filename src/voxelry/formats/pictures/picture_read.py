@@ -109,11 +109,11 @@ def read_picture(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> 
             array = _deep(image, orientation, file, remarks)
         else:
             array = _channels(_upright(image, orientation, remarks), file, remarks)
-        size, said = _pixel_size(image, orientation, options)
+        size, size_remark = _pixel_size(image, orientation, options)
     if array.dtype not in (np.uint8, np.uint16):
         array = rescaled(array, 1.0, 0.0)
     check_finite(array, str(file))
-    return Volume(array, _grid(array, size), channels=len(array), source=_source(file, [*remarks, said]))
+    return Volume(array, _grid(array, size), channels=len(array), source=_source(file, [*remarks, size_remark]))
 
 
 def read_picture_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], Geometry, Source]:
@@ -209,8 +209,8 @@ def _check(image: Image.Image, file: Path) -> None:
         raise UnsupportedFormatError(f"{file}: pixels of mode {image.mode} are not read", remedy="Save it as grey or RGB.")
 
 
-def _too_large(file: Path, seen: str) -> UnsupportedFormatError:
-    return UnsupportedFormatError(f"{file}: too large ({seen}; at most {MAX_PIXELS})", remedy="Cut it into tiles.")
+def _too_large(file: Path, shown_size: str) -> UnsupportedFormatError:
+    return UnsupportedFormatError(f"{file}: too large ({shown_size}; at most {MAX_PIXELS})", remedy="Cut it into tiles.")
 
 
 def _png_depth(file: Path) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.contours import fill
 from voxelry.formats.dicom.objects.referenced_image import ReferencedImage, check_same_image, find_image, referenced_image
 from voxelry.formats.dicom.objects.seg_read import code_of
-from voxelry.formats.label_layers import SegmentBox, clean_name, layered, match, unique_names
+from voxelry.formats.label_layers import SegmentBox, clean_name, match, stack_segments, unique_names
 from voxelry.formats.reader import read
 
 SLICE_TOLERANCE = 0.25
@@ -88,7 +88,7 @@ def read_rtstruct(
         boxes[number], own_remarks = _boxes(file, structures[number], image.geometry)
         remarks += [f"structure '{structures[number].label.name}': {text}" for text in own_remarks]
     source = Source("rtstruct", (str(file),), image.source.series_uid, image.source.instances, tuple(remarks))
-    return replace(layered(boxes, image.geometry, labels, table, source), source=source)
+    return replace(stack_segments(boxes, image.geometry, labels, table, source), source=source)
 
 
 def _image(file: Path, reference: str | os.PathLike[str] | None, named: ReferencedImage) -> Volume:

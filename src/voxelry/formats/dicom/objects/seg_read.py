@@ -28,7 +28,7 @@ from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedF
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.seg_planes import SegFrame, grid_of, seg_frames
 from voxelry.formats.dicom.pixels.panics import panics_as_errors
-from voxelry.formats.label_layers import SegmentBox, clean_name, layered, matched, unique_names
+from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments, unique_names
 
 MAX_FRAME = 2**26
 """Most pixels of a frame that is decoded: a damaged header may claim any size."""
@@ -102,7 +102,9 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
             remedy="A threshold above 0 and up to 1 is for FRACTIONAL segments.",
         )
     names = (
-        matched(segmentation.labels, table, str(segmentation.file)) if table is not None else unique_names(segmentation.labels)
+        match_segments(segmentation.labels, table, str(segmentation.file))
+        if table is not None
+        else unique_names(segmentation.labels)
     )
     boxes: dict[int, list[SegmentBox]] = {}
     for frame, start, pixels in segmentation.pixels():
@@ -113,7 +115,7 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
                 )
             if inside.any():
                 boxes.setdefault(number, []).append(SegmentBox(start, inside))
-    return layered(boxes, segmentation.geometry, names, table, segmentation.source)
+    return stack_segments(boxes, segmentation.geometry, names, table, segmentation.source)
 
 
 def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:
