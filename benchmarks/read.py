@@ -40,7 +40,7 @@ BARS = {
 
 SYNTAXES = {"raw": "1.2.840.10008.1.2.1", "jpeg-ls": "1.2.840.10008.1.2.4.80", "jpeg-2000": "1.2.840.10008.1.2.4.90"}
 PEERS = {"raw": ("dcm2niix", "simpleitk", "pydicom"), "jpeg-ls": ("pydicom", "simpleitk"), "jpeg-2000": ("simpleitk", "pydicom")}
-LIBRARIES = ("numpy", "pydicom", "pyjpegls", "python-gdcm", "SimpleITK", "dcm2niix")
+LIBRARIES = ("numpy", "pydicom", "imagecodecs", "SimpleITK", "dcm2niix")
 
 
 def make_series(folder: Path, slices: int, size: int) -> None:
@@ -190,18 +190,18 @@ def work(name: str, folder: Path) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PROCESSORS])
     function: Callable[[Path], Any] = globals()[f"read_{name}"]
     truth = np.load(folder.parent / "truth.npy", mmap_mode="r")
-    found = function(folder)
-    right = all(np.array_equal(a, b) for a, b in zip(getattr(found, "array", found), truth, strict=True))
-    del found, truth
-    print("@" + json.dumps({"right": right}), flush=True)
+    result = function(folder)
+    is_right = all(np.array_equal(a, b) for a, b in zip(getattr(result, "array", result), truth, strict=True))
+    del result, truth
+    print("@" + json.dumps({"right": is_right}), flush=True)
     for _ in sys.stdin:
         Path("/proc/self/clear_refs").write_text("5")
         before = _memory("VmRSS")
         start = time.perf_counter()
-        found = function(folder)
-        seconds = getattr(found, "seconds", time.perf_counter() - start)
+        result = function(folder)
+        seconds = getattr(result, "seconds", time.perf_counter() - start)
         extra = None if name == "dcm2niix" else _memory("VmHWM") - before
-        del found
+        del result
         print("@" + json.dumps({"seconds": seconds, "extra_mb": extra}), flush=True)
 
 
@@ -248,11 +248,11 @@ class Contestant:
 
 def compare(folder: Path, syntax: str, rounds: int, array_mb: float) -> list[dict[str, Any]]:
     """Read one syntax with voxelry and its peers in turn; one row a peer."""
-    everyone = [Contestant(name, folder / syntax) for name in ("voxelry", *PEERS[syntax])]
+    contestants = [Contestant(name, folder / syntax) for name in ("voxelry", *PEERS[syntax])]
     for _ in range(rounds):
-        for contestant in everyone:
+        for contestant in contestants:
             contestant.run()
-    ours, *peers = everyone
+    ours, *peers = contestants
     rows = []
     for peer in peers:
         ratio = statistics.median(peer.seconds) / statistics.median(ours.seconds)
@@ -272,7 +272,7 @@ def compare(folder: Path, syntax: str, rounds: int, array_mb: float) -> list[dic
                 "holds": bool(holds),
             }
         )
-    for contestant in everyone:
+    for contestant in contestants:
         contestant.close()
     return rows
 

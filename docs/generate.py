@@ -15,6 +15,7 @@ from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
 from voxelry.augmentation.settings import AUGMENT_SETS, with_keys_of
 from voxelry.base.extras import EXTRAS
 from voxelry.core.architectures import ARCHITECTURES, DEFAULT_NETWORK, Architecture
+from voxelry.formats.dicom.pixels.transfer_syntaxes import TRANSFER_SYNTAXES
 from voxelry.formats.file_format import Format
 from voxelry.formats.table import BUILT_IN
 from voxelry.metrics.empty_policy import EmptyPolicy
@@ -125,6 +126,26 @@ def augmentation_page(augmentations: Augmentations = AUGMENTATIONS) -> str:
     return "\n".join([*lines, AUGMENTATION_KINDS, "| kind | changes | what it does |", "|---|---|---|", *kinds, ""])
 
 
+SYNTAXES_HEAD = """# Transfer syntaxes
+
+Written by `python docs/generate.py` from `src/voxelry/formats/dicom/pixels/transfer_syntaxes.py`. DICOM pixels of these codings
+are read: grey images of 8, 16, 32 or 64 bits allocated, signed or unsigned, and segmentations. Of several decoders the first that
+succeeds counts. [How to add a transfer syntax](../how-to/add-a-transfer-syntax.md).
+"""
+LOSSLESS_WORDS = {True: "yes", False: "no", None: "as coded"}
+
+
+def transfer_syntaxes_page() -> str:
+    """Every transfer syntax that is read, with its decoders."""
+    lines = [SYNTAXES_HEAD, "| transfer syntax | UID | coding | lossless | decoders (packages) |", "|---|---|---|---|---|"]
+    for row in TRANSFER_SYNTAXES.values():
+        decoders = ", ".join(f"{decoder.library} ({decoder.package})" for decoder in row.decoders) or "read in place"
+        if row.is_deflated:
+            decoders = "inflated as a whole (pydicom)"
+        lines.append(f"| {row.name} | {row.uid} | {row.coding} | {LOSSLESS_WORDS[row.is_lossless]} | {decoders} |")
+    return "\n".join([*lines, ""])
+
+
 def _shown(value: Any) -> str:
     """A value as a recipe writes it."""
     return "none" if value is None else str(list(value)) if isinstance(value, tuple) else str(value)
@@ -224,6 +245,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/metric-table.md": metrics_page,
     "docs/reference/modules.md": modules_page,
     "docs/reference/networks.md": networks_page,
+    "docs/reference/transfer-syntaxes.md": transfer_syntaxes_page,
 }
 """Page, below the repository's root -> the function that gives its text."""
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from voxelry.errors import CorruptFileError
-from voxelry.formats.dicom.modality_lut import ModalityLut, read_lut
+from voxelry.formats.dicom.modality_lut import ModalityLut, read_modality_lut
 from voxelry.formats.dicom.planes import read_planes
 
 STORED = np.arange(48, dtype=np.int16).reshape(6, 8)
@@ -37,16 +37,16 @@ def header(make_slice, save_slice, tmp_path):
 
 def test_words_bytes_and_lists(header):
     values = [5, 300, 65535]
-    assert read_lut(header([3, 0, 16], np.array(values, "<u2").tobytes())).values.tolist() == values
-    assert read_lut(header([3, 0, 16], values)).values.tolist() == values
-    assert read_lut(header([4, 0, 8], bytes([5, 30, 255, 7]))).values.tolist() == [5, 30, 255, 7]
+    assert read_modality_lut(header([3, 0, 16], np.array(values, "<u2").tobytes())).values.tolist() == values
+    assert read_modality_lut(header([3, 0, 16], values)).values.tolist() == values
+    assert read_modality_lut(header([4, 0, 8], bytes([5, 30, 255, 7]))).values.tolist() == [5, 30, 255, 7]
 
 
 def test_a_negative_first_entry_is_written_unsigned(header):
-    assert read_lut(header([3, 65436, 16], [1, 2, 3])).first == -100
+    assert read_modality_lut(header([3, 65436, 16], [1, 2, 3])).first == -100
 
 
 @pytest.mark.parametrize(("descriptor", "data"), [([4, 0, 16], [1, 2, 3]), ([3, 0, 40], [1, 2, 3]), ([3, 0], [1, 2, 3])])
 def test_contradictions(header, descriptor, data):
     with pytest.raises(CorruptFileError, match=r"a\.dcm: the ModalityLUTSequence"):
-        read_lut(header(descriptor, data))
+        read_modality_lut(header(descriptor, data))

@@ -19,7 +19,8 @@ from voxelry.formats.dicom.archive import UnpackedFolder, unpack_planes
 from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.objects.seg_read import read_dicom_seg_image
-from voxelry.formats.dicom.pixels.decode import decode_outside, decode_slices, shown_windows
+from voxelry.formats.dicom.pixels.decode import decode_padding, decode_slices
+from voxelry.formats.dicom.pixels.grey_values import shown_windows
 from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan_headers
 from voxelry.formats.dicom.stacks.groups import PlaneGroup, group_planes
 from voxelry.formats.dicom.stacks.select import select_group
@@ -188,7 +189,7 @@ def _voxels(stack: SliceStack) -> NDArray[Any]:
 
 def _outside(stack: SliceStack) -> NDArray[np.bool_]:
     """``(columns, rows, slices)``: which voxels are outside the imaged field."""
-    return np.transpose(decode_stack_outside(stack, decode_outside), (2, 1, 0))
+    return np.transpose(decode_stack_outside(stack, decode_padding), (2, 1, 0))
 
 
 def _source(stack: SliceStack, remarks: Sequence[str]) -> Source:

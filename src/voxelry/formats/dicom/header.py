@@ -24,7 +24,7 @@ from voxelry.formats.dicom.elements import (
     uid,
 )
 from voxelry.formats.dicom.pet import PET_TAGS, PetFacts, pet_facts
-from voxelry.formats.dicom.pixels.fragments import PixelPlace
+from voxelry.formats.dicom.pixels.fragments import PixelElement
 from voxelry.formats.dicom.voi import WINDOW_TAGS, windows_of
 from voxelry.formats.table import dicom_object
 
@@ -156,7 +156,7 @@ class DicomHeader:
     padding: tuple[int | None, int | None] = (None, None)
     units: str = ""
     archive: Path | None = None
-    pixels: PixelPlace | None = None
+    pixels: PixelElement | None = None
     mosaic: tuple[int, int] | None = None
     windows: tuple[Window, ...] = ()
     pet: PetFacts | None = field(default=None, repr=False)

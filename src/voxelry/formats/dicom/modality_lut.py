@@ -35,7 +35,7 @@ class ModalityLut:
         return self.values[indices]
 
 
-def read_lut(header: DicomHeader) -> ModalityLut:
+def read_modality_lut(header: DicomHeader) -> ModalityLut:
     """The modality look-up table of a file.
 
     Args:

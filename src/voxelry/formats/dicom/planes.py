@@ -18,7 +18,7 @@ from voxelry.errors import CorruptFileError
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message, text_of
 from voxelry.formats.dicom.header import WANTED, DicomHeader, parse
 from voxelry.formats.dicom.multiframe import expand
-from voxelry.formats.dicom.pixels.fragments import PixelPlace, find_pixels
+from voxelry.formats.dicom.pixels.fragments import PixelElement, find_pixel_element
 from voxelry.formats.file_content import FileContent, open_content
 
 MAX_HEADER_BYTES = 64 * 2**20
@@ -150,7 +150,7 @@ def _is_deflated(content: FileContent) -> bool:
     return _DEFLATED in content.head[: 132 + _LONGEST_META]
 
 
-def _dataset(content: FileContent, tags: list[Any] | None) -> tuple[Any, PixelPlace | None]:
+def _dataset(content: FileContent, tags: list[Any] | None) -> tuple[Any, PixelElement | None]:
     """The parsed elements before the pixels, and the location of the pixels; None in a deflated file, where they have none."""
     if _is_deflated(content):
         return _parsed(io.BytesIO(_inflated(content)), tags)[0], None
@@ -160,13 +160,13 @@ def _dataset(content: FileContent, tags: list[Any] | None) -> tuple[Any, PixelPl
     return _parsed(content.stream(), tags) if place is None else (data, place)
 
 
-def _parsed(stream: IO[bytes], tags: list[Any] | None) -> tuple[Any, PixelPlace | None]:
+def _parsed(stream: IO[bytes], tags: list[Any] | None) -> tuple[Any, PixelElement | None]:
     stream.seek(0)
     data = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=tags, force=True)
-    return data, find_pixels(stream, data)
+    return data, find_pixel_element(stream, data)
 
 
-def _within(head: bytes, tags: list[Any] | None) -> tuple[Any, PixelPlace | None]:
+def _within(head: bytes, tags: list[Any] | None) -> tuple[Any, PixelElement | None]:
     """The parsed elements and the location of the pixels, if these begin within the first bytes; else None."""
     try:
         return _parsed(io.BytesIO(head), tags)

@@ -39,8 +39,9 @@ from voxelry.core.volume import Source, Volume, Window
 from voxelry.errors import SeriesError, UnsupportedFormatError
 from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.modality_lut import read_lut
-from voxelry.formats.dicom.pixels.decode import check_decodable, decode_frame, decode_outside, padding_of, rescale_of
+from voxelry.formats.dicom.modality_lut import read_modality_lut
+from voxelry.formats.dicom.pixels.decode import check_decodable, decode_frame, decode_padding
+from voxelry.formats.dicom.pixels.grey_values import padding_of, rescale_of
 from voxelry.formats.dicom.voi import rescaled_windows
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.voxels import check_finite, rescaled
@@ -195,7 +196,7 @@ def _decode(header: DicomHeader, invert: bool) -> NDArray[Any]:
         stored = decode_frame(header)
     outside = padding_of(stored, header)
     if header.has_lut:
-        stored = read_lut(header).apply(stored)
+        stored = read_modality_lut(header).apply(stored)
     check_finite(stored, str(header.path))
     slope, intercept = rescale_of(header, invert=invert)
     if invert and stored.dtype.kind == "f":
@@ -219,5 +220,5 @@ def _rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[A
 
 
 def _outside(header: DicomHeader) -> NDArray[np.bool_]:
-    outside: NDArray[np.bool_] = decode_outside([header])[0]
+    outside: NDArray[np.bool_] = decode_padding([header])[0]
     return outside

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import jpeg_ls
 import numpy as np
@@ -15,7 +16,6 @@ from pydicom import uid as uids
 from pydicom.encaps import encapsulate
 
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
-from voxelry.formats.dicom.pixels import charls, codecs
 from voxelry.formats.dicom.pixels.codecs import check_codec, clear_unused
 from voxelry.formats.dicom.pixels.decode import check_decodable, decode_slices
 from voxelry.formats.dicom.planes import read_planes
@@ -79,13 +79,6 @@ def test_round_trip(make_slice, save_slice, tmp_path, syntax, bits, signed):
     np.testing.assert_array_equal(found, stored.astype(int) - 3)
 
 
-def test_jpeg_ls_without_the_c_function(make_slice, save_slice, tmp_path, monkeypatch):
-    monkeypatch.setattr(charls, "_function", lambda: None)
-    stored = image(12, True)
-    data = coded(make_slice, stored, 12, [jpeg_ls_frame(stored, 12)])
-    np.testing.assert_array_equal(read(save_slice(data, tmp_path / "a.dcm", uids.JPEGLSLossless))[0], stored)
-
-
 @pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg (Debian package dcmtk) is not installed")
 @pytest.mark.parametrize(
     ("option", "bits", "largest_error"), [("+e1", 16, 0), ("+el", 16, 0), ("+e1", 12, 0), ("+eb", 8, 20), ("+ee", 12, 300)]
@@ -110,7 +103,7 @@ def test_frames_in_several_fragments(make_slice, save_slice, tmp_path, table):
     data.PixelData = encapsulate(coded_frames, fragments_per_frame=2, has_bot=table)
     path = save_slice(data, tmp_path / "a.dcm", uids.JPEGLSLossless)
     (header,) = read_planes(path)
-    planes = [codecs.DicomHeader(**{**vars(header), "frame": number}) for number in (2, 3, 1)]
+    planes = [replace(header, frame=number) for number in (2, 3, 1)]
     np.testing.assert_array_equal(decode_slices(planes), stored[[1, 2, 0]])
 
 
@@ -135,7 +128,7 @@ def test_damaged_stream_names_file_and_syntax(make_slice, save_slice, tmp_path, 
 def test_another_size_than_the_header_says(make_slice, save_slice, tmp_path, syntax):
     stored = image(12, False)
     data = coded(make_slice, stored, 12, [CODERS[syntax](stored, 12)], Rows=ROWS + 1)
-    with pytest.raises(ReadError, match=rf"they say {ROWS} x {COLUMNS} x 1"):
+    with pytest.raises(ReadError, match=rf"the codestream says {ROWS} x {COLUMNS} x 1, the header {ROWS + 1} x {COLUMNS} x 1"):
         read(save_slice(data, tmp_path / "a.dcm", syntax))
 
 
@@ -147,19 +140,14 @@ def test_cut_within_a_fragment(make_slice, save_slice, tmp_path):
         read(path)
 
 
-@pytest.mark.parametrize(
-    ("syntax", "remedy"),
-    [(uids.MPEG2MPML, "uncompressed"), (uids.JPEGLosslessSV1, "Install python-gdcm"), (uids.JPEGLSLossless, "Install pyjpegls")],
-)
-def test_no_decoder_is_said_from_the_header(make_slice, save_slice, tmp_path, monkeypatch, syntax, remedy):
-    monkeypatch.setattr(codecs, "_plugins", lambda syntax: ())
+def test_no_decoder_is_said_from_the_header(make_slice, save_slice, tmp_path):
     stored = image(12, False)
-    (header,) = read_planes(save_slice(coded(make_slice, stored, 12, [b"abcd"]), tmp_path / "a.dcm", syntax))
+    (header,) = read_planes(save_slice(coded(make_slice, stored, 12, [b"abcd"]), tmp_path / "a.dcm", uids.MPEG2MPML))
     with pytest.raises(UnsupportedFormatError) as caught:
         check_codec(header)
-    assert syntax.name in caught.value.problem
-    assert syntax in caught.value.problem
-    assert remedy in caught.value.remedy
+    assert uids.MPEG2MPML.name in caught.value.problem
+    assert uids.MPEG2MPML in caught.value.problem
+    assert "uncompressed, JPEG, lossless JPEG, JPEG-LS, JPEG 2000, HTJ2K or RLE" in caught.value.remedy
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])

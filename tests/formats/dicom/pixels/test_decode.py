@@ -14,7 +14,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Exp
 
 from voxelry.core.volume import Window
 from voxelry.errors import CorruptFileError, NonFiniteError, UnsupportedFormatError
-from voxelry.formats.dicom.pixels.decode import check_decodable, decode_outside, decode_slices, remarks_of, shown_windows
+from voxelry.formats.dicom.pixels.decode import check_decodable, decode_padding, decode_slices
+from voxelry.formats.dicom.pixels.grey_values import remarks_of, shown_windows
 from voxelry.formats.dicom.planes import read_planes
 
 RAMP = (np.arange(48, dtype=np.int16) * 37 - 800).reshape(6, 8)
@@ -156,7 +157,7 @@ def test_padding_gets_the_lowest_valid_value(make_slice, save_slice, tmp_path, p
         data.PixelPaddingRangeLimit = limit
         data["PixelPaddingRangeLimit"].VR = "SS"
     header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
-    outside = decode_outside([header])[0]
+    outside = decode_padding([header])[0]
     np.testing.assert_array_equal(outside, is_outside)
     found = decode_slices([header])[0]
     np.testing.assert_array_equal(found[~outside], RAMP[~is_outside] - 24)
@@ -181,7 +182,7 @@ def test_padding_written_unsigned(make_slice, save_slice, tmp_path):
     data = make_slice(stored, PixelPaddingValue=63536)
     data["PixelPaddingValue"].VR = "US"
     header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
-    assert int(decode_outside([header]).sum()) == 3
+    assert int(decode_padding([header]).sum()) == 3
     assert decode_slices([header]).min() == RAMP[stored != -2000].min()
 
 
@@ -190,7 +191,7 @@ def test_padding_outside_of_the_stored_range_is_nowhere(make_slice, save_slice, 
     data = make_slice(stored, BitsStored=12, HighBit=11, PixelPaddingValue=63536)
     data["PixelPaddingValue"].VR = "US"
     header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
-    assert not decode_outside([header]).any()
+    assert not decode_padding([header]).any()
     assert (decode_slices([header]) == 2096).all()
 
 
@@ -199,7 +200,7 @@ def test_all_padding_stays(make_slice, save_slice, tmp_path):
     data["PixelPaddingValue"].VR = "SS"
     header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
     assert (decode_slices([header]) == 5).all()
-    assert decode_outside([header]).all()
+    assert decode_padding([header]).all()
 
 
 @pytest.mark.parametrize(("keyword", "dtype"), [("FloatPixelData", np.float32), ("DoubleFloatPixelData", np.float64)])
@@ -328,5 +329,5 @@ def test_lossy_codecs_as_simpleitk_on_real_files(realdata, which, capfd):
     check_decodable(header)
     found = decode_slices([header])
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-    inside = ~decode_outside([header])
+    inside = ~decode_padding([header])
     np.testing.assert_allclose(found[inside], truth[inside], rtol=1e-6)

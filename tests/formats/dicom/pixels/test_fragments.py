@@ -11,7 +11,7 @@ from pydicom import uid as uids
 from pydicom.encaps import encapsulate, generate_fragments
 
 from voxelry.errors import CorruptFileError
-from voxelry.formats.dicom.pixels.fragments import UNDEFINED, PixelPlace, fragments_of_frames, open_pixels
+from voxelry.formats.dicom.pixels.fragments import UNDEFINED, PixelElement, fragments_of_frames, open_pixels
 from voxelry.formats.dicom.planes import read_planes
 
 PIXELS = np.arange(48, dtype=np.int16).reshape(6, 8)
@@ -48,7 +48,7 @@ def test_no_pixels(make_slice, save_slice, tmp_path):
 def test_fragments_as_pydicom_finds_them(tmp_path, per_frame, table):
     data = encapsulate(FRAMES, fragments_per_frame=per_frame, has_bot=table)
     stream = io.BytesIO(b"before" + data)
-    found = fragments_of_frames(stream, PixelPlace(6, UNDEFINED), 4, tmp_path)
+    found = fragments_of_frames(stream, PixelElement(6, UNDEFINED), 4, tmp_path)
     got = [b"".join(stream.getvalue()[at : at + size] for at, size in spans) for spans in found]
     assert [one[: len(frame)] for one, frame in zip(got, FRAMES, strict=True)] == FRAMES
     assert sum(map(len, found)) == len(list(generate_fragments(pydicom.encaps.encapsulate(FRAMES, per_frame)))) - 1
@@ -57,21 +57,21 @@ def test_fragments_as_pydicom_finds_them(tmp_path, per_frame, table):
 def test_a_wrong_table_is_not_believed(tmp_path):
     data = bytearray(encapsulate(FRAMES, fragments_per_frame=2, has_bot=True))
     data[12:16] = (999).to_bytes(4, "little")
-    assert len(fragments_of_frames(io.BytesIO(data), PixelPlace(0, UNDEFINED), 4, tmp_path)) == 4
+    assert len(fragments_of_frames(io.BytesIO(data), PixelElement(0, UNDEFINED), 4, tmp_path)) == 4
 
 
 def test_a_missing_end_of_the_last_fragment_is_forgiven(tmp_path):
     data = encapsulate(FRAMES[:1])
-    assert len(fragments_of_frames(io.BytesIO(data), PixelPlace(0, UNDEFINED), 1, tmp_path)[0]) == 1
+    assert len(fragments_of_frames(io.BytesIO(data), PixelElement(0, UNDEFINED), 1, tmp_path)[0]) == 1
 
 
 @pytest.mark.parametrize("cut", [3, 9, 20, 40])
 def test_cut_anywhere(tmp_path, cut):
     data = encapsulate(FRAMES)
     with pytest.raises(CorruptFileError, match=r"breaks off|do not make up"):
-        fragments_of_frames(io.BytesIO(data[:-cut]), PixelPlace(0, UNDEFINED), 4, tmp_path)
+        fragments_of_frames(io.BytesIO(data[:-cut]), PixelElement(0, UNDEFINED), 4, tmp_path)
 
 
 def test_no_fragment_at_all(tmp_path):
     with pytest.raises(CorruptFileError):
-        fragments_of_frames(io.BytesIO(encapsulate(FRAMES)[:8]), PixelPlace(0, UNDEFINED), 1, tmp_path)
+        fragments_of_frames(io.BytesIO(encapsulate(FRAMES)[:8]), PixelElement(0, UNDEFINED), 1, tmp_path)

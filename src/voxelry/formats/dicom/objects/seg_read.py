@@ -19,6 +19,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels import iter_pixels
 
 from voxelry.core.geometry import Geometry
@@ -27,7 +28,8 @@ from voxelry.core.volume import SPARSE, LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedFormatError, UsageError
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.seg_planes import SegFrame, grid_of, seg_frames
-from voxelry.formats.dicom.pixels.panics import panics_as_errors
+from voxelry.formats.dicom.pixels.codecs import decode_compressed
+from voxelry.formats.dicom.pixels.frame_format import FrameFormat
 from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments, unique_names
 
 MAX_FRAME = 2**26
@@ -196,20 +198,31 @@ def _check(seg: Dataset, file: Path) -> None:
 def _decoded(seg: Dataset, file: Path) -> Iterator[NDArray[Any]]:
     """The pixels of the frames ``(rows, columns)``, one after the other."""
     try:
-        if seg.BitsAllocated == 1 and (
-            not seg.file_meta.TransferSyntaxUID.is_compressed or seg.file_meta.TransferSyntaxUID.is_deflated
-        ):
+        syntax = seg.file_meta.TransferSyntaxUID
+        if syntax.is_compressed and not syntax.is_deflated:
+            yield from _decompressed(seg, file)
+        elif seg.BitsAllocated == 1:
             yield from _unpacked(seg)
         else:
-            with panics_as_errors():
-                for frame in iter_pixels(seg):
-                    if frame.shape != (seg.Rows, seg.Columns):
-                        raise ValueError(f"a frame of shape {frame.shape}")
-                    yield frame
+            for frame in iter_pixels(seg):
+                if frame.shape != (seg.Rows, seg.Columns):
+                    raise ValueError(f"a frame of shape {frame.shape}")
+                yield frame
     except MemoryError as error:
         raise ReadError(f"{file}: its frames do not fit into memory") from error
     except PARSE_ERRORS as error:
         raise CorruptFileError(f"{file}: its frames cannot be decoded ({error})", remedy=_TOO_DAMAGED) from error
+
+
+def _decompressed(seg: Dataset, file: Path) -> Iterator[NDArray[Any]]:
+    """Compressed frames."""
+    count, bits = int(seg.get("NumberOfFrames") or 1), (int(seg.BitsAllocated), int(seg.BitsStored))
+    stored = FrameFormat(file, str(seg.file_meta.TransferSyntaxUID), (int(seg.Rows), int(seg.Columns)), *bits, is_signed=False)
+    frames = list(generate_frames(seg.PixelData, number_of_frames=count))
+    if len(frames) != count:
+        raise ValueError(f"{len(frames)} frames, the header says {count}")
+    for data in frames:
+        yield decode_compressed(data, stored)
 
 
 def _unpacked(seg: Dataset) -> Iterator[NDArray[np.uint8]]:

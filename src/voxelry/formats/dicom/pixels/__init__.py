@@ -1,1 +1,1 @@
-"""From the bytes of a frame to its stored numbers."""
+"""Decoding DICOM pixels: transfer syntaxes, decoders, frames in a file, grey values."""

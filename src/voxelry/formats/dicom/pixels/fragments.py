@@ -1,4 +1,4 @@
-"""Where the bytes of each frame lie in a DICOM file, so that frames are read one by one and the file is parsed only once.
+"""The byte ranges of each frame in a DICOM file, so that frames are read one by one and the file is parsed only once.
 
 Native pixels lie frame after frame. Encapsulated ones lie in fragments (DICOM PS3.5 section A.4): one a frame, or as many as the
 basic offset table says, or as many as there are until the next codestream begins.
@@ -24,7 +24,7 @@ PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelDat
 """The three elements that may hold pixels."""
 
 UNDEFINED = 0xFFFFFFFF
-"""The length that says: a sequence of fragments follows."""
+"""The length of an element whose value is a sequence of fragments."""
 
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"})
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
@@ -36,8 +36,8 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class PixelPlace:
-    """The value of the pixel data element.
+class PixelElement:
+    """The position of the pixel data in a file.
 
     Attributes:
         offset: of its first byte, from the start of the file.
@@ -52,7 +52,7 @@ class PixelPlace:
     is_words: bool = True
 
 
-def find_pixels(stream: IO[bytes], data: Any) -> PixelPlace | None:
+def find_pixel_element(stream: IO[bytes], data: Any) -> PixelElement | None:
     """The pixel data element that begins where the stream stands, as `pydicom.dcmread` leaves it before the pixels.
 
     Args:
@@ -60,7 +60,7 @@ def find_pixels(stream: IO[bytes], data: Any) -> PixelPlace | None:
         data: the elements before, for the byte order and whether value representations are written.
 
     Returns:
-        Its place, or None where no pixel data element begins there.
+        The element, or None where none begins there.
     """
     implicit, little = data.original_encoding
     start = stream.tell()
@@ -68,13 +68,13 @@ def find_pixels(stream: IO[bytes], data: Any) -> PixelPlace | None:
     order = "<" if little else ">"
     if len(head) < (8 if implicit else 12):
         return None
-    group, element = struct.unpack(order + "HH", head[:4])
-    keyword = PIXEL_KEYWORDS.get(group << 16 | element)
+    group, number = struct.unpack(order + "HH", head[:4])
+    keyword = PIXEL_KEYWORDS.get(group << 16 | number)
     if keyword is None or not (implicit or head[4:6] in _LONG_VRS):
         return None
     at = 4 if implicit else 8
     (length,) = struct.unpack(order + "L", head[at : at + 4])
-    return PixelPlace(start + at + 4, length, keyword, implicit or head[4:6] == b"OW")
+    return PixelElement(start + at + 4, length, keyword, implicit or head[4:6] == b"OW")
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -87,19 +87,19 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 @contextmanager
-def open_pixels(path: Path, place: PixelPlace | None) -> Iterator[tuple[IO[bytes], PixelPlace]]:
-    """The stream that holds a file's pixels, and where in it they are.
+def open_pixels(path: Path, element: PixelElement | None) -> Iterator[tuple[IO[bytes], PixelElement]]:
+    """Open the stream that holds a file's pixels, and say where in it they are.
 
     Args:
         path: the file.
-        place: as the header scan found it; None parses the file again (deflated files, whose bytes lie nowhere).
+        element: from the header scan; None parses the file again (deflated files, whose pixels are nowhere in the file).
 
     Raises:
         CorruptFileError: the file has no pixels.
     """
-    if place is not None:
+    if element is not None:
         with _opened(path) as stream:
-            yield stream, place
+            yield stream, element
         return
     try:
         data = pydicom.dcmread(path, specific_tags=list(PIXEL_KEYWORDS.values()), force=True)
@@ -109,7 +109,7 @@ def open_pixels(path: Path, place: PixelPlace | None) -> Iterator[tuple[IO[bytes
         if keyword in data:
             value = data.get_item(keyword).value or b""
             native = not data.file_meta.TransferSyntaxUID.is_encapsulated if "TransferSyntaxUID" in data.file_meta else True
-            yield io.BytesIO(value), PixelPlace(0, len(value) if native else UNDEFINED, keyword)
+            yield io.BytesIO(value), PixelElement(0, len(value) if native else UNDEFINED, keyword)
             return
     raise CorruptFileError(f"{path}: holds no pixels", remedy="Export or copy the file again.")
 
@@ -121,18 +121,18 @@ def read_exactly(stream: IO[bytes], span: Span, path: Path) -> bytes:
         CorruptFileError: the file ends before them.
     """
     stream.seek(span[0])
-    found = stream.read(span[1])
-    if len(found) < span[1]:
+    data = stream.read(span[1])
+    if len(data) < span[1]:
         raise _truncated(path)
-    return found
+    return data
 
 
-def fragments_of_frames(stream: IO[bytes], place: PixelPlace, frames: int, path: Path) -> list[list[Span]]:
+def fragments_of_frames(stream: IO[bytes], element: PixelElement, frames: int, path: Path) -> list[list[Span]]:
     """The fragments of each frame of encapsulated pixels.
 
     Args:
         stream: open file.
-        place: of the pixel data.
+        element: the pixel data.
         frames: how many the header states.
         path: for messages.
 
@@ -142,7 +142,7 @@ def fragments_of_frames(stream: IO[bytes], place: PixelPlace, frames: int, path:
     Raises:
         CorruptFileError: the file ends within a fragment, or fragments cannot be told to be of `frames` frames.
     """
-    table, *fragments = _items(stream, place, path)
+    table, *fragments = _items(stream, element, path)
     if frames == 1:
         return [fragments]
     if len(fragments) == frames:
@@ -156,25 +156,25 @@ def fragments_of_frames(stream: IO[bytes], place: PixelPlace, frames: int, path:
     return [fragments[start:stop] for start, stop in zip(starts, [*starts[1:], len(fragments)], strict=True)]
 
 
-def _items(stream: IO[bytes], place: PixelPlace, path: Path) -> list[Span]:
+def _items(stream: IO[bytes], element: PixelElement, path: Path) -> list[Span]:
     """The offset table and every fragment."""
     size = stream.seek(0, os.SEEK_END)
-    at, found = place.offset, list[Span]()
+    at, items = element.offset, list[Span]()
     while at + 8 <= size:
         stream.seek(at)
-        group, element, length = struct.unpack("<HHL", stream.read(8))
-        tag = group << 16 | element
+        group, number, length = struct.unpack("<HHL", stream.read(8))
+        tag = group << 16 | number
         if tag != _ITEM:
             break
         if at + 8 + length > size:
             raise _truncated(path)
-        found.append((at + 8, length))
+        items.append((at + 8, length))
         at += 8 + length
     else:
-        tag = _END if at >= size and len(found) > 1 else 0  # some writers leave the delimiter out at the end of a file
-    if tag != _END or len(found) < 2:
+        tag = _END if at >= size and len(items) > 1 else 0  # some writers leave the delimiter out at the end of a file
+    if tag != _END or len(items) < 2:
         raise _truncated(path)
-    return found
+    return items
 
 
 def _starts_by_table(table: bytes, fragments: list[Span]) -> list[int]:
@@ -188,12 +188,12 @@ def _starts_by_table(table: bytes, fragments: list[Span]) -> list[int]:
 
 def _starts_by_content(stream: IO[bytes], fragments: list[Span]) -> list[int]:
     """Indices of the fragments that begin with the start of a codestream."""
-    found = []
+    starts = []
     for index, (at, _) in enumerate(fragments):
         stream.seek(at)
         if stream.read(4).startswith(_STARTS):
-            found.append(index)
-    return found
+            starts.append(index)
+    return starts
 
 
 def _truncated(path: Path) -> CorruptFileError:

@@ -1,4 +1,4 @@
-"""Decoders written in Rust raise their panics as what no `except Exception` catches; here they become plain errors."""
+"""Panics of decoders written in Rust, which no `except Exception` catches, as plain errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _PANIC = "PanicException"
 
 @contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """Raise a panic of a Rust extension (pyo3 derives it from BaseException) as a RuntimeError, as damaged pixels deserve.
+    """Raise a panic of a Rust extension (pyo3 derives it from BaseException) as a RuntimeError.
 
     Raises:
-        RuntimeError: in the place of a panic.
+        RuntimeError: instead of a panic.
     """
     try:
         yield

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.errors import SeriesError
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.pixels.decode import check_decodable, has_padding, remarks_of
+from voxelry.formats.dicom.pixels.decode import check_decodable
+from voxelry.formats.dicom.pixels.grey_values import has_padding, remarks_of
 from voxelry.formats.dicom.stacks.consistency import check_consistent, check_slices
 from voxelry.formats.dicom.stacks.positions import EvenSpacing, Floats, InPlaneShift, position_tolerance_mm, sort_by_position
 from voxelry.formats.dicom.stacks.repair import even_spacing, file_names, files_of, in_plane_shift, remove_duplicates

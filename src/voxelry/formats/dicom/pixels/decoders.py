@@ -1,0 +1,144 @@
+"""The decoders of compressed frames: one function a library, from a frame's bytes to an array of its pixels.
+
+imagecodecs holds CharLS (JPEG-LS), OpenJPEG (JPEG 2000) and libjpeg-turbo (JPEG of 8 and 12 bits, lossless JPEG of 2 to 16 bits),
+and releases the interpreter's lock while they decode. RLE is decoded by pylibjpeg-rle, which is written in Rust: imagecodecs
+reads beyond the frame where a damaged RLE header points there (docs/adr/0015-codecs.md). `transfer_syntaxes` says which decoder
+serves which syntax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
+from pydicom.uid import RLELossless
+
+from voxelry.formats.dicom.pixels.codestream import read_codestream
+from voxelry.formats.dicom.pixels.frame_format import FrameFormat
+
+_END_OF_IMAGE = b"\xff\xd9"
+
+DecodeFunction = Callable[[bytes, FrameFormat], NDArray[Any]]
+"""From the bytes of a frame and what its header says to ``(rows, columns)`` integers of any sign.
+
+The caller checks the shape and gives the result the sign that the header states. A damaged frame raises any of
+`elements.PARSE_ERRORS`; the process must never end, nor memory be allocated without bound.
+"""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder, as rows of `transfer_syntaxes` name it.
+
+    Attributes:
+        library: the library that decodes.
+        package: the package on PyPI that holds it.
+        decode: decodes one frame.
+    """
+
+    library: str
+    package: str
+    decode: DecodeFunction
+
+
+def decode_jpeg(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: ARG001 - as DecodeFunction
+    """A JPEG frame: baseline, extended or lossless. What its scan lacks is grey: `check_codestream` finds scans that break off.
+
+    Args:
+        data: the codestream.
+        frame: what the header says.
+
+    Returns:
+        ``(rows, columns)`` uint8 up to 8 bits, else uint16.
+    """
+    import imagecodecs
+
+    return imagecodecs.jpeg8_decode(data)
+
+
+def decode_jpeg_ls(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: ARG001 - as DecodeFunction
+    """A JPEG-LS frame, lossless or near-lossless.
+
+    Args:
+        data: the codestream.
+        frame: what the header says.
+
+    Returns:
+        ``(rows, columns)`` uint8 up to 8 bits, else uint16.
+    """
+    import imagecodecs
+
+    # CharLS 2.4 counts 2^31 bits, for five seconds, where the bytes end before the image without a marker.
+    return imagecodecs.jpegls_decode(data + _END_OF_IMAGE)
+
+
+def decode_jpeg_2000(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: ARG001 - as DecodeFunction
+    """A JPEG 2000 frame, high-throughput or not; boxes before the codestream are passed over.
+
+    Args:
+        data: the bytes of the frame.
+        frame: what the header says.
+
+    Returns:
+        ``(rows, columns)`` of 8, 16 or 32 bits, signed where the codestream says so.
+    """
+    import imagecodecs
+
+    stream = read_codestream(data)
+    return imagecodecs.jpeg2k_decode(data[stream.offset if stream else 0 :], numthreads=1)
+
+
+def decode_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
+    """An RLE frame (DICOM PS3.5 annex G).
+
+    Args:
+        data: the bytes of the frame.
+        frame: what the header says.
+
+    Returns:
+        ``(rows, columns)`` unsigned integers of `FrameFormat.bits_allocated`.
+    """
+    from rle.utils import decode_pixel_data
+
+    rows, columns = frame.shape
+    values = decode_pixel_data(data, version=2, rows=rows, columns=columns, bits_allocated=frame.bits_allocated)
+    return np.frombuffer(values, dtype=f"<u{max(1, frame.bits_allocated // 8)}").reshape(frame.shape)
+
+
+def decode_long_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
+    """An RLE frame whose segments hold more than their pixels, as some writers pad them; slow, since it runs in Python.
+
+    Args:
+        data: the bytes of the frame.
+        frame: what the header says.
+
+    Returns:
+        ``(rows, columns)`` of the stored type.
+    """
+    values, _ = get_decoder(RLELossless).as_array(
+        encapsulate([data]),
+        index=0,
+        decoding_plugin="pydicom",
+        rows=frame.shape[0],
+        columns=frame.shape[1],
+        samples_per_pixel=1,
+        photometric_interpretation="MONOCHROME2",
+        bits_allocated=frame.bits_allocated,
+        bits_stored=frame.bits_stored,
+        pixel_representation=int(frame.is_signed),
+        number_of_frames=1,
+        pixel_keyword="PixelData",
+    )
+    return np.asarray(values)
+
+
+CHARLS = Decoder("CharLS", "imagecodecs", decode_jpeg_ls)
+LIBJPEG_TURBO = Decoder("libjpeg-turbo", "imagecodecs", decode_jpeg)
+OPENJPEG = Decoder("OpenJPEG", "imagecodecs", decode_jpeg_2000)
+PYDICOM_RLE = Decoder("pydicom", "pydicom", decode_long_rle)
+PYLIBJPEG_RLE = Decoder("pylibjpeg-rle", "pylibjpeg-rle", decode_rle)
