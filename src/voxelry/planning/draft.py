@@ -83,7 +83,7 @@ class Drafter:
     gpu: Gpu | None
 
     def drafts(self) -> dict[Configuration, Draft]:
-        """Every configuration that makes sense, the one to take first."""
+        """Every configuration that makes sense, the default first."""
         if self.fingerprint.dimensions == 2:
             return {"2d": self._pictures()}
         slices, full = self._slices(), self._full()
@@ -100,7 +100,7 @@ class Drafter:
             "2d": slices,
             "3d_lowres": low,
             "3d_cascade": _because(
-                cascade, f"The configuration is 3d_cascade, since {little}, and labels found by 3d_lowres tell it more."
+                cascade, f"The configuration is 3d_cascade, since {little}, and it starts from the labels of 3d_lowres."
             ),
         }
         if self.gpu is None and self.settings.spacing is None and self.settings.patch_size is None:
@@ -137,7 +137,7 @@ class Drafter:
         return Draft("3d", spacing, median, fit, design, reasons=reasons)
 
     def _coarser(self, full: Draft) -> Draft | None:
-        """Voxels enlarged, the shortest edges first, until a patch covers enough; None where that gains too little."""
+        """The draft of 3d_lowres: voxels enlarged, shortest edges first, until a patch covers enough; None for little gain."""
         fine = self._sizes(full.spacing)
         sizes, median, fit = list(fine), full.median, full.fit
         while math.prod(fit.patch) / math.prod(median) < ENOUGH:
@@ -192,15 +192,13 @@ class Drafter:
         elif long_side is not None:
             reason = f"Pictures are scaled to {long_side} pixels along their longer edge, as the recipe asks."
         elif self.fingerprint.modality in MICROSCOPES:
-            reason = (
-                f"Pictures keep their pixels, since in microscopy ({self.fingerprint.modality}) these tell how large things are."
-            )
+            reason = f"Pictures keep their pixels, since in microscopy ({self.fingerprint.modality}) pixels have a physical size."
         else:
             largest, most = max(self.fingerprint.shapes[1]), LARGEST_PICTURE if self.gpu else math.isqrt(CPUS[2].voxels)
             long_side = min(largest, most)
             reason = (
                 f"Pictures are scaled to {long_side} pixels along their longer edge, the lesser of the median case's {largest}"
-                f" and the {most} that {self.gpu.name if self.gpu else Cpu.name} affords, since their physical size is not"
+                f" and the {most} that {self.gpu.name if self.gpu else Cpu.name} allows, since their physical size is not"
                 " compared."
             )
         median, design = median_shape(self.fingerprint, spacing, long_side), self._design(2)
@@ -216,12 +214,12 @@ class Drafter:
         return target_spacing(self.fingerprint, reasons), tuple(reasons)
 
     def _sizes(self, spacing: Spacing | None) -> tuple[float, ...]:
-        """Lengths of a voxel in mm, the stored ones where there is no target."""
+        """Target voxel size in mm, the stored size where there is no target."""
         stored = self.fingerprint.spacing or (1.0,) * self.fingerprint.dimensions
         return tuple(own if size is None else size for own, size in zip(stored, spacing or stored, strict=True))
 
     def _design(self, axes: int) -> Design:
-        """The network as far as it is known; on a CPU half as wide as its authors publish it."""
+        """The network before the patch size is known; on a CPU half as wide as published."""
         first, widest = WIDTHS[axes] if self.gpu else (CPUS[axes].first, CPUS[axes].widest)
         design = make_design(
             self.settings, len(self.fingerprint.label_voxels) + 1, first, widest, None if self.gpu else CPUS[axes].stages
@@ -236,7 +234,7 @@ class Drafter:
             fit = fit_gpu(design, median, sizes, self.gpu, voxels, patch)
         else:
             fit = fit_cpu(design, median, sizes, CPUS[len(median)], patch)
-        if fit.patch == fit.topology.divisor and len(fit.topology.strides) > 1:  # one voxel alone cannot be normalised
+        if fit.patch == fit.topology.divisor and len(fit.topology.strides) > 1:  # instance norm needs more than one voxel
             longest = max(range(len(median)), key=lambda axis: median[axis])
             return replace(fit, patch=tuple(edge * 2 if axis == longest else edge for axis, edge in enumerate(fit.patch)))
         if patch is not None or design.features or len(fit.topology.strides) > 1:

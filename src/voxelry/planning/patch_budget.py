@@ -116,14 +116,14 @@ def fit_cpu(design: Design, median: Sequence[float], spacing: Sequence[float], c
         design: of the network.
         median: voxels of the median case along each axis.
         spacing: mm along each axis.
-        cpu: what it affords.
+        cpu: its limits.
         patch: the user's size, in place of the search.
     """
     size = patch or block([math.ceil(n) for n in median], spacing, cpu.voxels)
     topology = design.topology(size, spacing)
     whole = all(edge >= n for edge, n in zip(size, median, strict=True))
     why_patch = (
-        f"{'the whole median case' if whole else 'the largest cube in mm'} within the {cpu.voxels} voxels that a CPU affords"
+        f"{'the whole median case' if whole else 'the largest cube in mm'} within the {cpu.voxels} voxels that a CPU allows"
     )
     why_batch = "a CPU learns more by many small steps than by few large ones"
     return Fit(padded(size, topology.divisor), topology, cpu.batch, why_patch, why_batch)
@@ -160,7 +160,7 @@ def _why_batch(batch: int, fitting: int, covering: int, gpu: Gpu, voxels: float)
 
 
 def _start(median: Sequence[float], spacing: Sequence[float]) -> tuple[float, ...]:
-    """A cube in mm that is larger than what any GPU affords, no larger than the median case."""
+    """A cube in mm that is larger than what any GPU allows, no larger than the median case."""
     edge = (START[len(median)] * math.prod(spacing)) ** (1 / len(median))
     return tuple(min(round(edge / s), n) for s, n in zip(spacing, median, strict=True))
 

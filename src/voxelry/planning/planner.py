@@ -1,7 +1,7 @@
 """The planner: a plan from a fingerprint, by nnU-Net's rules (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
 Its parts: `spacing` (the target), `topology` (the network's stages), `design` (its widths), `patch_budget` (what a GPU or a CPU
-affords), `draft` (the configurations).
+allows), `draft` (the configurations).
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _network_reasons(draft: Draft, settings: PlanSettings) -> list[str]:
     halvings = by([round(math.log2(d)) for d in topology.divisor])
     start = f"The {name} has {stages} stages of {widths} channels and halves axes {halvings} times, down to {bottom} voxels"
     if architecture(name).halves:
-        return [f"{start}, since it knows no other strides."]
+        return [f"{start}, the only strides that it has."]
     if settings.features and stages < len(settings.features):
         return [f"{start}, since the patch allows no more of the {len(settings.features)} stages that the recipe asks for."]
     if draft.design.most == stages:
