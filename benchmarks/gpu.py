@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--quick] [--device cuda] [--rounds N] [--peers FOLDER] [--json FILE]
 
 A scan of 400 x 450 x 450 voxels, which the network sees as 266 x 288 x 288, 14 classes; nnU-Net's plain U-Net with 32 to 320
-features, windows of 128 x 128 x 128 that overlap by half, no flips; convolutions in the half type that each program takes by
+features, patches of 128 x 128 x 128 that overlap by half, no flips; convolutions in the half type that each program takes by
 itself. Everyone runs the same network with the same weights, trained for some seconds on that scan. voxelry prepares the scan
 within its time; its peers are given what it prepared. `network` is the time from the network's first kernel to its last, pass by
 pass, by the device's own clock, as a share of the wall time; `equal` is the share of voxels with the same label as ours. Each

@@ -3,17 +3,17 @@
     python benchmarks/inference.py [--quick] [--only WORD] [--rounds N] [--peers FOLDER] [--json FILE]
 
 - `end to end`, `random`: 136 x 192 x 192 voxels to labels of 204 x 300 x 300, 14 classes, a plain U-Net with 8 to 80 features,
-  windows of 64 x 128 x 128 that overlap by half, no flips, on a CPU. Everyone runs the same network with the same weights.
-  voxelry starts from the scan and prepares it within its time; its peers are given what it prepared. Weights are trained for a
+  patches of 64 x 128 x 128 that overlap by half, no flips, on a CPU. All run the same network with the same weights.
+  voxelry starts from the scan and prepares it within its time; its peers start from the prepared scan. Weights are trained for a
   minute on a scan of 13 organs that differ in grey value (`end to end`), since fresh weights (`random`) give near ties in most
   voxels, as no trained model does: the worst case of interpolating all classes only where labels meet.
 - `logits`: 105 classes of 200 x 256 x 256 half floats, made up, to labels of 300 x 400 x 400. nnU-Net's export is timed on 8 of
   them, and its seconds are scaled by 105 / 8; `equal` and its memory are of those 8.
 - `memory`: peak resident memory of a whole process that segments a phantom of 512 x 512 voxels and 500 or 1000 slices with 14 or
-  105 classes under a budget of 4 GiB. Windows lie side by side there: their overlap costs time, but no memory.
+  105 classes under a budget of 4 GiB. Patches lie side by side there: overlap costs time, but no memory.
 
 Every contestant runs in a process of its own, in turn (ours, theirs, ours, theirs...); figures are ratios of medians. `equal` is
-the share of voxels with the same label (nnU-Net lays windows in other places, so it is not 1). Extra memory is the peak of
+the share of voxels with the same label (nnU-Net places patches differently, so it is not 1). Extra memory is the peak of
 resident memory during a run less that before it. Exits with 1 if a claim does not hold.
 """
 
@@ -101,7 +101,7 @@ def median(runner: Contestant) -> float:
 def row(
     title: str, ours: Contestant, peer: Contestant, claimed: float | None, equal: float, scale: float = 1.0
 ) -> dict[str, Any]:
-    """A line of the table; whether it holds is for the caller to say."""
+    """A line of the table; the caller adds whether its claim holds."""
     return {
         "task": title,
         "ours": ours.name,
@@ -126,15 +126,15 @@ def end_to_end(title: str, python: Path, inputs: Path, names: tuple[str, ...], r
         for peer in BEST_CLAIMS:
             claims = BEST_CLAIMS if name == best else EAGER_CLAIMS if name == EAGER else {}
             claimed = claims.get(peer) if title == "end to end" else None
-            one = row(title, runners[name], runners[peer], claimed, float(np.mean(labels[name] == labels[peer])))
+            line = row(title, runners[name], runners[peer], claimed, float(np.mean(labels[name] == labels[peer])))
             lean = runners[name].extra_mb <= MEMORY_SHARE * runners[peer].extra_mb
-            one["holds"] = claimed is None or bool(one["ratio"] >= claimed and lean and one["equal"] >= EQUAL)
-            rows.append(one)
+            line["holds"] = claimed is None or bool(line["ratio"] >= claimed and lean and line["equal"] >= EQUAL)
+            rows.append(line)
     return rows
 
 
 def from_logits(python: Path, inputs: Path, rounds: int) -> list[dict[str, Any]]:
-    """Labels from logits at hand."""
+    """Labels from arrays of logits."""
     runners = race(("logits_voxelry", "few_voxelry", "few_nnunet"), python, inputs, rounds)
     labels = [np.load(inputs / f"{name}.npy", mmap_mode="r") for name in ("few_voxelry", "few_nnunet")]
     equal = float(np.mean(labels[0] == labels[1]))
@@ -163,7 +163,7 @@ def main() -> int:
             print()
     if options.json:
         options.json.write_text(json.dumps([*rows, *memory], indent=1) + "\n")
-    return 0 if options.quick or all(one["holds"] for one in [*rows, *memory]) else 1
+    return 0 if options.quick or all(line["holds"] for line in [*rows, *memory]) else 1
 
 
 def compare(

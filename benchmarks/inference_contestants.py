@@ -1,7 +1,7 @@
-"""The contestants of `inference.py` and `gpu.py`: voxelry, MONAI and nnU-Net with one network, and what they are given.
+"""The contestants of `inference.py` and `gpu.py`: voxelry, MONAI and nnU-Net with one network, and their inputs.
 
-Inputs lie in a folder: `scan.npy` (int16), `prepared.npy` (what the network sees), `model/` (a model that `train_briefly` made),
-`random/` (the same with fresh weights). voxelry is given the scan and prepares it; its peers are given what it prepared.
+Inputs lie in a folder: `scan.npy` (int16), `prepared.npy` (the network's input), `model/` (a model that `train_briefly` made),
+`random/` (the same with fresh weights). voxelry gets the scan and prepares it; its peers get the prepared scan.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from voxelry.networks.build import build_network
 from voxelry.networks.weights import load_model_folder, network_of, save_model, weights_of
 from voxelry.preparation.preparation import prepare
 
-Job = Callable[[], Any]
+Run = Callable[[], Any]
 Watch = Callable[[nn.Module], None]
 """Is shown the network before its first pass."""
 
@@ -47,9 +47,9 @@ class Size:
     Attributes:
         scan: voxels of the scan.
         prepared: voxels of what the network sees.
-        patch: of a window.
+        patch: voxels of a patch.
         features: of the network's stages.
-        period: voxels of the scan after which organs repeat, such that every window sees the same mixture: instance norms hide
+        period: voxels of the scan after which organs repeat, such that every patch sees the same mixture: instance norms hide
             absolute grey values.
         steps: of training.
     """
@@ -66,7 +66,7 @@ QUICK = Size((60, 72, 72), (40, 48, 48), (16, 32, 32), (8, 16, 16), (24, 48, 48)
 
 
 def plan_of(patch: tuple[int, ...], features: tuple[int, ...], spacing: tuple[float, ...]) -> Plan:
-    """nnU-Net's plain U-Net, strides of 2, kernels of 3, half a window of overlap, no flips."""
+    """nnU-Net's plain U-Net, strides of 2, kernels of 3, half a patch of overlap, no flips."""
     recipe = NetworkPlan(
         features=features,
         strides=((1, 1, 1), *((2, 2, 2),) * (len(features) - 1)),
@@ -81,13 +81,13 @@ def plan_of(patch: tuple[int, ...], features: tuple[int, ...], spacing: tuple[fl
 def model_of(plan: Plan, classes: int, shape: tuple[int, ...]) -> Model:
     """A model with fresh weights; its card is made up."""
     ones = (1.0, 1.0, 1.0)
-    seen = Fingerprint(
+    fingerprint = Fingerprint(
         cases=1, modality="CT", dimensions=3, channels=("CT",), shapes=(shape,) * 3, spacing=ones, spacing_range=(ones, ones),
         orientations={"RAS": 1}, statistics=(ChannelStatistics(mean=150.0, std=600.0, p005=-1000.0, p995=1300.0),),
         voxels=int(np.prod(shape)), label_voxels={},
     )  # fmt: skip
     torch.manual_seed(0)
-    card = ModelCard(name="benchmark", version="0", labels=LabelTable.numbered(range(1, classes)), fingerprint=seen)
+    card = ModelCard(name="benchmark", version="0", labels=LabelTable.numbered(range(1, classes)), fingerprint=fingerprint)
     return Model(plan, card, weights_of(build_network(plan, classes)))
 
 
@@ -119,11 +119,11 @@ def train_briefly(model: Model, image: Any, classes: Any, steps: int, device: to
     rng, network, half = np.random.default_rng(0), network_of(model, device).train(), compute_dtype(device, "auto")
     optimiser = torch.optim.Adam(network.parameters())
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-    window = [min(model.plan.patch_size)] * 3
+    crop_shape = [min(model.plan.patch_size)] * 3
     start, losses = time.perf_counter(), []
     for _ in range(steps):
-        low = [rng.integers(0, n - w + 1) for w, n in zip(window, classes.shape, strict=True)]
-        crop = tuple(slice(first, first + w) for first, w in zip(low, window, strict=True))
+        low = [rng.integers(0, n - w + 1) for w, n in zip(crop_shape, classes.shape, strict=True)]
+        crop = tuple(slice(first, first + w) for first, w in zip(low, crop_shape, strict=True))
         given = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *crop)]))[None].to(device)
         wanted = torch.from_numpy(classes[crop].astype(np.int64))[None].to(device)
         with torch.autocast(device.type, dtype=half, enabled=half != torch.float32):
@@ -138,12 +138,12 @@ def train_briefly(model: Model, image: Any, classes: Any, steps: int, device: to
     return Model(model.plan, model.card, weights_of(network))
 
 
-def _unseen(_: nn.Module) -> None:
+def _no_watch(_: nn.Module) -> None:
     """Nobody watches."""
 
 
-def voxelry(model: Path, device: str, watch: Watch = _unseen, **choices: Any) -> Job:
-    """The whole of `Predictor.predict`: preparation, windows, labels on the scan's grid, confidence, flags."""
+def voxelry(model: Path, device: str, watch: Watch = _no_watch, **choices: Any) -> Run:
+    """The whole of `Predictor.predict`: preparation, patches, labels on the scan's grid, confidence, flags."""
     predictor = Predictor(load_model_folder(model), device, PredictOptions(**choices))
     watch(predictor.networks[0])
     scan = volume_of(np.load(model.parent / "scan.npy"))
@@ -159,8 +159,8 @@ class _Finest(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, windows_BC: torch.Tensor) -> torch.Tensor:
-        return self.network(windows_BC)[0]
+    def forward(self, patches_BC: torch.Tensor) -> torch.Tensor:
+        return self.network(patches_BC)[0]
 
 
 def _given(folder: Path, device: str, watch: Watch) -> tuple[Model, nn.Module, Any, tuple[int, ...]]:
@@ -174,7 +174,7 @@ def _given(folder: Path, device: str, watch: Watch) -> tuple[Model, nn.Module, A
     return model, network, image, np.load(folder.parent / "scan.npy", mmap_mode="r").shape
 
 
-def monai(folder: Path, device: str, watch: Watch = _unseen) -> Job:
+def monai(folder: Path, device: str, watch: Watch = _no_watch) -> Run:
     """`sliding_window_inference`, then `Resize` and `argmax`, the cheapest of its ways back (`Invertd` goes through float64)."""
     from monai.inferers import sliding_window_inference
     from monai.transforms import AsDiscrete, Resize
@@ -186,14 +186,14 @@ def monai(folder: Path, device: str, watch: Watch = _unseen) -> Job:
 
     def run() -> Any:
         with torch.inference_mode(), torch.autocast("cuda", enabled=half):
-            windows = image[None].to(device)
-            logits = sliding_window_inference(windows, plan.patch_size, 1, network, plan.overlap, mode="gaussian")
+            prepared = image[None].to(device)
+            logits = sliding_window_inference(prepared, plan.patch_size, 1, network, plan.overlap, mode="gaussian")
             return decide(back(logits[0]))[0].cpu().numpy()
 
     return run
 
 
-def nnunet(folder: Path, device: str, watch: Watch = _unseen) -> Job:
+def nnunet(folder: Path, device: str, watch: Watch = _no_watch) -> Run:
     """nnU-Net's predictor and its export without the file, with our network in it; no mirroring, one process."""
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape as export
 

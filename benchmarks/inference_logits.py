@@ -1,4 +1,4 @@
-"""From logits at hand to labels on a finer grid: made-up logits, voxelry's way and nnU-Net's."""
+"""From arrays of logits to labels on a finer grid, by voxelry and by nnU-Net, on synthetic logits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make_inputs(folder: Path, shape: tuple[int, ...], classes: int) -> None:
         values = np.roll(noise, 7 * k, axis=-1)
         box = tuple(slice(0, n) for n in shape)
         if k:
-            box = tuple(slice(max(0, one.start - 5), one.stop + 5) for one in boxes[k - 1])
+            box = tuple(slice(max(0, side.start - 5), side.stop + 5) for side in boxes[k - 1])
         values[box] += HEIGHT * gaussian_filter((labels[box] == k).astype(np.float32), WIDTH)
         logits[k] = values
     logits.flush()

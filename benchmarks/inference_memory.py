@@ -17,16 +17,16 @@ SLACK_MB = 32
 """Of the arithmetic: pages that the allocator keeps, and that differ from one process to the next."""
 
 
-class _Choices(logging.Handler):
-    """Keeps what the predictor says that it chose."""
+class _LoggedValues(logging.Handler):
+    """Keeps the values that the segmenter logs, its memory split among them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[Any] = []
+        self.values: list[Any] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the arguments of a line."""
-        self.said += record.args if isinstance(record.args, tuple) else ()
+        self.values += record.args if isinstance(record.args, tuple) else ()
 
 
 def phantom(across: int, slices: int) -> Any:
@@ -37,47 +37,46 @@ def phantom(across: int, slices: int) -> Any:
         plane[(y / 0.7) ** 2 + (x / 0.9) ** 2 < 1] = 40
         for organ in range(12):
             angle, radius = 0.52 * organ, 0.1 + 0.04 * math.sin(0.05 * z + organ)
-            place = (y - 0.4 * math.sin(angle)) ** 2 + (x - 0.55 * math.cos(angle)) ** 2 < radius**2
-            plane[place] = -200 + 100 * organ
+            inside = (y - 0.4 * math.sin(angle)) ** 2 + (x - 0.55 * math.cos(angle)) ** 2 < radius**2
+            plane[inside] = -200 + 100 * organ
     return scan
 
 
 def segment(across: int, slices: int, classes: int) -> Callable[[], dict[str, float]]:
-    """A process's work: peak of all its memory, MB, and of what that peak should consist."""
+    """A process's work: peak of all its memory in MB, and the parts that it should consist of."""
     import inference_contestants as contestants
 
     from voxelry.core.geometry import Geometry
     from voxelry.core.volume import Volume
-    from voxelry.inference.memory_budget import Choice
-    from voxelry.inference.patches import Layout
+    from voxelry.inference.memory_budget import MemorySplit
+    from voxelry.inference.patches import PatchGrid
     from voxelry.inference.predict_options import PredictOptions
     from voxelry.inference.predictor import Predictor
+    from voxelry.inference.ring_buffer import ring_bytes
     from voxelry.preparation.preparation import prepare
 
     patch = PATCH if across == 512 else (16, 32, 32)
     plan = contestants.plan_of(patch, FEATURES, (SPACING,) * 3)
     model = contestants.model_of(plan, classes, (slices, across, across))
-    predictor = Predictor(model, "cpu", PredictOptions(memory=BUDGET_MB << 20, step=1.0, mixed_precision="off"))
+    predictor = Predictor(model, "cpu", PredictOptions(memory=BUDGET_MB << 20, overlap=0.0, mixed_precision="off"))
     scan = phantom(across, slices)[None]
     volume = Volume(scan, Geometry.from_spacing(scan.shape[1:], GRID))
-    choices, logger = _Choices(), logging.getLogger("voxelry.inference.segmenter")
-    logger.addHandler(choices)
+    logged, logger = _LoggedValues(), logging.getLogger("voxelry.inference.segmenter")
+    logger.addHandler(logged)
     logger.setLevel(logging.INFO)
 
     def run() -> dict[str, float]:
         labels = predictor.predict(volume).labels.array
-        layout = Layout.of(prepare(volume, plan).shape, plan.patch_size, 1.0)
-        choice = next(one for one in choices.said if isinstance(one, Choice))
-        plane = layout.shape[1] * layout.shape[2]
-        ring = (layout.held + 1) * plane * (classes * (2 if choice.half else 4) + 8)
+        grid = PatchGrid.of(prepare(volume, plan).shape, plan.patch_size, overlap=0.0)
+        split = next(value for value in logged.values if isinstance(value, MemorySplit))
         return {
             "slices": slices,
             "classes": classes,
             "peak_mb": memory_mb("VmHWM"),
             "scan_mb": scan.nbytes / 2**20,
             "labels_mb": labels.nbytes / 2**20,
-            "ring_mb": ring / 2**20,
-            "half": choice.half,
+            "ring_mb": ring_bytes(classes, grid.ring_shape, split.half) / 2**20,
+            "half": split.half,
             "logits_mb": 4 * classes * math.prod(patch) / 2**20,
         }
 
@@ -88,7 +87,7 @@ def judge(answers: list[dict[str, float]], seconds: list[float]) -> list[dict[st
     """Rows: half the slices with many classes, all slices with many classes, all slices with few.
 
     The first row's claim is the budget alone; the second's that more slices cost their scan and their labels; the third's that
-    more classes cost their share of the ring and of a window's logits.
+    more classes cost their share of the ring buffer and of a patch's logits.
     """
     half, many, few = answers
     grown = many["peak_mb"] - half["peak_mb"]

@@ -10,7 +10,7 @@ from voxelry.adapters.monai_reader import VoxelryReader
 from voxelry.core.geometry import Geometry
 from voxelry.errors import GridMismatchError, MissingFileError
 from voxelry.phantom.dicom import write_dicom
-from voxelry.phantom.phantom import ACQUISITIONS, make
+from voxelry.phantom.phantom import ACQUISITIONS, make_phantom
 
 # MONAI's LoadImage also makes all of its own readers, and one of them warns
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
@@ -59,7 +59,7 @@ def test_spacing_keeps_world_positions(nifti):
 
 def test_a_dicom_series_has_the_geometry_of_its_headers(tmp_path):
     small = replace(ACQUISITIONS["torso-ct"], spacing=(16.0, 16.0, 30.0), rotation=(0.0, 0.0, 7.0))
-    phantom = make("torso-ct", 1, small)
+    phantom = make_phantom("torso-ct", 1, small)
     (folder,) = write_dicom(phantom, tmp_path / "series")
     image = LoadImage(reader=VoxelryReader())(str(folder))
     geometry = Geometry(tuple(image.shape[1:]), image.affine.numpy())

@@ -51,7 +51,7 @@ COMMANDS = {
         "--average",
         "--memory",
         "--device-memory",
-        "--step",
+        "--overlap",
         "--flips",
         "--roi",
         "--confidence",
@@ -84,7 +84,11 @@ PROGRAM = Path(sys.executable).with_name("voxelry")
 def test_commands_and_options_are_frozen():
     commands = typer.main.get_command(cli.app).commands
     found = {
-        name: [p.name.upper() if p.param_type_name == "argument" else p.opts[-1] for p in command.params if p.name != "help"]
+        name: [
+            p.name.upper() if p.param_type_name == "argument" else p.opts[-1]
+            for p in command.params
+            if p.name != "help" and not getattr(p, "hidden", False)
+        ]
         for name, command in commands.items()
     }
     assert found == COMMANDS

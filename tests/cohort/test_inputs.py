@@ -15,7 +15,7 @@ from voxelry.cohort.inputs import Scan, case_id, find_scans
 from voxelry.errors import MissingFileError, UsageError
 from voxelry.phantom.dicom import write_dicom
 from voxelry.phantom.nifti import write_nifti
-from voxelry.phantom.phantom import make
+from voxelry.phantom.phantom import make_phantom
 
 ENDINGS = (
     ".nii.gz", ".nii", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nrrd", ".nhdr", ".mha", ".mhd",
@@ -39,7 +39,7 @@ def xray(path):
     from helpers import tiny
 
     coarse = tiny.replace(tiny.ACQUISITIONS["chest-xray"], spacing=(48.0, 48.0, 48.0))
-    return write_dicom(make("chest-xray", 0, coarse), path)[0]
+    return write_dicom(make_phantom("chest-xray", 0, coarse), path)[0]
 
 
 def ids(scans):

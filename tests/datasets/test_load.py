@@ -163,9 +163,9 @@ def test_a_hospitals_own_annotations_on_a_dicom_series(tmp_path, kind):
     from voxelry.formats.dicom.objects.seg_write import write_dicom_seg
     from voxelry.formats.reader import read
     from voxelry.phantom.dicom import write_dicom
-    from voxelry.phantom.phantom import ACQUISITIONS, make
+    from voxelry.phantom.phantom import ACQUISITIONS, make_phantom
 
-    phantom = make("torso-ct", 1, replace(ACQUISITIONS["torso-ct"], spacing=(32.0, 32.0, 40.0)))
+    phantom = make_phantom("torso-ct", 1, replace(ACQUISITIONS["torso-ct"], spacing=(32.0, 32.0, 40.0)))
     folder = write_dicom(phantom, tmp_path / "series")[0]
     scan = read(folder)
     box = np.zeros(scan.geometry.shape, np.uint8)

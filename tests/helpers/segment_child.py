@@ -33,7 +33,7 @@ def status(name):
 
 
 def models(kind, patch, table):
-    """``one`` model, a ``mixed`` ensemble of windows and slices, or a ``cascade``."""
+    """``one`` model, a ``mixed`` ensemble of patches and slices, or a ``cascade``."""
     plan = tiny_plan(patch_size=patch, spacing=(1.5, 1.5, 1.5))
     if kind == "cascade":
         second = plan.model_copy(update={"configuration": "3d_cascade"})
@@ -46,11 +46,11 @@ def models(kind, patch, table):
 
 
 def main(kind, size, slices, classes, patch, memory):
-    options = PredictOptions(memory=memory or None, step=1.0)
+    options = PredictOptions(memory=memory or None, overlap=0.0)
     predictor = Predictor(models(kind, patch, LabelTable.numbered(range(1, classes))), "cpu", options)
-    first = [one for one in predictor.segmenter.firsts if one is not None]
-    for team in [*predictor.segmenter.teams, *(team for one in first for team in one.teams)]:
-        team.networks[:] = [Pointwise(classes, classes if team.plan.configuration == "3d_cascade" else 1)]
+    first = [one for one in predictor.segmenter.first_stages if one is not None]
+    for ensemble in [*predictor.segmenter.ensembles, *(ensemble for one in first for ensemble in one.ensembles)]:
+        ensemble.networks[:] = [Pointwise(classes, classes if ensemble.plan.configuration == "3d_cascade" else 1)]
     array = np.empty((1, size, size, slices), np.int16)
     for part in np.moveaxis(array, 3, 0):
         part[:] = np.random.default_rng(0).integers(-1000, 1000, (1, size, size), np.int16)

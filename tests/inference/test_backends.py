@@ -12,10 +12,10 @@ import voxelry as vx
 from voxelry.base.extras import extra
 from voxelry.core.plan import NetworkPlan, Normalisation, Plan
 from voxelry.errors import MissingExtraError, UsageError
-from voxelry.inference import backends, selection
+from voxelry.inference import backend_selection, backends
+from voxelry.inference.backend_selection import AGREEMENT, select_backend
 from voxelry.inference.backends import BACKENDS, check_backend, has_compiler, installed_backends
-from voxelry.inference.forward import quick_on_cpu
-from voxelry.inference.selection import AGREEMENT, select_backend
+from voxelry.inference.forward import optimised_for_cpu
 from voxelry.networks.build import build_network
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def network() -> nn.Module:
     return made(2)
 
 
-def windows(network: nn.Module, count: int) -> torch.Tensor:
+def patches(network: nn.Module, count: int) -> torch.Tensor:
     dimensions = network.body.spatial_dims
     return torch.randn(count, 1, *(16,) * dimensions, generator=torch.Generator().manual_seed(1))
 
@@ -53,7 +53,7 @@ def windows(network: nn.Module, count: int) -> torch.Tensor:
 def test_a_backend_gives_the_logits_of_pytorch(dimensions, name):
     pytest.importorskip(name)
     network = made(dimensions)
-    x_BC = windows(network, 3)
+    x_BC = patches(network, 3)
     wanted = BACKENDS["torch"](network, CPU, torch.float32)(x_BC)
     forward = BACKENDS[name](network, CPU, torch.float32)
     torch.testing.assert_close(forward(x_BC), wanted, atol=2e-4, rtol=1e-3)
@@ -66,20 +66,20 @@ def test_the_quick_form_gives_the_same_logits_with_the_same_weights(dimensions):
     for norm in (module for module in network.modules() if hasattr(module, "num_features")):
         torch.nn.init.uniform_(norm.weight, 0.5, 2)
         torch.nn.init.uniform_(norm.bias, -1, 1)
-    x_BC = windows(network, 2)
+    x_BC = patches(network, 2)
     with torch.inference_mode():
         wanted = network(x_BC)[0].clone()
-        quick = quick_on_cpu(network)
-        torch.testing.assert_close(quick(x_BC)[0], wanted, atol=1e-4, rtol=1e-4)
-    assert {id(tensor) for tensor in quick.parameters()} == {id(tensor) for tensor in network.parameters()}
-    assert not any(isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) for module in quick.modules())
+        optimised = optimised_for_cpu(network)
+        torch.testing.assert_close(optimised(x_BC)[0], wanted, atol=1e-4, rtol=1e-4)
+    assert {id(tensor) for tensor in optimised.parameters()} == {id(tensor) for tensor in network.parameters()}
+    assert not any(isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) for module in optimised.modules())
     assert any(isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) for module in network.modules())
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(CPU), reason="torch.compile needs a C++ compiler")
 def test_compiled_gives_the_logits_of_pytorch(network):
-    x_BC = windows(network, 3)
+    x_BC = patches(network, 3)
     wanted = BACKENDS["torch"](network, CPU, torch.float32)(x_BC)
     torch.testing.assert_close(BACKENDS["compile"](network, CPU, torch.float32)(x_BC), wanted, atol=1e-4, rtol=1e-3)
 
@@ -87,7 +87,7 @@ def test_compiled_gives_the_logits_of_pytorch(network):
 def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(network, monkeypatch, caplog):
     monkeypatch.setattr(backends.shutil, "which", lambda _: None)
     forward = BACKENDS["compile"](network, CPU, torch.float32)
-    x_BC = windows(network, 1)
+    x_BC = patches(network, 1)
     assert torch.equal(forward(x_BC), BACKENDS["torch"](network, CPU, torch.float32)(x_BC))
     assert "needs a C++ compiler" in caplog.text
     assert "compile" not in installed_backends(CPU)
@@ -96,7 +96,7 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(network, monke
 def test_what_a_caller_keeps_is_not_overwritten_by_the_next_window(network):
     pytest.importorskip("openvino")
     forward = BACKENDS["openvino"](network, CPU, torch.float32)
-    x_BC = windows(network, 2)
+    x_BC = patches(network, 2)
     first = forward(x_BC[:1])
     kept = first.clone()
     forward(x_BC[1:])
@@ -106,7 +106,7 @@ def test_what_a_caller_keeps_is_not_overwritten_by_the_next_window(network):
 def test_threads_share_a_built_backend(network):
     pytest.importorskip("openvino")
     forward = BACKENDS["openvino"](network, CPU, torch.float32)
-    x_BC = windows(network, 4)
+    x_BC = patches(network, 4)
     wanted = forward(x_BC)
     found: dict[int, torch.Tensor] = {}
     threads = [threading.Thread(target=lambda n=n: found.update({n: forward(x_BC[n : n + 1])})) for n in range(4)]
@@ -145,8 +145,8 @@ class Rigged:
         self.network, self.seconds, self.wrong = network, seconds, wrong
 
     @torch.inference_mode()
-    def __call__(self, windows_BC):
-        logits = self.network(windows_BC)[0]
+    def __call__(self, patches_BC):
+        logits = self.network(patches_BC)[0]
         turned = logits.flatten(2).clone()
         count = int(self.wrong * turned.shape[2])
         turned[:, :, :count] *= -1
@@ -159,10 +159,10 @@ def rigged(network, monkeypatch):
     """Backends of known speed and agreement."""
 
     def rig(**made):
-        monkeypatch.setattr(selection, "BACKENDS", {name: (lambda *_, one=one: one) for name, one in made.items()})
-        monkeypatch.setattr(selection, "installed_backends", lambda _: tuple(made))
-        monkeypatch.setattr(selection, "TRIAL_SECONDS", dict.fromkeys(made, 0.01))
-        return select_backend(network, windows(network, 1), CPU, torch.float32, passes=1000)
+        monkeypatch.setattr(backend_selection, "BACKENDS", {name: (lambda *_, one=one: one) for name, one in made.items()})
+        monkeypatch.setattr(backend_selection, "installed_backends", lambda _: tuple(made))
+        monkeypatch.setattr(backend_selection, "TRIAL_SECONDS", dict.fromkeys(made, 0.01))
+        return select_backend(network, patches(network, 1), CPU, torch.float32, passes=1000)
 
     return rig
 
@@ -190,7 +190,7 @@ def test_a_backend_that_fails_is_passed_over(network, rigged):
 
 
 def test_nothing_is_built_for_a_few_windows(network):
-    chosen, _ = select_backend(network, windows(network, 1), CPU, torch.float32, passes=2)
+    chosen, _ = select_backend(network, patches(network, 1), CPU, torch.float32, passes=2)
     assert (chosen.name, list(chosen.seconds)) == ("torch", ["torch"])
     assert len(installed_backends(CPU)) == 1 or "not tried" in chosen.reason
 
@@ -204,10 +204,10 @@ def test_a_predictor_keeps_to_its_backend_and_says_which(backend, torso, torso_m
     predictor = vx.load_model(torso_model, device="cpu", mixed_precision="off", backend=backend)
     wanted = plain.predict(scan).labels.array
     assert (predictor.predict(scan).labels.array == wanted).mean() >= AGREEMENT
-    first = predictor.segmenter.teams[0].members.forwards(lambda: pytest.fail("chosen again"), 1)
+    first = predictor.segmenter.ensembles[0].members.forwards(lambda: pytest.fail("chosen again"), 1)
     predictor.predict(scan)
-    assert predictor.segmenter.teams[0].members.forwards(lambda: pytest.fail("chosen again"), 1) is first
-    assert predictor.said.startswith("backend torch" if backend == "auto" else f"backend {backend}")
+    assert predictor.segmenter.ensembles[0].members.forwards(lambda: pytest.fail("chosen again"), 1) is first
+    assert predictor.description.startswith("backend torch" if backend == "auto" else f"backend {backend}")
 
 
 def test_a_predictor_refuses_an_unknown_backend(torso_model):

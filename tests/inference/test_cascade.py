@@ -14,8 +14,8 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.model import CleanUp
 from voxelry.core.volume import Volume
 from voxelry.errors import BudgetError, ModelError
-from voxelry.inference.cascade import Found, spelt_out
-from voxelry.inference.patches import Layout
+from voxelry.inference.cascade import PreviousLabels, one_hot_labels
+from voxelry.inference.patches import PatchGrid
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 from voxelry.preparation.preparation import prepare
@@ -62,21 +62,21 @@ def test_folds_start_from_the_ensemble_of_their_first_stages():
     wrong, _ = disagreements(labels_of(Predictor(models, "cpu", OFF), volume), dense(models, volume, found))
     assert wrong == 0
     shared = [replace(one, previous=models[0].previous) for one in models]
-    assert len(Predictor(shared, "cpu", OFF).segmenter.firsts[0].teams[0].models) == 1
+    assert len(Predictor(shared, "cpu", OFF).segmenter.first_stages[0].ensembles[0].models) == 1
 
 
 def test_left_and_right_change_names_in_a_window_that_is_mirrored_across_the_body():
     model, volume = cascade(flips=(0, 1)), scan()
     found = labels_of(Predictor(model.previous, "cpu", OFF), volume).astype(np.uint8)
-    twins = list(SIDED.mirror_classes())
+    mirror_map = list(SIDED.mirror_classes())
 
     def mirrored(network, x):
         total = 0
         for axes in ((), (2,), (3,), (2, 3)):
             seen = x.flip(axes)
-            seen = torch.cat([seen[:, :1], seen[:, twins[1:]]], 1) if 2 in axes else seen
+            seen = torch.cat([seen[:, :1], seen[:, mirror_map[1:]]], 1) if 2 in axes else seen
             logits = network(seen)[0].flip(axes)
-            total = total + (logits[:, twins] if 2 in axes else logits)
+            total = total + (logits[:, mirror_map] if 2 in axes else logits)
         return total / 4
 
     values = dense([model], volume, found, mirrored)
@@ -99,16 +99,16 @@ def test_slices_of_what_was_found_are_those_of_the_whole(shape):
     preparation = prepare(volume, cascade().plan)
     whole = preparation.classes(found)
     for axis in range(3):
-        slabs = Found(found, preparation, axis, (0, 1, 2, 3))
+        slices = PreviousLabels(found, preparation, axis, (0, 1, 2, 3))
         for first in range(0, whole.shape[axis] - 4, 3):
-            assert np.array_equal(slabs.slices(first, first + 4)[0], np.take(whole, range(first, first + 4), axis))
-    layout = Layout.of(preparation.shape, (8, 8, 8), 0.5)
-    assert Found.needed(layout) == 2 * 4 * layout.held * layout.shape[1] * layout.shape[2]
+            assert np.array_equal(slices.slices(first, first + 4)[0], np.take(whole, range(first, first + 4), axis))
+    grid = PatchGrid.of(preparation.shape, (8, 8, 8), 0.5)
+    assert PreviousLabels.bytes_for(grid) == 2 * 4 * grid.depth * grid.shape[1] * grid.shape[2]
 
 
 def test_one_channel_a_label_is_monais_one_hot_without_background():
     classes = torch.randint(0, 4, (2, 1, 5, 4, 3), generator=torch.Generator().manual_seed(0)).float()
-    made = spelt_out(torch.cat([torch.randn(2, 2, 5, 4, 3), classes], 1), 3)
+    made = one_hot_labels(torch.cat([torch.randn(2, 2, 5, 4, 3), classes], 1), 3)
     assert torch.equal(made[:, 2:], one_hot(classes, 4)[:, 1:])
     assert made.shape == (2, 5, 5, 4, 3)
 
@@ -127,7 +127,7 @@ def test_a_budget_too_small_for_the_second_stage_is_refused_before_the_first_one
     predictor = Predictor(model, "cpu", OFF)
     predictor.segmenter.options = PredictOptions(memory=10 << 20)  # of the second stage alone
     with pytest.raises(BudgetError, match="too small"):
-        predictor.predict(scan(), lambda *_: pytest.fail("a window was run"))
+        predictor.predict(scan(), lambda *_: pytest.fail("a patch was run"))
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -1,4 +1,4 @@
-"""The engine against MONAI's sliding window, full interpolation and argmax; on compiled loops and on torch slabs."""
+"""The engine against MONAI's sliding window, full interpolation and argmax; on compiled loops and on torch slices."""
 
 import math
 
@@ -12,13 +12,13 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from voxelry.errors import BudgetError, ModelError
-from voxelry.inference.cells import Cells
-from voxelry.inference.engine import Copies, Member, stream
+from voxelry.inference.engine import Member, TestTimeAugmentation, stream
 from voxelry.inference.forward import Batches
-from voxelry.inference.patches import Layout, mirrors
-from voxelry.inference.ring_buffer import HostRing
-from voxelry.inference.ring_buffer_torch import DeviceRing
-from voxelry.inference.slice_writer import Outlet
+from voxelry.inference.linear_interpolation import Interp1d
+from voxelry.inference.patches import PatchGrid, mirror_sets
+from voxelry.inference.ring_buffer import HostRingBuffer
+from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
+from voxelry.inference.slice_writer import SliceWriter
 from voxelry.preparation.slice_stream import InMemorySlices
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ MODES = {2: "bilinear", 3: "trilinear"}
 
 
 def network(dimensions, classes, seed=0):
-    """A convolution whose logits depend on where in a window a voxel lies, since windows are padded with 0."""
+    """A convolution whose logits depend on where in a patch a voxel lies, since patches are padded with 0."""
     torch.manual_seed(seed)
     kind = nn.Conv2d if dimensions == 2 else nn.Conv3d
     layer = kind(1, classes, 3, padding=1)
@@ -38,38 +38,52 @@ def image(shape, seed=1):
 
 
 def streamed(
-    forward, picture, target, *, patch, step=0.5, classes=3, ring=HostRing, axis=None, half=False, trust="", slab=3, **more
+    forward,
+    picture,
+    target,
+    *,
+    patch,
+    overlap=0.5,
+    classes=3,
+    ring=HostRingBuffer,
+    axis=None,
+    half=False,
+    confidence="",
+    slab=3,
+    **more,
 ):
     """Labels (and map) on the new grid, in the network's order, with the ring that made them."""
     weights = more.pop("weights", "gaussian")
-    layout = Layout.of(picture.shape[1:], patch, step, weights)
+    grid = PatchGrid.of(picture.shape[1:], patch, overlap, weights)
     if axis is not None:
-        layout = Layout(layout.size, layout.window, step, axis, weights)
+        grid = PatchGrid(grid.size, grid.patch, overlap, axis, weights)
     logits = not more.get("probabilities", False)
-    extra = (CPU,) if ring is DeviceRing else ()
-    made = ring(classes, (layout.held + 1, *layout.shape[1:]), layout.weights, half, logits, *extra)
-    along = [Cells.of(n, m) for n, m in zip(layout.shape, layout.streamed(target), strict=True)]
+    extra = (CPU,) if ring is DeviceRingBuffer else ()
+    made = ring(classes, (grid.depth + 1, *grid.shape[1:]), grid.weights, half, logits, *extra)
+    along = [Interp1d.of(n, m) for n, m in zip(grid.shape, grid.streamed(target), strict=True)]
     parts, maps = [], []
-    outlet = Outlet(made, tuple(along), slab, lambda first, labels, some: (parts.append(labels), maps.append(some)), trust)
+    writer = SliceWriter(
+        made, tuple(along), slab, lambda first, labels, some: (parts.append(labels), maps.append(some)), confidence
+    )
     kept, progress = more.pop("kept", lambda _: True), more.pop("progress", lambda *_: None)
     batches = more.pop("batches", Batches(2))
-    slabs = InMemorySlices(picture, layout.axis)
-    members = [Member(one, slabs) for one in (forward if isinstance(forward, list) else [forward])]
-    settings = {"mirrors": mirrors(more.pop("flips", ())), "twins": tuple(range(classes)), "side_axis": 0, **more}
-    for done in stream(layout, Copies(members, **settings), made, outlet, batches, CPU, kept):
-        progress(done, layout.count)
+    slices = InMemorySlices(picture, grid.axis)
+    members = [Member(one, slices) for one in (forward if isinstance(forward, list) else [forward])]
+    settings = {"mirrors": mirror_sets(more.pop("flips", ())), "mirror_map": tuple(range(classes)), "side_axis": 0, **more}
+    for done in stream(grid, TestTimeAugmentation(members, **settings), made, writer, batches, CPU, kept):
+        progress(done, grid.count)
 
-    def back(slabs):
-        joined = np.concatenate(slabs)
+    def back(slices):
+        joined = np.concatenate(slices)
         joined = joined if len(target) == 3 else joined[:, 0]
-        return joined.transpose(np.argsort(layout.order))
+        return joined.transpose(np.argsort(grid.order))
 
-    return back(parts), back(maps) if trust else None, made
+    return back(parts), back(maps) if confidence else None, made
 
 
-def monai_logits(forward, picture, patch, step, mode="gaussian"):
+def monai_logits(forward, picture, patch, overlap, mode="gaussian"):
     return sliding_window_inference(
-        torch.from_numpy(picture)[None], patch, 1, forward, overlap=1 - step, mode=mode, sigma_scale=0.125
+        torch.from_numpy(picture)[None], patch, 1, forward, overlap=overlap, mode=mode, sigma_scale=0.125
     )
 
 
@@ -94,20 +108,20 @@ def settings_of_a_scan(draw):
     shape = tuple(draw(st.integers(1, top)) for _ in range(dimensions))
     patch = tuple(draw(st.integers(2, 8)) for _ in range(dimensions))
     target = tuple(max(1, round(n * draw(st.sampled_from([0.4, 0.8, 1.0, 1.0, 1.5, 2.7])))) for n in shape)
-    step = draw(st.sampled_from([0.3, 0.5, 0.75, 1.0]))
-    return shape, patch, target, step, draw(st.integers(0, dimensions - 1)), draw(st.integers(1, 6))
+    overlap = draw(st.sampled_from([0.7, 0.5, 0.25, 0.0]))
+    return shape, patch, target, overlap, draw(st.integers(0, dimensions - 1)), draw(st.integers(1, 6))
 
 
-@pytest.mark.parametrize("ring", [HostRing, DeviceRing])
+@pytest.mark.parametrize("ring", [HostRingBuffer, DeviceRingBuffer])
 @given(scan=settings_of_a_scan(), weights=st.sampled_from(["gaussian", "constant"]))
 @settings(max_examples=60)
 def test_streamed_labels_equal_the_full_computation(ring, scan, weights):
-    shape, patch, target, step, axis, classes = scan
+    shape, patch, target, overlap, axis, classes = scan
     forward, picture = network(len(shape), classes), image(shape)
     labels, _, _ = streamed(
-        forward, picture, target, patch=patch, step=step, axis=axis, classes=classes, ring=ring, weights=weights
+        forward, picture, target, patch=patch, overlap=overlap, axis=axis, classes=classes, ring=ring, weights=weights
     )
-    values = on_grid(monai_logits(forward, picture, patch, step, weights), target)
+    values = on_grid(monai_logits(forward, picture, patch, overlap, weights), target)
     wrong, ties = disagreements(labels, values)
     assert wrong == 0
     assert ties <= 0.01 * labels.size + 2
@@ -117,15 +131,17 @@ def test_streamed_labels_equal_the_full_computation(ring, scan, weights):
 @given(scan=settings_of_a_scan())
 @settings(max_examples=30)
 def test_torch_slabs_equal_compiled_loops(half, scan):
-    shape, patch, target, step, axis, classes = scan
-    setup = {"patch": patch, "step": step, "axis": axis, "classes": classes, "half": half, "flips": (0,)}
-    one, trust, host = streamed(network(len(shape), classes), image(shape), target, trust="entropy", **setup)
-    other, also, device = streamed(network(len(shape), classes), image(shape), target, ring=DeviceRing, trust="entropy", **setup)
+    shape, patch, target, overlap, axis, classes = scan
+    setup = {"patch": patch, "overlap": overlap, "axis": axis, "classes": classes, "half": half, "flips": (0,)}
+    one, confidence, host = streamed(network(len(shape), classes), image(shape), target, confidence="entropy", **setup)
+    other, also, device = streamed(
+        network(len(shape), classes), image(shape), target, ring=DeviceRingBuffer, confidence="entropy", **setup
+    )
     apart = int((one != other).sum())
     assert apart <= (2 + 0.002 * one.size if half else 0.0005 * one.size)  # fused multiply-add rounds differently
-    assert np.abs(trust.astype(int) - also).max() <= 1
-    assert host.won.sum() == pytest.approx(device.won.sum(), abs=2)
-    assert host.total.sum() == pytest.approx(device.total.sum(), rel=1e-2, abs=1)
+    assert np.abs(confidence.astype(int) - also).max() <= 1
+    assert host.voxel_count.sum() == pytest.approx(device.voxel_count.sum(), abs=2)
+    assert host.probability_sum.sum() == pytest.approx(device.probability_sum.sum(), rel=1e-2, abs=1)
 
 
 def test_half_sums_agree_but_for_near_ties():
@@ -136,15 +152,15 @@ def test_half_sums_agree_but_for_near_ties():
     assert (labels != values.argmax(0).numpy()).mean() < 2e-3
 
 
-@pytest.mark.parametrize("ring", [HostRing, DeviceRing])
+@pytest.mark.parametrize("ring", [HostRingBuffer, DeviceRingBuffer])
 def test_huge_logits_do_not_overflow_half_sums(ring):
     def loud(x):
         return torch.cat([x * 6e4, -x * 6e4, torch.zeros_like(x)], 1)
 
     picture = image((20, 12, 12))
-    labels, _, made = streamed(loud, picture, (20, 12, 12), patch=(8, 8, 8), half=True, ring=ring, step=0.25)
+    labels, _, made = streamed(loud, picture, (20, 12, 12), patch=(8, 8, 8), half=True, ring=ring, overlap=0.75)
     assert np.array_equal(labels, np.where(picture[0] > 0, 0, 1))
-    assert np.isfinite(made.total).all()
+    assert np.isfinite(made.probability_sum).all()
 
 
 def test_more_than_255_labels():
@@ -155,14 +171,14 @@ def test_more_than_255_labels():
         return -(x - torch.linspace(-3, 3, classes).reshape(1, -1, 1, 1, 1)).abs() + 0 * values.reshape(1, -1, 1, 1, 1)
 
     picture = image((6, 9, 7))
-    for ring in (HostRing, DeviceRing):
+    for ring in (HostRingBuffer, DeviceRingBuffer):
         labels, _, _ = streamed(forward, picture, (9, 9, 12), patch=(4, 8, 8), classes=classes, ring=ring)
         full = on_grid(monai_logits(forward, picture, (4, 8, 8), 0.5), (9, 9, 12))
         assert labels.max() > 255
         assert disagreements(labels, full)[0] == 0
 
 
-@pytest.mark.parametrize("ring", [HostRing, DeviceRing])
+@pytest.mark.parametrize("ring", [HostRingBuffer, DeviceRingBuffer])
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_the_map_is_the_full_computations(ring, probabilities):
     forward, picture, target = network(3, 4), image((9, 12, 10)), (13, 12, 7)
@@ -171,12 +187,12 @@ def test_the_map_is_the_full_computations(ring, probabilities):
     shares = values / values.sum(0) if probabilities else values.softmax(0)
     wanted = {"probability": shares.max(0).values, "entropy": -(shares * shares.log()).sum(0) / math.log(4)}
     for kind, share in wanted.items():
-        setup = {"patch": (6, 6, 6), "classes": 4, "trust": kind, "probabilities": probabilities, "ring": ring}
-        _, trust, _ = streamed(forward, picture, target, **setup)
-        assert np.abs(trust.astype(int) - (share * 255).round().numpy()).max() <= 1
+        setup = {"patch": (6, 6, 6), "classes": 4, "confidence": kind, "probabilities": probabilities, "ring": ring}
+        _, confidence, _ = streamed(forward, picture, target, **setup)
+        assert np.abs(confidence.astype(int) - (share * 255).round().numpy()).max() <= 1
 
 
-@pytest.mark.parametrize("ring", [HostRing, DeviceRing])
+@pytest.mark.parametrize("ring", [HostRingBuffer, DeviceRingBuffer])
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_confidence_is_the_mean_probability_of_voxels_won(ring, probabilities):
     forward, picture = network(3, 4), image((9, 12, 10))
@@ -185,60 +201,68 @@ def test_confidence_is_the_mean_probability_of_voxels_won(ring, probabilities):
     best, winner = shares.max(0)
     _, _, made = streamed(forward, picture, (9, 12, 10), patch=(6, 6, 6), classes=4, probabilities=probabilities, ring=ring)
     for index in range(1, 4):
-        assert made.won[index] == (winner == index).sum()
-        assert made.total[index] / made.won[index] == pytest.approx(float(best[winner == index].mean()), rel=1e-5)
+        assert made.voxel_count[index] == (winner == index).sum()
+        assert made.probability_sum[index] / made.voxel_count[index] == pytest.approx(
+            float(best[winner == index].mean()), rel=1e-5
+        )
 
 
 def test_members_and_mirrored_copies_are_averaged():
     picture, patch, target = image((14, 9, 11)), (6, 8, 8), (20, 9, 16)
     one, two = network(3, 3, 5), network(3, 3, 6)
-    twins = (0, 2, 1)
+    mirror_map = (0, 2, 1)
 
     def averaged(x, share):
         total = 0
         for forward in (one, two):
-            for axes in mirrors((0, 2)):
+            for axes in mirror_sets((0, 2)):
                 spatial = [axis + 2 for axis in axes]
                 logits = share(forward(x.flip(spatial)).flip(spatial))
-                total = total + (logits[:, list(twins)] if 0 in axes else logits)
+                total = total + (logits[:, list(mirror_map)] if 0 in axes else logits)
         return total / 8
 
     for probabilities in (False, True):
         share = (lambda x: x.softmax(1)) if probabilities else (lambda x: x)
         values = on_grid(monai_logits(lambda x, s=share: averaged(x, s), picture, patch, 0.5), target)
         for size in (1, 3, 8):
-            setup = {"patch": patch, "flips": (0, 2), "twins": twins, "probabilities": probabilities, "batches": Batches(size)}
+            setup = {
+                "patch": patch,
+                "flips": (0, 2),
+                "mirror_map": mirror_map,
+                "probabilities": probabilities,
+                "batches": Batches(size),
+            }
             labels, _, _ = streamed([one, two], picture, target, **setup)
             assert disagreements(labels, values, margin=1e-5)[0] == 0
 
 
 class Starved:
-    """A network on a device that holds `room` windows at a time."""
+    """A network on a device that holds `room` patches at a time."""
 
     def __init__(self, forward, room):
         self.forward, self.room, self.sizes = forward, room, []
 
-    def __call__(self, windows):
-        self.sizes.append(len(windows))
-        if len(windows) > self.room:
+    def __call__(self, patches):
+        self.sizes.append(len(patches))
+        if len(patches) > self.room:
             raise torch.OutOfMemoryError("out of memory")
-        return self.forward(windows)
+        return self.forward(patches)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on():
     forward, picture = network(3, 3), image((20, 18, 16))
     expected, _, _ = streamed(forward, picture, (20, 18, 16), patch=(8, 8, 8))
-    starved, windows = Starved(forward, 3), []
-    setup = {"batches": Batches(8), "progress": lambda done, count: windows.append((done, count))}
+    starved, patches = Starved(forward, 3), []
+    setup = {"batches": Batches(8), "progress": lambda done, count: patches.append((done, count))}
     labels, _, _ = streamed(starved, picture, (20, 18, 16), patch=(8, 8, 8), **setup)
     assert np.array_equal(labels, expected)
     assert [size for size in starved.sizes if size > 3] == [8, 4]  # never again, and nothing twice
-    assert sum(size for size in starved.sizes if size <= 3) == windows[-1][1]
-    assert windows[-1][0] == windows[-1][1]
+    assert sum(size for size in starved.sizes if size <= 3) == patches[-1][1]
+    assert patches[-1][0] == patches[-1][1]
 
 
 def test_a_device_too_small_for_one_window_is_refused():
-    with pytest.raises(BudgetError, match="a single window"):
+    with pytest.raises(BudgetError, match="a single patch"):
         streamed(Starved(network(3, 3), 0), image((8, 8, 8)), (8, 8, 8), patch=(8, 8, 8))
 
 
@@ -254,7 +278,7 @@ def test_logits_that_are_no_numbers_are_refused(value):
 def test_windows_left_out_change_nothing_where_no_window_was_left_out():
     forward, picture, patch = network(3, 4), image((32, 16, 16)), (8, 8, 8)
     whole, _, _ = streamed(forward, picture, (48, 16, 24), patch=patch, classes=4, axis=0)
-    for ring in (HostRing, DeviceRing):
+    for ring in (HostRingBuffer, DeviceRingBuffer):
         part, _, _ = streamed(forward, picture, (48, 16, 24), patch=patch, classes=4, axis=0, kept=lambda w: w[0] < 16, ring=ring)
         assert np.array_equal(part[:23], whole[:23])  # new slice 23 lies at 15.2, its neighbours below 16 alone do not make it
         assert not part[36:].any()

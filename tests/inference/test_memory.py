@@ -34,8 +34,8 @@ def test_memory_grows_with_scan_and_labels_and_with_ring_and_window_alone():
     longer, _ = peak(96, 360, 14, patch)
     assert longer - beyond < 24 * MIB
     many, _ = peak(96, 60, 105, patch)
-    ring, window = 17 * 51 * 51 * 91 * 4, 32 * 32 * 16 * 91 * 4
-    assert many - beyond < ring + 3 * window + 48 * MIB
+    ring, patch = 17 * 51 * 51 * 91 * 4, 32 * 32 * 16 * 91 * 4
+    assert many - beyond < ring + 3 * patch + 48 * MIB
 
 
 def test_a_mixed_ensemble_holds_rings_and_a_slab_but_no_volume_of_probabilities():

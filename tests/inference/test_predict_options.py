@@ -20,16 +20,31 @@ def test_what_is_no_amount_is_refused(text):
 
 def test_options_by_name():
     assert PredictOptions.of() == PredictOptions()
-    assert PredictOptions.of(memory="1KiB", step=0.25, roi="body").memory == 1024
+    assert PredictOptions.of(memory="1KiB", overlap=0.75, roi="body").memory == 1024
 
 
 @pytest.mark.parametrize(
     ("choice", "hint"),
     [
         ({"memroy": 1}, "memory"), ({"roi": "bodi"}, "body"), ({"confidence": "entropie"}, "entropy"),
-        ({"average": "x"}, "logits"), ({"step": 0.0}, "0.5"), ({"step": 1.5}, "0.5"), ({"batch": 0}, "above 0"),
+        ({"average": "x"}, "logits"), ({"overlap": 1.0}, "0.5"), ({"overlap": -0.5}, "0.5"), ({"batch": 0}, "above 0"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named_with_the_remedy(choice, hint):
     with pytest.raises(UsageError, match=hint):
         PredictOptions.of(**choice)
+
+
+@pytest.mark.parametrize(("step", "overlap"), [(0.5, 0.5), (1.0, 0.0), (0.3, 0.7), (0.25, 0.75)])
+def test_the_former_step_still_works_and_names_the_overlap(step, overlap, caplog):
+    assert PredictOptions.of(step=step).overlap == overlap
+    assert [record.getMessage() for record in caplog.records] == [f"'step' {step:g} is now 'overlap' {overlap:g}, its complement"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "hint"),
+    [({"step": 0.0}, "overlap"), ({"step": 1.5}, "overlap"), ({"step": 0.3, "overlap": 0.5}, "overlap of 0.7")],
+)
+def test_a_step_that_cannot_be_read_is_refused_with_the_new_word(choices, hint):
+    with pytest.raises(UsageError, match=hint):
+        PredictOptions.of(**choices)

@@ -206,7 +206,7 @@ def test_members_with_other_grey_scales_see_their_own():
     predictor.predict(volume)
     top = float(volume.array.max())
     assert sorted(set(seen))[-1] == top
-    own = seen[len(seen) % 2 :]  # before, memory was measured on a window of zeros
+    own = seen[len(seen) % 2 :]  # before, memory was measured on a patch of zeros
     assert all(second == first / 2 for first, second in zip(own[::2], own[1::2], strict=True))
 
 
@@ -244,8 +244,8 @@ def test_flips_and_steps_can_be_chosen():
     assert np.array_equal(off, plain)
     assert (Predictor(mirrored, "cpu", OFF).predict(volume).labels.array != plain).any()
     counts = []
-    for step in (0.5, 1.0):
-        options = PredictOptions(mixed_precision="off", step=step)
+    for overlap in (0.5, 0.0):
+        options = PredictOptions(mixed_precision="off", overlap=overlap)
         seen = []
         Predictor(mirrored, "cpu", options).predict(volume, lambda *call, seen=seen: seen.append(call))
         what, done, count = seen[-1]
@@ -257,7 +257,7 @@ def test_flips_and_steps_can_be_chosen():
 def test_a_budget_too_small_is_refused_before_any_window():
     predictor = Predictor(tiny_model(tiny_plan()), "cpu", PredictOptions(memory=10 << 20))
     with pytest.raises(BudgetError, match="too small"):
-        predictor.predict(scan(), lambda *_: pytest.fail("a window was run"))
+        predictor.predict(scan(), lambda *_: pytest.fail("a patch was run"))
 
 
 def test_clean_up_rules_of_the_model_are_kept_to():
@@ -327,13 +327,13 @@ def test_a_device_without_room_for_the_ring_leaves_it_to_the_host(monkeypatch):
             raise torch.OutOfMemoryError("no room")
         return module_ring(*args, **options)
 
-    module_ring = module.make_ring
-    monkeypatch.setattr(module, "make_ring", refuse)
+    module_ring = module.make_ring_buffer
+    monkeypatch.setattr(module, "make_ring_buffer", refuse)
     predictor, volume = Predictor(tiny_model(tiny_plan(), ORGAN), "cpu", OFF), scan()
     expected = predictor.predict(volume).labels.array
-    chosen = module.choose
+    chosen = module.split_memory
     monkeypatch.setattr(
-        module, "choose",
+        module, "split_memory",
         lambda load, options, device, ring_on_device=True: replace(chosen(load, options, device), ring_on_device=ring_on_device),
     )  # fmt: skip
     assert np.array_equal(predictor.predict(volume).labels.array, expected)

@@ -1,4 +1,4 @@
-"""Regions in the ring, on compiled loops and on torch slabs: the last above 0 wins, as by the full computation."""
+"""Regions in the ring, on compiled loops and on torch slices: the last above 0 wins, as by the full computation."""
 
 from functools import partial
 
@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.test_engine import CPU, image, monai_logits, network, on_grid, settings_of_a_scan, streamed
-from voxelry.inference.ring_buffer import HostRing
-from voxelry.inference.ring_buffer_torch import DeviceRing
+from voxelry.inference.ring_buffer import HostRingBuffer
+from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
 from voxelry.inference.slice_writer import restore_logits
 from voxelry.networks.classes import winners
 
 RINGS = {
-    "loops": partial(HostRing, regions=True),
-    "slabs": lambda *given: DeviceRing(*given, CPU, True),
+    "loops": partial(HostRingBuffer, regions=True),
+    "slices": lambda *given: DeviceRingBuffer(*given, CPU, True),
 }
 
 
@@ -45,12 +45,12 @@ def certainties(shares, winner):
 @given(scan=settings_of_a_scan(), half=st.booleans())
 @settings(max_examples=20, deadline=None)
 def test_streamed_regions_equal_the_full_computation(ring, scan, half):
-    shape, patch, target, step, axis, drawn = scan
+    shape, patch, target, overlap, axis, drawn = scan
     classes = max(2, drawn)
     forward, picture = regions(len(shape), classes), image(shape)
-    setup = {"patch": patch, "step": step, "axis": axis, "classes": classes, "half": half, "regions": True}
+    setup = {"patch": patch, "overlap": overlap, "axis": axis, "classes": classes, "half": half, "regions": True}
     labels, _, _ = streamed(forward, picture, target, ring=RINGS[ring], **setup)
-    values = on_grid(monai_logits(forward, picture, patch, step), target)
+    values = on_grid(monai_logits(forward, picture, patch, overlap), target)
     kept = clear(values, 1e-2 if half else 1e-4)
     assert np.array_equal(labels[kept], winners(values[None], True)[0].numpy()[kept])
     assert kept.mean() > 0.9 or kept.size < 200
@@ -80,40 +80,42 @@ def test_certainty_is_that_of_the_least_certain_decision(ring, average):
     forward, picture, patch = regions(3, 4), image((12, 11, 10)), (6, 8, 8)
     setup = {"patch": patch, "classes": 4, "ring": RINGS[ring], "regions": True, "probabilities": average == "probabilities"}
     known = forward if average == "logits" else lambda x: forward(x).sigmoid() - 0.5
-    labels, trust, made = streamed(forward, picture, (18, 11, 20), trust="probability", **setup)
+    labels, confidence, made = streamed(forward, picture, (18, 11, 20), confidence="probability", **setup)
     values = on_grid(monai_logits(known, picture, patch, 0.5), (18, 11, 20))
     shares = (values.sigmoid() if average == "logits" else values + 0.5).numpy()
     kept = clear(values)
     assert np.array_equal(labels[kept], winners(values[None], True)[0].numpy()[kept])
     expected = certainties(shares, labels)
-    assert np.abs(trust / 255 - expected)[kept].max() < 0.003
+    assert np.abs(confidence / 255 - expected)[kept].max() < 0.003
     assert len(set(labels.flat)) == 4
     # on the network's own grid: mean certainty of what each region won
     own = monai_logits(known, picture, patch, 0.5)[0]
     share, winner = (own.sigmoid() if average == "logits" else own + 0.5).numpy(), winners(own[None], True)[0].numpy()
     certain = certainties(share, winner)
     for number in (1, 2, 3):
-        assert made.won[number] == pytest.approx((winner == number).sum(), abs=1)
-        assert made.total[number] / made.won[number] == pytest.approx(certain[winner == number].mean(), abs=2e-3)
+        assert made.voxel_count[number] == pytest.approx((winner == number).sum(), abs=1)
+        assert made.probability_sum[number] / made.voxel_count[number] == pytest.approx(
+            certain[winner == number].mean(), abs=2e-3
+        )
 
 
 @pytest.mark.parametrize("ring", RINGS)
 def test_entropy_is_the_mean_of_those_of_the_decisions(ring):
     forward, picture, patch = regions(3, 4), image((12, 11, 10)), (6, 8, 8)
-    _, trust, _ = streamed(
-        forward, picture, (18, 11, 20), trust="entropy", patch=patch, classes=4, ring=RINGS[ring], regions=True
+    _, confidence, _ = streamed(
+        forward, picture, (18, 11, 20), confidence="entropy", patch=patch, classes=4, ring=RINGS[ring], regions=True
     )
     values = on_grid(monai_logits(forward, picture, patch, 0.5), (18, 11, 20))[1:].double()
     entropy = torch.distributions.Bernoulli(logits=values).entropy().mean(0) / np.log(2)
-    assert np.abs(trust / 255 - entropy.numpy()).max() < 0.003
+    assert np.abs(confidence / 255 - entropy.numpy()).max() < 0.003
 
 
 def test_mirrored_copies_are_averaged_with_regions_swapped():
     forward, picture = regions(3, 4), image((9, 10, 8))
-    twins = (0, 2, 1, 3)
-    setup = {"patch": (9, 10, 8), "classes": 4, "ring": RINGS["loops"], "regions": True, "flips": (0,), "twins": twins}
+    mirror_map = (0, 2, 1, 3)
+    setup = {"patch": (9, 10, 8), "classes": 4, "ring": RINGS["loops"], "regions": True, "flips": (0,), "mirror_map": mirror_map}
     labels, _, _ = streamed(forward, picture, (9, 10, 8), **setup)
     x = torch.from_numpy(picture)[None]
-    values = (forward(x) + forward(x.flip(2)).flip(2)[:, list(twins)]) / 2
+    values = (forward(x) + forward(x.flip(2)).flip(2)[:, list(mirror_map)]) / 2
     kept = clear(values[0])
     assert np.array_equal(labels[kept], winners(values, True)[0].numpy()[kept])

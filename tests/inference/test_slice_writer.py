@@ -45,7 +45,7 @@ def test_shapes_that_do_not_fit_are_refused():
     logits = np.zeros((2, 4, 4, 4), np.float32)
     with pytest.raises(UsageError, match="cannot become"):
         restore_logits(logits, (4, 4))
-    with pytest.raises(UsageError, match="no part of logits"):
+    with pytest.raises(UsageError, match="does not fit logits"):
         restore_logits([logits], (4, 4, 4), size=(3, 4, 4, 4))
     with pytest.raises(UsageError, match="4 slices of 5"):
         restore_logits([logits], (4, 4, 4), size=(2, 5, 4, 4))

@@ -1,4 +1,4 @@
-"""Volumes slice by slice: 2D networks with windows one voxel deep, against MONAI's sliding window and against single slices."""
+"""Volumes slice by slice: 2D networks with patches one voxel deep, against MONAI's sliding window and against single slices."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from helpers.dense import dense_logits, disagreements
 from helpers.plans import SIDED, tiny_model, tiny_network, tiny_plan
 from voxelry.core.geometry import Geometry, Reindex
 from voxelry.core.volume import Volume
-from voxelry.inference.patches import TOGETHER, Layout
+from voxelry.inference.patches import SHEETS_AT_A_TIME, PatchGrid
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 
@@ -18,7 +18,7 @@ AFFINE = np.array([[0.9, 0.0, 0.1, -20], [0.1, 1.1, 0.0, 8], [0.0, -0.1, 4.0, 3]
 
 
 def sliced(axis=2, **changes):
-    """A plan of slices across `axis`, 16 x 16 pixels a window."""
+    """A plan of slices across `axis`, 16 x 16 pixels a patch."""
 
     def spread(value, other):
         return tuple(other if one == axis else value for one in range(3))
@@ -40,7 +40,7 @@ def classes(prediction):
 def test_slices_equal_monais_sliding_window(axis, spacing):
     plan, volume = sliced(axis, spacing=spacing), scan(tuple(np.roll((37, 19, 17), axis)))
     predictor = Predictor(tiny_model(plan), "cpu", OFF)
-    assert predictor.segmenter.teams[0].job(volume).layout.axis == axis
+    assert predictor.segmenter.ensembles[0].task(volume).grid.axis == axis
     values = dense_logits(lambda x: predictor.networks[0](x)[0], plan, volume)
     found = classes(predictor.predict(volume))
     wrong, ties = disagreements(found, values)
@@ -48,10 +48,10 @@ def test_slices_equal_monais_sliding_window(axis, spacing):
 
 
 def test_slices_do_not_see_each_other():
-    volume, predictor = scan((16, 16, TOGETHER + 5)), Predictor(tiny_model(sliced()), "cpu", OFF)
-    assert predictor.segmenter.teams[0].job(volume).layout.axis == 2
+    volume, predictor = scan((16, 16, SHEETS_AT_A_TIME + 5)), Predictor(tiny_model(sliced()), "cpu", OFF)
+    assert predictor.segmenter.ensembles[0].task(volume).grid.axis == 2
     whole = predictor.predict(volume).labels.array
-    for index in (0, 7, TOGETHER - 1, TOGETHER, TOGETHER + 4):
+    for index in (0, 7, SHEETS_AT_A_TIME - 1, SHEETS_AT_A_TIME, SHEETS_AT_A_TIME + 4):
         part = Volume(volume.array[..., index : index + 1], Geometry((16, 16, 1), AFFINE))
         assert np.array_equal(predictor.predict(part).labels.array[..., 0], whole[..., index])
 
@@ -70,30 +70,30 @@ def test_a_mirror_across_the_slices_is_left_out():
     for flips in ((), (2,), (0,), (0, 2)):
         predictor = Predictor(tiny_model(sliced(flips=flips)), "cpu", OFF)
         seen[flips] = predictor.predict(volume).labels.array
-        assert len(predictor.segmenter.teams[0].mirrors) == (2 if 0 in flips else 1)
+        assert len(predictor.segmenter.ensembles[0].mirrors) == (2 if 0 in flips else 1)
     assert np.array_equal(seen[()], seen[(2,)])
     assert np.array_equal(seen[(0,)], seen[(0, 2)])
     assert not np.array_equal(seen[()], seen[(0,)])
 
 
 def test_windows_stream_across_the_slices_many_slices_at_a_time():
-    layout = Layout.of((256, 256, 100), (192, 192, 1), 0.5)
-    assert (layout.axis, layout.held, len(layout.sheets)) == (2, TOGETHER, -(-100 // TOGETHER))
-    assert [s for along in layout.sheets for s in along] == list(range(100))
-    assert Layout((256, 256, 3), (192, 192, 1), 0.5, 2).held == 3
-    deep = Layout.of((256, 256, 100), (64, 64, 32), 0.5)
-    assert (deep.held, len(deep.sheets)) == (deep.reach[0], len(deep.starts[0]))
+    grid = PatchGrid.of((256, 256, 100), (192, 192, 1), 0.5)
+    assert (grid.axis, grid.depth, len(grid.sheets)) == (2, SHEETS_AT_A_TIME, -(-100 // SHEETS_AT_A_TIME))
+    assert [s for along in grid.sheets for s in along] == list(range(100))
+    assert PatchGrid((256, 256, 3), (192, 192, 1), 0.5, 2).depth == 3
+    deep = PatchGrid.of((256, 256, 100), (64, 64, 32), 0.5)
+    assert (deep.depth, len(deep.sheets)) == (deep.patch_shape[0], len(deep.starts[0]))
 
 
 def test_batches_are_full_across_slices():
     volume, sizes = scan((16, 16, 20)), []
     predictor = Predictor(tiny_model(sliced()), "cpu", PredictOptions(mixed_precision="off", batch=8))
-    forwards = predictor.segmenter.teams[0].members.forwards(lambda: pytest.fail("no choice"), 1)
+    forwards = predictor.segmenter.ensembles[0].members.forwards(lambda: pytest.fail("no choice"), 1)
     run = forwards[0]
 
-    def watched(windows):
-        sizes.append(len(windows))
-        return run(windows)
+    def watched(patches):
+        sizes.append(len(patches))
+        return run(patches)
 
     forwards[0] = watched
     many = predictor.predict(volume).labels.array

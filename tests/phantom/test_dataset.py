@@ -11,7 +11,7 @@ from voxelry.core.labels import LabelTable
 from voxelry.errors import ExportError, UsageError
 from voxelry.phantom.dataset import write_phantoms
 from voxelry.phantom.nifti import write_nifti, write_png
-from voxelry.phantom.phantom import ACQUISITIONS, TABLES, make
+from voxelry.phantom.phantom import ACQUISITIONS, TABLES, make_phantom
 
 COARSE = {
     "torso-ct": replace(ACQUISITIONS["torso-ct"], spacing=(8.0, 8.0, 20.0)),
@@ -46,7 +46,7 @@ def test_the_manifest_names_what_was_written(kind, format, images, tmp_path):
 
 def test_nifti_holds_the_phantom_and_its_grid(tmp_path):
     write_phantoms(tmp_path, "torso-ct", 1, seed=3, format="nifti", acquisition=COARSE["torso-ct"])
-    expected = make("torso-ct", 3000, COARSE["torso-ct"])
+    expected = make_phantom("torso-ct", 3000, COARSE["torso-ct"])
     for path, array in (("images", expected.volume.array[0]), ("labels", expected.labels.array)):
         image = nib.load(tmp_path / path / "torso_000.nii.gz")
         np.testing.assert_array_equal(np.asarray(image.dataobj), array)
@@ -65,7 +65,7 @@ def test_a_sheared_grid_has_an_sform_alone(tmp_path):
 
 
 def test_pictures_keep_their_values_and_pixel_size(tmp_path):
-    found = make("chest-xray", 0, COARSE["chest-xray"])
+    found = make_phantom("chest-xray", 0, COARSE["chest-xray"])
     write_png(found.volume.array[0], found.volume.geometry, tmp_path / "image.png")
     write_png(found.labels.array, found.labels.geometry, tmp_path / "labels.png")
     with Image.open(tmp_path / "image.png") as image, Image.open(tmp_path / "labels.png") as labels:

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from voxelry.errors import ExportError
 from voxelry.phantom.dicom import write_dicom
-from voxelry.phantom.phantom import ACQUISITIONS, make
+from voxelry.phantom.phantom import ACQUISITIONS, make_phantom
 
 SMALL = {
     "torso-ct": {"spacing": (8.0, 7.0, 20.0)},
@@ -19,7 +19,7 @@ SMALL = {
 
 @lru_cache
 def small(kind, **change):
-    return make(kind, 7, replace(ACQUISITIONS[kind], **SMALL[kind] | change))
+    return make_phantom(kind, 7, replace(ACQUISITIONS[kind], **SMALL[kind] | change))
 
 
 def read_folder(folder):

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from voxelry.core.labels import ANATOMICAL_STRUCTURE
 from voxelry.errors import UsageError
-from voxelry.phantom.phantom import ACQUISITIONS, CHANNELS, KINDS, TABLES, make
+from voxelry.phantom.phantom import ACQUISITIONS, CHANNELS, KINDS, TABLES, make_phantom
 from voxelry.phantom.spine import BRIGHTEST
 
 SOFT = ("liver", "spleen", "kidney_left", "kidney_right", "liver_lesion")
@@ -17,7 +17,7 @@ SOFT = ("liver", "spleen", "kidney_left", "kidney_right", "liver_lesion")
 
 @lru_cache(maxsize=12)
 def phantom(kind, seed, **_):
-    return make(kind, seed)
+    return make_phantom(kind, seed)
 
 
 def centroid(found, name):
@@ -64,7 +64,7 @@ def test_no_threshold_solves_the_lungs_of_an_x_ray():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(kind):
-    one, again, other = phantom(kind, 0), make(kind, 0), phantom(kind, 1)
+    one, again, other = phantom(kind, 0), make_phantom(kind, 0), phantom(kind, 1)
     assert one.volume.array.tobytes() == again.volume.array.tobytes()
     assert one.labels.array.tobytes() == again.labels.array.tobytes()
     assert one.volume.array.tobytes() != other.volume.array.tobytes()
@@ -121,7 +121,7 @@ def test_lesions_are_darker_than_the_liver(seed):
 )
 def test_the_anatomy_stays_in_place_whatever_the_grid(change):
     wide = replace(ACQUISITIONS["torso-ct"], fov=(384.0, 320.0, 300.0))
-    plain, other = make("torso-ct", 4, wide), make("torso-ct", 4, replace(wide, **change))
+    plain, other = make_phantom("torso-ct", 4, wide), make_phantom("torso-ct", 4, replace(wide, **change))
     for name in SOFT:
         np.testing.assert_allclose(centroid(other, name), centroid(plain, name), atol=1.5)
         volumes = [f.labels.mask(name).sum() * f.labels.geometry.voxel_volume for f in (plain, other)]
@@ -173,7 +173,7 @@ def test_each_vertebra_is_one_piece():
 
 
 def test_dixon_channels_are_sums_and_differences():
-    clean = make("spine-mri", 0, replace(ACQUISITIONS["spine-mri"], noise=0.0))
+    clean = make_phantom("spine-mri", 0, replace(ACQUISITIONS["spine-mri"], noise=0.0))
     both, apart, water, fat = clean.volume.array.astype(int)
     assert np.abs(both - (water + fat)).max() <= 1
     assert np.abs(apart - np.abs(water - fat)).max() <= 1
@@ -182,7 +182,9 @@ def test_dixon_channels_are_sums_and_differences():
 
 def test_noise_and_bias_do_what_they_say():
     quiet = replace(ACQUISITIONS["torso-ct"], noise=0.0)
-    clean, noisy, shaded = (make("torso-ct", 0, replace(quiet, **change)) for change in ({}, {"noise": 20.0}, {"bias": 0.1}))
+    clean, noisy, shaded = (
+        make_phantom("torso-ct", 0, replace(quiet, **change)) for change in ({}, {"noise": 20.0}, {"bias": 0.1})
+    )
     body = clean.volume.array[0] > -150
     assert np.std((noisy.volume.array - clean.volume.array)[0][body]) == pytest.approx(20, rel=0.05)
     assert np.array_equal(clean.labels.array, noisy.labels.array)
@@ -203,7 +205,7 @@ def test_every_snomed_code_is_in_pydicoms_dictionary(kind):
 @pytest.mark.parametrize(("kind", "seed", "word"), [("torso", 0, "torso-ct"), ("torso-ct", -1, "negative")])
 def test_a_wrong_call_is_told_the_remedy(kind, seed, word):
     with pytest.raises(UsageError, match=word):
-        make(kind, seed)
+        make_phantom(kind, seed)
 
 
 @pytest.mark.parametrize(
@@ -223,4 +225,4 @@ def test_an_acquisition_without_a_grid_is_refused(change, word):
 
 def test_a_projection_cannot_be_tilted():
     with pytest.raises(UsageError, match="rotation"):
-        make("chest-xray", 0, replace(ACQUISITIONS["chest-xray"], tilt=5.0))
+        make_phantom("chest-xray", 0, replace(ACQUISITIONS["chest-xray"], tilt=5.0))

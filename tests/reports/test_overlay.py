@@ -10,7 +10,7 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import GridMismatchError
 from voxelry.reports.overlay import overlay_png
-from voxelry.reports.panel import planes
+from voxelry.reports.panel import panels_of
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 TABLE = LabelTable(labels=(Label(value=1, name="liver", color=RED), Label(value=7, name="spleen", color=BLUE)), ignore=9)
@@ -55,8 +55,8 @@ def where(picture: Image.Image, colour: tuple[int, int, int]) -> tuple[float, fl
 @pytest.mark.parametrize("change", ORDERS[::7])
 def test_planes_are_radiological_whatever_the_memory_order(change):
     volume, labels = body().reindexed(change), organs().on_grid(GRID.reindexed(change))
-    panels = {panel.caption.split()[0]: panel for panel in planes(volume, labels, None)}
-    expected = {panel.caption.split()[0]: panel for panel in planes(body(), organs(), None)}
+    panels = {panel.caption.split()[0]: panel for panel in panels_of(volume, labels, None)}
+    expected = {panel.caption.split()[0]: panel for panel in panels_of(body(), organs(), None)}
     assert list(panels) == ["axial", "coronal", "sagittal"]
     for name, panel in panels.items():
         assert_array_equal(panel.grey, expected[name].grey)
@@ -65,7 +65,7 @@ def test_planes_are_radiological_whatever_the_memory_order(change):
 
 
 def test_right_is_left_and_front_is_up():
-    axial, coronal, sagittal = planes(body(), organs(), None)
+    axial, coronal, sagittal = panels_of(body(), organs(), None)
     assert (axial.letters, coronal.letters, sagittal.letters) == ("RLAP", "RLSI", "APSI")
     # brighter to the right, front and head: each plane darkens from its left to its right and from top to bottom
     for panel in (axial, coronal, sagittal):
@@ -78,7 +78,7 @@ def test_right_is_left_and_front_is_up():
 
 
 def test_planes_pass_through_the_slice_with_most_labelled_voxels():
-    axial, coronal, sagittal = planes(body(), organs(), None)
+    axial, coronal, sagittal = panels_of(body(), organs(), None)
     area = organs().array > 0
     for panel, axis, flipped in ((axial, 2, 12), (coronal, 1, 16), (sagittal, 0, 20)):
         shown = flipped - int(panel.caption.split()[1])
@@ -88,10 +88,10 @@ def test_planes_pass_through_the_slice_with_most_labelled_voxels():
 
 
 def test_true_aspect_ratio():
-    axial, coronal, _ = planes(body(), organs(), None)
+    axial, coronal, _ = panels_of(body(), organs(), None)
     assert axial.draw(TABLE, (4000, 400)).size == (round(400 * 20 / 24), 400)
     assert coronal.draw(TABLE, (200, 4000)).size == (200, round(200 * 36 / 20))
-    assert planes(*picture(), None)[0].draw(TABLE, (9999, 800)).size == (round(800 * 3 / 8), 800)
+    assert panels_of(*picture(), None)[0].draw(TABLE, (9999, 800)).size == (round(800 * 3 / 8), 800)
 
 
 # ---- what is drawn
@@ -99,8 +99,8 @@ def test_true_aspect_ratio():
 
 def test_labels_are_filled_half_through_with_a_solid_border():
     volume, labels = picture()
-    drawn = np.asarray(planes(volume, labels, None)[1].draw(TABLE, (300, 800)), dtype=int)
-    plain = np.asarray(planes(volume, labels, None)[0].draw(TABLE, (300, 800)), dtype=int)
+    drawn = np.asarray(panels_of(volume, labels, None)[1].draw(TABLE, (300, 800)), dtype=int)
+    plain = np.asarray(panels_of(volume, labels, None)[0].draw(TABLE, (300, 800)), dtype=int)
     inside = (slice(120, 280), slice(70, 180))
     assert (drawn[inside][..., 0] > plain[inside][..., 0] * 0.6 + 80).all()
     assert np.abs(drawn[inside][..., 1] - plain[inside][..., 1] * 0.65).max() <= 1
@@ -113,8 +113,8 @@ def test_the_reference_is_a_dashed_line_and_its_ignored_voxels_are_not_drawn():
     nothing = LabelMap.of(np.zeros((40, 30), np.uint8), volume.geometry, TABLE)
     truth = labels.array.copy()
     truth[30:, :] = 9
-    with_truth = planes(volume, nothing, LabelMap.of(truth, volume.geometry, TABLE))[1].draw(TABLE, (300, 800))
-    without = planes(volume, nothing, None)[1].draw(TABLE, (300, 800))
+    with_truth = panels_of(volume, nothing, LabelMap.of(truth, volume.geometry, TABLE))[1].draw(TABLE, (300, 800))
+    without = panels_of(volume, nothing, None)[1].draw(TABLE, (300, 800))
     changed = (np.asarray(with_truth) != np.asarray(without)).any(axis=-1)
     line = np.asarray(with_truth)[100, 51:199]
     assert {tuple(pixel) for pixel in line.tolist()} == {(255, 255, 255), (0, 0, 0)}
@@ -130,7 +130,7 @@ def test_labels_that_overlap_are_both_drawn():
     table = LabelTable(
         labels=(Label(value=1, name="lung", color=RED), Label(value=1, name="nodule", color=BLUE, layer=1))
     )  # fmt: skip
-    drawn = planes(volume, LabelMap(layers, volume.geometry, table), None)[1].draw(table, (300, 800))
+    drawn = panels_of(volume, LabelMap(layers, volume.geometry, table), None)[1].draw(table, (300, 800))
     colours = {tuple(pixel) for pixel in np.asarray(drawn).reshape(-1, 3).tolist()}
     assert {RED, BLUE} <= colours
 
@@ -141,7 +141,7 @@ def test_ct_has_a_soft_tissue_window_and_all_else_percentiles(modality, low, hig
     volume = Volume(values, GRID, modality=modality)
     if low is None:
         low, high = np.percentile(values, (0.5, 99.5))
-    sagittal = planes(volume, organs(), None)[2]
+    sagittal = panels_of(volume, organs(), None)[2]
     index = 20 - int(sagittal.caption.split()[1])
     expected = np.clip((values[0, index].astype(float) - low) / (high - low), 0, 1)[::-1, ::-1].T
     np.testing.assert_allclose(sagittal.grey, expected, atol=1e-5)
@@ -182,7 +182,7 @@ def test_extreme_cases_are_drawn_too(tmp_path):
     many = LabelTable.numbered(range(1, 600))
     slab = LabelMap.of(np.arange(600, dtype=np.uint16).reshape(30, 20, 1), slice_grid, many)
     single = Volume(np.zeros((3, 30, 20, 1), np.float32), slice_grid, channels=3)
-    assert [panel.caption for panel in planes(single, slab, None)] == ["axial 1 of 1"]
+    assert [panel.caption for panel in panels_of(single, slab, None)] == ["axial 1 of 1"]
     overlay_png(single, slab, tmp_path / "single.png")
     with Image.open(tmp_path / "single.png") as montage:
         assert montage.height < 800

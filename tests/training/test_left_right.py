@@ -13,7 +13,7 @@ from voxelry.datasets.card import Card
 from voxelry.datasets.cases import Case
 from voxelry.datasets.manifest import Manifest
 from voxelry.inference.predictor import Predictor
-from voxelry.phantom.phantom import ACQUISITIONS, make
+from voxelry.phantom.phantom import ACQUISITIONS, make_phantom
 from voxelry.recipes.recipe import Config
 from voxelry.training.run import train_model
 
@@ -26,7 +26,7 @@ SPACING = (10.0, 10.0, 12.0)
 
 def scan(seed):
     """Image and labels ``(x, y, z)``, the labels of the kidneys alone, and the grid."""
-    phantom = make("torso-ct", seed, replace(ACQUISITIONS["torso-ct"], spacing=SPACING))
+    phantom = make_phantom("torso-ct", seed, replace(ACQUISITIONS["torso-ct"], spacing=SPACING))
     labels = np.where(np.isin(phantom.labels.array, (LEFT, RIGHT)), phantom.labels.array, 0).astype(np.uint8)
     return phantom.volume.array[0], labels, phantom.volume.geometry
 

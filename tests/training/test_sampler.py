@@ -12,7 +12,7 @@ from helpers.training_cases import case
 from voxelry.augmentation.augmenter import Augmenter
 from voxelry.augmentation.settings import AugmentSettings
 from voxelry.core.labels import IGNORE_INDEX
-from voxelry.inference.patches import Layout
+from voxelry.inference.patches import PatchGrid
 from voxelry.preparation.cache import CachedCase
 from voxelry.preparation.class_locations import class_counts, class_locations
 from voxelry.preparation.mapped_array import MappedArray
@@ -234,8 +234,8 @@ def test_small_cases_lie_in_a_window_where_inference_puts_them(shape, patch):
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     lone = CachedCase("case", image, np.zeros(shape, np.int16), {}, np.zeros(1, np.int64))
     trained = Sampler([lone], patch, 1, 0.0, seed=0)(0)[0][0]
-    layout = Layout.of(shape, patch, 0.5)
-    assert np.array_equal(trained.numpy(), layout.cut(InMemorySlices(image, layout.axis), (0, 0, 0)))
+    grid = PatchGrid.of(shape, patch, 0.5)
+    assert np.array_equal(trained.numpy(), grid.cut(InMemorySlices(image, grid.axis), (0, 0, 0)))
 
 
 def test_windows_of_image_and_classes_belong_together():

@@ -28,7 +28,7 @@ from voxelry.recipes.settings import PlanSettings
 if TYPE_CHECKING:
     from voxelry.api.demo_run import DemoResult
     from voxelry.cohort.batch import Outcome
-    from voxelry.cohort.comparison import Difference, Test
+    from voxelry.cohort.comparison import Difference, PairedTest
     from voxelry.cohort.conversion import Converted
     from voxelry.formats.read_options import Repair
     from voxelry.inference.predictor import Predictor
@@ -107,7 +107,7 @@ def load_model(
         path: the folder ``model`` that training wrote, of one model or an ensemble; or several whose predictions are averaged.
         device: ``auto``, ``cpu``, ``cuda``...
         network: the import path of a network of your own, ``package.module:Class``, where the model has one: its code is run.
-        choices: of `inference.predict_options.PredictOptions`: ``memory`` (``"4GiB"`` or bytes), ``step``, ``flips``, ``roi``,
+        choices: of `inference.predict_options.PredictOptions`: ``memory`` (``"4GiB"`` or bytes), ``overlap``, ``flips``, ``roi``,
             ``confidence``...
 
     Returns:
@@ -228,7 +228,7 @@ def compare(
     b: Scores | PathLike,
     *,
     metrics: Sequence[str] = (),
-    test: Test = "permutation",
+    test: PairedTest = "permutation",
     seed: int = 0,
 ) -> list[Difference]:
     """Compare two models that were scored on the same cases: paired differences, tested, corrected over labels.

@@ -25,7 +25,10 @@ def predict(
     average: Annotated[str | None, typer.Option("--average", help="An ensemble's logits or probabilities.")] = None,
     memory: Annotated[str | None, typer.Option("--memory", help="The whole process stays within it, as 4GiB.")] = None,
     device_memory: Annotated[str | None, typer.Option("--device-memory", help="What a GPU may be asked for, as 8GiB.")] = None,
-    step: Annotated[float | None, typer.Option("--step", help="Distance of windows, as a share of a window.")] = None,
+    overlap: Annotated[
+        float | None, typer.Option("--overlap", help="Of neighbouring patches, as a share of a patch, 0 to below 1.")
+    ] = None,
+    step: Annotated[float | None, typer.Option("--step", hidden=True)] = None,  # the former name of 1 - overlap
     flips: Annotated[
         bool | None, typer.Option("--flips/--no-flips", help="Average mirrored windows where the plan has such axes.")
     ] = None,
@@ -47,8 +50,8 @@ def predict(
     from voxelry.cli.terminal import progress
 
     choices = {
-        "average": average, "memory": memory, "device_memory": device_memory, "step": step, "flips": flips, "roi": roi,
-        "confidence": confidence, "backend": backend, "network": network,
+        "average": average, "memory": memory, "device_memory": device_memory, "overlap": overlap, "step": step, "flips": flips,
+        "roi": roi, "confidence": confidence, "backend": backend, "network": network,
     }  # fmt: skip
     with progress() as shown:
         outcomes = api.predict(

@@ -1,4 +1,4 @@
-"""Segmenting many scans, one in memory at a time; a bad scan is reported, and the others go on."""
+"""Segment many scans, one in memory at a time; a bad scan is reported, and the others go on."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ Watch = Callable[[Scan, Volume, "Prediction"], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan.
+    """Result of one scan.
 
     Attributes:
         id: the scan.
         files: the files written, by format.
-        flags: what is unusual about the prediction.
-        error: why it failed, empty where it did not.
-        remarks: what was decided and mended on reading, and what computed the network.
+        flags: anything unusual about the prediction, in sentences.
+        error: reason of the failure; empty where there was none.
+        remarks: decisions and repairs of the reader, and the backend of the network.
     """
 
     id: str
@@ -62,18 +62,18 @@ def segment_scans(
 
     Args:
         predictor: the loaded model.
-        scans: what to segment.
+        scans: the scans.
         out: folder for ``<id><ending>``.
         formats: names of formats.
         watch: called with the scan and its prediction while both are in memory.
         progress: called as patches of a scan, and as scans, are done.
-        options: what is asked of the readers.
+        options: of the readers.
 
     Returns:
         One outcome a scan, in order. A scan that fails, or is interrupted, leaves no file.
 
     Raises:
-        UsageError: a format is not known.
+        UsageError: an unknown format.
         OSError: `out` cannot be made.
     """
     for name in formats:
@@ -102,7 +102,7 @@ def _segment(
         volume = read_channels(scan.images, options, predictor.model.plan.reference)
         prediction = predictor.predict(volume, progress)
         for row in sorted(map(written_format, formats), key=lambda row: bool(row.required_options)):
-            files[row.name] = _written(row, prediction.labels, out / f"{scan.id}{row.ending}", volume, predictor, files)
+            files[row.name] = _write(row, prediction.labels, out / f"{scan.id}{row.ending}", volume, predictor, files)
         if prediction.map is not None:
             kind = predictor.options.confidence
             files[kind] = write_nifti_image(prediction.map, out / f"{scan.id}.{kind}.nii.gz")
@@ -115,18 +115,18 @@ def _segment(
         if not finished:  # Ctrl-C too
             for file in files.values():
                 shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-    remarks = (*volume.source.remarks, *volume.source.repairs, *filter(None, (predictor.said,)))
+    remarks = (*volume.source.remarks, *volume.source.repairs, *filter(None, (predictor.description,)))
     return Outcome(scan.id, files, prediction.flags, remarks=remarks)
 
 
-def _written(row: Format, labels: LabelMap, path: Path, volume: Volume, predictor: Predictor, files: dict[str, Path]) -> Path:
-    """One format of one scan; a report refers to the SEG, which is written first where nobody asked for it."""
+def _write(row: Format, labels: LabelMap, path: Path, volume: Volume, predictor: Predictor, files: dict[str, Path]) -> Path:
+    """Write one format of one scan; a report refers to a SEG, which is written first where it was not asked for."""
     options: dict[str, Any] = {"algorithm": Algorithm.of(predictor.model.card)} if "algorithm" in row.options else {}
     if "segmentation" in row.required_options:
         seg = format_named("dicom-seg")
         if seg.name not in files:
             beside = path.with_name(path.name.removesuffix(row.ending) + seg.ending)
-            files[seg.name] = _written(seg, labels, beside, volume, predictor, files)
+            files[seg.name] = _write(seg, labels, beside, volume, predictor, files)
         options["segmentation"] = files[seg.name]
     if "measure" in row.required_options:
         options["measure"] = measure_labels

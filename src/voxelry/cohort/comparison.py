@@ -1,4 +1,4 @@
-"""Which of two models is better, and where: paired differences per label and metric, tested and corrected."""
+"""Compare two models: paired differences per label and metric, with significance tests and Holm's correction."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from voxelry.errors import CorruptFileError, MissingFileError, UsageError, neare
 from voxelry.metrics.metric_table import better
 from voxelry.metrics.scores import Scores
 
-Test = Literal["permutation", "wilcoxon"]
+PairedTest = Literal["permutation", "wilcoxon"]
 
 SIGNIFICANT = 0.05
-"""The corrected p below which a model wins."""
+"""Corrected p below which a model wins."""
 
 _NO_METRIC = {"case", "group", "label", "reference_voxels", "prediction_voxels"}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How two models differ in one metric on one label.
+    """Difference of two models in one metric on one label.
 
     Attributes:
         metric: its name.
@@ -44,6 +44,11 @@ class Difference:
         n: cases compared.
         missing: cases left out, A or B having no score.
         winner: ``A``, ``B``, or ``neither`` where `p_corrected` is not below `SIGNIFICANT`.
+
+    Example:
+        >>> from voxelry.cohort import Difference
+        >>> Difference("dice", "liver", 0.9, 0.8, -0.1, -0.2, 0.0, 0.03, 0.03, n=9, missing=0, winner="A").winner
+        'A'
     """
 
     metric: str
@@ -61,12 +66,12 @@ class Difference:
 
 
 def compare_scores(
-    a: Scores | Path, b: Scores | Path, metrics: Sequence[str] = (), test: Test = "permutation", seed: int = 0
+    a: Scores | Path, b: Scores | Path, metrics: Sequence[str] = (), test: PairedTest = "permutation", seed: int = 0
 ) -> list[Difference]:
     """Compare the scores of two models on the same cases.
 
     Args:
-        a: scores, or what `voxelry evaluate --out` wrote: a folder, ``.parquet``, ``.csv`` or ``.json``.
+        a: scores, or an output of `voxelry evaluate --out`: a folder, ``.parquet``, ``.csv`` or ``.json``.
         b: likewise.
         metrics: names of columns; empty takes all that both have.
         test: ``permutation`` (signs of differences flipped) or ``wilcoxon`` (signed ranks).
@@ -78,15 +83,24 @@ def compare_scores(
     Raises:
         UsageError: an unknown metric or test, or no case in common.
         ReadError: a file that holds no scores.
+
+    Example:
+        >>> from voxelry.cohort import compare_scores
+        >>> from voxelry.metrics.families import measure
+        >>> from voxelry.phantom import small_phantom
+        >>> labels = small_phantom().labels
+        >>> scores = measure(labels, labels, "case 1")
+        >>> [(row.label, row.metric, row.winner) for row in compare_scores(scores, scores, ["dice"])][0]
+        ('liver', 'dice', 'neither')
     """
-    if test not in get_args(Test):
-        raise UsageError(f"unknown test '{test}'", remedy=nearest(test, get_args(Test)))
-    one, other = (frame_of(side) if isinstance(side, Scores) else read_scores(side) for side in (a, b))
-    common = [name for name in one.columns if name in other.columns and name not in _NO_METRIC]
+    if test not in get_args(PairedTest):
+        raise UsageError(f"unknown test '{test}'", remedy=nearest(test, get_args(PairedTest)))
+    frame_a, frame_b = (frame_of(side) if isinstance(side, Scores) else read_scores(side) for side in (a, b))
+    common = [name for name in frame_a.columns if name in frame_b.columns and name not in _NO_METRIC]
     for name in metrics:
         if name not in common:
             raise UsageError(f"both sides need the metric '{name}'", remedy=nearest(name, common))
-    both = one.join(other, on=["case", "label"], how="inner", suffix="_b", maintain_order="left")
+    both = frame_a.join(frame_b, on=["case", "label"], how="inner", suffix="_b", maintain_order="left")
     if both.is_empty():
         raise UsageError("the two sides have no case and label in common", remedy="Score both against the same references.")
     rows: list[Difference] = []
@@ -99,7 +113,7 @@ def read_scores(path: Path) -> pl.DataFrame:
     """Read rows that `voxelry.cohort.evaluation.write_scores` wrote.
 
     Raises:
-        MissingFileError: nothing there, or a folder without scores.
+        MissingFileError: no such file, or a folder without scores.
         CorruptFileError: no table of scores.
         ConfigError: not JSON.
     """
@@ -119,18 +133,18 @@ def read_scores(path: Path) -> pl.DataFrame:
     return frame
 
 
-def _of_metric(both: pl.DataFrame, metric: str, test: Test, seed: int) -> list[Difference]:
+def _of_metric(both: pl.DataFrame, metric: str, test: PairedTest, seed: int) -> list[Difference]:
     """A row for each label, the p values corrected over them."""
     labels = both["label"].unique(maintain_order=True).to_list()
-    parts = [both.filter(pl.col("label") == label) for label in labels]
-    values = [(_column(part, metric), _column(part, f"{metric}_b")) for part in parts]
-    groups = [part["group" if "group" in part.columns else "case"].cast(pl.String).to_list() for part in parts]
+    by_label = [both.filter(pl.col("label") == label) for label in labels]
+    values = [(_column(rows, metric), _column(rows, f"{metric}_b")) for rows in by_label]
+    groups = [rows["group" if "group" in rows.columns else "case"].cast(pl.String).to_list() for rows in by_label]
     p = np.array([_test(b - a, group, test, seed) for (a, b), group in zip(values, groups, strict=True)])
-    rows = []
+    differences = []
     for label, (a, b), group, chance, corrected in zip(labels, values, groups, p, holm(p), strict=True):
         change = bootstrap(b - a, group, seed=seed)
         known = ~np.isnan(b - a)
-        rows.append(
+        differences.append(
             Difference(
                 metric=metric,
                 label=label,
@@ -146,10 +160,10 @@ def _of_metric(both: pl.DataFrame, metric: str, test: Test, seed: int) -> list[D
                 winner=_winner(metric, change.mean, corrected),
             )
         )
-    return rows
+    return differences
 
 
-def _test(differences: NDArray[np.float64], groups: list[str], test: Test, seed: int) -> float:
+def _test(differences: NDArray[np.float64], groups: list[str], test: PairedTest, seed: int) -> float:
     means = patient_means(differences, groups)
     return permutation_test(means, seed) if test == "permutation" else wilcoxon_test(means)
 

@@ -1,4 +1,4 @@
-"""Scoring a cohort: several cases at a time with bounded memory, rows on disk, and a summary with intervals by patient."""
+"""Score a cohort: several cases at a time within bounded memory, a table of rows, and a summary with intervals by patient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from voxelry.metrics.scores import Scores
 log = logging.getLogger(__name__)
 
 WORKERS = 4
-"""Cases in memory at a time at most."""
+"""Largest number of cases in memory at a time."""
 
 
 def evaluate_cohort(
@@ -68,7 +68,7 @@ def evaluate_cohort(
 def evaluate_pairs(
     pairs: Pairs, metrics: Sequence[str] = ("overlap",), workers: int | None = None, tolerance: Tolerance = 1.0
 ) -> Scores:
-    """Score pairs, `workers` at a time: each reads its maps, scores them and lets them go.
+    """Score pairs, `workers` at a time: each reads its maps, scores them and frees them.
 
     A case that cannot be scored is kept with its reason in `Scores.failed`, and the others go on.
 
@@ -108,7 +108,7 @@ def _measure(pair: tuple[str, Loader, Loader], metrics: Sequence[str], tolerance
 
 
 def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
-    """What a report needs: the means of `Scores.to_dict`, and of each metric and label the mean, interval and numbers.
+    """Data of a report: the means of `Scores.to_dict`, and of each metric and label the mean, interval and numbers.
 
     Args:
         scores: of a cohort.
@@ -116,7 +116,15 @@ def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
 
     Returns:
         Plain data: `Scores.to_dict`, and ``metrics``: name -> label -> ``mean``, ``low``, ``high`` (95 %, by patient), ``n``,
-        ``missing``; None for what does not exist.
+        ``missing``; None for a value that does not exist.
+
+    Example:
+        >>> from voxelry.cohort import summarise
+        >>> from voxelry.metrics.families import measure
+        >>> from voxelry.phantom import small_phantom
+        >>> labels = small_phantom().labels
+        >>> summarise(measure(labels, labels, "case 1"))["metrics"]["dice"]["liver"]["mean"]
+        1.0
     """
     groups = scores.groups or scores.cases
     table = {
@@ -136,6 +144,16 @@ def write_scores(scores: Scores, out: Path) -> None:
 
     Raises:
         UsageError: the folder holds other files.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from voxelry.cohort import write_scores
+        >>> from voxelry.metrics.families import measure
+        >>> from voxelry.phantom import small_phantom
+        >>> labels = small_phantom().labels
+        >>> write_scores(measure(labels, labels, "case 1"), Path("scores.csv"))
+        >>> Path("scores.csv").read_text().splitlines()[1].split(",")[0]
+        'case 1'
     """
     kind = out.suffix.lower()
     if kind == ".json":

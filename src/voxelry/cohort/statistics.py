@@ -26,8 +26,8 @@ class Interval:
         mean: of the values that are not missing; NaN if all are.
         low: the 2.5th percentile of the resampled means.
         high: the 97.5th percentile.
-        n: how many values there are.
-        missing: how many are missing.
+        n: number of values.
+        missing: number of missing values.
     """
 
     mean: float
@@ -45,8 +45,15 @@ def bootstrap(values: Values, groups: Sequence[str], resamples: int = RESAMPLES,
     Args:
         values: ``(N,)`` float64, NaN where missing.
         groups: the patient of each.
-        resamples: how many means to draw.
+        resamples: number of means to draw.
         seed: the same seed gives the same interval.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.cohort import bootstrap
+        >>> interval = bootstrap(np.array([0.8, 0.9, np.nan, 1.0]), ["anna", "anna", "ben", "ben"])
+        >>> round(interval.mean, 3), interval.n, interval.missing
+        (0.9, 3, 1)
     """
     known = ~np.isnan(values)
     count = int(known.sum())
@@ -82,6 +89,12 @@ def permutation_test(differences: Values, seed: int = 0) -> float:
 
     Returns:
         p, or NaN without differences.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.cohort import permutation_test
+        >>> permutation_test(np.array([0.1, 0.2, 0.3, 0.1]))
+        0.125
     """
     count = len(differences)
     if not count:
@@ -96,14 +109,28 @@ def permutation_test(differences: Values, seed: int = 0) -> float:
 
 
 def wilcoxon_test(differences: Values) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test (1945), zeros left out; 1 if all are zero, NaN without differences."""
+    """Two-sided p of Wilcoxon's signed-rank test (1945), zeros left out; 1 if all are zero, NaN without differences.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.cohort import wilcoxon_test
+        >>> wilcoxon_test(np.zeros(5))
+        1.0
+    """
     if not len(differences):
         return float("nan")
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 
 def holm(p: Values) -> Values:
-    """P values corrected for their number (Holm 1979); NaN stays NaN and is not counted."""
+    """P values corrected for their number (Holm 1979); NaN stays NaN and is not counted.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.cohort import holm
+        >>> holm(np.array([0.01, 0.5])).tolist()
+        [0.02, 0.5]
+    """
     corrected = np.full(len(p), np.nan)
     known = np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")]

@@ -1,7 +1,7 @@
-"""Backends: what computes the network. PyTorch as it is, torch.compile, OpenVINO, ONNX Runtime.
+"""Backends that compute the network: PyTorch as it is, torch.compile, OpenVINO, ONNX Runtime.
 
-Each is a function ``(network, device, dtype) -> Forward``. What has to be built for a window's shape is built when the first
-window comes, once, whichever thread brings it. OpenVINO and ONNX Runtime read the network as ONNX, made in memory; neither
+Each is a function ``(network, device, dtype) -> Forward``. Whatever must be built for a patch's shape is built once, when the
+first patch of that shape comes, in whichever thread. OpenVINO and ONNX Runtime read the network as ONNX, made in memory; neither
 sends anything anywhere.
 """
 
@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from voxelry.base.extras import extra, is_installed
 from voxelry.errors import UsageError, nearest
-from voxelry.inference.forward import Forward, Maker, casting, quick_on_cpu, torch_forward
+from voxelry.inference.forward import Forward, ForwardBuilder, autocast_forward, optimised_for_cpu, torch_forward
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-"""The name that leaves the choice to `selection`."""
+"""The name that leaves the choice to `backend_selection`."""
 
 _NEEDS = {"openvino": ("openvino", "onnx", "onnxscript"), "onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
 _HALF = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}
@@ -37,34 +37,34 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
 
 
 def compiled_forward(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Forward:
-    """torch.compile, on a CPU a window at a time; where no C++ compiler is, PyTorch as it is, and a warning."""
+    """torch.compile, on a CPU a patch at a time; without a C++ compiler PyTorch as it is, and a warning."""
     if not has_compiler(device):
-        log.warning("torch.compile needs a C++ compiler, and none is here: the network runs as it is")
+        log.warning("torch.compile needs a C++ compiler, and none is installed: the network runs uncompiled")
         return torch_forward(network, device, dtype)
     with _quiet():
-        quick = quick_on_cpu(network) if device.type == "cpu" else network
-        optimised: nn.Module = torch.compile(quick, dynamic=False)  # type: ignore[assignment]  # torch types it as a function
-        forward = casting(optimised, device, dtype)
-    lock, seen = threading.Lock(), set[tuple[int, ...]]()
+        plain = optimised_for_cpu(network) if device.type == "cpu" else network
+        optimised: nn.Module = torch.compile(plain, dynamic=False)  # type: ignore[assignment]  # torch types it as a function
+        forward = autocast_forward(optimised, device, dtype)
+    lock, compiled_shapes = threading.Lock(), set[tuple[int, ...]]()
 
-    def built(windows_BC: Tensor) -> Tensor:
-        shape = tuple(windows_BC.shape)
+    def built(patches_BC: Tensor) -> Tensor:
+        shape = tuple(patches_BC.shape)
         with lock:
-            if shape not in seen:
+            if shape not in compiled_shapes:
                 with _quiet():
-                    logits = forward(windows_BC)
-                seen.add(shape)
+                    logits = forward(patches_BC)
+                compiled_shapes.add(shape)
                 return logits
-        return forward(windows_BC)
+        return forward(patches_BC)
 
-    def each(windows_BC: Tensor) -> Tensor:  # another number of windows would be compiled anew
-        return torch.cat([built(windows_BC[n : n + 1]) for n in range(len(windows_BC))])
+    def each(patches_BC: Tensor) -> Tensor:  # another number of patches would be compiled anew
+        return torch.cat([built(patches_BC[n : n + 1]) for n in range(len(patches_BC))])
 
     return each if device.type == "cpu" else built
 
 
 def openvino_forward(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Forward:
-    """OpenVINO on the CPU, a window at a time.
+    """OpenVINO on the CPU, a patch at a time.
 
     Raises:
         MissingExtraError: OpenVINO or ONNX is not installed.
@@ -74,14 +74,14 @@ def openvino_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
     _need_onnx("openvino")
     _only_cpu("openvino", device)
 
-    def build(window: Tensor) -> Callable[[], Run]:
+    def build(patch: Tensor) -> Callable[[], Run]:
         core = openvino.Core()
         settings = {
             "INFERENCE_PRECISION_HINT": _HALF[dtype],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        compiled = core.compile_model(core.read_model(_onnx(network, window)), "CPU", settings)
+        compiled = core.compile_model(core.read_model(_onnx(network, patch)), "CPU", settings)
 
         def session() -> Run:
             request = compiled.create_infer_request()
@@ -89,11 +89,11 @@ def openvino_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
 
         return session
 
-    return _windowwise(build)
+    return _patchwise(build)
 
 
 def onnxruntime_forward(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Forward:  # noqa: ARG001
-    """ONNX Runtime on the CPU, a window at a time, in float32.
+    """ONNX Runtime on the CPU, a patch at a time, in float32.
 
     Raises:
         MissingExtraError: ONNX Runtime or ONNX is not installed.
@@ -103,18 +103,18 @@ def onnxruntime_forward(network: nn.Module, device: torch.device, dtype: torch.d
     _need_onnx("onnxruntime")
     _only_cpu("onnxruntime", device)
 
-    def build(window: Tensor) -> Callable[[], Run]:
+    def build(patch: Tensor) -> Callable[[], Run]:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        made = runtime.InferenceSession(_onnx(network, window).getvalue(), options, providers=["CPUExecutionProvider"])
-        name = made.get_inputs()[0].name
-        return lambda: lambda x: made.run(None, {name: x})[0]
+        session = runtime.InferenceSession(_onnx(network, patch).getvalue(), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        return lambda: lambda x: session.run(None, {name: x})[0]
 
-    return _windowwise(build)
+    return _patchwise(build)
 
 
-BACKENDS: dict[str, Maker] = {
+BACKENDS: dict[str, ForwardBuilder] = {
     "torch": torch_forward,
     "compile": compiled_forward,
     "openvino": openvino_forward,
@@ -133,13 +133,13 @@ def check_backend(name: str) -> None:
 
 
 def installed_backends(device: torch.device) -> tuple[str, ...]:
-    """What can compute on a device here, PyTorch as it is first."""
-    found = ["torch"]
+    """Backends that can compute on a device here, PyTorch as it is first."""
+    names = ["torch"]
     if has_compiler(device):
-        found.append("compile")
+        names.append("compile")
     if device.type == "cpu":
-        found += [name for name, modules in _NEEDS.items() if is_installed(*modules)]
-    return tuple(found)
+        names += [name for name, modules in _NEEDS.items() if is_installed(*modules)]
+    return tuple(names)
 
 
 def has_compiler(device: torch.device) -> bool:
@@ -149,25 +149,25 @@ def has_compiler(device: torch.device) -> bool:
     return device.type == "cuda" and is_installed("triton") and any(shutil.which(name) for name in ("gcc", "clang", "cc"))
 
 
-def _windowwise(build: Callable[[Tensor], Callable[[], Run]]) -> Forward:
-    """A forward pass that runs one window after the other, in a session of the calling thread.
+def _patchwise(build: Callable[[Tensor], Callable[[], Run]]) -> Forward:
+    """A forward pass that runs one patch after the other, in a session of the calling thread.
 
     Args:
-        build: prepares the network for windows like the one given; returns what opens a session.
+        build: prepares the network for patches like its argument; returns a function that opens a session.
     """
     lock, local = threading.Lock(), threading.local()
-    made: dict[tuple[int, ...], Callable[[], Run]] = {}
+    openers: dict[tuple[int, ...], Callable[[], Run]] = {}
 
-    def forward(windows_BC: Tensor) -> Tensor:
-        shape = tuple(windows_BC.shape[1:])
+    def forward(patches_BC: Tensor) -> Tensor:
+        shape = tuple(patches_BC.shape[1:])
         with lock:
-            if shape not in made:
-                made[shape] = build(windows_BC[:1])
+            if shape not in openers:
+                openers[shape] = build(patches_BC[:1])
         runs = local.__dict__.setdefault("runs", {})
         if shape not in runs:
-            runs[shape] = made[shape]()
-        given = windows_BC.numpy()
-        logits = [torch.from_numpy(runs[shape](np.ascontiguousarray(given[n : n + 1]))) for n in range(len(given))]
+            runs[shape] = openers[shape]()
+        inputs = patches_BC.numpy()
+        logits = [torch.from_numpy(runs[shape](np.ascontiguousarray(inputs[n : n + 1]))) for n in range(len(inputs))]
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     return forward
@@ -181,22 +181,22 @@ class _Finest(nn.Module):
         self.network = network
 
     def forward(self, x_BC: Tensor) -> Tensor:
-        """``(B, K, *window)`` logits."""
+        """``(B, K, *patch)`` logits."""
         finest: Tensor = self.network(x_BC)[0]
         return finest
 
 
-def _onnx(network: nn.Module, window_BC: Tensor) -> io.BytesIO:
-    """The network as ONNX for a single window of this shape; weights included."""
+def _onnx(network: nn.Module, patch_BC: Tensor) -> io.BytesIO:
+    """The network as ONNX for a single patch of this shape; weights included."""
     with _quiet(), torch.no_grad():
-        program = torch.onnx.export(_Finest(network).eval(), (torch.zeros_like(window_BC),), dynamo=True, verbose=False)
+        program = torch.onnx.export(_Finest(network).eval(), (torch.zeros_like(patch_BC),), dynamo=True, verbose=False)
         assert program is not None
         return io.BytesIO(program.model_proto.SerializeToString())
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """PyTorch's compiler and exporter warn of their own parts, and of libraries that are not needed here."""
+    """Silences warnings of PyTorch's compiler and exporter about their own internals and unneeded libraries."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

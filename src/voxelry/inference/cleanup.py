@@ -1,11 +1,11 @@
-"""Clean-up of predicted labels by rules that are stored with the model, and how they are chosen.
+"""Clean-up of predicted labels by rules stored with the model: keep the largest component, remove small ones, fill holes.
 
 * Components are connected through faces, edges and corners (26 neighbours, 8 in pictures), as in nnU-Net and MONAI. Of equal
   sizes the one that comes first in memory is the largest.
 * A removed voxel becomes background.
 * A hole is background that cannot reach the outside of the label's box through faces; other labels inside it stay.
 
-All labels are taken apart in one pass over the map.
+The components of all labels are found in one pass over the map.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from voxelry.base.threads import run_slabs
 from voxelry.core.model import CleanUp
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ModelError
+
+COMPONENT_BYTES = 6
+"""Of a voxel while components are counted."""
 
 LARGE_VOXELS = 2**18
 """From this size on compiled loops are worth loading."""
@@ -47,14 +50,24 @@ def clean(labels: LabelMap, rules: Sequence[CleanUp]) -> LabelMap:
     Raises:
         LabelError: a rule names a label that the table does not know.
         ModelError: a rule counts mm^3 and the size of a voxel is not known.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry import Geometry, LabelMap, LabelTable
+        >>> from voxelry.core.model import CleanUp
+        >>> from voxelry.inference import clean
+        >>> array = np.array([[[1, 0, 1, 1]]], np.uint8)
+        >>> labels = LabelMap.of(array, Geometry.from_spacing(array.shape, (1.0, 1.0, 1.0)), LabelTable.numbered([1]))
+        >>> clean(labels, [CleanUp(label=labels.table.names[0], keep_largest=True)]).array.ravel().tolist()
+        [0, 0, 1, 1]
     """
     if not rules:
         return labels
     kind: type[np.unsignedinteger[Any]] = np.uint8 if labels.layers.itemsize == 1 else np.uint16
     layers: NDArray[Any] = labels.layers.astype(kind, order="C")
     for number, layer in enumerate(layers):
-        mine = {labels.table[rule.label].value: rule for rule in rules if labels.table[rule.label].layer == number}
-        clean_array(layer, mine, labels.geometry.voxel_volume)
+        own_rules = {labels.table[rule.label].value: rule for rule in rules if labels.table[rule.label].layer == number}
+        clean_array(layer, own_rules, labels.geometry.voxel_volume)
     instances = None if labels.instances is None else np.where(layers > 0, labels.instances, 0).astype(np.uint32)
     return replace(labels, layers=layers, instances=instances)
 
@@ -65,7 +78,7 @@ def clean_array(array: Stored, rules: Mapping[int, CleanUp], voxel_volume: float
     Args:
         array: ``(*spatial)`` uint8 or uint16 stored values, in one piece of memory.
         rules: stored value -> rule.
-        voxel_volume: mm^3 of a voxel, mm^2 of a pixel; None where it is not known.
+        voxel_volume: mm^3 of a voxel, mm^2 of a pixel; None where it is unknown.
 
     Raises:
         ModelError: a rule counts mm^3 and the size of a voxel is not known.
@@ -85,10 +98,10 @@ def clean_array(array: Stored, rules: Mapping[int, CleanUp], voxel_volume: float
 
 def _remove_components(array: Stored, rules: Mapping[int, CleanUp], voxel_volume: float) -> None:
     # cc3d is fastest along the first axis in memory order (Fortran); neighbourhoods do not mind the axes' order
-    turned = array.T if array.flags.c_contiguous else array
-    found = cc3d.connected_components(turned, connectivity=_NEIGHBOURS[array.ndim])
-    components, values = found.ravel(order="K"), turned.ravel(order="K")
-    sizes, owner = _survey(components, values, int(found.max()) + 1)
+    fortran = array.T if array.flags.c_contiguous else array
+    numbered = cc3d.connected_components(fortran, connectivity=_NEIGHBOURS[array.ndim])
+    components, values = numbered.ravel(order="K"), fortran.ravel(order="K")
+    sizes, owner = _survey(components, values, int(numbered.max()) + 1)
     dropped = np.zeros(len(sizes), dtype=np.uint8)
     for value, rule in rules.items():
         own = np.flatnonzero(owner == value)

@@ -1,4 +1,4 @@
-"""Compiled loops over connected components of large label maps."""
+"""Compiled loops of clean-up over the connected components of large label maps."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _COMPONENTS = (numba.uint16, numba.uint32)
 
 @compiled(*(numba.void(readonly(c), readonly(v), numba.int64[::1], v[::1]) for c in _COMPONENTS for v in _VALUES))
 def survey(components: Any, values: Any, sizes: Any, owner: Any) -> None:
-    """Voxels of each component, and the label value it belongs to; runs are counted at once."""
+    """Voxels of each component, and the label value it belongs to; runs of equal voxels are counted at once."""
     run, last = 0, components[0]
     for n in range(components.size):
-        one = components[n]
-        if one == last:
+        component = components[n]
+        if component == last:
             run += 1
             continue
         sizes[last] += run
         owner[last] = values[n - 1]
-        run, last = 1, one
+        run, last = 1, component
     sizes[last] += run
     owner[last] = values[components.size - 1]
 

@@ -1,7 +1,7 @@
-"""The window engine: windows in slice order, sums in a ring, finished slices out as labels.
+"""Inference engine: runs patches in slice order, sums them in a ring buffer, and passes finished slices on.
 
-Sums are linear, so every copy of a window (mirrored, or of another member of an ensemble) goes straight into the ring with its
-share: nothing is kept per copy.
+Sums are linear, so every copy of a patch (mirrored, or of another member of an ensemble) goes straight into the ring buffer with
+its share: nothing is kept per copy.
 """
 
 from __future__ import annotations
@@ -16,166 +16,191 @@ from torch import Tensor
 
 from voxelry.base.malloc import give_back_freed_memory
 from voxelry.errors import ModelError
-from voxelry.inference.cascade import Found
-from voxelry.inference.forward import Batches, Forward, swapped
-from voxelry.inference.patches import Layout, Start, upload
-from voxelry.inference.ring_buffer import Ring
+from voxelry.inference.cascade import PreviousLabels
+from voxelry.inference.forward import Batches, Forward, swap_sides
+from voxelry.inference.patches import PatchGrid, Start, upload
+from voxelry.inference.ring_buffer import RingBuffer
 from voxelry.preparation.slice_stream import SliceStream
 
-SLICED, DEVICE_SLICED = 1 << 21, 1 << 23
-"""Numbers turned into streaming order at a time; on a GPU more, since each step costs it the same few launches."""
+REORDERED, DEVICE_REORDERED = 1 << 21, 1 << 23
+"""Numbers brought to streaming order at a time; on a GPU more, since each step costs it the same few launches."""
+
+_REORDER_COPIES = 6
+"""Copies of these in float32: reordered, mirrored and weighted logits, and what is gathered to restore slices."""
+
+
+def reorder_bytes(on_device: bool) -> int:
+    """Bytes that logits take on their way from the network into the ring buffer, and out of it."""
+    return _REORDER_COPIES * 4 * (DEVICE_REORDERED if on_device else REORDERED)
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A network and what it sees.
+    """A network of an ensemble and its input.
 
     Attributes:
         forward: the network.
-        slabs: the scan, prepared; members that prepare alike share it.
-        found: of the second stage of a cascade what the first one found: one more channel, of class indices.
+        image: the prepared scan; members that prepare alike share it.
+        previous: of the second stage of a cascade the labels of the first: one more channel, of class indices.
     """
 
     forward: Forward
-    slabs: SliceStream
-    found: Found | None = None
+    image: SliceStream
+    previous: PreviousLabels | None = None
 
-    def window(self, layout: Layout, start: Start, mirrored: bool = False) -> Tensor:
-        """What the network sees of a window, ``(C, *window)``; `mirrored` where left and right are to be swapped."""
-        window_C = layout.cut(self.slabs, start)
-        if self.found is not None:
-            window_C = np.concatenate([window_C, self.found.window(layout, start, mirrored)])
-        return torch.from_numpy(window_C)
+    def patch(self, grid: PatchGrid, start: Start, mirrored: bool = False) -> Tensor:
+        """The network's input at a patch, ``(C, *patch)``; `mirrored` where left and right are to be swapped."""
+        patch_C = grid.cut(self.image, start)
+        if self.previous is not None:
+            patch_C = np.concatenate([patch_C, self.previous.patch(grid, start, mirrored)])
+        return torch.from_numpy(patch_C)
 
 
 @dataclass(frozen=True)
-class Copies:
-    """In how many ways each window is seen.
+class TestTimeAugmentation:
+    """Copies of each patch whose logits or probabilities are averaged: members of an ensemble, mirrored along axes.
 
     Attributes:
         members: of an ensemble; one for a single model.
-        mirrors: sets of axes to mirror a window along; the empty set is the window itself.
-        twins: class that each class becomes when left and right are swapped.
+        mirrors: sets of axes to mirror a patch along; the empty set is the patch itself.
+        mirror_map: class that each class becomes when left and right are swapped.
         side_axis: the axis from one side of the body to the other.
         probabilities: average probabilities; else logits.
         regions: whether classes are regions, whose probabilities are averaged less one half.
     """
 
+    __test__ = False  # for pytest
+
     members: Sequence[Member]
     mirrors: Sequence[tuple[int, ...]]
-    twins: tuple[int, ...]
+    mirror_map: tuple[int, ...]
     side_axis: int
     probabilities: bool = False
     regions: bool = False
 
     @property
     def share(self) -> float:
-        """Of one copy in the sum."""
+        """Of one copy in the mean."""
         return 1 / (len(self.members) * len(self.mirrors))
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A window as the network sees it: where it begins, and along which axes it is mirrored."""
+class _PatchCopy:
+    """A patch as a network gets it: where it begins, and along which axes it is mirrored."""
 
     start: Start
     mirror: tuple[int, ...]
 
 
-class Exit(Protocol):
-    """Where finished slices leave: `outlet.Outlet` as labels, `mixed.Shares` as probabilities."""
+class SliceSink(Protocol):
+    """Takes finished slices: `slice_writer.SliceWriter` as labels, `multi_plan.ProbabilitySink` as probabilities."""
 
-    def advance(self, upto: int) -> None:
-        """Slices below `upto` are finished."""
+    def advance(self, stop: int) -> None:
+        """Slices below `stop` are finished."""
 
 
 def stream(
-    layout: Layout,
-    copies: Copies,
-    ring: Ring,
-    outlet: Exit,
+    grid: PatchGrid,
+    augmentation: TestTimeAugmentation,
+    ring: RingBuffer,
+    sink: SliceSink,
     batches: Batches,
     device: torch.device,
-    kept: Callable[[Start], bool] = lambda _: True,
+    keeps: Callable[[Start], bool] = lambda _: True,
 ) -> Iterator[int]:
-    """Run every window through the networks and let finished slices leave, sheet by sheet as it is iterated over.
+    """Run every patch through the networks and pass finished slices on, sheet by sheet as it is iterated over.
 
     Args:
-        layout: the windows.
-        copies: how each is seen.
-        ring: of `layout`, empty.
-        outlet: of `ring`.
-        batches: how many at a time.
+        grid: the patches.
+        augmentation: the copies of each patch.
+        ring: of `grid`, empty.
+        sink: of `ring`.
+        batches: runs patches through a network.
         device: where the networks are.
-        kept: which windows are looked at; the others are background.
+        keeps: which patches are run; the others are background.
 
     Yields:
-        How many windows are done, after each sheet, whose finished slices have left.
+        The number of patches done, after each sheet, whose finished slices have been passed on.
 
     Raises:
         ModelError: a network gave a number that is not finite.
-        BudgetError: the device's memory does not hold one window.
+        BudgetError: the device's memory does not hold one patch.
     """
-    depth, size = layout.reach[0], layout.shape[0]
-    filled, done = 0, 0
-    for number, along in enumerate(layout.sheets):
-        ring.clear(filled, along[-1] + depth)
-        filled = along[-1] + depth
-        starts = [start for s in along for start in layout.sheet(s) if kept(start)]
-        finite = [_run(layout, copies, ring, batches, device, seen) for seen in _grouped(starts, copies.mirrors, batches)]
+    depth, size = grid.patch_shape[0], grid.shape[0]
+    cleared, done = 0, 0
+    for number, along in enumerate(grid.sheets):
+        ring.clear(cleared, along[-1] + depth)
+        cleared = along[-1] + depth
+        starts = [start for s in along for start in grid.sheet(s) if keeps(start)]
+        batched = _batched(starts, augmentation.mirrors, batches)
+        finite = [_run(grid, augmentation, ring, batches, device, copies) for copies in batched]
         if finite and not bool(torch.stack(finite).all()):
             raise ModelError(
                 "the network gave a number that is not finite", remedy="Switch mixed precision off, or train the model anew."
             )
-        done += layout.count * len(along) // len(layout.starts[0])
-        outlet.advance(layout.sheets[number + 1][0] if number + 1 < len(layout.sheets) else size)
+        done += grid.count * len(along) // len(grid.starts[0])
+        sink.advance(grid.sheets[number + 1][0] if number + 1 < len(grid.sheets) else size)
         give_back_freed_memory()
         yield done
 
 
-def _grouped(starts: Sequence[Start], mirrors: Sequence[tuple[int, ...]], batches: Batches) -> Iterator[list[_Seen]]:
-    """Copies of windows in batches, those of one window beside each other."""
-    every = [_Seen(start, mirror) for start in starts for mirror in mirrors]
-    while every:
+def _batched(starts: Sequence[Start], mirrors: Sequence[tuple[int, ...]], batches: Batches) -> Iterator[list[_PatchCopy]]:
+    """Copies of patches in batches, those of one patch beside each other."""
+    copies = [_PatchCopy(start, mirror) for start in starts for mirror in mirrors]
+    while copies:
         size = batches.size  # it may shrink from one batch to the next
-        yield every[:size]
-        every = every[size:]
+        yield copies[:size]
+        copies = copies[size:]
 
 
-def _run(layout: Layout, copies: Copies, ring: Ring, batches: Batches, device: torch.device, seen: list[_Seen]) -> Tensor:
-    """A batch into the ring; whether every number was finite, as a tensor, since asking a GPU is waiting for it."""
+def _run(
+    grid: PatchGrid,
+    augmentation: TestTimeAugmentation,
+    ring: RingBuffer,
+    batches: Batches,
+    device: torch.device,
+    copies: list[_PatchCopy],
+) -> Tensor:
+    """Add a batch to the ring buffer; whether every number was finite, as a tensor, since asking a GPU is waiting for it."""
     finite = []
-    for one in seen:
-        if not one.mirror:
-            ring.weigh(one.start)
-    for member in copies.members:
-        cut = [member.window(layout, one.start, copies.side_axis in one.mirror) for one in seen]
-        windows_BC = upload([_mirrored(window_C, one.mirror) for window_C, one in zip(cut, seen, strict=True)], device)
-        for first, logits_BK in batches.run(member.forward, windows_BC):
-            part = seen[first : first + len(logits_BK)]
-            for start in dict.fromkeys(one.start for one in part):
-                mine = [(logits_BK[n], one.mirror) for n, one in enumerate(part) if one.start == start]
-                finite.append(_add(layout, copies, ring, start, mine))
-                del mine  # the logits go before the next batch comes
+    for copy in copies:
+        if not copy.mirror:
+            ring.add_weights(copy.start)
+    for member in augmentation.members:
+        patches = [member.patch(grid, copy.start, augmentation.side_axis in copy.mirror) for copy in copies]
+        patches_BC = upload([_mirrored(patch_C, copy.mirror) for patch_C, copy in zip(patches, copies, strict=True)], device)
+        for first, logits_BK in batches.run(member.forward, patches_BC):
+            batch = copies[first : first + len(logits_BK)]
+            for start in dict.fromkeys(copy.start for copy in batch):
+                own = [(logits_BK[n], copy.mirror) for n, copy in enumerate(batch) if copy.start == start]
+                finite.append(_add(grid, augmentation, ring, start, own))
+                del own  # the logits go before the next batch comes
             del logits_BK
     return torch.stack(finite).all()
 
 
-def _add(layout: Layout, copies: Copies, ring: Ring, start: Start, mine: list[tuple[Tensor, tuple[int, ...]]]) -> Tensor:
-    """Add the copies of one window to the ring, some slices at a time; whether they were finite."""
-    if copies.probabilities:
-        mine = [(_probabilities(logits_K.float(), copies.regions), mirror) for logits_K, mirror in mine]
-    depth = layout.reach[0]
-    step = max(1, (SLICED if mine[0][0].device.type == "cpu" else DEVICE_SLICED) * depth // mine[0][0].numel())
+def _add(
+    grid: PatchGrid,
+    augmentation: TestTimeAugmentation,
+    ring: RingBuffer,
+    start: Start,
+    logits: list[tuple[Tensor, tuple[int, ...]]],
+) -> Tensor:
+    """Add the copies of one patch, with their mirrored axes, to the ring buffer; whether they were finite."""
+    if augmentation.probabilities:
+        logits = [(_probabilities(logits_K.float(), augmentation.regions), mirror) for logits_K, mirror in logits]
+    depth = grid.patch_shape[0]
+    count = REORDERED if logits[0][0].device.type == "cpu" else DEVICE_REORDERED
+    step = max(1, count * depth // logits[0][0].numel())
     sums = []
     with torch.inference_mode():
         for dz in range(0, depth, step):
             last = min(dz + step, depth)
-            total = _upright(*mine[0], layout, copies, dz, last)
-            for logits_K, mirror in mine[1:]:
-                total = total + _upright(logits_K, mirror, layout, copies, dz, last)
+            total = _upright(*logits[0], grid, augmentation, dz, last)
+            for logits_K, mirror in logits[1:]:
+                total = total + _upright(logits_K, mirror, grid, augmentation, dz, last)
             sums.append(total.sum())
-            ring.add(start, dz, total, copies.share)
+            ring.add(start, dz, total, augmentation.share)
         return torch.isfinite(torch.stack(sums)).all()
 
 
@@ -183,16 +208,18 @@ def _probabilities(logits_K: Tensor, regions: bool) -> Tensor:
     return logits_K.sigmoid() - 0.5 if regions else logits_K.softmax(0)
 
 
-def _mirrored(window_C: Tensor, mirror: tuple[int, ...]) -> Tensor:
-    return window_C.flip([axis + 1 for axis in mirror]) if mirror else window_C
+def _mirrored(patch_C: Tensor, mirror: tuple[int, ...]) -> Tensor:
+    return patch_C.flip([axis + 1 for axis in mirror]) if mirror else patch_C
 
 
-def _upright(values_K: Tensor, mirror: tuple[int, ...], layout: Layout, copies: Copies, dz: int, last: int) -> Tensor:
-    """Slices `dz` to `last` of a window, ``(K, n, q, r)`` float32 in streaming order, no longer mirrored."""
-    view, axes = layout.turned(values_K, mirror), layout.streamed_axes(mirror)
+def _upright(
+    values_K: Tensor, mirror: tuple[int, ...], grid: PatchGrid, augmentation: TestTimeAugmentation, dz: int, last: int
+) -> Tensor:
+    """Slices `dz` to `last` of a patch, ``(K, n, q, r)`` float32 in streaming order, no longer mirrored."""
+    view, axes = grid.streaming_view(values_K, mirror), grid.streamed_axes(mirror)
     depth = view.shape[1]
-    part = view[:, depth - last : depth - dz] if 1 in axes else view[:, dz:last]
-    part = part.to(torch.float32, memory_format=torch.contiguous_format)
-    if copies.side_axis in mirror:
-        part = swapped(part, copies.twins)
-    return part.flip(axes) if axes else part
+    slices = view[:, depth - last : depth - dz] if 1 in axes else view[:, dz:last]
+    slices = slices.to(torch.float32, memory_format=torch.contiguous_format)
+    if augmentation.side_axis in mirror:
+        slices = swap_sides(slices, augmentation.mirror_map)
+    return slices.flip(axes) if axes else slices

@@ -1,4 +1,4 @@
-"""The network as a function of a batch of windows: the one place where a backend plugs in."""
+"""Forward pass of a network over batches of patches, halved where memory runs out; backends plug in as `Forward` functions."""
 
 from __future__ import annotations
 
@@ -11,43 +11,44 @@ from torch import Tensor, nn
 from voxelry.errors import BudgetError
 
 Forward = Callable[[Tensor], Tensor]
-"""``(B, C, *window)`` float32 on the device -> ``(B, K, *window)`` logits of any float type."""
+"""``(B, C, *patch)`` float32 on the device -> ``(B, K, *patch)`` logits of any float type."""
 
-Maker = Callable[[nn.Module, torch.device, torch.dtype], Forward]
+ForwardBuilder = Callable[[nn.Module, torch.device, torch.dtype], Forward]
+"""Makes a network's forward pass on a device, with convolutions in a dtype."""
 
 
 def torch_forward(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Forward:
     """PyTorch as it is."""
-    return casting(quick_on_cpu(network) if device.type == "cpu" else network, device, dtype)
+    return autocast_forward(optimised_for_cpu(network) if device.type == "cpu" else network, device, dtype)
 
 
-def casting(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Forward:
+def autocast_forward(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Forward:
     """A network as a function: convolutions in `dtype`, channels last in memory."""
 
-    def forward(windows_BC: Tensor) -> Tensor:
-        layout = torch.channels_last_3d if windows_BC.ndim == 5 else torch.channels_last
+    def forward(patches_BC: Tensor) -> Tensor:
+        memory_format = torch.channels_last_3d if patches_BC.ndim == 5 else torch.channels_last
         with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            logits: Tensor = network(windows_BC.contiguous(memory_format=layout))[0]
+            logits: Tensor = network(patches_BC.contiguous(memory_format=memory_format))[0]
         return logits
 
     return forward
 
 
-def quick_on_cpu(network: nn.Module) -> nn.Module:
+def optimised_for_cpu(network: nn.Module) -> nn.Module:
     """The same network as a CPU computes it fastest: weights with channels last, instance norms as group norms.
 
     A group of one channel is an instance (Wu and He 2018, section 3.1), so logits agree to rounding; PyTorch's instance norm goes
     through batch norm, which takes longer. The weights are shared with `network`.
     """
-    quick = copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
-    made: dict[int, nn.GroupNorm] = {}
-    for parent in quick.modules():
+    optimised = copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
+    norms: dict[int, nn.GroupNorm] = {}
+    for parent in optimised.modules():
         for name, child in parent._modules.items():
             if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d) and not child.track_running_stats:
-                parent._modules[name] = made.setdefault(id(child), _group_norm(child))
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-    sizes = {parameter.ndim for parameter in quick.parameters()} & layouts.keys()
-    return quick.to(memory_format=layouts[sizes.pop()]) if len(sizes) == 1 else quick  # type: ignore[call-overload]
+                parent._modules[name] = norms.setdefault(id(child), _group_norm(child))
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    sizes = {parameter.ndim for parameter in optimised.parameters()} & formats.keys()
+    return optimised.to(memory_format=formats[sizes.pop()]) if len(sizes) == 1 else optimised  # type: ignore[call-overload]
 
 
 def _group_norm(norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> nn.GroupNorm:
@@ -57,53 +58,53 @@ def _group_norm(norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> nn.GroupNorm:
 
 
 class Batches:
-    """Runs windows through networks, as many at a time as the device's memory holds.
+    """Runs patches through networks, as many at a time as the device's memory holds.
 
     Args:
-        size: windows at a time; halved whenever the device runs out of memory, and what was not yet done is done then.
+        size: patches at a time; halved whenever the device runs out of memory, after which the batch is tried again.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def run(self, forward: Forward, windows_BC: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Logits of every window, in order.
+    def run(self, forward: Forward, patches_BC: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Logits of every patch, in order.
 
         Args:
             forward: the network.
-            windows_BC: ``(B, C, *window)``.
+            patches_BC: ``(B, C, *patch)``.
 
         Yields:
-            The number of the first window of a part, and its logits ``(b, K, *window)``.
+            The number of a batch's first patch, and the batch's logits ``(b, K, *patch)``.
 
         Raises:
-            BudgetError: the device's memory does not hold one window.
+            BudgetError: the device's memory does not hold one patch.
         """
         done = 0
-        while done < len(windows_BC):
-            part = windows_BC[done : done + self.size]
-            logits = self._tried(forward, part)
+        while done < len(patches_BC):
+            batch_BC = patches_BC[done : done + self.size]
+            logits = self._try(forward, batch_BC)
             if logits is not None:
                 yield done, logits
-                del logits  # before the next part, or two would be held
-                done += len(part)
+                del logits  # before the next batch, or two would be held
+                done += len(batch_BC)
 
-    def _tried(self, forward: Forward, part: Tensor) -> Tensor | None:
-        """Logits, or None after the batch was halved for want of memory."""
+    def _try(self, forward: Forward, batch_BC: Tensor) -> Tensor | None:
+        """Logits, or None after `size` was halved for want of memory."""
         try:
-            return forward(part)
+            return forward(batch_BC)
         except torch.OutOfMemoryError as error:
-            if len(part) == 1:
+            if len(batch_BC) == 1:
                 raise BudgetError(
-                    "the device ran out of memory on a single window",
-                    remedy="Use another device, or a model with smaller windows.",
+                    "the device ran out of memory on a single patch",
+                    remedy="Use another device, or a model with smaller patches.",
                 ) from error
-        self.size = max(1, min(self.size, len(part)) // 2)
-        if part.device.type == "cuda":
+        self.size = max(1, min(self.size, len(batch_BC)) // 2)
+        if batch_BC.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
 
 
-def swapped(logits_K: Tensor, twins: Sequence[int] | Tensor) -> Tensor:
-    """Classes in the order of their twins on the other side of the body."""
-    return logits_K[torch.as_tensor(twins, device=logits_K.device)]
+def swap_sides(logits_K: Tensor, mirror_map: Sequence[int] | Tensor) -> Tensor:
+    """Classes in the order of their counterparts on the other side of the body."""
+    return logits_K[torch.as_tensor(mirror_map, device=logits_K.device)]

@@ -1,6 +1,6 @@
-"""Half floats and exponentials inside compiled loops.
+"""Half floats and a fast exponential for compiled loops.
 
-Numba has no float16 on a CPU, so a ring of halves is an array of their bits (uint16); the processor converts them.
+Numba has no float16 on a CPU, so a ring buffer of half floats is an array of their bits (uint16); the processor converts them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LARGEST_HALF = 65504.0
 """The largest finite half float; sums are held below it."""
 
 
-def has_halves() -> bool:
-    """Whether this processor converts half floats in hardware; else rings are float32."""
+def has_half_floats() -> bool:
+    """Whether this processor converts half floats in hardware; else ring buffers are float32."""
     return platform.machine().lower() in {"arm64", "aarch64"} or bool(_binding.get_host_cpu_features().get("f16c"))
 
 
@@ -74,6 +74,6 @@ def exponential(x: Any) -> Any:
     """Exp of a float32 not above 0, to 2e-7: powers of two times a Taylor series (so that the loop is vectorised)."""
     x = max(x, _SMALLEST)
     power = (x * _PER_LN2 + _ROUNDER) - _ROUNDER  # to the nearest whole number: beyond 2**23 floats have no fraction
-    rest = x - power * _LN2_HIGH - power * _LN2_LOW
-    series = rest * rest * (_P0 + rest * (_P1 + rest * (_P2 + rest * (_P3 + rest * _P4)))) + rest + _ONE
+    r = x - power * _LN2_HIGH - power * _LN2_LOW
+    series = r * r * (_P0 + r * (_P1 + r * (_P2 + r * (_P3 + r * _P4)))) + r + _ONE
     return series * float_of_bits((np.int32(power) + np.int32(127)) << np.int32(23))

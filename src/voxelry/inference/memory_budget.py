@@ -1,8 +1,7 @@
-"""How a scan is segmented within a memory budget: what each part costs, and what is chosen so that it fits."""
+"""Memory split of a prediction: slab depth, batch and ring buffer type, chosen so that a scan stays within its budget."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,138 +10,145 @@ import numpy as np
 import torch
 
 from voxelry.base.malloc import installed_memory
+from voxelry.base.memory import Footprint, format_memory
 from voxelry.errors import BudgetError
-from voxelry.inference.half import has_halves
-from voxelry.inference.patches import Layout
+from voxelry.inference.engine import reorder_bytes
+from voxelry.inference.half import has_half_floats
+from voxelry.inference.patches import PatchGrid
 from voxelry.inference.predict_options import PredictOptions
+from voxelry.inference.ring_buffer import ring_bytes
 
 SPARE = 96 << 20
-"""What Python, torch and its threads take beside what is counted here."""
-
-SLICE_BYTES, DEVICE_SLICE_BYTES = 48 << 20, 192 << 20
-"""Slices of logits on their way into the ring: copies of `engine.SLICED` float32, and what is gathered to restore."""
+"""Bytes that Python, torch and its threads take beyond what is counted here."""
 
 HOST_SHARE, DEVICE_SHARE = 0.75, 0.9
-SLAB = 16
-DEVICE_BATCH = 8
+"""Shares of the host's installed and of a GPU's free memory that are used where no budget is given."""
+
+SLABS = (16, 1)
+"""New slices at a time, from the best to the least."""
+
+DEVICE_BATCHES = (8, 4, 2, 1)
+"""Patches at a time on a GPU, from the best to the least; a CPU takes one."""
 
 
 @dataclass(frozen=True)
-class Load:
-    """What a scan brings with it, in bytes, and what a window costs.
+class ScanFootprint:
+    """What segmenting a scan takes, apart from what is yet to be chosen.
 
     Attributes:
-        layouts: the windows, of each team in an ensemble of several plans.
+        grids: the patches, of each ensemble where several plans are averaged.
         classes: K.
-        image: what is held at a time of the prepared scan.
-        labels: everything on the scan's own grid: labels, confidence, clean-up.
-        plane: one new slice of labels and confidence.
-        window: the network's peak on one window.
-        resident: what the process holds already.
+        host: of the host's memory, whatever is chosen.
+        new_slice: of the host's memory, for each new slice of labels at a time.
+        patch: of the network's device, for each patch at a time.
     """
 
-    layouts: tuple[Layout, ...]
+    grids: tuple[PatchGrid, ...]
     classes: int
-    image: int
-    labels: int
-    plane: int
-    window: int
-    resident: int
+    host: Footprint
+    new_slice: Footprint
+    patch: Footprint
 
-    def ring(self, half: bool) -> int:
-        """Bytes of the rings: sums, weights, winners."""
-        voxels = sum((one.held + 1) * one.shape[1] * one.shape[2] for one in self.layouts)
-        return voxels * (self.classes * (2 if half else 4) + 8)
+    def ring(self, half: bool) -> Footprint:
+        """Of the ring buffers: sums, weights, winners."""
+        return Footprint({"ring buffer": sum(ring_bytes(self.classes, grid.ring_shape, half) for grid in self.grids)})
 
-    def batch(self, windows: int, on_device: bool = False) -> int:
-        """Bytes of a batch in the network, and on its way into the ring."""
-        return self.window * windows + (DEVICE_SLICE_BYTES if on_device else SLICE_BYTES)
+    def batch(self, patches: int, on_device: bool = False) -> Footprint:
+        """Of a batch in the network, and on its way into the ring buffer."""
+        return self.patch * patches + reordering(on_device)
 
-    def host(self, slab: int) -> int:
-        """Bytes of the host's memory, whatever is chosen."""
-        return self.resident + SPARE + self.image + self.labels + self.plane * slab
+
+def reordering(on_device: bool) -> Footprint:
+    """Of logits on their way from the network into the ring buffer."""
+    return Footprint({"logits in streaming order": reorder_bytes(on_device)})
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What was chosen.
+class MemorySplit:
+    """How a memory budget is split.
 
     Attributes:
         half: keep sums as half floats.
-        batch: windows at a time.
+        batch: patches at a time.
         slab: new slices at a time.
-        ring_on_device: whether the ring lies in the GPU's memory.
-        needed: bytes of the host's memory.
+        ring_on_device: whether the ring buffer lies in the GPU's memory.
+        host: what the host's memory holds.
     """
 
     half: bool
     batch: int
     slab: int
     ring_on_device: bool
-    needed: int
+    host: Footprint
 
 
-def choose(load: Load, options: PredictOptions, device: torch.device, ring_on_device: bool = True) -> Choice:
-    """Slab depth, batch and type of the sums, before anything starts.
+def split_memory(scan: ScanFootprint, options: PredictOptions, device: torch.device, ring_on_device: bool = True) -> MemorySplit:
+    """Choose slab depth, batch and type of the sums, before anything is allocated.
 
-    Float32 sums are preferred to halves, but more windows at a time (on a GPU) to both.
+    Float32 sums are preferred to half floats, but more patches at a time (on a GPU) to both.
 
     Args:
-        load: the scan.
+        scan: what the scan takes.
         options: the budgets.
         device: where the network is.
-        ring_on_device: False once a GPU has refused to hold the ring.
+        ring_on_device: False once a GPU has refused to hold the ring buffer.
 
     Returns:
-        The first choice that fits.
+        The first of `candidates` that fits.
 
     Raises:
-        BudgetError: none does; it says which budget would.
+        BudgetError: none does; it names the smallest budget that would do, and what needs it.
     """
     limit = options.memory or int(HOST_SHARE * installed_memory())
-    room = None if device.type == "cpu" else device_room(options, device)
-    every = list(_candidates(load, options, room, ring_on_device))
-    fitting = [one for one in every if one.needed <= limit]
-    if fitting:
-        return fitting[0]
-    if not every:
+    device_limit = None if device.type == "cpu" else device_memory(options, device)
+    splits = list(candidates(scan, options, device_limit, ring_on_device))
+    fitting = next((split for split in splits if split.host.total <= limit), None)
+    if fitting is not None:
+        return fitting
+    if not splits:
+        patch = scan.batch(1, True)
         raise BudgetError(
-            f"{_size(room or 0)} of the device's memory cannot hold one window ({_size(load.batch(1, True))})",
-            remedy=f"Give --device-memory {_size(load.batch(1, True))} where the device has it, or use --device cpu.",
-            needed=load.batch(1, True),
+            f"{format_memory(device_limit or 0)} of the device's memory cannot hold one patch: {patch}",
+            remedy=f"Give --device-memory {format_memory(patch.total)} where the device has it, or use --device cpu.",
+            needed=patch.total,
         )
-    least = min(every, key=lambda one: one.needed)
-    parts = {
-        "already in use": load.resident, "prepared slices": load.image, "labels": load.labels,
-        "ring": 0 if least.ring_on_device else load.ring(least.half), "window": load.batch(1) if room is None else 0,
-    }  # fmt: skip
+    least = min((split.host for split in splits), key=lambda host: host.total)
     raise BudgetError(
-        f"a memory budget of {_size(limit)} is too small for {load.classes} classes: {_size(least.needed)} are needed "
-        f"({', '.join(f'{name} {_size(size)}' for name, size in parts.items() if size)})",
-        remedy=f"Give --memory {_size(least.needed)}, or a model with smaller windows.",
-        needed=least.needed,
+        f"a memory budget of {format_memory(limit)} is too small for {scan.classes} classes, which need {least}",
+        remedy=f"Give --memory {format_memory(least.total)}, or a model with smaller patches.",
+        needed=least.total,
     )
 
 
-def _candidates(load: Load, options: PredictOptions, room: int | None, ring_on_device: bool) -> Iterable[Choice]:
-    """From the best to the smallest."""
-    most = options.batch or (1 if room is None else DEVICE_BATCH)
-    sizes = [most] if room is None or options.batch else [size for size in (8, 4, 2, 1) if size <= most]
-    halves = [False, True] if has_halves() else [False]
-    for slab in (SLAB, 1):
+def candidates(
+    scan: ScanFootprint, options: PredictOptions, device_limit: int | None, ring_on_device: bool
+) -> Iterable[MemorySplit]:
+    """Splits from the best to the smallest, of those that a device's memory holds.
+
+    Args:
+        scan: what the scan takes.
+        options: a batch size that the user asks for.
+        device_limit: bytes of the GPU's memory; None on a CPU.
+        ring_on_device: whether the ring buffer may lie in the GPU's memory.
+    """
+    on_device = device_limit is not None
+    sizes = [options.batch] if options.batch else list(DEVICE_BATCHES if on_device else (1,))
+    precise_first = [False, True] if has_half_floats() else [False]
+    for slab in SLABS:
+        host = scan.host + scan.new_slice * slab
         for batch in dict.fromkeys((*sizes, 1)):
-            for half in halves if room is None else [True, False]:
-                ring, windows = load.ring(half), load.batch(batch, room is not None)
-                if room is None:
-                    yield Choice(half, batch, slab, False, load.host(slab) + ring + windows)
-                elif ring_on_device and ring + windows <= room:
-                    yield Choice(half, batch, slab, True, load.host(slab))
-                elif windows <= room:
-                    yield Choice(half, batch, slab, False, load.host(slab) + ring + SLICE_BYTES)
+            for half in [True, False] if on_device else precise_first:
+                ring, patches = scan.ring(half), scan.batch(batch, on_device)
+                if device_limit is None:
+                    yield MemorySplit(half, batch, slab, False, host + ring + patches)
+                elif ring_on_device and (ring + patches).total <= device_limit:
+                    yield MemorySplit(half, batch, slab, True, host)
+                elif patches.total <= device_limit:
+                    yield MemorySplit(half, batch, slab, False, host + ring + reordering(on_device=False))
 
 
-def device_room(options: PredictOptions, device: torch.device) -> int:
-    """Bytes of a device's memory that may be asked for."""
+def device_memory(options: PredictOptions, device: torch.device) -> int:
+    """Bytes of a device's memory that may be used."""
     if options.device_memory is not None:
         return options.device_memory
     if device.type == "cuda":
@@ -157,8 +163,3 @@ def resident_memory() -> int:
         return int(np.loadtxt("/proc/self/statm", dtype=np.int64)[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 512 << 20
-
-
-def _size(count: int) -> str:
-    """Bytes as text that `parse_memory` reads, rounded up."""
-    return f"{math.ceil(count / 2**20)}MiB"

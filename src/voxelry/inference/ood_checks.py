@@ -1,4 +1,4 @@
-"""What is unusual about a scan beside the model's training set, and about its labels: sentences for the user."""
+"""Out-of-distribution checks: warnings where a scan differs from the training set, or a label reaches the scan's border."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from voxelry.planning.fingerprint import CANONICAL, grey_medians, tilt
 from voxelry.preparation.preparation import reordering
 
 SPACING_FACTOR = 1.5
-"""How far outside the training set's range a spacing may lie before a prediction says so."""
+"""Factor by which a spacing may lie outside the training set's range without a warning."""
 
 EXTENT_FACTOR = 1.5
-"""The same for the millimetres (for pictures of unknown size: pixels) that a scan covers."""
+"""The same for the millimetres that a scan covers (pixels, for pictures of unknown size)."""
 
 GREY_WIDTHS = 2.0
-"""How many widths of the training set's range (at least its labels' deviation) a median grey value may lie outside."""
+"""Widths of the training set's range (at least its labels' standard deviation) that a median grey value may lie outside."""
 
 TILT_DEGREES = 15.0
-"""How much more oblique than anything in training a scan may be: preparation never rotates, so the network sees it turned."""
+"""Degrees by which a scan may be more oblique than any training case; preparation never rotates."""
 
 
-def unlike_training(volume: Volume, model: Model) -> list[str]:
-    """In what a scan is unlike the training set.
+def out_of_distribution(volume: Volume, model: Model) -> list[str]:
+    """Where a scan lies outside the training set's distribution.
 
     Args:
         volume: the scan.
@@ -42,7 +42,7 @@ def unlike_training(volume: Volume, model: Model) -> list[str]:
 
 
 def at_border(labels: NDArray[Any], names: dict[int, str]) -> list[str]:
-    """Which labels reach a face of the scan, and may go on beyond it.
+    """Labels that reach a face of the scan, and may go on beyond it.
 
     Args:
         labels: ``(*spatial)`` stored values.
@@ -59,18 +59,18 @@ def at_border(labels: NDArray[Any], names: dict[int, str]) -> list[str]:
 
 
 def _spacing(oriented: Geometry, model: Model) -> list[str]:
-    seen = model.card.fingerprint.spacing_range
-    if seen is None or oriented.spacing is None:
+    trained = model.card.fingerprint.spacing_range
+    if trained is None or oriented.spacing is None:
         return []
-    outside = _outside(oriented.spacing, seen, SPACING_FACTOR)
+    outside = _outside(oriented.spacing, trained, SPACING_FACTOR)
     return [f"spacing unlike the training set: {', '.join(outside)}"] if outside else []
 
 
 def _size(oriented: Geometry, model: Model) -> list[str]:
-    seen, shapes = model.card.fingerprint.extent_range, model.card.fingerprint.shapes
-    if seen is not None and oriented.spacing is not None:
+    trained, shapes = model.card.fingerprint.extent_range, model.card.fingerprint.shapes
+    if trained is not None and oriented.spacing is not None:
         extent = tuple(n * s for n, s in zip(oriented.shape, oriented.spacing, strict=True))
-        outside = _outside(extent, seen, EXTENT_FACTOR)
+        outside = _outside(extent, trained, EXTENT_FACTOR)
     elif oriented.spacing is None and model.plan.long_side is None:
         outside = _outside(oriented.shape, (shapes[0], shapes[2]), EXTENT_FACTOR, "voxels")
     else:
@@ -79,33 +79,36 @@ def _size(oriented: Geometry, model: Model) -> list[str]:
 
 
 def _outside(
-    values: tuple[float, ...], seen: tuple[tuple[float, ...], tuple[float, ...]], factor: float, unit: str = "mm"
+    values: tuple[float, ...], trained: tuple[tuple[float, ...], tuple[float, ...]], factor: float, unit: str = "mm"
 ) -> list[str]:
     return [
-        f"{now:.3g} {unit} (trained on {low:.3g} to {high:.3g})"
-        for now, low, high in zip(values, *seen, strict=True)
-        if not low / factor <= now <= high * factor
+        f"{value:.3g} {unit} (trained on {low:.3g} to {high:.3g})"
+        for value, low, high in zip(values, *trained, strict=True)
+        if not low / factor <= value <= high * factor
     ]
 
 
 def _orientation(geometry: Geometry, model: Model) -> list[str]:
-    seen = model.card.fingerprint
-    found = []
-    if model.plan.orientation is None and geometry.orientation is not None and geometry.orientation not in seen.orientations:
-        found.append(f"orientation unlike the training set: {geometry.orientation} (trained on {', '.join(seen.orientations)})")
-    if seen.tilt is not None and tilt(geometry) > seen.tilt + TILT_DEGREES:
-        found.append(f"more oblique than the training set: {tilt(geometry):.0f} degrees (trained on up to {seen.tilt:.0f})")
-    return found
+    trained, warnings = model.card.fingerprint, []
+    if model.plan.orientation is None and geometry.orientation is not None and geometry.orientation not in trained.orientations:
+        codes = ", ".join(trained.orientations)
+        warnings.append(f"orientation unlike the training set: {geometry.orientation} (trained on {codes})")
+    if trained.tilt is not None and tilt(geometry) > trained.tilt + TILT_DEGREES:
+        degrees = f"{tilt(geometry):.0f} degrees (trained on up to {trained.tilt:.0f})"
+        warnings.append(f"more oblique than the training set: {degrees}")
+    return warnings
 
 
 def _grey(volume: Volume, model: Model) -> list[str]:
-    seen = model.card.fingerprint
-    if seen.grey_range is None:
+    trained = model.card.fingerprint
+    if trained.grey_range is None:
         return []
-    found = []
-    parts = zip(seen.channels, grey_medians(volume), seen.grey_range, seen.statistics, model.plan.normalisation, strict=True)
-    for name, now, (low, high), labelled, scheme in parts:
+    warnings = []
+    schemes = model.plan.normalisation
+    channels = zip(trained.channels, grey_medians(volume), trained.grey_range, trained.statistics, schemes, strict=True)
+    for name, median, (low, high), labelled, scheme in channels:
         width = GREY_WIDTHS * max(high - low, labelled.std)
-        if scheme.scheme == "global" and not low - width <= now <= high + width:
-            found.append(f"grey values of {name} unlike the training set: median {now:.4g} (trained on {low:.4g} to {high:.4g})")
-    return found
+        if scheme.scheme == "global" and not low - width <= median <= high + width:
+            values = f"median {median:.4g} (trained on {low:.4g} to {high:.4g})"
+            warnings.append(f"grey values of {name} unlike the training set: {values}")
+    return warnings

@@ -1,7 +1,7 @@
-"""Where windows lie, in which order they come, and how they are weighted.
+"""Patch positions, order and weights of sliding-window inference: `PatchGrid`.
 
-Windows stream along one axis of the network's grid, S, chosen so that the ring of sums is smallest; Y and X are the other two. A
-picture has one row of Y. Positions and weights are MONAI's (`sliding_window_inference`), which is the oracle.
+Patches stream along one axis of the network's grid, S, chosen so that the ring buffer of sums is smallest; Y and X are the other
+two axes. A picture has a single Y. Positions and weights are those of MONAI's `sliding_window_inference`, the tests' oracle.
 """
 
 from __future__ import annotations
@@ -18,66 +18,66 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from voxelry.core.patch import patch_margins
 from voxelry.preparation.slice_stream import SliceStream
 
 GAUSSIAN_SIGMA = 0.125
-"""Width of the weights of a window, as a share of its edge (Isensee et al. 2021)."""
+"""Standard deviation of a patch's Gaussian weights, as a share of its edge (Isensee et al. 2021)."""
 
 SMALLEST_WEIGHT = 1e-3
 
-TOGETHER = 16
-"""Sheets of windows one voxel deep that are run together: batches are full, and slices are made and restored many at a time."""
+SHEETS_AT_A_TIME = 16
+"""Sheets of patches one voxel deep that run together: batches are full, and slices are made and restored many at a time."""
 
 Start = tuple[int, int, int]
 Weighting = Literal["gaussian", "constant"]
 
 
-def margins(size: Sequence[int], window: Sequence[int]) -> list[tuple[int, int]]:
-    """Voxels of a window before and behind a scan that is smaller, along each axis; the larger half of an odd number lies behind.
+@dataclass(frozen=True)
+class PatchGrid:
+    """Where the patches of one prepared scan lie.
 
-    Training and inference both place small scans by this: a network that was trained one voxel off loses Dice.
+    Patches that begin at the same voxel of S are a sheet.
 
     Args:
-        size: ``(*spatial)`` of the scan.
-        window: ``(*spatial)`` of the window.
-    """
-    missing = [max(0, p - n) for n, p in zip(size, window, strict=True)]
-    return [(m // 2, m - m // 2) for m in missing]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Windows over one prepared scan.
-
-    Attributes:
-        size: ``(*spatial)`` of the prepared scan, in the network's order.
-        window: ``(*spatial)`` of a window; where the scan is smaller, it lies in the middle of one padded window.
-        step: distance of neighbouring windows, as a share of the window.
-        axis: the axis along which windows stream.
+        size: ``(*spatial)`` voxels of the prepared scan, in the network's axis order.
+        patch: ``(*spatial)`` voxels of a patch; a smaller scan lies in the middle of one padded patch.
+        overlap: of neighbouring patches, as a share of a patch, 0 to below 1.
+        axis: the axis along which patches stream.
         weighting: ``gaussian`` or ``constant``.
     """
 
     size: tuple[int, ...]
-    window: tuple[int, ...]
-    step: float
+    patch: tuple[int, ...]
+    overlap: float
     axis: int
     weighting: Weighting = "gaussian"
 
     @classmethod
-    def of(cls, size: Sequence[int], window: Sequence[int], step: float, weighting: Weighting = "gaussian") -> Layout:
-        """The layout whose ring is smallest."""
-        every = [cls(tuple(size), tuple(window), step, axis, weighting) for axis in range(len(size))]
-        return min(every, key=lambda one: one.held * math.prod(one.shape[1:]))
+    def of(cls, size: Sequence[int], patch: Sequence[int], overlap: float, weighting: Weighting = "gaussian") -> PatchGrid:
+        """The grid along the axis that needs the smallest ring buffer."""
+        grids = [cls(tuple(size), tuple(patch), overlap, axis, weighting) for axis in range(len(size))]
+        return min(grids, key=lambda grid: grid.ring_plane_voxels)
 
     @cached_property
-    def together(self) -> int:
-        """Sheets of windows that are run together: several where windows are one slice deep."""
-        return TOGETHER if self.window[self.axis] == 1 else 1
+    def sheets_at_a_time(self) -> int:
+        """Sheets that run together: several where patches are one slice deep."""
+        return SHEETS_AT_A_TIME if self.patch[self.axis] == 1 else 1
 
     @cached_property
-    def held(self) -> int:
-        """Slices that windows run together lie on."""
-        return min(self.reach[0] + self.together - 1, self.shape[0])
+    def depth(self) -> int:
+        """Slices that the patches of the sheets at a time lie on."""
+        return min(self.patch_shape[0] + self.sheets_at_a_time - 1, self.shape[0])
+
+    @property
+    def ring_shape(self) -> Start:
+        """``(slots, Y, X)`` of the ring buffer: one slice more than patches lie on, for interpolation."""
+        return (self.depth + 1, *self.shape[1:])
+
+    @property
+    def ring_plane_voxels(self) -> int:
+        """Voxels of the slices that patches lie on, by which streaming axes are compared."""
+        return self.depth * math.prod(self.shape[1:])
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -90,71 +90,74 @@ class Layout:
         return self.streamed(self.size)
 
     @cached_property
-    def reach(self) -> Start:
-        """``(S, Y, X)`` of the part of a window that lies on the scan."""
-        return self.streamed(tuple(min(n, p) for n, p in zip(self.size, self.window, strict=True)))
+    def patch_shape(self) -> Start:
+        """``(S, Y, X)`` of the part of a patch that lies on the scan, without padding."""
+        return self.streamed(tuple(min(n, p) for n, p in zip(self.size, self.patch, strict=True)))
 
     def streamed(self, values: Sequence[int]) -> Start:
-        """Numbers in the network's order as ``(S, Y, X)``; Y is 1 for a picture."""
+        """Numbers in the network's axis order as ``(S, Y, X)``; Y is 1 for a picture."""
         moved = [values[axis] for axis in self.order]
         return (moved[0], moved[1], moved[2]) if len(moved) == 3 else (moved[0], 1, moved[1])
 
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """Where windows begin along S, Y and X."""
-        along = [_starts(n, p, self.step) for n, p in zip(self.size, self.window, strict=True)]
+        """First voxels of patches along S, Y and X."""
+        along = [_starts(n, p, self.overlap) for n, p in zip(self.size, self.patch, strict=True)]
         moved = [along[axis] for axis in self.order]
         return (moved[0], moved[1], moved[2]) if len(moved) == 3 else (moved[0], (0,), moved[1])
 
     @property
     def count(self) -> int:
-        """How many windows there are."""
+        """Number of patches."""
         return math.prod(len(starts) for starts in self.starts)
 
     @cached_property
     def sheets(self) -> tuple[tuple[int, ...], ...]:
-        """Where windows begin along S, those that are run together side by side."""
+        """First voxels of sheets along S, grouped by the sheets that run together."""
         along = self.starts[0]
-        return tuple(along[first : first + self.together] for first in range(0, len(along), self.together))
+        return tuple(along[first : first + self.sheets_at_a_time] for first in range(0, len(along), self.sheets_at_a_time))
 
     def sheet(self, s: int) -> Iterator[Start]:
-        """The windows that begin at `s` along S."""
+        """The patches that begin at `s` along S."""
         for y, x in itertools.product(*self.starts[1:]):
             yield (s, y, x)
 
-    def cut(self, slabs: SliceStream, start: Start) -> NDArray[np.float32]:
-        """A window of the scan, ``(C, *window)``, padded with 0 where the scan is smaller.
+    def corner(self, start: Start) -> dict[int, int]:
+        """First voxel of a patch, by the network's axis."""
+        return dict(zip(self.order, start if len(self.order) == 3 else (start[0], start[2]), strict=True))
 
-        All windows that are run together ask `slabs` for the same slices.
+    def cut(self, image: SliceStream, start: Start) -> NDArray[np.float32]:
+        """A patch of the scan, ``(C, *patch)``, padded with 0 where the scan is smaller.
+
+        All patches that run together ask `image` for the same slices.
         """
-        first = start[0] - start[0] % self.together if self.together > 1 else start[0]
-        slab_C = slabs.slices(first, min(first + self.held, self.shape[0]))
-        here = start[0] - first
-        placed = dict(zip(self.order, (here, *start[1:]) if len(self.order) == 3 else (here, start[2]), strict=True))
-        slices = tuple(slice(placed[axis], placed[axis] + p) for axis, p in enumerate(self.window))
-        part = slab_C[(slice(None), *slices)]
-        if part.shape[1:] == self.window:
-            return np.ascontiguousarray(part)
-        return np.pad(part, [(0, 0), *self._padding])
+        first = start[0] - start[0] % self.sheets_at_a_time if self.sheets_at_a_time > 1 else start[0]
+        slab_C = image.slices(first, min(first + self.depth, self.shape[0]))
+        corner = self.corner((start[0] - first, *start[1:]))
+        box = tuple(slice(corner[axis], corner[axis] + p) for axis, p in enumerate(self.patch))
+        voxels = slab_C[(slice(None), *box)]
+        if voxels.shape[1:] == self.patch:
+            return np.ascontiguousarray(voxels)
+        return np.pad(voxels, [(0, 0), *self._padding])
 
     @cached_property
     def _padding(self) -> list[tuple[int, int]]:
-        return margins(self.size, self.window)
+        return patch_margins(self.size, self.patch)
 
-    def turned(self, values_K: Tensor, mirror: Sequence[int] = ()) -> Tensor:
-        """The part of a window that lies on the scan, in streaming order.
+    def streaming_view(self, values_K: Tensor, mirror: Sequence[int] = ()) -> Tensor:
+        """The part of a patch that lies on the scan, in streaming order.
 
         Args:
-            values_K: ``(K, *window)`` in the network's order.
-            mirror: axes (the network's) along which the window is mirrored; it stays so.
+            values_K: ``(K, *patch)`` in the network's axis order.
+            mirror: axes (the network's) along which the patch is mirrored; it stays so.
 
         Returns:
-            A view ``(K, *reach)``.
+            A view ``(K, *patch_shape)``.
         """
         slices = [slice(None)]
         for axis, (before, after) in enumerate(self._padding):
             first = after if axis in mirror else before
-            slices.append(slice(first, first + self.window[axis] - before - after))
+            slices.append(slice(first, first + self.patch[axis] - before - after))
         view = values_K[tuple(slices)].permute(0, *(axis + 1 for axis in self.order))
         return view if view.ndim == 4 else view[:, :, None]
 
@@ -165,48 +168,49 @@ class Layout:
 
     @cached_property
     def weights(self) -> Tensor:
-        """``reach`` float32: of the voxels of a window, scaled so that no voxel's weights sum to more than 1."""
+        """``patch_shape`` float32: weights of a patch's voxels, scaled so that no voxel's weights sum to more than 1."""
         if self.weighting == "constant":
-            lines = [torch.ones(p) for p in self.window]
-            whole = torch.ones(self.window)
+            lines = [torch.ones(p) for p in self.patch]
+            whole = torch.ones(self.patch)
         else:
-            lines = [_bell(p) for p in self.window]
+            lines = [_gaussian(p) for p in self.patch]
             whole = lines[0]
             for line in lines[1:]:
                 whole = whole[..., None] * line
             whole = whole.clamp(min=max(float(whole.min()), SMALLEST_WEIGHT))
         bound, copies = 1.0, 1
-        for line, n, p in zip(lines, self.size, self.window, strict=True):
-            starts = _starts(n, p, self.step)
+        for line, n, p in zip(lines, self.size, self.patch, strict=True):
+            starts = _starts(n, p, self.overlap)
             total, times = torch.zeros(max(n, p)), torch.zeros(max(n, p))
             for start in starts:
                 total[start : start + p] += line
                 times[start : start + p] += 1
             bound, copies = bound * float(total.max()), copies * int(times.max())
-        return self.turned((whole / (bound + SMALLEST_WEIGHT * copies))[None])[0].contiguous()
+        return self.streaming_view((whole / (bound + SMALLEST_WEIGHT * copies))[None])[0].contiguous()
 
 
-def _starts(size: int, window: int, step: float) -> tuple[int, ...]:
-    """First voxels of windows along an axis; the last window ends at the last voxel."""
-    if size <= window:
+def _starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
+    """First voxels of patches along an axis; the last patch ends at the last voxel."""
+    if size <= patch:
         return (0,)
-    stride = max(1, int(window * step))
-    return (*range(0, size - window, stride), size - window)
+    stride = max(1, int(patch * (1 - overlap)))
+    return (*range(0, size - patch, stride), size - patch)
 
 
-def _bell(window: int) -> Tensor:
-    place = torch.arange(window, dtype=torch.float32) - (window - 1) / 2
-    return torch.exp(-(place**2) / (2 * (GAUSSIAN_SIGMA * window) ** 2))
+def _gaussian(patch: int) -> Tensor:
+    """``(patch,)`` weights along an axis, 1 in the middle."""
+    distance = torch.arange(patch, dtype=torch.float32) - (patch - 1) / 2
+    return torch.exp(-(distance**2) / (2 * (GAUSSIAN_SIGMA * patch) ** 2))
 
 
-def upload(windows_C: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Windows as a batch on a device; a GPU fetches them while the processor goes on."""
+def upload(patches_C: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Patches as a batch on a device; a GPU copies them asynchronously."""
     if device.type != "cuda":
-        return torch.stack(list(windows_C)).to(device)
-    batch_BC = torch.empty((len(windows_C), *windows_C[0].shape), pin_memory=True)
-    return torch.stack(list(windows_C), out=batch_BC).to(device, non_blocking=True)
+        return torch.stack(list(patches_C)).to(device)
+    batch_BC = torch.empty((len(patches_C), *patches_C[0].shape), pin_memory=True)
+    return torch.stack(list(patches_C), out=batch_BC).to(device, non_blocking=True)
 
 
-def mirrors(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """Every set of axes to mirror a window along, the empty one first."""
+def mirror_sets(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every subset of the axes to mirror a patch along, the empty one first."""
     return [chosen for n in range(len(axes) + 1) for chosen in itertools.combinations(axes, n)]

@@ -1,4 +1,4 @@
-"""A team: models of one plan, which see the same windows of a scan and are averaged window by window."""
+"""PlanEnsemble: models of one plan, averaged patch by patch; ScanTask: one scan to be segmented by them."""
 
 from __future__ import annotations
 
@@ -12,55 +12,56 @@ import torch
 from numpy.typing import NDArray
 
 from voxelry.base.device import compute_dtype
+from voxelry.base.memory import Footprint
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.model import Model
 from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
-from voxelry.inference.activation import window_bytes
-from voxelry.inference.cascade import Found, spelling, spelt_out
-from voxelry.inference.cells import Cells
-from voxelry.inference.engine import Copies, Exit, Member, stream
+from voxelry.inference.backend_selection import MemberForwards
+from voxelry.inference.cascade import PreviousLabels, one_hot_labels, with_one_hot_labels
+from voxelry.inference.engine import Member, SliceSink, TestTimeAugmentation, stream
 from voxelry.inference.forward import Batches
-from voxelry.inference.patches import Layout, mirrors
+from voxelry.inference.linear_interpolation import Interp1d, Interp3d, interp3d
+from voxelry.inference.patch_memory import patch_bytes
+from voxelry.inference.patches import PatchGrid, mirror_sets
 from voxelry.inference.predict_options import PredictOptions
-from voxelry.inference.region import BLOCK, Region, body, coarse
-from voxelry.inference.ring_buffer import Cube, Ring
-from voxelry.inference.selection import Members
+from voxelry.inference.ring_buffer import RingBuffer
+from voxelry.inference.roi import BLOCK, RoiBlocks, body_roi, coarse_roi
 from voxelry.networks.classes import mirror_classes
 from voxelry.networks.weights import network_of
 from voxelry.preparation.preparation import Preparation, prepare
 from voxelry.preparation.slice_stream import open_slice_stream, slice_stream_footprint
 
-SHARED = (
+SHARED_FIELDS = (
     "dimensions", "channels", "configuration", "slice_axis", "orientation", "spacing", "long_side", "image_order", "coarse_axis",
     "patch_size", "regions",
 )  # fmt: skip
-"""What the models of a team share of their plans: how they lay a scan onto their grid, and what their classes are."""
+"""Fields of a plan that models averaged patch by patch must share: how a scan is brought to their grid, and their classes."""
 
 
-def teams_of(models: Sequence[Model]) -> list[list[Model]]:
+def group_by_plan(models: Sequence[Model]) -> list[list[Model]]:
     """Models in the order given, those of one plan together."""
-    teams: list[list[Model]] = []
+    groups: list[list[Model]] = []
     for model in models:
-        mine = next((team for team in teams if all(_same(team[0], model, name) for name in SHARED)), None)
-        if mine is None:
-            teams.append([model])
+        group = next((group for group in groups if all(_same(group[0], model, name) for name in SHARED_FIELDS)), None)
+        if group is None:
+            groups.append([model])
         else:
-            mine.append(model)
-    return teams
+            group.append(model)
+    return groups
 
 
-def _same(one: Model, other: Model, name: str) -> bool:
-    return bool(getattr(one.plan, name) == getattr(other.plan, name))
+def _same(model: Model, other: Model, name: str) -> bool:
+    return bool(getattr(model.plan, name) == getattr(other.plan, name))
 
 
-class Team:
+class PlanEnsemble:
     """Models of one plan, ready to compute; safe to use from several threads.
 
     Args:
-        models: of one plan (`teams_of`) and one label table.
+        models: of one plan (`group_by_plan`) and one label table.
         device: where they compute.
-        options: windows, backend.
+        options: patches, backend.
 
     Attributes:
         networks: in evaluation mode, on the device.
@@ -70,9 +71,9 @@ class Team:
     def __init__(self, models: Sequence[Model], device: torch.device, options: PredictOptions) -> None:
         self.models, self.device, self.options = tuple(models), device, options
         self.plan, self.labels = models[0].plan, models[0].labels
-        self.networks = [network_of(one, device) for one in models]
+        self.networks = [network_of(model, device) for model in models]
         dtype, regions = compute_dtype(device, options.mixed_precision), bool(self.plan.regions)
-        self.members = Members(self.networks, device, dtype, options.backend, regions)
+        self.members = MemberForwards(self.networks, device, dtype, options.backend, regions)
 
     @property
     def classes(self) -> int:
@@ -80,148 +81,163 @@ class Team:
         return len(self.labels) + 1
 
     @property
+    def is_second_stage(self) -> bool:
+        """Whether the networks take the labels of a cascade's first stage."""
+        return self.plan.configuration == "3d_cascade"
+
+    @property
     def mirrors(self) -> list[tuple[int, ...]]:
-        """Sets of axes to mirror windows along; across the slices of a slice-wise plan that would change nothing."""
+        """Sets of axes to mirror patches along; across the slices of a slice-wise plan that would change nothing."""
         wanted = self.options.flips is None or self.options.flips
-        return mirrors([axis for axis in self.plan.flips if axis != self.plan.slice_axis] if wanted else ())
+        return mirror_sets([axis for axis in self.plan.flips if axis != self.plan.slice_axis] if wanted else ())
 
     @cached_property
-    def twins(self) -> tuple[int, ...]:
-        """The network's class that each becomes when left and right are swapped, as mirrored windows may do."""
+    def mirror_map(self) -> tuple[int, ...]:
+        """The network's class that each becomes when left and right are swapped, as mirrored patches may do."""
         swapped = any(self.plan.side_axis in axes for axes in self.mirrors)
         return mirror_classes(self.plan, self.labels) if swapped else tuple(range(self.classes))
 
     @cached_property
-    def window_bytes(self) -> int:
-        """Of a window: the network's peak, and what else is made of it on the way into the ring."""
-        voxels, size = math.prod(self.plan.patch_size), window_bytes(self.networks[0], self.plan, self.classes, self.device)
-        if self.options.average == "probabilities":
-            size += 4 * self.classes * voxels
-        if self.plan.configuration == "3d_cascade":
-            size += 4 * self.classes * voxels
-        return size
+    def patch_footprint(self) -> Footprint:
+        """Of a patch: the network's peak, and the copies made of its input and output."""
+        values = 4 * self.classes * math.prod(self.plan.patch_size)
+        return Footprint({
+            "network": patch_bytes(self.networks[0], self.plan, self.classes, self.device),
+            "probabilities": values if self.options.average == "probabilities" else 0,
+            "one-hot labels": values if self.is_second_stage else 0,
+        })  # fmt: skip
 
-    def job(self, volume: Volume) -> Job:
-        """A scan to be segmented, along the axis that takes the smallest ring.
+    def task(self, volume: Volume) -> ScanTask:
+        """A scan to be segmented, along the axis that takes the smallest ring buffer.
 
         Raises:
             ModelError: the image has other channels or another number of axes than the plan.
         """
         preparation = prepare(volume, self.plan)
-        step = 1 - self.plan.overlap if self.options.step is None else self.options.step
-        return Job(self, volume, preparation, Layout.of(preparation.shape, self.plan.patch_size, step, self.options.weights))
+        overlap = self.plan.overlap if self.options.overlap is None else self.options.overlap
+        grid = PatchGrid.of(preparation.shape, self.plan.patch_size, overlap, self.options.weights)
+        return ScanTask(self, volume, preparation, grid)
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """One scan and one team.
+class ScanTask:
+    """One scan to be segmented by one ensemble.
 
     Attributes:
-        team: who segments it.
+        ensemble: the models.
         volume: the scan.
-        preparation: how it is brought to the team's grid.
-        layout: the windows.
+        preparation: how it is brought to the ensemble's grid.
+        grid: the patches.
     """
 
-    team: Team
+    ensemble: PlanEnsemble
     volume: Volume = field(repr=False)
     preparation: Preparation
-    layout: Layout
+    grid: PatchGrid
 
-    def along(self, axis: int) -> Job:
-        """The same with windows that stream along another axis of the team's grid."""
-        return replace(self, layout=replace(self.layout, axis=axis))
+    def along(self, axis: int) -> ScanTask:
+        """The same with patches that stream along another axis of the ensemble's grid."""
+        return replace(self, grid=replace(self.grid, axis=axis))
 
-    def frame(self) -> list[tuple[int, bool]]:
-        """Of each streaming axis the scan's own axis, and whether it is reversed."""
+    def streaming_axes(self) -> list[tuple[int, bool]]:
+        """Of S, Y and X the scan's own axis, and whether it is reversed."""
         reorder = self.preparation.reorder
-        return [(reorder.order[axis], reorder.flips[axis]) for axis in self.layout.order]
+        return [(reorder.order[axis], reorder.flips[axis]) for axis in self.grid.order]
 
-    def cube(self) -> Cube:
-        """Cells from the team's grid to the box of content."""
-        made, orders = self.preparation, self.preparation.plan.label_orders
-        along = [Cells.of(n, m, order) for n, m, order in zip(made.shape, made.extent, orders, strict=True)]
-        moved = [along[axis] for axis in self.layout.order]
-        return (moved[0], moved[1], moved[2]) if len(moved) == 3 else (moved[0], Cells.of(1, 1), moved[1])
+    def interpolation(self) -> Interp3d:
+        """From the ensemble's grid to the box of content, in streaming order."""
+        preparation, orders = self.preparation, self.preparation.plan.label_orders
+        axes = [Interp1d.of(n, m, order) for n, m, order in zip(preparation.shape, preparation.extent, orders, strict=True)]
+        return interp3d([axes[axis] for axis in self.grid.order])
 
-    def image_bytes(self) -> int:
-        """What is held at a time of the prepared scan, and of a first stage's labels."""
-        channels, itemsize, depth = len(self.team.plan.channels), self.volume.array.itemsize, self._depth
-        size = sum(
-            slice_stream_footprint(one, channels, itemsize, self.layout.axis, depth).total
-            for one in self._preparations().values()
-        )
-        return size + (Found.needed(self.layout) if self.team.plan.configuration == "3d_cascade" else 0)
+    def image_footprint(self) -> Footprint:
+        """Slices of the prepared scan held at a time, and of a first stage's labels."""
+        channels, itemsize, depth = len(self.ensemble.plan.channels), self.volume.array.itemsize, self._depth
+        streams = [
+            slice_stream_footprint(preparation, channels, itemsize, self.grid.axis, depth)
+            for preparation in self._preparations().values()
+        ]
+        first_stage = PreviousLabels.bytes_for(self.grid) if self.ensemble.is_second_stage else 0
+        return Footprint.sum([*streams, Footprint({"slices of the first stage": first_stage})])
 
-    def steps(
+    def start(
         self,
-        ring: Ring,
-        exit: Exit,
+        ring: RingBuffer,
+        sink: SliceSink,
         batches: Batches,
         classes: NDArray[np.unsignedinteger] | None = None,
         *,
         scans: int = 1,
         progress: ProgressCallback = no_progress,
-    ) -> Work:
-        """The windows as work to be done bit by bit.
+    ) -> RunningTask:
+        """The patches as an iterator that runs them sheet by sheet.
 
         Args:
-            ring: of the layout, empty.
-            exit: of the ring.
-            batches: how many windows at a time.
-            classes: what the first stage of a cascade found, class indices on the scan's own grid.
-            scans: how many scans are to come, by which a backend is chosen.
+            ring: of the grid, empty.
+            sink: of the ring buffer.
+            batches: runs patches through a network.
+            classes: labels of a cascade's first stage, class indices on the scan's own grid.
+            scans: number of scans to come, by which a backend is chosen.
             progress: called as patches of a coarse first pass are done.
         """
-        team, layout = self.team, self.layout
+        ensemble, grid = self.ensemble, self.grid
         members = self._members(classes, scans)
-        probabilities = team.options.average == "probabilities"
-        copies = Copies(members, team.mirrors, team.twins, team.plan.side_axis, probabilities, bool(team.plan.regions))
-        region = None
-        if team.options.roi == "body":
-            region = body(members[0].slabs, layout)
-        elif team.options.roi == "coarse":
-            region = coarse(members[0], layout, batches, team.device, progress)
-        kept = region.keeps if region is not None else lambda _: True
-        return Work(region, stream(layout, copies, ring, exit, batches, team.device, kept))
+        augmentation = TestTimeAugmentation(
+            members=members,
+            mirrors=ensemble.mirrors,
+            mirror_map=ensemble.mirror_map,
+            side_axis=ensemble.plan.side_axis,
+            probabilities=ensemble.options.average == "probabilities",
+            regions=bool(ensemble.plan.regions),
+        )
+        roi = None
+        if ensemble.options.roi == "body":
+            roi = body_roi(members[0].image, grid)
+        elif ensemble.options.roi == "coarse":
+            roi = coarse_roi(members[0], grid, batches, ensemble.device, progress)
+        keeps = roi.keeps if roi is not None else lambda _: True
+        return RunningTask(roi, stream(grid, augmentation, ring, sink, batches, ensemble.device, keeps))
 
     def _members(self, classes: NDArray[np.unsignedinteger] | None, scans: int) -> list[Member]:
-        team, layout = self.team, self.layout
-        slabs = {
-            scheme: open_slice_stream(one, self.volume, layout.axis, self._depth) for scheme, one in self._preparations().items()
+        ensemble, grid = self.ensemble, self.grid
+        images = {
+            scheme: open_slice_stream(preparation, self.volume, grid.axis, self._depth)
+            for scheme, preparation in self._preparations().items()
         }
-        found = None if classes is None else Found(classes, self.preparation, layout.axis, team.labels.mirror_classes())
-        labels = len(team.labels)
+        labels = ensemble.labels
+        previous = None if classes is None else PreviousLabels(classes, self.preparation, grid.axis, labels.mirror_classes())
 
         def middle() -> torch.Tensor:
-            sheet = list(layout.sheet(layout.starts[0][len(layout.starts[0]) // 2]))
-            window = Member(team.networks[0], slabs[team.plan.normalisation], found).window(layout, sheet[len(sheet) // 2])[None]
-            return (window if found is None else spelt_out(window, labels)).to(team.device)
+            sheet = list(grid.sheet(grid.starts[0][len(grid.starts[0]) // 2]))
+            member = Member(ensemble.networks[0], images[ensemble.plan.normalisation], previous)
+            patch_BC = member.patch(grid, sheet[len(sheet) // 2])[None]
+            return (patch_BC if previous is None else one_hot_labels(patch_BC, len(labels))).to(ensemble.device)
 
-        forwards = team.members.forwards(middle, layout.count * len(team.mirrors) * len(team.models) * scans)
-        if found is not None:
-            forwards = [spelling(forward, labels) for forward in forwards]
-        plans = [one.plan for one in team.models]
-        return [Member(forward, slabs[plan.normalisation], found) for forward, plan in zip(forwards, plans, strict=True)]
+        passes = grid.count * len(ensemble.mirrors) * len(ensemble.models) * scans
+        forwards = ensemble.members.forwards(middle, passes)
+        if previous is not None:
+            forwards = [with_one_hot_labels(forward, len(labels)) for forward in forwards]
+        plans = [model.plan for model in ensemble.models]
+        return [Member(forward, images[plan.normalisation], previous) for forward, plan in zip(forwards, plans, strict=True)]
 
     def _preparations(self) -> dict[tuple[Normalisation, ...], Preparation]:
         """One for each way in which members scale grey values."""
-        return {one.plan.normalisation: replace(self.preparation, plan=one.plan) for one in self.team.models}
+        return {model.plan.normalisation: replace(self.preparation, plan=model.plan) for model in self.ensemble.models}
 
     @property
     def _depth(self) -> int:
-        """Prepared slices held at a time: those of windows run together, or of a block of a region."""
-        return max(self.layout.held, BLOCK)
+        """Prepared slices held at a time: those of patches run together, or of a block of a region of interest."""
+        return max(self.grid.depth, BLOCK)
 
 
 @dataclass(frozen=True)
-class Work:
-    """A job begun.
+class RunningTask:
+    """A started task.
 
     Attributes:
-        region: where windows are kept to, None for everywhere.
-        steps: done by being iterated over; says how many windows are done.
+        roi: where patches are run, None for everywhere.
+        steps: runs a sheet of patches each time it is advanced; yields the number of patches done.
     """
 
-    region: Region | None
+    roi: RoiBlocks | None
     steps: Iterator[int]

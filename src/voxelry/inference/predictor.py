@@ -14,14 +14,14 @@ from voxelry.core.model import Model
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ModelError, UsageError
 from voxelry.inference.cleanup import clean_array
-from voxelry.inference.ood_checks import at_border, unlike_training
+from voxelry.inference.ood_checks import at_border, out_of_distribution
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.segmenter import Segmenter
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Labels on the scan's own grid, and how far to trust them.
+    """Labels on the scan's own grid, and with their confidence.
 
     Attributes:
         labels: the label map.
@@ -30,6 +30,12 @@ class Prediction:
         flags: sentences about anything unusual: a label at the scan's border, a scan unlike those of training.
         map: ``(1, *spatial)`` uint8 on the scan's grid, if asked for: probability of the winner, or entropy as a share of the
             largest possible, 0..255 for 0..1. Outside the box of content the background is certain.
+
+    Example:
+        >>> from voxelry.inference import Prediction
+        >>> from voxelry.phantom import small_phantom
+        >>> Prediction(small_phantom().labels, {"liver": 0.9}).confidence["liver"]
+        0.9
     """
 
     labels: LabelMap
@@ -41,20 +47,35 @@ class Prediction:
 class Predictor:
     """Segments scans with one model, or with several of one label table; safe to call from several threads.
 
-    Models of one plan are averaged window by window, those of different plans (2D and 3D, say) on the scan's own voxels.
+    Models of one plan are averaged patch by patch, those of different plans (e.g. 2D and 3D) on the scan's own voxels.
 
     Args:
         model: the model, or the members of an ensemble.
         device: ``auto``, ``cpu``, ``cuda``...
-        options: memory, windows, confidence, backend.
+        options: memory, patches, confidence, backend.
 
     Attributes:
-        segmenter: the networks, and what they say of a scan.
-        scans: how many scans are to come, by which ``auto`` judges whether building a backend pays.
+        segmenter: runs the networks on a scan.
+        scans: number of scans to come, by which ``auto`` judges whether building a backend pays.
 
     Raises:
         ModelError: members of an ensemble differ in labels or channels.
         UsageError: an unknown device or backend, or no model.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from voxelry import load_model, train
+        >>> from voxelry.phantom import coarse_acquisition, small_phantom, write_phantoms
+        >>> coarse = coarse_acquisition("torso-ct")
+        >>> manifest = write_phantoms("phantoms", "torso-ct", 2, format="nifti", val=1, acquisition=coarse)
+        >>> recipe = Path("recipe.yaml")
+        >>> _ = recipe.write_text(f"{{manifest: {manifest}, steps: 1, validations: 1, device: cpu}}")
+        >>> result = train(recipe, "run")
+        >>> predictor = load_model("run/model", device="cpu", overlap=0.0)
+        >>> type(predictor).__name__
+        'Predictor'
+        >>> predictor.predict(small_phantom().volume).labels.array.shape
+        (32, 27, 16)
     """
 
     def __init__(self, model: Model | Sequence[Model], device: str = "auto", options: PredictOptions | None = None) -> None:
@@ -73,12 +94,12 @@ class Predictor:
     @property
     def networks(self) -> list[nn.Module]:
         """The networks of its models; of several plans those of the first."""
-        return self.segmenter.teams[0].networks
+        return self.segmenter.ensembles[0].networks
 
     @property
-    def said(self) -> str:
-        """What computes the networks, and why where it was chosen; empty before the first scan."""
-        return self.segmenter.said
+    def description(self) -> str:
+        """Which backend computes the networks, and why where it was chosen; empty before the first scan."""
+        return self.segmenter.description
 
     def predict(self, volume: Volume, progress: ProgressCallback = no_progress) -> Prediction:
         """Segment one scan.
@@ -95,35 +116,35 @@ class Predictor:
             BudgetError: the scan cannot be segmented within the memory budget.
         """
         table = self.model.labels
-        found = self.segmenter.run(volume, progress, self.scans)
-        stored = found.target.stored(table.from_classes(np.arange(len(table) + 1)))
+        segmentation = self.segmenter.run(volume, progress, self.scans)
+        stored = segmentation.output.relabelled(table.from_classes(np.arange(len(table) + 1)))
         rules = {table[rule.label].value: rule for rule in self.model.card.clean_up}
         clean_array(stored, rules, volume.geometry.voxel_volume)
-        flags = [*unlike_training(volume, self.model), *at_border(stored, table.id2label)]
-        if found.overlooked:
-            flags.append(f"the {self.options.roi} pass found nothing, so no window was looked at")
-        trust = None
-        if found.target.map is not None:
-            trust = Volume(found.target.map[None], volume.geometry, modality="", source=volume.source)
+        flags = [*out_of_distribution(volume, self.model), *at_border(stored, table.id2label)]
+        if segmentation.overlooked:
+            flags.append(f"the {self.options.roi} pass found nothing, so no patch was run")
+        confidence = None
+        if segmentation.output.confidence is not None:
+            confidence = Volume(segmentation.output.confidence[None], volume.geometry, modality="", source=volume.source)
         labels = LabelMap.of(stored, volume.geometry, table, volume.source)
-        return Prediction(labels, found.confidence, tuple(flags), trust)
+        return Prediction(labels, segmentation.confidence, tuple(flags), confidence)
 
 
 def _check_members(models: tuple[Model, ...]) -> None:
-    """Members of an ensemble must take the same scans and mean the same by a class."""
+    """Refuse members of an ensemble that take other scans, or whose classes differ."""
     if not models:
         raise UsageError("no model", remedy="Give at least one model folder.")
     first = models[0]
     for other in models[1:]:
-        apart = [name for name in TAKEN if getattr(first.plan, name) != getattr(other.plan, name)]
+        differences = [name for name in MEMBER_FIELDS if getattr(first.plan, name) != getattr(other.plan, name)]
         if first.labels != other.labels:
-            apart.append("labels")
-        if apart:
+            differences.append("labels")
+        if differences:
             raise ModelError(
-                f"{other.path} and {first.path} differ in {', '.join(apart)}",
+                f"{other.path} and {first.path} differ in {', '.join(differences)}",
                 remedy="Average models of one label table that take the same channels.",
             )
 
 
-TAKEN = ("dimensions", "channels", "reference_channel", "regions")
-"""What members of an ensemble share of their plans, whatever their configuration: which scans they take, and their classes."""
+MEMBER_FIELDS = ("dimensions", "channels", "reference_channel", "regions")
+"""Fields of a plan that all members of an ensemble must share: which scans they take, and their classes."""

@@ -1,8 +1,8 @@
-"""Compiled loops of the window engine for regions, which decide each for itself (`voxelry.networks.classes`).
+"""Compiled loops of the inference engine for regions, which decide each for itself (`voxelry.networks.classes`).
 
 The winner is the last region whose value is above 0. Its certainty is that of the least certain of the decisions that led to it:
-that this region holds the voxel, and that none behind it does. A ring of probabilities holds them less one half, so that 0 is
-where every decision turns. Rings, shapes and arguments are as in `kernels`.
+that this region holds the voxel, and that none behind it does. A ring buffer of probabilities holds them less one half, so that 0
+is where every decision turns. Shapes and arguments are as in `blending_kernels`.
 """
 
 from __future__ import annotations
@@ -12,52 +12,59 @@ from typing import Any
 import numpy as np
 
 from voxelry.base.compiled import compiled, inlined
-from voxelry.inference.blending_kernels import FINISH, NO_VALUE, TRUST, decide, mix, stretch
-from voxelry.inference.half import exponential, loaded, stored
-
-_TINY = np.float32(1e-30)
-_ZERO, _ONE, _BYTE, _HALF = np.float32(0), np.float32(1), np.float32(255), np.float32(0.5)
+from voxelry.inference.blending_kernels import (
+    BYTE,
+    CONFIDENCE_SIGNATURES,
+    FINISH_SIGNATURES,
+    HALF,
+    NO_VALUE,
+    ONE,
+    TINY,
+    ZERO,
+    decide,
+    divide,
+    interpolate_row,
+    invert,
+)
+from voxelry.inference.half import exponential
 
 
 @inlined
 def certainty(best: Any, logits: bool) -> Any:
     """The probability of a decision that is `best` away from another one; at least one half."""
-    return _ONE / (_ONE + exponential(-best)) if logits else min(best + _HALF, _ONE)
+    return ONE / (ONE + exponential(-best)) if logits else min(best + HALF, ONE)
 
 
 @inlined
-def add_doubts(values: Any, moment: Any, logits: bool) -> None:
+def add_decision_entropy(values: Any, moment: Any, logits: bool) -> None:
     """Add the entropy of a region's own decision, in nats."""
     for n in range(values.size):
         apart = abs(values[n])
         if logits:
-            rest = exponential(-apart)
-            moment[n] += np.float32(np.log(_ONE + rest)) + apart * rest / (_ONE + rest)
+            odds = exponential(-apart)
+            moment[n] += np.float32(np.log(ONE + odds)) + apart * odds / (ONE + odds)
         else:
-            inside, outside = max(_HALF + apart, _TINY), max(_HALF - apart, _TINY)
+            inside, outside = max(HALF + apart, TINY), max(HALF - apart, TINY)
             moment[n] -= inside * np.float32(np.log(inside)) + outside * np.float32(np.log(outside))
 
 
-@compiled(*FINISH)
+@compiled(*FINISH_SIGNATURES)
 def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int, total: Any, won: Any, logits: bool) -> None:
-    """Divide finished slices by their weights, find the winner of each voxel, and sum the winners' certainties; see `kernels`."""
+    """Divide finished slices by their weights, find the winner of each voxel, and sum the winners' certainties.
+
+    Arguments are those of `blending_kernels.finish`.
+    """
     depth, height, width = ring.shape[1], ring.shape[2], ring.shape[3]
     best, winner = np.empty(width, np.float32), np.empty(width, np.int32)
-    inverse, mixed = np.empty(width, np.float32), np.empty(width, np.float32)
+    inverse, mean = np.empty(width, np.float32), np.empty(width, np.float32)
     for index in range(first, last):
         slot, y = (z + index // height) % depth, index % height
-        weight = weights[slot, y]
-        for n in range(width):
-            inverse[n] = _ONE / weight[n] if weight[n] > _ZERO else _ZERO
+        invert(weights[slot, y], inverse)
         best[:] = -NO_VALUE
         winner[:] = 0
         for k in range(1, ring.shape[0]):
-            row = ring[k, slot, y]
-            for n in range(width):
-                row[n] = stored(loaded(row[n]) * inverse[n], row[n])
-            for n in range(width):
-                mixed[n] = loaded(row[n])
-            decide(mixed, np.int32(k), best, winner)
+            divide(ring[k, slot, y], inverse, mean)
+            decide(mean, np.int32(k), best, winner)
         goal = winners[slot, y]
         for n in range(width):
             goal[n] = winner[n]
@@ -66,37 +73,26 @@ def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int,
                 total[winner[n]] += certainty(best[n], logits)
 
 
-@compiled(*TRUST)
-def trust_rows(
-    ring: Any,
-    zs: Any,
-    fzs: Any,
-    ys: Any,
-    fys: Any,
-    xs: Any,
-    fxs: Any,
-    first: int,
-    last: int,
-    entropy: bool,
-    logits: bool,
-    out: Any,
-) -> None:
-    """Certainty, or mean entropy of the decisions as a share of the largest possible, on the finer grid; see `kernels`."""
-    rows, columns, width, count = len(ys), xs.shape[1], ring.shape[3], ring.shape[0]
-    mixed, row = np.empty(width, np.float32), np.empty(columns, np.float32)
+@compiled(*CONFIDENCE_SIGNATURES)
+def interpolate_confidence(ring: Any, interp: Any, first: int, last: int, entropy: bool, logits: bool, out: Any) -> None:
+    """Certainty, or mean entropy of the decisions as a share of the largest possible, on the finer grid.
+
+    Arguments are those of `blending_kernels.interpolate_confidence`.
+    """
+    rows, columns, count = len(interp.rows), interp.columns.shape[1], ring.shape[0]
+    line, row = np.empty(ring.shape[3], np.float32), np.empty(columns, np.float32)
     best, moment, winner = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(columns, np.int32)
     most = np.float32(max(count - 1, 1) * np.log(2))
     for index in range(first, last):
         a, b = index // rows, index % rows
         best[:] = -NO_VALUE
-        moment[:] = _ZERO
+        moment[:] = ZERO
         for k in range(1, count):
-            mix(ring, k, zs[a], fzs[a], ys[b], fys[b], 0, width, mixed)
-            stretch(mixed, xs[0], xs[1], fxs, row)
+            interpolate_row(ring, k, interp, a, b, line, row)
             if entropy:
-                add_doubts(row, moment, logits)
+                add_decision_entropy(row, moment, logits)
             else:
                 decide(row, np.int32(k), best, winner)
         for n in range(columns):
             certain = moment[n] / most if entropy else certainty(best[n], logits)
-            out[a, b, n] = np.uint8(min(certain, _ONE) * _BYTE + _HALF)
+            out[a, b, n] = np.uint8(min(certain, ONE) * BYTE + HALF)

@@ -1,4 +1,4 @@
-"""The ring as torch operations over slabs, for a GPU; on a CPU it gives what the compiled loops give, voxel for voxel."""
+"""Ring buffer in torch operations, for a GPU; on a CPU it gives what the compiled loops give, voxel for voxel."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
 from voxelry.inference.patches import Start
-from voxelry.inference.ring_buffer import LIMIT, Cube
+from voxelry.inference.ring_buffer import LIMIT
 
 GATHERED = 1 << 22
 """Values interpolated at a time."""
 
 
-class DeviceRing:
-    """A ring in a device's memory; see `ring.Ring`.
+class DeviceRingBuffer:
+    """A ring buffer in a device's memory; see `voxelry.inference.ring_buffer.RingBuffer`.
 
     Args:
         classes: K.
         shape: ``(depth, Y, X)``.
-        weights: ``(p, q, r)`` of a window; None where only whole slices are filled in.
+        weights: ``(p, q, r)`` of a patch; None where only whole slices are filled in.
         half: keep sums as half floats.
         logits: whether sums are of logits; else of probabilities.
         device: where.
@@ -43,48 +44,48 @@ class DeviceRing:
         self.sums = torch.zeros((classes, *shape), dtype=torch.float16 if half else torch.float32, device=device)
         self.weights = torch.zeros(shape, device=device)
         self.winners = torch.zeros(shape, dtype=torch.int32, device=device)
-        self.window = None if weights is None else weights.to(device)
+        self.patch = None if weights is None else weights.to(device)
         self._total = torch.zeros(classes, dtype=torch.float64, device=device)
         self._won = torch.zeros(classes, dtype=torch.int64, device=device)
 
     @property
-    def total(self) -> NDArray[np.float64]:
+    def probability_sum(self) -> NDArray[np.float64]:
         """Summed probabilities of won voxels, by class."""
         total: NDArray[np.float64] = self._total.cpu().numpy()
         return total
 
     @property
-    def won(self) -> NDArray[np.int64]:
+    def voxel_count(self) -> NDArray[np.int64]:
         """Won voxels, by class."""
         won: NDArray[np.int64] = self._won.cpu().numpy()
         return won
 
     def clear(self, first: int, last: int) -> None:
-        """Make room for slices `first` to `last`."""
-        for low, high in self._stretches(first, last):
+        """Set the slots of slices `first` to `last` to 0."""
+        for low, high in self._slot_ranges(first, last):
             self.sums[:, low:high] = 0
             self.weights[low:high] = 0
 
     def add(self, start: Start, dz: int, values: Tensor, scale: float) -> None:
-        """Add slices of a window; see `ring.Ring.add`."""
-        assert self.window is not None
+        """Add slices of a patch; see `RingBuffer.add`."""
+        assert self.patch is not None
         (z, y, x), count, done = start, values.shape[1], 0
         height, width = values.shape[2:]
-        weights = self.window[dz : dz + count] * scale
+        weights = self.patch[dz : dz + count] * scale
         weighted = values.to(self.device).clamp(-LIMIT, LIMIT) * weights
-        for low, high in self._stretches(z + dz, z + dz + count):
-            place = self.sums[:, low:high, y : y + height, x : x + width]
-            place.copy_(place.float() + weighted[:, done : done + high - low])
+        for low, high in self._slot_ranges(z + dz, z + dz + count):
+            sums = self.sums[:, low:high, y : y + height, x : x + width]
+            sums.copy_(sums.float() + weighted[:, done : done + high - low])
             done += high - low
 
-    def weigh(self, start: Start) -> None:
-        """Count the weights of a window."""
-        assert self.window is not None
+    def add_weights(self, start: Start) -> None:
+        """Add the weights of a patch."""
+        assert self.patch is not None
         z, y, x = start
-        depth, height, width = self.window.shape
+        depth, height, width = self.patch.shape
         done = 0
-        for low, high in self._stretches(z, z + depth):
-            self.weights[low:high, y : y + height, x : x + width] += self.window[done : done + high - low]
+        for low, high in self._slot_ranges(z, z + depth):
+            self.weights[low:high, y : y + height, x : x + width] += self.patch[done : done + high - low]
             done += high - low
 
     def fill(self, first: int, values: NDArray[np.floating]) -> None:
@@ -95,7 +96,7 @@ class DeviceRing:
             self.weights[slot] = 1
 
     def finish(self, first: int, last: int) -> None:
-        """Sums become means, winners are found."""
+        """Turn sums into means, and find the winners."""
         for z in range(first, last):
             slot = z % self.depth
             weight = self.weights[slot]
@@ -104,71 +105,72 @@ class DeviceRing:
             values = self.sums[:, slot].float()
             winner = self._winners(values)
             if self.regions:
-                share = self._certainty(values)
+                probability = self._certainty(values)
             else:
                 best = values.max(0).values
                 sums = (values - best).exp() if self.logits else values.clamp(min=0)
-                share = (1 if self.logits else best) / sums.sum(0).clamp(min=1e-30)
+                probability = (1 if self.logits else best) / sums.sum(0).clamp(min=1e-30)
             self.winners[slot] = winner.to(torch.int32)
-            self._total.index_add_(0, winner.reshape(-1), (share * (winner > 0)).reshape(-1).double())
+            self._total.index_add_(0, winner.reshape(-1), (probability * (winner > 0)).reshape(-1).double())
             self._won.index_add_(0, winner.reshape(-1), (winner > 0).reshape(-1).to(torch.int64))
 
-    def labels(self, cube: Cube, first: int, last: int) -> NDArray[np.uint16]:
+    def labels(self, interp: Interp3d, first: int, last: int) -> NDArray[np.uint16]:
         """Class indices of new slices."""
-        corners, parts = self._taken(cube, first, last)
+        corners, fractions = self._slab(interp, first, last)
         z, y, x = ([axis[:, 0], axis[:, 1]] for axis in corners)
-        found = self.winners[z[0]][:, y[0]][:, :, x[0]]
-        agree = torch.ones_like(found, dtype=torch.bool)
+        winners = self.winners[z[0]][:, y[0]][:, :, x[0]]
+        agree = torch.ones_like(winners, dtype=torch.bool)
         for corner in range(1, 8):
-            agree &= self.winners[z[corner >> 2]][:, y[corner >> 1 & 1]][:, :, x[corner & 1]] == found
-        places = (~agree).nonzero()
-        for some in torch.split(places, max(1, GATHERED // len(self.sums))):
-            values = self._interpolated(corners, parts, some)
-            found[some[:, 0], some[:, 1], some[:, 2]] = self._winners(values).to(torch.int32)
-        labels: NDArray[np.uint16] = found.to(torch.int16).cpu().numpy().view(np.uint16)
+            agree &= self.winners[z[corner >> 2]][:, y[corner >> 1 & 1]][:, :, x[corner & 1]] == winners
+        contested = (~agree).nonzero()
+        for voxels in torch.split(contested, max(1, GATHERED // len(self.sums))):
+            values = self._interpolated(corners, fractions, voxels)
+            winners[voxels[:, 0], voxels[:, 1], voxels[:, 2]] = self._winners(values).to(torch.int32)
+        labels: NDArray[np.uint16] = winners.to(torch.int16).cpu().numpy().view(np.uint16)
         return labels
 
-    def trust(self, cube: Cube, first: int, last: int, entropy: bool) -> NDArray[np.uint8]:
+    def confidence(self, interp: Interp3d, first: int, last: int, entropy: bool) -> NDArray[np.uint8]:
         """Probability or entropy of new slices."""
-        corners, parts = self._taken(cube, first, last)
+        corners, fractions = self._slab(interp, first, last)
         shape = [len(axis) for axis in corners]
         out = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        every = torch.ones(shape, dtype=torch.bool, device=self.device).nonzero()
+        all_voxels = torch.ones(shape, dtype=torch.bool, device=self.device).nonzero()
         flat = out.view(-1)
         done = 0
-        for some in torch.split(every, max(1, GATHERED // len(self.sums))):
-            values = self._interpolated(corners, parts, some)
+        for voxels in torch.split(all_voxels, max(1, GATHERED // len(self.sums))):
+            values = self._interpolated(corners, fractions, voxels)
             if self.regions:
-                certain = self._doubt(values) if entropy else self._certainty(values)
+                certain = self._decision_entropy(values) if entropy else self._certainty(values)
             else:
-                certain = self._trusted(values, entropy)
-            flat[done : done + len(some)] = (certain * 255 + 0.5).to(torch.uint8)
-            done += len(some)
-        trust: NDArray[np.uint8] = out.cpu().numpy()
-        return trust
+                certain = self._class_confidence(values, entropy)
+            flat[done : done + len(voxels)] = (certain * 255 + 0.5).to(torch.uint8)
+            done += len(voxels)
+        confidence: NDArray[np.uint8] = out.cpu().numpy()
+        return confidence
 
-    def spread(self, cube: Cube, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+    def add_probabilities(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
         """Add the probabilities of new slices, slice by slice."""
-        corners, parts = self._taken(cube, first, last)
+        corners, fractions = self._slab(interp, first, last)
         shape = [len(axis) for axis in corners[1:]]
         across = torch.ones(shape, dtype=torch.bool, device=self.device).nonzero()
         for index in range(last - first):
             plane = torch.empty((len(self.sums), len(across)), device=self.device)
             done = 0
-            for some in torch.split(across, max(1, GATHERED // len(self.sums))):
-                places = torch.cat([torch.full_like(some[:, :1], index), some], 1)
-                plane[:, done : done + len(some)] = self._shares(self._interpolated(corners, parts, places)) * share
-                done += len(some)
+            for pixels in torch.split(across, max(1, GATHERED // len(self.sums))):
+                voxels = torch.cat([torch.full_like(pixels[:, :1], index), pixels], 1)
+                values = self._interpolated(corners, fractions, voxels)
+                plane[:, done : done + len(pixels)] = self._probabilities(values) * share
+                done += len(pixels)
             sums[:, index] += plane.cpu().numpy().reshape(len(self.sums), *shape)
 
-    def _shares(self, values: Tensor) -> Tensor:
+    def _probabilities(self, values: Tensor) -> Tensor:
         """Probabilities ``(K, n)`` of interpolated sums; of regions less one half."""
         if self.regions:
             return values.sigmoid() - 0.5 if self.logits else values
         if self.logits:
             return values.softmax(0)
-        shares = values.clamp(min=0)
-        return shares / shares.sum(0).clamp(min=1e-30)
+        probabilities = values.clamp(min=0)
+        return probabilities / probabilities.sum(0).clamp(min=1e-30)
 
     def _winners(self, values: Tensor) -> Tensor:
         """``(...)`` int64 classes of ``(K, ...)``; the lower class wins a tie, on any device."""
@@ -177,20 +179,21 @@ class DeviceRing:
         above: Tensor = (values > 0) * self._numbers(values)
         return above.amax(0)
 
-    def _trusted(self, values: Tensor, entropy: bool) -> Tensor:
+    def _class_confidence(self, values: Tensor, entropy: bool) -> Tensor:
         """Probability of the winner, or entropy as a share of the largest possible."""
         if self.logits:
             logs = values.log_softmax(0)
-            shares = logs.exp()
+            probabilities = logs.exp()
             empty = torch.zeros(values.shape[1:], dtype=torch.bool, device=self.device)
         else:
-            shares = values.clamp(min=0)
-            empty = shares.sum(0) <= 0
-            shares = shares / shares.sum(0).clamp(min=1e-30)
-            logs = shares.clamp(min=1e-30).log()
+            probabilities = values.clamp(min=0)
+            empty = probabilities.sum(0) <= 0
+            probabilities = probabilities / probabilities.sum(0).clamp(min=1e-30)
+            logs = probabilities.clamp(min=1e-30).log()
         if entropy:
-            return (-(shares * logs).sum(0) / math.log(max(len(values), 2))).clamp(0, 1).masked_fill(empty, 0)
-        return shares.max(0).values.masked_fill(empty, 1)
+            total = -(probabilities * logs).sum(0) / math.log(max(len(values), 2))
+            return total.clamp(0, 1).masked_fill(empty, 0)
+        return probabilities.max(0).values.masked_fill(empty, 1)
 
     def _certainty(self, values: Tensor) -> Tensor:
         """Of regions: the probability of the least certain of the decisions that led to the winner."""
@@ -199,39 +202,39 @@ class DeviceRing:
         apart: Tensor = torch.where(numbers == winner, values[1:], others).amin(0)
         return apart.sigmoid() if self.logits else (apart + 0.5).clamp(max=1)
 
-    def _doubt(self, values: Tensor) -> Tensor:
+    def _decision_entropy(self, values: Tensor) -> Tensor:
         """Of regions: the mean entropy of their decisions, as a share of the largest possible."""
         inside = values[1:].sigmoid() if self.logits else values[1:] + 0.5
-        shares = torch.stack([inside, 1 - inside]).clamp(min=1e-30)
-        return (-(shares * shares.log2()).sum(0).mean(0)).clamp(0, 1)
+        probabilities = torch.stack([inside, 1 - inside]).clamp(min=1e-30)
+        return (-(probabilities * probabilities.log2()).sum(0).mean(0)).clamp(0, 1)
 
     def _numbers(self, values: Tensor) -> Tensor:
         return torch.arange(len(values), device=self.device).reshape(-1, *(1,) * (values.ndim - 1))
 
-    def _interpolated(self, corners: list[Tensor], parts: list[Tensor], places: Tensor) -> Tensor:
+    def _interpolated(self, corners: list[Tensor], fractions: list[Tensor], voxels: Tensor) -> Tensor:
         """``(K, n)`` float32 at new voxels ``(n, 3)``, added in the order in which the compiled loops add."""
-        z, y, x = (axis[places[:, n]] for n, axis in enumerate(corners))
-        fz, fy, fx = (part[places[:, n]] for n, part in enumerate(parts))
-        w1, w2, w3, w4 = (1 - fz) * (1 - fy), (1 - fz) * fy, fz * (1 - fy), fz * fy
+        z, y, x = (axis[voxels[:, n]] for n, axis in enumerate(corners))
+        fz, fy, fx = (fraction[voxels[:, n]] for n, fraction in enumerate(fractions))
+        w00, w01, w10, w11 = (1 - fz) * (1 - fy), (1 - fz) * fy, fz * (1 - fy), fz * fy
 
         def row(column: Tensor) -> Tensor:
-            one, two = self.sums[:, z[:, 0], y[:, 0], column].float(), self.sums[:, z[:, 0], y[:, 1], column].float()
-            three, four = self.sums[:, z[:, 1], y[:, 0], column].float(), self.sums[:, z[:, 1], y[:, 1], column].float()
-            return (one * w1 + two * w2) + (three * w3 + four * w4)
+            row00, row01 = self.sums[:, z[:, 0], y[:, 0], column].float(), self.sums[:, z[:, 0], y[:, 1], column].float()
+            row10, row11 = self.sums[:, z[:, 1], y[:, 0], column].float(), self.sums[:, z[:, 1], y[:, 1], column].float()
+            return (row00 * w00 + row01 * w01) + (row10 * w10 + row11 * w11)
 
         return row(x[:, 0]) * (1 - fx) + row(x[:, 1]) * fx
 
-    def _taken(self, cube: Cube, first: int, last: int) -> tuple[list[Tensor], list[Tensor]]:
-        along_z, along_y, along_x = cube
-        slots = [
-            along_z.slots(first, last, self.depth),
-            *(a.slots(0, len(a), n) for a, n in zip((along_y, along_x), self.sums.shape[2:], strict=True)),
+    def _slab(self, interp: Interp3d, first: int, last: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Along S, Y and X: ``(n, 2)`` slots or voxels around each new voxel, and ``(n,)`` how far it lies between them."""
+        slab = SlabInterp.of(interp, first, last, self.depth, self.sums.shape[2])
+        corners = [slab.slices, slab.rows, interp[2].slots(0, len(interp[2]), self.sums.shape[3])]
+        fractions = [slab.slice_fractions, slab.row_fractions, slab.column_fractions]
+        return [torch.from_numpy(axis).to(self.device) for axis in corners], [
+            torch.tensor(f, device=self.device) for f in fractions
         ]
-        parts = [along_z.part[first:last], along_y.part, along_x.part]
-        return [torch.from_numpy(s).to(self.device) for s in slots], [torch.tensor(p, device=self.device) for p in parts]
 
-    def _stretches(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Slices `first` to `last`, at most `depth` of them, as one or two stretches of slots."""
+    def _slot_ranges(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Slices `first` to `last`, at most `depth` of them, as one or two ranges of slots."""
         low, count = first % self.depth, last - first
         if low + count <= self.depth:
             return [(low, low + count)]

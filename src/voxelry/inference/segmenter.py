@@ -1,4 +1,4 @@
-"""From a scan to classes on its own grid: teams, their first stages, memory, and how several teams become one answer."""
+"""Segmenter: from a scan to classes on its own grid, by all ensembles and first stages, within the memory budget."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from voxelry.base.memory import Footprint
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import Model
 from voxelry.core.volume import Volume
 from voxelry.errors import ModelError
+from voxelry.inference.cleanup import COMPONENT_BYTES
 from voxelry.inference.forward import Batches
-from voxelry.inference.memory_budget import Choice, Load, choose, resident_memory
-from voxelry.inference.mixed import Alone, Mixture, aligned, summed_bytes
-from voxelry.inference.plan_ensemble import Job, Team, teams_of
+from voxelry.inference.memory_budget import SPARE, MemorySplit, ScanFootprint, resident_memory, split_memory
+from voxelry.inference.multi_plan import EnsembleOutput, SingleOutput, align_tasks, slab_value_bytes
+from voxelry.inference.output_arrays import OutputArrays
+from voxelry.inference.plan_ensemble import PlanEnsemble, ScanTask, group_by_plan
 from voxelry.inference.predict_options import PredictOptions
-from voxelry.inference.ring_buffer import Ring
-from voxelry.inference.slice_writer import make_ring
-from voxelry.inference.target import Target
+from voxelry.inference.ring_buffer import RingBuffer
+from voxelry.inference.slice_writer import make_ring_buffer
 from voxelry.networks.classes import label_classes
 
 log = logging.getLogger(__name__)
 
-CLEAN_UP_BYTES = 6
-"""Of a voxel while components are counted."""
+NEW_VOXEL_BYTES = 6
+"""Of a voxel of a new slice: its label, confidence, and the indices of its corners."""
 
 
 @dataclass(frozen=True, eq=False)
-class Segmented:
-    """What the networks said of a scan.
+class SegmentedScan:
+    """Labels of a scan, as the networks gave them.
 
     Attributes:
-        target: class indices (of the label table) and map of confidence on the scan's own grid.
+        output: class indices (of the label table) and map of confidence on the scan's own grid.
         confidence: label name -> mean probability (0..1) over the voxels it won, None where it won none.
-        overlooked: no window was looked at, since nothing was found where windows are kept to.
+        overlooked: whether no patch was run, since the region of interest was empty.
     """
 
-    target: Target
+    output: OutputArrays
     confidence: dict[str, float | None]
     overlooked: bool
 
@@ -50,121 +52,134 @@ class Segmenter:
     """One model, or several that are averaged; safe to use from several threads.
 
     Args:
-        models: of one label table. Those of one plan are a team: they see the same windows, and their logits are averaged.
+        models: of one label table. Those of one plan are an ensemble: their logits are averaged patch by patch.
         device: where they compute.
-        options: memory, windows, confidence, backend.
+        options: memory, patches, confidence, backend.
         cleaned: whether clean-up follows, which takes memory too.
 
     Attributes:
-        teams: the models, by plan.
-        firsts: of each team that is the second stage of a cascade the first: all its models' own first stages, averaged.
+        ensembles: the models, by plan.
+        first_stages: of each ensemble that is the second stage of a cascade, its models' own first stages, averaged; else None.
     """
 
     def __init__(self, models: Sequence[Model], device: torch.device, options: PredictOptions, cleaned: bool = False) -> None:
         self.device, self.options, self.cleaned = device, options, cleaned
-        self.teams = [Team(one, device, options) for one in teams_of(models)]
-        self.firsts = [_first_stage(team, device, options) for team in self.teams]
+        self.ensembles = [PlanEnsemble(group, device, options) for group in group_by_plan(models)]
+        self.first_stages = [_first_stage(ensemble, device, options) for ensemble in self.ensembles]
 
     @property
     def labels(self) -> LabelTable:
         """The table of all models."""
-        return self.teams[0].labels
+        return self.ensembles[0].labels
 
     @property
-    def said(self) -> str:
-        """What computes the networks, and why where it was chosen; empty before the first scan."""
-        parts = [first.said for first in self.firsts if first is not None]
-        return "; ".join(dict.fromkeys(filter(None, [*parts, *(team.members.said for team in self.teams)])))
+    def description(self) -> str:
+        """Which backend computes the networks, and why where it was chosen; empty before the first scan."""
+        stages = [stage.description for stage in self.first_stages if stage is not None]
+        return "; ".join(dict.fromkeys(filter(None, [*stages, *(ensemble.members.description for ensemble in self.ensembles)])))
 
-    def run(self, volume: Volume, progress: ProgressCallback = no_progress, scans: int = 1) -> Segmented:
+    def run(self, volume: Volume, progress: ProgressCallback = no_progress, scans: int = 1) -> SegmentedScan:
         """Segment one scan.
 
         Args:
             volume: with the models' channels.
             progress: called as patches are done.
-            scans: how many scans are to come, this one included.
+            scans: number of scans to come, including this one.
 
         Raises:
             ModelError: the image does not fit the models.
             BudgetError: the scan cannot be segmented within the memory budget.
         """
-        jobs = aligned([team.job(volume) for team in self.teams])
-        load = self._load(jobs)
-        choice = choose(load, self.options, self.device)
-        log.info("%s: %s", volume.source.name, choice)
-        found = [None if first is None else first.run(volume, progress, scans).target.classes for first in self.firsts]
-        rings, choice = self._rings(load, choice)
-        target = Target(volume, load.classes, self.options.confidence)
-        answer = self._answer(jobs, rings, target, choice.slab)
-        batches = Batches(choice.batch)
-        works = [
-            job.steps(ring, exit, batches, classes, scans=scans, progress=progress)
-            for job, ring, exit, classes in zip(jobs, rings, answer.exits, found, strict=True)
+        tasks = align_tasks([ensemble.task(volume) for ensemble in self.ensembles])
+        footprint = self._footprint(tasks)
+        split = split_memory(footprint, self.options, self.device)
+        log.info("%s: %s", volume.source.name, split)
+        previous = [None if stage is None else stage.run(volume, progress, scans).output.classes for stage in self.first_stages]
+        rings, split = self._rings(footprint, split)
+        arrays = OutputArrays(volume, footprint.classes, self.options.confidence)
+        output = self._output(tasks, rings, arrays, split.slab)
+        batches = Batches(split.batch)
+        running = [
+            task.start(ring, sink, batches, classes, scans=scans, progress=progress)
+            for task, ring, sink, classes in zip(tasks, rings, output.sinks, previous, strict=True)
         ]
-        total = sum(layout.count for layout in load.layouts)
-        for done in answer.run([work.steps for work in works]):
+        total = sum(grid.count for grid in footprint.grids)
+        for done in output.run([task.steps for task in running]):
             progress("patches", done, total)
-        regions = [work.region for work in works if work.region is not None]
-        return self._segmented(target, answer, bool(regions) and all(region.is_empty for region in regions))
+        rois = [task.roi for task in running if task.roi is not None]
+        return self._segmented(arrays, output, bool(rois) and all(roi.is_empty for roi in rois))
 
-    def _answer(self, jobs: Sequence[Job], rings: Sequence[Ring], target: Target, slab: int) -> Alone | Mixture:
-        """How finished slices of one team, or of several, become labels."""
-        sink, trust = target.sink(jobs[0].preparation, jobs[0].layout), self.options.confidence
-        return Alone(jobs[0], rings[0], slab, sink, trust) if len(jobs) == 1 else Mixture(jobs, rings, slab, sink, trust)
+    def _output(
+        self, tasks: Sequence[ScanTask], rings: Sequence[RingBuffer], arrays: OutputArrays, slab: int
+    ) -> SingleOutput | EnsembleOutput:
+        """How finished slices of one ensemble, or of several, become labels."""
+        write, confidence = arrays.slice_callback(tasks[0].preparation, tasks[0].grid), self.options.confidence
+        if len(tasks) == 1:
+            return SingleOutput(tasks[0], rings[0], slab, write, confidence)
+        return EnsembleOutput(tasks, rings, slab, write, confidence)
 
-    def _segmented(self, target: Target, answer: Alone | Mixture, overlooked: bool) -> Segmented:
+    def _segmented(self, arrays: OutputArrays, output: SingleOutput | EnsembleOutput, overlooked: bool) -> SegmentedScan:
         """Classes of networks become those of labels."""
-        total, won = answer.total, answer.won
-        labels = label_classes(self.teams[0].plan, self.labels)
-        target.stored(labels.astype(target.classes.dtype))
+        probability_sum, voxel_count = output.probability_sum, output.voxel_count
+        labels = label_classes(self.ensembles[0].plan, self.labels)
+        arrays.relabelled(labels.astype(arrays.classes.dtype))
         confidence: dict[str, float | None] = dict.fromkeys(self.labels.names)
-        for number in np.flatnonzero(won[1:]) + 1:
-            confidence[self.labels.names[labels[number] - 1]] = float(total[number] / won[number])
-        return Segmented(target, confidence, overlooked)
+        for number in np.flatnonzero(voxel_count[1:]) + 1:
+            confidence[self.labels.names[labels[number] - 1]] = float(probability_sum[number] / voxel_count[number])
+        return SegmentedScan(arrays, confidence, overlooked)
 
-    def _load(self, jobs: Sequence[Job]) -> Load:
-        """What the scan costs, in bytes."""
-        classes, scan = self.teams[0].classes, jobs[0].volume.geometry.shape
+    def _footprint(self, tasks: Sequence[ScanTask]) -> ScanFootprint:
+        """What the scan takes."""
+        classes, voxels = self.ensembles[0].classes, math.prod(tasks[0].volume.geometry.shape)
         highest = max((label.value for label in self.labels.labels), default=0)
-        each = (1 if classes <= 256 else 2) + (2 if highest >= 256 > classes - 1 else 0) + bool(self.options.confidence)
-        stages = 1 + any(first is not None for first in self.firsts)
-        extent, axis = jobs[0].preparation.extent, jobs[0].layout.axis
-        return Load(
-            layouts=tuple(job.layout for job in jobs),
+        labels = (1 if classes <= 256 else 2) + (2 if highest >= 256 > classes - 1 else 0)
+        confidence = int(bool(self.options.confidence))
+        extent, axis = tasks[0].preparation.extent, tasks[0].grid.axis
+        plane = math.prod(extent) // extent[axis]
+        host = Footprint({
+            "already in use": resident_memory(),
+            "Python and torch": SPARE,
+            "labels": voxels * labels,
+            "confidence map": voxels * confidence,
+            "labels of the first stage": voxels * (labels + confidence) * any(stage is not None for stage in self.first_stages),
+            "clean-up": voxels * COMPONENT_BYTES * self.cleaned,
+        })  # fmt: skip
+        averaged = 0 if len(tasks) == 1 else slab_value_bytes(self.device) * classes
+        return ScanFootprint(
+            grids=tuple(task.grid for task in tasks),
             classes=classes,
-            image=sum(job.image_bytes() for job in jobs),
-            labels=math.prod(scan) * (each * stages + (CLEAN_UP_BYTES if self.cleaned else 0)),
-            plane=math.prod(extent) // extent[axis] * (6 + (0 if len(jobs) == 1 else summed_bytes(self.device) * classes)),
-            window=max(team.window_bytes for team in self.teams),
-            resident=resident_memory(),
+            host=Footprint.sum([host, *(task.image_footprint() for task in tasks)]),
+            new_slice=Footprint({"new slices": plane * NEW_VOXEL_BYTES, "mean probabilities": plane * averaged}),
+            patch=max((ensemble.patch_footprint for ensemble in self.ensembles), key=lambda patch: patch.total),
         )
 
-    def _rings(self, load: Load, choice: Choice) -> tuple[list[Ring], Choice]:
-        """The rings as chosen, or, where a GPU has no room for them after all, in the host's memory, chosen anew."""
+    def _rings(self, footprint: ScanFootprint, split: MemorySplit) -> tuple[list[RingBuffer], MemorySplit]:
+        """The ring buffers as chosen, or, where a GPU cannot hold them after all, in the host's memory by a new split."""
         try:
-            return self._made(load, choice), choice
+            return self._allocate(footprint, split), split
         except torch.OutOfMemoryError:
-            choice = choose(load, self.options, self.device, ring_on_device=False)
-            log.info("the device has no room for the ring: %s", choice)
-        return self._made(load, choice), choice
+            split = split_memory(footprint, self.options, self.device, ring_on_device=False)
+            log.info("the device cannot hold the ring buffer: %s", split)
+        return self._allocate(footprint, split), split
 
-    def _made(self, load: Load, choice: Choice) -> list[Ring]:
-        device = self.device if choice.ring_on_device else None
-        logits, regions = self.options.average == "logits", bool(self.teams[0].plan.regions)
-        shapes = [(one.held + 1, *one.shape[1:]) for one in load.layouts]
+    def _allocate(self, footprint: ScanFootprint, split: MemorySplit) -> list[RingBuffer]:
+        device = self.device if split.ring_on_device else None
+        logits, regions = self.options.average == "logits", bool(self.ensembles[0].plan.regions)
         return [
-            make_ring(load.classes, shape, one.weights, half=choice.half, logits=logits, device=device, regions=regions)
-            for one, shape in zip(load.layouts, shapes, strict=True)
+            make_ring_buffer(
+                footprint.classes, grid.ring_shape, grid.weights, half=split.half, logits=logits, device=device, regions=regions
+            )
+            for grid in footprint.grids
         ]
 
 
-def _first_stage(team: Team, device: torch.device, options: PredictOptions) -> Segmenter | None:
-    """The first stages of all models of a team, as one."""
-    if team.plan.configuration != "3d_cascade":
+def _first_stage(ensemble: PlanEnsemble, device: torch.device, options: PredictOptions) -> Segmenter | None:
+    """The first stages of all models of an ensemble, as one."""
+    if not ensemble.is_second_stage:
         return None
-    for model in team.models:
+    for model in ensemble.models:
         if model.previous is None or model.previous.labels != model.labels:
             reason = "without its first" if model.previous is None else "whose first has other labels"
             raise ModelError(f"{model.path}: the second stage of a cascade {reason}", remedy="Copy its folder anew.")
-    previous = dict.fromkeys(model.previous for model in team.models if model.previous is not None)
+    previous = dict.fromkeys(model.previous for model in ensemble.models if model.previous is not None)
     return Segmenter(tuple(previous), device, replace(options, confidence=""))

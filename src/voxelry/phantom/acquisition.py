@@ -1,4 +1,4 @@
-"""How a phantom is scanned: the grid, and what the scanner does to the image. The anatomy knows nothing of it."""
+"""Acquisition of a phantom: the grid of the scan, and the scanner's noise, shading and blur."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAIRS = {code: pair for pair in ("RL", "AP", "SI") for code in pair}
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What the operator sets. Change a kind's default with `dataclasses.replace`.
+    """Settings of the scanner. Change a kind's default with `dataclasses.replace`.
 
     Attributes:
         spacing: mm between voxel centres along (column index, row index, slice); of a projection the first two.
@@ -31,6 +31,11 @@ class Acquisition:
         noise: standard deviation: HU for CT, share of the brightest tissue for MR, share of the mean dose for X-ray.
         bias: strength of the low-frequency multiplicative shading, 0.2 meaning about +-20 %.
         blur: standard deviation in mm of the scanner's point spread, on top of the partial volume effect.
+
+    Example:
+        >>> from voxelry.phantom import Acquisition
+        >>> Acquisition(spacing=(1.0, 1.0, 5.0), fov=(64.0, 64.0, 40.0), axes="LPS").grid().shape
+        (64, 64, 8)
     """
 
     spacing: tuple[float, float, float]

@@ -1,4 +1,4 @@
-"""A canvas: shapes painted one over the other, into an image with partial volume and into labels without."""
+"""Canvas of a phantom: shapes painted over each other, into an image with partial volume and into labels without."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Canvas:
     """An image and its labels while they are being painted.
 
     Attributes:
-        points: where the voxel centres are, float32 ``(3, *shape)``, RAS+ mm.
+        points: voxel centres, float32 ``(3, *shape)``, RAS+ mm.
         image: float32 ``(C, *shape)``.
         labels: uint8 ``(*shape)``; a voxel has the label of the last shape that holds its centre.
         width: the voxel size in mm over which edges are blurred.
@@ -31,12 +31,12 @@ class Canvas:
         self.width = float(np.mean(geometry.spacing or (1.0,)))
 
     def paint(self, distance: Field, *values: Paint, label: int = 0) -> None:
-        """Paint a shape over what is there, its old labels included.
+        """Paint a shape over image and labels.
 
         Args:
             distance: signed distance in mm ``(*shape)``, negative inside.
             values: one number, or field ``(*shape)``, per channel.
-            label: stored label value; 0 for a shape nobody asks for.
+            label: stored label value; 0 for an unlabelled shape.
         """
         share = coverage(distance, self.width)
         touched = share > 0

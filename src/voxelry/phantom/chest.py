@@ -1,4 +1,4 @@
-"""A chest X-ray, computed: line integrals of attenuation through a three-dimensional chest, then the detector.
+"""Phantom of a chest X-ray: line integrals of attenuation through a three-dimensional chest, then the detector.
 
 Beer-Lambert with parallel rays from back to front (PA), scatter, dose noise, and the logarithm that a digital system
 applies; bone is bright. Rows run from head to foot, columns from the patient's right to the left, as such films are hung.
@@ -116,7 +116,7 @@ class Chest:
         return smooth_union(smooth_union(heart, column, 18), arch, 12)
 
     def spine(self, p: Points) -> Field:
-        """The vertebral column as one rod; its discs are painted apart."""
+        """The vertebral column as one rod; its discs are painted separately."""
         return elliptic_cylinder(p[0], p[1] + 62, 18, 20)
 
     def ribs(self, p: Points) -> Field:
@@ -146,7 +146,7 @@ def paint(chest: Chest, canvas: Canvas) -> tuple[Field, Field]:
         canvas: one channel, zero in it.
 
     Returns:
-        How much of each voxel is left lung, and right lung, 0..1.
+        The share of each voxel that is left lung, and right lung, 0..1.
     """
     p = chest.warp(canvas.points)
     taper = np.float32(1) + np.float32(0.0022) * np.clip(p[2] - 70, 0, None)
@@ -180,7 +180,7 @@ def _paint_bones(chest: Chest, canvas: Canvas, p: Points) -> None:
 
 
 def expose(chest: Chest, rng: np.random.Generator, how: Acquisition) -> tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]:
-    """Take the picture.
+    """Expose the detector and develop the picture.
 
     The chest is sampled at twice the pixel size and its line integrals are interpolated to the pixels.
 
@@ -193,7 +193,7 @@ def expose(chest: Chest, rng: np.random.Generator, how: Acquisition) -> tuple[ND
         The picture, int16 ``(rows, cols)`` of 12 bits, bone bright; the stored label values; the grid.
 
     Raises:
-        UsageError: a tilt, which a projection has none of.
+        UsageError: a tilt, which a projection cannot have.
     """
     if how.tilt:
         raise UsageError(f"tilt of {how.tilt} degrees for a projection", remedy="Use `rotation` to turn the patient.")
@@ -203,7 +203,7 @@ def expose(chest: Chest, rng: np.random.Generator, how: Acquisition) -> tuple[ND
     left, right = paint(chest, canvas)
     depth = how.spacing[2]
     rows, cols = round(how.fov[1] / how.spacing[1]), round(how.fov[0] / how.spacing[0])
-    integral, left, right = (_project(part, depth, (rows, cols)) for part in (canvas.image[0], left, right))
+    integral, left, right = (_project(field, depth, (rows, cols)) for field in (canvas.image[0], left, right))
     labels = np.zeros((rows, cols), dtype=np.uint8)
     labels[(left > SILHOUETTE_MM) & (left >= right)] = TABLE["lung_left"].value
     labels[(right > SILHOUETTE_MM) & (right > left)] = TABLE["lung_right"].value
@@ -211,9 +211,9 @@ def expose(chest: Chest, rng: np.random.Generator, how: Acquisition) -> tuple[ND
     return _develop(chest, integral, rng, how), labels, Geometry((rows, cols), None, pixel)
 
 
-def _project(part: Field, depth: float, shape: tuple[int, int]) -> Field:
+def _project(field: Field, depth: float, shape: tuple[int, int]) -> Field:
     """The sum along the third axis in mm, interpolated to ``(rows, cols)``."""
-    flat = part.sum(axis=2).T * np.float32(depth)
+    flat = field.sum(axis=2).T * np.float32(depth)
     factors = [target / size for target, size in zip(shape, flat.shape, strict=True)]
     result: Field = np.maximum(zoom(flat, factors, order=3, grid_mode=True, mode="nearest"), 0)
     return result

@@ -1,4 +1,4 @@
-"""Writes a data set of phantoms: images, references, and the manifest that names them."""
+"""Write a dataset of phantoms: images, reference labels, and the manifest that lists them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from voxelry.errors import UsageError, nearest
 from voxelry.phantom.acquisition import Acquisition
 from voxelry.phantom.dicom import write_dicom
 from voxelry.phantom.nifti import write_channels, write_nifti, write_png
-from voxelry.phantom.phantom import CHANNELS, TABLES, Kind, Phantom, check_kind, make
+from voxelry.phantom.phantom import CHANNELS, TABLES, Kind, Phantom, check_kind, make_phantom
 
-Format = Literal["dicom", "nifti", "png"]
+PhantomFormat = Literal["dicom", "nifti", "png"]
 MANIFEST = "manifest.yaml"
 SEEDS_PER_SET = 1000
 """Case i of the set with seed s has the phantom seed ``s * 1000 + i``: sets with different seeds share no patient."""
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Card:
-    """What the manifest says of a kind."""
+class _CardTexts:
+    """The manifest's texts about a kind."""
 
     stem: str
     modality: str
@@ -33,16 +33,16 @@ class _Card:
     description: str
 
 
-_CARDS: dict[Kind, _Card] = {
-    "torso-ct": _Card(
+_CARDS: dict[Kind, _CardTexts] = {
+    "torso-ct": _CardTexts(
         "torso", "CT", "Synthetic torso CT",
         "Procedural torsos in Hounsfield units: liver with lesions, spleen, kidneys, vertebrae.",
     ),
-    "spine-mri": _Card(
+    "spine-mri": _CardTexts(
         "spine", "MR", "Synthetic lumbar spine MRI",
         "Procedural lumbar spines in four Dixon channels: vertebrae L1 to L5 and their discs.",
     ),
-    "chest-xray": _Card(
+    "chest-xray": _CardTexts(
         "chest", "DX", "Synthetic chest X-ray",
         "Projections through procedural chests: the silhouettes of both lungs.",
     ),
@@ -55,30 +55,37 @@ def write_phantoms(
     count: int,
     *,
     seed: int = 0,
-    format: Format = "dicom",
+    format: PhantomFormat = "dicom",
     val: int = 0,
     test: int = 0,
     acquisition: Acquisition | None = None,
 ) -> Path:
-    """Write a data set of phantoms.
+    """Write a dataset of phantoms.
 
-    Images go to ``images/``, references to ``labels/``. The manifest is written last: where it stands, the set is whole.
+    Images go to ``images/``, references to ``labels/``. The manifest is written last, once the rest is complete.
 
     Args:
-        folder: where to; made if missing, files of the same names are replaced.
+        folder: of the dataset; made if missing, files of the same names are replaced.
         kind: of phantom.
         count: cases in all, at most 1000.
-        seed: of the set.
+        seed: of the dataset.
         format: ``dicom``, or ``nifti`` for volumes and ``png`` for chest X-rays.
-        val: how many of the cases, from the end, are for validation (before those for test).
-        test: how many of the cases, the last ones, are for test.
+        val: number of cases for validation, before those for test.
+        test: number of cases for test, the last ones.
         acquisition: the kind's own where None.
 
     Returns:
         The path of ``manifest.yaml``.
 
     Raises:
-        UsageError: a kind or format there is none of, or counts that leave no case to train on.
+        UsageError: an unknown kind or format, or counts that do not fit.
+
+    Example:
+        >>> from voxelry.phantom import coarse_acquisition, write_phantoms
+        >>> coarse = coarse_acquisition("torso-ct")
+        >>> manifest = write_phantoms("phantoms", "torso-ct", 2, format="nifti", test=1, acquisition=coarse)
+        >>> manifest.name, sorted(path.name for path in manifest.parent.glob("images/*"))
+        ('manifest.yaml', ['torso_000.nii.gz', 'torso_001.nii.gz'])
     """
     check_kind(kind)
     _check(kind, count, seed, format, val, test)
@@ -86,7 +93,7 @@ def write_phantoms(
     (root / MANIFEST).unlink(missing_ok=True)
     cases = []
     for index in range(count):
-        phantom = make(kind, seed * SEEDS_PER_SET + index, acquisition)
+        phantom = make_phantom(kind, seed * SEEDS_PER_SET + index, acquisition)
         name = f"{_CARDS[kind].stem}_{index:03d}"
         images, labels = _write_case(phantom, root, name, format)
         split = "train" if index < count - val - test else "val" if index < count - test else "test"
@@ -97,8 +104,8 @@ def write_phantoms(
 
 
 def _check(kind: Kind, count: int, seed: int, format: str, val: int, test: int) -> None:
-    if format not in get_args(Format):
-        raise UsageError(f"no phantom format {format!r}", remedy=nearest(format, get_args(Format)))
+    if format not in get_args(PhantomFormat):
+        raise UsageError(f"no phantom format {format!r}", remedy=nearest(format, get_args(PhantomFormat)))
     wrong = "nifti" if kind == "chest-xray" else "png"
     if format == wrong:
         right = "'dicom' or 'png'" if kind == "chest-xray" else "'dicom' or 'nifti'"
@@ -112,7 +119,7 @@ def _check(kind: Kind, count: int, seed: int, format: str, val: int, test: int) 
         )
 
 
-def _write_case(phantom: Phantom, root: Path, name: str, format: Format) -> tuple[list[str], str]:
+def _write_case(phantom: Phantom, root: Path, name: str, format: PhantomFormat) -> tuple[list[str], str]:
     """Write one case; returns the paths of its images and its reference, relative to `root`."""
     geometry = phantom.labels.geometry
     if geometry.affine is None:

@@ -1,4 +1,4 @@
-"""Writes a phantom as DICOM: one file a slice and one folder a series, or one file a projection."""
+"""Write a phantom as DICOM: one file a slice and one folder a series, or one file a projection."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ STORED_BITS = 12
 
 
 def write_dicom(phantom: Phantom, target: str | os.PathLike[str]) -> list[Path]:
-    """Write a phantom as DICOM, whole or not at all.
+    """Write a phantom as DICOM, completely or not at all.
 
-    UIDs depend on what is written alone, so the same phantom gives the same files, and two acquisitions of one patient
+    UIDs depend only on the content, so the same phantom gives the same files, and two acquisitions of one patient
     share study and frame of reference.
 
     Args:
-        phantom: what to write.
-        target: a folder, replaced if it holds DICOM files alone; of a chest X-ray the file.
+        phantom: the examination.
+        target: a folder, replaced if it holds nothing but DICOM files; for a chest X-ray the file.
 
     Returns:
         One folder a series, in channel order: `target` itself for one channel, folders in it named by channel
@@ -52,9 +52,11 @@ def _refuse_foreign(path: Path) -> None:
     """A folder is replaced as a whole, so it may hold nothing but DICOM files."""
     if path.is_file():
         raise ExportError(f"{path}: a file stands where the series' folder should be", remedy="Name another folder.")
-    found = next((file for file in path.rglob("*") if file.is_file() and file.suffix != ".dcm"), None) if path.is_dir() else None
-    if found is not None:
-        raise ExportError(f"{path}: holds {found.name}, which is no DICOM file", remedy="Name a new or empty folder.")
+    foreign = (
+        next((file for file in path.rglob("*") if file.is_file() and file.suffix != ".dcm"), None) if path.is_dir() else None
+    )
+    if foreign is not None:
+        raise ExportError(f"{path}: holds {foreign.name}, which is no DICOM file", remedy="Name a new or empty folder.")
 
 
 def _series(phantom: Phantom, channel: int) -> list[Dataset]:

@@ -1,6 +1,6 @@
-"""The DICOM attributes of a phantom, module by module (PS3.3 A.3 CT, A.4 MR, A.26 Digital X-Ray).
+"""DICOM attributes of a phantom, module by module (PS3.3 A.3 CT, A.4 MR, A.26 Digital X-Ray).
 
-Every data set says of itself that it is synthetic, in its patient, its descriptions and its comments.
+Every data set is marked as synthetic, in its patient's name, its descriptions and its comments.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _DIXON = {
 
 
 def uid(*parts: object) -> str:
-    """A UID that is the same whenever its parts are."""
+    """A UID that is the same whenever its parts are the same."""
     return str(generate_uid(entropy_srcs=["voxelry.phantom", *map(str, parts)]))
 
 
@@ -53,7 +53,7 @@ def patient_id(phantom: Phantom) -> str:
 
 
 def common(phantom: Phantom, channel: int, channel_name: str) -> Dataset:
-    """What every instance of a series shares: patient, study, series, frame of reference, equipment.
+    """Attributes that every instance of a series shares: patient, study, series, frame of reference, equipment.
 
     Args:
         phantom: the examination.
@@ -98,7 +98,7 @@ def identify(data: Dataset, number: int) -> None:
 
 
 def frame_of_reference(data: Dataset, phantom: Phantom) -> None:
-    """One frame of reference a patient: acquisitions of one anatomy share the world."""
+    """One frame of reference a patient: acquisitions of one anatomy share world coordinates."""
     data.FrameOfReferenceUID = uid("frame of reference", phantom.kind, phantom.seed)
     data.PositionReferenceIndicator = ""
     data.PatientPosition = "HFS"
@@ -134,7 +134,7 @@ def pixels(data: Dataset, stored: NDArray[np.uint16], bits: int) -> None:
     Args:
         data: the instance.
         stored: ``(rows, cols)``.
-        bits: how many are used.
+        bits: number of bits used.
     """
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.Rows, data.Columns = stored.shape

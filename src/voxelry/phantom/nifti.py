@@ -1,4 +1,4 @@
-"""Writes phantoms as NIfTI-1 and PNG: images one file a channel, labels as stored values."""
+"""Write phantoms as NIfTI-1 and PNG: images one file a channel, labels as stored values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_nifti(array: NDArray[Any], geometry: Geometry, path: str | os.PathLike
         ExportError: the grid is a picture.
     """
     if geometry.affine is None:
-        raise ExportError(f"{path}: a picture has no place in the patient, which NIfTI needs", remedy="Write PNG or DICOM.")
+        raise ExportError(f"{path}: a picture has no position in the patient, which NIfTI needs", remedy="Write PNG or DICOM.")
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description[:79].encode()

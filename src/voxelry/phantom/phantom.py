@@ -1,8 +1,8 @@
-"""The word Phantom, and `make`: one synthetic patient, scanned as asked, with its exact reference."""
+"""Phantom: a synthetic patient, scanned in memory, with its exact reference labels (`make_phantom`, `small_phantom`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +24,9 @@ ACQUISITIONS: dict[Kind, Acquisition] = {
 }
 CHANNELS: dict[Kind, tuple[str, ...]] = {"torso-ct": ("CT",), "spine-mri": spine.CHANNELS, "chest-xray": ("X-ray",)}
 
+COARSE = 3
+"""Factor by which the voxels of `coarse_acquisition` are longer."""
+
 HU_RANGE = (-1024, 3071)
 MR_RANGE = (0, 4095)
 
@@ -33,11 +36,16 @@ class Phantom:
     """One synthetic examination.
 
     Attributes:
-        kind: which anatomy and scanner.
-        seed: all that varies between patients comes from it.
+        kind: anatomy and scanner.
+        seed: from which everything that varies between patients is drawn.
         acquisition: how it was scanned.
         volume: the image: int16 HU; int16 MR signal with four channels; or an int16 picture of 12 bits.
         labels: the reference, on the volume's grid.
+
+    Example:
+        >>> from voxelry.phantom import small_phantom
+        >>> small_phantom("chest-xray").volume.modality
+        'DX'
     """
 
     kind: Kind
@@ -47,7 +55,7 @@ class Phantom:
     labels: LabelMap
 
 
-def make(kind: Kind, seed: int, acquisition: Acquisition | None = None) -> Phantom:
+def make_phantom(kind: Kind, seed: int, acquisition: Acquisition | None = None) -> Phantom:
     """Make a synthetic examination.
 
     The anatomy depends on `kind` and `seed` alone: another acquisition shows the same patient at the same place in the
@@ -63,6 +71,12 @@ def make(kind: Kind, seed: int, acquisition: Acquisition | None = None) -> Phant
 
     Raises:
         UsageError: an unknown kind, a negative seed, or an acquisition that makes no grid.
+
+    Example:
+        >>> from voxelry.phantom import coarse_acquisition, make_phantom
+        >>> phantom = make_phantom("torso-ct", seed=3, acquisition=coarse_acquisition("torso-ct"))
+        >>> phantom.volume.modality, phantom.labels.table.names[:2]
+        ('CT', ('liver', 'spleen'))
     """
     check_kind(kind)
     if seed < 0:
@@ -73,8 +87,47 @@ def make(kind: Kind, seed: int, acquisition: Acquisition | None = None) -> Phant
     return Phantom(kind, seed, how, volume, labels)
 
 
+def small_phantom(kind: Kind = "torso-ct", seed: int = 0) -> Phantom:
+    """Make a synthetic examination of few voxels, within half a second, to try things out.
+
+    Args:
+        kind: ``torso-ct``, ``spine-mri`` or ``chest-xray``.
+        seed: from 0.
+
+    Returns:
+        The image and its reference, on the grid of `coarse_acquisition`.
+
+    Raises:
+        UsageError: an unknown kind, or a negative seed.
+
+    Example:
+        >>> from voxelry.phantom import small_phantom
+        >>> phantom = small_phantom()
+        >>> phantom.volume.array.shape, phantom.labels.array.shape
+        ((1, 32, 27, 16), (32, 27, 16))
+    """
+    return make_phantom(kind, seed, coarse_acquisition(kind))
+
+
+def coarse_acquisition(kind: Kind) -> Acquisition:
+    """A kind's own acquisition (`ACQUISITIONS`) with voxels three times as long along each axis.
+
+    Raises:
+        UsageError: an unknown kind.
+
+    Example:
+        >>> from voxelry.phantom import coarse_acquisition
+        >>> coarse_acquisition("torso-ct").spacing
+        (12.0, 12.0, 15.0)
+    """
+    check_kind(kind)
+    own = ACQUISITIONS[kind]
+    column, row, slice_ = (COARSE * length for length in own.spacing)
+    return replace(own, spacing=(column, row, slice_))
+
+
 def check_kind(kind: str) -> None:
-    """Refuse a kind that there is none of.
+    """Refuse an unknown kind.
 
     Raises:
         UsageError: with the nearest kind.

@@ -1,7 +1,7 @@
-"""Implicit shapes and random fields, in patient millimetres.
+"""Implicit shapes and random fields of phantoms, in patient millimetres.
 
 A shape is a function of points that returns the signed distance to its surface in mm, near enough: negative inside, exact
-to first order close to the surface. Nothing here knows a voxel grid, so one anatomy can be sampled on any. Points are
+to first order close to the surface. Shapes are independent of voxel grids, so one anatomy can be sampled on any grid. Points are
 float32 arrays ``(3, *any)``, RAS+ mm; distances and fields are float32 ``(*any)``.
 
 Sources: signed distances after I. Quilez, "Distance functions" (https://iquilezles.org/articles/distfunctions).
@@ -61,7 +61,7 @@ def rotation(degrees: Vector) -> NDArray[np.float64]:
 
 
 def local(p: Points, centre: Vector, degrees: Vector = (0.0, 0.0, 0.0)) -> Points:
-    """Points in the frame of a part: its centre is the origin, its axes are turned by `degrees`."""
+    """Points in the coordinates of a shape: its centre is the origin, its axes are turned by `degrees`."""
     moved = [p[d] - np.float32(centre[d]) for d in range(3)]
     if not any(degrees):
         return np.stack(moved)
@@ -80,12 +80,12 @@ def elliptic_cylinder(x: Field, y: Field, radius_x: float, radius_y: float) -> F
     return _scaled_norm([x, y], (radius_x, radius_y))
 
 
-def _scaled_norm(parts: Sequence[Field], radii: Vector) -> Field:
+def _scaled_norm(coordinates: Sequence[Field], radii: Vector) -> Field:
     """The value of ``|q/r|`` less one, divided by the length of its gradient."""
-    level = np.zeros_like(parts[0])
-    slope = np.zeros_like(parts[0])
-    for part, radius in zip(parts, radii, strict=True):
-        scaled = part * np.float32(1 / radius)
+    level = np.zeros_like(coordinates[0])
+    slope = np.zeros_like(coordinates[0])
+    for coordinate, radius in zip(coordinates, radii, strict=True):
+        scaled = coordinate * np.float32(1 / radius)
         level += scaled * scaled
         scaled *= np.float32(1 / radius)
         slope += scaled * scaled
@@ -116,7 +116,7 @@ def capsule(p: Points, start: Vector, end: Vector, radius: float) -> Field:
 
 
 def half_space(p: Points, point: Vector, outward: Vector) -> Field:
-    """Distance to a plane through `point`; the side `outward` looks to is outside."""
+    """Distance to a plane through `point`; the side that `outward` points to is outside."""
     normal = np.asarray(outward, dtype=np.float64) / np.linalg.norm(outward)
     q = local(p, point)
     result: Field = sum(np.float32(normal[d]) * q[d] for d in range(3))
@@ -157,7 +157,7 @@ class Waves:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, wavelength: tuple[float, float], amplitude: float, count: int = 5) -> Waves:
-        """A field with wavelengths in the range given, in mm."""
+        """A field with wavelengths in a range, in mm."""
         direction = rng.normal(size=(count, 3))
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         vectors = direction * (2 * np.pi / rng.uniform(*wavelength, size=(count, 1)))

@@ -1,4 +1,4 @@
-"""A lumbar spine MRI: four Dixon channels of a sagittal slab.
+"""Phantom of a lumbar spine MRI: four Dixon channels of a sagittal slab.
 
 Water and fat are painted; in-phase is their sum, opposed-phase the magnitude of their difference. T11, T12 and the sacrum are
 in the picture but carry no label, so counting from an end of the image does not name a vertebra.
@@ -66,7 +66,7 @@ ACQUISITION = Acquisition(
 
 
 @dataclass(frozen=True)
-class Segment:
+class SpineSegment:
     """A vertebra and the disc below it, in the midsagittal plane.
 
     Attributes:
@@ -95,7 +95,7 @@ class Spine:
     warp: Warp
     coarse: Waves
     fine: Grain
-    segments: tuple[Segment, ...]
+    segments: tuple[SpineSegment, ...]
     radii: tuple[float, float]
     back: float
     marrow_fat: float
@@ -124,7 +124,7 @@ class Spine:
         )
 
 
-def _stack(rng: np.random.Generator) -> tuple[Segment, ...]:
+def _stack(rng: np.random.Generator) -> tuple[SpineSegment, ...]:
     """The column from S1 upwards: each body is set on the one below, along a curve of varying lordosis."""
     lordosis = rng.uniform(0.6, 1.25)
     size = rng.uniform(0.93, 1.07)
@@ -141,7 +141,7 @@ def _stack(rng: np.random.Generator) -> tuple[Segment, ...]:
         raw.append((centre, disc))
     origin = raw[LEVELS.index("L3")][0] - shift
     return tuple(
-        Segment(
+        SpineSegment(
             name, tuple(c - origin), tuple(d - origin), float(leans[i]), float((leans[i] + leans[max(i - 1, 0)]) / 2), half, gap
         )
         for i, (name, (c, d), half, gap) in enumerate(zip(LEVELS, raw, halves.tolist(), gaps.tolist(), strict=True))
@@ -154,11 +154,11 @@ def _up(lean: float) -> NDArray[np.float64]:
     return np.array([0.0, -np.sin(angle), np.cos(angle)])
 
 
-def vertebra(p: Points, part: Segment, radii: tuple[float, float]) -> Field:
+def vertebra(p: Points, segment: SpineSegment, radii: tuple[float, float]) -> Field:
     """A waisted body with endplates, pedicles, laminae and a spinous process."""
-    q = local(p, part.centre, (part.lean, 0, 0))
-    waist = 1 - 0.09 * np.clip(1 - (q[2] / np.float32(part.half)) ** 2, 0, 1)
-    dish = np.float32(part.half) - 1.2 * np.exp(-(q[0] ** 2 + q[1] ** 2) / np.float32(120))
+    q = local(p, segment.centre, (segment.lean, 0, 0))
+    waist = 1 - 0.09 * np.clip(1 - (q[2] / np.float32(segment.half)) ** 2, 0, 1)
+    dish = np.float32(segment.half) - 1.2 * np.exp(-(q[0] ** 2 + q[1] ** 2) / np.float32(120))
     body = smooth_intersection(elliptic_cylinder(q[0] / waist, q[1] / waist, *radii), np.abs(q[2]) - dish, 4)
     back = -radii[1]
     posterior = capsule(q, (0, back - 22, -4), (0, back - 42, -13), 4.5)
@@ -169,13 +169,13 @@ def vertebra(p: Points, part: Segment, radii: tuple[float, float]) -> Field:
     return np.minimum(body, posterior)
 
 
-def disc(p: Points, part: Segment, radii: tuple[float, float]) -> tuple[Field, Field]:
+def disc(p: Points, segment: SpineSegment, radii: tuple[float, float]) -> tuple[Field, Field]:
     """The disc below a vertebra, and the nucleus in it."""
-    q = local(p, part.disc, (part.disc_lean, 0, 0))
-    bulge = np.float32(part.gap + 0.8) + np.zeros_like(q[2])
+    q = local(p, segment.disc, (segment.disc_lean, 0, 0))
+    bulge = np.float32(segment.gap + 0.8) + np.zeros_like(q[2])
     outer = elliptic_cylinder(q[0], q[1], radii[0] * 0.98, radii[1] * 1.0)
     whole = smooth_intersection(outer, np.abs(q[2]) - bulge, 3)
-    nucleus = ellipsoid(q, (0, -1.5, 0), (radii[0] * 0.62, radii[1] * 0.6, part.gap * 1.05))
+    nucleus = ellipsoid(q, (0, -1.5, 0), (radii[0] * 0.62, radii[1] * 0.6, segment.gap * 1.05))
     return whole, nucleus
 
 
@@ -190,13 +190,13 @@ def paint(spine: Spine, canvas: Canvas) -> None:
     texture = spine.coarse(p) + 0.05 * spine.fine(p)
     _paint_trunk(spine, canvas, p, texture)
     _paint_canal(spine, canvas, p, texture)
-    for index, part in enumerate(spine.segments):
-        _paint_disc(spine, canvas, p, texture, index, part)
-    for part in spine.segments:
+    for index, segment in enumerate(spine.segments):
+        _paint_disc(spine, canvas, p, texture, index, segment)
+    for segment in spine.segments:
         share = spine.marrow_fat + 1.2 * texture
-        label = f"vertebra_{part.name}"
+        label = f"vertebra_{segment.name}"
         value = TABLE[label].value if label in TABLE.names else 0
-        distance = np.maximum(vertebra(p, part, spine.radii), np.float32(spine.back + 10) - p[1])
+        distance = np.maximum(vertebra(p, segment, spine.radii), np.float32(spine.back + 10) - p[1])
         cortex = 1 - 0.75 * np.exp(-((distance / 1.6) ** 2))
         canvas.paint(distance, *_signal((0.92 - share) * cortex, share * cortex), label=value)
 
@@ -205,9 +205,9 @@ def _signal(water: Field | float, fat: Field | float) -> tuple[Field | float, Fi
     return BRIGHTEST * water, BRIGHTEST * fat
 
 
-def _paint_disc(spine: Spine, canvas: Canvas, p: Points, texture: Field, index: int, part: Segment) -> None:
-    whole, nucleus = disc(p, part, spine.radii)
-    label = f"disc_{part.name}_{LEVELS[index - 1]}"
+def _paint_disc(spine: Spine, canvas: Canvas, p: Points, texture: Field, index: int, segment: SpineSegment) -> None:
+    whole, nucleus = disc(p, segment, spine.radii)
+    label = f"disc_{segment.name}_{LEVELS[index - 1]}"
     value = TABLE[label].value if label in TABLE.names else 0
     canvas.paint(whole, *_signal(0.3 + texture, 0.04), label=value)
     canvas.paint(np.maximum(nucleus, whole), *_signal(spine.hydration[index] + texture, 0.03), label=value)

@@ -1,4 +1,4 @@
-"""A torso CT in Hounsfield units: the upper abdomen with the bases of the lungs.
+"""Phantom of a torso CT in Hounsfield units: the upper abdomen with the bases of the lungs.
 
 Soft tissues lie close together, and unlabelled ones (heart, vessels, muscle, stomach, bowel) share their range, so that
 place and shape must tell organs apart. World: RAS+ mm, the origin in the middle of the trunk; the patient's left is x < 0.
@@ -56,8 +56,8 @@ _CANDIDATES = 3000
 
 
 @dataclass(frozen=True, eq=False)
-class Loop:
-    """A stretch of bowel: where it runs, how wide it is, what fills it."""
+class BowelLoop:
+    """A stretch of bowel: its ends, its radius, its content."""
 
     start: tuple[float, float, float]
     end: tuple[float, float, float]
@@ -68,7 +68,7 @@ class Loop:
 
 @dataclass(frozen=True, eq=False)
 class Torso:
-    """One patient: everything that varies, drawn once; lengths in mm, intensities in HU."""
+    """One patient: everything that varies between patients; lengths in mm, intensities in HU."""
 
     warp: Warp
     coarse: Waves
@@ -84,7 +84,7 @@ class Torso:
     hu: dict[str, float]
     spine_phase: float
     rib_phase: float
-    loops: tuple[Loop, ...]
+    loops: tuple[BowelLoop, ...]
     lesion_draw: tuple[tuple[float, float], ...]
     lesion_seed: int
 
@@ -215,23 +215,23 @@ class Torso:
         rng = np.random.default_rng(self.lesion_seed)
         tries = rng.uniform((-60, -70, -70), (140, 80, 70), size=(_CANDIDATES, 3)).astype(np.float32)
         depth = -self.liver(tries.T)
-        found: list[tuple[tuple[float, ...], float, float]] = []
+        lesions: list[tuple[tuple[float, ...], float, float]] = []
         for wanted, contrast in self.lesion_draw:
             for radius in (wanted, 0.85 * wanted, 0.7 * wanted):
                 clear = depth > radius + LESION_MARGIN
-                for centre, other, _ in found:
+                for centre, other, _ in lesions:
                     clear &= np.linalg.norm(tries - np.asarray(centre, dtype=np.float32), axis=1) > radius + other + LESION_MARGIN
                 if clear.any():
-                    found.append((tuple(tries[np.argmax(clear)].tolist()), radius, contrast))
+                    lesions.append((tuple(tries[np.argmax(clear)].tolist()), radius, contrast))
                     break
-        return tuple(found)
+        return tuple(lesions)
 
 
-def _draw_loop(rng: np.random.Generator, liver: float) -> Loop:
+def _draw_loop(rng: np.random.Generator, liver: float) -> BowelLoop:
     """A stretch of bowel in the front and lower part of the abdomen."""
     start = rng.uniform((-95, 0, -120), (95, 62, -20))
     end = start + rng.normal(0, (30, 12, 18))
-    return Loop(tuple(start), tuple(end), rng.uniform(11, 19), liver + rng.uniform(-45, 12), bool(rng.random() < 0.3))
+    return BowelLoop(tuple(start), tuple(end), rng.uniform(11, 19), liver + rng.uniform(-45, 12), bool(rng.random() < 0.3))
 
 
 def paint(torso: Torso, canvas: Canvas) -> None:
@@ -264,7 +264,7 @@ def _paint_trunk(torso: Torso, canvas: Canvas, p: Points, texture: Field) -> Non
 
 
 def _paint_unlabelled(torso: Torso, canvas: Canvas, p: Points, texture: Field) -> None:
-    """What shares the organs' intensities: muscles, vessels, stomach, bowel, gallbladder."""
+    """Unlabelled tissues of the organs' intensities: muscles, vessels, stomach, bowel, gallbladder."""
     abdomen = torso.abdomen(p, 3)
     muscle = torso.hu["muscle"] + texture
     for side in (-1, 1):

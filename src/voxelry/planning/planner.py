@@ -10,6 +10,7 @@ import math
 from dataclasses import replace
 
 from voxelry.core.architectures import architecture
+from voxelry.core.patch import DEFAULT_OVERLAP
 from voxelry.core.plan import Configuration, Fingerprint, Normalisation, Plan, axis_codes
 from voxelry.errors import ConfigError
 from voxelry.planning.draft import Draft, Drafter, gpu_of
@@ -22,7 +23,11 @@ CONTENT = 0.75
 
 
 def make_plan(
-    fingerprint: Fingerprint, settings: PlanSettings, device: str = "cpu", overlap: float = 0.5, flips: tuple[int, ...] = ()
+    fingerprint: Fingerprint,
+    settings: PlanSettings,
+    device: str = "cpu",
+    overlap: float = DEFAULT_OVERLAP,
+    flips: tuple[int, ...] = (),
 ) -> Plan:
     """Plan preparation, patch, batch and network for a dataset.
 

@@ -17,6 +17,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from voxelry.augmentation.settings import AugmentSettings
 from voxelry.base.files import read_yaml
 from voxelry.base.schema import Frozen, parse
+from voxelry.core.patch import DEFAULT_OVERLAP
 from voxelry.core.plan import Configuration
 from voxelry.errors import ConfigError
 from voxelry.recipes.renamed_keys import current_tree
@@ -82,7 +83,7 @@ class Config(Frozen):
     initial: str | None = None
     folds: Annotated[int, Field(ge=0)] | str = 0
     configurations: tuple[Configuration, ...] | Literal["auto"] = ()
-    overlap: float = Field(default=0.5, ge=0, lt=1)
+    overlap: float = Field(default=DEFAULT_OVERLAP, ge=0, lt=1)
     flips: tuple[int, ...] = ()
     track: tuple[Literal["tensorboard", "mlflow"], ...] = ()
 

@@ -1,4 +1,4 @@
-"""The learning curve as inline SVG: no script, no network, legible in light and dark."""
+"""Learning curve as inline SVG: without scripts or network access, legible in light and dark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POINTS = 300
 
 
 class CurvePoint(Protocol):
-    """What the curve needs to know of an entry of a training log, such as `voxelry.training.checkpoint.Milestone`."""
+    """Fields that the curve reads of an entry of a training log, such as `voxelry.training.checkpoint.Milestone`."""
 
     @property
     def step(self) -> int:
@@ -28,22 +28,22 @@ class CurvePoint(Protocol):
 
     @property
     def pseudo_dice(self) -> float | None:
-        """Dice over windows of the validation cases, 0..1, or None where it was not measured."""
+        """Dice over patches of the validation cases, 0..1, or None where it was not measured."""
 
 
 def curve_svgs(points: Sequence[CurvePoint]) -> list[Markup]:
-    """A plot of the loss and one of the pseudo-Dice, each against steps; a plot with nothing to show is left out.
+    """A plot of the loss and one of the pseudo-Dice, each against steps; a plot without values is left out.
 
     Args:
         points: the training log, in any order.
 
     Returns:
-        SVG elements, safe to stand in a page.
+        SVG elements, escaped for a page.
     """
     ordered = sorted(points, key=lambda point: point.step)
     loss = [(p.step, p.loss) for p in ordered if p.loss is not None and math.isfinite(p.loss)]
     dice = [(p.step, p.pseudo_dice) for p in ordered if p.pseudo_dice is not None and math.isfinite(p.pseudo_dice)]
-    plots = [("Training loss", loss, None), ("Pseudo-Dice over windows", dice, (0.0, 1.0))]
+    plots = [("Training loss", loss, None), ("Pseudo-Dice over patches", dice, (0.0, 1.0))]
     return [line_svg(title, line, limits) for title, line, limits in plots if line]
 
 
@@ -51,9 +51,9 @@ def line_svg(title: str, line: Sequence[tuple[float, float]], limits: tuple[floa
     """One line as an SVG element with axes, ticks and a text alternative.
 
     Args:
-        title: what is drawn; stands above the plot.
+        title: stands above the plot.
         line: ``(x, y)`` points, x ascending, at least one.
-        limits: the y axis' ends; None takes round numbers about the values.
+        limits: the y axis' ends; None takes round numbers around the values.
     """
     thin = _thinned(line)
     x_ticks = _ticks(0, max(x for x, _ in thin))
@@ -62,20 +62,20 @@ def line_svg(title: str, line: Sequence[tuple[float, float]], limits: tuple[floa
     y_place = _scale(y_ticks, HEIGHT - _BOTTOM, _TOP)
     path = " ".join(f"{x_place(x):.1f},{y_place(y):.1f}" for x, y in thin)
     last_x, last_y = line[-1]
-    words = f"{title}: from {line[0][1]:.3g} at step {line[0][0]} to {last_y:.3g} at step {last_x}"
-    parts = [
-        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(words)}">',
+    text = f"{title}: from {line[0][1]:.3g} at step {line[0][0]} to {last_y:.3g} at step {last_x}"
+    elements = [
+        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(text)}">',
         f'<text x="{_LEFT}" y="18" class="plot-title">{escape(title)}</text>',
     ]
     for tick in y_ticks:
         y = y_place(tick)
-        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    parts += [f'<text x="{x_place(t):.1f}" y="{HEIGHT - 20}" text-anchor="middle">{t:g}</text>' for t in x_ticks]
-    parts.append(f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">steps</text>')
-    parts.append(f'<polyline points="{path}" class="line"/>')
-    parts.append(f'<circle cx="{x_place(thin[-1][0]):.1f}" cy="{y_place(thin[-1][1]):.1f}" r="3.5" class="end"/></svg>')
-    return Markup("\n".join(parts))
+        elements.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        elements.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    elements += [f'<text x="{x_place(t):.1f}" y="{HEIGHT - 20}" text-anchor="middle">{t:g}</text>' for t in x_ticks]
+    elements.append(f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">steps</text>')
+    elements.append(f'<polyline points="{path}" class="line"/>')
+    elements.append(f'<circle cx="{x_place(thin[-1][0]):.1f}" cy="{y_place(thin[-1][1]):.1f}" r="3.5" class="end"/></svg>')
+    return Markup("\n".join(elements))
 
 
 def _thinned(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The learning curves of a run as files: a page, and one SVG picture of all of them, without script or network."""
+"""Learning curves of a run as files: an HTML page and one SVG picture, without scripts or network access."""
 
 from __future__ import annotations
 

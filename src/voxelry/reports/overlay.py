@@ -1,4 +1,4 @@
-"""The overlay picture of a case: planes of the scan with the labels drawn on, the reference dashed, and a legend."""
+"""Overlay picture of a case: planes of the scan with labels drawn on, the reference as a dashed outline, and a legend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from voxelry.base.files import atomic_path
 from voxelry.core.labels import Label
 from voxelry.core.volume import LabelMap, Volume
-from voxelry.reports.panel import Panel, planes
+from voxelry.reports.panel import Panel, panels_of
 
 _BOX = (420, 360)
 _PICTURE_BOX = (630, 540)
@@ -23,7 +23,7 @@ _FAINT = (150, 156, 166)
 _INDENT = 22
 _LEGEND_ROWS = 5
 
-_Entry = tuple[str, tuple[int, int, int] | None]
+_LegendEntry = tuple[str, tuple[int, int, int] | None]
 """A legend entry: its text and colour, None for the dashed line of the reference."""
 
 
@@ -42,7 +42,7 @@ def overlay_png(
 
     Args:
         volume: the image; of several channels the first is shown.
-        labels: what was predicted; put on the image's grid where only its axis order differs.
+        labels: the prediction; brought to the image's grid where only its axis order differs.
         path: the PNG file to write.
         reference: drawn as a dashed outline over the prediction.
         title: a line above the picture.
@@ -53,11 +53,18 @@ def overlay_png(
     Raises:
         GridMismatchError: the labels or the reference lie on another grid.
         ReadError: the image cannot be decoded.
+
+    Example:
+        >>> from voxelry.phantom import small_phantom
+        >>> from voxelry.reports import overlay_png
+        >>> phantom = small_phantom()
+        >>> overlay_png(phantom.volume, phantom.labels, "overlay.png").name
+        'overlay.png'
     """
-    here = labels.on_grid(volume.geometry)
-    there = None if reference is None else reference.on_grid(volume.geometry)
-    panels = planes(volume, here, there)
-    montage = _montage(panels, here, title, reference is not None)
+    own = labels.on_grid(volume.geometry)
+    other = None if reference is None else reference.on_grid(volume.geometry)
+    panels = panels_of(volume, own, other)
+    montage = _montage(panels, own, title, reference is not None)
     target = Path(path)
     with atomic_path(target) as temporary:
         montage.save(temporary, format="PNG", optimize=True)
@@ -100,7 +107,7 @@ def _put(canvas: Image.Image, panel: Panel, labels: LabelMap, corner: tuple[int,
 
 
 def _shown(panels: list[Panel], labels: LabelMap) -> list[Label]:
-    """The labels that are to be seen on any panel, in the table's order."""
+    """Labels that are visible on any panel, in the table's order."""
     return [
         label
         for label in labels.table.labels
@@ -110,7 +117,7 @@ def _shown(panels: list[Panel], labels: LabelMap) -> list[Label]:
 
 def _legend(labels: list[Label], with_reference: bool, width: int) -> Image.Image:
     """A strip with each label's colour and name, wrapped to the width; those beyond the last row are counted."""
-    entries: list[_Entry] = [(label.name, label.rgb) for label in labels] or [("nothing labelled", _BACKGROUND)]
+    entries: list[_LegendEntry] = [(label.name, label.rgb) for label in labels] or [("nothing labelled", _BACKGROUND)]
     if with_reference:
         entries.insert(0, ("reference (dashed)", None))
     rows = _wrapped(entries, width)
@@ -126,9 +133,9 @@ def _legend(labels: list[Label], with_reference: bool, width: int) -> Image.Imag
     return strip
 
 
-def _wrapped(entries: list[_Entry], width: int) -> list[list[tuple[int, _Entry]]]:
+def _wrapped(entries: list[_LegendEntry], width: int) -> list[list[tuple[int, _LegendEntry]]]:
     """The legend's entries in rows, each entry with its left edge in pixels."""
-    rows: list[list[tuple[int, _Entry]]] = [[]]
+    rows: list[list[tuple[int, _LegendEntry]]] = [[]]
     x = 0
     for name, colour in entries:
         short = _cut(name, width // 2)

@@ -1,4 +1,4 @@
-"""The index page of a result folder: one HTML file that needs no network, no script, and nothing outside its folder."""
+"""HTML index page of a result folder, without scripts, network access or files outside the folder."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ from voxelry.reports.tables import score, score_rows
 
 @dataclass(frozen=True)
 class CaseView:
-    """What the page shows of one case.
+    """One case on the page.
 
     Attributes:
         name: the case id.
         picture: its overlay PNG, or None; paths are relative to the page's folder, or absolute inside it.
-        files: what the case's files are, such as ``mask (NIfTI)``, with their paths; a folder may stand for a series.
+        files: the case's files by description, such as ``mask (NIfTI)``; a folder may stand for a series.
         mean_dice: the mean over its labels, 0..1, or None without a reference.
-        remarks: quality flags, or why the case failed.
+        remarks: quality flags, or the reason of a failure.
+
+    Example:
+        >>> from voxelry.reports import CaseView
+        >>> CaseView("case 1", mean_dice=0.91).name
+        'case 1'
     """
 
     name: str
@@ -53,15 +58,20 @@ def write_page(
         title: the page's heading.
         summary: the plain mapping of the Scores over all cases, or None without references.
         cases: in the order to show them.
-        notes: one sentence each: what was run, on what, how long it took.
+        notes: sentences, e.g. the command, the data, the time it took.
         curve: the training log, for the learning curve.
 
     Returns:
         The page's path.
 
     Raises:
-        MissingFileError: a file to link to is not there.
+        MissingFileError: a file to link to is missing.
         UsageError: a file to link to lies outside the folder.
+
+    Example:
+        >>> from voxelry.reports import CaseView, write_page
+        >>> write_page(".", title="Kidneys", summary=None, cases=[CaseView("case 1")]).name
+        'index.html'
     """
     root = Path(folder)
     environment = Environment(loader=PackageLoader("voxelry.reports"), autoescape=True, undefined=StrictUndefined)

@@ -1,4 +1,4 @@
-"""One panel of an overlay picture: a plane of the image with its labels drawn on, at its true aspect ratio.
+"""Panel of an overlay picture: a plane of the image with its labels drawn on, at its true aspect ratio.
 
 Planes are shown as radiology shows them, whatever the scan's own axis order: on axial and coronal planes the patient's
 right is at the left of the picture, front and head are up; on sagittal planes the front is at the left.
@@ -34,7 +34,7 @@ class Panel:
 
     Attributes:
         caption: the plane's name and slice, such as ``axial 12 of 40``.
-        letters: what lies at the left, right, top and bottom edge (``R``, ``L``, ``A``...); empty where not known.
+        letters: directions at the left, right, top and bottom edge (``R``, ``L``, ``A``...); empty where unknown.
         grey: ``(rows, cols)`` float, 0 black to 1 white.
         layers: ``(L, rows, cols)`` stored label values.
         reference: ``(L', rows, cols)`` stored label values, or None.
@@ -75,7 +75,7 @@ class Panel:
         return max(1, round(wide * scale)), max(1, round(tall * scale))
 
 
-def planes(volume: Volume, labels: LabelMap, reference: LabelMap | None) -> list[Panel]:
+def panels_of(volume: Volume, labels: LabelMap, reference: LabelMap | None) -> list[Panel]:
     """The panels of a case.
 
     A volume is cut in its axial, coronal and sagittal plane, each through the slice with most labelled voxels (of a single
@@ -160,7 +160,7 @@ def _windowed(values: NDArray[Any], low: float, high: float) -> NDArray[np.float
 
 
 def _enlarged(values: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """``(height, width)`` by nearest neighbour, so that voxels stay visible as what they are."""
+    """``(height, width)`` by nearest neighbour, so that voxels stay visible."""
     rows = ((np.arange(height) + 0.5) * values.shape[0] / height).astype(int)
     columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(int)
     enlarged: NDArray[Any] = values[np.ix_(rows, columns)]

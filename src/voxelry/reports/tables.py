@@ -1,4 +1,4 @@
-"""Score tables: the same rows for the terminal and for the page."""
+"""Score tables: for the terminal, for the HTML page, and as Markdown or LaTeX for a paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from voxelry.errors import UsageError, nearest
 
 STYLES = ("markdown", "latex")
-"""Tables that a paper can take."""
+"""Styles of tables for a paper."""
 
 _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -58,7 +58,13 @@ def score_table(scores: Mapping[str, Any]) -> Table:
     """The score table for a terminal.
 
     Args:
-        scores: as for `score_rows`, and ``cases``, how many there are.
+        scores: as for `score_rows`, and ``cases``, their number.
+
+    Example:
+        >>> from voxelry.reports import score_table
+        >>> scores = {"cases": 1, "mean_dice": 0.9, "mean_iou": 0.8, "labels": {"liver": {"dice": 0.9, "iou": 0.8}}}
+        >>> score_table(scores).row_count
+        2
     """
     title = f"Overlap with the reference over {scores['cases']} case{'' if scores['cases'] == 1 else 's'}"
     table = Table(title=title, min_width=len(title))
@@ -97,15 +103,23 @@ def score(value: float | None) -> str:
 
 
 def paper_table(summary: Mapping[str, Any], style: str = "markdown", metrics: Sequence[str] = ()) -> str:
-    """A table of labels by metrics that a paper can take: mean and 95 % interval, and how many cases are behind it.
+    """A table of labels by metrics for a paper: mean and 95 % interval.
 
     Args:
-        summary: what `voxelry.cohort.evaluation.summarise` gives: ``metrics``, name -> label -> mean, low, high, n, missing.
+        summary: of `voxelry.cohort.evaluation.summarise`: ``metrics``, name -> label -> mean, low, high, n, missing.
         style: ``markdown`` or ``latex`` (with the package booktabs).
         metrics: names to show; empty shows all.
 
     Raises:
         UsageError: an unknown style or metric.
+
+    Example:
+        >>> from voxelry.reports import paper_table
+        >>> print(paper_table({"metrics": {"dice": {"liver": {"mean": 0.9, "low": 0.85, "high": 0.95}}}}))
+        | label | dice |
+        | --- | ---: |
+        | liver | 0.900 (0.850, 0.950) |
+        <BLANKLINE>
     """
     table = summary["metrics"]
     for name in metrics:
@@ -118,7 +132,7 @@ def paper_table(summary: Mapping[str, Any], style: str = "markdown", metrics: Se
 
 
 def comparison_table(differences: Sequence[Mapping[str, Any]], style: str = "markdown") -> str:
-    """A table of paired differences that a paper can take.
+    """A table of paired differences for a paper.
 
     Args:
         differences: the fields of `voxelry.cohort.comparison.Difference`, a mapping a row.
@@ -126,6 +140,13 @@ def comparison_table(differences: Sequence[Mapping[str, Any]], style: str = "mar
 
     Raises:
         UsageError: an unknown style.
+
+    Example:
+        >>> from voxelry.cohort import Difference
+        >>> from voxelry.reports import comparison_table
+        >>> row = vars(Difference("dice", "liver", 0.9, 0.8, -0.1, -0.2, 0.0, 0.03, 0.03, n=9, missing=0, winner="A"))
+        >>> comparison_table([row]).splitlines()[0]
+        '| metric | label | A | B | B - A (95 % CI) | p (Holm) | n | winner |'
     """
     head = ["metric", "label", "A", "B", "B - A (95 % CI)", "p (Holm)", "n", "winner"]
     rows = [
@@ -158,8 +179,8 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str) -
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
     body = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in (head, *rows)]
     columns = "l" + "r" * (len(head) - 1)
-    parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
-    return "\n".join(parts) + "\n"
+    table = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(table) + "\n"
 
 
 def _latex(text: str) -> str:

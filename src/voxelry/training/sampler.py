@@ -13,7 +13,7 @@ from torch import Tensor
 from voxelry.augmentation.augmentation import AugmentationParams
 from voxelry.augmentation.augmenter import Augmenter
 from voxelry.core.labels import IGNORE_INDEX
-from voxelry.inference.patches import margins
+from voxelry.core.patch import patch_margins
 from voxelry.preparation.cache import Array, CachedCase
 
 
@@ -131,7 +131,7 @@ class Sampler:
             wanted = random.integers(np.minimum(0, room), np.maximum(0, room), endpoint=True)
         else:  # anywhere in the middle half of the window, so that not everything learnt lies at its centre
             wanted = voxel - random.integers(patch // 4, patch - patch // 4)
-        before = [first for first, _ in margins(case.classes.shape, self.patch)]
+        before = [first for first, _ in patch_margins(case.classes.shape, self.patch)]
         start: NDArray[np.int64] = np.clip(wanted, 0, np.maximum(room, 0)) - before
         return start
 

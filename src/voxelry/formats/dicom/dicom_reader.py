@@ -60,9 +60,9 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN, conte
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> read_dicom(folder).shape
         (1, 16, 12, 12)
     """
@@ -93,9 +93,9 @@ def read_all_dicom(
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> [volume.modality for volume in read_all_dicom(folder)]
         ['CT']
     """

@@ -103,9 +103,9 @@ class DicomHeader:
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> from voxelry.formats.dicom import read_planes
         >>> [header] = read_planes(folder / "IM0001.dcm")
         >>> header.modality, header.rows, header.columns

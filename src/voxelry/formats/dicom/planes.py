@@ -45,9 +45,9 @@ def read_planes(path: str | os.PathLike[str]) -> tuple[DicomHeader, ...]:
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> len(read_planes(folder / "IM0001.dcm"))
         1
     """

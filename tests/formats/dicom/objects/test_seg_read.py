@@ -27,7 +27,7 @@ from voxelry.formats.dicom.objects.seg_read import read_dicom_seg
 from voxelry.formats.dicom.objects.seg_write import write_dicom_seg
 from voxelry.formats.reader import read, read_labels
 from voxelry.phantom.dicom import write_dicom
-from voxelry.phantom.phantom import ACQUISITIONS, make
+from voxelry.phantom.phantom import ACQUISITIONS, make_phantom
 
 SHAPES = {"axial": {}, "coronal": {"axes": "RIA"}, "sagittal": {"axes": "AIR"}, "oblique": {"rotation": (10.0, 20.0, 5.0)}}
 
@@ -36,7 +36,7 @@ SHAPES = {"axial": {}, "coronal": {"axes": "RIA"}, "sagittal": {"axes": "AIR"}, 
 def case(request, tmp_path):
     """A torso series, its reference, and the SEG of the reference."""
     how = replace(ACQUISITIONS["torso-ct"], spacing=(16.0, 16.0, 20.0), **SHAPES[request.param])
-    phantom = make("torso-ct", 3, how)
+    phantom = make_phantom("torso-ct", 3, how)
     scan = read(write_dicom(phantom, tmp_path / "series")[0])
     labels = phantom.labels.on_grid(scan.geometry)
     return scan, labels, write_dicom_seg(labels, scan, tmp_path / "mask.seg.dcm")
@@ -60,7 +60,7 @@ def test_names_and_codes_come_back(case):
 
 @pytest.fixture
 def scan(tmp_path):
-    phantom = make("torso-ct", 1, replace(ACQUISITIONS["torso-ct"], spacing=(32.0, 32.0, 40.0)))
+    phantom = make_phantom("torso-ct", 1, replace(ACQUISITIONS["torso-ct"], spacing=(32.0, 32.0, 40.0)))
     return read(write_dicom(phantom, tmp_path / "series")[0])
 
 
@@ -210,7 +210,7 @@ CODINGS = [
 @pytest.mark.parametrize(("kind", "syntax"), CODINGS)
 def test_every_coding_and_frames_left_out(tmp_path, kind, syntax):
     how = replace(ACQUISITIONS["torso-ct"], spacing=(10.0, 10.0, 60.0))
-    scan = read(write_dicom(make("torso-ct", 1, how), tmp_path / "series")[0])
+    scan = read(write_dicom(make_phantom("torso-ct", 1, how), tmp_path / "series")[0])
     pixels = np.random.default_rng(0).integers(0, 3, scan.geometry.shape[::-1]).astype(np.uint8)
     pixels[0] = pixels[2] = pixels[-1] = 0
     by_hand = syntax == DeflatedExplicitVRLittleEndian  # highdicom does not write it

@@ -46,9 +46,9 @@ class PlaneGroup:
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> from voxelry.formats.dicom import scan_headers
         >>> [group] = group_planes(scan_headers(folder).planes)
         >>> group.title
@@ -113,9 +113,9 @@ def group_planes(planes: Sequence[DicomHeader]) -> list[PlaneGroup]:
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> from voxelry.formats.dicom import scan_headers
         >>> [len(group.planes) for group in group_planes(scan_headers(folder).planes)]
         [12]

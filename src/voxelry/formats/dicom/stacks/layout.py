@@ -34,9 +34,9 @@ class StackLayout:
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> from voxelry.formats.dicom import scan_headers
         >>> layout = measure_layout(scan_headers(folder).planes)
         >>> layout.missing, layout.duplicates, layout.even
@@ -74,9 +74,9 @@ def measure_layout(planes: Sequence[DicomHeader]) -> StackLayout | None:
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> from voxelry.formats.dicom import scan_headers
         >>> round(measure_layout(scan_headers(folder).planes).spacing)
         20

@@ -30,9 +30,9 @@ def select_group(groups: Sequence[PlaneGroup], series: str | None, where: str) -
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> from voxelry.formats.dicom import scan_headers
         >>> from voxelry.formats.dicom.stacks import group_planes
         >>> groups = group_planes(scan_headers(folder).planes)

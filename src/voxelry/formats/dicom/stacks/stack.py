@@ -66,9 +66,9 @@ class SliceStack:
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> from voxelry.formats.dicom import scan_headers
         >>> stack = assemble(scan_headers(folder).planes, "scan")
         >>> stack.geometry.shape, stack.tilt, stack.repairs
@@ -123,9 +123,9 @@ def assemble(planes: Sequence[DicomHeader], where: str, options: ReadOptions = P
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
+        >>> from voxelry.phantom.phantom import make_phantom
         >>> coarse = Acquisition((20, 20, 20), (320, 240, 240), "LPS")
-        >>> [folder] = write_dicom(make("torso-ct", 0, coarse), "scan")
+        >>> [folder] = write_dicom(make_phantom("torso-ct", 0, coarse), "scan")
         >>> from voxelry.formats.dicom import scan_headers
         >>> assemble(scan_headers(folder).planes, "scan").geometry.orientation
         'LPS'

@@ -1,4 +1,4 @@
-"""Which backend: the fastest of those installed whose labels agree with PyTorch's own on a window of the scan."""
+"""Backend ``auto``: the fastest of those installed whose labels agree with PyTorch's own on a patch of the scan."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from voxelry.networks.classes import winners
 log = logging.getLogger(__name__)
 
 AGREEMENT = 0.999
-"""The share of a window's voxels whose winning class must be that of PyTorch as it is."""
+"""The share of a patch's voxels whose winning class must be that of PyTorch as it is."""
 
 TRIAL_SECONDS = {"compile": 60.0, "openvino": 15.0, "onnxruntime": 15.0}
-"""What building a backend may cost: it is tried only where the work at hand takes longer than that without it."""
+"""What building a backend may cost: it is tried only where the run takes longer than that without it."""
 
 
 @dataclass(frozen=True)
-class Selection:
+class BackendSelection:
     """The backend chosen for a run, and why.
 
     Attributes:
         name: the backend.
-        seconds: of a window, by backend tried.
+        seconds: of a patch, by backend tried.
         agreement: with PyTorch as it is, by backend tried: share of voxels, 0..1.
         reason: a sentence.
     """
@@ -43,23 +43,23 @@ class Selection:
 
 
 def select_backend(
-    network: nn.Module, window_BC: Tensor, device: torch.device, dtype: torch.dtype, passes: int, regions: bool = False
-) -> tuple[Selection, Forward]:
-    """Try what is installed on one window and keep the fastest that agrees.
+    network: nn.Module, patch_BC: Tensor, device: torch.device, dtype: torch.dtype, passes: int, regions: bool = False
+) -> tuple[BackendSelection, Forward]:
+    """Try the installed backends on one patch and keep the fastest that agrees.
 
     Args:
         network: in evaluation mode, on the device.
-        window_BC: ``(1, C, *window)`` float32 of the scan, on the device.
+        patch_BC: ``(1, C, *patch)`` float32 of the scan, on the device.
         device: where the network is.
         dtype: of the convolutions.
-        passes: forward passes that the work at hand takes.
+        passes: forward passes of the run.
         regions: whether the network's classes are regions.
 
     Returns:
         The selection, and its forward pass, built.
     """
     forwards: dict[str, Forward] = {"torch": BACKENDS["torch"](network, device, dtype)}
-    plain, usual = _timed(forwards["torch"], window_BC, device, regions)
+    plain, usual = _timed(forwards["torch"], patch_BC, device, regions)
     seconds, agreement, skipped = {"torch": usual}, {"torch": 1.0}, []
     for name in installed_backends(device)[1:]:
         if usual * passes < TRIAL_SECONDS[name]:
@@ -67,25 +67,25 @@ def select_backend(
             continue
         try:
             forward = BACKENDS[name](network, device, dtype)
-            winners, seconds[name] = _timed(forward, window_BC, device, regions)
+            labels, seconds[name] = _timed(forward, patch_BC, device, regions)
         except (VoxelryError, RuntimeError, ValueError, TypeError, OSError) as error:
             log.info("backend %s cannot run this network: %s", name, " ".join(str(error).split())[:200])
             continue
-        agreement[name] = float((winners == plain).float().mean())
+        agreement[name] = float((labels == plain).float().mean())
         forwards[name] = forward
     fit = [name for name in forwards if agreement[name] >= AGREEMENT]
     best = min(fit, key=lambda name: seconds[name])
-    selection = Selection(best, seconds, agreement, _reason(best, seconds, agreement, skipped))
+    selection = BackendSelection(best, seconds, agreement, _reason(best, seconds, agreement, skipped))
     log.info("%s", selection.reason)
     return selection, forwards[best]
 
 
-def _timed(forward: Callable[[Tensor], Tensor], window_BC: Tensor, device: torch.device, regions: bool) -> tuple[Tensor, float]:
-    """The winning classes, and the seconds of the second of two passes: the first builds what there is to build."""
-    forward(window_BC)
+def _timed(forward: Callable[[Tensor], Tensor], patch_BC: Tensor, device: torch.device, regions: bool) -> tuple[Tensor, float]:
+    """The winning classes, and the seconds of the second of two passes; the first compiles and allocates."""
+    forward(patch_BC)
     _wait(device)
     start = time.perf_counter()
-    logits = forward(window_BC)
+    logits = forward(patch_BC)
     _wait(device)
     return winners(logits, regions), time.perf_counter() - start
 
@@ -96,13 +96,13 @@ def _wait(device: torch.device) -> None:
 
 
 def _reason(best: str, seconds: dict[str, float], agreement: dict[str, float], skipped: list[str]) -> str:
-    tried = ", ".join(f"{name} {seconds[name]:.3g} s a window ({agreement[name]:.4%} agree)" for name in agreement)
-    left = f"; not tried for so few windows: {', '.join(skipped)}" if skipped else ""
-    return f"backend {best}: {tried}{left}"
+    tried = ", ".join(f"{name} {seconds[name]:.3g} s a patch ({agreement[name]:.4%} agree)" for name in agreement)
+    untried = f"; not tried for so few patches: {', '.join(skipped)}" if skipped else ""
+    return f"backend {best}: {tried}{untried}"
 
 
-class Members:
-    """The forward passes of the members of an ensemble, made when they are first needed and kept for the whole run.
+class MemberForwards:
+    """Forward passes of the members of an ensemble, built when first needed and kept for the whole run.
 
     Args:
         networks: in evaluation mode, on the device.
@@ -123,14 +123,14 @@ class Members:
         self._regions = regions
         self._lock = threading.Lock()
         self._forwards: list[Forward] = []
-        self.selection: Selection | None = None
+        self.selection: BackendSelection | None = None
 
-    def forwards(self, window: Callable[[], Tensor], passes: int) -> list[Forward]:
+    def forwards(self, patch: Callable[[], Tensor], passes: int) -> list[Forward]:
         """One forward pass a network.
 
         Args:
-            window: gives a window of the scan, ``(1, C, *window)`` float32 on the device, to choose by.
-            passes: forward passes that the work at hand takes.
+            patch: gives a patch of the scan, ``(1, C, *patch)`` float32 on the device, to choose by.
+            passes: forward passes of the run.
 
         Raises:
             MissingExtraError: the backend that was named is not installed.
@@ -138,19 +138,19 @@ class Members:
         """
         with self._lock:
             if not self._forwards:
-                self._forwards = self._made(window, passes)
+                self._forwards = self._build(patch, passes)
             return self._forwards
 
     @property
-    def said(self) -> str:
-        """What computes the networks, and why where it was chosen; empty before the first scan."""
+    def description(self) -> str:
+        """Which backend computes the networks, and why where it was chosen; empty before the first scan."""
         if self.selection is not None:
             return self.selection.reason
         return f"backend {self._backend}" if self._forwards else ""
 
-    def _made(self, window: Callable[[], Tensor], passes: int) -> list[Forward]:
+    def _build(self, patch: Callable[[], Tensor], passes: int) -> list[Forward]:
         if self._backend != AUTO:
             return [BACKENDS[self._backend](network, self._device, self._dtype) for network in self._networks]
-        self.selection, first = select_backend(self._networks[0], window(), self._device, self._dtype, passes, self._regions)
-        make = BACKENDS[self.selection.name]
-        return [first, *(make(network, self._device, self._dtype) for network in self._networks[1:])]
+        self.selection, first = select_backend(self._networks[0], patch(), self._device, self._dtype, passes, self._regions)
+        build = BACKENDS[self.selection.name]
+        return [first, *(build(network, self._device, self._dtype) for network in self._networks[1:])]

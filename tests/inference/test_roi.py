@@ -8,10 +8,10 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.volume import Volume
 from voxelry.inference.engine import Member
 from voxelry.inference.forward import Batches
-from voxelry.inference.patches import Layout
+from voxelry.inference.patches import PatchGrid
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
-from voxelry.inference.region import MARGIN, body, coarse
+from voxelry.inference.roi import MARGIN, body_roi, coarse_roi
 from voxelry.preparation.slice_stream import InMemorySlices
 
 SHAPE = (70, 40, 36)
@@ -27,10 +27,10 @@ def ct(noise=0):
 
 class Counting:
     def __init__(self, network):
-        self.network, self.windows = network, []
+        self.network, self.patches = network, []
 
     def __call__(self, x):
-        self.windows.append(x)
+        self.patches.append(x)
         return self.network(x)
 
 
@@ -45,12 +45,12 @@ def test_labels_outside_skipped_air_are_identical(noise):
     scan = ct(noise)
     whole, part = predictors("whole").predict(scan).labels.array, predictors("body").predict(scan).labels.array
     image = scan.array.astype(np.float32)
-    layout = Layout.of(SHAPE, (16, 16, 16), 0.5)
-    region, skipped = body(InMemorySlices(image, layout.axis), layout), np.zeros(SHAPE, bool)
-    for s in layout.starts[0]:
-        for start in layout.sheet(s):
-            if not region.keeps(start):
-                placed = dict(zip(layout.order, start, strict=True))
+    grid = PatchGrid.of(SHAPE, (16, 16, 16), 0.5)
+    roi, skipped = body_roi(InMemorySlices(image, grid.axis), grid), np.zeros(SHAPE, bool)
+    for s in grid.starts[0]:
+        for start in grid.sheet(s):
+            if not roi.keeps(start):
+                placed = dict(zip(grid.order, start, strict=True))
                 box = tuple(slice(placed[axis], placed[axis] + 16) for axis in range(3))
                 assert image[0][box].max() <= -1000 + 0.02 * 1300
                 skipped[box] = True
@@ -66,14 +66,14 @@ def test_the_coarse_pass_finds_what_is_there_and_looks_around_it():
 
     image = np.zeros((1, 64, 40, 48), np.float32)
     image[0, 50, 20, 33] = 1
-    layout = Layout.of(image.shape[1:], (16, 16, 16), 0.5)
-    region = coarse(Member(bright, InMemorySlices(image, layout.axis)), layout, Batches(3), torch.device("cpu"))
-    found = np.argwhere(region.blocks)
+    grid = PatchGrid.of(image.shape[1:], (16, 16, 16), 0.5)
+    roi = coarse_roi(Member(bright, InMemorySlices(image, grid.axis)), grid, Batches(3), torch.device("cpu"))
+    found = np.argwhere(roi.blocks)
     assert np.array_equal(found.min(0), [6 - MARGIN, 2 - MARGIN, 4 - MARGIN])
     assert np.array_equal(found.max(0), [7, 4, 5])
-    kept = [start for s in layout.starts[0] for start in layout.sheet(s) if region.keeps(start)]
-    assert 0 < len(kept) < layout.count
-    assert coarse(Member(bright, InMemorySlices(0 * image, layout.axis)), layout, Batches(3), torch.device("cpu")).is_empty
+    kept = [start for s in grid.starts[0] for start in grid.sheet(s) if roi.keeps(start)]
+    assert 0 < len(kept) < grid.count
+    assert coarse_roi(Member(bright, InMemorySlices(0 * image, grid.axis)), grid, Batches(3), torch.device("cpu")).is_empty
 
 
 def test_predicting_with_a_coarse_pass():
@@ -87,7 +87,7 @@ def test_predicting_with_a_coarse_pass():
 def test_pictures():
     picture = np.zeros((1, 50, 30), np.float32)
     picture[0, 40:, :6] = 1
-    layout = Layout.of((50, 30), (16, 16), 0.5)
-    region = body(InMemorySlices(picture, layout.axis), layout)
-    assert np.array_equal(np.argwhere(region.blocks), [[5, 0], [6, 0]])
-    assert not region.keeps((0, 0, 0))
+    grid = PatchGrid.of((50, 30), (16, 16), 0.5)
+    roi = body_roi(InMemorySlices(picture, grid.axis), grid)
+    assert np.array_equal(np.argwhere(roi.blocks), [[5, 0], [6, 0]])
+    assert not roi.keeps((0, 0, 0))

@@ -18,15 +18,15 @@ from voxelry.core.plan import Region
 from voxelry.core.volume import Volume
 from voxelry.errors import BudgetError, ModelError
 from voxelry.formats.grids.nifti_write import write_nifti_image
-from voxelry.inference import mixed
+from voxelry.inference import multi_plan
 from voxelry.inference import segmenter as module
 from voxelry.inference.cleanup import clean
-from voxelry.inference.mixed import aligned
-from voxelry.inference.mixed_kernels import settle
-from voxelry.inference.patches import TOGETHER
+from voxelry.inference.multi_plan import align_tasks
+from voxelry.inference.multi_plan_kernels import decide_mean
+from voxelry.inference.patches import SHEETS_AT_A_TIME
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
-from voxelry.inference.ring_buffer_torch import DeviceRing
+from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
 from voxelry.networks.weights import save_ensemble
 
 OFF = PredictOptions(mixed_precision="off")
@@ -47,8 +47,8 @@ def slices(**changes):
 
 PLANS = {
     "fine and coarse": (tiny_plan(spacing=(1.3, 1.0, 1.6)), tiny_plan(spacing=(2.0, 2.0, 3.0), configuration="3d_lowres")),
-    "slices and windows": (slices(spacing=(1.3, 0.8, None)), tiny_plan(spacing=(1.0, 1.4, 1.5))),
-    "windows and slices": (tiny_plan(patch_size=(16, 8, 8)), slices()),
+    "slices and patches": (slices(spacing=(1.3, 0.8, None)), tiny_plan(spacing=(1.0, 1.4, 1.5))),
+    "patches and slices": (tiny_plan(patch_size=(16, 8, 8)), slices()),
     "turned": (tiny_plan(orientation="RAS", spacing=(1.3, 1.0, 1.6)), tiny_plan(orientation="SPL", patch_size=(8, 12, 8))),
     "three": (slices(), tiny_plan(), tiny_plan(spacing=(1.7, 1.7, 1.7))),
 }
@@ -81,7 +81,7 @@ def test_the_mean_of_probabilities_on_the_scans_own_grid_decides(name):
     models, volume = models_of(PLANS[name]), scan()
     values = dense_mean(models, volume)
     predictor = Predictor(models, "cpu", OFF)
-    assert len(predictor.segmenter.teams) == len(models)
+    assert len(predictor.segmenter.ensembles) == len(models)
     found = predictor.predict(volume)
     wrong, ties = disagreements(classes(found), values)
     assert (wrong, ties < 0.01) == (0, True)
@@ -106,14 +106,14 @@ def test_the_map_is_that_of_the_mean(kind, device, monkeypatch):
 def on_torch(monkeypatch):
     """Rings of torch tensors, as a GPU has them."""
     monkeypatch.setattr(
-        module, "make_ring",
-        lambda classes, shape, weights, *, half, logits, device=None, regions=False: DeviceRing(
+        module, "make_ring_buffer",
+        lambda classes, shape, weights, *, half, logits, device=None, regions=False: DeviceRingBuffer(
             classes, shape, weights, False, logits, CPU, regions
         ),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["slices and windows", "turned"])
+@pytest.mark.parametrize("name", ["slices and patches", "turned"])
 def test_rings_of_torch_tensors_agree(name, monkeypatch):
     models, volume = models_of(PLANS[name]), scan()
     expected = classes(Predictor(models, "cpu", OFF).predict(volume))
@@ -144,13 +144,13 @@ def test_regions_are_averaged_each_for_itself(device, average, monkeypatch):
     assert np.array_equal(found[sure], last[sure])
 
 
-def test_models_of_one_plan_are_one_team_and_its_weight_is_that_of_one():
+def test_models_of_one_plan_are_one_ensemble_and_its_weight_is_that_of_one():
     fine, other, coarse = models_of((tiny_plan(), tiny_plan(), tiny_plan(spacing=(2.0, 2.0, 3.0))))
     volume = scan()
     logits = [dense_logits(lambda x, n=n: n(x)[0], fine.plan, volume) for n in Predictor([fine, other], "cpu", OFF).networks]
     values = (shares(np.mean(logits, axis=0)) + dense_mean([coarse], volume)) / 2
     predictor = Predictor([fine, coarse, other], "cpu", OFF)
-    assert [len(team.models) for team in predictor.segmenter.teams] == [2, 1]
+    assert [len(ensemble.models) for ensemble in predictor.segmenter.ensembles] == [2, 1]
     assert disagreements(classes(predictor.predict(volume)), values)[0] == 0
 
 
@@ -158,17 +158,17 @@ def test_models_of_one_plan_are_one_team_and_its_weight_is_that_of_one():
     shape=st.tuples(*[st.integers(1, 14)] * 3),
     first=st.sampled_from(["RAS", "SPR", "LPS", None]),
     coarse=st.sampled_from([None, (1.3, 1.0, 1.6), (2.4, 2.2, 3.0)]),
-    step=st.sampled_from([0.3, 0.5, 1.0]),
+    overlap=st.sampled_from([0.7, 0.5, 0.0]),
 )
 @settings(max_examples=15, deadline=None)
-def test_any_scan(shape, first, coarse, step):
+def test_any_scan(shape, first, coarse, overlap):
     plans = (tiny_plan(orientation=first, spacing=coarse), slices(orientation="RAS"))
     models, volume = models_of(plans), scan(shape)
     parts = []
     for model in models:
         network = Predictor(model, "cpu", OFF).networks[0]
-        parts.append(shares(dense_logits(lambda x, net=network: net(x)[0], model.plan, volume, step=step)))
-    found = Predictor(models, "cpu", PredictOptions(mixed_precision="off", step=step)).predict(volume)
+        parts.append(shares(dense_logits(lambda x, net=network: net(x)[0], model.plan, volume, overlap=overlap)))
+    found = Predictor(models, "cpu", PredictOptions(mixed_precision="off", overlap=overlap)).predict(volume)
     assert disagreements(classes(found), np.mean(parts, axis=0))[0] == 0
 
 
@@ -183,23 +183,23 @@ def test_pictures_at_two_sizes():
 def test_slices_leave_in_order_whatever_the_slab(monkeypatch):
     models, volume = models_of(PLANS["three"]), scan((12, 12, 40))
     predictor = Predictor(models, "cpu", OFF)
-    assert aligned([team.job(volume) for team in predictor.segmenter.teams])[0].layout.held == TOGETHER
+    assert align_tasks([ensemble.task(volume) for ensemble in predictor.segmenter.ensembles])[0].grid.depth == SHEETS_AT_A_TIME
     expected = classes(predictor.predict(volume))
     assert disagreements(expected, dense_mean(models, volume))[0] == 0
-    monkeypatch.setattr(mixed, "SUMMED", 1)  # a slice at a time
-    windows = []
-    found = Predictor(models, "cpu", OFF).predict(volume, lambda _, done, total: windows.append((done, total)))
+    monkeypatch.setattr(multi_plan, "SUMMED", 1)  # a slice at a time
+    patches = []
+    found = Predictor(models, "cpu", OFF).predict(volume, lambda _, done, total: patches.append((done, total)))
     assert np.array_equal(classes(found), expected)
-    assert windows[-1][0] == windows[-1][1]
-    assert [done for done, _ in windows] == sorted(done for done, _ in windows)
+    assert patches[-1][0] == patches[-1][1]
+    assert [done for done, _ in patches] == sorted(done for done, _ in patches)
 
 
-def test_teams_stream_along_one_axis_in_one_direction():
+def test_ensembles_stream_along_one_axis_in_one_direction():
     volume = scan((40, 40, 20))
     for orientation, axes in (("SAL", {1, 2}), ("LPS", {2}), ("RPI", {0}), ("PSL", {2})):
         predictor = Predictor(models_of((slices(), tiny_plan(orientation=orientation))), "cpu", OFF)
-        jobs = aligned([team.job(volume) for team in predictor.segmenter.teams])
-        (place,) = {job.frame()[0] for job in jobs}
+        tasks = align_tasks([ensemble.task(volume) for ensemble in predictor.segmenter.ensembles])
+        (place,) = {task.streaming_axes()[0] for task in tasks}
         assert place[0] in axes
     opposite = Predictor(models_of((tiny_plan(), tiny_plan(orientation="LPI"))), "cpu", OFF)
     with pytest.raises(ModelError, match=r"opposite orientations \(RAS, LPI\)"):
@@ -226,21 +226,22 @@ def test_a_budget_counts_every_ring(monkeypatch):
             Predictor(some, "cpu", PredictOptions(memory=1 << 20)).predict(scan((90, 90, 90)))
         needed.append(refused.value.needed)
     predictor = Predictor(models, "cpu", OFF)
-    jobs = aligned([team.job(scan((90, 90, 90))) for team in predictor.segmenter.teams])
+    tasks = align_tasks([ensemble.task(scan((90, 90, 90))) for ensemble in predictor.segmenter.ensembles])
     assert needed[0] > max(needed[1:])
-    load = predictor.segmenter._load(jobs)
-    assert load.ring(True) == sum(replace(load, layouts=(job.layout,)).ring(True) for job in jobs)
+    footprint = predictor.segmenter._footprint(tasks)
+    single = [replace(footprint, grids=(task.grid,)) for task in tasks]
+    assert footprint.ring(True).total == sum(one.ring(True).total for one in single)
 
 
 def test_ties_go_to_the_lower_class_and_what_nobody_saw_is_background():
     sums = np.array([[0.25, 0.0, 0.1], [0.5, 0.0, 0.45], [0.25, 0.0, 0.45]], np.float32)
-    labels, trust = np.empty(3, np.uint16), np.empty(3, np.uint8)
+    labels, confidence = np.empty(3, np.uint16), np.empty(3, np.uint8)
     total, won = np.zeros(3), np.zeros(3, np.int64)
-    settle(sums, 0, 3, False, False, labels, trust, total, won)
+    decide_mean(sums, 0, 3, False, False, labels, confidence, total, won)
     assert labels.tolist() == [1, 0, 1]
     assert won.tolist() == [0, 2, 0]
     assert total[1] == pytest.approx(0.95)
-    assert trust.tolist() == [128, 0, 115]
+    assert confidence.tolist() == [128, 0, 115]
 
 
 def test_members_of_two_label_tables_are_refused():
@@ -248,8 +249,8 @@ def test_members_of_two_label_tables_are_refused():
         Predictor([tiny_model(tiny_plan()), tiny_model(slices(), LabelTable.numbered([1]))], "cpu")
 
 
-def test_a_folder_of_slices_and_windows_is_used_like_a_models(tmp_path):
-    models, volume = models_of(PLANS["windows and slices"]), scan()
+def test_a_folder_of_slices_and_patches_is_used_like_a_models(tmp_path):
+    models, volume = models_of(PLANS["patches and slices"]), scan()
     save_ensemble(models, tmp_path / "model", clean_up=(CleanUp(label="spine", keep_largest=True),))
     write_nifti_image(volume, tmp_path / "case.nii.gz")
     (outcome,) = vx.predict(tmp_path / "model", tmp_path / "case.nii.gz", tmp_path / "out", device="cpu", mixed_precision="off")
