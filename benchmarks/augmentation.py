@@ -1,13 +1,13 @@
-"""The claim: a core augments at least 4 times the windows a second that batchgeneratorsv2 does, and 3 times those of MONAI.
+"""The claim: one core augments at least 4 times as many patches a second as batchgeneratorsv2, and 3 times as many as MONAI.
 
     python benchmarks/augmentation.py [--quick] [--rounds N] [--only WORD] [--peers FOLDER] [--json FILE]
 
-nnU-Net's recipe at its own probabilities and ranges, on one thread, windows of 96 x 128 x 128 voxels and of 512 x 512 pixels, of
+nnU-Net's recipe at its own probabilities and ranges, on one thread, patches of 96 x 128 x 128 voxels and of 512 x 512 pixels, of
 one channel and four labels. batchgeneratorsv2 runs nnU-Net's own `get_training_transforms`, without deep supervision's smaller
 labels and on nnU-Net's own larger initial patch; MONAI the nearest transforms that it has, with one affine for rotation and zoom;
-voxelry reads float16 from a memory map, too, which its peers are spared. Draws differ, so each is judged by many windows: `apart`
+voxelry also reads float16 from a memory map, which its peers are spared. Draws differ, so each is judged by many patches: `apart`
 is the difference of their mean grey value, which all keep near that of the input. Each contestant runs in a process of its own,
-in turn; a run is 32 windows.
+in turn; a run is 32 patches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from harness import Task, run_tasks, serve
 
 VOLUME, PICTURE = (96, 128, 128), (512, 512)
-WINDOWS = 32
+PATCHES = 32
 LIBRARIES = ("numpy", "numba", "torch", "monai", "batchgeneratorsv2", "nnunetv2")
 TASKS = (
     Task("volumes", "volume.npz", "volume_voxelry", {"volume_batchgeneratorsv2": 4.0, "volume_monai": 3.0}, tolerance=0.1),
@@ -31,11 +31,11 @@ TASKS = (
 )
 
 Change = Callable[[int], Any]
-"""Makes one window from its number; the grey values."""
+"""Makes a patch from its number and returns its grey values."""
 
 
 def make_inputs(folder: Path, quick: bool) -> None:
-    """A case half as large again as the window: smooth blobs in noise, normalised; its labels."""
+    """A case 1.5 times as large as the patch: smooth blobs in noise, normalised; its labels."""
     from scipy.ndimage import gaussian_filter
 
     for name, patch in (("volume", VOLUME), ("picture", PICTURE)):
@@ -49,8 +49,8 @@ def make_inputs(folder: Path, quick: bool) -> None:
         np.savez(folder / f"{name}.npz", image=image.astype(np.float16)[None], labels=labels, patch=np.array(patch))
 
 
-def voxelry(given: dict[str, Any]) -> Change:
-    """The sampler's own way: read what a move reaches from a memory map, then move and change it."""
+def voxelry(inputs: dict[str, Any]) -> Change:
+    """As the sampler does it: read what a move reaches from a memory map, then move and change it."""
     from voxelry.augmentation.augmenter import Augmenter
     from voxelry.augmentation.settings import AugmentSettings
     from voxelry.core.labels import LabelTable
@@ -58,7 +58,7 @@ def voxelry(given: dict[str, Any]) -> Change:
     from voxelry.preparation.cache import CachedCase
     from voxelry.training.sampler import Sampler
 
-    patch = tuple(given["patch"].tolist())
+    patch = tuple(inputs["patch"].tolist())
     axes = len(patch)
     network = NetworkPlan(
         features=(8, 8, 8), strides=((1,) * axes, (2,) * axes, (2,) * axes), kernels=((3,) * axes,) * 3, deep_supervision=1
@@ -69,7 +69,7 @@ def voxelry(given: dict[str, Any]) -> Change:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for name in ("image", "labels"):
-            np.save(Path(folder) / f"{name}.npy", given[name])
+            np.save(Path(folder) / f"{name}.npy", inputs[name])
         image, labels = (np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in ("image", "labels"))
     case = CachedCase("case", image, labels, {})
     augment = Augmenter(plan, AugmentSettings(set="nnunet"), LabelTable.numbered(range(1, 5)))
@@ -77,21 +77,21 @@ def voxelry(given: dict[str, Any]) -> Change:
     return lambda number: sampler(number)[0]
 
 
-def batchgeneratorsv2(given: dict[str, Any]) -> Change:
+def batchgeneratorsv2(inputs: dict[str, Any]) -> Change:
     """nnU-Net's training transforms on the patch that its loader would give them."""
     import torch
     from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    patch = given["patch"]
+    patch = inputs["patch"]
     angle = math.radians(30 if len(patch) == 3 else 180)
     turn = (-angle, angle)
     change = nnUNetTrainer.get_training_transforms(patch, turn, None, tuple(range(len(patch))), False)
-    large = np.minimum(get_patch_size(patch, turn, turn, turn, (0.85, 1.25)), given["labels"].shape)
-    begin = (np.array(given["labels"].shape) - large) // 2
+    large = np.minimum(get_patch_size(patch, turn, turn, turn, (0.85, 1.25)), inputs["labels"].shape)
+    begin = (np.array(inputs["labels"].shape) - large) // 2
     box = tuple(slice(a, a + n) for a, n in zip(begin.tolist(), large.tolist(), strict=True))
-    image = torch.from_numpy(given["image"].astype(np.float32)[(slice(None), *box)].copy())
-    labels = torch.from_numpy(given["labels"][box][None].copy())
+    image = torch.from_numpy(inputs["image"].astype(np.float32)[(slice(None), *box)].copy())
+    labels = torch.from_numpy(inputs["labels"][box][None].copy())
 
     def run(number: int) -> Any:
         torch.manual_seed(number)
@@ -101,12 +101,12 @@ def batchgeneratorsv2(given: dict[str, Any]) -> Change:
     return run
 
 
-def monai(given: dict[str, Any]) -> Change:
+def monai(inputs: dict[str, Any]) -> Change:
     """Its own transforms at the same probabilities; a rotation or a zoom is drawn as often as either is in the recipe."""
     import monai.transforms as mt
     import torch
 
-    patch = tuple(given["patch"].tolist())
+    patch = tuple(inputs["patch"].tolist())
     axes = len(patch)
     angle = math.radians(30 if axes == 3 else 180)
     both = ("image", "labels")
@@ -128,10 +128,10 @@ def monai(given: dict[str, Any]) -> Change:
             *(mt.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(axes)),
         ]
     )  # fmt: skip
-    begin = [(n - edge) // 2 for n, edge in zip(given["labels"].shape, patch, strict=True)]
+    begin = [(n - edge) // 2 for n, edge in zip(inputs["labels"].shape, patch, strict=True)]
     box = tuple(slice(a, a + n) for a, n in zip(begin, patch, strict=True))
-    image = torch.from_numpy(given["image"].astype(np.float32)[(slice(None), *box)].copy())
-    labels = torch.from_numpy(given["labels"][box][None].astype(np.float32))
+    image = torch.from_numpy(inputs["image"].astype(np.float32)[(slice(None), *box)].copy())
+    labels = torch.from_numpy(inputs["labels"][box][None].astype(np.float32))
 
     def run(number: int) -> Any:
         change.set_random_state(seed=number)
@@ -141,20 +141,20 @@ def monai(given: dict[str, Any]) -> Change:
 
 
 def work(name: str, inputs: Path) -> None:
-    """A contestant's process: one thread, a few windows to warm up, then the same number of windows for each run."""
+    """A contestant's process: one thread, 32 patches to warm up, then 32 patches a run."""
     import numba
     import torch
 
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     change = globals()[name.split("_")[1]](dict(np.load(inputs)))
-    for number in range(WINDOWS):
+    for number in range(PATCHES):
         change(number)
     rounds = iter(range(1, 10**6))
 
     def run() -> dict[str, float]:
-        first = next(rounds) * WINDOWS
-        return {"mean": float(np.mean([float(change(first + number).mean()) for number in range(WINDOWS)]))}
+        first = next(rounds) * PATCHES
+        return {"mean": float(np.mean([float(change(first + number).mean()) for number in range(PATCHES)]))}
 
     serve(run)
 

@@ -60,12 +60,12 @@ def blobs(shape: tuple[int, ...], count: int, seed: int = 0) -> Any:
         corner = np.array(np.unravel_index(label - 1, (across,) * 3)) * cell
         low, high = corner.astype(int), (corner + cell).astype(int)
         box = labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        places = np.indices(box.shape).transpose(1, 2, 3, 0)
-        distance = np.linalg.norm((places - cell / 2) / (cell * rng.uniform(0.3, 0.48, 3)), axis=-1)
+        voxels = np.indices(box.shape).transpose(1, 2, 3, 0)
+        distance = np.linalg.norm((voxels - cell / 2) / (cell * rng.uniform(0.3, 0.48, 3)), axis=-1)
         box[(distance < 1) & (distance > 0.15)] = label
         for _ in range(4):
-            place = [rng.integers(0, n - 3) for n in shape]
-            labels[tuple(slice(first, first + 3) for first in place)] = label
+            speck = [rng.integers(0, n - 3) for n in shape]
+            labels[tuple(slice(first, first + 3) for first in speck)] = label
     return labels
 
 
@@ -84,92 +84,92 @@ def _target(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], *(round(n * 0.5332) for n in shape[1:]))
 
 
-def image_voxelry(given: Arrays) -> Job:
+def image_voxelry(inputs: Arrays) -> Job:
     """int16 in, float32 out."""
     from voxelry.preparation.resampling import resample_image
 
-    return lambda: resample_image(given["image"][None], _target(given["image"].shape), 3)[0]
+    return lambda: resample_image(inputs["image"][None], _target(inputs["image"].shape), 3)[0]
 
 
-def image_nnunet(given: Arrays) -> Job:
+def image_nnunet(inputs: Arrays) -> Job:
     """Its default for images."""
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 
-    image = given["image"][None].astype(np.float32)
+    image = inputs["image"][None].astype(np.float32)
     return lambda: resample_data_or_seg_to_shape(image, _target(image.shape[1:]), SPACING, SPACING, order=3)[0]
 
 
-def image_simpleitk(given: Arrays) -> Job:
+def image_simpleitk(inputs: Arrays) -> Job:
     """B-spline of order 3, clipped to the range of the input as the others do."""
     import SimpleITK
 
-    image = SimpleITK.GetImageFromArray(given["image"])
-    target = _target(given["image"].shape)[::-1]
+    image = SimpleITK.GetImageFromArray(inputs["image"])
+    target = _target(inputs["image"].shape)[::-1]
     spacing = [n / m for n, m in zip(image.GetSize(), target, strict=True)]
     origin = [(step - 1) / 2 for step in spacing]
-    low, high = int(given["image"].min()), int(given["image"].max())
+    low, high = int(inputs["image"].min()), int(inputs["image"].max())
 
     def run() -> Any:
-        made = SimpleITK.Resample(
+        resampled = SimpleITK.Resample(
             image, target, SimpleITK.Transform(), SimpleITK.sitkBSpline, origin, spacing, image.GetDirection(), 0.0,
             SimpleITK.sitkFloat32,
         )  # fmt: skip
-        return np.clip(SimpleITK.GetArrayFromImage(made), low, high)
+        return np.clip(SimpleITK.GetArrayFromImage(resampled), low, high)
 
     return run
 
 
-def labels_voxelry(given: Arrays) -> Job:
+def labels_voxelry(inputs: Arrays) -> Job:
     """int16 class indices."""
     from voxelry.preparation.resampling import resample_classes
 
-    classes = given["labels"].astype(np.int16)
+    classes = inputs["labels"].astype(np.int16)
     return lambda: resample_classes(classes, _target(classes.shape))
 
 
-def labels_nnunet(given: Arrays) -> Job:
+def labels_nnunet(inputs: Arrays) -> Job:
     """Its default for segmentations."""
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 
-    labels = given["labels"][None]
+    labels = inputs["labels"][None]
     return lambda: resample_data_or_seg_to_shape(labels, _target(labels.shape[1:]), SPACING, SPACING, is_seg=True, order=1)[0]
 
 
-def _cleaned(given: Arrays, **rule: Any) -> Job:
+def _cleaned(inputs: Arrays, **rule: Any) -> Job:
     from voxelry.core.model import CleanUp
     from voxelry.inference.cleanup import clean_array
 
-    rules = {int(value): CleanUp(label=str(value), **rule) for value in np.unique(given["labels"]) if value}
+    rules = {int(value): CleanUp(label=str(value), **rule) for value in np.unique(inputs["labels"]) if value}
 
     def run() -> Any:
-        labels = given["labels"].copy()
+        labels = inputs["labels"].copy()
         clean_array(labels, rules, 1.0)
         return labels
 
     return run
 
 
-def largest_voxelry(given: Arrays) -> Job:
+def largest_voxelry(inputs: Arrays) -> Job:
     """All labels in one pass."""
-    return _cleaned(given, keep_largest=True)
+    return _cleaned(inputs, keep_largest=True)
 
 
-def largest_monai(given: Arrays) -> Job:
+def largest_monai(inputs: Arrays) -> Job:
     """`KeepLargestConnectedComponent` on the label map."""
     import torch
     from monai.transforms import KeepLargestConnectedComponent
 
-    keep = KeepLargestConnectedComponent(np.unique(given["labels"])[1:].tolist(), is_onehot=False)
-    labels = torch.from_numpy(given["labels"])[None]
+    keep = KeepLargestConnectedComponent(np.unique(inputs["labels"])[1:].tolist(), is_onehot=False)
+    labels = torch.from_numpy(inputs["labels"])[None]
     return lambda: keep(labels)[0].numpy()
 
 
-def largest_nnunet(given: Arrays) -> Job:
+def largest_nnunet(inputs: Arrays) -> Job:
     """Its post-processing, label by label."""
     from nnunetv2.postprocessing.remove_connected_components import remove_all_but_largest_component_from_segmentation as keep
 
     def run() -> Any:
-        labels = given["labels"]
+        labels = inputs["labels"]
         for value in np.unique(labels)[1:].tolist():
             labels = keep(labels, value)
         return labels
@@ -177,17 +177,17 @@ def largest_nnunet(given: Arrays) -> Job:
     return run
 
 
-def holes_voxelry(given: Arrays) -> Job:
+def holes_voxelry(inputs: Arrays) -> Job:
     """Each label in its box."""
-    return _cleaned(given, fill_holes=True)
+    return _cleaned(inputs, fill_holes=True)
 
 
-def holes_scipy(given: Arrays) -> Job:
+def holes_scipy(inputs: Arrays) -> Job:
     """`binary_fill_holes` of each label; only background is filled."""
     from scipy.ndimage import binary_fill_holes
 
     def run() -> Any:
-        labels = given["labels"].copy()
+        labels = inputs["labels"].copy()
         for value in np.unique(labels)[1:]:
             labels[binary_fill_holes(labels == value) & (labels == 0)] = value
         return labels
@@ -195,38 +195,38 @@ def holes_scipy(given: Arrays) -> Job:
     return run
 
 
-def write_voxelry(given: Arrays) -> Job:
+def write_voxelry(inputs: Arrays) -> Job:
     """Ours: uint8, names inside."""
     from voxelry.core.geometry import Geometry
     from voxelry.core.labels import LabelTable
     from voxelry.core.volume import LabelMap
     from voxelry.formats.grids.nifti_write import write_nifti
 
-    geometry = Geometry.from_spacing(given["labels"].shape, SPACING)
-    labels = LabelMap.of(given["labels"], geometry, LabelTable.numbered(range(1, 11)))
-    return _written(given, lambda file: write_nifti(labels, file))
+    geometry = Geometry.from_spacing(inputs["labels"].shape, SPACING)
+    labels = LabelMap.of(inputs["labels"], geometry, LabelTable.numbered(range(1, 11)))
+    return _written(inputs, lambda file: write_nifti(labels, file))
 
 
-def write_nibabel(given: Arrays) -> Job:
+def write_nibabel(inputs: Arrays) -> Job:
     """`nibabel.save` as it comes."""
     import nibabel
 
-    image = nibabel.Nifti1Image(given["labels"], np.diag([*SPACING, 1.0]))
-    return _written(given, lambda file: nibabel.save(image, file))
+    image = nibabel.Nifti1Image(inputs["labels"], np.diag([*SPACING, 1.0]))
+    return _written(inputs, lambda file: nibabel.save(image, file))
 
 
-def _written(given: Arrays, write: Callable[[Path], object]) -> Job:
+def _written(inputs: Arrays, write: Callable[[Path], object]) -> Job:
     """Writes a file; what it wrote is read back once, before time is taken."""
     import nibabel
 
     folder = Path(tempfile.mkdtemp())
     write(folder / "labels.nii.gz")
-    if not np.array_equal(np.asarray(nibabel.load(folder / "labels.nii.gz").dataobj), given["labels"]):
+    if not np.array_equal(np.asarray(nibabel.load(folder / "labels.nii.gz").dataobj), inputs["labels"]):
         raise SystemExit("the file does not hold the labels")
 
     def run() -> Any:
         write(folder / "labels.nii.gz")
-        return given["labels"]
+        return inputs["labels"]
 
     return run
 
@@ -234,14 +234,14 @@ def _written(given: Arrays, write: Callable[[Path], object]) -> Job:
 def work(name: str, inputs: Path) -> None:
     """A contestant's process: warm up on a corner, then one run for each line of standard input."""
     prepare = globals()[name]
-    given = dict(np.load(inputs))
-    prepare({key: np.ascontiguousarray(array[:40, :100, :100]) for key, array in given.items()})()
-    job = prepare(given)
+    arrays = dict(np.load(inputs))
+    prepare({key: np.ascontiguousarray(array[:40, :100, :100]) for key, array in arrays.items()})()
+    job = prepare(arrays)
 
     def run() -> dict[str, float]:
-        made, rng = job(), np.random.default_rng(3)
-        places = tuple(rng.integers(min(MARGIN, n // 4), n - min(MARGIN, n // 4), SAMPLED) for n in made.shape)
-        return {str(number): value for number, value in enumerate(made[places].astype(float).tolist())}
+        result, rng = job(), np.random.default_rng(3)
+        sampled = tuple(rng.integers(min(MARGIN, n // 4), n - min(MARGIN, n // 4), SAMPLED) for n in result.shape)
+        return {str(number): value for number, value in enumerate(result[sampled].astype(float).tolist())}
 
     serve(run)
 

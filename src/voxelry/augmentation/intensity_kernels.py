@@ -57,18 +57,18 @@ def power(x: Any, factor: Any, offset: Any, exponent: Any, height: Any, base: An
     l0, l1, l2, l3 = np.float32(_LOG2[0]), np.float32(_LOG2[1]), np.float32(_LOG2[2]), np.float32(_LOG2[3])
     e2, e3, e4 = np.float32(_EXP[2]), np.float32(_EXP[3]), np.float32(_EXP[4])
     e5, e6 = np.float32(_EXP[5]), np.float32(_EXP[6])
-    one, two, half = np.float32(1), np.float32(2), np.float32(0.5)
+    unity, two, half = np.float32(1), np.float32(2), np.float32(0.5)
     for i in range(x.size):
-        t = min(max(x[i] * factor + offset, np.float32(1e-30)), one)
+        t = min(max(x[i] * factor + offset, np.float32(1e-30)), unity)
         bits = np.float32(t).view(np.int32)
         whole = (bits - np.int32(0x3F3504F3)) >> np.int32(23)  # leaves a mantissa between the square roots of 1/2 and 2
-        f = np.int32(bits - (whole << np.int32(23))).view(np.float32) - one
+        f = np.int32(bits - (whole << np.int32(23))).view(np.float32) - unity
         z = f / (two + f)
         s = z * z
         y = exponent * (np.float32(whole) + z * (l0 + s * (l1 + s * (l2 + s * l3))))
         r = max(np.floor(y + half), np.float32(-126))
         u = (y - r) * np.float32(0.6931471805599453)
-        raised = one + u * (one + u * (e2 + u * (e3 + u * (e4 + u * (e5 + u * e6)))))
+        raised = unity + u * (unity + u * (e2 + u * (e3 + u * (e4 + u * (e5 + u * e6)))))
         value = height * raised * np.int32((np.int32(r) + np.int32(127)) << np.int32(23)).view(np.float32) + base
         x[i] = value
         total += np.float64(value)
