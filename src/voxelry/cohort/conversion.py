@@ -1,4 +1,4 @@
-"""A mask of any format into any other, on the grid of the scan it belongs to."""
+"""Converts a mask of any format into any other, on the grid of its scan."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion made.
+    """The result of a conversion.
 
     Attributes:
         path: the file, or the folder where the format needs several.
         format: its name in the table of formats.
         labels: the names of the labels that have a voxel in it.
-        remarks: what was decided on the way, and what the format cannot hold.
-        losses: what another grid made of each label; empty where nothing was resampled or cut.
+        remarks: decisions of the conversion, and what the format cannot hold.
+        losses: change of each label by resampling; empty where nothing was resampled or cut.
         also: files written beside it for the first time, which it refers to.
     """
 
@@ -88,7 +88,7 @@ def convert_mask(
 
 
 def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], image: ReferencedImage | None) -> Volume:
-    """The reference; of several series the one asked for, else the one that the mask names."""
+    """The reference; of several series the selected one, else the one that the mask names."""
     try:
         return read(path, series=series, repair=repair)
     except SelectionError:
@@ -120,7 +120,7 @@ def _labels(
 
 @dataclass(frozen=True)
 class _Conversion:
-    """One conversion: from where, to where, as what."""
+    """One conversion: mask, output, format and options."""
 
     mask: Path
     out: Path
@@ -128,7 +128,7 @@ class _Conversion:
     options: dict[str, Any]
 
     def run(self, drawing: LabelMap, scan: Volume | None, image: ReferencedImage | None) -> Converted:
-        """Lay the labels onto the scan's grid and write them."""
+        """Bring the labels onto the scan's grid and write them."""
         also: list[Path] = []
         try:
             return self._run(drawing, scan, image, also)

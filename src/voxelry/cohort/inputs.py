@@ -1,4 +1,4 @@
-"""Which scans a list of paths holds: files, DICOM series, and flat folders of images."""
+"""Finds the scans in a list of paths: files, DICOM series, and flat folders of images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scan:
     """One scan to segment.
 
     Attributes:
-        id: what its results are called.
+        id: the name of its results.
         images: one file or DICOM folder, or one for each channel.
     """
 
@@ -41,18 +41,18 @@ def case_id(path: str | os.PathLike[str]) -> str:
 
 
 def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> list[Scan]:
-    """The scans that some paths hold.
+    """The scans in some paths.
 
-    A file is a scan. A folder of DICOM slices is a scan; a folder of other images, or of single X-rays in DICOM, holds one scan
-    a file, and its subfolders are left alone; a folder without images holds what its subfolders hold. Hidden files, and files
-    that neither are nor claim to be images, are passed over.
+    A file is a scan. A folder of DICOM slices is a scan; a folder of other images, or of single X-rays in DICOM, holds one scan a
+    file, and its subfolders are not searched; in a folder without images, subfolders are searched. Hidden files, masks, and files
+    that neither are images nor have the ending of one are skipped.
 
-    Where the model wants several channels, files (or series' folders) ``<id>_0000``, ``<id>_0001``... up to the last channel
-    are those of scan ``<id>``, and every other one is a scan that has its channels inside.
+    If the model has several channels, files (or series' folders) ``<id>_0000``, ``<id>_0001``... up to the last channel are those
+    of scan ``<id>``, and every other one is a scan that holds all channels.
 
     Args:
         inputs: files and folders.
-        channels: how many the model wants.
+        channels: number of channels of the model.
 
     Returns:
         Scans in the order of the inputs, by name within a folder.
@@ -129,7 +129,7 @@ def _general_format(file: Path) -> Format | None:
 
 
 def _are_projections(slices: Sequence[Path]) -> bool:
-    """Whether DICOM files are X-ray pictures, each for itself, and not slices of a series; told by the first that can be read."""
+    """DICOM files are single X-ray pictures, not slices of a series, by the first that can be read."""
     for file in slices:
         try:
             return read(file).geometry.ndim == 2
@@ -143,7 +143,7 @@ def _alone(path: Path) -> Scan:
 
 
 def _with_channels(scans: list[Scan], channels: int) -> list[Scan]:
-    """The scans, each full set of channels joined to one."""
+    """The scans, each complete set of channels merged into one."""
     if channels == 1:
         return scans
     sets: dict[tuple[Path, str], list[Scan]] = {}

@@ -1,4 +1,4 @@
-"""Pairing references with predictions by case id."""
+"""Pairs references with predictions by case id."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_manifest(path: Path) -> bool:
 
 
 def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None = None) -> Pairs:
-    """Pair what is to be compared.
+    """Pair reference masks with predicted masks.
 
     Args:
         reference: a mask, a folder of masks, or a manifest (whose labels then say what the values mean and what is ignored),
@@ -43,8 +43,8 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
 
     Returns:
         Case id and two functions that read the maps, sorted by id. With a folder of predictions, references without a
-        prediction are an error; with a manifest, the cases that were predicted are compared, and a warning is logged where
-        others of their splits were not.
+        prediction are an error; with a manifest, the cases that were predicted are compared, and a warning is logged if others of
+        their splits were not.
 
     Raises:
         MissingFileError: nothing there, or a reference without a prediction.
@@ -122,7 +122,7 @@ def _reference(case: Case, manifest: Manifest) -> LabelMap:
 
 
 def _warn_of_missing(manifest: Manifest, cases: list[Case]) -> None:
-    """Warn of labelled cases that nobody predicted, in the splits of those that somebody did."""
+    """Warn of labelled cases without a prediction, in the splits of the predicted cases."""
     splits = {case.split for case in cases}
     predicted = {case.id for case in cases}
     missing = [case.id for case in manifest.cases if case.has_labels and case.split in splits and case.id not in predicted]

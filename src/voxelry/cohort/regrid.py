@@ -1,8 +1,8 @@
-"""Labels laid onto another grid: voxel for voxel where both share a lattice, else resampled with the loss stated.
+"""Resamples labels onto another grid: voxel for voxel where both share a lattice, else with the loss of each label.
 
 A resampled voxel gets the label that fills most of it, background included; ties go to background, then to the lower value.
-Voxels are boxes, nothing is interpolated: on a finer grid each takes the label at its centre, so that no structure vanishes; a
-coarser one is asked at several points an axis, so that nothing between them is passed over.
+Voxels are boxes, nothing is interpolated: on a finer grid each takes the label at its centre, so that no structure vanishes; on a
+coarser one labels are sampled at several points an axis, so that small structures count.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WHOLE = 0.01
 
 @dataclass(frozen=True)
 class LabelLoss:
-    """What another grid made of one label.
+    """Change of one label by resampling.
 
     Attributes:
         label: its name.
@@ -52,11 +52,11 @@ class LabelLoss:
 
 @dataclass(frozen=True, eq=False)
 class RegriddedLabels:
-    """Labels on the grid that was asked for.
+    """Labels on the target grid.
 
     Attributes:
         labels: on that grid.
-        how: what was done, empty where the grids were equal.
+        how: the method, empty where the grids were equal.
         losses: one for each label with a voxel, where any lost something.
     """
 
@@ -73,10 +73,10 @@ def regrid_labels(labels: LabelMap, grid: Geometry) -> RegriddedLabels:
 
     Args:
         labels: on their own grid; values on a picture must have its size.
-        grid: where they are wanted.
+        grid: the target grid.
 
     Returns:
-        The labels there, and what was lost.
+        The labels on it, and the losses.
 
     Raises:
         GridMismatchError: pictures of different sizes, or no labelled voxel lies on the grid.
@@ -166,7 +166,7 @@ def _vote(
     out: NDArray[Any],
     begin: int,
 ) -> None:
-    """The winners of one slab, from slice `begin` on; `there` maps its indices to those of `classes`."""
+    """The winners of one slab, from slice `begin` on; `to_source` maps its indices to those of `classes`."""
     matrix, offset = to_source[:3, :3], to_source[:3, 3] + to_source[:3, 2] * begin
     points = [matrix @ np.array(point) for point in product(*map(_steps, np.abs(matrix).max(axis=0)))]
     if len(points) == 1:
@@ -187,7 +187,7 @@ def _vote(
 
 
 def _steps(ratio: float) -> NDArray[np.float64]:
-    """Where a voxel that is `ratio` times as long as the others is asked along one axis, in voxels from its centre."""
+    """Sampling points along one axis of a voxel that is `ratio` times as long as the source's, in voxels from its centre."""
     whole = round(ratio)
     count = max(1, whole) if ratio < 1 or abs(ratio - whole) < _WHOLE else int(np.ceil(2 * ratio)) // 2 * 2 + 1
     return np.asarray((np.arange(count) + 0.5) / count - 0.5, dtype=np.float64)
@@ -212,7 +212,7 @@ def _count(
     reach: Sequence[tuple[int, int]],
     points: Sequence[NDArray[np.float64]],
 ) -> NDArray[np.int32]:
-    """At how many of the points of each voxel within `reach` a mask is."""
+    """Number of each voxel's points within `reach` that lie in a mask."""
     start = np.array([side.start for side in box], dtype=np.float64)
     origin = offset + matrix @ np.array([low for low, _ in reach], dtype=np.float64) - start
     total = np.zeros(tuple(high - low for low, high in reach), np.int32)
@@ -224,7 +224,7 @@ def _count(
 
 
 def _losses(labels: LabelMap, result: LabelMap) -> tuple[LabelLoss, ...]:
-    """What each label lost; empty where none lost a voxel."""
+    """The change of each label; empty where none lost a voxel."""
     back = regrid_back(result, labels.geometry)
     before_mm3, after_mm3 = labels.geometry.voxel_volume or 0.0, result.geometry.voxel_volume or 0.0
     counted = [_counts(*layers) for layers in zip(labels.layers, back, result.layers, strict=True)]

@@ -1,4 +1,4 @@
-"""Card: what a dataset is, who may use it, and what its labels mean."""
+"""Card: description of a dataset, its licence, citation, channels and labels."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ r"""Case, and the forms in which a manifest may list its cases.
     cases:                                      # rows, one by one
       - {id: a, images: [a.nii.gz], labels: a_seg.nii.gz, group: patient 1, split: train}
 
-    cases: rows.csv                             # the same as a table: id, image (or image_1...), labels, group, split, site
+    cases: rows.csv                             # as a table: id, image (or image_1...), labels, group, split, site
 
     cases:                                      # files found by pattern; {id} is the wildcard
       images: ["images/{id}.nii.gz"]            # one pattern a channel file; the ids come from the first
@@ -54,9 +54,9 @@ class Case:
         images: the image file (or DICOM folder) of each channel; one file may hold several channels.
         labels: the reference mask, None where there is none or where `masks` holds it.
         masks: with one mask file a label: pairs of label name and file.
-        group: the patient; a split never parts a group.
-        site: where the case comes from (a hospital, a scanner), which folds share out evenly; empty where it is not known.
-        split: ``train``, ``val``, ``test``, or None for a case that takes no part.
+        group: the patient; a group is never split.
+        site: where the case comes from (a hospital, a scanner), which folds balance; empty where it is not known.
+        split: ``train``, ``val``, ``test``, or None for a case that is not used.
 
     Examples:
         >>> from pathlib import Path
@@ -168,7 +168,7 @@ CaseList: TypeAlias = CaseRows | FoundFiles | TableFiles
 
 
 def parse_cases(value: Any, manifest: Path) -> CaseList:
-    """Tell the form of a manifest's `cases` and validate it.
+    """Recognise the form of a manifest's `cases` and validate it.
 
     Args:
         value: plain data: a list of rows, a mapping of patterns, or the name of a CSV file beside the manifest.
@@ -202,7 +202,7 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a table of text, its columns parted by comma, semicolon or tab (whichever the header has most of).
+    """Read a table of text, its columns separated by comma, semicolon or tab (whichever the header has most of).
 
     Raises:
         MissingFileError: no such file.

@@ -1,4 +1,4 @@
-"""An image that has a file per channel: read onto one grid."""
+"""Reads an image with a file per channel onto one grid."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from voxelry.formats.reader import read_file
 log = logging.getLogger(__name__)
 
 _LITTLE = 0.5
-"""A channel that holds less than this share of the reference's voxels is warned of."""
+"""A warning is logged for a channel that covers less than this share of the reference's voxels."""
 
 
 def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions = PLAIN, reference: int | None = None) -> Volume:
     """Read an image that has a file (or folder) per channel.
 
     Channels whose axes are flipped or permuted against the reference are re-indexed onto it. Those on other grids are resampled
-    onto it in world coordinates, if a reference is named; where one does not reach it gets its lowest value.
+    onto it in world coordinates, if a reference is named; voxels outside a channel's grid get its lowest value.
 
     Args:
         paths: one per channel, in order. A single path is read as it is and may have several channels.
-        options: what is asked of each file, as of `read`.
+        options: for each file, as of `read`.
         reference: number (from 0) of the channel on whose grid the others are resampled; None resamples nothing.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Checking a dataset before hours are spent on it: every case is opened, and what is wrong is listed, not raised."""
+"""Checks a dataset before training: every case is opened, and problems are listed, not raised."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from voxelry.errors import NonFiniteError, VoxelryError
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a case.
+    """One problem of a case.
 
     Attributes:
         case: its id.
@@ -31,7 +31,7 @@ class Problem:
 
 
 def check_manifest(manifest: Manifest, *, deep: bool = False) -> list[Problem]:
-    """Open every case and list what is wrong.
+    """Open every case and list the problems.
 
     Checked: files are readable, channels and axes are the card's, image and labels share a grid (axes may be flipped or
     permuted), label values are known, labels are not empty (a note).

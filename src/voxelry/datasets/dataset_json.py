@@ -1,4 +1,4 @@
-"""Import of `dataset.json`: the layouts of the Medical Segmentation Decathlon and of nnU-Net v2.
+"""Imports `dataset.json`: the layouts of the Medical Segmentation Decathlon and of nnU-Net v2.
 
 Sources: Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9 (`modality`, `labels` value -> name, `training` pairs, one file
 for all channels); nnU-Net's documentation of its dataset format (`channel_names`, `labels` name -> value, files
@@ -18,7 +18,7 @@ from voxelry.formats.table import stem_of
 def from_dataset_json(value: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """Turn a parsed `dataset.json` into the plain data of a manifest.
 
-    Cases of `imagesTs` get the split ``test``; the others none, so that they are shared out.
+    Cases of `imagesTs` get the split ``test``; the others none: they are split later.
 
     Args:
         value: the JSON object.

@@ -1,4 +1,4 @@
-"""From the forms of `cases.py` to Cases: placeholders filled in, files found, ids and partners checked."""
+"""Expands a manifest's list of cases: fills in placeholders, finds files, checks ids and files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REMEDY = "Check the paths, or name the folder they start from by --root or the 
 
 
 def is_below(cases: CaseList, root: Path) -> bool:
-    """The first file that the list speaks of exists below `root`; True for an empty list."""
+    """The first file of the list exists below `root`; True for an empty list."""
     if isinstance(cases, TableFiles):
         return (root / cases.table).is_file()
     if isinstance(cases, FoundFiles):
@@ -44,7 +44,7 @@ def is_below(cases: CaseList, root: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a list of cases stands: the folder paths start from, the label names, the manifest's name, and what finds files."""
+    """Context of a list of cases: root folder, label names, the manifest's name for messages, and the finder of files."""
 
     root: Path
     names: tuple[str, ...]
@@ -109,7 +109,7 @@ def _from_cells(rule: TableFiles, cells: Mapping[str, str], place: _Place) -> Ca
 
 
 def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, str], place: _Place) -> Case:
-    """The case with its files filled in, and its group cut out by `group_pattern`."""
+    """The case with its files, and its group extracted by `group_pattern`."""
 
     def file(template: str, claim: Claim = claims_labels, **more: str) -> Path:
         return place.finder.find(place.root / _fill(template, {**cells, **more}, place.where), claim)
@@ -184,7 +184,7 @@ def _check_ids(cases: tuple[Case, ...], where: str) -> None:
 
 
 def _check_files(cases: tuple[Case, ...], where: str) -> None:
-    """Images and masks are there; of one-file-a-label masks only the first is looked for, since there may be 100 a case."""
+    """Refuse missing images and masks; of masks with one file a label only the first is checked, since a case may have 100."""
     missing = [str(file) for case in cases for file in (*case.images, *case.label_files[:1]) if not file.exists()]
     if missing:
         shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")

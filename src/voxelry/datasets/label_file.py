@@ -1,4 +1,4 @@
-"""What label values mean, from a file: a dataset card, a `dataset.json`, or a plain list of names."""
+"""Reads a label table from a file: a dataset card, a `dataset.json`, or a mapping of values and names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a case: its image and its reference on one grid. Training, evaluation and checks all read here."""
+"""Reads a case: its image and its reference on one grid, for training, evaluation and checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifest: a dataset's card with its cases.
+"""Manifest: a dataset's card with its cases, and how it is loaded.
 
 Relative paths start from the root: the `root` argument (``--root``) where given, else the manifest's own folder if the
 files are there, else the folder that the environment variable ``VOXELRY_DATA`` names.
@@ -73,7 +73,7 @@ class Manifest:
 
 
 class _File(Card):
-    """All that may stand in a manifest's file."""
+    """The keys of a manifest's file."""
 
     cases: Any = ()
     split: SplitRule = SplitRule()

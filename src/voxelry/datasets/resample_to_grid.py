@@ -1,8 +1,8 @@
-"""Grey values brought onto another grid of the same space: sampled at its voxel centres, whatever orientations and spacings.
+"""Resamples grey values onto another grid of the same space, of any orientation and spacing.
 
-As ITK resamples: an interpolating cubic spline, or linearly where slices are thick, since a cubic rings between them. A voxel
-reaches up to its faces, so half a voxel beyond the outermost centres there is a value yet: the edge's, or the mirrored spline's.
-Further out there is nothing: the lowest value of the channel.
+As ITK does: an interpolating cubic spline, or linearly where slices are thick, since a cubic spline rings between them. A voxel
+extends to its faces, so that up to half a voxel beyond the outermost centres the edge's value, or the mirrored spline's, is used;
+farther out the lowest value of the channel.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _FACE = 0.5 + 1e-3  # voxels from an outermost centre to the face, and what roun
 
 
 def resample_to_grid(volume: Volume, grid: Geometry) -> Volume:
-    """A volume on another grid, decoded and resampled when its pixels are first asked for.
+    """A volume on another grid, decoded and resampled when its pixels are first used.
 
     Args:
         volume: three-dimensional, of any grid; a sheared one too.
-        grid: where it is wanted.
+        grid: the target grid.
 
     Returns:
         A Volume ``(C, *grid.shape)`` float32, whose slices are no instances of its Source any more.
@@ -44,7 +44,7 @@ def resample_to_grid(volume: Volume, grid: Geometry) -> Volume:
 
 
 def covered_share(grid: Geometry, target: Geometry) -> float:
-    """The share 0..1 of a grid's voxels that lie within another one, told from some of them.
+    """The share 0..1 of a grid's voxels that lie within another one, estimated from a sample of them.
 
     Args:
         grid: the other, such as that of a channel.
@@ -71,7 +71,7 @@ def _sampled(volume: Volume, grid: Geometry) -> NDArray[np.float32]:
 
 
 def _fill(values: NDArray[Any], to_source: Affine, order: int, limits: tuple[float, float], out: NDArray[np.float32]) -> None:
-    """One channel, slab by slab on the pool; `there` maps indices of `out` to those of `values`."""
+    """One channel, slab by slab on the thread pool; `to_source` maps indices of `out` to those of `values`."""
     matrix = to_source[:3, :3]
     rows, columns = (np.arange(size, dtype=np.float64) for size in out.shape[1:])
 
@@ -88,7 +88,7 @@ def _fill(values: NDArray[Any], to_source: Affine, order: int, limits: tuple[flo
 
 
 def _beyond(to_source: Affine, indices: list[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which voxels, of these indices along each axis, lie beyond the faces of a grid of `shape`."""
+    """Which voxels of these indices along each axis lie outside a grid of `shape`."""
     grids = np.ix_(*indices)
     result = np.zeros(tuple(len(index) for index in indices), np.bool_)
     for axis, size in enumerate(shape):

@@ -1,7 +1,7 @@
-"""Splits that never part a patient: by fraction, and the check that holds for any (folds: `voxelry.training.folds`).
+"""Splits by patient: train and validation by fraction, and the check against leaks (folds: `voxelry.training.folds`).
 
-Groups are put in order by a hash of seed and name, not by a random generator: the order is the same on every machine and
-version, does not depend on the order of the cases, and a patient more changes little.
+Groups are ordered by a hash of seed and name, not by a random generator: the order is the same on every machine and version, does
+not depend on the order of the cases, and changes little with one patient more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from voxelry.errors import SplitLeakError
 
 
 class SplitRule(Frozen):
-    """How to part train and val where the data do not say.
+    """Split of train and val where the data state none.
 
     Attributes:
         val: the fraction of patients for val.
@@ -31,7 +31,7 @@ class SplitRule(Frozen):
 
 
 def _order(groups: Iterable[str], seed: int) -> list[str]:
-    """Unique groups in an order that only seed and names decide."""
+    """Unique groups in an order that depends on seed and names alone."""
     return sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
 
 
@@ -61,7 +61,7 @@ def split_groups(groups: Iterable[str], fraction: float, seed: int = 0) -> froze
 
 
 def share_out(cases: Sequence[Case], rule: SplitRule) -> tuple[Case, ...]:
-    """Give every labelled case without a split one of train and val; nothing changes where a case has either already."""
+    """Assign train or val to every labelled case without a split; unchanged if any case has one of them already."""
     if any(case.split in ("train", "val") for case in cases):
         return tuple(cases)
     val = split_groups((case.group for case in cases if _free(case)), rule.val, rule.seed)

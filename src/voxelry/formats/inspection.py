@@ -1,4 +1,4 @@
-"""What lies in a folder tree, from headers alone: a row for each volume or file, and what reading it would do."""
+"""Inspection of a file or folder tree by headers alone: a row for each volume or file, with what `read` would give."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from voxelry.formats.reader import read_file
 from voxelry.formats.table import format_by_ending
 
 IMAGE, LABELS, OBJECT, OTHER = "image", "labels", "object", "other"
-"""What a row may be: an image or what claims to be one; a mask; another DICOM object; a file that is no scan."""
+"""Kinds of rows: an image, or a file named like one; a mask; another DICOM object; a file that is no scan."""
 
 
 @dataclass(frozen=True)
 class InspectRow:
-    """One volume, or one file. Nothing in it names a patient unless that was asked for.
+    """One volume, or one file. Patients are named only on request.
 
     Attributes:
         path: the file, or the folder or archive that holds the files of the volume's series.
         format: as ``dicom``, ``nifti``, ``png``; empty where unknown.
         kind: ``image``, ``labels``, ``object`` (DICOM that is neither, a screenshot beside scans) or ``other`` (no scan).
-        key: what to give `read` as `series` beside the path; empty where the path is enough.
+        key: the `series` argument of `read`; empty where the path is enough.
         patient: a pseudonym, ``patient-1``...; the same patient has the same one within a listing.
-        name: the patient's name and id, only where they were asked for.
+        name: the patient's name and id, only on request.
         modality: DICOM's term, empty where unknown.
         description: of the series.
         shape: ``(C, *spatial)``; empty where unknown.
         spacing: mm along each spatial axis, or None.
         orientation: as ``RAS``, or None for pictures.
-        tilt: degrees by which slices run off their normal, as of a tilted gantry; 0 for plain volumes.
+        tilt: angle in degrees between the slice axis and the slices' normal, as of a tilted gantry; 0 for upright volumes.
         gaps: slices that are missing between others.
-        duplicates: images at the place of another.
-        facts: what tells it from the other volumes of its series: ``echo``, ``phase``, ``b``...
+        duplicates: images at the position of another.
+        facts: what distinguishes it from the other volumes of its series: ``echo``, ``phase``, ``b``...
         siblings: volumes of its series, itself included.
         syntax: names of the transfer syntaxes of its files.
-        n_files: how many files it takes.
-        readable: `read` gives it, as far as the headers show.
-        reason: what `read` gives, or why it refuses and what helps.
-        remarks: what the reader decides on the way.
+        n_files: number of its files.
+        readable: `read` can read it, as far as the headers show.
+        reason: what `read` returns, or why it fails and the remedy.
+        remarks: decisions of the reader.
     """
 
     path: str
@@ -131,10 +131,10 @@ def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: Prog
 
 
 def _home(group: PlaneGroup, groups: Sequence[PlaneGroup]) -> tuple[Path, bool]:
-    """Where `read` is to look for a group, and whether it has to be chosen there.
+    """The path from which `read` reads a group, and whether `series` is needed there.
 
-    The only file, the archive, the folder of a copy or of files without a series, or else the deepest folder that holds all
-    files of its series, so that the series parts there as here.
+    The only file, the archive, the folder of a copy or of files without a series, or else the deepest folder that holds all files
+    of its series, so that reading it groups the planes in the same way.
     """
     first = group.first
     home = first.archive or _common(group.files)
@@ -192,7 +192,7 @@ def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], headers: HeaderSc
 
 
 def _with_grid(row: InspectRow, group: PlaneGroup, layout: StackLayout | None) -> InspectRow:
-    """The row with what its planes say of their places, whether or not they can be read."""
+    """The row with the positions of its planes, whether or not they can be read."""
     first = group.first
     if layout is None:
         return replace(row, shape=(first.samples, first.rows, first.columns) if group.is_picture else ())
@@ -234,7 +234,7 @@ def _of_broken(broken: UnreadableFile) -> InspectRow:
 
 
 def _of_stranger(file: Path, *, alone: bool) -> InspectRow:
-    """A file that is not DICOM: of another format, or no scan at all, which is no failure unless its name says otherwise."""
+    """The row of a file that is not DICOM. A file of no known format is a failure only if its ending is that of an image."""
     if not file.is_file():
         return InspectRow(str(file), "", kind=OTHER, reason="not DICOM; of an archive nothing else is read")
     claimed = format_by_ending(file)
@@ -250,7 +250,7 @@ def _of_stranger(file: Path, *, alone: bool) -> InspectRow:
 
 
 def _judged(row: InspectRow, reading: Callable[[], Volume]) -> InspectRow:
-    """The row completed by what a reader makes of the header."""
+    """The row completed from the header as a reader understands it."""
     try:
         volume = reading()
     except (ReadError, GeometryError) as error:

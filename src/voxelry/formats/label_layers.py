@@ -1,4 +1,4 @@
-"""Segments that may overlap, as the layers of a LabelMap: what DICOM SEG, RTSTRUCT and .seg.nrrd have in common.
+"""Overlapping segments as layers of a LabelMap, for DICOM SEG, RTSTRUCT and .seg.nrrd.
 
 A segment is a `Label` of the file's own and its boxes, each with a mask of the voxels inside, so that a hundred segments need no
 hundred masks of the whole grid.
@@ -45,7 +45,7 @@ def clean_name(name: str, number: int) -> str:
 
 
 def unique_names(labels: Mapping[int, Label]) -> dict[int, Label]:
-    """Labels by number, those that share a name told apart by their number."""
+    """Labels by number; equal names get their number appended."""
     names = [label.name for label in labels.values()]
     known_names = set(names)
     labels_by_number = {}
@@ -62,7 +62,7 @@ def unique_names(labels: Mapping[int, Label]) -> dict[int, Label]:
 
 
 def match(label: Label, table: LabelTable) -> Label | None:
-    """The label of a table that a segment stands for: of the same name, else of the same codes; None if there is none."""
+    """The label of a table that a segment means: the one of the same name, else of the same codes, else None."""
     name = label.name.casefold()
     by_name = next((candidate for candidate in table.labels if candidate.name.casefold() == name), None)
     if by_name is not None or label.type is None:
@@ -77,12 +77,12 @@ def match(label: Label, table: LabelTable) -> Label | None:
 
 
 def code_key(code: Code | None) -> tuple[str, str] | None:
-    """What makes two codes the same: value and scheme, whatever they are called."""
+    """Value and scheme, by which two codes are equal whatever their meaning's wording."""
     return None if code is None else (code.value, code.scheme)
 
 
 def match_segments(labels: Mapping[int, Label], table: LabelTable, where: str) -> dict[int, Label]:
-    """Segment number -> the label of a table it stands for.
+    """Segment number -> the label of a table that it means.
 
     Raises:
         LabelError: a segment that the table does not know.
@@ -101,7 +101,7 @@ def stack_segments(
     table: LabelTable | None,
     source: Source,
 ) -> LabelMap:
-    """Segments on as few layers as hold them without overlap, in the order of their numbers.
+    """A map of segments on as few layers as possible without overlap, filled in the order of their numbers.
 
     Args:
         boxes: segment number -> where it is; a segment without boxes is empty.
@@ -137,7 +137,7 @@ def stack_segments(
 
 
 def _is_free(layer: NDArray[np.unsignedinteger], boxes: Sequence[SegmentBox], value: int) -> bool:
-    """Nothing else lies there; two segments that one label of a table stands for may meet."""
+    """The boxes are free on a layer; segments of the same label may meet."""
     for box in boxes:
         values = layer[box.box][box.inside]
         if (values[values != 0] != value).any():

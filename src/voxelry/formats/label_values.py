@@ -1,4 +1,4 @@
-"""The stored values of a label map in the type that files hold them in, and where each label lies."""
+"""Label maps as stored values of the smallest unsigned type, and the bounding box of each label."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stored_layers(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.
 
 
 def segment_layers(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """All layers, ``(L, *spatial)``, without the ignore value: where every value must be some segment's."""
+    """All layers, ``(L, *spatial)``, without the ignore value, for formats in which every value belongs to a segment."""
     layers = stored_layers(labels, path)
     return layers if labels.table.ignore is None else np.where(layers == labels.table.ignore, np.zeros_like(layers), layers)
 
@@ -57,10 +57,10 @@ def boxes(labels: LabelMap, path: str | os.PathLike[str]) -> list[tuple[Label, B
 
 
 def split_instances(labels: LabelMap) -> LabelMap:
-    """Labels whose instances are labels of their own, numbered and named as segments of a DICOM SEG are.
+    """The map with a label for each instance, numbered and named as the segments of a DICOM SEG.
 
     Args:
-        labels: any; one without instance ids is given back as it is.
+        labels: any; returned unchanged where it has no instance ids.
 
     Raises:
         LabelError: values that the table does not know.

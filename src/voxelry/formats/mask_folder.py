@@ -1,4 +1,4 @@
-"""A folder with one mask file for each structure, named after it, as TotalSegmentator writes them: joined to one LabelMap."""
+"""Reads a folder with one mask file for each structure, as TotalSegmentator writes them, as one LabelMap."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
 
     Args:
         path: the folder; each file is one structure, inside wherever it is not 0.
-        table: what to call the structures, found by name; None names them after their files and numbers them from 1.
+        table: labels of the structures, matched by name; None names them after their files and numbers them from 1.
         read: reads one file.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Results of several files: a file where one is enough, else a folder that appears as a whole."""
+"""Writes results of one or several files: one file at its path, several into a folder that is written atomically."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from voxelry.base.files import atomic_folder, atomic_path
 from voxelry.errors import ExportError
 
 _OURS = (".stl", ".ply", ".dcm")
-"""What files in a folder of ours end in."""
+"""Endings of files in such a folder."""
 
 
 def save_each(path: Path, ending: str, names: Sequence[str], contents: Sequence[Callable[[Path], None]]) -> Path:
     """Write one file at `path`, or several into the folder named after it; all of them or none.
 
     Args:
-        path: the file asked for.
+        path: the file to write.
         ending: what it must end in.
         names: a file name for each, used in the folder.
         contents: a function for each that writes the file it is given.
@@ -40,10 +40,10 @@ def save_each(path: Path, ending: str, names: Sequence[str], contents: Sequence[
 
 
 def fresh_folder(path: Path) -> Path:
-    """A folder that may be written as a whole.
+    """The path of a folder that may be written or replaced.
 
     Raises:
-        ExportError: something stands there that such a folder does not hold.
+        ExportError: something else exists there.
     """
     strange = path.exists() and (not path.is_dir() or any(item.suffix not in _OURS for item in path.iterdir()))
     if strange:

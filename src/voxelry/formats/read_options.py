@@ -1,4 +1,4 @@
-"""What a caller may ask of a reader, beyond the path: which series, which repairs, which of several true answers."""
+"""Options of reading images: series, repairs, polarity, pixel size, SUV, DPI, NIfTI transform."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ REPAIRS: tuple[str, ...] = get_args(Repair)
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The choices of a reader; every default is the plain, faithful reading.
+    """Options of reading an image; by default nothing is repaired, rescaled or chosen.
 
     Attributes:
         series: which of several volumes: a SeriesInstanceUID, ``largest``, or ``key=value`` as `inspect` lists them.
-        repair: what may be mended, and is then recorded in `Source.repairs`: ``gap`` interpolates missing slices,
-            ``duplicates`` drops exact copies, ``spacing`` resamples uneven slices to a regular grid, ``tilt`` resamples a
-            sheared grid to an orthogonal one.
+        repair: permitted repairs, recorded in `Source.repairs`: ``gap`` interpolates missing slices, ``duplicates`` drops exact
+            copies, ``spacing`` resamples uneven slices to a regular grid, ``tilt`` resamples a sheared grid to an orthogonal one.
         polarity: of radiographs: ``dense-bright`` makes dense tissue bright, ``stored`` leaves values alone.
         pixel_size: of radiographs: ``auto`` (calibrated, else by the imager with magnification, else none),
             ``calibrated``, ``imager``, or ``none``.
@@ -57,4 +56,4 @@ def _check(what: str, value: str, known: tuple[str, ...]) -> None:
 
 
 PLAIN = ReadOptions()
-"""Nothing asked."""
+"""The defaults."""

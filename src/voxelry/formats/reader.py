@@ -31,16 +31,16 @@ def read(
     dpi: bool = False,
     transform: Transform = "sform",
 ) -> Volume:
-    """Read an image of any format, told by its content: DICOM, NIfTI, Analyze, MGH, NRRD, MetaImage, PNG, JPEG or TIFF.
+    """Read an image of any format, recognised by its content: DICOM, NIfTI, Analyze, MGH, NRRD, MetaImage, PNG, JPEG or TIFF.
 
-    Volumes are header first: shape, geometry and source are known at once, pixels are decoded when `Volume.array` is asked
-    for. `Source.remarks` says what a reader decided, `Source.repairs` what it mended.
+    Volumes are header first: shape, geometry and source are read at once, pixels when `Volume.array` is first used.
+    `Source.remarks` lists the reader's decisions, `Source.repairs` its repairs.
 
     Args:
         path: a file; of DICOM also a folder, a zip archive or a DICOMDIR.
         series: which of several DICOM volumes: a key that `inspect` lists, a SeriesInstanceUID, filters such as
             ``modality=MR,echo=2``, or ``largest``.
-        repair: what may be mended: ``gap`` interpolates missing slices, ``duplicates`` drops exact copies, ``spacing`` resamples
+        repair: permitted repairs: ``gap`` interpolates missing slices, ``duplicates`` drops exact copies, ``spacing`` resamples
             uneven slices to a regular grid, ``tilt`` resamples a sheared grid to an orthogonal one.
         polarity: of DICOM radiographs: ``dense-bright`` makes dense tissue bright, ``stored`` leaves values alone.
         pixel_size: of radiographs: ``auto`` (calibrated, else by the imager with magnification, else none), ``calibrated``,
@@ -57,7 +57,7 @@ def read(
         UnsupportedFormatError: a format that is not read.
         CorruptFileError: truncated, or at odds with itself.
         SelectionError: several volumes, of which `series` names none or more than one; `choices` has their keys.
-        SeriesError: DICOM planes that are not one regular stack, and may not be mended.
+        SeriesError: DICOM planes that are not one regular stack, without a permitted repair.
         UsageError: an unknown choice, a series of something that is not DICOM, SUV of something that is no PET.
 
     Examples:
@@ -76,11 +76,11 @@ def read(
 
 
 def read_file(path: Path, options: ReadOptions = PLAIN) -> Volume:
-    """As `read`, with the choices as one value.
+    """As `read`, with its options as one object.
 
     Args:
         path: a file, or a folder.
-        options: what is asked for.
+        options: as the keyword arguments of `read`.
 
     Raises:
         VoxelryError: as `read`.
@@ -116,17 +116,17 @@ def read_all(
     pixel_size: PixelSize = "auto",
     suv: bool = False,
 ) -> list[Volume]:
-    """Every volume of a place: the series, echoes, phases and stacks of a DICOM folder, or the time points of a 4D file.
+    """Every volume of a path: the series, echoes, phases and stacks of a DICOM folder, or the time points of a 4D file.
 
-    A volume that cannot be read is not passed over: a study of which one phase is missing without a word would be a study
-    of something else. The error lists each with its reason, and holds those that can be read.
+    A volume that cannot be read is an error, not left out: a study must not lose a phase unnoticed. The error lists each with its
+    reason, and holds the volumes that can be read.
 
     Args:
         path: a folder, a zip archive, a DICOMDIR, or a file of any format.
         repair: as `read`.
         polarity: as `read`.
         pixel_size: as `read`.
-        suv: as `read`; volumes that are no PET are read as they are.
+        suv: as `read`; other volumes are read unchanged.
 
     Returns:
         Volumes in the order that `inspect` lists them, at least one. Each is header first.

@@ -1,4 +1,4 @@
-"""From stored numbers to grey values and labels: the rules that every format shares."""
+"""Conversion of stored numbers to grey values and labels, by the same rules for every format."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[An
 
 
 def as_labels(stored: NDArray[Any], where: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Stored numbers as labels; floats are taken where every value is whole.
+    """Stored numbers as labels; floating-point numbers are accepted where every value is whole.
 
     Args:
         stored: integer, boolean or floating array of any shape.

@@ -1,7 +1,7 @@
-"""What NIfTI, Analyze, MGH, NRRD and MetaImage have in common: one grid of numbers behind a header.
+"""GridFile: a parsed header and the location of its voxels, for NIfTI, Analyze, MGH, NRRD and MetaImage.
 
-A format's module turns a path into a `GridFile`; from there on all are read alike. More axes than three become channels, a 2D
-image becomes a picture ``(rows, columns)`` where its format gives it no place in the patient.
+The module of a format turns a path into a `GridFile`, from which images and labels are read in the same way. Axes beyond the
+third become channels; a 2D image becomes a picture ``(rows, columns)`` where its format stores no position in the patient.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from voxelry.formats.grids.stored import Stored
 from voxelry.formats.voxels import as_labels, check_finite, rescaled
 
 COMPONENTS = "channels are components of one quantity (colour, vector), not time points"
-"""The remark of a file whose channels belong together."""
+"""Remark on a file whose channels are one quantity."""
 
 NO_ORIENTATION = "no orientation stored: axes taken to run left, posterior, superior (LPS), as ITK does"
-"""The remark of an NRRD or MetaImage file that gives only spacings."""
+"""Remark on an NRRD or MetaImage file that stores only spacings."""
 
 
 @dataclass(frozen=True)
 class GridFile:
-    """A header that was understood, and the way to its voxels.
+    """A parsed header and the location of its voxels.
 
     Attributes:
         kind: ``nifti``, ``analyze``, ``mgh``, ``nrrd`` or ``metaimage``.
@@ -39,9 +39,9 @@ class GridFile:
         channels: C.
         sizes: of the stored axes, fastest first; their product is the number of stored numbers.
         order: the stored axes in the order ``(channel axes..., *spatial)``.
-        stored: where the numbers are, or a function that decodes them (one-dimensional, file order).
+        stored: the location of the numbers, or a function that decodes them (one-dimensional, file order).
         slope, intercept: grey value = slope * stored + intercept.
-        remarks: what the reader decided.
+        remarks: decisions of the reader.
         components: the channels are components of one quantity (colour, vector), not time points.
         stored_table: takes the label values that occur, and gives the label table that the file carries, or None and why it
             cannot be used; None for formats that carry none.
@@ -72,21 +72,21 @@ class GridFile:
 
     @property
     def path(self) -> Path:
-        """The file that was named."""
+        """The file of the header."""
         return self.files[0]
 
     @property
     def source(self) -> Source:
-        """What a Volume or LabelMap says of where it came from."""
+        """The Source of a Volume or LabelMap."""
         remarks = (*self.remarks, COMPONENTS) if self.components else self.remarks
         return Source(kind=self.kind, files=tuple(str(file) for file in self.files), remarks=remarks)
 
     def volume(self) -> Volume:
-        """The image; voxels are decoded when `Volume.array` is first asked for."""
+        """The image; voxels are decoded when `Volume.array` is first used."""
         return Volume(self._image, self.geometry, channels=self.channels, source=self.source)
 
     def time_points(self) -> list[Volume]:
-        """The channels as volumes of one channel each, in order; decoded together when the first is asked for.
+        """The channels as volumes of one channel each, in order; decoded together when one is first used.
 
         Raises:
             UsageError: the channels are colours or components of a vector.
@@ -128,14 +128,14 @@ class GridFile:
 
 
 def _channel(volume: Volume, index: int) -> Volume:
-    """One time point of a volume, which keeps the pixels of all."""
+    """One time point of a volume; the decoded pixels of all are shared."""
     remarks = (*volume.source.remarks, f"time point {index + 1} of {volume.channels}")
     source = replace(volume.source, remarks=remarks)
     return replace(volume, pixels=lambda: volume.array[index : index + 1], channels=1, source=source)
 
 
 def grid(shape: tuple[int, ...], affine: Affine | None, size: tuple[float, float] | None, path: Path, fields: str) -> Geometry:
-    """A Geometry, whose refusal becomes that of a damaged file.
+    """A Geometry; impossible numbers raise the error of a damaged file.
 
     Args:
         shape: spatial sizes.

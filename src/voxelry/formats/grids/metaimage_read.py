@@ -1,8 +1,7 @@
-"""MetaImage: ``.mha``, or ``.mhd`` with its voxels in other files (Kitware's MetaIO documentation).
+"""Reads MetaImage: ``.mha``, or ``.mhd`` with its voxels in other files (Kitware's MetaIO documentation).
 
-The header is read and checked here, so that shape and grid are known, and absurd sizes refused, before anything is allocated;
-sheared and reflected matrices are kept as they are. Voxels in one file, plain, compressed or text, go straight into their array.
-SimpleITK decodes those spread over a list of files.
+The header is parsed and checked before anything is allocated; sheared and reflected matrices are kept. Voxels in one file, raw,
+compressed or text, are decoded into their array; SimpleITK decodes those in a list of files.
 
 A 4D file has channels along its last axis, one of several `ElementNumberOfChannels` along its components.
 """
@@ -44,7 +43,7 @@ def open_metaimage(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
 
     Args:
         path: the ``.mha`` or ``.mhd`` file, under any name.
-        options: nothing in it concerns this format.
+        options: not used by this format.
 
     Returns:
         A grid ``(x, y, z)``, of a 2D image ``(rows, columns)``.
@@ -106,7 +105,7 @@ def _parse(file: Path) -> tuple[Fields, int]:
 
 
 def _numbers(fields: Fields, keys: tuple[str, ...], file: Path, *, whole: bool = False) -> list[float]:
-    """The numbers of the first of `keys` that the header has; none where it has none of them."""
+    """The numbers of the first of `keys` that the header has, else none."""
     key = next((key for key in keys if key in fields), "")
     words = fields.get(key, "").split()
     try:
@@ -141,7 +140,7 @@ def _geometry(fields: Fields, sizes: tuple[int, ...], file: Path) -> tuple[Geome
 
 @np.errstate(over="ignore", invalid="ignore")
 def _affine(directions: NDArray[np.float64], spacing: list[float], origin: list[float]) -> Affine:
-    """RAS+ from MetaImage's rows of unit vectors, which are LPS+ where ITK wrote them."""
+    """RAS+ affine from MetaImage's rows of unit vectors, which are LPS+ as ITK writes them."""
     affine = np.eye(4)
     affine[:3, :3] = directions[:3, :3].T * spacing[:3]
     affine[:3, 3] = origin[:3]
@@ -149,7 +148,7 @@ def _affine(directions: NDArray[np.float64], spacing: list[float], origin: list[
 
 
 def _stored(fields: Fields, file: Path, end: int, count: int) -> tuple[Stored | Callable[[], NDArray[Any]], Path | None]:
-    """Where the voxels are, room for them checked, and the one other file that holds them, if one does."""
+    """The location of the voxels, checked against the file's size, and the separate file that holds them, if there is one."""
     kind = fields.get("ElementType", "").removesuffix("_ARRAY")
     if kind not in _TYPES:
         raise UnsupportedFormatError(f"{file}: ElementType {kind!r} is no plain number", remedy="Store it as MET_SHORT or so.")
@@ -177,7 +176,7 @@ def _is_true(fields: Fields, key: str, default: str = "false") -> bool:
 
 
 def _by_simpleitk(file: Path, end: int, where: str, count: int, dtype: np.dtype[Any]) -> Callable[[], NDArray[Any]]:
-    """A function that decodes voxels in several files, which together must have room for them."""
+    """A function that decodes voxels in several files, whose sizes are checked together."""
     names = [where.split()[0]] if "%" in where else []
     if where.startswith("LIST"):
         names = file.read_bytes()[end:].decode("latin-1").split()

@@ -1,4 +1,4 @@
-"""MetaImage label files (``.mha``): LPS, zlib, as ITK reads and writes them. They hold no label names."""
+"""Writes MetaImage label files (``.mha``): LPS, zlib, as ITK does. They hold no label names."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""FreeSurfer's MGH and MGZ (gzip): the header after the wiki page "MghFormat", voxels by `stored`.
+"""Reads FreeSurfer's MGH and MGZ (gzip); the header by the wiki page "MghFormat".
 
-The affine is built from spacing, direction cosines and the world position of the voxel at half the size (RAS+ mm). A file that
-sets no orientation (`goodRASFlag` 0) gets FreeSurfer's own default: coronal slices, 1 mm; that is remarked. Frames become
-channels.
+The affine is built from spacing, direction cosines and the world position of the voxel at half the size (RAS+ mm). A file without
+orientation (`goodRASFlag` 0) gets FreeSurfer's default, coronal slices of 1 mm, with a remark. Frames become channels.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from voxelry.formats.signatures import is_mgh
 _DATA_OFFSET = 284
 _TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
 _DEFAULT = (1.0, 1.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
-"""Spacings, the directions of columns, rows and slices, and the centre, where the file states none."""
+"""Default spacings, directions of columns, rows and slices, and centre."""
 
 
 def open_mgh(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> GridFile:  # noqa: ARG001 - as every opener
@@ -31,7 +30,7 @@ def open_mgh(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Grid
 
     Args:
         path: the file.
-        options: nothing in it concerns this format.
+        options: not used by this format.
 
     Returns:
         A grid ``(x, y, z)``; frames are channels.

@@ -1,15 +1,15 @@
-"""What the header of a NIfTI, of one file or a pair, or of an Analyze 7.5 image says, checked before anything is allocated.
+"""Parses and checks NIfTI and Analyze 7.5 headers before anything is allocated, and decides which affine is used.
 
-Where a file stores two affines, or none, this is the policy (`AFFINE_POLICY`); `Source.remarks` says which was taken:
+Where a file stores two affines, or none, `AFFINE_POLICY` applies; `Source.remarks` says which was used:
 
 1. the sform, if its code is above 0, even where a coded qform differs (`ReadOptions.transform` can prefer the qform);
 2. else the qform, if its code is above 0;
-3. else the grid of `pixdim`, centred, as nibabel builds it: spacings are right, orientation and position are not stored.
+3. else the grid of `pixdim`, centred, as nibabel builds it: spacings are correct, orientation and position are not stored.
 
 Units: millimetres where the header names none; metres and microns are converted.
 
 Analyze 7.5 stores neither affine: its grid is taken from `pixdim`, the first axis running to the left (radiological order), as
-nibabel and FSL do; SPM's origin, in the bytes of `originator`, is not taken, since other programs keep text there.
+nibabel and FSL do; SPM's origin, in the bytes of `originator`, is not used, since other programs store text there.
 
 A file without affine whose intent name is `PICTURE`, as `nifti_write` writes it, is a picture ``(rows, cols)`` stored as
 ``(cols, rows, 1)``; where the header names no unit its pixel size is not known.
@@ -84,7 +84,7 @@ class NiftiHeader:
 
     @property
     def extension_end(self) -> int:
-        """Bytes of the header's file, decompressed, before which its extensions end."""
+        """End of the extensions, in bytes of the decompressed file."""
         return self.stored.offset if self.stored.path == self.path else self.size + _MOST_EXTENSIONS
 
 
@@ -194,7 +194,7 @@ def _offset(fields: Any, size: int, path: Path) -> int:
 
 
 def _scaling(fields: Any, path: Path) -> tuple[float, float]:
-    """Slope and intercept; the standard's 'slope 0: no scaling' gives 1 and 0, and so do floats that hold NaN."""
+    """Slope and intercept; a slope of 0 (no scaling in the standard) or NaN gives 1 and 0."""
     if not isinstance(fields, Nifti1Header):
         return 1.0, 0.0
     try:
@@ -227,7 +227,7 @@ def _picture_geometry(fields: Any, shape: tuple[int, int, int], path: Path) -> t
 def _geometry(
     fields: Any, shape: tuple[int, int, int], transform: Transform, *, flat: bool, path: Path
 ) -> tuple[Geometry, tuple[str, ...]]:
-    """The grid by `AFFINE_POLICY`, and what to remark about it; damaged numbers are refused by Geometry, not warned of."""
+    """The grid by `AFFINE_POLICY`, and remarks on it; Geometry refuses damaged numbers."""
     used, other = _coded(fields, transform)
     if other and not flat and _is_singular(fields, used):
         used, other = other, used
@@ -246,7 +246,7 @@ def _geometry(
 
 
 def _coded(fields: Any, transform: Transform) -> tuple[str, str]:
-    """Which affine is used and which coded one is not; empty where there is none."""
+    """The name of the affine that is used, and of the coded one that is not; empty where there is none."""
     order = ("sform", "qform") if transform == "sform" else ("qform", "sform")
     coded = [name for name in order if f"{name}_code" in fields and int(fields[f"{name}_code"]) > 0]
     used, other = (*coded, "", "")[:2]
@@ -254,7 +254,7 @@ def _coded(fields: Any, transform: Transform) -> tuple[str, str]:
 
 
 def _is_singular(fields: Any, name: str) -> bool:
-    """The affine of a name spans no volume, as of a writer that sets the code and leaves the numbers 0."""
+    """The affine of this name is singular, as of a writer that sets the code and leaves the numbers 0."""
     try:
         Geometry((1, 1, 1), _affine(fields, name, Path()))
     except (CorruptFileError, GeometryError):
@@ -263,7 +263,7 @@ def _is_singular(fields: Any, name: str) -> bool:
 
 
 def _affine(fields: Any, name: str, path: Path) -> NDArray[np.float64]:
-    """The affine of a name, or that of `pixdim` for none."""
+    """The affine of this name; that of `pixdim` for an empty name."""
     try:
         get = {"sform": "get_sform", "qform": "get_qform"}.get(name, "get_base_affine")
         return np.array(getattr(fields, get)(), dtype=np.float64)

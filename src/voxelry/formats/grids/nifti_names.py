@@ -1,6 +1,6 @@
-"""The label table that a NIfTI file may carry with it: JSON in a comment extension, as `nifti_write` writes it.
+"""Reads the label table in a NIfTI file: JSON in a comment extension, as `nifti_write` writes it.
 
-A file from elsewhere may hold anything there, so nothing in it is trusted: what is no valid table is passed over with a remark.
+Files of other programs may hold anything there: what is no valid table is ignored with a remark.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMENT = 6
 TABLE_KEY = "label_table"
 
 _LARGEST = 1 << 24
-"""Bytes of extensions that are looked at; 65535 labels with codes take less."""
+"""Bytes of extensions that are read; 65535 labels with codes take less."""
 
 
 def stored_table(path: str | os.PathLike[str], values: Iterable[int]) -> tuple[LabelTable | None, str]:

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, plain or gzip, in one file or two, and Analyze 7.5: what `nifti_header` has understood as a `GridFile`.
+"""Reads NIfTI-1 and NIfTI-2, plain or gzip, in one file or two, and Analyze 7.5 as a `GridFile`.
 
 A 4D file ``(x, y, z, c)`` gives C channels, a 2D one has depth 1, trailing axes of length 1 are dropped. `scl_slope` and
 `scl_inter` are applied.
@@ -18,7 +18,7 @@ from voxelry.formats.read_options import PLAIN, ReadOptions
 
 
 def open_nifti(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> GridFile:
-    """The header of a NIfTI or Analyze image; which affine is used, and what a file without one gets, is said in `nifti_header`.
+    """The header of a NIfTI or Analyze image; `nifti_header` documents which affine is used.
 
     Args:
         path: the file; of a pair, the header or the voxels.
@@ -55,7 +55,7 @@ def open_nifti(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Gr
 
 
 def read_nifti(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Volume:
-    """An image, as `open_nifti` finds it; voxels are decoded when `Volume.array` is first asked for.
+    """An image, header first; voxels are decoded when `Volume.array` is first used.
 
     Args:
         path: the file.

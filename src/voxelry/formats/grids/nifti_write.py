@@ -1,11 +1,11 @@
-"""NIfTI-1 files: label maps with their names inside, and images.
+"""Writes NIfTI-1 files: label maps with their names, and images.
 
 Both transforms are written and coded 1 (scanner). The sform is exact to single precision; the qform holds a rotation as a
 quaternion, which near half turns is exact to about 3e-4 rad only (the format's limit). A sheared grid has no qform: there
 only the sform is coded, and a warning is logged.
 
 A picture ``(rows, cols)`` has no place in the patient: it is written as ``(cols, rows, 1)``, as ITK stores pictures, neither
-transform is coded, and the header's intent name is `PICTURE`, by which our reader knows it again. Its pixel size is in `pixdim`
+transform is coded, and the header's intent name is `PICTURE`, by which the reader recognises it. Its pixel size is in `pixdim`
 with unit mm; where that is not known, `pixdim` is 1 and the unit unknown.
 """
 
@@ -104,9 +104,9 @@ def _image(array: NDArray[Any], geometry: Geometry, path: str | os.PathLike[str]
 
 
 def _first_axis_fastest(array: NDArray[Any]) -> NDArray[Any]:
-    """The same three-dimensional array in the memory order that NIfTI stores; what else has another order stays as it is.
+    """A large three-dimensional array copied to NIfTI's memory order (first axis fastest); others are returned as they are.
 
-    Plane by plane through a buffer whose rows are not a power of two apart, which would fall onto the same few cache lines.
+    Copied plane by plane through a buffer whose row distance is no power of two, since such rows share a few cache lines.
     """
     fastest = int(np.argmin(np.abs(array.strides)))
     if array.ndim != 3 or fastest == 0 or array.size < _LARGE_VOXELS:

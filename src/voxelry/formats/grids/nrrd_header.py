@@ -1,4 +1,4 @@
-"""The text header of an NRRD file (Teem's "Definition of NRRD File Format", version 5): fields, key/value pairs, vectors."""
+"""Parses the text header of an NRRD file by Teem's "Definition of NRRD File Format", version 5."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class NrrdHeader:
         return None if all(math.isnan(value) for value in values) else values
 
     def wrong(self, field: str) -> CorruptFileError:
-        """The error for a field whose value cannot be."""
+        """The error for a field with an impossible value."""
         value = self.fields.get(field)
         problem = f"lacks the field '{field}'" if value is None else f"has '{field}: {value[:80]}', which cannot be"
         return CorruptFileError(f"{self.path}: the NRRD header {problem}", remedy="The file is damaged: write it again.")
@@ -125,7 +125,7 @@ def parse_nrrd(path: Path) -> NrrdHeader:
 
 
 def _take(line: str, fields: dict[str, str], pairs: dict[str, str], path: Path) -> None:
-    """File one line under its field or its key."""
+    """Store one line under its field or its key."""
     name, colon, value = line.partition(":")
     if not colon:
         raise CorruptFileError(f"{path}: header line {line[:40]!r} is no NRRD field", remedy="The file is damaged.")

@@ -1,7 +1,7 @@
-"""NRRD: ``.nrrd``, or ``.nhdr`` with its voxels in one or more files beside it; raw, gzip and text encoding.
+"""Reads NRRD: ``.nrrd``, or ``.nhdr`` with its voxels in one or more files beside it; raw, gzip and text encoding.
 
-Axes that run through space, by `kinds` or `space directions`, are spatial; all others (colours, vectors, lists, times) become
-channels. World coordinates are the header's `space`, turned to RAS+. Sheared directions are kept as they are.
+Axes in space, by `kinds` or `space directions`, are spatial; all others (colours, vectors, lists, times) become channels. World
+coordinates are the header's `space`, turned to RAS+. Sheared directions are kept.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def open_nrrd(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Gri
 
     Args:
         path: the ``.nrrd`` or ``.nhdr`` file, under any name.
-        options: nothing in it concerns this format.
+        options: not used by this format.
 
     Returns:
         A grid ``(x, y, z)``, of an image with two axes and no place in space ``(rows, columns)``.
@@ -166,7 +166,7 @@ def _geometry(
 def _plain_geometry(
     header: NrrdHeader, shape: tuple[int, ...], spatial: Sequence[int], directions: Sequence[Vector | None]
 ) -> tuple[Geometry, list[str]]:
-    """A grid by spacings alone."""
+    """A grid from spacings alone."""
     every = header.numbers("spacings", len(header.integers("sizes")))
     spacing = [float(every[axis]) if every else float("nan") for axis in spatial]
     if directions:
@@ -223,7 +223,7 @@ def _unit(header: NrrdHeader, remarks: list[str]) -> float:
 
 
 def _stored(header: NrrdHeader, count: int) -> tuple[Stored, ...]:
-    """Where the voxels are, room for them checked: one file, or a list of files of equal parts."""
+    """The location of the voxels, checked against the files' sizes: one file, or several of equal size."""
     dtype = _dtype(header)
     encoding = _ENCODINGS.get(header.fields.get("encoding", "").lower())
     if encoding is None:

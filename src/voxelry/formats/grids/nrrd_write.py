@@ -1,6 +1,6 @@
-"""NRRD files of labels: LPS, gzip, one grid; what each value means stands in the header as Slicer's segment fields.
+"""Writes NRRD label files: LPS, gzip, one grid; names, colours and codes in the header as Slicer's segment fields.
 
-Sheared grids are written as they are: an NRRD holds any three directions.
+Sheared grids are written unchanged: an NRRD holds any three directions.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def write_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
 
 
 def save_nrrd(path: Path, array: NDArray[np.unsignedinteger], geometry: Geometry, pairs: Mapping[str, str]) -> Path:
-    """Write an array and what a header says of it.
+    """Write an array with its header.
 
     Args:
         path: ends in ``.nrrd``.
@@ -89,7 +89,7 @@ def save_nrrd(path: Path, array: NDArray[np.unsignedinteger], geometry: Geometry
 
 
 def _grid_fields(geometry: Geometry, lists: int) -> list[str]:
-    """Where the voxels lie (LPS mm), or a picture's pixel size where it is known."""
+    """The grid in LPS mm, or a picture's pixel size where it is known."""
     if geometry.affine is None:
         if geometry.pixel_size is None:
             return []
@@ -154,5 +154,5 @@ def _code(code: Code | None) -> str:
 
 
 def _line(text: str) -> str:
-    """A text on one line, without what parts entries."""
+    """A text on one line, without the characters that separate entries."""
     return " ".join("".join(" " if letter in "|~^&\\" or not letter.isprintable() else letter for letter in text).split())

@@ -1,8 +1,8 @@
-"""Segmentations of 3D Slicer, ``.seg.nrrd``: labels on one or more layers, with names, colours and codes of each segment.
+"""Reads segmentations of 3D Slicer, ``.seg.nrrd``: labels on one or more layers, with names, colours and codes of each segment.
 
 The metadata are ``Segment<n>_...`` pairs of the NRRD header (Slicer's documentation of its segmentation files): `LabelValue` on
 `Layer`, `Name`, `Color`, and the `TerminologyEntry` among `Tags`, whose codes of category, type and modifier are taken. Files of
-before Slicer 4.11 name neither value nor layer: there each segment is a layer of ones.
+Slicer before 4.11 store neither value nor layer: each segment is a layer of ones.
 
 The grid may be a part of its image's grid, cropped to the segments; `LabelMap.on_grid` lays it onto the whole.
 """
@@ -28,7 +28,7 @@ from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments,
 from voxelry.formats.voxels import LARGEST_LABEL, as_labels
 
 KIND = "seg-nrrd"
-"""What the Source of such a map is called."""
+"""`Source.kind` of such a map."""
 
 _SEGMENT = re.compile(r"Segment(\d{1,5})_(\w+)")
 _TERMINOLOGY = "TerminologyEntry:"
@@ -48,8 +48,8 @@ def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None)
 
     Args:
         path: the file.
-        table: what to call the segments; each is found in it by its name, or by its codes. None makes a table of the segments'
-            own names, codes and colours; of their own values too, unless two layers use one value: then they are numbered from 1.
+        table: labels of the segments, matched by name, else by codes. None makes a table of the segments' own names, codes and
+            colours; of their own values too, unless two layers use one value: then they are numbered from 1.
 
     Returns:
         A LabelMap on the file's grid; layers as stored, or as the table says. Voxels that belong to no segment are background.

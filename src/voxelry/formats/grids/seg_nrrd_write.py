@@ -1,4 +1,4 @@
-"""Slicer segmentations (``.seg.nrrd``): labels with names, colours, terminology and extents, overlapping ones on layers."""
+"""Writes Slicer segmentations (``.seg.nrrd``) with names, colours and terminology, overlapping labels on layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_seg_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
 
     One layer is written as a 3D array, several as a 4D one whose first axis lists them. A label without a voxel is a segment
     with an empty extent, an instance of a thing a segment of its own; voxels of the ignore value are in none. Names are in
-    UTF-8, but for the characters that part Slicer's fields.
+    UTF-8, without the characters that separate Slicer's fields.
 
     Args:
         labels: three spatial axes, any number of layers.

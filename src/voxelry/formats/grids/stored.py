@@ -1,8 +1,8 @@
-"""The stored numbers of a grid file: plain, gzip, zlib or text, read into one array that the header's claim has sized.
+"""Decodes the stored numbers of a grid file (raw, gzip, zlib or text) into one array.
 
-A header is believed only as far as its file can bear it out: raw bytes must be there, a deflate stream cannot hold more than
-`MAX_DEFLATE_RATIO` times its size, text needs two bytes a number. What a damaged or hostile file unpacks to beyond its header's
-claim is never read.
+The header's size is checked against the file first: raw bytes must exist, a deflate stream holds at most `MAX_DEFLATE_RATIO`
+times its size, text needs two bytes a number. Data of a damaged or hostile file beyond the size that the header states are never
+unpacked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COPY_AGAIN = "Copy or download the file again."
 
 @dataclass(frozen=True)
 class Stored:
-    """Where the numbers of a grid are, and how they are packed.
+    """The location and encoding of a grid's numbers.
 
     Attributes:
         path: the file that holds them.
@@ -40,7 +40,7 @@ class Stored:
         encoding: ``raw``, ``gzip``, ``zlib`` or ``text`` (decimal numbers between white space).
         skip: bytes of the file before the numbers, or before their compressed stream.
         offset: bytes before the first number within the decompressed stream.
-        header: the file that said so, where it is another; named in messages.
+        header: the header's file, where it is another; named in messages.
     """
 
     path: Path
@@ -53,11 +53,11 @@ class Stored:
 
     @property
     def where(self) -> str:
-        """What to call it in a message."""
+        """Its name in messages."""
         return str(self.path) if self.header in (None, self.path) else f"{self.header} (voxels in {self.path.name})"
 
     def check_room(self) -> None:
-        """Refuse a claim that the file cannot hold, before anything is allocated.
+        """Refuse a size that the file cannot hold, before anything is allocated.
 
         Raises:
             MissingFileError: the file is not there.
@@ -104,7 +104,7 @@ class Stored:
             raise CorruptFileError(f"{self.where}: the {what} damaged ({error})", remedy=_COPY_AGAIN) from error
 
     def _fill(self, stream: BinaryIO, values: NDArray[Any]) -> int:
-        """Unpack into `values` until it is full or the stream ends; bytes filled."""
+        """Unpack into `values` until it is full or the stream ends; returns the number of bytes."""
         target = values.view(np.uint8).data
         got, skip = 0, self.offset
         for block in _blocks(stream, self.encoding, self.offset + len(target)):
@@ -126,7 +126,7 @@ class Stored:
 
 
 def _blocks(stream: BinaryIO, encoding: Encoding, size: int) -> Iterator[bytes]:
-    """The decompressed stream in blocks, `wanted` bytes and one more, by which a checksum is compared."""
+    """The decompressed stream in blocks: `size` bytes and one more, which makes the decoder compare its checksum."""
     if encoding == "zlib":
         yield from _inflated(stream, size)
         return
@@ -149,7 +149,7 @@ def _inflated(stream: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def beside(header: Path, name: str) -> Path:
-    """The file that a header names for its voxels: in the header's folder or below it, nowhere else.
+    """The voxel file that a header names; refused unless it is in the header's folder or below it.
 
     Raises:
         CorruptFileError: an absolute path, or one that leaves the folder.

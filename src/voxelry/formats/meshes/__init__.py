@@ -1,1 +1,1 @@
-"""Labels as closed surfaces, and the files that hold them."""
+"""Meshes: labels as closed surfaces, and writers of STL, PLY, OBJ and GLB."""

@@ -1,10 +1,10 @@
-"""Labels as closed surfaces: smooth, watertight, and of the volume of their voxels.
+"""Closed surfaces of labels: smooth, watertight, and of the volume of their voxels.
 
 Marching cubes (Lewiner et al. 2003) on the voxels, Taubin's filter (A signal processing approach to fair surface design, SIGGRAPH
-1995) to round the steps off, then every vertex moved along its normal until the surface encloses what the voxels hold: each part
-for itself, and each cavity, since the filter makes a point of a lone voxel while it leaves an organ as it is. All this is done in
-voxel space, where it does not depend on spacing or orientation, and only then brought into the patient. The filter
-moves vertices and changes no triangle, so that a surface closed by marching cubes stays closed.
+1995) against the steps, then every vertex is moved along its normal until the surface encloses the voxels' volume: each component
+and each cavity separately, since the filter shrinks a single voxel to a point and hardly changes an organ. All this is done in
+voxel space, independent of spacing and orientation, and then transformed into the patient. The filter moves vertices and keeps
+triangles, so that the closed surface of marching cubes stays closed.
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ def _surface(inside: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _voxels_within(vertices: NDArray[np.float64], sheets: NDArray[np.int32]) -> NDArray[np.float64]:
-    """How many voxels each sheet of a surface by marching cubes encloses, less than none for a cavity.
+    """Number of voxels that each sheet of a surface by marching cubes encloses, negative for a cavity.
 
-    A vertex stands for the side of a voxel that it lies on, but for those that marching cubes puts within a cube; the volume
-    follows from the sides across the first axis by the divergence theorem.
+    A vertex marks the voxel face that it lies on, except those that marching cubes puts within a cube; the volume follows from
+    the sides across the first axis by the divergence theorem.
     """
     inward = vertices - np.floor(vertices)
     between = np.abs(inward - 0.5) < 0.25
@@ -125,7 +125,7 @@ def _voxels_within(vertices: NDArray[np.float64], sheets: NDArray[np.int32]) -> 
 
 
 def _smoothed(vertices: NDArray[np.float64], mean: csr_array[Any]) -> NDArray[np.float64]:
-    """Taubin's filter: a step towards the mean of the neighbours, then a slightly longer one away from it, again and again."""
+    """Taubin's filter: a step towards the mean of the neighbours, then a slightly longer one away from it, repeated."""
     moved = vertices
     for _ in range(_ROUNDS):
         for weight in (_SHRINK, _SWELL):
@@ -145,7 +145,7 @@ def _mean_of_neighbours(count: int, faces: NDArray[np.int32]) -> csr_array[Any]:
 def _with_volume(
     vertices: NDArray[np.float64], faces: NDArray[np.int32], sheets: NDArray[np.int32], volume: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Vertices moved along their normals until every sheet encloses the cubic voxels `wanted` of it."""
+    """Vertices moved along their normals until every sheet encloses its `volume` in voxels."""
     for _ in range(_MOST_CORRECTIONS):
         crosses, owner = _crosses(vertices, faces), sheets[faces[:, 0]]
         centred = vertices - vertices.mean(axis=0)

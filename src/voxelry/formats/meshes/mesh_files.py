@@ -1,6 +1,6 @@
-"""Mesh files: STL and PLY (binary), OBJ, GLB; each says in itself which way its axes point.
+"""Writes mesh files: STL and PLY (binary), OBJ, GLB; each states the direction of its axes.
 
-| file | labels | coordinates | where it says so |
+| file | labels | coordinates | statement of the axes |
 |---|---|---|---|
 | STL | one a file | mm, LPS or RAS | ``SPACE=LPS`` in the 80 bytes of its header, as Slicer reads and writes it |
 | PLY | one a file, coloured | mm, LPS or RAS | ``comment SPACE=LPS`` |
@@ -92,7 +92,7 @@ def stl_bytes(mesh: Mesh) -> bytes:
 
 
 def file_names(meshes: Sequence[Mesh], ending: str) -> list[str]:
-    """A file name for each label, made of its name, told apart by its value where names would clash."""
+    """A file name for each label, from its name, with its value where names would clash."""
     plain = [re.sub(r"[^\w.-]+", "_", mesh.label.name).strip("._") for mesh in meshes]
     return [
         f"{name}{ending}"

@@ -1,4 +1,4 @@
-"""COCO instance annotations (cocodataset.org, data format 4.1) of a picture's labels."""
+"""Writes COCO instance annotations (cocodataset.org, data format 4.1) of a picture's labels."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Shape = Literal["rle", "polygon"]
 def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume | None = None, shape: Shape = "rle") -> Path:
     """Write the labels of a picture as COCO annotations.
 
-    Categories are the labels of the table, by their stored values. There is an annotation for each instance; where instances
-    are not told apart, for each connected part of a label of things, and for the whole of a label of stuff.
+    Categories are the labels of the table, by their stored values. There is an annotation for each instance; without instance
+    ids, one for each connected component of a label of kind thing, and one for each label of kind stuff.
 
     Args:
         labels: ``(rows, columns)``, any number of layers.

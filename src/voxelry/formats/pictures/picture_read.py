@@ -1,7 +1,7 @@
-"""PNG, JPEG and TIFF pictures of 8 or 16 bits: grey or RGB, without a physical size.
+"""Reads PNG, JPEG and TIFF pictures of 8 or 16 bits: grey or RGB, without a physical size.
 
-DPI is a matter of printing and is ignored, unless `ReadOptions.dpi` asks for it. Pillow decodes; SimpleITK where Pillow would cut
-16 bits a colour to 8.
+DPI describes printing and is ignored unless `ReadOptions.dpi` is set. Pillow decodes, or SimpleITK where Pillow would reduce 16
+bits a colour to 8.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _BITS_PER_SAMPLE = 258
 
 @dataclass(frozen=True)
 class PictureHeader:
-    """What a picture is before it is decoded.
+    """Size and pixel type of a picture, from its header.
 
     Attributes:
         shape: ``(C, rows, columns)``; C is 3 for any colour or palette mode.
@@ -95,7 +95,8 @@ def read_picture(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> 
         options: `ReadOptions.dpi` takes the pixel size from the file's DPI, where it has one.
 
     Returns:
-        A Volume ``(C, rows, columns)``, C 1 or 3; uint8 or uint16 as stored, else int16 or float32. No pixel size, unless asked.
+        A Volume ``(C, rows, columns)``, C 1 or 3; uint8 or uint16 as stored, else int16 or float32. No pixel size, unless
+        `ReadOptions.dpi` is set.
 
     Raises:
         CorruptFileError: truncated or damaged.
@@ -154,7 +155,7 @@ def _source(file: Path, remarks: list[str]) -> Source:
 
 
 def _pixel_size(image: Image.Image, orientation: int, options: ReadOptions) -> tuple[tuple[float, float] | None, str]:
-    """Row and column spacing in mm by DPI, where that is asked for and known, and the remark of it."""
+    """Row and column spacing in mm by DPI, if `ReadOptions.dpi` is set and the file has one; and a remark."""
     if not options.dpi:
         return None, _NO_SIZE
     try:
@@ -184,7 +185,7 @@ def _opened(file: Path, *, decode: bool) -> Iterator[tuple[Image.Image, int]]:
 
 @contextmanager
 def _typed_errors(file: Path) -> Iterator[None]:
-    """Whatever Pillow raises on a damaged file becomes one typed error; its warnings are silenced."""
+    """Errors of Pillow on a damaged file become one typed error; its warnings are silenced."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
@@ -320,6 +321,6 @@ def _is_grey(pixels: NDArray[Any]) -> bool:
 
 
 def _native(pixels: NDArray[Any]) -> NDArray[Any]:
-    """A copy in native byte order that does not hang on the open file."""
+    """A copy in native byte order, independent of the open file."""
     native: NDArray[Any] = pixels.astype(pixels.dtype.newbyteorder("="))
     return native

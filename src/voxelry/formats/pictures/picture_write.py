@@ -1,4 +1,4 @@
-"""PNG files: label maps of 2D pictures as stored values."""
+"""Writes label maps of pictures as PNG files of stored values."""
 
 from __future__ import annotations
 

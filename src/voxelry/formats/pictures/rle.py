@@ -1,4 +1,4 @@
-"""Run lengths of masks, as the COCO data set defines them: column by column, beginning with the number of zeros."""
+"""Writes run-length encoded masks (RLE) as COCO defines them: column by column, beginning with the number of zeros."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run_lengths(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def compressed(counts: NDArray[np.int64]) -> str:
-    """Run lengths as COCO's text: from the fourth on the difference to the last but one, in groups of five bits from 48 on."""
+    """Run lengths as COCO's text: from the fourth on the difference to the value two before, in groups of five bits plus 48."""
     text = []
     differences: list[Any] = counts.tolist()
     differences[3:] = (counts[3:] - counts[1:-2]).tolist()

@@ -1,4 +1,4 @@
-"""YOLO segmentation labels: a line of text for each part of a label."""
+"""Writes YOLO segmentation labels: a line of text for each connected component of a label."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from voxelry.formats.pictures.rle import check_picture
 def write_yolo(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
     """Write the labels of a picture as YOLO polygons, ``class x1 y1 x2 y2 ...`` a line.
 
-    The class is the place of the label in its table, from 0. Coordinates are parts of the picture's width and height, along the
-    edges of pixels; holes are joined to the outside by keyholes, since the format has no other way to say them. Parts that
-    touch at a corner only are lines of their own. A picture without a labelled pixel gives an empty file.
+    The class is the label's index in its table, from 0. Coordinates are fractions of the picture's width and height, along the
+    edges of pixels; holes are connected to the outside by keyholes, since the format has no holes. Parts that touch at a corner
+    only are lines of their own. A picture without a labelled pixel gives an empty file.
 
     Args:
         labels: ``(rows, columns)``, any number of layers.
