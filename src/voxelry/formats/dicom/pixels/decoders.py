@@ -39,6 +39,13 @@ class Decoder:
         library: the library that decodes.
         package: the package on PyPI that holds it.
         decode: decodes one frame.
+
+    Example:
+        >>> import numpy as np
+        >>> from voxelry.formats.dicom.pixels import Decoder
+        >>> bytewise = Decoder("numpy", "numpy", lambda data, frame: np.frombuffer(data, np.uint8).reshape(frame.shape))
+        >>> bytewise.library
+        'numpy'
     """
 
     library: str

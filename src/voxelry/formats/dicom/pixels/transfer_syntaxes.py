@@ -30,6 +30,12 @@ class TransferSyntax:
         is_big_endian: numbers are written most significant byte first.
         kinds: the kinds of codestream that belong to it (`codestream`), checked before decoding; empty where the decoder checks.
         decoders: in order of preference; empty for native pixels.
+
+    Example:
+        >>> from voxelry.formats.dicom.pixels.transfer_syntaxes import TRANSFER_SYNTAXES
+        >>> row = TRANSFER_SYNTAXES["1.2.840.10008.1.2.4.80"]
+        >>> row.coding, row.is_lossless, [decoder.library for decoder in row.decoders]
+        ('JPEG-LS', True, ['CharLS'])
     """
 
     uid: str
@@ -91,10 +97,21 @@ def syntax_name(syntax: str) -> str:
 
     Args:
         syntax: its UID, well-formed or not.
+
+    Example:
+        >>> from voxelry.formats.dicom.pixels import syntax_name
+        >>> syntax_name("1.2.840.10008.1.2.1")
+        'Explicit VR Little Endian'
     """
     return str(uid(syntax).name)
 
 
 def supported_codings() -> tuple[str, ...]:
-    """The codings that can be decoded, each once, in the order of the table."""
+    """The codings that can be decoded, each once, in the order of the table.
+
+    Example:
+        >>> from voxelry.formats.dicom.pixels import supported_codings
+        >>> supported_codings()
+        ('uncompressed', 'JPEG', 'lossless JPEG', 'JPEG-LS', 'JPEG 2000', 'HTJ2K', 'RLE')
+    """
     return tuple(dict.fromkeys(row.coding for row in TRANSFER_SYNTAXES.values()))
