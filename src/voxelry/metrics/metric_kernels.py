@@ -72,11 +72,11 @@ def joint_histogram(reference: Any, prediction: Any, low_r: int, low_p: int, cou
 def _neighbour_code(cube: Any, corner: int) -> int:
     """The code of the label at one corner of a cube of eight; 0 if an earlier corner has the same label."""
     code = 0
-    for other in range(8):
-        if cube[other] == cube[corner]:
-            if other < corner:
+    for neighbour in range(8):
+        if cube[neighbour] == cube[corner]:
+            if neighbour < corner:
                 return 0
-            code |= 128 >> other
+            code |= 128 >> neighbour
     return code
 
 
@@ -243,11 +243,11 @@ def transform_planes(
                     crossing = -np.inf
                 top += 1
                 hull[top], reach[top] = j, crossing
-            place = 0
+            piece = 0
             for j in range(rows):
-                while place < top and reach[place + 1] < j:
-                    place += 1
-                nearest_row[i, j, k] = hull[place] if top >= 0 else _NOWHERE
+                while piece < top and reach[piece + 1] < j:
+                    piece += 1
+                nearest_row[i, j, k] = hull[piece] if top >= 0 else _NOWHERE
 
 
 @compiled(numba.void(numba.int32[:, ::1], numba.float64[::1], _WORD_GRID, _WORD_GRID, numba.float64[::1]))

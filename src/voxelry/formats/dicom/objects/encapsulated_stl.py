@@ -1,4 +1,4 @@
-"""Encapsulated STL objects (DICOM PS3.3 A.85.1): a label's surface in the archive, in the scan's frame of reference.
+"""Writer of Encapsulated STL objects (DICOM PS3.3 A.85.1): surfaces of labels in the scan's frame of reference.
 
 The STL inside is binary, in mm and LPS, DICOM's own axes. One object holds one label.
 """

@@ -1,4 +1,4 @@
-"""highdicom's Segmentation given one plane at a time, in memory that does not grow with the number of segments.
+"""highdicom's Segmentation built one plane at a time, without its stack of all segments in memory.
 
 highdicom takes overlapping segments, and probabilities, as a stack of all segments at once, sums that stack in int64 and sorts
 its values: tens of gigabytes for 100 labels on a CT. Here the layers of a LabelMap hold segment numbers, probabilities are in

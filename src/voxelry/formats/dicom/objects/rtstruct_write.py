@@ -108,10 +108,9 @@ def write_rtstruct(
 
     Example:
         >>> import voxelry as vx
-        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom import small_phantom
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
-        >>> phantom = make("torso-ct", 0, Acquisition((8, 8, 12), (400, 320, 240), "LPS"))
+        >>> phantom = small_phantom()
         >>> scan = vx.read(write_dicom(phantom, "scan")[0])
         >>> from voxelry.formats.dicom.objects import write_rtstruct
         >>> path = write_rtstruct(phantom.labels, scan, "organs.rtstruct.dcm")

@@ -107,10 +107,9 @@ def write_dicom_sr(
 
     Example:
         >>> import voxelry as vx
-        >>> from voxelry.phantom.acquisition import Acquisition
+        >>> from voxelry.phantom import small_phantom
         >>> from voxelry.phantom.dicom import write_dicom
-        >>> from voxelry.phantom.phantom import make
-        >>> phantom = make("torso-ct", 0, Acquisition((8, 8, 12), (400, 320, 240), "LPS"))
+        >>> phantom = small_phantom()
         >>> scan = vx.read(write_dicom(phantom, "scan")[0])
         >>> from voxelry.formats.dicom.objects import write_dicom_seg, write_dicom_sr
         >>> seg = write_dicom_seg(phantom.labels, scan, "organs.seg.dcm")
