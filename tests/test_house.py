@@ -94,6 +94,25 @@ def test_no_modules_import_each_other_in_a_circle():
     assert sorted(circles - {()}) == []
 
 
+def remarks_compared(path: Path) -> list[int]:
+    """Lines that look for a text in remarks or repairs, which are for people."""
+    lines = []
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Compare):
+            operands = [node.left, *node.comparators]
+        elif isinstance(node, ast.comprehension) and node.ifs:
+            operands = [node.iter]
+        else:
+            continue
+        lines += [value.lineno for value in operands if isinstance(value, ast.Attribute) and value.attr in {"remarks", "repairs"}]
+    return lines
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_code_decides_by_a_remark(path):
+    assert remarks_compared(path) == []
+
+
 def test_no_text_names_a_place_of_one_machine():
     place = re.compile("|".join([r"(?<![\w./~-])/" + "(work|home|root|Users)/", "shared" + "/data"]))
     found = [

@@ -73,8 +73,8 @@ def file_header(path: Path, content: FileContent, archive: Path | None = None) -
     data = None
     try:
         with quiet_pydicom():
-            data, place = _dataset(content, WANTED)
-            header = replace(parse(path, data, content.size), archive=archive, pixels=place)
+            data, element = _dataset(content, WANTED)
+            header = replace(parse(path, data, content.size), archive=archive, pixels=element)
             if _is_deflated(content):
                 header = replace(header, syntax=_DEFLATED.decode())
             _check_complete(header)
@@ -156,8 +156,8 @@ def _dataset(content: FileContent, tags: list[Any] | None) -> tuple[Any, PixelEl
         return _parsed(io.BytesIO(_inflated(content)), tags)[0], None
     if len(content.head) >= content.size:
         return _parsed(io.BytesIO(content.head), tags)
-    data, place = _within(content.head, tags)
-    return _parsed(content.stream(), tags) if place is None else (data, place)
+    data, element = _within(content.head, tags)
+    return _parsed(content.stream(), tags) if element is None else (data, element)
 
 
 def _parsed(stream: IO[bytes], tags: list[Any] | None) -> tuple[Any, PixelElement | None]:

@@ -201,21 +201,38 @@ def _decode_frames(
         receive: gets the index of a plane and its ``(rows, columns)`` stored values.
         words: ``(slices, rows, columns)``: native values that need no conversion are read into their slice.
     """
-    frames: dict[tuple[Path, int], list[int]] = {}
-    for index, header in enumerate(headers):
-        frames.setdefault((header.path, header.frame), []).append(index)
     fragments = _FrameFragments()
 
-    def load(members: list[int]) -> None:
-        first = headers[members[0]]
-        out = None if words is None or first.tile is not None else words[members[0]]
-        stored = decode_frame(first, out, fragments)
-        for index in members:
-            receive(index, _tile(stored, headers[index]))
+    def load(frames: Sequence[list[int]]) -> None:
+        file = headers[frames[0][0]]
+        with open_pixels(file.path, file.pixels) as (stream, element):
+            for members in frames:
+                first = headers[members[0]]
+                out = None if words is None or first.tile is not None else words[members[0]]
+                stored = _decode_open(stream, element, first, out, fragments)
+                for index in members:
+                    receive(index, _tile(stored, headers[index]))
 
-    jobs = list(frames.values())
+    jobs = _frames_per_open(headers)
     with quiet_pydicom():
         _parallel(lambda job: load(jobs[job]), len(jobs))
+
+
+def _frames_per_open(headers: Sequence[DicomHeader]) -> list[list[list[int]]]:
+    """The frames to decode each time a file is opened; those of a multi-frame file are shared out among `MAX_WORKERS` threads.
+
+    Returns:
+        Per open a list of frames, and per frame the indices of its planes: several for a mosaic.
+    """
+    files: dict[Path, dict[int, list[int]]] = {}
+    for index, header in enumerate(headers):
+        files.setdefault(header.path, {}).setdefault(header.frame, []).append(index)
+    opens: list[list[list[int]]] = []
+    for by_frame in files.values():
+        frames = list(by_frame.values())
+        count = -(-len(frames) // MAX_WORKERS)
+        opens += [frames[first : first + count] for first in range(0, len(frames), count)]
+    return opens
 
 
 def _without_padding(stored: NDArray[Any], padding: NDArray[np.bool_]) -> NDArray[Any]:
@@ -240,15 +257,11 @@ class _FrameFragments:
         return frames[header.frame - 1]
 
 
-def decode_frame(
-    header: DicomHeader, out: NDArray[np.uint16] | None = None, fragments: _FrameFragments | None = None
-) -> NDArray[Any]:
+def decode_frame(header: DicomHeader) -> NDArray[Any]:
     """The stored values of a grey frame, unused high bits cleared or sign-extended.
 
     Args:
         header: of the frame, or of one of its tiles.
-        out: ``(rows, columns)`` to use where native pixels need no conversion.
-        fragments: of the frames of multi-frame files, where several frames are decoded.
 
     Returns:
         ``(rows, columns)`` of the stored frame in the stored type.
@@ -257,9 +270,24 @@ def decode_frame(
         ReadError: it cannot be decoded.
     """
     with open_pixels(header.path, header.pixels) as (stream, element):
-        if is_native(header):
-            return decode_native(stream, element, header, out)
-        return decode_encapsulated(stream, (fragments or _FrameFragments()).of(stream, element, header), header)
+        return _decode_open(stream, element, header, None, _FrameFragments())
+
+
+def _decode_open(
+    stream: IO[bytes], element: PixelElement, header: DicomHeader, out: NDArray[np.uint16] | None, fragments: _FrameFragments
+) -> NDArray[Any]:
+    """As `decode_frame`, from an open file.
+
+    Args:
+        stream: the open file.
+        element: its pixel data element.
+        header: of the frame, or of one of its tiles.
+        out: ``(rows, columns)`` to use where native pixels need no conversion.
+        fragments: of the frames of multi-frame files.
+    """
+    if is_native(header):
+        return decode_native(stream, element, header, out)
+    return decode_encapsulated(stream, fragments.of(stream, element, header), header)
 
 
 def _tile(stored: NDArray[Any], header: DicomHeader) -> NDArray[Any]:
