@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from voxelry.augmentation.augmentation import IntensityAugmentation, SpatialAugmentation
 from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
 from voxelry.augmentation.settings import AUGMENT_SETS, with_keys_of
 from voxelry.base.extras import EXTRAS
@@ -152,8 +153,10 @@ def _shown(value: Any) -> str:
 
 
 def _acts_on(augmentation: Any) -> str:
-    bases = {base.__name__ for base in type(augmentation).__mro__}
-    return "moves" if "SpatialAugmentation" in bases else "grey values" if "IntensityAugmentation" in bases else "labels"
+    """What an augmentation changes."""
+    if isinstance(augmentation, SpatialAugmentation):
+        return "moves"
+    return "grey values" if isinstance(augmentation, IntensityAugmentation) else "labels"
 
 
 def _paragraph(augmentation: Any) -> str:

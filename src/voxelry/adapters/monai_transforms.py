@@ -33,7 +33,7 @@ from voxelry.preparation.normalisation import normalise
 from voxelry.preparation.preparation import content, content_box, prepare, zoomed_shape
 from voxelry.preparation.resampling import resample_classes, resample_image
 
-Order = Literal[0, 1, 3, "label"]
+SplineOrder = Literal[0, 1, 3, "label"]
 Data = dict[Hashable, Any]
 
 
@@ -59,7 +59,7 @@ class ResampleSpacingd(MapTransform):  # type: ignore[misc]
         self,
         keys: KeysCollection,
         spacing: Sequence[float],
-        order: Order | Sequence[Order] = 3,
+        order: SplineOrder | Sequence[SplineOrder] = 3,
         slices: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -75,7 +75,7 @@ class ResampleSpacingd(MapTransform):  # type: ignore[misc]
             result[key] = self._resampled(data[key], order)
         return result
 
-    def _resampled(self, tensor: Any, order: Order) -> MetaTensor:
+    def _resampled(self, tensor: Any, order: SplineOrder) -> MetaTensor:
         array, grid = _array_and_grid(tensor)
         axes = array.ndim - 1
         if len(self.spacing) != axes:

@@ -55,5 +55,5 @@ AUGMENTATIONS: Augmentations = (
     # labels of a cascade's first stage
     CascadeNoise(),
 )
-"""A new augmentation goes where its cause comes in this order. Any place but the last changes the draws of those behind it only
-where it is drawn from: an augmentation of probability 0 draws one number a patch."""
+"""In the order of causes: the patient's position, the scanner, the image. Each augmentation draws at least one number a patch,
+even at probability 0, so a new one changes what those behind it draw from a seed; at the end it changes none."""

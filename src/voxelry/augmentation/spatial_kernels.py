@@ -28,35 +28,37 @@ def _signature(*middle: Any) -> Any:
 
 
 @jitable
-def _fill(out: Any, there: Any, step: Any, low: Any, high: Any, value: Any) -> None:
+def _fill(out: Any, out_start: Any, stride: Any, low: Any, high: Any, value: Any) -> None:
     """Fill a run of a row with one value."""
     for x in range(low, high):
-        out[there + x * step] = value
+        out[out_start + x * stride] = value
 
 
 @jitable
-def _copy(source: Any, here: Any, step: Any, out: Any, there: Any, out_stride: Any, low: Any, high: Any) -> None:
+def _copy(source: Any, source_start: Any, stride: Any, out: Any, out_start: Any, out_stride: Any, low: Any, high: Any) -> None:
     """Copy a run of a row; strides known at compile time let the compiler move many values at once."""
-    if step == 1 and out_stride == 1:
+    if stride == 1 and out_stride == 1:
         for x in range(low, high):
-            out[there + x] = source[here + x]
-    elif step == 1 and out_stride == -1:
+            out[out_start + x] = source[source_start + x]
+    elif stride == 1 and out_stride == -1:
         for x in range(low, high):
-            out[there - x] = source[here + x]
+            out[out_start - x] = source[source_start + x]
     else:
         for x in range(low, high):
-            out[there + x * out_stride] = source[here + x * step]
+            out[out_start + x * out_stride] = source[source_start + x * stride]
 
 
 @jitable
-def _look_up(source: Any, here: Any, step: Any, table: Any, out: Any, there: Any, out_stride: Any, low: Any, high: Any) -> None:
+def _look_up(
+    source: Any, source_start: Any, stride: Any, table: Any, out: Any, out_start: Any, out_stride: Any, low: Any, high: Any
+) -> None:
     """Copy a run of class indices through the table."""
-    if step == 1 and out_stride == 1:
+    if stride == 1 and out_stride == 1:
         for x in range(low, high):
-            out[there + x] = table[source[here + x] + 1]
+            out[out_start + x] = table[source[source_start + x] + 1]
     else:
         for x in range(low, high):
-            out[there + x * out_stride] = table[source[here + x * step] + 1]
+            out[out_start + x * out_stride] = table[source[source_start + x * stride] + 1]
 
 
 @compiled(_signature(readonly(_i8)), fastmath=True)
@@ -90,14 +92,14 @@ def copy_patch(
             row = a * strides[1] + b * strides[2] + start[2] * strides[3]
             row_start = z * out_strides[1] + y * out_strides[2]
             for c in range(shape[0]):
-                here, there = row + c * strides[0], corner + row_start + c * out_strides[0]
-                _fill(out, there, out_strides[3], 0, left, np.float32(0))
-                _copy(image, here, strides[3], out, there, out_strides[3], left, right)
-                _fill(out, there, out_strides[3], right, out_shape[2], np.float32(0))
-            there = class_corner + row_start
-            _fill(out_classes, there, out_strides[3], 0, left, table[0])
-            _look_up(classes, row, strides[3], table, out_classes, there, out_strides[3], left, right)
-            _fill(out_classes, there, out_strides[3], right, out_shape[2], table[0])
+                source_start, out_start = row + c * strides[0], corner + row_start + c * out_strides[0]
+                _fill(out, out_start, out_strides[3], 0, left, np.float32(0))
+                _copy(image, source_start, strides[3], out, out_start, out_strides[3], left, right)
+                _fill(out, out_start, out_strides[3], right, out_shape[2], np.float32(0))
+            out_start = class_corner + row_start
+            _fill(out_classes, out_start, out_strides[3], 0, left, table[0])
+            _look_up(classes, row, strides[3], table, out_classes, out_start, out_strides[3], left, right)
+            _fill(out_classes, out_start, out_strides[3], right, out_shape[2], table[0])
 
 
 @jitable
