@@ -120,7 +120,7 @@ def augmentation_page(augmentations: Augmentations = AUGMENTATIONS) -> str:
     filled = {name: settings.model_validate({"set": name}) for name in sets}
     changed = [key for key in fields if any(key in AUGMENT_SETS[name] for name in sets)]
     rows = [[_shown(getattr(filled[name], key)) for name in sets] for key in changed]
-    kinds = [f"| `{each.name}` | {_acts_on(each)} | {_paragraph(each)} |" for each in augmentations]
+    kinds = [f"| {_linked(each)} | {_acts_on(each)} | {_paragraph(each)} |" for each in augmentations]
     lines = [AUGMENTATION_HEAD, "| key | default | meaning |", "|---|---|---|", *keys, AUGMENTATION_SETS]
     lines += ["| key | " + " | ".join(f"`{name}`" for name in sets) + " |", "|---" * (len(sets) + 1) + "|"]
     lines += [f"| `{key}` | " + " | ".join(cells) + " |" for key, cells in zip(changed, rows, strict=True)]
@@ -150,6 +150,12 @@ def transfer_syntaxes_page() -> str:
 def _shown(value: Any) -> str:
     """A value as a recipe writes it."""
     return "none" if value is None else str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _linked(augmentation: Any) -> str:
+    """The name of an augmentation, as a link to its module if that is one of ours."""
+    path = f"src/{type(augmentation).__module__.replace('.', '/')}.py"
+    return f"[`{augmentation.name}`](../../{path})" if (ROOT / path).is_file() else f"`{augmentation.name}`"
 
 
 def _acts_on(augmentation: Any) -> str:

@@ -1,4 +1,4 @@
-"""What augmentations share in torch: small arrays sent to the device, matrices along an axis, linear sampling.
+"""Torch helpers of augmentations: small arrays sent to the device, matrices along an axis, linear sampling.
 
 Nothing is read back from the device. Rows are channels of patches, ``(R, *patch)``.
 """
