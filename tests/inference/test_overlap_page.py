@@ -25,7 +25,7 @@ def test_the_examples_run(tmp_path, monkeypatch):
 
 def test_a_recipes_overlap_and_the_default():
     (recipe,) = code_blocks(PAGE, "yaml")
-    assert Config(manifest="x.yaml", **yaml.safe_load(recipe)).overlap == 0.25
-    assert Config(manifest="x.yaml").overlap == tiny_plan().overlap == DEFAULT_OVERLAP
+    assert Config(manifest="x.yaml", steps=1, **yaml.safe_load(recipe)).overlap == 0.25
+    assert Config(manifest="x.yaml", steps=1).overlap == tiny_plan().overlap == DEFAULT_OVERLAP
     assert make_plan.__defaults__ is not None
     assert DEFAULT_OVERLAP in make_plan.__defaults__
