@@ -14,6 +14,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from highdicom import UID
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from voxelry.base.files import atomic_path
@@ -248,8 +250,7 @@ class _SegWriter:
         seg.SeriesDescription = self.series_description
         if self.source.geometry.ndim == 2:
             seg.PatientOrientation = series.headers[0].get("PatientOrientation")
-        if self.syntax == DeflatedExplicitVRLittleEndian:
-            seg.file_meta.TransferSyntaxUID = self.syntax
+        _compress(seg, self.syntax)
         with atomic_path(self.path) as temporary:
             seg.save_as(temporary)
         return self.path
@@ -276,7 +277,7 @@ class _SegWriter:
                     **EQUIPMENT,
                     content_label="SEGMENTATION",
                     content_description="Made by software for research, not reviewed",
-                    transfer_syntax_uid=RLELossless if self.syntax == RLELossless else ExplicitVRLittleEndian,
+                    transfer_syntax_uid=ExplicitVRLittleEndian,
                     omit_empty_frames=omit_empty_frames,
                     specific_character_set=_UTF8,
                     coding_schemes=private if is_private else None,
@@ -286,3 +287,16 @@ class _SegWriter:
                 f"{self.path}: the headers of the source series do not allow a DICOM SEG ({type(error).__name__} in highdicom)",
                 remedy="Write NIfTI, or repair the series.",
             ) from error
+
+
+def _compress(seg: Dataset, syntax: str) -> None:
+    """Compress uncompressed frames into run lengths; a deflated data set pydicom compresses when it writes the file."""
+    if syntax == RLELossless:
+        from rle.utils import encode_array
+
+        shape = (int(seg.NumberOfFrames), seg.Rows, seg.Columns)
+        frames = np.frombuffer(seg.PixelData, f"<u{seg.BitsAllocated // 8}", prod(shape)).reshape(shape)
+        sizes = {"number_of_frames": shape[0], "rows": seg.Rows, "columns": seg.Columns}
+        seg.PixelData = encapsulate(list(encode_array(frames, samples_per_pixel=1, bits_allocated=seg.BitsAllocated, **sizes)))
+        seg["PixelData"].VR = "OB"
+    seg.file_meta.TransferSyntaxUID = syntax
