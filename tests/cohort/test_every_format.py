@@ -1,6 +1,5 @@
 """Every format of the table, from file to file: evaluated, converted, trained from and predicted on."""
 
-from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +72,15 @@ def test_contours_without_their_series_are_filled_on_the_mask_they_are_compared_
 
 
 def pairs(picture: bool) -> list[tuple[Format, Format]]:
-    """Formats of image and mask, so that each occurs; masks in DICOM belong to images in DICOM."""
-    images = [row for row in IMAGES if row.is_picture is picture and row is not DICOM]
-    masks = [row for row in LABELS if row.family != "dicom" and (2 if picture else 3) in row.axes]
-    longest = max(len(images), len(masks))
-    plain = list(islice(zip(cycle(images), cycle(masks), strict=False), longest))
+    """Formats of image and mask, so that each occurs; masks in DICOM belong to images in DICOM.
+
+    A mask lies beside an image of its own format, where there is one: Analyze stores no orientation.
+    """
+    images = {row.name: row for row in IMAGES if row.is_picture is picture and row is not DICOM}
+    masks = {row.name: row for row in LABELS if row.family != "dicom" and (2 if picture else 3) in row.axes}
+    some_image, some_mask = next(iter(images.values())), next(iter(masks.values()))
+    plain = [(images.get(name, some_image), mask) for name, mask in masks.items()]
+    plain += [(image, some_mask) for name, image in images.items() if name not in masks]
     return plain if picture else [*plain, *((DICOM, row) for row in LABELS if row.family == "dicom")]
 
 

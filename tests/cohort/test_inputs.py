@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -109,6 +110,15 @@ def test_a_flat_folder_holds_a_scan_a_file(tmp_path):
     nifti(tmp_path / "old" / "d.nii.gz")
     found = find_scans([tmp_path])
     assert found == [Scan("a", (files[1],)), Scan("b.1", (files[0],)), Scan("c", (files[2],))]
+
+
+def test_masks_beside_scans_are_no_scans_and_two_files_are_one(tmp_path):
+    scan = nifti(tmp_path / "a.nii.gz")
+    for name in ("a.seg.nrrd", "a.seg.dcm", "a.rtstruct.dcm", "b.sr.dcm"):
+        (tmp_path / name).write_bytes(b"a mask")
+    nibabel.AnalyzeImage(np.zeros((2, 2, 2), np.int16), np.eye(4)).to_filename(tmp_path / "c.img")
+    assert find_scans([tmp_path]) == [Scan("a", (scan,)), Scan("c", (tmp_path / "c.hdr",))]
+    assert find_scans([tmp_path / "c.img"]) == [Scan("c", (tmp_path / "c.img",))]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.ct_series import ct_series
 from voxelry.base.files import write_yaml
 from voxelry.cohort.evaluation import evaluate_pairs
 from voxelry.cohort.pairs import find_pairs, masks_in
@@ -14,6 +15,7 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import GridMismatchError, MissingFileError, UnsupportedFormatError, UsageError
 from voxelry.formats.grids.nifti_write import write_nifti
+from voxelry.formats.writer import write
 from voxelry.phantom.nifti import write_nifti as write_bare_nifti
 
 GRID = Geometry.from_spacing((4, 5, 2), (1, 1, 1))
@@ -151,3 +153,42 @@ def test_a_manifest_and_masks_that_have_nothing_in_common(manifest, folders, tmp
         find_pairs(manifest, tmp_path / "other")
     mask(folders[1] / "a.nii.gz", HALF * 7)
     assert "label 7" in evaluate_pairs(find_pairs(manifest, folders[1])).failed["a"]
+
+
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        (("a.nii.gz", "a.seg.nrrd"), "a.seg.nrrd"),
+        (("a.nrrd", "a.seg.nrrd", "a.seg.dcm"), "a.seg.nrrd"),
+        (("a.mha", "a.seg.dcm", "a.rtstruct.dcm", "a.sr.dcm"), "a.mha"),
+        (("a.rtstruct.dcm", "a.seg.dcm", "a.dcm"), "a.seg.dcm"),
+        (("a.dcm", "a.rtstruct.dcm"), "a.rtstruct.dcm"),
+        (("a.hdr", "a.img"), "a.hdr"),
+        (("a.png", "a.stl", "a.coco.json", "a.jpg"), "a.png"),
+    ],
+)
+def test_which_of_several_masks_of_a_case_counts(tmp_path, names, counts):
+    for name in names:
+        (tmp_path / name).touch()
+    assert masks_in(tmp_path) == {"a": tmp_path / counts}
+
+
+def test_masks_of_two_plain_formats_are_refused(tmp_path):
+    for name in ("a.nii.gz", "a.mha"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"two masks of case 'a': a\.mha and a\.nii\.gz"):
+        masks_in(tmp_path)
+
+
+def test_predicted_contours_are_filled_on_the_image_of_their_case(tmp_path):
+    scan = ct_series(tmp_path)
+    labels = LabelMap.of(np.zeros(scan.geometry.shape, np.uint8), scan.geometry, LabelTable.numbered([1]))
+    labels.array[2:5, 1:4, 1:3] = 1
+    for folder, names in (("images", ("a.nii.gz",)), ("labels", ("a.nii.gz",))):
+        for name in names:
+            write(labels, tmp_path / folder / name)
+    write(labels, tmp_path / "far" / "away" / "out" / "a.rtstruct.dcm", source=scan)
+    rows = [{"id": "a", "images": ["images/a.nii.gz"], "labels": "labels/a.nii.gz", "split": "test"}]
+    card = {"name": "s", "modality": "CT", "labels": [{"value": 1, "name": "label_1"}], "cases": rows}
+    write_yaml(tmp_path / "set.yaml", card)
+    assert evaluate_pairs(find_pairs(tmp_path / "set.yaml", tmp_path / "far" / "away" / "out")).mean_dice == 1.0

@@ -15,9 +15,13 @@ import pytest
 from PIL import Image
 from pydicom.fileset import FileSet
 
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import LabelMap
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError, SelectionError, VoxelryError
 from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all
+from voxelry.formats.writer import write
 
 SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -357,3 +361,12 @@ def test_ten_thousand_files_would_take_well_under_a_minute(tmp_path, make_slice,
     assert time.process_time() - start < 8
     assert [row.n_files for row in found] == [250] * 8
     assert all(row.readable for row in found)
+
+
+def test_a_pair_is_one_row_and_a_slicer_segmentation_is_a_mask(tmp_path):
+    grid = Geometry.from_spacing((4, 5, 3), (1, 1, 2))
+    write(LabelMap.of(np.ones(grid.shape, np.uint8), grid, LabelTable.numbered([1])), tmp_path / "a.seg.nrrd")
+    nibabel.AnalyzeImage(np.zeros(grid.shape, np.int16), np.eye(4)).to_filename(tmp_path / "b.img")
+    mask, pair = inspect(tmp_path)
+    assert (mask.format, mask.kind, mask.shape) == ("seg-nrrd", "labels", (1, 4, 5, 3))
+    assert (pair.format, pair.kind, pair.path) == ("analyze", "image", str(tmp_path / "b.hdr"))
