@@ -1,8 +1,8 @@
 """nnU-Net v2 under a wall-clock budget: its own fingerprint, 3D plan, preprocessing, trainer and validation, driven from Python.
 
-Its learning rate falls over `num_epochs`, so an epoch here has few steps and their number is chosen by timing a few first: the
-schedule is then compressed to what the time allows. Nothing else of its recipe is changed, but that its running validation is one
-batch an epoch, and weights are not kept on the way.
+Its learning rate decays over `num_epochs`, so an epoch here has few steps, and the number of epochs is chosen by timing a few
+steps: the schedule is compressed to what the time allows. Nothing else of its recipe is changed, except that its running
+validation is one batch per epoch, and no checkpoints are written.
 
     python benchmarks/training_nnunet.py MANIFEST ROOT FOLDER --minutes 30 --seed 0 --device cpu
 
@@ -23,12 +23,12 @@ from typing import Any
 EPOCH = 10
 """Steps of an epoch."""
 TIMED = 4
-"""Steps timed before the schedule is set, after one that is not."""
+"""Steps timed before the schedule is set, after one untimed step."""
 DATASET = "Dataset004_Benchmark"
 
 
 def prepare(manifest: Path, root: Path, folder: Path) -> Path:
-    """The dataset as nnU-Net wants it, planned and preprocessed; returns its preprocessed folder. Its time is not counted."""
+    """Write the dataset in nnU-Net's layout, plan and preprocess; returns the preprocessed folder. Its time is not counted."""
     import nibabel
     import numpy as np
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
@@ -36,9 +36,9 @@ def prepare(manifest: Path, root: Path, folder: Path) -> Path:
     from voxelry.datasets.load import load_case
     from voxelry.datasets.manifest import load_manifest
 
-    done = folder / "preprocessed" / DATASET
-    if (done / "splits_final.json").exists():
-        return done
+    preprocessed = folder / "preprocessed" / DATASET
+    if (preprocessed / "splits_final.json").exists():
+        return preprocessed
     data, raw = load_manifest(manifest, root), folder / "raw" / DATASET
     for name in ("imagesTr", "labelsTr"):
         (raw / name).mkdir(parents=True, exist_ok=True)
@@ -61,12 +61,12 @@ def prepare(manifest: Path, root: Path, folder: Path) -> Path:
     extract_fingerprints([4], num_processes=2, check_dataset_integrity=False)
     plan_experiments([4], gpu_memory_target_in_gb=8)
     preprocess([4], configurations=("3d_fullres",), num_processes=(2,))
-    (done / "splits_final.json").write_text(json.dumps([split]))
-    return done
+    (preprocessed / "splits_final.json").write_text(json.dumps([split]))
+    return preprocessed
 
 
-def train(done: Path, minutes: float, seed: int, device: str) -> dict[str, Any]:
-    """Train for so many minutes; steps and seconds, validation predictions lie in the folder named."""
+def train(preprocessed: Path, minutes: float, seed: int, device: str) -> dict[str, Any]:
+    """Train for a number of minutes; returns steps, seconds, and the folder of validation predictions."""
     import numpy as np
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -74,8 +74,8 @@ def train(done: Path, minutes: float, seed: int, device: str) -> dict[str, Any]:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    plans = json.loads((done / "nnUNetPlans.json").read_text()) | {"continue_training": False}
-    trainer = nnUNetTrainer(plans, "3d_fullres", 0, json.loads((done / "dataset.json").read_text()), torch.device(device))
+    plans = json.loads((preprocessed / "nnUNetPlans.json").read_text()) | {"continue_training": False}
+    trainer = nnUNetTrainer(plans, "3d_fullres", 0, json.loads((preprocessed / "dataset.json").read_text()), torch.device(device))
     trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = EPOCH, 1
     trainer.disable_checkpointing = True
     trainer.initialize()
@@ -86,9 +86,9 @@ def train(done: Path, minutes: float, seed: int, device: str) -> dict[str, Any]:
         if step == 1:
             began = time.monotonic()
         trainer.train_step(next(trainer.dataloader_train))
-    each = (time.monotonic() - began) / TIMED
+    step_seconds = (time.monotonic() - began) / TIMED
     trainer.network.load_state_dict(weights)
-    trainer.num_epochs = max(1, round(minutes * 60 / (each * (EPOCH + 0.4))))
+    trainer.num_epochs = max(1, round(minutes * 60 / (step_seconds * (EPOCH + 0.4))))
     trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
     began, steps = time.monotonic(), 0
     for _ in range(trainer.num_epochs):
@@ -108,7 +108,7 @@ def train(done: Path, minutes: float, seed: int, device: str) -> dict[str, Any]:
     return {
         "steps": steps,
         "seconds": seconds,
-        "step_seconds": each,
+        "step_seconds": step_seconds,
         "predictions": str(Path(trainer.output_folder) / "validation"),
     }
 
@@ -123,11 +123,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     for name, folder in {"raw": "raw", "preprocessed": "preprocessed", "results": f"results_{options.seed}"}.items():
-        place = options.folder / folder
-        place.mkdir(parents=True, exist_ok=True)
-        os.environ[f"nnUNet_{name}"] = str(place)
-    done = prepare(options.manifest, options.root, options.folder)
-    print(json.dumps(train(done, options.minutes, options.seed, options.device)))
+        path = options.folder / folder
+        path.mkdir(parents=True, exist_ok=True)
+        os.environ[f"nnUNet_{name}"] = str(path)
+    preprocessed = prepare(options.manifest, options.root, options.folder)
+    print(json.dumps(train(preprocessed, options.minutes, options.seed, options.device)))
     sys.stdout.flush()
 
 

@@ -248,7 +248,51 @@ def _options(row: Format) -> str:
     return ", ".join(f"`{option}`" for option in row.options if option != "measure")
 
 
+def losses_page() -> str:
+    """The table of losses."""
+    from voxelry.recipes.settings import LossSettings
+    from voxelry.training.loss import LOSSES
+
+    lines = ["# Losses", "", "Written by `python docs/generate.py` from `LOSSES` in `src/voxelry/training/loss.py`.", ""]
+    lines += ["| `loss.name` | loss | keys of its own |", "|---|---|---|"]
+    for name, kind in LOSSES.items():
+        keys = ", ".join(f"`{key}` ({LossSettings.model_fields[key].default})" for key in kind.settings)
+        lines.append(f"| `{name}` | {kind.text} | {keys} |")
+    shared = "`weights`, `regions` and `batch_dice` apply to every loss ([recipes](recipes.md))."
+    return "\n".join([*lines, "", shared, ""])
+
+
+def api_stub() -> str:
+    """The stub of `voxelry.api`: the names in `__all__` of its modules."""
+    exports = {
+        name: module
+        for module in ("scoring_verbs", "training_verbs", "verbs")
+        for name in _exports(PACKAGE / "api" / f"{module}.py")
+    }
+    lines = [f"from .{module} import {name} as {name}" for name, module in exports.items()]
+    return "\n".join(sorted(lines)) + "\n"
+
+
+def package_stub() -> str:
+    """The stub of `voxelry`: every name of `voxelry.api`, and the other lines as they are."""
+    others = [line for line in (PACKAGE / "__init__.pyi").read_text(encoding="utf-8").splitlines() if ".api " not in line]
+    verbs = [line.rpartition(" ")[2] for line in api_stub().splitlines()]
+    names = {line.rpartition(" ")[2] for line in others}
+    lines = [f"from .api import {name} as {name}" for name in verbs if name not in names]
+    return "\n".join(sorted([*others, *lines])) + "\n"
+
+
+def _exports(path: Path) -> list[str]:
+    """The names in a module's `__all__`."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    assigned = (node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+    return [str(name) for names in assigned for name in ast.literal_eval(names)]
+
+
 GENERATED: dict[str, Callable[[], str]] = {
+    "src/voxelry/__init__.pyi": package_stub,
+    "src/voxelry/api/__init__.pyi": api_stub,
+    "docs/reference/losses.md": losses_page,
     "docs/reference/format-table.md": format_table_page,
     "docs/reference/augmentation.md": augmentation_page,
     "docs/reference/metric-table.md": metrics_page,
@@ -256,7 +300,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/networks.md": networks_page,
     "docs/reference/transfer-syntaxes.md": transfer_syntaxes_page,
 }
-"""Page, below the repository's root -> the function that gives its text."""
+"""File, below the repository's root -> the function that gives its text."""
 
 
 def main() -> None:

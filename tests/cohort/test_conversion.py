@@ -303,7 +303,7 @@ def test_the_command(scan, tmp_path):
     assert "smoothed" in str(dcmread(out).StructureSetROISequence[0].ROIDescription).lower()
     result = run("convert", mask, tmp_path / "out.sr.dcm", "--reference", series)
     assert "4 labels in" in result.stdout
-    assert "written beside it" in result.stderr
+    assert "also written" in result.stderr
     assert json.dumps(done)
 
 

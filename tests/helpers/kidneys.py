@@ -13,8 +13,9 @@ from voxelry.datasets.card import Card
 from voxelry.datasets.cases import Case
 from voxelry.datasets.manifest import Manifest
 from voxelry.recipes.recipe import Config
+from voxelry.training.options import RunOptions
 from voxelry.training.result import TrainResult
-from voxelry.training.run import Order, train_model
+from voxelry.training.run import train_model
 
 LABELS = [
     {"value": 2, "name": "left", "mirror": "right"},
@@ -64,16 +65,13 @@ def config(**changes: Any) -> Config:
 
 def run(
     manifest: Manifest, folder: Path, settings: Config, *, on_step: Any = lambda _: None, **asked: Any
-) -> tuple[TrainResult, list[tuple[str, int, int]]]:
+) -> tuple[TrainResult, list[tuple[str, int, int | None]]]:
     """Train, and what was told on the way."""
-    stages: list[tuple[str, int, int]] = []
-    result = train_model(
-        settings,
-        manifest,
-        folder,
-        version="0.0",
-        progress=lambda *call: stages.append(call) if call[0] != "training" else None,
-        on_step=on_step,
-        order=Order(**asked),
-    )
-    return result, stages
+    stages: list[tuple[str, int, int | None]] = []
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        if what != "training":
+            stages.append((what, done, total))
+
+    options = RunOptions(settings, manifest, progress=progress, on_step=on_step, **asked)
+    return train_model(options, folder), stages

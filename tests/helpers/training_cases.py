@@ -10,7 +10,7 @@ from voxelry.networks.build import build_network
 from voxelry.preparation.cache import CachedCase
 from voxelry.preparation.class_locations import class_locations
 from voxelry.recipes.recipe import Config
-from voxelry.training.loop import Loop
+from voxelry.training.loop import TrainingLoop
 from voxelry.training.sampler import Sampler
 
 NAMES = SIDED.names
@@ -26,7 +26,7 @@ def case(seed: int, shape: tuple[int, ...], name: str = "") -> CachedCase:
     return CachedCase(name or f"case {seed}", image[None].astype(np.float16), classes, class_locations(classes, 4))
 
 
-def loop(folder: Path, dimensions: int = 3, **settings: object) -> Loop:
+def loop(folder: Path, dimensions: int = 3, **settings: object) -> TrainingLoop:
     """A loop over three cases with fresh weights."""
     parts = {name: settings.pop(name) for name in ("validate", "augment") if name in settings}
     plan = tiny_plan(dimensions)
@@ -35,4 +35,4 @@ def loop(folder: Path, dimensions: int = 3, **settings: object) -> Loop:
     cases = [case(seed, (12, 11, 10)[:dimensions]) for seed in range(3)]
     training = Sampler(cases, plan.patch_size, plan.batch_size, config.oversample_foreground, config.seed)
     validation = Sampler(cases[:1], plan.patch_size, plan.batch_size, 1.0, config.seed + 1)
-    return Loop(build_network(plan, 4), config, plan, SIDED, training, validation, folder, **parts)
+    return TrainingLoop(build_network(plan, 4), config, plan, SIDED, training, validation, folder, **parts)

@@ -11,7 +11,7 @@ from voxelry.core.plan import ChannelStatistics
 from voxelry.datasets.manifest import load_manifest
 from voxelry.planning.planner import configurations, make_plan
 from voxelry.recipes.settings import PlanSettings
-from voxelry.training.setup import labelled_cases, look_at
+from voxelry.training.setup import dataset_fingerprint, labelled_cases
 
 KNOWN = json.loads((Path(__file__).parent / "nnunet_plans.json").read_text())
 NAMES = {"2d": "2d", "3d_fullres": "3d", "3d_lowres": "3d_lowres", "3d_cascade_fullres": "3d_cascade"}
@@ -93,7 +93,7 @@ def test_hippocampus_at_8_gb_is_planned_as_the_published_plan():
 @pytest.mark.realdata
 def test_hippocampus_is_seen_and_planned_as_nnunet_does(realdata):
     manifest = load_manifest("data_manifests/hippocampus.yaml", realdata)
-    seen = look_at(manifest, labelled_cases(manifest, "train", "val"), lambda *_: None)
+    seen = dataset_fingerprint(manifest, labelled_cases(manifest, "train", "val"), lambda *_: None)
     known = fingerprint_of(KNOWN["sets"]["hippocampus"])
     for name in ("cases", "spacing", "content_shape", "content_extent", "spacing_fine"):
         assert getattr(seen, name) == getattr(known, name), name

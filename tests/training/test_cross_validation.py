@@ -18,8 +18,8 @@ from voxelry.inference.predictor import Predictor
 from voxelry.networks.weights import load_models
 from voxelry.training import cross_validation as module
 from voxelry.training.cross_validation import CrossValidation
-from voxelry.training.fit import Run
 from voxelry.training.folds import make_folds
+from voxelry.training.options import RunOptions
 
 STEPS = {"steps": 3, "validations": 1, "folds": 2}
 
@@ -71,7 +71,7 @@ class Watched:
         monkeypatch.setattr(module, "save_validation", lambda *given: (given[1] / "validation.json").touch())
         monkeypatch.setattr(CrossValidation, "model", lambda self, name, fold: (name, fold))
 
-    def fit(self, run, task, *, resume, spent):
+    def fit(self, options, task, *, resume, spent):
         task.folder.mkdir(parents=True)
         self.tasks[task.folder.parent.name, task.folder.name] = task
         return None, None
@@ -88,8 +88,8 @@ def test_a_fold_never_sees_its_validation_patients(groups, k, seed, tmp_path_fac
     with pytest.MonkeyPatch.context() as patch:
         watched = Watched(patch)
         data = SimpleNamespace(card=SimpleNamespace(table=None))
-        shared = Run(config(), data, None, folder, "0", lambda *_: None, lambda _: None)
-        CrossValidation(shared, plans, make_folds(cases, k, seed), cases, None, 0.0).train(range(k), resume=False)
+        options = RunOptions(config(), data)
+        CrossValidation(options, folder, None, plans, make_folds(cases, k, seed), cases, 0.0).train(range(k))
     patients = {case.id: case.group for case in cases}
     learnt, judged = defaultdict(set), defaultdict(list)
     for (name, fold), task in watched.tasks.items():
@@ -101,9 +101,9 @@ def test_a_fold_never_sees_its_validation_patients(groups, k, seed, tmp_path_fac
         if name == "3d_cascade":
             # what a first stage found in a case comes from a network that had not seen the patient; also at inference
             for case in (*task.training, *task.validation):
-                place = task.found.store(case).folder
+                place = task.first_stage_masks.store(case).folder
                 assert case.group not in learnt["3d_lowres", place.parent.name]
-            assert not learnt["3d_lowres", f"fold_{task.first[1]}"] & {case.group for case in task.validation}
+            assert not learnt["3d_lowres", f"fold_{task.first_stage[1]}"] & {case.group for case in task.validation}
 
 
 # Whole runs

@@ -10,8 +10,8 @@ from helpers.plans import SIDED, tiny_plan
 from helpers.training_cases import case
 from voxelry.augmentation.augmenter import Augmenter
 from voxelry.augmentation.settings import AugmentSettings
-from voxelry.training.device_batches import OnDevice
-from voxelry.training.prefetch import Feed
+from voxelry.training.device_batches import DeviceAugmentation
+from voxelry.training.prefetch import BatchLoader
 from voxelry.training.sampler import Sampler
 
 CHOSEN = AugmentSettings(set="nnunet", rotation_p=0.7, scale_p=0.7, noise_p=0.5, blur_p=0.5, low_resolution_p=0.5)
@@ -29,8 +29,8 @@ def sampler(dimensions=3, **changes):
 @pytest.mark.parametrize(("dimensions", "changes"), [(3, {}), (2, {}), (3, {"configuration": "3d_cascade"})])
 def test_the_same_windows_as_on_the_cpu(dimensions, changes):
     here = sampler(dimensions, **changes)
-    boxed = replace(here, boxed=True)
-    change = OnDevice(boxed)
+    boxed = replace(here, on_device=True)
+    change = DeviceAugmentation(boxed)
     for step in range(6):
         image_BC, classes_B = boxed(step)
         assert image_BC.dtype == torch.float16
@@ -44,16 +44,16 @@ def test_the_same_windows_as_on_the_cpu(dimensions, changes):
 
 def test_nothing_moved_reads_no_more_than_a_window():
     still = Augmenter(tiny_plan(), AugmentSettings(set="nnunet", rotation_p=0, scale_p=0), SIDED)
-    boxed = replace(sampler(), augment=still, boxed=True)
+    boxed = replace(sampler(), augment=still, on_device=True)
     assert boxed(0)[0].shape == (3, 1, 8, 8, 8)
 
 
 def test_a_feed_changes_batches_by_their_numbers():
-    boxed = replace(sampler(), boxed=True)
-    feed = Feed(boxed, torch.device("cpu"), torch.channels_last_3d, OnDevice(boxed))
+    boxed = replace(sampler(), on_device=True)
+    feed = BatchLoader(boxed, torch.device("cpu"), torch.channels_last_3d, DeviceAugmentation(boxed))
     with closing(feed.batches(4)) as batches:
         for number, (image_BC, classes_B) in zip((4, 5), islice(batches, 2), strict=True):
-            wanted, indices = OnDevice(boxed)(*boxed(number), number)
+            wanted, indices = DeviceAugmentation(boxed)(*boxed(number), number)
             assert torch.equal(image_BC, wanted)
             assert image_BC.is_contiguous(memory_format=torch.channels_last_3d)
             assert torch.equal(classes_B, indices)

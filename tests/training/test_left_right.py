@@ -6,7 +6,6 @@ import nibabel
 import numpy as np
 import pytest
 
-from voxelry.base.progress import no_progress, no_step
 from voxelry.core.geometry import Geometry
 from voxelry.core.volume import Volume
 from voxelry.datasets.card import Card
@@ -15,6 +14,7 @@ from voxelry.datasets.manifest import Manifest
 from voxelry.inference.predictor import Predictor
 from voxelry.phantom.phantom import ACQUISITIONS, make_phantom
 from voxelry.recipes.recipe import Config
+from voxelry.training.options import RunOptions
 from voxelry.training.run import train_model
 
 LEFT, RIGHT = 3, 4
@@ -68,9 +68,7 @@ def swapped(folder, *, twins):
             "optimiser": {"learning_rate": 5e-3},
         }
     )
-    model = train_model(
-        recipe, manifest(folder, twins=twins), folder / "run", version="0", progress=no_progress, on_step=no_step
-    ).model
+    model = train_model(RunOptions(recipe, manifest(folder, twins=twins)), folder / "run").model
     predictor = Predictor(model, "cpu")
     counts = np.zeros(3)
     for seed in range(100, 100 + UNSEEN):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import Revision, RunState
-from voxelry.training.length import TIMED_STEPS, Length, given_steps
+from voxelry.training.length import TIMED_STEPS, TrainingLength, recipe_steps
 
 
 def config(**settings):
@@ -22,7 +22,7 @@ def walk(length, state, paces, dice=0.0):
         decays.append(length.decay(state))
         state.step += 1
         state.seconds += pace
-        length.timed(pace)
+        length.add_step(pace)
         length.revise(state)
     return decays
 
@@ -31,12 +31,12 @@ def walk(length, state, paces, dice=0.0):
     ("settings", "steps"), [({"steps": 7}, 7), ({"epochs": 2}, 26), ({"time_budget": 60}, None), ({"steps": 3, "epochs": 9}, 3)]
 )
 def test_given_steps(settings, steps):
-    assert given_steps(config(**settings), cases=51, windows=4) == steps
+    assert recipe_steps(config(**settings), cases=51, patches=4) == steps
 
 
 @pytest.mark.parametrize(("total", "warm_up"), [(1, 0), (2, 1), (10, 5), (48, 24), (400, 24)])
 def test_the_decay_of_a_given_number_is_a_line_after_the_warm_up(total, warm_up):
-    length = Length(config(steps=total), total)
+    length = TrainingLength(config(steps=total), total)
     assert length.warm_up == warm_up
     decays = walk(length, RunState(), [1.0] * total)
     np.testing.assert_allclose(decays, np.maximum(0, np.arange(total) - warm_up) / (total - warm_up))
@@ -49,7 +49,7 @@ def test_the_decay_of_a_given_number_is_a_line_after_the_warm_up(total, warm_up)
 )
 def test_a_budget_is_kept_however_the_pace_changes(paces, budget, warm_up):
     """The decay never falls, and only a standstill at the very end keeps it from ending."""
-    length = Length(config(time_budget=budget, validations=1, optimiser={"warm_up": warm_up}), None)
+    length = TrainingLength(config(time_budget=budget, validations=1, optimiser={"warm_up": warm_up}), None)
     state = RunState()
     every = max(1, int(budget / 6 / np.mean(paces)))
     run = (pace for _ in range(10_000) for pace in paces for _ in range(every))
@@ -62,7 +62,7 @@ def test_a_budget_is_kept_however_the_pace_changes(paces, budget, warm_up):
 
 @given(st.floats(0.05, 1.0), st.floats(0.8, 1.25))
 def test_an_even_pace_sets_the_number_once(pace, noise):
-    length = Length(config(time_budget=300.0, validations=1), None)
+    length = TrainingLength(config(time_budget=300.0, validations=1), None)
     state = RunState()
     random = np.random.default_rng(0)
     walk(length, state, (pace * random.uniform(min(noise, 1), max(noise, 1)) for _ in range(100_000)))
@@ -71,19 +71,19 @@ def test_an_even_pace_sets_the_number_once(pace, noise):
 
 
 def test_a_budget_beside_a_number_only_shortens():
-    length = Length(config(steps=1000, time_budget=100.0, validations=1), 1000)
+    length = TrainingLength(config(steps=1000, time_budget=100.0, validations=1), 1000)
     state = RunState()
     walk(length, state, iter(lambda: 1.0, None))
     assert 90 < state.step < 100
     fast = RunState()
-    walk(Length(config(steps=1000, time_budget=100.0), 1000), fast, iter(lambda: 0.01, None))
+    walk(TrainingLength(config(steps=1000, time_budget=100.0), 1000), fast, iter(lambda: 0.01, None))
     assert (fast.step, len(fast.revisions)) == (1000, 1)
 
 
 def test_revisions_are_all_that_a_resumed_run_needs():
     state = RunState(step=50, revisions=[Revision(0, 100, 0.0, 0.0), Revision(40, 60, 0.25, 9.0)], seconds=10.0)
     assert state.total == 60
-    length = Length(config(steps=100), 100)
+    length = TrainingLength(config(steps=100), 100)
     length.start(state)
     assert length.decay(state) == 0.25 + 0.75 * 10 / 20
     length.end(state)
@@ -91,13 +91,13 @@ def test_revisions_are_all_that_a_resumed_run_needs():
 
 
 def test_the_time_left():
-    length, state = Length(config(time_budget=100.0, validations=1), None), RunState(seconds=30.0)
+    length, state = TrainingLength(config(time_budget=100.0, validations=1), None), RunState(seconds=30.0)
     assert length.seconds_left(state) == 70
     state.revisions.append(Revision(24, 124, 0.0, 30.0))
     state.step = 24
     assert length.seconds_left(state) is None
     for _ in range(TIMED_STEPS):
-        length.timed(0.5)
-    length.timed_milestone(4.0)
+        length.add_step(0.5)
+    length.add_milestone(4.0)
     assert length.seconds_left(state) == pytest.approx(100 * 0.5 + 4.0)
-    assert Length(config(steps=5), 5).seconds_left(RunState()) is None
+    assert TrainingLength(config(steps=5), 5).seconds_left(RunState()) is None

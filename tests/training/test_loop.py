@@ -11,7 +11,7 @@ from voxelry.networks.build import build_network
 from voxelry.training import loop as module
 from voxelry.training.checkpoint import load_checkpoint
 from voxelry.training.length import AIM, TIMED_STEPS
-from voxelry.training.loop import Loop
+from voxelry.training.loop import TrainingLoop
 from voxelry.training.sampler import Sampler
 
 QUIET = lambda progress: None  # noqa: E731
@@ -130,7 +130,7 @@ def test_an_error_in_a_case_ends_the_run(tmp_path):
             raise ValueError("a damaged case")
         return sampler(number)
 
-    sampler, run.feed.sampler = run.feed.sampler, broken
+    sampler, run.loader.sampler = run.loader.sampler, broken
     with pytest.raises(ValueError, match="a damaged case"):
         run.run(QUIET)
     assert run.state.step == 3
@@ -140,7 +140,7 @@ def test_ignored_windows_train_nothing(tmp_path):
     run = loop(tmp_path, steps=2, optimiser={"weight_decay": 0})
     blank = case(0, (12, 11, 10))
     blank.classes[:] = -1
-    run.feed.sampler = Sampler([blank], (8, 8, 8), 2, 0.0, 0)
+    run.loader.sampler = Sampler([blank], (8, 8, 8), 2, 0.0, 0)
     before = weights(run).clone()
     run.run(QUIET)
     assert torch.equal(weights(run), before)
@@ -162,7 +162,7 @@ class Clock:
             self.now += dice
             return dict.fromkeys(NAMES)
 
-        monkeypatch.setattr(Loop, "_step", train)
+        monkeypatch.setattr(TrainingLoop, "_step", train)
         monkeypatch.setattr(module.PseudoDice, "__call__", measure)
 
 
@@ -290,7 +290,7 @@ def test_a_checkpoint_is_written_by_time_too(tmp_path, monkeypatch):
 def test_accumulated_batches_are_one_large_batch(tmp_path):
     """Their mean gradient: compared where the loss is a mean over windows (one-window batches, and both in one)."""
     apart = loop(tmp_path, steps=1, optimiser={"accumulate": 2, "name": "sgd", "clip": 1e9})
-    batches = [apart.feed.sampler(number) for number in (0, 1)]
+    batches = [apart.loader.sampler(number) for number in (0, 1)]
     apart.network.train()
     for image, classes in batches:
         apart._gradients(image, classes)

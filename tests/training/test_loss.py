@@ -1,6 +1,9 @@
 """Losses and their gradients against MONAI's, in float64; ignored voxels against the loss of the others alone."""
 
 import itertools
+import re
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,10 +18,11 @@ from voxelry.core.labels import IGNORE_INDEX, Label, LabelTable
 from voxelry.errors import ConfigError
 from voxelry.networks.classes import make_regions
 from voxelry.recipes.settings import LossSettings
-from voxelry.training.loss import SMOOTH, head_weights, make_loss, reduced
-from voxelry.training.soft_counts import compared, shares_of_classes
+from voxelry.training.loss import LOSSES, SMOOTH, head_weights, make_loss, reduced
+from voxelry.training.soft_counts import soft_counts_of_classes, summed_by_comparison
 
 NAMES = ("dice_ce", "dice_focal", "tversky", "generalised_dice")
+HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "add-a-loss.md"
 SMOOTHS = {"smooth_nr": SMOOTH, "smooth_dr": SMOOTH}
 TUMOUR = LabelTable(labels=tuple(Label(value=10 + n, name=name) for n, name in enumerate(("edema", "core", "enhancing"))))
 NESTED = {"whole": ("edema", "core", "enhancing"), "inner": ("core", "enhancing"), "active": ("enhancing",)}
@@ -230,11 +234,11 @@ def test_sums_beyond_float16_are_exact(dtype, name):
 def test_sums_by_class_are_those_of_a_one_hot():
     logits, labels = batch()
     logits, labels, counted = logits.detach().flatten(2), labels.flatten(1), torch.rand(2, 216) < 0.8
-    ours = shares_of_classes(logits, labels, counted)
+    ours = soft_counts_of_classes(logits, labels, counted)
     truth, shares = encoded(labels, 4) * counted[:, None], logits.softmax(1) * counted[:, None]
-    for mine, theirs in ((ours.overlap, shares * truth), (ours.given, shares), (ours.truth, truth)):
+    for mine, theirs in ((ours.overlap, shares * truth), (ours.predicted, shares), (ours.truth, truth)):
         assert torch.allclose(mine, theirs.sum(2))
-    assert torch.allclose(compared(counted.double(), labels, 4), ours.truth)  # how a GPU adds
+    assert torch.allclose(summed_by_comparison(counted.double(), labels, 4), ours.truth)  # how a GPU adds
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -298,3 +302,37 @@ def test_many_classes_need_little_memory():
     with torch.autograd.graph.saved_tensors_hooks(lambda one: (kept.append(one), one)[1], lambda one: one):
         loss_of(classes=60)([logits], labels)
     assert sum({one.untyped_storage().data_ptr(): one.nbytes for one in kept}.values()) < 1.1 * logits.nbytes
+
+
+# The table
+
+
+def test_every_name_of_a_recipe_is_a_row_of_the_table():
+    assert get_args(LossSettings.model_fields["name"].annotation) == tuple(LOSSES) == NAMES
+    fields = set(LossSettings.model_fields)
+    assert all(set(kind.settings) <= fields for kind in LOSSES.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_depends_on_the_settings_that_its_row_names(name):
+    """Each of its own keys changes it, and no other loss's key does."""
+    changes = {"focal_gamma": 3.0, "alpha": 0.9, "beta": 0.1}
+    logits, labels = batch()
+    plain = loss_of(name)([logits], labels)
+    for key, value in changes.items():
+        changed = not torch.equal(loss_of(name, **{key: value})([logits], labels), plain)
+        assert changed == (key in LOSSES[name].settings)
+
+
+def test_the_example_of_the_how_to_is_a_loss(monkeypatch):
+    (example,) = re.findall(r"^```python\n(.*?)^```", HOW_TO.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for name, kind in {**LOSSES, "log_cosh_dice": None}.items():
+        monkeypatch.setitem(LOSSES, name, kind)  # restored afterwards
+    exec(example, {})
+    plan = tiny_plan()
+    settings = LossSettings.model_construct(**LossSettings().model_dump() | {"name": "log_cosh_dice"})
+    logits, labels = batch()
+    dice = make_loss(LossSettings(name="tversky", alpha=0.5, beta=0.5, batch_dice=False), plan, SIDED)([logits[:1]], labels[:1])
+    loss = make_loss(settings, plan, SIDED)([logits[:1]], labels[:1])
+    assert 0 < loss < dice  # log cosh x is below x
+    assert torch.autograd.grad(loss, logits)[0].abs().max() > 0

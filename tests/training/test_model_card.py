@@ -35,7 +35,7 @@ def test_a_card_says_what_a_user_must_know(tmp_path):
         assert told in text
     assert "| 3 | left kidney |  | right kidney | 10 |" in text
     assert "because of | this" in text
-    assert "- spine: components below 10 mm^3 go, the largest component alone stays" in text
+    assert "- spine: components below 10 mm^3 are removed, only the largest component is kept" in text
 
 
 def test_spread_is_told_per_label(tmp_path):

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from voxelry.training.prefetch import Feed
+from voxelry.training.prefetch import BatchLoader
 
 LAYOUT = torch.channels_last_3d
 
@@ -14,25 +14,25 @@ def sampler(number):
     return torch.full((2, 1, 4, 4, 4), float(number)), torch.full((2, 4, 4, 4), number)
 
 
-class Ahead(Feed):
+class Ahead(BatchLoader):
     """As on a GPU: batches made ahead by threads, but left where they are."""
 
     def __init__(self, sampler, **parts):
         super().__init__(sampler, torch.device("cpu"), LAYOUT, **parts)
 
     def _in_turn(self, first):
-        return self._ahead(first)
+        return self._prefetched(first)
 
     def _pinned(self, number):
         return self.sampler(number)
 
 
 def in_turn(sampler, **parts):
-    return Feed(sampler, torch.device("cpu"), LAYOUT, **parts)
+    return BatchLoader(sampler, torch.device("cpu"), LAYOUT, **parts)
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("voxelry-feed")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("voxelry-prefetch")]
 
 
 @pytest.mark.parametrize("kind", [in_turn, Ahead])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from voxelry.base.files import read_json
-from voxelry.base.progress import no_progress, no_step
+from voxelry.base.progress import no_progress
 from voxelry.datasets.card import Card
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
@@ -15,8 +15,9 @@ from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 from voxelry.networks.weights import load_model_folder
 from voxelry.recipes.recipe import Config
-from voxelry.training.run import Order, train_model
-from voxelry.training.setup import look_at, make_plans
+from voxelry.training.options import RunOptions
+from voxelry.training.run import train_model
+from voxelry.training.setup import dataset_fingerprint, make_plans
 
 LABELS = [{"value": 2, "name": "core"}, {"value": 7, "name": "edema"}]
 RECIPE = {
@@ -54,8 +55,7 @@ def manifest(tmp_path):
 
 @pytest.mark.slow
 def test_nested_regions_are_learnt_and_predicted_as_labels(manifest, tmp_path):
-    told = {"version": "0", "progress": no_progress, "on_step": no_step, "order": Order()}
-    result = train_model(Config.model_validate(RECIPE), manifest, tmp_path / "run", **told)
+    result = train_model(RunOptions(Config.model_validate(RECIPE), manifest), tmp_path / "run")
     model = load_model_folder(tmp_path / "run" / "model")
     assert [(region.name, region.label) for region in model.plan.regions] == [("whole", "edema"), ("inner", "core")]
     assert set(result.history[-1].per_label) == {"whole", "inner"}
@@ -82,4 +82,4 @@ def test_flips_of_a_prediction_that_a_region_does_not_survive_are_refused(manife
     card = Card.model_validate({"name": "sided", "modality": "MR", "labels": twins, "ignore": 99, "licence": "CC0-1.0"})
     sided = Manifest(card, manifest.cases, manifest.root, manifest.path)
     with pytest.raises(ConfigError, match="region 'inner' mirrored left to right"):
-        make_plans(Config.model_validate(RECIPE), sided, look_at(sided, sided.cases, lambda *_: None))
+        make_plans(RunOptions(Config.model_validate(RECIPE), sided), dataset_fingerprint(sided, sided.cases, no_progress))

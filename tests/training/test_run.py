@@ -10,6 +10,7 @@ import torch
 
 from helpers.kidneys import LABELS, PLAN, config, kidneys, run
 from voxelry.base.files import read_yaml, write_yaml
+from voxelry.base.version import version
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import CleanUp
@@ -21,8 +22,8 @@ from voxelry.inference.cleanup import clean
 from voxelry.networks.weights import load_model_folder
 from voxelry.training import fit
 from voxelry.training import single as module
-from voxelry.training.fit import Run
-from voxelry.training.loop import Loop
+from voxelry.training.loop import TrainingLoop
+from voxelry.training.options import RunOptions
 from voxelry.training.setup import check_sides, label_volumes, labelled_cases, make_plans
 from voxelry.training.single import with_clean_up
 
@@ -54,7 +55,7 @@ def test_a_run_from_files_to_scores(manifest, tmp_path):
     assert read_yaml(tmp_path / "run" / "recipe.yaml")["steps"] == 60
     assert json.loads((tmp_path / "run" / "validation.json").read_text())
     model = load_model_folder(tmp_path / "run" / "model")
-    assert (model.card.name, model.card.version, model.card.licence) == ("tiny", "0.0", "CC0-1.0")
+    assert (model.card.name, model.card.version, model.card.licence) == ("tiny", version(), "CC0-1.0")
     assert model.labels == manifest.card.table
     assert model.card.training["steps"] == 60
     assert model.card.training["clean_up"]["cases"] == 1
@@ -125,7 +126,7 @@ def test_how_much_of_each_label_a_case_holds(manifest):
 
 def test_several_configurations_need_folds(manifest):
     with pytest.raises(ConfigError, match=r"compared by cross-validation. Give 'folds' too"):
-        make_plans(config(configurations="auto"), manifest, None)
+        make_plans(RunOptions(config(configurations="auto"), manifest), None)
 
 
 def test_nothing_to_resume_from(manifest, tmp_path):
@@ -151,10 +152,8 @@ def test_rules_that_help_in_validation_are_kept_with_the_model(manifest, tmp_pat
     trained = replace(trained, card=trained.card.model_copy(update={"clean_up": ()}))
     monkeypatch.setattr(module, "Predictor", Specked)
     cases, told = manifest.split("train"), []
-    shared = Run(
-        config(), manifest, trained.card.fingerprint, tmp_path / "cleaned", "0.0", lambda *stage: told.append(stage), None
-    )
-    model, scores = with_clean_up(shared, trained, cases)
+    options = RunOptions(config(), manifest, progress=lambda *call: told.append(call))
+    model, scores = with_clean_up(options, trained, cases, tmp_path / "cleaned")
     assert model.card.clean_up == (CleanUp(label="left", keep_largest=True),)
     record = model.card.training["clean_up"]
     assert record["cases"] == 3
@@ -188,17 +187,17 @@ def test_flips_that_could_not_tell_left_from_right_are_refused(manifest, tmp_pat
 
 def test_preparation_is_part_of_the_time_budget(manifest, tmp_path, monkeypatch):
     gone = []
-    prepared, run_loop = fit.prepared, Loop.run
+    prepare_cases, run_loop = fit.prepare_cases, TrainingLoop.run
 
     def slow(*given):
         time.sleep(0.3)
-        return prepared(*given)
+        return prepare_cases(*given)
 
     def watched(self, on_step, spent=0.0):
         gone.append(spent)
         return run_loop(self, on_step, spent=spent)
 
-    monkeypatch.setattr(fit, "prepared", slow)
-    monkeypatch.setattr(Loop, "run", watched)
+    monkeypatch.setattr(fit, "prepare_cases", slow)
+    monkeypatch.setattr(TrainingLoop, "run", watched)
     run(manifest, tmp_path / "run", config(steps=1))
     assert gone[0] > 0.6  # training cases, and validation cases

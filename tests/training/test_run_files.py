@@ -10,12 +10,12 @@ from voxelry.errors import TrainingError
 from voxelry.metrics.scores import Scores
 from voxelry.recipes.recipe import Config, changed
 from voxelry.training.run_files import (
-    begun_recipe,
+    dice_by_name,
     load_fingerprint,
+    recorded_recipe,
     save_fingerprint,
     save_recipe,
     save_validation,
-    whole_scores,
 )
 
 SCORES = Scores(
@@ -32,7 +32,7 @@ def test_recipe_and_fingerprint_come_back(tmp_path):
     save_fingerprint(seen, tmp_path)
     assert Config.model_validate(read_yaml(tmp_path / "recipe.yaml")) == config
     assert load_fingerprint(tmp_path) == seen
-    assert begun_recipe(config, tmp_path) == config
+    assert recorded_recipe(config, tmp_path) == config
 
 
 @pytest.mark.parametrize("augment", [{"noise_p": 0.1, "rotation": None}, {"set": "light", "rotation": None}, {"set": "xray"}, {}])
@@ -40,17 +40,17 @@ def test_a_recipe_read_back_augments_alike(tmp_path, augment):
     """Also where a key was given the default's value, or null."""
     config = Config(manifest="m.yaml", steps=5, augment=augment)
     save_recipe(config, tmp_path)
-    for one in (begun_recipe(config, tmp_path), changed(config, steps=7)):
+    for one in (recorded_recipe(config, tmp_path), changed(config, steps=7)):
         assert one.augment.chosen("MR", 3, "cpu") == config.augment.chosen("MR", 3, "cpu")
 
 
 def test_a_run_goes_on_with_the_length_that_it_began_with(tmp_path):
     begun = Config(manifest="m.yaml", steps=5, folds=3)
-    assert begun_recipe(begun, tmp_path) is None
+    assert recorded_recipe(begun, tmp_path) is None
     save_recipe(begun, tmp_path)
-    assert begun_recipe(Config(manifest="m.yaml", time_budget=9.0, folds=3), tmp_path) == begun
+    assert recorded_recipe(Config(manifest="m.yaml", time_budget=9.0, folds=3), tmp_path) == begun
     with pytest.raises(TrainingError, match=r"began with another recipe \(seed, folds\)"):
-        begun_recipe(Config(manifest="m.yaml", steps=5, folds=4, seed=1), tmp_path)
+        recorded_recipe(Config(manifest="m.yaml", steps=5, folds=4, seed=1), tmp_path)
 
 
 def test_scores_of_every_case_are_kept(tmp_path):
@@ -73,7 +73,7 @@ def test_a_run_without_held_out_cases_keeps_empty_tables(tmp_path):
 
 
 def test_scores_for_trackers():
-    values = whole_scores(SCORES)
+    values = dice_by_name(SCORES)
     assert list(values) == ["dice", "dice/liver", "dice/cyst"]
     assert values["dice/cyst"] == pytest.approx(0.8)
-    assert whole_scores(None) == {}
+    assert dice_by_name(None) == {}

@@ -5,7 +5,7 @@ import pytest
 from helpers.kidneys import config, kidneys, run
 from voxelry.errors import ConfigError, ModelError
 from voxelry.networks.classes import make_regions
-from voxelry.training.setup import labelled_cases, look_at, make_plans
+from voxelry.training.setup import dataset_fingerprint, labelled_cases, make_plans
 
 REGIONS = {"both": ("left", "right"), "other": ("right",)}
 
@@ -17,7 +17,7 @@ def manifest(tmp_path):
 
 @pytest.fixture
 def seen(manifest):
-    return look_at(manifest, labelled_cases(manifest, "train"), lambda *_: None)
+    return dataset_fingerprint(manifest, labelled_cases(manifest, "train"), lambda *_: None)
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import pytest
 
 from voxelry.core.plan import Plan
 from voxelry.recipes.recipe import Config
-from voxelry.training import throughput as pace
-from voxelry.training.throughput import FEW, NARROWEST, paced
+from voxelry.training import throughput
+from voxelry.training.options import RunOptions
+from voxelry.training.throughput import FEW, NARROWEST, narrowed_to_budget
 
 PLAN = Plan(
     dimensions=2,
@@ -20,9 +21,9 @@ PLAN = Plan(
 
 def planned(monkeypatch, seconds, given=PLAN, **settings):
     """The plan after pacing, where a step of a network takes `seconds` for each channel of its first stage."""
-    monkeypatch.setattr(pace, "step_seconds", lambda _c, _m, _s, one: seconds * one.network.features[0])
+    monkeypatch.setattr(throughput, "step_seconds", lambda _o, _f, plan: seconds * plan.network.features[0])
     config = Config(manifest="x.yaml", device="cpu", **{"time_budget": 60.0} | settings)
-    return paced(config, None, None, {"2d": given})["2d"]
+    return narrowed_to_budget(RunOptions(config, None), None, {"2d": given})["2d"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from helpers.training_cases import loop
 from voxelry.inference import backends
 from voxelry.inference.backends import has_compiler
 from voxelry.networks.build import build_network
-from voxelry.training.torch_compile import Compiled
+from voxelry.training.torch_compile import CompiledNetwork
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -34,7 +34,7 @@ def test_who_is_compiled(monkeypatch, wish, device, compiler, triton, wanted):
     monkeypatch.setattr(backends.shutil, "which", lambda _: compiler)
     monkeypatch.setattr(backends, "is_installed", lambda _: triton)
     assert has_compiler(device) == (compiler is not None and (triton or device is CPU))
-    assert Compiled(network(), wish, device).wanted == wanted
+    assert CompiledNetwork(network(), wish, device).wanted == wanted
 
 
 def test_what_cannot_be_compiled_trains_as_it_is(monkeypatch, caplog, tmp_path):
@@ -58,10 +58,10 @@ def test_what_cannot_be_compiled_trains_as_it_is(monkeypatch, caplog, tmp_path):
 
 def test_an_error_of_a_network_that_is_compiled_is_an_error(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network, **_: network)
-    compiled = Compiled(network(), "on", CPU)
-    compiled.attempt(lambda body: body(torch.zeros(1, 1, 8, 8, 8))[0])
+    compiled = CompiledNetwork(network(), "on", CPU)
+    compiled.run(lambda body: body(torch.zeros(1, 1, 8, 8, 8))[0])
     with pytest.raises(ZeroDivisionError):
-        compiled.attempt(lambda body: torch.tensor(1 / 0))
+        compiled.run(lambda body: torch.tensor(1 / 0))
 
 
 @pytest.mark.slow
@@ -73,6 +73,6 @@ def test_a_compiled_network_trains_as_an_uncompiled_one(tmp_path):
         warnings.simplefilter("ignore")  # torch's compiler warns of its own parts
         run = loop(tmp_path / "b", 2, steps=4, compile="on")
         got = run.run(lambda _: None)
-    assert run.compiled.proven
+    assert run.compiled.works
     assert run.network.state_dict().keys() == torch.load(tmp_path / "a" / "checkpoint.pt")["network"].keys()
     assert [m.loss for m in got.history] == pytest.approx([m.loss for m in expected.history], rel=1e-4)

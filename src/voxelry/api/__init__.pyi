@@ -1,10 +1,10 @@
+from .scoring_verbs import compare as compare
+from .scoring_verbs import evaluate as evaluate
 from .training_verbs import estimate as estimate
 from .training_verbs import train as train
 from .verbs import check as check
-from .verbs import compare as compare
 from .verbs import convert as convert
 from .verbs import demo as demo
-from .verbs import evaluate as evaluate
 from .verbs import inspect as inspect
 from .verbs import load_model as load_model
 from .verbs import plan as plan

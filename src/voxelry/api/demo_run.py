@@ -1,4 +1,4 @@
-"""The whole toolkit in one run: phantoms (or a real set), training, unseen scans segmented, scored, exported and drawn."""
+"""The demo: makes phantoms (or takes a real dataset), trains, segments held-out scans, scores, exports and draws them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from voxelry.base.files import read_json, write_json
 from voxelry.base.progress import ProgressCallback, StepCallback
+from voxelry.base.version import version
 from voxelry.cohort.batch import Outcome, segment_scans
 from voxelry.cohort.inputs import Scan
 from voxelry.core.volume import Volume
@@ -26,6 +27,7 @@ from voxelry.phantom.dataset import write_phantoms
 from voxelry.recipes.recipe import Config
 from voxelry.reports.overlay import overlay_png
 from voxelry.reports.page import CaseView, write_page
+from voxelry.training.options import RunOptions
 from voxelry.training.result import TrainResult
 from voxelry.training.run import train_model
 
@@ -33,20 +35,20 @@ TRAINING_SECONDS = 210.0
 TRAIN_CASES, VAL_CASES, TEST_CASES = 18, 2, 5
 RECORD = "scores.json"
 MARKER = "demo.json"
-"""The file that is written first, and by which a folder is known as a demo's own and may be cleared."""
+"""Marks a folder as a demo's, which may be cleared; it is written first."""
 _MADE_BY = "voxelry demo"
 _FOLDERS = ("data", "run", "masks", "pictures")
 
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:
-    """What the demo made.
+    """The result of the demo.
 
     Attributes:
         scores: of the held-out scans.
-        outcomes: what became of each.
-        training: the run.
-        out: the folder with everything.
+        outcomes: of segmenting each.
+        training: the training run.
+        out: the folder with all output.
         page: its index page.
         seconds: wall time of the whole demo.
     """
@@ -64,65 +66,63 @@ def run_demo(
     manifest: str | os.PathLike[str] | None,
     root: str | os.PathLike[str] | None,
     seconds: float | None,
-    version: str,
     progress: ProgressCallback,
     on_step: StepCallback,
 ) -> DemoResult:
     """Run the demo; see `voxelry.demo`.
 
     Args:
-        out: the folder for everything. An earlier demo in it is replaced, anything else is left alone.
+        out: the folder for all output. An earlier demo in it is replaced; a folder with anything else is refused.
         manifest: a dataset card, None for phantoms.
-        root: where its relative paths start.
-        seconds: of training.
-        version: of voxelry, for the model's card.
-        progress: called whatever is being done.
+        root: folder that its relative paths start from.
+        seconds: of training, None for the default.
+        progress: called during every stage.
         on_step: called at every training step.
 
     Raises:
-        UsageError: `out` holds something that is no demo, or the dataset lies in it.
-        ManifestError: the set has no held-out cases with labels.
+        UsageError: `out` holds something other than a demo, or the dataset.
+        ManifestError: the dataset has no held-out cases with labels.
         ReadError: no held-out scan could be segmented.
     """
     began = time.monotonic()
-    given = None if manifest is None else load_manifest(manifest, root)
-    if given is not None:
-        _held_out(given)
-        _refuse_inside(out, given)
-    _take(out, version)
-    data = given or load_manifest(_phantoms(out, progress))
+    dataset = None if manifest is None else load_manifest(manifest, root)
+    if dataset is not None:
+        _held_out(dataset)
+        _refuse_inside(out, dataset)
+    _clear(out)
+    data = dataset or load_manifest(_phantoms(out, progress))
     held_out = _held_out(data)
     recipe = Config(manifest=str(data.path), time_budget=TRAINING_SECONDS if seconds is None else seconds)
-    training = train_model(recipe, data, out / "run", version=version, progress=progress, on_step=on_step)
-    desk = _Desk(data, held_out, out)
+    training = train_model(RunOptions(recipe, data, progress=progress, on_step=on_step), out / "run")
+    drawer = _CaseDrawer(data, held_out, out)
     scans = [Scan(case.id, case.images) for case in held_out]
     outcomes = segment_scans(
         Predictor(training.models),
         scans,
         out / "masks",
         _formats(held_out),
-        watch=desk.look,
+        watch=drawer.add,
         progress=progress,
     )
-    if not desk.scores:
+    if not drawer.scores:
         raise ReadError(
             f"none of the {len(scans)} held-out scans could be scored; the first, {outcomes[0].id}: {outcomes[0].error}"
         )
-    scores = Scores.merge([*desk.scores.values()])
+    scores = Scores.merge([*drawer.scores.values()])
     write_json(out / RECORD, {**scores.to_dict(), "rows": scores.rows()})
     notes = _notes(data, training, len(held_out), manifest is None)
     page = write_page(
         out,
         title=f"voxelry demo: {data.card.title}",
         summary=scores.to_dict(),
-        cases=[desk.view(outcome) for outcome in outcomes],
+        cases=[drawer.view(outcome) for outcome in outcomes],
         notes=notes,
         curve=training.history,
     )
     return DemoResult(scores, tuple(outcomes), training, out, page, time.monotonic() - began)
 
 
-class _Desk:
+class _CaseDrawer:
     """Scores and draws each held-out scan while it is in memory."""
 
     def __init__(self, data: Manifest, cases: Sequence[Case], out: Path) -> None:
@@ -131,7 +131,7 @@ class _Desk:
         self.out = out
         self.scores: dict[str, Scores] = {}
 
-    def look(self, scan: Scan, volume: Volume, prediction: Prediction) -> None:
+    def add(self, scan: Scan, volume: Volume, prediction: Prediction) -> None:
         reference = load_labels(self.cases[scan.id], self.data.card, volume.geometry)
         assert reference is not None
         scores = score(reference, prediction.labels, scan.id)
@@ -147,15 +147,15 @@ class _Desk:
 
 
 def _refuse_inside(out: Path, data: Manifest) -> None:
-    """Refuse a dataset that lies where the demo would write, and clear."""
+    """Refuse a dataset inside the folder that the demo clears."""
     files = (data.path, *(file for case in data.cases for file in (*case.images, *case.label_files)))
     inside = next((file for file in files if file.resolve().is_relative_to(out.resolve())), None)
     if inside is not None:
-        raise UsageError(f"{inside}: lies in {out}, which the demo clears", remedy="Choose another folder with --out.")
+        raise UsageError(f"{inside}: is inside {out}, which the demo clears", remedy="Choose another folder with --out.")
 
 
-def _take(out: Path, version: str) -> None:
-    """Make the folder the demo's own: an earlier demo's things go, a folder of anything else is refused."""
+def _clear(out: Path) -> None:
+    """Remove an earlier demo from the folder and mark it as a demo's; a folder with anything else is refused."""
     marker = out / MARKER
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file", remedy="Choose another folder with --out.")
@@ -167,7 +167,7 @@ def _take(out: Path, version: str) -> None:
                 shutil.rmtree(out / name)
         for name in ("index.html", RECORD):
             (out / name).unlink(missing_ok=True)
-    write_json(marker, {"made_by": _MADE_BY, "version": version})
+    write_json(marker, {"made_by": _MADE_BY, "version": version()})
 
 
 def _phantoms(out: Path, progress: ProgressCallback) -> Path:
@@ -195,13 +195,13 @@ def _formats(cases: Sequence[Case]) -> tuple[str, ...]:
 def _notes(data: Manifest, training: TrainResult, held_out: int, is_phantom: bool) -> list[str]:
     record: dict[str, Any] = training.model.card.training
     kind = (
-        "Synthetic scans, made by voxelry.phantom; they show nobody."
+        "Synthetic scans, made by voxelry.phantom; they show no real person."
         if is_phantom
         else f"Licence of the scans: {data.card.licence}."
     )
     return [
         kind,
-        f"Trained on {len(data.split('train'))} scans, scored on {held_out} that training never saw.",
+        f"Trained on {len(data.split('train'))} scans, scored on {held_out} held-out scans.",
         f"{record['steps']} steps in {record['seconds']:.0f} s on {record['device']} ({record['computed_in']}), "
         f"{record['parameters'] / 1e6:.2f} million parameters.",
     ]

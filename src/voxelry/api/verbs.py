@@ -1,6 +1,7 @@
-"""The public verbs: each a few lines that join rooms. The command line calls these and nothing else.
+"""The public verbs, such as `voxelry.predict` and `voxelry.evaluate`; the command line calls these and nothing else.
 
-What needs torch is imported when it is called, so that reading, checking and measuring start at once.
+Each is a few lines that join rooms. Modules that need torch are imported when a verb is called, so that reading, checking and
+scoring start at once.
 """
 
 from __future__ import annotations
@@ -10,50 +11,54 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxelry.api.training_verbs import check_budget, estimate, train
+from voxelry.api.training_verbs import check_budget
 from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.base.version import version
 from voxelry.cohort.inputs import find_scans
 from voxelry.core.plan import Fingerprint, Plan
-from voxelry.core.volume import LabelMap
 from voxelry.datasets.check import Problem, check_manifest
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import UsageError
 from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all, read_labels
 from voxelry.formats.writer import write
-from voxelry.metrics.scores import Scores
 from voxelry.recipes.settings import PlanSettings
 
 if TYPE_CHECKING:
     from voxelry.api.demo_run import DemoResult
     from voxelry.cohort.batch import Outcome
-    from voxelry.cohort.comparison import Difference, PairedTest
     from voxelry.cohort.conversion import Converted
     from voxelry.formats.read_options import Repair
     from voxelry.inference.predictor import Predictor
 
 __all__ = [
-    "check", "compare", "convert", "demo", "estimate", "evaluate", "inspect", "load_model", "plan", "predict", "read",
-    "read_all", "read_labels", "train", "version", "write",
+    "check", "convert", "demo", "inspect", "load_model", "plan", "predict", "read", "read_all",
+    "read_labels", "version", "write",
 ]  # fmt: skip
+"""The public names of this module; `docs/generate.py` writes the stubs of `voxelry.api` and `voxelry` from them."""
 
 PathLike = str | os.PathLike[str]
 
 
 def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True) -> list[Problem]:
-    """Open every case of a dataset and list what is wrong.
+    """Open every case of a dataset and list its problems.
 
     Args:
         manifest: a dataset card, or an MSD or nnU-Net ``dataset.json``.
-        root: where its relative paths start.
+        root: folder that its relative paths start from.
         deep: decode images too, and look for NaN.
 
     Returns:
-        Problems in the order of the cases; empty when all is well.
+        Problems in the order of the cases; empty if there are none.
 
     Raises:
         ManifestError: the manifest itself cannot be used.
+
+    Example:
+        >>> import voxelry
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> voxelry.check(write_phantoms("data", "chest-xray", 1, format="png"))
+        []
     """
     return check_manifest(load_manifest(manifest, root), deep=deep)
 
@@ -71,42 +76,50 @@ def plan(
 
     Args:
         manifest: a dataset card.
-        root: where its relative paths start.
-        settings: what must not be planned; with `memory` the plan is for a GPU of that memory, whatever the device.
-        device: ``cpu`` or ``cuda`` (which need not be there); ``auto`` is a GPU where one is.
-        out: a YAML file for the plan, which `train` takes, perhaps edited.
+        root: folder that its relative paths start from.
+        settings: overrides of the planner; with `memory` the plan is for a GPU with that memory, on any device.
+        device: to plan for, ``cpu`` or ``cuda`` (need not be present); ``auto`` is a GPU if there is one.
+        out: a YAML file to write the plan to; `train` accepts it, edited or not.
         progress: called as ``progress(what, done, total)`` as cases are looked at.
 
     Returns:
-        What the dataset looks like, and the plan.
+        The fingerprint of the dataset, and the plan.
 
     Raises:
         ManifestError: no labelled training cases.
         ConfigError: settings that do not apply to the data.
+
+    Example:
+        >>> import voxelry
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> manifest = write_phantoms("data", "chest-xray", 2, format="png")
+        >>> fingerprint, plan = voxelry.plan(manifest, device="cpu")
+        >>> fingerprint.cases, plan.dimensions
+        (2, 2)
     """
     from voxelry.base.device import choose_device
     from voxelry.planning.plan_file import save_plan
     from voxelry.planning.planner import make_plan
-    from voxelry.training.setup import labelled_cases, look_at
+    from voxelry.training.setup import dataset_fingerprint, labelled_cases
 
     data = load_manifest(manifest, root)
-    seen = look_at(data, labelled_cases(data, "train"), progress)
-    planned = make_plan(seen, settings or PlanSettings(), choose_device(device).type if device == "auto" else device)
+    fingerprint = dataset_fingerprint(data, labelled_cases(data, "train"), progress)
+    planned = make_plan(fingerprint, settings or PlanSettings(), choose_device(device).type if device == "auto" else device)
     planned = planned.model_copy(update={"reference_channel": data.card.reference_channel})
     if out is not None:
         save_plan(planned, out)
-    return seen, planned
+    return fingerprint, planned
 
 
 def load_model(
     path: PathLike | Sequence[PathLike], *, device: str = "auto", network: str | None = None, **choices: Any
 ) -> Predictor:
-    """Load a model folder once, for many scans; or several, as an ensemble.
+    """Load a model, or several as an ensemble, to segment many scans with.
 
     Args:
-        path: the folder ``model`` that training wrote, of one model or an ensemble; or several whose predictions are averaged.
+        path: the folder ``model`` that training wrote, of a model or an ensemble; or several whose predictions are averaged.
         device: ``auto``, ``cpu``, ``cuda``...
-        network: the import path of a network of your own, ``package.module:Class``, where the model has one: its code is run.
+        network: import path of the model's custom network, ``package.module:Class``; its code is run.
         choices: of `inference.predict_options.PredictOptions`: ``memory`` (``"4GiB"`` or bytes), ``overlap``, ``flips``, ``roi``,
             ``confidence``...
 
@@ -116,6 +129,21 @@ def load_model(
     Raises:
         ModelError: not a model folder, or damaged; members of an ensemble that do not fit each other; or code that was not named.
         UsageError: an unknown choice, or a value out of range.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import voxelry
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> _ = write_phantoms("data", "chest-xray", 2, format="png")
+        >>> recipe = (
+        ...     "{manifest: data/manifest.yaml, steps: 2, validations: 1, device: cpu, "
+        ...     "plan: {patch_size: [32, 32], features: [4, 8], batch_size: 1}}"
+        ... )
+        >>> _ = Path("recipe.yaml").write_text(recipe)
+        >>> _ = voxelry.train("recipe.yaml", "run")
+        >>> predictor = voxelry.load_model("run/model", device="cpu")
+        >>> predictor.predict(voxelry.read("data/images/chest_000.png")).labels.shape
+        (256, 256)
     """
     from voxelry.inference.predict_options import PredictOptions
     from voxelry.inference.predictor import Predictor
@@ -141,24 +169,39 @@ def predict(
     """Segment scans and write their masks into a folder.
 
     Args:
-        model: a model folder (of an ensemble, too), several to be averaged, or a loaded Predictor.
+        model: a model folder (also of an ensemble), several to be averaged, or a loaded Predictor.
         inputs: files, DICOM folders, or flat folders of images.
-        out: where ``<case id><ending>`` is written.
+        out: folder for the masks, ``<case id><ending>``.
         formats: names of `voxelry.formats.all_formats`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
-        device: for a model folder.
+        device: for a model folder: ``auto``, ``cpu``, ``cuda``...
         progress: called as ``progress(what, done, total)``: ``segmenting`` after each scan, ``patches`` within one.
-        series: which volume of each input, as `read` takes it.
-        repair: what may be mended in a series, as `read` takes it.
-        choices: for a model folder, as for `load_model` (its ``network`` too); ``confidence`` writes
-            ``<case id>.<confidence>.nii.gz`` beside the mask.
+        series: which volume of each input, as for `read`.
+        repair: repairs to allow in a series, as for `read`.
+        choices: for a model folder, as for `load_model` (including ``network``); ``confidence`` also writes
+            ``<case id>.<confidence>.nii.gz``.
 
     Returns:
-        One outcome a scan; a scan that cannot be read or segmented carries its reason and does not stop the others.
+        One outcome per scan; that of a scan that cannot be read or segmented holds the reason, and the others go on.
 
     Raises:
         ModelError: the model cannot be used.
-        MissingFileError: an input is not there.
-        UsageError: an unknown format or choice, choices beside a loaded Predictor, or two scans of one name.
+        MissingFileError: an input does not exist.
+        UsageError: an unknown format or choice, choices together with a loaded Predictor, or two scans of one name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import voxelry
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> _ = write_phantoms("data", "chest-xray", 2, format="png")
+        >>> recipe = (
+        ...     "{manifest: data/manifest.yaml, steps: 2, validations: 1, device: cpu, "
+        ...     "plan: {patch_size: [32, 32], features: [4, 8], batch_size: 1}}"
+        ... )
+        >>> _ = Path("recipe.yaml").write_text(recipe)
+        >>> _ = voxelry.train("recipe.yaml", "run")
+        >>> outcomes = voxelry.predict("run/model", "data/images", "masks", device="cpu")
+        >>> [outcome.id for outcome in outcomes]
+        ['chest_000', 'chest_001']
     """
     from voxelry.cohort.batch import segment_scans
     from voxelry.formats.read_options import ReadOptions
@@ -182,77 +225,6 @@ def predict(
     )
 
 
-def evaluate(
-    reference: LabelMap | PathLike,
-    prediction: LabelMap | PathLike,
-    *,
-    metrics: Sequence[str] = ("overlap",),
-    tolerance: float | Mapping[str, float] = 1.0,
-    root: PathLike | None = None,
-) -> Scores:
-    """Compare predictions with references.
-
-    Args:
-        reference: a LabelMap, a mask file, a folder of masks, or a manifest.
-        prediction: a LabelMap, a mask file, or a folder of masks named as the references.
-        metrics: families of metrics, such as ``overlap`` (Dice and IoU; always measured), ``rates`` (precision, recall,
-            specificity, FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD) and ``instances`` (objects matched at
-            an IoU of 0.5); docs/reference/metric-table.md lists all.
-        tolerance: of NSD in mm, one for all labels, or one for each by name.
-        root: where a manifest's relative paths start.
-
-    Returns:
-        Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`. Of several cases, one
-        that cannot be scored is listed in `failed` with its reason, and the others go on.
-
-    Raises:
-        MissingFileError: a file, or the prediction of a reference, is missing.
-        GridMismatchError: two maps lie on different grids.
-        GeometryError: ``surface`` on a picture of unknown pixel size or a sheared grid.
-        LabelError: values that the reference does not know.
-        UsageError: an unknown metric.
-    """
-    from voxelry.cohort.evaluation import evaluate_cohort
-    from voxelry.metrics.families import measure
-
-    if isinstance(reference, LabelMap) or isinstance(prediction, LabelMap):
-        one = reference if isinstance(reference, LabelMap) else read_labels(reference)
-        other = prediction if isinstance(prediction, LabelMap) else read_labels(prediction)
-        return measure(one, other, metrics=metrics, tolerance=tolerance)
-    start = None if root is None else Path(root)
-    return evaluate_cohort(Path(reference), Path(prediction), metrics, start, tolerance=tolerance)
-
-
-def compare(
-    a: Scores | PathLike,
-    b: Scores | PathLike,
-    *,
-    metrics: Sequence[str] = (),
-    test: PairedTest = "permutation",
-    seed: int = 0,
-) -> list[Difference]:
-    """Compare two models that were scored on the same cases: paired differences, tested, corrected over labels.
-
-    Args:
-        a: Scores, or what `voxelry evaluate --out` wrote: a folder, or a ``.parquet``, ``.csv`` or ``.json`` file.
-        b: likewise.
-        metrics: names of columns such as ``dice``; empty takes all that both have.
-        test: ``permutation`` or ``wilcoxon``.
-        seed: of permutations and bootstrap.
-
-    Returns:
-        A row for each metric and label: means, difference B - A with its 95 % interval by patient, p, corrected p, winner.
-
-    Raises:
-        UsageError: an unknown metric or test, or no case in common.
-        ReadError: a file that holds no scores.
-    """
-    from voxelry.cohort.comparison import compare_scores
-
-    one, other = (side if isinstance(side, Scores) else Path(side) for side in (a, b))
-    return compare_scores(one, other, metrics, test, seed)
-
-
 def convert(
     mask: PathLike,
     out: PathLike,
@@ -265,26 +237,26 @@ def convert(
     threshold: float | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Converted:
-    """Convert a mask of any format to any other, onto the grid of the scan it belongs to.
+    """Convert a mask of any format to any other, onto the grid of the scan that it belongs to.
 
-    Where the mask's grid is the scan's but for flips, permuted axes or a part of it, voxels are re-indexed. On any other grid
-    labels are resampled, and what that did to each of them is said: `Converted.losses`. Names, codes and colours travel as far
-    as the format holds them; names without codes get those of the catalogue.
+    If the mask's grid is the scan's except for flips, permuted axes or cropping, voxels are re-indexed. From any other grid
+    labels are resampled, and `Converted.losses` lists the effect on each. Names, codes and colours are kept as far as the format
+    can hold them; names without codes get those of the catalogue.
 
     Args:
         mask: a file of any readable format, or a folder with one mask file for each structure.
-        out: the file to write; replaced if it exists. Its ending picks the format.
+        out: the file to write; replaced if it exists. Its ending selects the format.
         reference: the scan: a DICOM folder, zip archive or file, or a NIfTI file; needed by formats that refer to a DICOM series.
-        format: a name of the format, in place of the ending.
-        labels: a file that says what the values mean: a dataset card, or a mapping of values to names.
-        series: which series of the reference, as `read` takes it; None takes the one the mask names, if there are several.
-        repair: what may be mended in the reference, as `read`. With ``tilt`` a tilted series is resampled, and written beside
-            a DICOM SEG, which refers to it, as a series of its own.
-        threshold: from which probability on a voxel has its label, as `read_labels`.
+        format: name of the format; overrides the ending.
+        labels: a file with the names of the values: a dataset card, or a mapping of values to names.
+        series: which series of the reference, as for `read`; None takes the one that the mask names, if there are several.
+        repair: repairs to allow in the reference, as for `read`. With ``tilt`` a tilted series is resampled and written, next to
+            the DICOM SEG that refers to it, as a series of its own.
+        threshold: probability from which a voxel gets the label, as for `read_labels`.
         options: of the format, by name, such as ``{"kind": "labelmap"}``.
 
     Returns:
-        What was written, and what was decided and lost on the way.
+        The file written, with decisions and losses on the way.
 
     Raises:
         UsageError: a format that needs a reference, an option it does not have, or an unknown format.
@@ -292,6 +264,14 @@ def convert(
         GridMismatchError: another frame of reference, pictures of different sizes, or no label on the reference's grid.
         LabelError: values that the table does not know, or fractions without a threshold.
         ReadError: mask or reference cannot be read.
+
+    Example:
+        >>> import voxelry
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> manifest = write_phantoms("data", "torso-ct", 1, format="nifti")
+        >>> result = voxelry.convert("data/labels/torso_000.nii.gz", "torso.seg.nrrd", labels=manifest)
+        >>> result.format, len(result.labels)
+        ('seg-nrrd', 10)
     """
     from voxelry.cohort.conversion import convert_mask
 
@@ -317,26 +297,34 @@ def demo(
     progress: ProgressCallback = no_progress,
     on_step: StepCallback = no_step,
 ) -> DemoResult:
-    """See the whole toolkit work: make phantoms (or take a real dataset), train, segment unseen scans, score, export, draw.
+    """Run the whole toolkit: make phantoms (or take a real dataset), train, segment unseen scans, score, export, draw.
 
     Args:
-        out: the folder for everything; made if missing.
-        manifest: a dataset card in place of phantoms.
-        root: where its relative paths start.
+        out: the folder for all output; made if missing.
+        manifest: a dataset card to use instead of phantoms.
+        root: folder that its relative paths start from.
         seconds: of training, in place of the default.
-        progress: called as ``progress(what, done, total)``, whatever is being done.
+        progress: called as ``progress(what, done, total)`` during every stage.
         on_step: called at every training step with its loss, pseudo-Dice and time left.
 
     Returns:
-        Scores of the held-out scans and where everything lies.
+        Scores of the held-out scans, and the paths of all output.
 
     Raises:
-        UsageError: `out` holds something that is no demo, or the dataset; or `seconds` is no time.
+        UsageError: `out` holds something other than a demo, or the dataset; or `seconds` is not above 0.
         ManifestError: the dataset cannot be used, or has no held-out cases with labels.
         ReadError: no held-out scan could be segmented.
+
+    Example:
+        >>> import voxelry
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> manifest = write_phantoms("data", "chest-xray", 3, format="png", val=1)
+        >>> result = voxelry.demo("demo", manifest=manifest, seconds=1)
+        >>> result.page.name, len(result.outcomes)
+        ('index.html', 1)
     """
     if seconds is not None:
         check_budget(seconds)
     from voxelry.api.demo_run import run_demo
 
-    return run_demo(Path(out), manifest, root, seconds, version(), progress, on_step)
+    return run_demo(Path(out), manifest, root, seconds, progress, on_step)

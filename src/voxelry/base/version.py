@@ -4,5 +4,11 @@ __version__ = "0.1.0"
 
 
 def version() -> str:
-    """The version of voxelry."""
+    """The version of voxelry.
+
+    Example:
+        >>> import voxelry
+        >>> voxelry.version() == voxelry.__version__
+        True
+    """
     return __version__

@@ -1,4 +1,4 @@
-"""The verb ``convert`` of the command line."""
+"""`voxelry convert`: converts a mask to another format."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ _SWITCHES = {"true": True, "false": False}
 
 def convert(
     mask: Annotated[Path, typer.Argument(help="A mask of any format, or a folder with one mask file for each structure.")],
-    out: Annotated[Path, typer.Argument(help="The file to write; its ending picks the format, as .seg.dcm or .nii.gz.")],
-    reference: Annotated[Path | None, typer.Option("--reference", help="The scan: DICOM folder or archive, or NIfTI.")] = None,
-    format: Annotated[str | None, typer.Option("--format", help="The format, whatever the ending says, as dicom-seg.")] = None,
+    out: Annotated[Path, typer.Argument(help="The file to write; its ending selects the format, such as .seg.dcm or .nii.gz.")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="The scan that the mask belongs to: DICOM folder or archive, or NIfTI.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option("--format", help="Format to write, such as dicom-seg; overrides the ending.")
+    ] = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="What the values mean: a dataset card, or {1: liver, ...} as YAML or JSON.")
+        Path | None,
+        typer.Option("--labels", help="Names of the label values: a dataset card, or {1: liver, ...} as YAML or JSON."),
     ] = None,
     series: Series = None,
     repair: Repair = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="Of probabilities: label from here on.")] = None,
+    threshold: Annotated[float | None, typer.Option("--threshold", help="Probability from which a voxel gets the label.")] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the format, as kind=labelmap.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the format, such as kind=labelmap.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Convert a mask to another format, on the grid of the scan it belongs to."""
+    """Convert a mask to another format, on the grid of the scan that it belongs to."""
     import dataclasses
 
     from voxelry import api
 
-    done = api.convert(
+    result = api.convert(
         mask,
         out,
         reference=reference,
@@ -49,18 +54,18 @@ def convert(
     if as_json:
         print_json(
             {
-                "path": str(done.path),
-                "format": done.format,
-                "labels": list(done.labels),
-                "remarks": list(done.remarks),
-                "losses": [dataclasses.asdict(loss) for loss in done.losses],
-                "also": [str(path) for path in done.also],
+                "path": str(result.path),
+                "format": result.format,
+                "labels": list(result.labels),
+                "remarks": list(result.remarks),
+                "losses": [dataclasses.asdict(loss) for loss in result.losses],
+                "also": [str(path) for path in result.also],
             }
         )
         return
-    for remark in (*done.remarks, *(f"written beside it: {path}" for path in done.also)):
+    for remark in (*result.remarks, *(f"also written: {path}" for path in result.also)):
         say(remark)
-    typer.echo(f"{len(done.labels)} labels in {done.path} ({done.format})")
+    typer.echo(f"{len(result.labels)} labels in {result.path} ({result.format})")
 
 
 def _options(changes: Sequence[str]) -> dict[str, Any]:
@@ -69,10 +74,10 @@ def _options(changes: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: no ``=``.
     """
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set {change}: is no KEY=VALUE", remedy="Write for instance --set kind=labelmap.")
-        found[key] = _SWITCHES.get(value.lower(), value)
-    return found
+            raise UsageError(f"--set {change}: is not KEY=VALUE", remedy="Write for example --set kind=labelmap.")
+        options[key] = _SWITCHES.get(value.lower(), value)
+    return options

@@ -1,8 +1,8 @@
 """The command line: each verb calls one function of `voxelry.api` and shows what it returns.
 
-Exit codes: 0 done, 1 some cases failed (each is listed), 2 wrong usage, configuration or input. With ``--json`` the last line
-of standard output is one JSON object; progress and messages go to standard error. A user's mistake, or a disk that is full or
-closed to us, ends in one message and never in a traceback.
+Exit codes: 0 success, 1 some cases failed (each is listed), 2 wrong usage, configuration or input. With ``--json`` the last line
+of standard output is one JSON object; progress and messages go to standard error. A user's mistake, a full disk or a missing
+permission ends in one message, never in a traceback.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from voxelry.metrics.metric_table import FAMILIES
 
 
 class _Verbs(TyperGroup):
-    """The verbs, whose errors become a message and an exit code."""
+    """The commands; errors become a message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a verb."""
@@ -47,9 +47,9 @@ class _Verbs(TyperGroup):
         except BrokenPipeError:
             raise
         except OSError as error:
-            place = error.filename2 or error.filename
-            reason = f"{place}: {error.strerror}" if place else str(error)
-            say(f"error: {reason}. Check that the place exists, may be used and has room.")
+            path = error.filename2 or error.filename
+            reason = f"{path}: {error.strerror}" if path else str(error)
+            say(f"error: {reason}. Check that the path exists, can be accessed, and has free space.")
             raise typer.Exit(WRONG_USAGE) from None
         except KeyboardInterrupt:
             say("interrupted")
@@ -58,26 +58,26 @@ class _Verbs(TyperGroup):
 
 app = typer.Typer(
     name="voxelry",
-    help="Segments medical scans: DICOM, NIfTI and X-ray in, trained U-Nets, measured masks out.\n\n"
-    "Research use, not a medical device.",
+    help="Medical image segmentation: reads DICOM, NIfTI and X-ray, trains U-Nets, writes and scores masks.\n\n"
+    "For research use; not a medical device.",
     no_args_is_help=True,
     cls=_Verbs,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-Table = Annotated[str | None, typer.Option("--table", help="Print a table for a paper: markdown or latex.")]
+Table = Annotated[str | None, typer.Option("--table", help="Print a table for publication: markdown or latex.")]
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("voxelry-demo"),
-    manifest: Annotated[Path | None, typer.Option("--manifest", help="A dataset card in place of phantoms.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for all output.")] = Path("voxelry-demo"),
+    manifest: Annotated[Path | None, typer.Option("--manifest", help="A dataset card to use instead of phantoms.")] = None,
     root: Root = None,
-    time_budget: Annotated[str | None, typer.Option("--time-budget", help="Training time, as 3m.")] = None,
+    time_budget: Annotated[str | None, typer.Option("--time-budget", help="Training time, such as 3m.")] = None,
     as_json: Json = False,
 ) -> None:
-    """See it all work: make scans, train, segment unseen ones, score, export, draw."""
+    """Show the whole toolkit at work: make scans, train, segment unseen ones, score, export, draw."""
     from voxelry import api
     from voxelry.cli.terminal import progress
 
@@ -87,7 +87,7 @@ def demo(
         )
     failed = [outcome for outcome in result.outcomes if outcome.error]
     show_scores(result.scores, as_json, {"out": str(result.out), "seconds": round(result.seconds, 1)})
-    say(f"\nAll of it is in {result.out}: open {result.page}")
+    say(f"\nEverything is in {result.out}: open {result.page}")
     list_failures([(outcome.id, outcome.error) for outcome in failed])
 
 
@@ -97,17 +97,17 @@ def inspect(
     names: Annotated[bool, typer.Option("--names", help="Show names and ids of patients.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the scans in a file or folder, and what reading each would do; exit code 1 if some image cannot be read."""
+    """List the scans in a file or folder, and how each would be read; exit code 1 if an image cannot be read."""
     from voxelry import api
     from voxelry.cli.terminal import inspect_rows, inspect_table, progress, show
 
     with progress() as shown:
-        found = api.inspect(path, names=names, progress=shown)
+        rows = api.inspect(path, names=names, progress=shown)
     if as_json:
-        print_json({"found": inspect_rows(found)})
+        print_json({"found": inspect_rows(rows)})
     else:
-        show(inspect_table(found))
-    list_failures([(row.path, row.reason) for row in found if row.is_failure], quiet=True)
+        show(inspect_table(rows))
+    list_failures([(row.path, row.reason) for row in rows if row.is_failure], quiet=True)
 
 
 @app.command()
@@ -116,7 +116,7 @@ def check(
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Open every case of a dataset and list what is wrong with it."""
+    """Open every case of a dataset and list its problems."""
     from voxelry import api
 
     problems = api.check(manifest, root=root)
@@ -135,16 +135,18 @@ def check(
 @app.command()
 def plan(
     manifest: Annotated[Path, typer.Argument(help="A dataset card.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write the plan here, as YAML to edit and train with.")] = None,
-    vram: Annotated[str | None, typer.Option("--vram", help="Plan for a GPU of this memory, as 8GB.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the plan to this YAML file, to edit and train with.")] = None,
+    vram: Annotated[str | None, typer.Option("--vram", help="Plan for a GPU with this memory, such as 8GB.")] = None,
     configuration: Annotated[str | None, typer.Option("--configuration", help="2d, 3d, 3d_lowres or 3d_cascade.")] = None,
-    network: Annotated[str | None, typer.Option("--network", help="As dynunet or resenc, or package.module:Class.")] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="The network's size, as M, L or XL.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Network, such as dynunet or resenc, or package.module:Class.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="Size of the network, such as M, L or XL.")] = None,
     root: Root = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Look at a dataset's training cases and print the plan for it, with reasons."""
+    """Look at a dataset's training cases and print its fingerprint and plan, with reasons."""
     from voxelry import api
     from voxelry.base.schema import parse
     from voxelry.cli.terminal import progress
@@ -154,8 +156,8 @@ def plan(
     choices = {"memory": vram, "configuration": configuration, "network": network, "preset": preset}
     settings = parse(PlanSettings, choices, "voxelry plan")
     with progress() as shown:
-        seen, planned = api.plan(manifest, root=root, settings=settings, device=device, out=out, progress=shown)
-    content = {"fingerprint": seen.model_dump(mode="json"), "plan": plan_tree(planned)}
+        fingerprint, planned = api.plan(manifest, root=root, settings=settings, device=device, out=out, progress=shown)
+    content = {"fingerprint": fingerprint.model_dump(mode="json"), "plan": plan_tree(planned)}
     if as_json:
         print_json(content)
     else:
@@ -170,15 +172,16 @@ def evaluate(
     reference: Annotated[Path, typer.Argument(help="A mask, a folder of masks, or a manifest.")],
     prediction: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.")],
     metric: Annotated[list[str] | None, typer.Option("--metric", help=f"{', '.join(FAMILIES)}; may be repeated.")] = None,
-    tolerance: Annotated[float, typer.Option("--tolerance", help="Of NSD, in mm.")] = 1.0,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="NSD tolerance in mm.")] = 1.0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the scores: a .json, .csv or .parquet file, or a folder for all.")
+        Path | None,
+        typer.Option("--out", help="Write the scores to a .json, .csv or .parquet file, or all of them into a folder."),
     ] = None,
     table: Table = None,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how well predictions agree with references."""
+    """Score predictions against references."""
     from voxelry import api
 
     _check_table(table)
@@ -194,19 +197,21 @@ def evaluate(
         from voxelry.reports.tables import paper_table
 
         typer.echo(paper_table(summarise(scores), table), nl=False)
-    list_failures(list(scores.failed.items()), quiet=True)  # the log has said them
+    list_failures(list(scores.failed.items()), quiet=True)  # they were logged
 
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="Scores that evaluate --out wrote: a folder or file.")],
+    a: Annotated[Path, typer.Argument(help="Scores written by evaluate --out: a folder or file.")],
     b: Annotated[Path, typer.Argument(help="Scores of the other model on the same cases.")],
-    metric: Annotated[list[str] | None, typer.Option("--metric", help="A column such as dice; may be repeated.")] = None,
-    test: Annotated[str, typer.Option("--test", help="permutation or wilcoxon.")] = "permutation",
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="Column to compare, such as dice; may be repeated.")
+    ] = None,
+    test: Annotated[str, typer.Option("--test", help="Test: permutation or wilcoxon.")] = "permutation",
     table: Table = None,
     as_json: Json = False,
 ) -> None:
-    """Say which of two models is better, and where."""
+    """Test which of two models is better, for each label and metric."""
     import dataclasses
 
     from voxelry import api
@@ -236,7 +241,7 @@ def version(as_json: Json = False) -> None:
 
 
 def _check_table(style: str | None) -> None:
-    """Refuse an unknown style before anything is measured."""
+    """Refuse an unknown table style before scoring starts."""
     if style is not None:
         from voxelry.reports.tables import text_table
 
@@ -246,7 +251,7 @@ def _check_table(style: str | None) -> None:
 def main() -> None:
     """Run the command line.
 
-    Our own warnings are shown, but only errors of the libraries beneath, whose warnings may quote a patient's name.
+    Warnings of voxelry are shown; of the libraries that it uses only errors are, since their warnings may quote patients' names.
     """
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.name.startswith("voxelry"))

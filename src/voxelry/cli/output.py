@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: exit codes, messages, the line of JSON, options that several verbs take."""
+"""Shared parts of the command line: exit codes, messages, JSON output, options that several verbs take."""
 
 from __future__ import annotations
 
@@ -18,33 +18,35 @@ SOME_FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
 
-Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON.")]
-Root = Annotated[Path | None, typer.Option("--root", help="Where a manifest's relative paths start (else VOXELRY_DATA).")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
+Root = Annotated[
+    Path | None, typer.Option("--root", help="Folder that a manifest's relative paths start from (default: VOXELRY_DATA).")
+]
+Device = Annotated[str, typer.Option("--device", help="Device: auto, cpu, cuda or cuda:N.")]
 Series = Annotated[
-    str | None, typer.Option("--series", help="Which volume of a folder: a key that inspect lists, NAME=VALUE, or largest.")
+    str | None, typer.Option("--series", help="Volume to read from a folder: a key that inspect lists, NAME=VALUE, or largest.")
 ]
 Repair = Annotated[
-    list[str] | None, typer.Option("--repair", help="Mend a series: gap, duplicates, spacing or tilt; may be repeated.")
+    list[str] | None, typer.Option("--repair", help="Repair a series: gap, duplicates, spacing or tilt; may be repeated.")
 ]
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One line on standard output."""
+    """Print one line of JSON on standard output."""
     typer.echo(json.dumps(value, allow_nan=False))
 
 
 def say(text: str) -> None:
-    """A message on standard error."""
+    """Print a message on standard error."""
     typer.echo(text, err=True)
 
 
 def list_failures(failed: Sequence[tuple[str, str]], quiet: bool = False) -> None:
-    """Say what failed, and leave with the exit code for it.
+    """List what failed, and leave with the exit code for it.
 
     Args:
-        failed: names and reasons; nothing happens where there is none.
-        quiet: the reasons have been said.
+        failed: names and reasons; if empty, nothing happens.
+        quiet: the reasons have been printed already.
     """
     if failed:
         for name, reason in [] if quiet else failed:
@@ -53,7 +55,7 @@ def list_failures(failed: Sequence[tuple[str, str]], quiet: bool = False) -> Non
 
 
 def show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
-    """Scores as tables, or with `extra` as one line of JSON."""
+    """Print scores as tables, or together with `extra` as one line of JSON."""
     from voxelry.cli.terminal import show
     from voxelry.reports.tables import measures_table, score_table
 
@@ -71,7 +73,7 @@ def seconds_of(text: str | None) -> float | None:
     """Seconds of ``--time-budget``.
 
     Raises:
-        UsageError: it is no duration.
+        UsageError: the text is no duration.
     """
     from voxelry.recipes.recipe import parse_duration
 

@@ -1,4 +1,4 @@
-"""The verb ``predict`` of the command line."""
+"""`voxelry predict`: segments scans with a trained model."""
 
 from __future__ import annotations
 
@@ -11,41 +11,47 @@ from voxelry.cli.output import Device, Json, Repair, Series, list_failures, prin
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote: a model, or an ensemble.")],
+    model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote: a single model or an ensemble.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM folders, or folders of images.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for <case id>.nii.gz.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the masks, one per scan: <case id>.nii.gz.")],
     format: Annotated[
-        list[str] | None, typer.Option("--format", help="nifti, dicom-seg, rtstruct, seg-nrrd...; may be repeated.")
+        list[str] | None,
+        typer.Option("--format", help="Output format: nifti, dicom-seg, rtstruct, seg-nrrd...; may be repeated."),
     ] = None,
     series: Series = None,
     repair: Repair = None,
     ensemble: Annotated[
-        list[Path] | None, typer.Option("--with", help="One more model folder, averaged with MODEL; may be repeated.")
+        list[Path] | None, typer.Option("--with", help="Another model folder, averaged with MODEL; may be repeated.")
     ] = None,
-    average: Annotated[str | None, typer.Option("--average", help="An ensemble's logits or probabilities.")] = None,
-    memory: Annotated[str | None, typer.Option("--memory", help="The whole process stays within it, as 4GiB.")] = None,
-    device_memory: Annotated[str | None, typer.Option("--device-memory", help="What a GPU may be asked for, as 8GiB.")] = None,
+    average: Annotated[str | None, typer.Option("--average", help="What an ensemble averages: logits or probabilities.")] = None,
+    memory: Annotated[str | None, typer.Option("--memory", help="Memory limit of the whole process, such as 4GiB.")] = None,
+    device_memory: Annotated[str | None, typer.Option("--device-memory", help="Memory limit on the GPU, such as 8GiB.")] = None,
     overlap: Annotated[
-        float | None, typer.Option("--overlap", help="Of neighbouring patches, as a share of a patch, 0 to below 1.")
+        float | None, typer.Option("--overlap", help="Overlap of neighbouring patches, as a share of a patch, from 0 to below 1.")
     ] = None,
     step: Annotated[float | None, typer.Option("--step", hidden=True)] = None,  # the former name of 1 - overlap
     flips: Annotated[
-        bool | None, typer.Option("--flips/--no-flips", help="Average mirrored windows where the plan has such axes.")
+        bool | None, typer.Option("--flips/--no-flips", help="Average over mirrored patches, where the plan has flips.")
     ] = None,
-    roi: Annotated[str | None, typer.Option("--roi", help="whole, body (skip air) or coarse (a first pass finds where).")] = None,
+    roi: Annotated[
+        str | None,
+        typer.Option("--roi", help="Where to look: whole, body (skips air) or coarse (a quick first pass locates the labels)."),
+    ] = None,
     confidence: Annotated[
-        str | None, typer.Option("--confidence", help="Write a map too: probability (of the winner) or entropy.")
+        str | None,
+        typer.Option("--confidence", help="Also write a confidence map: probability (of the chosen label) or entropy."),
     ] = None,
     backend: Annotated[
-        str | None, typer.Option("--backend", help="torch, compile, openvino, onnxruntime, or auto: the fastest that agrees.")
+        str | None,
+        typer.Option("--backend", help="torch, compile, openvino, onnxruntime, or auto: the fastest that gives the same result."),
     ] = None,
     network: Annotated[
-        str | None, typer.Option("--network", help="Run this code: the import path of the model's own network.")
+        str | None, typer.Option("--network", help="Import path of the model's custom network; its code is run.")
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Segment scans; masks land on each scan's own grid."""
+    """Segment scans; each mask is written on its scan's own grid."""
     from voxelry import api
     from voxelry.cli.terminal import progress
 

@@ -1,6 +1,6 @@
-"""What the command line draws: progress on standard error, tables on standard output.
+"""Terminal output: progress on standard error, tables on standard output.
 
-Progress is a bar a stage where standard error is a terminal, and a line now and then where it is a file or a pipe.
+Progress is one bar per stage where standard error is a terminal, and an occasional line where it is a file or a pipe.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDE = 200
-"""Characters of a line where standard output is no terminal."""
+"""Width in characters where standard output is no terminal."""
 
 _NAME, _BAR, _COUNT, _NOTE = 16, 8, 11, 41
-"""Widths of the columns: with the spaces between them they fit a terminal of 80."""
+"""Widths of the columns; with the spaces between them they fit a terminal of 80."""
 
 
 def progress() -> Bars | Lines:
-    """Bars or lines, by what standard error is."""
+    """Bars if standard error is a terminal, else lines."""
     return Bars() if sys.stderr.isatty() else Lines()
 
 
 class Bars:
-    """One bar for each stage, one for training with loss, pseudo-Dice and time left.
+    """One bar per stage; training's shows loss, pseudo-Dice and time left.
 
     Args:
         console: where to draw.
@@ -62,14 +62,14 @@ class Bars:
         self.progress.stop()
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
-        """Show how far a stage is: a `ProgressCallback`."""
+        """Show the progress of a stage (a `ProgressCallback`)."""
         if what not in self.tasks:
             self.tasks[what] = self.progress.add_task(escape(what), total=None, count="", note="")
         self.progress.update(self.tasks[what], completed=done, total=total, count=_count(done, total), note=self.note)
         self.note = ""
 
     def on_step(self, step: TrainingStep) -> None:
-        """Keep what is known of a training step, for the bar that is drawn next."""
+        """Note loss, pseudo-Dice and time left of a training step for the bar drawn next (a `StepCallback`)."""
         self.note = _note(step)
 
 
@@ -92,7 +92,7 @@ class Lines:
         pass
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
-        """Say that a stage is finished, or how training goes, if it is time: a `ProgressCallback`."""
+        """Print that a stage is finished, or how training goes if the last line is old enough (a `ProgressCallback`)."""
         if self.note:
             now = self.clock()
             if now >= self.due or done == total:
@@ -103,7 +103,7 @@ class Lines:
             self._print(f"{what}: {_count(done, total)}")
 
     def on_step(self, step: TrainingStep) -> None:
-        """Keep what is known of a training step, for the line that follows."""
+        """Note loss, pseudo-Dice and time left of a training step for the next line (a `StepCallback`)."""
         self.note = _note(step)
 
     def _print(self, text: str) -> None:
@@ -125,29 +125,29 @@ def _note(step: TrainingStep) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    """Minutes and seconds, such as ``3:05``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
 
 
-def show(what: RenderableType) -> None:
-    """Draw on standard output; in a file or pipe as wide as `WIDE`."""
-    Console(width=None if sys.stdout.isatty() else WIDE).print(what)
+def show(content: RenderableType) -> None:
+    """Draw on standard output, `WIDE` characters wide in a file or pipe."""
+    Console(width=None if sys.stdout.isatty() else WIDE).print(content)
 
 
-def inspect_rows(found: Sequence[InspectRow]) -> list[dict[str, Any]]:
-    """What `inspect` found, as JSON can hold it."""
-    return [dataclasses.asdict(row) for row in found]
+def inspect_rows(rows: Sequence[InspectRow]) -> list[dict[str, Any]]:
+    """The rows of `inspect` as plain JSON values."""
+    return [dataclasses.asdict(row) for row in rows]
 
 
-def inspect_table(found: Sequence[InspectRow]) -> Table:
-    """What `inspect` found: a row for each volume and object; files that are no scan are counted below."""
-    rows = [row for row in found if row.kind != "other"]
-    start = os.path.commonpath([row.path for row in rows]) if len({row.path for row in rows}) > 1 else ""
-    names = any(row.name for row in rows)
+def inspect_table(rows: Sequence[InspectRow]) -> Table:
+    """The rows of `inspect` as a table of volumes and objects; files that are no scan are counted below it."""
+    scans = [row for row in rows if row.kind != "other"]
+    start = os.path.commonpath([row.path for row in scans]) if len({row.path for row in scans}) > 1 else ""
+    names = any(row.name for row in scans)
     heads = ("where", "patient", "what", "size", "mm", "axes", "notes", "reading it")
-    table = Table(*(Column(head, overflow="fold") for head in heads), caption=_caption(found, start))
-    for row in rows:
+    table = Table(*(Column(head, overflow="fold") for head in heads), caption=_caption(rows, start))
+    for row in scans:
         where = os.path.relpath(row.path, start) if start else row.path
         cells = (
             f"{where}\n--series {row.key}" if row.key else where,
@@ -163,18 +163,18 @@ def inspect_table(found: Sequence[InspectRow]) -> Table:
     return table
 
 
-def _caption(found: Sequence[InspectRow], start: str) -> str | None:
-    """Where the paths of a listing start, and how many files it leaves out."""
-    others = sum(row.kind == "other" for row in found)
-    parts = ([f"in {start}"] if start else []) + ([f"{others} other files that are no scans"] if others else [])
-    return escape("; ".join(parts)) or None
+def _caption(rows: Sequence[InspectRow], start: str) -> str | None:
+    """The common start of the paths, and the number of files left out."""
+    others = sum(row.kind == "other" for row in rows)
+    notes = ([f"in {start}"] if start else []) + ([f"{others} other files that are no scans"] if others else [])
+    return escape("; ".join(notes)) or None
 
 
 def _notes(row: InspectRow) -> list[str]:
-    """What is odd about a volume, or tells it from the others of its series."""
+    """Irregularities of a volume, and facts that tell it from the others of its series."""
     counts = {"files": row.n_files if row.n_files > 1 else 0, "missing": row.gaps, "duplicates": row.duplicates}
     notes = [f"{name} {value}" for name, value in row.facts.items()]
-    notes += [f"{count} {what}" for what, count in counts.items() if count]
+    notes += [f"{count} {name}" for name, count in counts.items() if count]
     return notes + ([f"tilt {row.tilt:.3g} degrees"] if row.tilt else [])
 
 

@@ -1,1 +1,5 @@
-"""Training: loss, loop, checkpoints, folds, tracking."""
+"""Training: the loop, losses, sampling, folds, checkpoints, cross-validation, validation, tracking."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,7 @@
-"""What a run leaves on disk while it trains: checkpoint, history, losses, recipe.
+"""Checkpoints: the state of a run on disk while it trains, with its history and losses.
 
-Each file appears whole or not at all, but for the losses, to which every step adds a line; a resumed run first drops the lines of
-steps that its checkpoint does not know.
+Each file appears whole or not at all, except the losses, to which every step appends a line; a resumed run first drops the lines
+of steps after its checkpoint.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Milestone:
     Attributes:
         step: optimiser steps done.
         loss: mean loss since the last milestone.
-        pseudo_dice: Dice over windows of the validation cases (of the training cases where there are none), mean of classes.
+        pseudo_dice: Dice over patches of the validation cases (of the training cases where there are none), mean of classes.
         per_label: the same by the name of the label or, where regions are learnt, of the region.
         seconds: spent training so far.
         learning_rate: at this step.
-        validation: Dice of whole validation cases, segmented window by window; None where it was not measured.
-        waited: share of the steps' time since the last milestone in which nothing was computed since no batch was ready.
+        validation: Dice of whole validation cases; None where it was not measured.
+        waited: share of the time since the last milestone that training waited for batches.
     """
 
     step: int
@@ -51,12 +51,12 @@ class Milestone:
 
 @dataclass(frozen=True)
 class Revision:
-    """When the number of steps was set.
+    """A change of the number of steps.
 
     Attributes:
         step: steps done by then.
-        total: steps the run has from then on.
-        share: of the learning rate's decay that was done by then, 0..1; it goes on from there, and ends with the last step.
+        total: steps of the whole run from then on.
+        share: of the learning rate's decay that was done by then, 0..1; it continues from there and ends with the last step.
         seconds: spent by then.
     """
 
@@ -68,22 +68,23 @@ class Revision:
 
 @dataclass
 class RunState:
-    """All that a run needs to go on where it was.
+    """The complete state of a run, from which it can be resumed.
 
     Attributes:
         step: optimiser steps done.
-        revisions: the numbers of steps the run had, the last one holds; none until a time budget has been turned into steps.
+        revisions: the numbers of steps so far, of which the last one is valid; empty until a time budget has been turned into
+            steps.
         seconds: spent so far.
         history: milestones so far.
         losses: sum and number of the losses since the last milestone.
         smooth_loss: running mean of the loss.
         network, optimiser, scaler, average: state dicts; `average` is of the weights' moving average.
-        best: weights at the best milestone, where training may end early.
-        validation_interval: milestones from one whole-case validation to the next, 0 until the first has been timed.
+        best: weights at the best milestone, with early stopping.
+        validation_interval: milestones from one full-volume validation to the next, 0 until the first has been timed.
         recipe: the recipe as JSON text, compared on resume.
         random: torch's random states, by device type.
-        threads: that computed; with another number sums are rounded differently.
-        tracking: what trackers need to go on with the same run, by tracker.
+        threads: that computed; with another number, sums are rounded differently.
+        tracking: the ids of the run in its trackers, by tracker.
     """
 
     step: int = 0
@@ -105,7 +106,7 @@ class RunState:
 
     @property
     def total(self) -> int | None:
-        """Steps the run has, None until a time budget has been turned into steps."""
+        """Steps of the whole run, None until a time budget has been turned into steps."""
         return self.revisions[-1].total if self.revisions else None
 
 
@@ -122,10 +123,10 @@ def save_checkpoint(state: RunState, folder: Path) -> None:
 def load_checkpoint(folder: Path) -> RunState:
     """Read the checkpoint of a run; nothing in it can execute.
 
-    What a kill left half-written is removed, and the history is written again where it is older than the checkpoint.
+    Half-written files of a killed run are removed, and the history is rewritten to match the checkpoint.
 
     Raises:
-        TrainingError: there is none, or it is damaged or another version's.
+        TrainingError: there is none, or it is damaged or of another version.
     """
     file = folder / CHECKPOINT_FILE
     if not file.is_file():
@@ -139,8 +140,8 @@ def load_checkpoint(folder: Path) -> RunState:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(f"{file}: damaged ({reason})", remedy="Start the run anew.") from error
     for name in (CHECKPOINT_FILE, HISTORY_FILE, LOSSES_FILE):
-        for left in folder.glob(f".tmp-*{name}"):
-            left.unlink()
+        for temporary in folder.glob(f".tmp-*{name}"):
+            temporary.unlink()
     _write_history(state, folder)
     return state
 
@@ -150,11 +151,11 @@ def _write_history(state: RunState, folder: Path) -> None:
 
 
 class LossFile:
-    """`losses.jsonl`: step, loss and learning rate of every step, a line each, written as they happen.
+    """`losses.jsonl`: step, loss and learning rate of every step, appended one line at a time.
 
     Args:
         folder: of the run.
-        step: steps that the checkpoint knows; the lines of later ones, and half of a line, are dropped.
+        step: steps up to the checkpoint; lines of later ones, and an incomplete line, are dropped.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -162,8 +163,8 @@ class LossFile:
         self.step = step
 
     def __enter__(self) -> Self:
-        known = self.step and self.path.is_file()
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if known else []
+        has_lines = self.step and self.path.is_file()
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if has_lines else []
         write_text(self.path, "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step))
         self.file = self.path.open("a", encoding="utf-8", buffering=1)
         return self
@@ -172,5 +173,5 @@ class LossFile:
         self.file.close()
 
     def add(self, step: int, loss: float, learning_rate: float) -> None:
-        """One more step."""
+        """Append a step."""
         self.file.write(json.dumps({"step": step, "loss": loss, "learning_rate": learning_rate}) + "\n")

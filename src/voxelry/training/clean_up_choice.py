@@ -1,8 +1,8 @@
-"""Which clean-up rules a model gets: on validation cases, and only where they help.
+"""Chooses clean-up rules (largest component, minimum volume, filled holes) for each label, where they help on validation cases.
 
-A rule touches its own label and the background alone, so each label is judged by itself: it gets the rule with the highest mean
-Dice over the validation cases, if that lies more than `GAIN` above the mean without a rule; no other label can fall. The idea is
-nnU-Net's (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), which knows the largest component alone.
+A rule changes only its own label and the background, so each label is decided by itself: it gets the rule with the highest mean
+Dice over the validation cases, if that is more than `GAIN` above the mean without a rule; no other label can get worse. The idea
+is nnU-Net's (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), which has the largest component alone.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from voxelry.inference.cleanup import clean
 from voxelry.metrics.evaluate import score
 
 GAIN = 1e-4
-"""A smaller rise of the mean Dice is rounding, not help."""
+"""A smaller rise of the mean Dice counts as rounding."""
 
 _MIN_MM3 = (10.0, 100.0, 1000.0)
 
 
 class CleanUpChoice:
-    """Tries every rule on one validation case after the other, and then says which help.
+    """Tries every rule on one validation case after the other, then gives the rules that help.
 
     Args:
         table: the labels.
-        dimensions: 2 or 3; in pictures, which may come without a pixel size, nothing is removed by its area.
+        dimensions: 2 or 3; in pictures, which may lack a pixel size, nothing is removed by its area.
     """
 
     def __init__(self, table: LabelTable, dimensions: int) -> None:
@@ -48,18 +48,18 @@ class CleanUpChoice:
 
         Args:
             reference: the truth.
-            prediction: as the network left it, with `table`'s labels.
+            prediction: the network's, before clean-up, with `table`'s labels.
         """
-        tried = [prediction] + [
+        cleaned = [prediction] + [
             clean(prediction, [CleanUp(label=name, **rule) for name in self.table.names]) for rule in self.candidates
         ]
-        scores = [score(reference, labels) for labels in tried]
-        place = [scores[0].labels.index(name) for name in self.table.names]
-        dice = np.stack([one.dice[0, place] for one in scores])
-        self._dice.append(np.nan_to_num(dice, nan=1.0))  # rightly absent
+        scores = [score(reference, labels) for labels in cleaned]
+        columns = [scores[0].labels.index(name) for name in self.table.names]
+        dice = np.stack([case_scores.dice[0, columns] for case_scores in scores])
+        self._dice.append(np.nan_to_num(dice, nan=1.0))  # correctly absent
 
     def rules(self) -> tuple[CleanUp, ...]:
-        """The best rule of each label that one helps."""
+        """The best rule of each label for which a rule helps."""
         return tuple(
             CleanUp(label=name, **self.candidates[best - 1])
             for name, best, gain in zip(self.table.names, *self._best(), strict=True)
@@ -67,7 +67,7 @@ class CleanUpChoice:
         )
 
     def record(self) -> dict[str, Any]:
-        """What was measured, for the model's card: cases, and of each label that got a rule the mean Dice before and after."""
+        """For the model's card: the number of cases, and the mean Dice before and after for each label that got a rule."""
         if not self._dice:
             return {"cases": 0, "mean_dice": {}}
         mean = np.mean(self._dice, axis=0)
@@ -79,7 +79,7 @@ class CleanUpChoice:
         return {"cases": len(self._dice), "mean_dice": changed}
 
     def _best(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Of each label the best row (0: no rule; of equals the first) and how far its mean Dice lies above that of row 0."""
+        """For each label the best row (0: no rule; of equals the first) and its gain in mean Dice over row 0."""
         if not self._dice:
             return np.zeros(len(self.table), np.int64), np.zeros(len(self.table))
         mean = np.mean(self._dice, axis=0)

@@ -1,4 +1,4 @@
-"""How exactly a run repeats: which algorithms compute, in how many threads, from which random states."""
+"""Determinism: deterministic algorithms, random states, and the number of threads of a run that must be repeatable."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def arithmetic(device: torch.device, deterministic: bool) -> Iterator[None]:
-    """The fastest algorithms within the block or, if `deterministic`, only such as give the same numbers every time.
+    """Use the fastest algorithms within the block or, if `deterministic`, only those that give the same numbers every time.
 
-    On a CPU the numbers are the same anyhow, given the same number of threads.
+    On a CPU the numbers are the same in any case, with the same number of threads.
     """
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
@@ -35,7 +35,7 @@ def arithmetic(device: torch.device, deterministic: bool) -> Iterator[None]:
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
-    """Torch's random states, of the CPU and of the GPU that trains."""
+    """Torch's random states of the CPU and of the GPU that trains."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -43,14 +43,14 @@ def random_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_states(states: dict[str, Tensor], device: torch.device) -> None:
-    """Go on from random states; a GPU's are left alone where the run goes on on another kind of device."""
+    """Set random states; a GPU's are ignored where the run is resumed on another kind of device."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def restore_threads(count: int) -> None:
-    """Compute in as many threads as before: sums over other parts are rounded differently."""
+    """Compute in as many threads as before: with another number, sums are rounded differently."""
     if count and count != torch.get_num_threads():
         log.info("computing in %d threads, as the run did before, not %d", count, torch.get_num_threads())
         torch.set_num_threads(count)

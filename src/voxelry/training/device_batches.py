@@ -1,4 +1,4 @@
-"""Random changes to whole batches on the device that trains, as the sampler drew them."""
+"""Augments whole batches on the device that trains, with the parameters that the sampler drew."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from voxelry.training.sampler import Sampler
 
 
 @dataclass(frozen=True)
-class OnDevice:
-    """Changes the batches of a `boxed` sampler.
+class DeviceAugmentation:
+    """Augments the batches of a sampler that leaves this to the device (`Sampler.on_device`).
 
     Attributes:
-        sampler: whose batches they are; a batch's number says what it drew.
+        sampler: whose batches they are; a batch's number determines what it drew.
     """
 
     sampler: Sampler
 
-    def __call__(self, image_BC: Tensor, classes_B: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step with its changes.
+    def __call__(self, image_BC: Tensor, classes_B: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """An augmented batch.
 
         Args:
             image_BC: ``(B, C, *box)`` on the device, as the sampler read it.
             classes_B: ``(B, *box)`` class indices.
-            step: its number.
+            number: of the batch.
 
         Returns:
             ``(B, C, *patch)`` float32 and ``(B, *patch)`` int64 class indices.
         """
         assert self.sampler.augment is not None
-        return augment_batch(image_BC, classes_B, self.sampler.draws(step), self.sampler.augment)
+        return augment_batch(image_BC, classes_B, self.sampler.draws(number), self.sampler.augment)

@@ -1,7 +1,7 @@
-"""Which configuration, or which two together: by mean Dice over cases that the models have not seen.
+"""Finds the best configuration, or pair of configurations, by mean Dice over the held-out cases of a cross-validation.
 
 As nnU-Net chooses (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z): every configuration by itself and the average of every
-two are candidates; the best mean Dice over labels wins, and of equals the one that costs least.
+pair are candidates; the best mean Dice over labels wins and, among equals, the one that costs least.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ Candidate = tuple[Configuration, ...]
 """One configuration, or two whose predictions are averaged."""
 
 GAIN = 1e-6
-"""A smaller rise of the mean Dice is rounding: the candidate that came first stays."""
+"""A smaller rise of the mean Dice is rounding: the earlier candidate stays."""
 
 
 def candidates(configurations: Sequence[Configuration]) -> list[Candidate]:
-    """Every configuration, then every two: in the order in which equals are preferred."""
-    return [*((one,) for one in configurations), *combinations(configurations, 2)]
+    """Every configuration, then every pair, in the order in which equals are preferred."""
+    return [*((name,) for name in configurations), *combinations(configurations, 2)]
 
 
-def name_of(candidate: Candidate) -> str:
-    """A candidate in words, usable as a file name."""
+def candidate_name(candidate: Candidate) -> str:
+    """The name of a candidate, usable as a file name, such as ``2d+3d``."""
     return "+".join(candidate)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What cross-validation said.
+class ConfigurationComparison:
+    """The scores of all candidates, and the best of them.
 
     Attributes:
         mean_dice: of each candidate over all cases, NaN where no label occurs.
@@ -51,9 +51,9 @@ class Choice:
         return best
 
     def record(self) -> dict[str, Any]:
-        """What was compared, as JSON can hold it."""
-        dice = {name_of(one): None if math.isnan(value) else round(value, 6) for one, value in self.mean_dice.items()}
-        return {"chosen": name_of(self.best), "mean_dice": dice}
+        """The comparison as plain JSON values."""
+        dice = {candidate_name(name): None if math.isnan(value) else round(value, 6) for name, value in self.mean_dice.items()}
+        return {"chosen": candidate_name(self.best), "mean_dice": dice}
 
     def _value(self, candidate: Candidate) -> float:
         value = self.mean_dice[candidate]

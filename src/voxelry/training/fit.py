@@ -1,4 +1,4 @@
-"""One network, from cases and a plan to a model folder: what single runs and every fold of a cross-validation do."""
+"""Training of one network, from cases and a plan to a model folder, for single runs and each fold of a cross-validation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import nn
 
 from voxelry.augmentation.augmenter import Augmenter
 from voxelry.base.device import choose_device, compute_dtype
-from voxelry.base.progress import ProgressCallback, StepCallback, TrainingStep
+from voxelry.base.progress import TrainingStep
+from voxelry.base.version import version
 from voxelry.core.model import Model, ModelCard
 from voxelry.core.plan import Fingerprint, Plan
 from voxelry.core.volume import LabelMap
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_image
-from voxelry.datasets.manifest import Manifest
 from voxelry.errors import TrainingError, UsageError
 from voxelry.networks.build import build_network, count_parameters, input_channels
 from voxelry.networks.classes import class_members
@@ -30,15 +30,15 @@ from voxelry.networks.transfer import NetworkEnds, load_matching
 from voxelry.networks.weights import load_models, save_model, weights_of
 from voxelry.planning.plan_file import save_plan
 from voxelry.preparation.cache import CachedCase, with_first_stage
-from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import CHECKPOINT_FILE, RunState, load_checkpoint
-from voxelry.training.device_batches import OnDevice
-from voxelry.training.full_volume_validation import WholeCases
-from voxelry.training.loop import Loop
-from voxelry.training.predictions import Held
+from voxelry.training.device_batches import DeviceAugmentation
+from voxelry.training.full_volume_validation import FullVolumeValidation
+from voxelry.training.loop import TrainingLoop
+from voxelry.training.options import RunOptions
+from voxelry.training.predictions import HeldOutCases
 from voxelry.training.run_files import PLAN_FILE, save_recipe
 from voxelry.training.sampler import Sampler
-from voxelry.training.setup import prepared
+from voxelry.training.setup import prepare_cases
 
 CACHE_FOLDER = "cache"
 MODEL_FOLDER = "model"
@@ -46,51 +46,33 @@ PREDICTIONS_FOLDER = "predictions"
 
 
 @dataclass(frozen=True)
-class Run:
-    """What all networks of a run share.
-
-    Attributes:
-        config: the recipe.
-        manifest: the dataset.
-        seen: what the cases look like.
-        folder: of the run.
-        version: of voxelry, for cards.
-        progress: called as cases are prepared and validated, and at every step.
-        on_step: called at every step with its loss and what else is known.
-    """
-
-    config: Config
-    manifest: Manifest
-    seen: Fingerprint
-    folder: Path
-    version: str
-    progress: ProgressCallback
-    on_step: StepCallback
-
-
-@dataclass(frozen=True)
-class Task:
+class NetworkTask:
     """One network to train.
 
     Attributes:
         plan: of the network.
+        fingerprint: of the dataset, kept in the model's card.
         training: cases to learn from.
-        validation: cases of which windows are looked at now and then, and which are segmented at the end; never learnt from.
+        validation: cases that are never learnt from: patches of them are scored during training, whole scans at the end.
         folder: of checkpoint, history and model.
-        first: of a cascade's second stage the first stage's network that has not seen `validation`; None elsewhere.
-        found: what first stages found in all cases, each by a network that had not seen it; None elsewhere.
+        cache: folder of prepared cases.
+        first_stage: of a cascade's second stage the network of the first that has not seen `validation`; None elsewhere.
+        first_stage_masks: of a cascade's second stage the first stage's masks of all cases, each by a network that had not seen
+            the case; None elsewhere.
     """
 
     plan: Plan
+    fingerprint: Fingerprint
     training: Sequence[Case]
     validation: Sequence[Case]
     folder: Path
-    first: Model | None = None
-    found: Held | None = None
+    cache: Path
+    first_stage: Model | None = None
+    first_stage_masks: HeldOutCases | None = None
 
 
-def refuse_begun(folder: Path) -> None:
-    """Refuse to train where a run has begun.
+def refuse_existing_run(folder: Path) -> None:
+    """Refuse to train in a folder that already holds a run.
 
     Raises:
         UsageError: there is a checkpoint.
@@ -100,7 +82,7 @@ def refuse_begun(folder: Path) -> None:
 
 
 def require_checkpoint(folder: Path) -> None:
-    """Refuse to go on where nothing has begun.
+    """Refuse to resume where there is no checkpoint.
 
     Raises:
         TrainingError: there is no checkpoint.
@@ -109,14 +91,14 @@ def require_checkpoint(folder: Path) -> None:
         raise TrainingError(f"{folder}: no {CHECKPOINT_FILE} to resume from", remedy="Leave out --resume to start anew.")
 
 
-def fit(run: Run, task: Task, *, resume: bool, spent: float) -> tuple[Model, RunState]:
+def fit(options: RunOptions, task: NetworkTask, *, resume: bool, spent: float) -> tuple[Model, RunState]:
     """Train one network and keep it as a model folder.
 
     Args:
-        run: what it shares with others.
+        options: of the run.
         task: the network.
-        resume: go on from the checkpoint in the task's folder.
-        spent: seconds of its time budget that are gone already; preparation here comes on top.
+        resume: continue from the checkpoint in the task's folder.
+        spent: seconds of its time budget that are gone already; preparation here is added to them.
 
     Returns:
         The model, without clean-up rules, and the final state.
@@ -125,108 +107,116 @@ def fit(run: Run, task: Task, *, resume: bool, spent: float) -> tuple[Model, Run
         TrainingError: nothing to resume from, another recipe, or a loss that is not finite.
     """
     entered = time.monotonic()
+    config = options.config
     state = load_checkpoint(task.folder) if resume else None
     if state is None:
         for name in (MODEL_FOLDER, PREDICTIONS_FOLDER):
             shutil.rmtree(task.folder / name, ignore_errors=True)
-        save_recipe(run.config, task.folder)
+        save_recipe(config, task.folder)
         save_plan(task.plan, task.folder / PLAN_FILE)
-    training, validation = (_prepared(run, task, cases) for cases in (task.training, task.validation))
-    initial = load_models(run.config.initial, run.config.plan.network)[0] if run.config.initial and state is None else None
-    loop = make_loop(run, task, training, validation, initial)
+    training, validation = (_prepared(options, task, cases) for cases in (task.training, task.validation))
+    initial = load_models(config.initial, config.plan.network)[0] if config.initial and state is None else None
+    loop = make_loop(options, task, training, validation, initial)
     if state is not None:
         loop.restore(state)
-    final = loop.run(partial(_tell, run), spent=spent + time.monotonic() - entered)
+
+    def on_step(step: TrainingStep) -> None:
+        options.on_step(step)
+        options.progress("training", step.step, step.total)
+
+    final = loop.run(on_step, spent=spent + time.monotonic() - entered)
     record = {
         "steps": final.step,
         "seconds": round(final.seconds, 1),
         "device": loop.device.type,
         "computed_in": str(loop.dtype).removeprefix("torch."),
-        "seed": run.config.seed,
+        "seed": config.seed,
         "parameters": count_parameters(loop.network),
         "cases": len(task.training),
         "pseudo_dice": final.history[-1].pseudo_dice,
     }
-    return save_model(model_of(run, task, loop.network, record), task.folder / MODEL_FOLDER), final
+    return save_model(make_model(options, task, loop.network, record), task.folder / MODEL_FOLDER), final
 
 
-def _tell(run: Run, step: TrainingStep) -> None:
-    run.on_step(step)
-    run.progress("training", step.step, step.total)
-
-
-def _prepared(run: Run, task: Task, cases: Sequence[Case]) -> list[CachedCase]:
-    """Cases from the cache; in a cascade's second stage with what a first stage that has not seen them found there."""
-    ready = prepared(run.manifest, task.plan, cases, run.folder / CACHE_FOLDER, run.progress)
-    if task.found is None:
+def _prepared(options: RunOptions, task: NetworkTask, cases: Sequence[Case]) -> list[CachedCase]:
+    """Cases from the cache; for a cascade's second stage with the masks of a first stage that has not seen them."""
+    ready = prepare_cases(options.manifest, task.plan, cases, task.cache, options.progress)
+    masks = task.first_stage_masks
+    if masks is None:
         return ready
     return [
-        with_first_stage(one, task.plan, task.found.store(case).identity(case.id), partial(_found, task.found, case))
-        for one, case in zip(ready, cases, strict=True)
+        with_first_stage(cached, task.plan, masks.store(case).identity(case.id), partial(_first_stage_mask, masks, case))
+        for cached, case in zip(ready, cases, strict=True)
     ]
 
 
-def _found(held: Held, case: Case) -> LabelMap:
-    """What the first stage found in a case."""
-    return held.store(case).load(case.id, load_image(case, held.manifest.card).geometry)
+def _first_stage_mask(masks: HeldOutCases, case: Case) -> LabelMap:
+    """The first stage's mask of a case."""
+    return masks.store(case).load(case.id, load_image(case, masks.manifest.card).geometry)
 
 
 def make_loop(
-    run: Run, task: Task, training: list[CachedCase], validation: list[CachedCase], initial: Model | None = None
-) -> Loop:
-    """The loop of a task.
+    options: RunOptions,
+    task: NetworkTask,
+    training: list[CachedCase],
+    validation: list[CachedCase],
+    initial: Model | None = None,
+) -> TrainingLoop:
+    """The training loop of a network.
 
     Args:
-        run: what it shares with others.
+        options: of the run.
         task: the network.
         training: prepared cases to learn from.
-        validation: prepared cases for pseudo-Dice; where there are none those of training take their place.
-        initial: whose weights to start from, where they fit; None starts from fresh ones.
+        validation: prepared cases for pseudo-Dice; the training cases serve where there are none.
+        initial: a model whose weights to start from, where they fit; None starts from random ones.
     """
-    config, plan, table = run.config, task.plan, run.manifest.card.table
+    config, plan, table = options.config, task.plan, options.manifest.card.table
     torch.manual_seed(config.seed)
     network = build_network(plan, len(table) + 1)
     dtype = compute_dtype(choose_device(config.device), config.mixed_precision)
-    run.progress(
-        f"{plan.network.name}: {network_cost(network, plan, len(table) + 1, dtype=dtype, moments=config.optimiser.moments)}", 1, 1
-    )
+    cost = network_cost(network, plan, len(table) + 1, dtype=dtype, moments=config.optimiser.moments)
+    options.progress(f"{plan.network.name}: {cost}", 1, 1)
     if initial is not None:
         ends = NetworkEnds.of(initial.plan, initial.labels), NetworkEnds.of(plan, table)
-        run.progress(f"from {config.initial}: {load_matching(network, plan, initial.weights, *ends)}", 1, 1)
+        options.progress(f"from {config.initial}: {load_matching(network, plan, initial.weights, *ends)}", 1, 1)
     device = choose_device(config.device).type
-    augment = Augmenter(plan, config.augment.chosen(run.manifest.card.modality, plan.dimensions, device), table)
-    draws = partial(
+    augment = Augmenter(plan, config.augment.chosen(options.manifest.card.modality, plan.dimensions, device), table)
+    make_sampler = partial(
         Sampler,
         patch=plan.patch_size,
         batch=plan.batch_size,
         regions=tuple(class_members(plan, table).values()) if plan.regions else (),
         previous=input_channels(plan, len(table) + 1) - len(plan.channels),
     )
-    learnt = draws(training, foreground=config.oversample_foreground, seed=config.seed, augment=augment, boxed=device == "cuda")
-    return Loop(
+    sampler = make_sampler(
+        training, foreground=config.oversample_foreground, seed=config.seed, augment=augment, on_device=device == "cuda"
+    )
+    return TrainingLoop(
         network,
         config,
         plan,
         table,
-        learnt,
-        draws(validation or training, foreground=1.0, seed=config.seed + 1),
+        sampler,
+        make_sampler(validation or training, foreground=1.0, seed=config.seed + 1),
         task.folder,
-        augment=OnDevice(learnt) if learnt.boxed else None,
-        validate=WholeCases(run.manifest, task.validation, partial(model_of, run, task), config.device)
+        augment=DeviceAugmentation(sampler) if sampler.on_device else None,
+        validate=FullVolumeValidation(options.manifest, task.validation, partial(make_model, options, task), config.device)
         if task.validation
         else None,
     )
 
 
-def model_of(run: Run, task: Task, network: nn.Module, record: dict[str, Any] | None = None) -> Model:
+def make_model(options: RunOptions, task: NetworkTask, network: nn.Module, record: dict[str, Any] | None = None) -> Model:
     """A network as a model, without clean-up rules; `record` is kept in its card."""
+    dataset = options.manifest.card
     card = ModelCard(
-        name=run.manifest.card.name,
-        version=run.version,
-        labels=run.manifest.card.table,
-        fingerprint=run.seen,
-        licence=run.manifest.card.licence,
-        citation=run.manifest.card.citation,
+        name=dataset.name,
+        version=version(),
+        labels=dataset.table,
+        fingerprint=task.fingerprint,
+        licence=dataset.licence,
+        citation=dataset.citation,
         training=record or {},
     )
-    return Model(task.plan, card, weights_of(network), previous=task.first)
+    return Model(task.plan, card, weights_of(network), previous=task.first_stage)

@@ -1,6 +1,6 @@
-"""Folds of a cross-validation: whole patients, level in size, alike in what they hold, the same on every machine.
+"""Folds of a cross-validation: whole patients, equal sizes, labels and sites spread evenly, the same on every machine.
 
-Which patient goes where depends on the set of cases, what is known of them, and the seed, and on nothing else.
+The folds depend only on the set of cases, their labels and sites, and the seed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from voxelry.errors import ManifestError, SplitLeakError, UsageError
 FOLDS_FILE = "folds.json"
 
 LARGE = 0.5
-"""Of the cases that have a label, those above this quantile of its volume hold much of it."""
+"""A case with a label counts as having much of it where its volume is above this quantile of the cases that have it."""
 _SWAPPED = 2000
-"""Patients up to whom single ones are exchanged between folds until nothing gets better; dealing alone is close."""
+"""With at most so many patients, pairs are swapped between folds while that improves them; with more, dealing alone is close."""
 _ROUND = 9
-"""Decimals that count when two placements are compared, so that every machine takes the same."""
+"""Decimals to which costs are compared, so that every machine decides alike."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,12 @@ class Folds:
 
     Attributes:
         parts: for each fold the ids of the cases that it validates on, in the order of the cases.
-        seed: that they were dealt with, None where somebody else dealt them.
+        seed: they were made with, None for folds from elsewhere.
+
+    Example:
+        >>> from voxelry.training import Folds
+        >>> len(Folds((("scan0", "scan1"), ("scan2",))))
+        2
     """
 
     parts: tuple[tuple[str, ...], ...]
@@ -46,20 +51,20 @@ class Folds:
         return len(self.parts)
 
     def sides(self, fold: int, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-        """The cases that a fold trains on, and those it validates on, in the order given."""
+        """The cases that a fold trains on, and those it validates on, in the order of `cases`."""
         held_out = set(self.parts[fold])
         return [case for case in cases if case.id not in held_out], [case for case in cases if case.id in held_out]
 
 
-def chosen_folds(fold: int | None, count: int) -> Sequence[int]:
-    """The folds that a command trains: the one it names, or all.
+def folds_to_train(fold: int | None, count: int) -> Sequence[int]:
+    """The folds that a command trains: the one that it names, or all.
 
     Args:
-        fold: from 0; None is all.
-        count: of the run's folds, 0 for a run without.
+        fold: from 0; None means all.
+        count: of the run's folds, 0 without cross-validation.
 
     Raises:
-        UsageError: there is no such fold.
+        UsageError: the fold does not exist.
     """
     if fold is None:
         return range(count)
@@ -71,25 +76,34 @@ def chosen_folds(fold: int | None, count: int) -> Sequence[int]:
 
 
 def make_folds(cases: Sequence[Case], k: int, seed: int = 0, volumes: Mapping[str, Mapping[str, float]] | None = None) -> Folds:
-    """Part cases into k folds.
+    """Divide cases into k folds.
 
-    The largest patients are dealt first, each to a fold that has fewest cases; so two folds differ by no more cases than the
-    largest patient has. Among those folds the one is taken, and patients with as many cases are exchanged later, so that
-    sites, labels that occur, and labels of much volume are spread evenly: by the sum over these traits of squared deviations
-    from an even share, each by the trait's own frequency (as chi square; the aim of Sechidis et al. 2011,
-    doi:10.1007/978-3-642-23808-6_10).
+    Patients are dealt by their number of cases, largest first, each to one of the folds with the fewest cases; so two folds
+    differ by at most the cases of the largest patient. Among these folds the one is taken that spreads traits (sites, labels that
+    occur, labels of large volume) most evenly, and patients with equally many cases are swapped afterwards while that improves
+    it. The measure is the sum over traits of squared deviations from an even share, each relative to the trait's frequency (as
+    chi square; the aim of Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10).
 
     Args:
-        cases: the cases to part; their own splits are not looked at.
+        cases: the cases to divide; their own splits are ignored.
         k: number of folds, at least 2 and at most the number of patients.
-        seed: decides who goes where.
-        volumes: case id -> label name -> how much of it the case holds, in any unit.
+        seed: breaks ties.
+        volumes: case id -> label name -> its volume in the case, in any unit.
 
     Returns:
         The folds.
 
     Raises:
-        ManifestError: k does not fit.
+        ManifestError: k does not fit the number of patients.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from voxelry import Case
+        >>> from voxelry.training import make_folds
+        >>> cases = [Case(f"scan{n}", (Path(f"scan{n}.nii.gz"),), group=f"patient{n // 2}") for n in range(6)]
+        >>> folds = make_folds(cases, 3)
+        >>> sorted(len(ids) for ids in folds.parts)  # both scans of a patient are in one fold
+        [2, 2, 2]
     """
     sizes = Counter(case.group for case in cases)
     if not 2 <= k <= len(sizes):
@@ -98,142 +112,151 @@ def make_folds(cases: Sequence[Case], k: int, seed: int = 0, volumes: Mapping[st
     groups = _order(sizes, seed)
     table = _table(groups, cases, traits)
     count = np.array([sizes[group] for group in groups])
-    places = _dealt(count, table, k)
+    fold_numbers = _dealt(count, table, k)
     if len(groups) <= _SWAPPED:
-        _exchange(places, count, table, k)
-    fold_of = dict(zip(groups, places.tolist(), strict=True))
+        _swap(fold_numbers, count, table, k)
+    fold_of = dict(zip(groups, fold_numbers.tolist(), strict=True))
     return Folds(tuple(tuple(case.id for case in cases if fold_of[case.group] == fold) for fold in range(k)), seed)
 
 
 def _traits(cases: Sequence[Case], volumes: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:
-    """Case id -> what is known of it, in words: its site, its labels, those it holds much of."""
-    held: dict[str, list[float]] = defaultdict(list)
+    """Case id -> its traits: site, labels that occur, labels of large volume."""
+    label_volumes: dict[str, list[float]] = defaultdict(list)
     for case in cases:
         for label, volume in volumes.get(case.id, {}).items():
             if volume > 0:
-                held[label].append(volume)
-    bound = {label: float(np.quantile(values, LARGE)) for label, values in held.items()}
-    known: dict[str, list[str]] = {}
+                label_volumes[label].append(volume)
+    bound = {label: float(np.quantile(values, LARGE)) for label, values in label_volumes.items()}
+    traits: dict[str, list[str]] = {}
     for case in cases:
-        own = {label: volume for label, volume in volumes.get(case.id, {}).items() if volume > 0}
-        known[case.id] = [f"site {case.site}"] if case.site else []
-        known[case.id] += [f"has {label}" for label in own]
-        known[case.id] += [f"much {label}" for label, volume in own.items() if volume > bound[label]]
-    return known
+        present = {label: volume for label, volume in volumes.get(case.id, {}).items() if volume > 0}
+        traits[case.id] = [f"site {case.site}"] if case.site else []
+        traits[case.id] += [f"has {label}" for label in present]
+        traits[case.id] += [f"much {label}" for label, volume in present.items() if volume > bound[label]]
+    return traits
 
 
 def _order(sizes: Mapping[str, int], seed: int) -> list[str]:
-    """Patients, largest first; among equals by a hash of seed and name, which no machine or version changes."""
+    """Patients, largest first; among equals by a hash of seed and name, which is the same on every machine and version."""
     return sorted(sizes, key=lambda group: (-sizes[group], hashlib.sha256(f"{seed}/{group}".encode()).digest()))
 
 
 def _table(groups: Sequence[str], cases: Sequence[Case], traits: Mapping[str, list[str]]) -> NDArray[np.float64]:
-    """``(patients, traits)``: of each patient how many cases have a trait, by the root of how many there are in all."""
-    names = sorted({name for known in traits.values() for name in known})
+    """``(patients, traits)``: a patient's number of cases with a trait, divided by the root of the number in all."""
+    names = sorted({name for own in traits.values() for name in own})
     row, column = {group: n for n, group in enumerate(groups)}, {name: n for n, name in enumerate(names)}
     table = np.zeros((len(groups), len(names)))
     for case in cases:
         for name in traits[case.id]:
             table[row[case.group], column[name]] += 1
-    weighed: NDArray[np.float64] = table / np.sqrt(np.maximum(table.sum(axis=0), 1))
-    return weighed
+    weighted: NDArray[np.float64] = table / np.sqrt(np.maximum(table.sum(axis=0), 1))
+    return weighted
 
 
 def _dealt(count: NDArray[np.int64], table: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """The fold of each patient: among those with fewest cases the one that lacks most what the patient has."""
+    """The fold of each patient: among those with fewest cases the one that has least of the patient's traits."""
     filled = np.zeros(k, dtype=np.int64)
     sums = np.zeros((k, table.shape[1]))
-    places = np.zeros(len(count), dtype=np.int64)
+    fold_numbers = np.zeros(len(count), dtype=np.int64)
     for n, row in enumerate(table):
         cost = np.where(filled == filled.min(), np.round(sums @ row, _ROUND), np.inf)
-        places[n] = int(cost.argmin())
-        filled[places[n]] += count[n]
-        sums[places[n]] += row
-    return places
+        fold = fold_numbers[n] = int(cost.argmin())
+        filled[fold] += count[n]
+        sums[fold] += row
+    return fold_numbers
 
 
-def _exchange(places: NDArray[np.int64], count: NDArray[np.int64], table: NDArray[np.float64], k: int) -> None:
-    """Exchange patients with as many cases between folds, in place, while that spreads the traits more evenly."""
-    sums = np.stack([table[places == fold].sum(axis=0) for fold in range(k)])
+def _swap(fold_numbers: NDArray[np.int64], count: NDArray[np.int64], table: NDArray[np.float64], k: int) -> None:
+    """Swap patients with equally many cases between folds, in place, while that spreads the traits more evenly."""
+    sums = np.stack([table[fold_numbers == fold].sum(axis=0) for fold in range(k)])
     better = True
     while better:
         better = False
-        for one, row in enumerate(table):
-            step = table - row
-            change = 2 * (step * (sums[places[one]] - sums[places])).sum(axis=1) + 2 * (step**2).sum(axis=1)
-            change = np.where((count == count[one]) & (places != places[one]), np.round(change, _ROUND), 0.0)
+        for patient, row in enumerate(table):
+            difference, own = table - row, fold_numbers[patient]
+            change = 2 * (difference * (sums[own] - sums[fold_numbers])).sum(axis=1) + 2 * (difference**2).sum(axis=1)
+            change = np.where((count == count[patient]) & (fold_numbers != own), np.round(change, _ROUND), 0.0)
             other = int(change.argmin())
             if change[other] < 0:
-                sums[places[one]] += step[other]
-                sums[places[other]] -= step[other]
-                places[one], places[other] = places[other], places[one]
+                sums[own] += difference[other]
+                sums[fold_numbers[other]] -= difference[other]
+                fold_numbers[patient], fold_numbers[other] = fold_numbers[other], own
                 better = True
 
 
 def save_folds(folds: Folds, file: Path) -> None:
-    """Write the folds."""
-    write_json(file, {"seed": folds.seed, "folds": [list(part) for part in folds.parts]})
+    """Write folds to a JSON file."""
+    write_json(file, {"seed": folds.seed, "folds": [list(ids) for ids in folds.parts]})
 
 
 def load_folds(file: Path, cases: Sequence[Case]) -> Folds:
-    """Read folds, ours or nnU-Net's ``splits_final.json``, and check them.
+    """Read folds from our file or nnU-Net's ``splits_final.json``, and check them.
 
     Args:
         file: ``{"folds": [[ids of the first fold's validation cases], ...]}``, or ``[{"train": [ids], "val": [ids]}, ...]``.
-        cases: all that the folds must share out.
+        cases: the cases that the folds must cover.
 
     Raises:
         MissingFileError: no such file.
-        ManifestError: not folds; an unknown case; a case that is validated never, or twice.
+        ManifestError: the file holds no folds; an unknown case; a case in no fold, or in two.
         SplitLeakError: a patient in two folds.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from voxelry import Case
+        >>> from voxelry.training import load_folds
+        >>> cases = [Case(f"scan{n}", (Path(f"scan{n}.nii.gz"),), group=f"patient{n}") for n in range(4)]
+        >>> _ = Path("folds.json").write_text('{"folds": [["scan0", "scan1"], ["scan2", "scan3"]]}')
+        >>> len(load_folds(Path("folds.json"), cases))
+        2
     """
     content = _content(file)
-    parts = tuple(tuple(part) for part in (_validated(file, content) if isinstance(content, list) else content["folds"]))
+    parts = tuple(tuple(ids) for ids in (_validated(file, content) if isinstance(content, list) else content["folds"]))
     folds = Folds(parts, content.get("seed") if isinstance(content, dict) else None)
     known = {case.id: case.group for case in cases}
-    listed = Counter(id for part in parts for id in part)
-    wrong = [f"unknown case '{id}'" for id in listed if id not in known]
-    wrong += [f"case '{id}' stands in {count} folds" for id, count in listed.items() if count > 1]
-    wrong += [f"case '{id}' stands in none" for id in known if id not in listed]
-    if wrong or len(parts) < 2 or not all(parts):
-        reason = wrong[0] if wrong else "two folds or more are needed, none of them empty"
-        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    listed = Counter(id for ids in parts for id in ids)
+    problems = [f"unknown case '{id}'" for id in listed if id not in known]
+    problems += [f"case '{id}' stands in {count} folds" for id, count in listed.items() if count > 1]
+    problems += [f"case '{id}' stands in none" for id in known if id not in listed]
+    if problems or len(parts) < 2 or not all(parts):
+        reason = problems[0] if problems else "two folds or more are needed, none of them empty"
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise ManifestError(f"{file}: {reason}{more}", remedy="Every case to train on must be in exactly one fold.")
     _refuse_leak(file, parts, known)
     return folds
 
 
 def _content(file: Path) -> Any:
-    """The file's JSON, in one of the two forms."""
+    """The file's JSON, in one of the two layouts."""
     try:
         content = json.loads(read_text(file))
     except ValueError as error:
         raise ManifestError(f"{file}: not valid JSON ({error})") from error
     lists = content.get("folds") if isinstance(content, dict) else None
-    if _is_lists(lists) or (isinstance(content, list) and all(isinstance(part, dict) for part in content)):
+    if _is_lists(lists) or (isinstance(content, list) and all(isinstance(entry, dict) for entry in content)):
         return content
     raise ManifestError(f"{file}: holds no folds", remedy='Write {"folds": [[case ids], ...]}, or nnU-Net\'s splits_final.json.')
 
 
 def _is_lists(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(part, list) and all(isinstance(id, str) for id in part) for part in value)
+    return isinstance(value, list) and all(isinstance(ids, list) and all(isinstance(id, str) for id in ids) for ids in value)
 
 
 def _validated(file: Path, content: list[dict[str, Any]]) -> list[list[str]]:
-    """The ``val`` lists, where ``train`` is the rest."""
-    if not _is_lists([part.get(side) for part in content for side in ("train", "val")]):
+    """The ``val`` lists of nnU-Net's layout, where ``train`` lists all other cases."""
+    if not _is_lists([entry.get(side) for entry in content for side in ("train", "val")]):
         raise ManifestError(f"{file}: not every fold has a list 'train' and a list 'val'")
-    known = {id for part in content for id in part["val"]}
-    for number, part in enumerate(content):
-        if set(part["train"]) != known - set(part["val"]):
+    known = {id for entry in content for id in entry["val"]}
+    for number, entry in enumerate(content):
+        if set(entry["train"]) != known - set(entry["val"]):
             raise ManifestError(f"{file}: fold {number} does not train on all that it does not validate on")
-    return [part["val"] for part in content]
+    return [entry["val"] for entry in content]
 
 
 def _refuse_leak(file: Path, parts: Sequence[Sequence[str]], known: Mapping[str, str]) -> None:
     first: dict[str, int] = {}
-    for fold, part in enumerate(parts):
-        for id in part:
+    for fold, ids in enumerate(parts):
+        for id in ids:
             other = first.setdefault(known[id], fold)
             if other != fold:
                 raise SplitLeakError(

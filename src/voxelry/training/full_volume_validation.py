@@ -1,4 +1,4 @@
-"""Whole cases segmented while training goes on: few of them, and only where that takes little of the time."""
+"""Full-volume validation during training: the Dice of a few whole cases, only where that takes little of the time."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from voxelry.metrics.scores import Scores
 log = logging.getLogger(__name__)
 
 CASES = 3
-"""So many validation cases, spread evenly over all."""
+"""Validation cases that are segmented, spread evenly over all."""
 
 SHARE = 0.5
-"""Of the time trained so far, which the first validation may take; how often it comes again is the loop's to say."""
+"""Share of the time trained so far that the first validation may take; the loop decides how often it is repeated."""
 
 
 class _SlowError(Exception):
-    """It would take too long."""
+    """Validation would take too long."""
 
 
-class WholeCases:
-    """Mean Dice of a few whole validation cases on their own grids, as the finished model is judged.
+class FullVolumeValidation:
+    """Mean Dice of a few whole validation cases on their own grids, scored as the finished model is.
 
-    Where the first validation would take more than `SHARE` of the time trained so far, it is given up, and no other is tried.
+    If the first validation would take more than `SHARE` of the time trained so far, it is abandoned and never tried again.
 
     Args:
         manifest: the dataset.
         cases: validation cases, at least one.
-        model_of: makes a model of a network.
+        make_model: makes a model of a network.
         device: on which the network is.
         clock: monotonic seconds.
     """
@@ -48,13 +48,13 @@ class WholeCases:
         self,
         manifest: Manifest,
         cases: Sequence[Case],
-        model_of: Callable[[nn.Module], Model],
+        make_model: Callable[[nn.Module], Model],
         device: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.manifest, self.model_of, self.device, self.clock = manifest, model_of, device, clock
-        places = np.unique(np.linspace(0, len(cases) - 1, min(CASES, len(cases))).round().astype(int))
-        self.cases = [cases[place] for place in places]
+        self.manifest, self.make_model, self.device, self.clock = manifest, make_model, device, clock
+        indices = np.unique(np.linspace(0, len(cases) - 1, min(CASES, len(cases))).round().astype(int))
+        self.cases = [cases[index] for index in indices]
         self.limit: float | None = None
         self.is_slow = False
 
@@ -62,8 +62,8 @@ class WholeCases:
         """The mean Dice of a network in evaluation mode; None where no label occurs, or where it would take too long.
 
         Args:
-            network: to judge.
-            seconds: that the run has trained, also before it was resumed.
+            network: to validate.
+            seconds: that the run has trained, including those before it was resumed.
         """
         if self.is_slow:
             return None
@@ -73,7 +73,7 @@ class WholeCases:
             value = self._scores(network, self.limit).mean_dice
         except _SlowError:
             self.is_slow = True
-            log.info("whole cases are not segmented while training goes on: that would take too much of the time")
+            log.info("no full-volume validation during training: it would take too much of the time")
             return None
         self.limit = math.inf
         return None if math.isnan(value) else value
@@ -82,14 +82,14 @@ class WholeCases:
         began = self.clock()
 
         def progress(_: str, done: int, total: int | None) -> None:
-            taken = self.clock() - began
-            if taken * max(1.0, (total or done) / max(1, done)) > limit:
+            elapsed = self.clock() - began
+            if elapsed * max(1.0, (total or done) / max(1, done)) > limit:
                 raise _SlowError
 
-        predictor = Predictor(self.model_of(network), self.device)
-        parts = []
+        predictor = Predictor(self.make_model(network), self.device)
+        scores = []
         for case in self.cases:
             volume, reference = load_case(case, self.manifest)
             assert reference is not None
-            parts.append(score(reference, predictor.predict(volume, progress).labels, case.id))
-        return Scores.merge(parts)
+            scores.append(score(reference, predictor.predict(volume, progress).labels, case.id))
+        return Scores.merge(scores)

@@ -1,6 +1,6 @@
-"""How many steps a run has: given, by epochs, or as many as fit a time budget, which the machine's pace tells.
+"""Length of training: the number of steps, from steps, epochs, or a time budget and the measured time of a step.
 
-The number is recorded each time it is set (`Revision`), so that a resumed run ends where the whole one would have ended.
+The number is recorded each time it is set (`Revision`), so that a resumed run ends where an uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -14,83 +14,83 @@ from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import Revision, RunState
 
 TIMED_STEPS = 24
-"""Steps after which a time budget is turned into a number of steps; the first third, which warms caches up, is not timed."""
+"""Steps after which a time budget is turned into a number of steps; the first third, which warms up caches, is not timed."""
 AIM = 0.98
 """Share of a time budget that is planned for: a run that is cut off misses the end of its learning rate's decay."""
 LATE, EARLY = 1.0, 0.95
-"""The number of steps is set anew where the run would end after, or before, these shares of its budget."""
+"""The number of steps is revised where the run would end after, or before, these shares of its budget."""
 RECENT = 50
-"""Steps by whose pace the time left is told."""
+"""Steps from whose mean time the time left is estimated."""
 CHECKS = 8
-"""The pace is looked at anew whenever this part, one in so many, of the remaining time has gone by."""
+"""The time of a step is checked again whenever one part in `CHECKS` of the remaining time has passed."""
 
 
-def given_steps(config: Config, cases: int, windows: int) -> int | None:
-    """Steps that a recipe asks for by itself, None where only a time budget ends it.
+def recipe_steps(config: Config, cases: int, patches: int) -> int | None:
+    """The steps that a recipe asks for, None where only a time budget ends training.
 
     Args:
         config: the recipe.
         cases: training cases.
-        windows: of a step. An epoch is as many steps as show every case once.
+        patches: of a step. An epoch is as many steps as show every case once.
     """
     if config.steps is not None:
         return config.steps
-    return None if config.epochs is None else config.epochs * math.ceil(cases / windows)
+    return None if config.epochs is None else config.epochs * math.ceil(cases / patches)
 
 
-class Length:
-    """The number of steps of a run, and how far its learning rate's decay is.
+class TrainingLength:
+    """The number of steps of a run, and the progress of its learning rate's decay.
 
     Args:
         config: the recipe.
-        given: steps that it asks for, None where only its time budget ends it.
+        fixed: steps that it asks for, None where only its time budget ends training.
     """
 
-    def __init__(self, config: Config, given: int | None) -> None:
-        self.budget, self.given = config.time_budget, given
+    def __init__(self, config: Config, fixed: int | None) -> None:
+        self.budget, self.fixed = config.time_budget, fixed
         self.validations = config.validations
-        self.warm_up = config.optimiser.warm_up if given is None else min(config.optimiser.warm_up, given // 2)
+        self.warm_up = config.optimiser.warm_up if fixed is None else min(config.optimiser.warm_up, fixed // 2)
         self.steps: deque[float] = deque(maxlen=10 * TIMED_STEPS)
         self.milestones: list[float] = []
-        self.looked_at: tuple[int, float] | None = None
+        self.checked_at: tuple[int, float] | None = None
 
     def start(self, state: RunState) -> None:
-        """Record the number of steps where it is given."""
-        if self.given is not None and not state.revisions:
-            state.revisions.append(Revision(0, self.given, 0.0, 0.0))
+        """Record the number of steps where it is fixed."""
+        if self.fixed is not None and not state.revisions:
+            state.revisions.append(Revision(0, self.fixed, 0.0, 0.0))
 
     def decay(self, state: RunState) -> float:
-        """How much of the learning rate's decay is done, 0..1."""
+        """The share of the learning rate's decay that is done, 0..1."""
         if not state.revisions:
             return 0.0
         last = state.revisions[-1]
         first = max(last.step, self.warm_up)
         return last.share + (1 - last.share) * max(0, state.step - first) / max(1, last.total - first)
 
-    def timed(self, seconds: float) -> None:
-        """A step took so long."""
+    def add_step(self, seconds: float) -> None:
+        """Record the time of a step."""
         self.steps.append(seconds)
 
-    def timed_milestone(self, seconds: float) -> None:
-        """The measurements of a milestone took so long."""
+    def add_milestone(self, seconds: float) -> None:
+        """Record the time that a milestone's measurements took."""
         self.milestones.append(seconds)
 
     def revise(self, state: RunState) -> bool:
-        """Set the number of steps, anew where the pace has changed; True where it was set."""
+        """Set the number of steps, or revise it where steps take another time than before; True where it was set."""
         if self.budget is None or state.step == state.total:
             return False
         if state.seconds > self.budget:
             return self._set(state, state.step)
-        if self.looked_at is None:
-            self.looked_at = state.step - len(self.steps), state.seconds - sum(self.steps)
+        if self.checked_at is None:
+            self.checked_at = state.step - len(self.steps), state.seconds - sum(self.steps)
         if state.total is None:
             return len(self.steps) >= TIMED_STEPS and self._set(state, self._fitting(state, TIMED_STEPS * 2 // 3))
-        since = state.step - self.looked_at[0]
-        if since < TIMED_STEPS or CHECKS * (state.seconds - self.looked_at[1]) < self.budget - state.seconds:
+        since = state.step - self.checked_at[0]
+        if since < TIMED_STEPS or CHECKS * (state.seconds - self.checked_at[1]) < self.budget - state.seconds:
             return False
-        self.looked_at = state.step, state.seconds
-        end = state.seconds + self._pace(since) * (state.total - state.step) + self._measuring(state, since)
-        if end > LATE * self.budget or (end < EARLY * self.budget and state.total != self.given):
+        self.checked_at = state.step, state.seconds
+        end = state.seconds + self._step_seconds(since) * (state.total - state.step) + self._milestone_seconds(state, since)
+        if end > LATE * self.budget or (end < EARLY * self.budget and state.total != self.fixed):
             return self._set(state, self._fitting(state, since))
         return False
 
@@ -99,34 +99,34 @@ class Length:
         self._set(state, state.step)
 
     def seconds_left(self, state: RunState) -> float | None:
-        """Of the run, by its pace; None while unknown."""
+        """Seconds left of the run, by the time of recent steps; None while unknown."""
         if state.total is None:
             return None if self.budget is None else max(0.0, self.budget - state.seconds)
         if state.step == state.total:
             return 0.0
         if len(self.steps) < 3:
             return None
-        return self._pace(RECENT) * (state.total - state.step) + self._measuring(state, RECENT)
+        return self._step_seconds(RECENT) * (state.total - state.step) + self._milestone_seconds(state, RECENT)
 
     def _set(self, state: RunState, total: int) -> bool:
         if total == state.total:
             return False
         state.revisions.append(Revision(state.step, total, self.decay(state), state.seconds))
-        self.looked_at = state.step, state.seconds
+        self.checked_at = state.step, state.seconds
         return True
 
     def _fitting(self, state: RunState, timed: int) -> int:
-        """Steps that fit the budget by the pace of the last ones."""
+        """The steps that fit the budget, by the mean time of the last `timed` ones."""
         assert self.budget is not None
-        left = AIM * self.budget - state.seconds - self._measuring(state, timed)
-        fitting = state.step + max(1, int(left / self._pace(timed)))
-        return fitting if self.given is None else min(fitting, self.given)
+        seconds = AIM * self.budget - state.seconds - self._milestone_seconds(state, timed)
+        fitting = state.step + max(1, int(seconds / self._step_seconds(timed)))
+        return fitting if self.fixed is None else min(fitting, self.fixed)
 
-    def _pace(self, timed: int) -> float:
-        """Seconds of a step, a mean of the last ones."""
+    def _step_seconds(self, timed: int) -> float:
+        """Seconds of a step, a mean of the last `timed` ones."""
         return max(1e-9, float(np.mean(list(self.steps)[-timed:])))
 
-    def _measuring(self, state: RunState, timed: int) -> float:
-        """Seconds that the milestones to come will take, about three steps each where none has been timed."""
-        one = float(np.mean(self.milestones)) if self.milestones else 3 * self._pace(timed)
-        return one * max(0, self.validations - len(state.history))
+    def _milestone_seconds(self, state: RunState, timed: int) -> float:
+        """Seconds that the remaining milestones will take, about three steps each where none has been timed."""
+        each = float(np.mean(self.milestones)) if self.milestones else 3 * self._step_seconds(timed)
+        return each * max(0, self.validations - len(state.history))

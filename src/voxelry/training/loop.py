@@ -1,12 +1,12 @@
-"""The training loop, readable in one sitting.
+"""The training loop: steps, milestones with pseudo-Dice, full-volume validation, checkpoints, early stopping.
 
-It steps until the run's length is reached; at each milestone it measures, and keeps all that it needs to go on. What a step is
-made of lies in modules of its own: `feed` (batches), `loss`, `optimiser`, `average` (of the weights), `length` (how many steps),
-`stopping`, `checkpoint` (files) and `tracking`.
+It trains until the run's length is reached. Its parts have modules of their own: `sampler` and `prefetch` (batches), `loss`,
+`optimiser`, `average` (of the weights), `length` (number of steps), `stopping`, `checkpoint` (files) and `tracking`.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -23,48 +23,48 @@ from voxelry.base.progress import StepCallback, TrainingStep
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import TrainingError
-from voxelry.recipes.recipe import Config
+from voxelry.recipes.recipe import Config, parse_config
 from voxelry.training.average import WeightAverage
 from voxelry.training.checkpoint import LossFile, Milestone, RunState, save_checkpoint
 from voxelry.training.determinism import arithmetic, random_states, restore_random_states, restore_threads
-from voxelry.training.length import Length, given_steps
+from voxelry.training.length import TrainingLength, recipe_steps
 from voxelry.training.loss import make_loss
 from voxelry.training.optimiser import learning_rate, make_optimiser
-from voxelry.training.prefetch import Batch, Feed
+from voxelry.training.prefetch import Batch, BatchLoader
 from voxelry.training.pseudo_dice import PseudoDice
 from voxelry.training.sampler import Sampler
 from voxelry.training.stopping import is_best, is_over
-from voxelry.training.torch_compile import Compiled
+from voxelry.training.torch_compile import CompiledNetwork
 from voxelry.training.tracking import Tracking
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 300.0
-"""Time after which a checkpoint is written without a milestone: what a kill can cost at most."""
+"""A checkpoint is written at least this often: a killed run loses no more."""
 VALIDATION_SHARE = 0.05
-"""Of the time, which whole-case validation may take."""
+"""Share of the time that full-volume validation may take."""
 SMOOTHING = 0.95
-"""Of the loss that progress shows."""
+"""Weight of the past in the running mean of the loss that progress shows."""
 
 
 Validate = Callable[[nn.Module, float], float | None]
-"""Segments whole validation cases with a network in evaluation mode, after so many seconds of training; gives their mean Dice,
-None where there is none."""
+"""``(network, seconds)`` -> mean Dice of whole validation cases, None where there is none; the network is in evaluation mode,
+`seconds` is the time trained so far."""
 
 
-class Loop:
-    """One run: network, optimiser, sampler and the state to resume from.
+class TrainingLoop:
+    """The training of one network: network, optimiser, sampler and the state to resume from.
 
     Args:
-        network: with the weights to start from; trains in place, and has the weights to keep when the run is over.
+        network: with the weights to start from; it is trained in place and ends with the weights to keep.
         config: the recipe.
         plan: of the network.
         table: the labels.
         training: makes the batch of a number.
-        validation: makes the windows for pseudo-Dice.
+        validation: makes the patches for pseudo-Dice.
         folder: of checkpoint, history and losses.
-        augment: changes a batch on the device that trains, by its number; None where the sampler does it.
-        validate: whole-case validation, called at a milestone now and then; None leaves it out.
+        augment: augments a batch on the device that trains, by its number; None where the sampler does it.
+        validate: full-volume validation, called at some milestones; None leaves it out.
     """
 
     def __init__(
@@ -83,28 +83,28 @@ class Loop:
         self.device = choose_device(config.device)
         self.dtype = compute_dtype(self.device, config.mixed_precision)
         layout = torch.channels_last_3d if len(training.patch) == 3 else torch.channels_last
-        own = layout if plan.slice_axis is None else torch.channels_last  # a network of slices is 2D, its windows are not
-        self.network = network.to(self.device, memory_format=own)  # type: ignore[call-overload]
-        self.compiled = Compiled(self.network, config.compile, self.device)
+        network_layout = layout if plan.slice_axis is None else torch.channels_last  # a slice-wise network is 2D, its patches not
+        self.network = network.to(self.device, memory_format=network_layout)  # type: ignore[call-overload]
+        self.compiled = CompiledNetwork(self.network, config.compile, self.device)
         self.criterion = make_loss(config.loss, plan, table)
         self.weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimiser = make_optimiser(self.network, config.optimiser)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.average = WeightAverage(self.network, config.optimiser.ema)
-        self.feed = Feed(training, self.device, layout, augment)
+        self.loader = BatchLoader(training, self.device, layout, augment)
         self.measure = PseudoDice(validation, plan, table)
-        windows = training.batch * config.optimiser.accumulate
-        self.length = Length(config, given_steps(config, len(training.cases), windows))
+        patches = training.batch * config.optimiser.accumulate
+        self.length = TrainingLength(config, recipe_steps(config, len(training.cases), patches))
         self.state = RunState(recipe=config.model_dump_json())
-        self.saved = self.since = 0.0  # seconds at which the last checkpoint, and the last measurement, were done
+        self.saved = self.since = 0.0  # seconds of the last checkpoint, and of the last milestone
 
     def restore(self, state: RunState) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Raises:
-            TrainingError: it belongs to another recipe or another network.
+            TrainingError: it belongs to another recipe or network.
         """
-        if state.recipe != self.state.recipe:
+        if parse_config(json.loads(state.recipe), str(self.folder)).model_dump_json() != self.state.recipe:
             raise TrainingError(
                 f"{self.folder}: the checkpoint was made with another recipe",
                 remedy="Resume with the same, or choose another --out.",
@@ -133,8 +133,8 @@ class Loop:
             spent: seconds of the time budget that preparation took.
 
         Returns:
-            The final state. The network is in evaluation mode, and has the weights to keep: the last ones or, where training may
-            end early, the best; averaged where the recipe says so.
+            The final state. The network is in evaluation mode with the weights to keep: the last ones or, with early stopping,
+            the best; averaged where the recipe says so.
         """
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -147,7 +147,7 @@ class Loop:
             arithmetic(self.device, self.config.deterministic),
             LossFile(self.folder, state.step) as losses,
             Tracking(self.config, self.plan, self.folder, state) as tracking,
-            closing(self.feed.batches(state.step * self.config.optimiser.accumulate)) as batches,
+            closing(self.loader.batches(state.step * self.config.optimiser.accumulate)) as batches,
         ):
             self.network.train()
             while state.total is None or state.step < state.total:
@@ -156,32 +156,32 @@ class Loop:
                 self._count(loss)
                 losses.add(state.step, loss, rate)
                 tracking.step(state, rate)
-                self.length.timed(time.monotonic() - began - state.seconds)
+                self.length.add_step(time.monotonic() - began - state.seconds)
                 state.seconds = time.monotonic() - began
                 revised = self.length.revise(state)
                 if state.step == state.total or self._is_milestone():
                     self._milestone(rate)
                     tracking.milestone(state)
-                    self.length.timed_milestone(time.monotonic() - began - state.seconds)
+                    self.length.add_milestone(time.monotonic() - began - state.seconds)
                     self.since = state.seconds = time.monotonic() - began
                     self._save()
                 elif revised or state.seconds - self.saved >= CHECKPOINT_SECONDS:
                     self._save()
                 on_step(self._training_step())
-        self._keep()
+        self._use_final_weights()
         return state
 
     def _step(self, batches: Generator[Batch], rate: float) -> float:
-        """One change of the weights, by the mean gradient of as many batches as the recipe accumulates; their mean loss."""
+        """One step of the optimiser by the mean gradient of the batches that the recipe accumulates; returns their mean loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         losses = [self._gradients(*next(batches)) for _ in range(self.config.optimiser.accumulate)]
         self.scaler.unscale_(self.optimiser)
         length = nn.utils.clip_grad_norm_(self.weights, self.config.optimiser.clip)
-        loss, norm = torch.stack([torch.stack(losses).mean(), length]).tolist()  # the one time that a step waits for a GPU
+        loss, norm = torch.stack([torch.stack(losses).mean(), length]).tolist()  # the only point at which a step waits for a GPU
         self._check_finite("loss", loss)
-        if not self.scaler.is_enabled():  # a scaler leaves out steps whose gradient overflows
+        if not self.scaler.is_enabled():  # a scaler skips steps whose gradient overflows
             self._check_finite("gradient", norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -189,7 +189,7 @@ class Loop:
         return float(loss)
 
     def _gradients(self, image_BC: Tensor, classes_B: Tensor) -> Tensor:
-        """The loss of a batch; its gradients are added to those that are there."""
+        """The loss of a batch; its gradients are added to those of the batches before it."""
 
         def passes(network: Callable[[Tensor], list[Tensor]]) -> Tensor:
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
@@ -198,7 +198,7 @@ class Loop:
             self.scaler.scale(loss / self.config.optimiser.accumulate).backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
-        return self.compiled.attempt(passes)
+        return self.compiled.run(passes)
 
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
@@ -208,27 +208,27 @@ class Loop:
             )
 
     def _count(self, loss: float) -> None:
-        """One more step is done."""
+        """Record a step."""
         state = self.state
         state.step += 1
         state.losses = state.losses[0] + loss, state.losses[1] + 1
         state.smooth_loss = loss if state.smooth_loss is None else SMOOTHING * state.smooth_loss + (1 - SMOOTHING) * loss
 
     def _is_milestone(self) -> bool:
-        """Milestones lie evenly in the steps that there are, also where their number was set anew on the way."""
+        """Milestones are spread evenly over the steps, even when the number of steps was revised in between."""
         history, total = self.state.history, self.state.total
         last = history[-1].step if history else 0
-        left = max(1, self.config.validations - len(history))
-        return total is not None and self.state.step >= last + max(1, round((total - last) / left))
+        remaining = max(1, self.config.validations - len(history))
+        return total is not None and self.state.step >= last + max(1, round((total - last) / remaining))
 
     def _milestone(self, rate: float) -> None:
-        """Measure how training goes, and end it where it has not gone on for long enough."""
+        """Measure pseudo-Dice and validation, and end training where it has not improved for `patience` milestones."""
         state = self.state
         random = random_states(self.device)
         self.network.eval()
         with self.average.applied() if self.average.decay else nullcontext():
             per_label = self.measure(self.network, self.device, self.dtype)
-            validation = self._whole_cases()
+            validation = self._full_volume_dice()
             known = [score for score in per_label.values() if score is not None]
             milestone = Milestone(
                 step=state.step,
@@ -238,20 +238,20 @@ class Loop:
                 seconds=state.seconds,
                 learning_rate=rate,
                 validation=validation,
-                waited=round(self.feed.waited / max(1e-9, state.seconds - self.since), 4),
+                waited=round(self.loader.waited / max(1e-9, state.seconds - self.since), 4),
             )
             state.history.append(milestone)
             if self.config.patience is not None and is_best(state.history):
                 state.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.network.train()
         restore_random_states(random, self.device)
-        state.losses, self.feed.waited = (0.0, 0), 0.0
+        state.losses, self.loader.waited = (0.0, 0), 0.0
         if is_over(state.history, self.config.patience):
-            log.info("no better for %d milestones: training ends at step %d", self.config.patience, state.step)
+            log.info("no improvement for %d milestones: training ends at step %d", self.config.patience, state.step)
             self.length.end(state)
 
-    def _whole_cases(self) -> float | None:
-        """Dice of whole cases at every so manieth milestone: as often as takes `VALIDATION_SHARE` of the time."""
+    def _full_volume_dice(self) -> float | None:
+        """Full-volume Dice at every n-th milestone, n chosen so that validation takes `VALIDATION_SHARE` of the time."""
         state = self.state
         number = len(state.history)
         if self.validate is None or (state.validation_interval and number % state.validation_interval):
@@ -273,7 +273,7 @@ class Loop:
         save_checkpoint(state, self.folder)
         self.saved = state.seconds
 
-    def _keep(self) -> None:
+    def _use_final_weights(self) -> None:
         """Give the network the weights to keep."""
         self.network.eval()
         if self.state.best:

@@ -1,4 +1,4 @@
-"""The card of a model in words: `README.md` in its folder, plain Markdown (Mitchell et al. 2019, doi:10.1145/3287560.3287596)."""
+"""Model cards: `README.md` in a model's folder, plain Markdown (Mitchell et al. 2019, doi:10.1145/3287560.3287596)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from voxelry.metrics.scores import Scores
 MODEL_CARD_FILE = "README.md"
 
 _INTENDED = (
-    "Research on medical scans like those it was trained on. It is not a medical device: nobody has shown that it is fit for "
-    "diagnosis or treatment, and every mask must be looked at by somebody who can judge it."
+    "Research on medical scans like those it was trained on. It is not a medical device: it has not been shown to be fit for "
+    "diagnosis or treatment, and a qualified person must check every mask."
 )
 _LIMITS = (
-    "Scans from other scanners, protocols, populations or body regions than those of training may be segmented badly, and the "
-    "mask does not show it; `voxelry predict` flags scans that are unlike those of training.",
-    "Only the labels above are known to the model; whatever else a scan shows becomes background or one of them.",
+    "Scans from other scanners, protocols, populations or body regions than the training scans may be segmented badly without a "
+    "sign of it in the mask; `voxelry predict` flags scans that differ from the training scans.",
+    "The model knows only the labels above; everything else in a scan becomes background or one of them.",
 )
 
 _SPREAD = ("label", "cases", "mean", "std", "median", "5th percentile", "lowest")
@@ -42,15 +42,15 @@ def write_model_card(folder: Path, models: Sequence[Model], data: Card, scores: 
         folder: of the model.
         models: the model, or the members of the ensemble.
         data: the card of the dataset.
-        scores: of the cases that were held out, None where there were none.
+        scores: of the held-out cases, None where there are none.
         chosen: how the configuration was chosen, as Markdown.
 
     Returns:
         The file.
     """
-    parts = [
+    sections = [
         f"# {data.title or data.name}",
-        _what(models),
+        _summary(models),
         f"## Intended use\n\n{_INTENDED}",
         _data(data, models[0].card.fingerprint),
         _labels(models[0]),
@@ -62,28 +62,28 @@ def write_model_card(folder: Path, models: Sequence[Model], data: Card, scores: 
         _limits(models[0].card.fingerprint, scores),
     ]
     target = folder / MODEL_CARD_FILE
-    write_text(target, "\n\n".join(part for part in parts if part) + "\n")
+    write_text(target, "\n\n".join(section for section in sections if section) + "\n")
     return target
 
 
-def _what(models: Sequence[Model]) -> str:
+def _summary(models: Sequence[Model]) -> str:
     first = models[0]
     names = list(dict.fromkeys(model.plan.configuration for model in models))
     kind = f"An ensemble of {len(models)} networks ({' and '.join(names)})" if len(models) > 1 else f"A network ({names[0]})"
-    return f"{kind} that segments {first.card.fingerprint.modality} scans. Made by voxelry {first.card.version}."
+    return f"{kind} that segments {first.card.fingerprint.modality} scans. Trained with voxelry {first.card.version}."
 
 
-def _data(data: Card, seen: Fingerprint) -> str:
+def _data(data: Card, fingerprint: Fingerprint) -> str:
     lines = [f"## Data\n\n{data.description.strip()}".rstrip(), ""]
     facts = {
         "Set": f"{data.name}{f' ({data.homepage})' if data.homepage else ''}",
-        "Licence": data.licence or "not known",
-        "Cases planned from": str(seen.cases),
-        "Modality, channels": f"{seen.modality}; {', '.join(seen.channels)}",
-        "Voxels of a case (smallest, median, largest)": "; ".join(_by(shape) for shape in seen.shapes),
+        "Licence": data.licence or "unknown",
+        "Cases planned from": str(fingerprint.cases),
+        "Modality, channels": f"{fingerprint.modality}; {', '.join(fingerprint.channels)}",
+        "Voxels of a case (smallest, median, largest)": "; ".join(_by(shape) for shape in fingerprint.shapes),
     }
-    if seen.spacing is not None:
-        facts["Median spacing"] = f"{_by(seen.spacing)} mm"
+    if fingerprint.spacing is not None:
+        facts["Median spacing"] = f"{_by(fingerprint.spacing)} mm"
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     if data.citation:
         lines += ["", "Cite:", "", *(f"- {text}" for text in data.citation)]
@@ -108,8 +108,8 @@ def _plan(plan: Plan) -> str:
     facts = {
         "Orientation": plan.orientation or "as stored",
         "Spacing": spacing,
-        "Window": f"{_by(plan.patch_size)} voxels, {plan.batch_size} a step",
-        "Grey values": ", ".join(one.scheme for one in plan.normalisation),
+        "Patch": f"{_by(plan.patch_size)} voxels, {plan.batch_size} per batch",
+        "Grey values": ", ".join(channel.scheme for channel in plan.normalisation),
         "Network": f"{network.name}, {len(network.features)} stages of {', '.join(map(str, network.features))} channels",
     }
     lines = [f"## Plan: {plan.configuration}", "", *(f"- {name}: {value}" for name, value in facts.items())]
@@ -136,7 +136,7 @@ def _scores(scores: Scores | None) -> str:
         spread = ("", "", "", "", "") if not len(values) else _spread(values)
         others = (scores.per_label[label][metric] for metric in surfaces)
         rows.append((label, str(len(values)), *spread, *map(_cell, others)))
-    head = f"Dice on the scans' own grids; held-out cases, which the network judged had not seen: {len(scores.cases)}. "
+    head = f"Dice on the scans' own grids, over {len(scores.cases)} held-out cases, which the networks had not seen. "
     mean = scores.to_dict()["mean_dice"]
     head += "No label occurs in them." if mean is None else f"Mean over labels: {mean:.4f}."
     return f"## Scores\n\n{head}\n\n" + _table((*_SPREAD, *surfaces.values()), rows)
@@ -152,25 +152,27 @@ def _clean_up(rules: Sequence[CleanUp]) -> str:
         return ""
     lines = []
     for rule in rules:
-        done = [f"components below {rule.min_mm3:g} mm^3 go"] if rule.min_mm3 else []
-        done += ["the largest component alone stays"] if rule.keep_largest else []
-        done += ["holes are filled"] if rule.fill_holes else []
-        lines.append(f"- {rule.label}: {', '.join(done)}")
+        steps = [f"components below {rule.min_mm3:g} mm^3 are removed"] if rule.min_mm3 else []
+        steps += ["only the largest component is kept"] if rule.keep_largest else []
+        steps += ["holes are filled"] if rule.fill_holes else []
+        lines.append(f"- {rule.label}: {', '.join(steps)}")
     return "## Clean-up\n\nChosen because it raised the mean Dice of the held-out cases:\n\n" + "\n".join(lines)
 
 
-def _limits(seen: Fingerprint, scores: Scores | None) -> str:
-    few = [name for name, voxels in seen.label_voxels.items() if not voxels]
+def _limits(fingerprint: Fingerprint, scores: Scores | None) -> str:
+    absent = [name for name, voxels in fingerprint.label_voxels.items() if not voxels]
     lines = [*_LIMITS]
-    if few:
-        lines.append(f"In no training case: {', '.join(few)}.")
+    if absent:
+        lines.append(f"In no training case: {', '.join(absent)}.")
     if scores is not None:
-        lines.append("Clean-up rules, and the configuration where it was chosen, were chosen on the cases of the scores above.")
+        lines.append(
+            "Clean-up rules, and the configuration where there was a choice, were chosen on the cases of the scores above."
+        )
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def _different(plans: Sequence[Plan]) -> list[Plan]:
-    """Plans, one of each configuration."""
+    """The plans, one per configuration."""
     return list({plan.configuration: plan for plan in plans}.values())
 
 

@@ -1,4 +1,4 @@
-"""How weights are changed: the optimiser, and the course of its learning rate."""
+"""Optimisers (AdamW, SGD with Nesterov momentum) and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from voxelry.recipes.settings import OptimiserSettings
 
 
 def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """The optimiser that a recipe names, in its fused form: one pass over the weights.
+    """The optimiser that a recipe names, in its fused form, which passes over the weights once.
 
     AdamW is that of Loshchilov and Hutter 2019; SGD has Nesterov momentum (Sutskever et al. 2013), as nnU-Net's.
     """
@@ -31,7 +31,7 @@ def learning_rate(settings: OptimiserSettings, step: int, warm_up: int, share: f
         settings: of the optimiser.
         step: steps done before.
         warm_up: steps over which the rate rises.
-        share: how much of the decay after them is done, 0..1.
+        share: of the decay after them that is done, 0..1.
 
     Returns:
         A linear rise to ``settings.rate``, then ``(1 - share) ** power`` of it (``poly``), half a period of the cosine

@@ -1,4 +1,4 @@
-"""Predictions of validation cases on disk: one compressed array a case, on the scan's own grid, each whole or not there."""
+"""Predictions of held-out cases on disk, and their scores: one compressed array per case, on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _REMEDY = "Delete it, then go on with --resume."
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """The predictions that one model, or one ensemble, made for cases it has not seen.
+class StoredPredictions:
+    """The predictions of one model, or one ensemble, for cases it has not seen.
 
     Attributes:
-        folder: one file a case.
+        folder: holds one file per case.
         table: the labels.
     """
 
@@ -46,15 +46,15 @@ class Predictions:
     table: LabelTable
 
     def file(self, case: str) -> Path:
-        """Where a case's prediction lies."""
+        """The file of a case's prediction."""
         return self.folder / f"{case}.npz"
 
     def identity(self, case: str) -> str:
-        """Changes with a case's prediction."""
+        """A hash of a case's prediction."""
         return hashlib.sha256(self.file(case).read_bytes()).hexdigest()
 
     def save(self, case: str, labels: LabelMap) -> None:
-        """Keep a prediction."""
+        """Write a prediction."""
         with atomic_path(self.file(case)) as temporary:
             np.savez_compressed(temporary, labels=labels.array)
 
@@ -62,7 +62,7 @@ class Predictions:
         """A prediction on its scan's grid.
 
         Raises:
-            TrainingError: there is none, or none of this scan that can be read.
+            TrainingError: there is no file, it cannot be read, or it is of another scan.
         """
         try:
             with self.file(case).open("rb") as file, np.load(file) as stored:
@@ -75,84 +75,84 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Held:
-    """Cases to score, and where their predictions lie.
+class HeldOutCases:
+    """Cases to score, and the stores of their predictions.
 
     Attributes:
         manifest: the dataset.
         cases: with labels.
-        store: of each case.
+        store: gives the store of a case.
     """
 
     manifest: Manifest
     cases: Sequence[Case]
-    store: Callable[[Case], Predictions]
+    store: Callable[[Case], StoredPredictions]
 
 
-def predict_cases(make: Callable[[], Predictor], held: Held, progress: ProgressCallback) -> None:
+def predict_cases(make: Callable[[], Predictor], held_out: HeldOutCases, progress: ProgressCallback) -> None:
     """Segment the cases that have no prediction yet, one in memory at a time.
 
     Args:
-        make: loads the model, when the first case needs it.
-        held: the cases.
+        make: loads the model when the first case needs it.
+        held_out: the cases.
         progress: called as cases are done.
     """
     predictor = None
-    for number, case in enumerate(held.cases, start=1):
-        if not held.store(case).file(case.id).is_file():
+    for number, case in enumerate(held_out.cases, start=1):
+        if not held_out.store(case).file(case.id).is_file():
             predictor = predictor or make()
-            held.store(case).save(case.id, predictor.predict(load_case(case, held.manifest)[0]).labels)
-        progress("validating", number, len(held.cases))
+            held_out.store(case).save(case.id, predictor.predict(load_case(case, held_out.manifest)[0]).labels)
+        progress("validating", number, len(held_out.cases))
 
 
 def score_cases(
-    held: Held,
+    held_out: HeldOutCases,
     progress: ProgressCallback,
     *,
     rules: Sequence[CleanUp] = (),
     surfaces: bool = False,
-    name: str = "scoring",
+    what: str = "scoring",
 ) -> Scores:
     """Score stored predictions on their scans' own grids.
 
     Args:
-        held: the cases, all of which are predicted.
+        held_out: the cases, all of them with predictions.
         progress: called as cases are done.
         rules: applied before scoring.
-        surfaces: measure distances of surfaces too: in mm, or in pixels where their size is not known; not on sheared grids.
-        name: under which progress is told.
+        surfaces: measure surface distances too: in mm, or in pixels where their size is not known; not on sheared grids.
+        what: name of this stage for `progress`.
 
     Returns:
         The scores, with the patients as groups.
     """
-    parts = []
-    for number, (case, reference, predicted) in enumerate(_pairs(held), start=1):
-        parts.append(_measured(reference, clean(predicted, rules), case.id, surfaces))
-        progress(name, number, len(held.cases))
-    scores = Scores.merge(parts)
-    return Scores(scores.cases, scores.labels, scores.confusions, scores.measures, tuple(case.group for case in held.cases))
+    case_scores = []
+    for number, (case, reference, predicted) in enumerate(_pairs(held_out), start=1):
+        case_scores.append(_measured(reference, clean(predicted, rules), case.id, surfaces))
+        progress(what, number, len(held_out.cases))
+    scores = Scores.merge(case_scores)
+    return Scores(scores.cases, scores.labels, scores.confusions, scores.measures, tuple(case.group for case in held_out.cases))
 
 
-def score_cleaned(held: Held, progress: ProgressCallback, choice: CleanUpChoice) -> Scores:
-    """Choose clean-up rules by stored predictions, then score those with the rules applied, surfaces included.
+def score_cleaned(held_out: HeldOutCases, progress: ProgressCallback, choice: CleanUpChoice) -> Scores:
+    """Choose clean-up rules by stored predictions, then score these with the rules applied, surface distances included.
 
     Args:
-        held: the cases, all of which are predicted.
+        held_out: the cases, all of them with predictions.
         progress: called as cases are done.
-        choice: is shown every case; knows its rules afterwards.
+        choice: gets every case; has its rules afterwards.
     """
-    for number, (_, reference, predicted) in enumerate(_pairs(held), start=1):
+    for number, (_, reference, predicted) in enumerate(_pairs(held_out), start=1):
         choice.add(reference, predicted)
-        progress("choosing clean-up rules", number, len(held.cases))
-    return score_cases(held, progress, rules=choice.rules(), surfaces=True)
+        progress("choosing clean-up rules", number, len(held_out.cases))
+    return score_cases(held_out, progress, rules=choice.rules(), surfaces=True)
 
 
-def _pairs(held: Held) -> Iterator[tuple[Case, LabelMap, LabelMap]]:
+def _pairs(held_out: HeldOutCases) -> Iterator[tuple[Case, LabelMap, LabelMap]]:
     """Each case with its reference and its prediction, one in memory at a time."""
-    for case in held.cases:
-        volume, reference = load_case(case, held.manifest)
+    for case in held_out.cases:
+        volume, reference = load_case(case, held_out.manifest)
         assert reference is not None
-        yield case, reference, held.store(case).load(case.id, volume.geometry)
+        yield case, reference, held_out.store(case).load(case.id, volume.geometry)
 
 
 def _measured(reference: LabelMap, predicted: LabelMap, case: str, surfaces: bool) -> Scores:
@@ -161,5 +161,5 @@ def _measured(reference: LabelMap, predicted: LabelMap, case: str, surfaces: boo
         try:
             return measure(reference, predicted, case, ("overlap", family))
         except GeometryError as error:
-            log.info("case '%s': no distances of surfaces (%s)", case, error.problem)
+            log.info("case '%s': no surface distances (%s)", case, error.problem)
     return measure(reference, predicted, case)

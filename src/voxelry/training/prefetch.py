@@ -1,4 +1,4 @@
-"""Batches on their way to the device that trains: by threads ahead of a GPU, and how long each was waited for."""
+"""Prefetching of batches: threads make them ahead of a GPU, and the time that training waits for them is measured."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from voxelry.base.threads import THREADS
 Batch = tuple[Tensor, Tensor]
 """``(B, C, *patch)`` float and ``(B, *patch)`` integer class indices."""
 
-AHEAD = 2
+BATCHES_AHEAD = 2
 """Batches that each thread is ahead."""
 
 
-class Feed:
-    """The batches of a run, by their numbers.
+class BatchLoader:
+    """Loads the batches of a run by their numbers.
 
     Args:
         sampler: makes the batch of a number.
         device: that trains.
         layout: memory format of the images.
-        augment: changes a batch on the device by its number; None leaves it as the sampler made it.
+        augment: augments a batch on the device, by its number; None leaves it as the sampler made it.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class Feed:
         self.waited = 0.0
 
     def batches(self, first: int) -> Generator[Batch]:
-        """The batches from number `first` on, on the device; close it to end its threads.
+        """The batches from number `first` on, on the device; closing the generator ends its threads.
 
-        An error in a thread is raised here, at the batch that it belongs to. `waited` grows by the seconds for which the network
-        stood still.
+        An error in a thread is raised here, at the batch that it belongs to. `waited` grows by the seconds in which the network
+        was idle.
         """
-        with closing(self._ahead(first) if self.device.type == "cuda" else self._in_turn(first)) as made:
+        with closing(self._prefetched(first) if self.device.type == "cuda" else self._in_turn(first)) as host_batches:
             for number in count(first):
                 began = time.monotonic()
-                image_BC, classes_B = next(made)
+                image_BC, classes_B = next(host_batches)
                 self.waited += time.monotonic() - began
                 image_BC = image_BC.to(self.device, non_blocking=True)
                 classes_B = classes_B.to(self.device, non_blocking=True)
@@ -59,22 +59,22 @@ class Feed:
                 yield image_BC.to(memory_format=self.layout), classes_B
 
     def _in_turn(self, first: int) -> Generator[Batch]:
-        """Where data and network would want the same cores."""
+        """Without threads, where data and network would compete for the same cores."""
         return (self.sampler(number) for number in count(first))
 
-    def _ahead(self, first: int) -> Generator[Batch]:
-        coming: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="voxelry-feed") as pool:
+    def _prefetched(self, first: int) -> Generator[Batch]:
+        pending: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="voxelry-prefetch") as pool:
             try:
                 while True:
-                    while len(coming) < THREADS * AHEAD:
-                        coming.append(pool.submit(self._pinned, first))
+                    while len(pending) < THREADS * BATCHES_AHEAD:
+                        pending.append(pool.submit(self._pinned, first))
                         first += 1
-                    yield coming.popleft().result()
+                    yield pending.popleft().result()
             finally:
                 pool.shutdown(cancel_futures=True)
 
     def _pinned(self, number: int) -> Batch:
-        """In memory that the GPU copies from by itself."""
+        """A batch in pinned memory, which the GPU copies from asynchronously."""
         image_BC, classes_B = self.sampler(number)
         return image_BC.pin_memory(), classes_B.pin_memory()

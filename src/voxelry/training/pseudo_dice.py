@@ -1,4 +1,4 @@
-"""Pseudo-Dice: Dice over a few windows, always the same ones, as a cheap sign of how training goes."""
+"""Pseudo-Dice: Dice over the same few patches every time, a cheap measure of training progress (nnU-Net's term)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCHES = 6
 
 
 class PseudoDice:
-    """Dice of each class of a network over the same few windows every time.
+    """Dice of each class of a network over the same few patches every time.
 
     Args:
         sampler: makes the batch of a number.
@@ -33,15 +33,15 @@ class PseudoDice:
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, float | None]:
-        """Dice by the name of the label or region, None for those in none of the windows; the network is in evaluation mode."""
+        """Dice by the name of the label or region, None for those in none of the patches; the network is in evaluation mode."""
         count = len(self.labels)
         total = np.zeros((count, count), dtype=np.int64)
         for number in range(BATCHES):
             image_BC, classes_B = self.sampler(number)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
                 logits_BK = network(image_BC.to(device))[0]
-            found_B = self.labels[winners(logits_BK, bool(self.plan.regions)).cpu().numpy()]
-            total += confusion(classes_B.numpy(), found_B, count, ignore=IGNORE_INDEX)
+            predicted_B = self.labels[winners(logits_BK, bool(self.plan.regions)).cpu().numpy()]
+            total += confusion(classes_B.numpy(), predicted_B, count, ignore=IGNORE_INDEX)
         values = np.arange(count)
         scores = count_regions(PairCounts(values, values, total), self.members).score("dice")
         return {name: None if np.isnan(score) else float(score) for name, score in zip(self.members, scores, strict=True)}

@@ -1,4 +1,4 @@
-"""What a training run gives back."""
+"""The result of a training run: model, scores, history."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from voxelry.training.checkpoint import Milestone
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What a run left.
+    """The result of a training run.
 
     Attributes:
         folder: the run's folder.
         path: the folder of the model, or of the ensemble.
-        models: the model; of a cross-validation the members of its ensemble.
-        scores: of the cases that were held out, on their own grids; None where there are none.
-        histories: milestones of each network that was trained, by its name.
+        models: the model; for a cross-validation the members of its ensemble.
+        scores: of the held-out cases, on their own grids; None where there are none.
+        histories: milestones of each network, by its name.
         seconds: wall time of preparation, training and validation.
     """
 

@@ -1,4 +1,4 @@
-"""The papers of a run: recipe, fingerprint, scores. Each appears whole or not at all."""
+"""Files of a run: recipe, fingerprint, scores. Each appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ ROWS_FILE = "validation.csv"
 
 
 def save_recipe(config: Config, folder: Path) -> None:
-    """Keep the recipe as it was used, with every key: a null that was given is not the same as a key left out."""
+    """Write the recipe as it was used, with every key: an explicit null differs from a key left out."""
     write_yaml(folder / RECIPE_FILE, config.model_dump(mode="json"))
 
 
-def begun_recipe(config: Config, folder: Path) -> Config | None:
-    """The recipe that a run began with, which goes on with the length it has; None where no run began.
+def recorded_recipe(config: Config, folder: Path) -> Config | None:
+    """The recipe that a run began with, whose length of training it keeps; None where no run began.
 
     Raises:
-        TrainingError: it differs from the recipe given in more than the length of training.
+        TrainingError: it differs from `config` in more than the length of training.
     """
     file = folder / RECIPE_FILE
     if not file.is_file():
         return None
-    begun = parse_config(read_yaml(file), str(file))
-    theirs, ours = (one.model_dump(mode="json", exclude=set(LENGTHS)) for one in (begun, config))
-    wrong = [key for key in ours if ours[key] != theirs[key]]
-    if wrong:
+    recorded = parse_config(read_yaml(file), str(file))
+    theirs, ours = (recipe.model_dump(mode="json", exclude=set(LENGTHS)) for recipe in (recorded, config))
+    changed_keys = [key for key in ours if ours[key] != theirs[key]]
+    if changed_keys:
         raise TrainingError(
-            f"{folder}: the run began with another recipe ({', '.join(wrong)})",
+            f"{folder}: the run began with another recipe ({', '.join(changed_keys)})",
             remedy="Go on with the same, or choose another --out.",
         )
-    return begun
+    return recorded
 
 
-def save_fingerprint(seen: Fingerprint, folder: Path) -> None:
-    """Keep what the cases look like."""
-    write_json(folder / FINGERPRINT_FILE, seen.model_dump(mode="json"))
+def save_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:
+    """Write the fingerprint of the cases."""
+    write_json(folder / FINGERPRINT_FILE, fingerprint.model_dump(mode="json"))
 
 
 def load_fingerprint(folder: Path) -> Fingerprint:
-    """What the cases of a run look like."""
+    """Read the fingerprint of a run's cases."""
     return parse(Fingerprint, read_json(folder / FINGERPRINT_FILE), str(folder / FINGERPRINT_FILE))
 
 
 def save_validation(scores: Scores | None, folder: Path, regions: Sequence[Region] = ()) -> None:
-    """Keep the scores of the cases that were held out: a summary, and a table with a row for each case and label.
+    """Write the scores of held-out cases: a summary, and a table with a row for each case and label.
 
     Args:
         scores: of the cases; None where there are none.
-        folder: where.
-        regions: what was learnt in place of the labels; the summary then has their mean Dice too.
+        folder: of the files.
+        regions: learnt in place of the labels, if any; the summary then has their mean Dice too.
     """
     summary: dict[str, Any] = {} if scores is None else {**scores.to_dict(), "rows": scores.rows()}
     if scores is not None and regions:
@@ -75,8 +75,8 @@ def save_validation(scores: Scores | None, folder: Path, regions: Sequence[Regio
         table.writerows(rows)
 
 
-def whole_scores(scores: Scores | None) -> dict[str, float]:
-    """Mean Dice, over all labels and of each, by name; what is not known is left out."""
+def dice_by_name(scores: Scores | None) -> dict[str, float]:
+    """Mean Dice over all labels (``dice``) and of each (``dice/liver``); labels without a value are left out."""
     if scores is None:
         return {}
     plain = scores.to_dict()

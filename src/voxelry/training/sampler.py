@@ -1,4 +1,7 @@
-"""Which window of which case: drawn from a seed and the step's number alone, so that a resumed run draws the same."""
+"""Samples training patches, oversampling the foreground; patches depend on seed and batch number alone.
+
+So a resumed run draws the same patches as an uninterrupted one.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,20 @@ from voxelry.preparation.cache import Array, CachedCase
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws batches of windows.
+    """Draws batches of patches.
 
     Attributes:
         cases: prepared cases.
-        patch: window in voxels.
-        batch: windows a step.
-        foreground: share of a batch whose windows are forced to hold a label: a class is drawn first, then a voxel of it. The
-            last windows of a batch are forced; a batch of one is by this probability.
-        seed: of everything drawn.
-        augment: changes windows, None to leave them. More is read than a window where a move reaches further.
+        patch: patch size in voxels.
+        batch: patches per batch.
+        foreground: share of a batch whose patches must contain a label: a class is drawn first, then a voxel of it. These are the
+            last patches of a batch; in a batch of one it is the probability.
+        seed: of every draw.
+        augment: augments patches, None leaves them. More than a patch is read where a move reaches further.
         regions: class indices that make up each region, where regions are learnt in place of labels and are drawn in their place.
-        previous: labels of the first stage of a cascade, whose one-hot channels come after the image's own; 0 without one.
-        boxed: leave the changes to the device that trains (`OnDevice`): windows come as stored, as large as their moves reach.
+        previous: labels of a cascade's first stage, whose one-hot channels follow the image's own; 0 without one.
+        on_device: leave augmentation to the device that trains (`DeviceAugmentation`): boxes come as stored, as large as the
+            moves of their patches reach.
     """
 
     cases: Sequence[CachedCase]
@@ -42,109 +46,111 @@ class Sampler:
     augment: Augmenter | None = None
     regions: tuple[tuple[int, ...], ...] = ()
     previous: int = 0
-    boxed: bool = False
+    on_device: bool = False
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step: ``(B, C, *patch)`` float32 and ``(B, *patch)`` int64 class indices, unless `boxed`."""
-        if self.boxed:
-            return self._boxes(step)
+    def __call__(self, number: int) -> tuple[Tensor, Tensor]:
+        """The batch of a number: ``(B, C, *patch)`` float32 and ``(B, *patch)`` int64 class indices, unless `on_device`."""
+        if self.on_device:
+            return self._boxes(number)
         channels = self.cases[0].image.shape[0] + self.previous
         image_BC = torch.empty((self.batch, channels, *self.patch))
         classes_B = torch.empty((self.batch, *self.patch), dtype=torch.int64)
         for slot in range(self.batch):
-            self._fill(step, slot, image_BC[slot], classes_B[slot])
+            self._fill(number, slot, image_BC[slot], classes_B[slot])
         return image_BC, classes_B
 
-    def draws(self, step: int) -> list[AugmentationParams]:
-        """What happens to each window of a step."""
+    def draws(self, number: int) -> list[AugmentationParams]:
+        """The augmentation parameters of each patch of a batch."""
         assert self.augment is not None
-        return [self.augment.draw(self._seed(step, slot)) for slot in range(self.batch)]
+        return [self.augment.draw(self._seed(number, slot)) for slot in range(self.batch)]
 
-    def _seed(self, step: int, slot: int) -> int:
-        return int(np.random.SeedSequence([self.seed, step, slot]).generate_state(1)[0])
+    def _seed(self, number: int, slot: int) -> int:
+        return int(np.random.SeedSequence([self.seed, number, slot]).generate_state(1)[0])
 
-    def _boxes(self, step: int) -> tuple[Tensor, Tensor]:
-        """All that the moves of a step's windows need to be read, as stored, each from its own first voxel, all of one size."""
+    def _boxes(self, number: int) -> tuple[Tensor, Tensor]:
+        """The boxes that the moves of a batch's patches need, as stored, each from its own first voxel, all of one size."""
         assert self.augment is not None
-        draws = self.draws(step)
-        reached = [self.augment.reach(drawn) for drawn in draws]
+        draws = self.draws(number)
+        reached = [self.augment.reach(params) for params in draws]
         size = tuple(np.max([size for _, size in reached], axis=0).tolist())
         image_BC, classes_B = [], []
-        for slot, (drawn, (first, _)) in enumerate(zip(draws, reached, strict=True)):
-            case, start = self._place(step, slot)
-            image_C, classes = self._box(case, start + first, size, drawn)
+        for slot, (params, (first, _)) in enumerate(zip(draws, reached, strict=True)):
+            case, start = self._location(number, slot)
+            image_C, classes = self._box(case, start + first, size, params)
             image_BC.append(image_C)
             classes_B.append(classes)
         return torch.stack(image_BC), torch.stack(classes_B)
 
     def _box(
-        self, case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...], drawn: AugmentationParams
+        self, case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...], params: AugmentationParams
     ) -> tuple[Tensor, Tensor]:
-        """A part of a case, in a cascade with what its first stage found as one more channel; halves on the way to a GPU."""
+        """A box of a case, in a cascade with the first stage's mask as one more channel; half floats on the way to a GPU."""
         assert self.augment is not None
         own = case.image.shape[0]
-        image_C = torch.empty((own + bool(self.previous), *size), dtype=torch.float16 if self.boxed else torch.float32)
+        image_C = torch.empty((own + bool(self.previous), *size), dtype=torch.float16 if self.on_device else torch.float32)
         classes = torch.empty(size, dtype=torch.int16)
         cut_into(image_C[:own], case.image, start, 0)
         cut_into(classes, case.classes, start, IGNORE_INDEX)
         if self.previous:
-            image_C[own].copy_(torch.from_numpy(self.augment.add_cascade_noise(drawn, _found(case, start, size).numpy())))
+            image_C[own].copy_(
+                torch.from_numpy(self.augment.add_cascade_noise(params, _first_stage_classes(case, start, size).numpy()))
+            )
         return image_C, classes
 
-    def _fill(self, step: int, slot: int, image_C: Tensor, classes: Tensor) -> None:
-        case, start = self._place(step, slot)
+    def _fill(self, number: int, slot: int, image_C: Tensor, classes: Tensor) -> None:
+        case, start = self._location(number, slot)
         if self.augment is not None:
-            drawn = self.augment.draw(self._seed(step, slot))
-            first, size = self.augment.reach(drawn)
-            box_C, box = self._box(case, start + first, tuple(size.tolist()), drawn)
-            self.augment.apply_into(image_C.numpy(), classes.numpy(), drawn, first, box_C.numpy(), box.numpy())
+            params = self.augment.draw(self._seed(number, slot))
+            first, size = self.augment.reach(params)
+            box_C, box = self._box(case, start + first, tuple(size.tolist()), params)
+            self.augment.apply_into(image_C.numpy(), classes.numpy(), params, first, box_C.numpy(), box.numpy())
             return
         own = case.image.shape[0]
         cut_into(image_C[:own], case.image, start, 0)
         cut_into(classes, case.classes, start, IGNORE_INDEX)
         if self.previous:
-            found = _found(case, start, self.patch)
+            first_stage = _first_stage_classes(case, start, self.patch)
             for label, channel in enumerate(image_C[own:], start=1):
-                channel.copy_(found == label)
+                channel.copy_(first_stage == label)
 
-    def _place(self, step: int, slot: int) -> tuple[CachedCase, NDArray[np.int64]]:
-        """The case of a window, and the window's first voxel."""
-        random = np.random.default_rng([self.seed, step, slot])
-        # every case comes once before any comes twice: a fresh order for each round through the cases
-        turn, place = divmod(step * self.batch + slot, len(self.cases))
+    def _location(self, number: int, slot: int) -> tuple[CachedCase, NDArray[np.int64]]:
+        """The case of a patch, and the patch's first voxel."""
+        random = np.random.default_rng([self.seed, number, slot])
+        # every case comes once before any comes twice: a new order for each round through the cases
+        turn, position = divmod(number * self.batch + slot, len(self.cases))
         order = np.random.default_rng([self.seed, turn]).permutation(len(self.cases))
-        case = self.cases[order[place]]
+        case = self.cases[order[position]]
         return case, self._start(case, random, self._is_forced(random, slot))
 
     def _is_forced(self, random: np.random.Generator, slot: int) -> bool:
-        """Whether a window must hold a label; of a batch that is shared out exactly, as nnU-Net does it."""
+        """Whether a patch must contain a label; the share of a batch is kept exactly, as in nnU-Net."""
         if self.batch == 1:
             return bool(random.random() < self.foreground)
         return slot >= round(self.batch * (1 - self.foreground))
 
     def _start(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int64]:
-        """The window's first voxel, negative where the case is smaller than the window: it lies in the middle then."""
+        """The patch's first voxel; negative where the case is smaller than the patch and is centred in it."""
         patch = np.array(self.patch)
         room = np.array(case.classes.shape) - patch
         voxel = self._voxel(case, random, forced)
         if voxel is None:
-            wanted = random.integers(np.minimum(0, room), np.maximum(0, room), endpoint=True)
-        else:  # anywhere in the middle half of the window, so that not everything learnt lies at its centre
-            wanted = voxel - random.integers(patch // 4, patch - patch // 4)
-        before = [first for first, _ in patch_margins(case.classes.shape, self.patch)]
-        start: NDArray[np.int64] = np.clip(wanted, 0, np.maximum(room, 0)) - before
-        return start
+            start = random.integers(np.minimum(0, room), np.maximum(0, room), endpoint=True)
+        else:  # anywhere in the middle half of the patch, so that labels are not always seen at its centre
+            start = voxel - random.integers(patch // 4, patch - patch // 4)
+        before = [low for low, _ in patch_margins(case.classes.shape, self.patch)]
+        first: NDArray[np.int64] = np.clip(start, 0, np.maximum(room, 0)) - before
+        return first
 
     def _voxel(self, case: CachedCase, random: np.random.Generator, forced: bool) -> NDArray[np.int32] | None:
-        """A voxel that the window must hold: of a class where that is forced, of what is known where some is ignored."""
-        held = [index for index in sorted(case.class_locations) if len(case.class_locations[index])]
-        labels = [index for index in held if index]
+        """A voxel that the patch must contain: of a label where that is forced, of any class where some voxels are ignored."""
+        present = [index for index in sorted(case.class_locations) if len(case.class_locations[index])]
+        labels = [index for index in present if index]
         if forced and labels:
-            choices = [[index for index in region if index in labels] for region in self.regions] or [[one] for one in labels]
+            choices = [[index for index in region if index in labels] for region in self.regions] or [[index] for index in labels]
             choices = [choice for choice in choices if choice]
             chosen = choices[random.integers(len(choices))] if choices else labels
-        elif 0 in case.class_locations and held:
-            chosen = held
+        elif 0 in case.class_locations and present:
+            chosen = present
         else:
             return None
         shares = np.array([case.count(index) for index in chosen], dtype=np.float64)
@@ -153,16 +159,16 @@ class Sampler:
         return voxel
 
 
-def _found(case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...]) -> Tensor:
-    """What a cascade's first stage found in a part of a case."""
+def _first_stage_classes(case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...]) -> Tensor:
+    """The class indices of a cascade's first stage in a box of a case."""
     assert case.first_stage is not None
-    found = torch.empty(size, dtype=torch.int16)
-    cut_into(found, case.first_stage, start, 0)
-    return found
+    classes = torch.empty(size, dtype=torch.int16)
+    cut_into(classes, case.first_stage, start, 0)
+    return classes
 
 
 def cut_into(out: Tensor, array: Array, start: NDArray[np.int64], fill: float) -> None:
-    """A window of an array, filled where it reaches beyond; of a file only the window is read.
+    """Copy a box of an array, with a fill value beyond the array; of a mapped file only the box is read.
 
     Args:
         out: ``(..., *patch)``, of any type that holds the values.
@@ -179,5 +185,5 @@ def cut_into(out: Tensor, array: Array, start: NDArray[np.int64], fill: float) -
     if all(first < last for first, last in zip(begin, end, strict=True)):
         inside = tuple(slice(first, last) for first, last in zip(begin, end, strict=True))
         outside = tuple(slice(a - first, b - first) for a, b, first in zip(begin, end, start.tolist(), strict=True))
-        part = array[(slice(None),) * lead + inside]
-        out[(slice(None),) * lead + outside].copy_(torch.from_numpy(np.ascontiguousarray(part)))  # torch widens halves faster
+        box = array[(slice(None),) * lead + inside]
+        out[(slice(None),) * lead + outside].copy_(torch.from_numpy(np.ascontiguousarray(box)))  # torch widens halves faster

@@ -1,4 +1,4 @@
-"""What every run starts from: labelled cases, what they look like, plans for them, and the cases as plans prepare them."""
+"""Setup of a run: labelled cases, their fingerprint, a plan for each configuration, and the cases prepared by a plan."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from voxelry.preparation.cache import CachedCase, cached_cases
 from voxelry.recipes.recipe import Config
 from voxelry.recipes.settings import PlanSettings
 from voxelry.training.loss import make_loss
+from voxelry.training.options import RunOptions
 
 CONFIGURATIONS: tuple[Configuration, ...] = ("2d", "3d", "3d_lowres", "3d_cascade")
-"""In the order in which they are trained: a cascade's first stage before its second."""
+"""In the order of training: a cascade's first stage before its second."""
 
-Volumes = dict[str, dict[str, float]]
-"""Case id -> label name -> mm^3 (mm^2 in pictures; voxels where a voxel's size is not known)."""
+LabelVolumes = dict[str, dict[str, float]]
+"""Case id -> label name -> its volume in mm^3 (mm^2 in pictures; voxels where a voxel's size is not known)."""
 
 
 def labelled_cases(manifest: Manifest, *splits: str) -> list[Case]:
@@ -47,14 +48,16 @@ def labelled_cases(manifest: Manifest, *splits: str) -> list[Case]:
     return cases
 
 
-def look_at(manifest: Manifest, cases: Sequence[Case], progress: ProgressCallback, volumes: Volumes | None = None) -> Fingerprint:
+def dataset_fingerprint(
+    manifest: Manifest, cases: Sequence[Case], progress: ProgressCallback, volumes: LabelVolumes | None = None
+) -> Fingerprint:
     """The fingerprint of some cases of a manifest.
 
     Args:
         manifest: the dataset.
         cases: to look at.
         progress: called as cases are looked at.
-        volumes: filled with how much of each label each case holds, if given.
+        volumes: filled with the volume of each label in each case, where it is given.
     """
     return make_fingerprint(
         [partial(_read, case, manifest, {} if volumes is None else volumes) for case in cases],
@@ -65,7 +68,7 @@ def look_at(manifest: Manifest, cases: Sequence[Case], progress: ProgressCallbac
     )
 
 
-def _read(case: Case, manifest: Manifest, volumes: Volumes) -> tuple[Volume, LabelMap | None]:
+def _read(case: Case, manifest: Manifest, volumes: LabelVolumes) -> tuple[Volume, LabelMap | None]:
     volume, labels = load_case(case, manifest)
     if labels is not None:
         volumes[case.id] = label_volumes(labels)
@@ -73,7 +76,7 @@ def _read(case: Case, manifest: Manifest, volumes: Volumes) -> tuple[Volume, Lab
 
 
 def label_volumes(labels: LabelMap) -> dict[str, float]:
-    """How much of each label of its table a map holds, in mm^3 (mm^2, or voxels where their size is not known)."""
+    """The volume of each label of a map in mm^3 (mm^2, or voxels where their size is not known)."""
     size = labels.geometry.voxel_volume or 1.0
     counts = [np.bincount(layer.ravel()) for layer in labels.layers]
     return {
@@ -83,37 +86,36 @@ def label_volumes(labels: LabelMap) -> dict[str, float]:
 
 
 def check_sides(plan: Plan, config: Config, manifest: Manifest) -> None:
-    """Refuse flips that would turn left into right unseen.
+    """Refuse flips that would swap left and right unnoticed.
 
     Raises:
-        ConfigError: volumes are flipped but not oriented, while labels have a side; a region that a prediction's flips
-            would mirror into none.
+        ConfigError: volumes are flipped but not oriented, while labels have a side; a region whose mirror image, which averaging
+            over flips needs, is no region.
     """
     if plan.side_axis in plan.flips:
         mirror_classes(plan, manifest.card.table)
-    sided = any(label.mirror for label in manifest.card.table.labels)
-    flipped = config.flips or (isinstance(config.augment.flip_axes, tuple) and config.augment.flip_axes)
-    if sided and flipped and plan.dimensions == 3 and plan.orientation is None:
+    has_sides = any(label.mirror for label in manifest.card.table.labels)
+    has_flips = config.flips or (isinstance(config.augment.flip_axes, tuple) and config.augment.flip_axes)
+    if has_sides and has_flips and plan.dimensions == 3 and plan.orientation is None:
         raise ConfigError(
             "plan.orientation is 'stored' and labels have mirror twins: a flip could not tell left from right",
             remedy="Set plan.orientation to RAS, or leave flips out.",
         )
 
 
-def make_plans(config: Config, manifest: Manifest, seen: Fingerprint, given: Plan | None = None) -> dict[Configuration, Plan]:
+def make_plans(options: RunOptions, fingerprint: Fingerprint) -> dict[Configuration, Plan]:
     """The plan of each configuration that a recipe asks for, a cascade's first stage before its second.
 
     Args:
-        config: the recipe.
-        manifest: the dataset.
-        seen: what its cases look like.
-        given: a plan made before, perhaps edited by the user, to take in place of all others.
+        options: of the run; a plan among them takes the place of all others.
+        fingerprint: of the dataset.
 
     Raises:
         ConfigError: a setting that does not apply to the data; flips that could not tell left from right; several configurations
-            and no folds, or beside one plan that is taken as it is; class weights of what is no class.
+            without folds, or beside a given plan; class weights for an unknown class.
         ModelError: the model to start from cannot be read.
     """
+    config, manifest = options.config, options.manifest
     if config.configurations and not config.folds:
         raise ConfigError("'configurations' are compared by cross-validation", remedy="Give 'folds' too, as 5 (--folds 5).")
     device = choose_device(config.device).type
@@ -123,18 +125,18 @@ def make_plans(config: Config, manifest: Manifest, seen: Fingerprint, given: Pla
             f"{config.initial}: a model of {start.plan.dimensions}D images, the data are {manifest.card.dimensions}D",
             remedy="Start from another model.",
         )
-    if given is not None:
-        plans = [_fitting(given, config, manifest)]
+    if options.plan is not None:
+        plans = [_checked_plan(options.plan, config, manifest)]
     elif start is not None and config.plan in (PlanSettings(), PlanSettings(network=config.plan.network)):
-        plans = [_continued(start.plan, config, manifest, seen, device)]
+        plans = [_continued_plan(start.plan, config, manifest, fingerprint, device)]
     else:
         regions = make_regions(config.loss.regions, manifest.card.table)
-        more = {"regions": regions, "reference_channel": manifest.card.reference_channel}
+        dataset_fields = {"regions": regions, "reference_channel": manifest.card.reference_channel}
         plans = [
-            make_plan(seen, config.plan.model_copy(update={"configuration": name}), device, config.overlap, config.flips)
-            for name in _names(config, seen, device)
+            make_plan(fingerprint, config.plan.model_copy(update={"configuration": name}), device, config.overlap, config.flips)
+            for name in _configuration_names(config, fingerprint, device)
         ]
-        plans = [plan.model_copy(update=more) for plan in plans]
+        plans = [plan.model_copy(update=dataset_fields) for plan in plans]
     if isinstance(config.configurations, tuple) and set(config.configurations) - {plan.configuration for plan in plans}:
         raise ConfigError(
             f"'configurations' asks for {', '.join(config.configurations)}, but one plan of '{plans[0].configuration}' is given",
@@ -142,7 +144,7 @@ def make_plans(config: Config, manifest: Manifest, seen: Fingerprint, given: Pla
         )
     if config.folds and [plan.configuration for plan in plans] == ["3d_cascade"]:
         raise ConfigError(
-            "the one plan given is of a cascade's second stage, and none says what its first stage is",
+            "the only plan given is that of a cascade's second stage, and there is none for its first",
             remedy="Leave the plan out, and set 'configurations' to [3d_lowres, 3d_cascade].",
         )
     for plan in plans:
@@ -151,29 +153,29 @@ def make_plans(config: Config, manifest: Manifest, seen: Fingerprint, given: Pla
     return {plan.configuration: plan for plan in plans}
 
 
-def _names(config: Config, seen: Fingerprint, device: str) -> list[Configuration | None]:
-    """Which configurations; None where the planner says."""
+def _configuration_names(config: Config, fingerprint: Fingerprint, device: str) -> list[Configuration | None]:
+    """The configurations to plan; None leaves the choice to the planner."""
     wanted = config.configurations or (config.plan.configuration,)
-    names = set(configurations(seen, config.plan, device) if wanted == "auto" else wanted)
+    names = set(configurations(fingerprint, config.plan, device) if wanted == "auto" else wanted)
     if "3d_cascade" in names and config.folds:
         names.add("3d_lowres")
     return [None] if names == {None} else [name for name in CONFIGURATIONS if name in names]
 
 
-def _continued(old: Plan, config: Config, manifest: Manifest, seen: Fingerprint, device: str) -> Plan:
-    """The plan of the model to start from, for these data: another network or another spacing would make its weights useless."""
+def _continued_plan(old: Plan, config: Config, manifest: Manifest, fingerprint: Fingerprint, device: str) -> Plan:
+    """The plan of the model to start from, for these data: with another network or spacing its weights would be useless."""
     assert config.initial is not None
-    new = make_plan(seen, PlanSettings(), device, config.overlap, config.flips)
-    own = {"channels", "overlap", "flips"} | (set() if old.channels == new.channels else {"normalisation"})
-    changes: dict[str, object] = {key: getattr(new, key) for key in own}
+    new = make_plan(fingerprint, PlanSettings(), device, config.overlap, config.flips)
+    keys = {"channels", "overlap", "flips"} | (set() if old.channels == new.channels else {"normalisation"})
+    changes: dict[str, object] = {key: getattr(new, key) for key in keys}
     changes["regions"] = make_regions(config.loss.regions, manifest.card.table)
     changes["reference_channel"] = manifest.card.reference_channel
     changes["reasons"] = (f"Plan: that of {Path(config.initial).name}, from whose weights training starts.", *old.reasons)
     return old.model_copy(update=changes)
 
 
-def _fitting(plan: Plan, config: Config, manifest: Manifest) -> Plan:
-    """A plan that was read, if it is one for these data; it learns the recipe's regions where it names none."""
+def _checked_plan(plan: Plan, config: Config, manifest: Manifest) -> Plan:
+    """A plan that was read, checked against these data; it takes the recipe's regions where it has none."""
     card = manifest.card
     if (plan.dimensions, plan.channels) != (card.dimensions, card.channels):
         raise ConfigError(
@@ -184,25 +186,20 @@ def _fitting(plan: Plan, config: Config, manifest: Manifest) -> Plan:
     regions = make_regions(config.loss.regions, card.table) or plan.regions
     if plan.regions and regions != plan.regions:
         raise ConfigError(
-            f"the plan learns the regions {_names_of(plan.regions)}, the recipe's loss {_names_of(regions)}",
+            f"the plan learns the regions {_region_names(plan.regions)}, the recipe's loss {_region_names(regions)}",
             remedy="Leave the regions out of one of the two.",
         )
     return plan.model_copy(update={"reference_channel": card.reference_channel, "regions": regions})
 
 
-def _names_of(regions: Sequence[Region]) -> str:
+def _region_names(regions: Sequence[Region]) -> str:
     return ", ".join(f"{region.name} ({' + '.join(region.labels)})" for region in regions)
 
 
-def prepared(manifest: Manifest, plan: Plan, cases: Sequence[Case], cache: Path, progress: ProgressCallback) -> list[CachedCase]:
-    """Cases as a plan prepares them, from the cache or into it."""
+def prepare_cases(
+    manifest: Manifest, plan: Plan, cases: Sequence[Case], cache: Path, progress: ProgressCallback
+) -> list[CachedCase]:
+    """Cases prepared by a plan, read from the cache or written into it."""
     if not cases:
         return []
-    return cached_cases(
-        cases,
-        plan,
-        manifest.card.table,
-        cache,
-        lambda case: load_case(case, manifest),
-        progress,
-    )
+    return cached_cases(cases, plan, manifest.card.table, cache, lambda case: load_case(case, manifest), progress)

@@ -1,71 +1,82 @@
-"""One network trained on the ``train`` cases and judged on the ``val`` cases, with the clean-up rules that help there."""
+"""Training of one network on the ``train`` cases: validation on the ``val`` cases, clean-up rules that help there, model card."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from voxelry.core.model import Model
-from voxelry.core.plan import Plan
+from voxelry.core.plan import Fingerprint, Plan
 from voxelry.datasets.cases import Case
 from voxelry.inference.predictor import Predictor
 from voxelry.metrics.scores import Scores
 from voxelry.networks.weights import save_model
 from voxelry.training.checkpoint import Milestone
 from voxelry.training.clean_up_choice import CleanUpChoice
-from voxelry.training.fit import MODEL_FOLDER, PREDICTIONS_FOLDER, Run, Task, fit
+from voxelry.training.fit import CACHE_FOLDER, MODEL_FOLDER, PREDICTIONS_FOLDER, NetworkTask, fit
 from voxelry.training.model_card import write_model_card
-from voxelry.training.predictions import Held, Predictions, predict_cases, score_cleaned
+from voxelry.training.options import RunOptions
+from voxelry.training.predictions import HeldOutCases, StoredPredictions, predict_cases, score_cleaned
 from voxelry.training.result import TrainResult
-from voxelry.training.run_files import save_validation, whole_scores
+from voxelry.training.run_files import dice_by_name, save_validation
 from voxelry.training.tracking import track_result
 
 
 def train_single(
-    run: Run, plan: Plan, training: Sequence[Case], validation: Sequence[Case], *, resume: bool, began: float
+    options: RunOptions,
+    fingerprint: Fingerprint,
+    plan: Plan,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    folder: Path,
+    *,
+    began: float,
 ) -> TrainResult:
     """Train one network, choose its clean-up rules, score it, and describe it.
 
     Args:
-        run: recipe, dataset and folder.
+        options: of the run.
+        fingerprint: of the dataset.
         plan: of the network.
         training: cases to learn from.
-        validation: cases to be judged by; may be empty.
-        resume: go on from the checkpoint in the run's folder.
+        validation: cases to validate on; may be empty.
+        folder: of the run.
         began: monotonic time at which preparation began.
 
     Raises:
         TrainingError: nothing to resume from, another recipe, or a loss that is not finite.
     """
-    task = Task(plan, training, validation, run.folder)
-    model, state = fit(run, task, resume=resume, spent=time.monotonic() - began)
+    task = NetworkTask(plan, fingerprint, training, validation, folder, folder / CACHE_FOLDER)
+    model, state = fit(options, task, resume=options.resume, spent=time.monotonic() - began)
     scores = None
     if validation:
-        model, scores = with_clean_up(run, model, validation)
-    save_validation(scores, run.folder, plan.regions)
-    write_model_card(run.folder / MODEL_FOLDER, (model,), run.manifest.card, scores)
-    track_result(run.config, plan, run.folder, state, whole_scores(scores), run.folder / MODEL_FOLDER)
+        model, scores = with_clean_up(options, model, validation, folder)
+    save_validation(scores, folder, plan.regions)
+    write_model_card(folder / MODEL_FOLDER, (model,), options.manifest.card, scores)
+    track_result(options.config, plan, folder, state, dice_by_name(scores), folder / MODEL_FOLDER)
     histories: dict[str, tuple[Milestone, ...]] = {plan.configuration: tuple(state.history)}
-    return TrainResult(run.folder, run.folder / MODEL_FOLDER, (model,), scores, histories, time.monotonic() - began)
+    return TrainResult(folder, folder / MODEL_FOLDER, (model,), scores, histories, time.monotonic() - began)
 
 
-def with_clean_up(run: Run, model: Model, cases: Sequence[Case]) -> tuple[Model, Scores]:
-    """Judge a model, choose its clean-up rules by what they do for these cases, and keep both in its folder.
+def with_clean_up(options: RunOptions, model: Model, cases: Sequence[Case], folder: Path) -> tuple[Model, Scores]:
+    """Validate a model, choose the clean-up rules that help on these cases, and keep both in the model's folder.
 
     Args:
-        run: the run whose folder holds the model and gets the predictions.
+        options: of the run.
         model: without rules.
-        cases: to judge by.
+        cases: to validate on.
+        folder: of the run, which holds the model and gets the predictions.
 
     Returns:
-        The model, and its scores as it now is.
+        The model with its rules, and its scores with them applied.
     """
-    store = Predictions(run.folder / PREDICTIONS_FOLDER, model.labels)
-    held = Held(run.manifest, cases, lambda _: store)
-    predict_cases(lambda: Predictor(model, run.config.device), held, run.progress)
+    store = StoredPredictions(folder / PREDICTIONS_FOLDER, model.labels)
+    held_out = HeldOutCases(options.manifest, cases, lambda _: store)
+    predict_cases(lambda: Predictor(model, options.config.device), held_out, options.progress)
     choice = CleanUpChoice(model.labels, model.plan.dimensions)
-    scores = score_cleaned(held, run.progress, choice)
+    scores = score_cleaned(held_out, options.progress, choice)
     training = {**model.card.training, "clean_up": choice.record(), "mean_dice": scores.to_dict()["mean_dice"]}
     card = model.card.model_copy(update={"clean_up": choice.rules(), "training": training})
-    return save_model(replace(model, card=card), run.folder / MODEL_FOLDER), scores
+    return save_model(replace(model, card=card), folder / MODEL_FOLDER), scores

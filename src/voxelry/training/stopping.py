@@ -1,6 +1,6 @@
-"""When training ends early, and which weights are then kept: both follow from the pseudo-Dice of the milestones so far.
+"""Early stopping, and the best weights so far: both follow from the pseudo-Dice of the milestones.
 
-Not from whole cases: how often those are segmented depends on the machine's pace, and a run would not end where it ended before.
+Not from full-volume validation: how often that happens depends on the machine's speed, and a repeated run would end elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,6 @@ def is_best(history: Sequence[Milestone]) -> bool:
 
 
 def is_over(history: Sequence[Milestone], patience: int | None) -> bool:
-    """Whether `patience` milestones have gone by since the best one; those that measured nothing do not count."""
+    """Whether `patience` milestones have passed since the best one; those without a pseudo-Dice do not count."""
     known = [milestone.pseudo_dice for milestone in history if milestone.pseudo_dice is not None]
     return patience is not None and bool(known) and len(known) - 1 - known.index(max(known)) >= patience

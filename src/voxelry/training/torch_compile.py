@@ -1,4 +1,4 @@
-"""Whether the network is compiled. What cannot be compiled trains as it is."""
+"""Compiles the network with torch.compile for training, and falls back to eager mode where that fails."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from voxelry.inference.backends import has_compiler
 log = logging.getLogger(__name__)
 
 
-class Compiled:
-    """A network for training, compiled at its first step if it is to be and can be.
+class CompiledNetwork:
+    """A network for training, compiled at its first step where that is wanted and possible.
 
     Args:
-        network: stays as it is; the compiled form has the same weights.
-        wish: ``auto`` compiles on a GPU, where a compiler is; ``on`` tries on any device.
+        network: stays as it is; the compiled form shares its weights.
+        mode: ``auto`` compiles on a GPU, where a compiler is installed; ``on`` tries on any device.
         device: that trains.
     """
 
-    def __init__(self, network: nn.Module, wish: Literal["auto", "on", "off"], device: torch.device) -> None:
+    def __init__(self, network: nn.Module, mode: Literal["auto", "on", "off"], device: torch.device) -> None:
         self.network = network
-        self.wanted = wish == "on" or (wish == "auto" and device.type == "cuda" and has_compiler(device))
-        self.proven = False
-        self.body: Callable[[Tensor], list[Tensor]] = network
+        self.wanted = mode == "on" or (mode == "auto" and device.type == "cuda" and has_compiler(device))
+        self.works = False
+        self.forward: Callable[[Tensor], list[Tensor]] = network
 
-    def attempt(self, work: Callable[[Callable[[Tensor], list[Tensor]]], Tensor]) -> Tensor:
-        """Do forward and backward passes; where the first one fails compiled, do it, and all after it, uncompiled."""
-        if self.wanted and not self.proven:
+    def run(self, passes: Callable[[Callable[[Tensor], list[Tensor]]], Tensor]) -> Tensor:
+        """Run forward and backward passes; if the first compiled attempt fails, this and all later ones run in eager mode."""
+        if self.wanted and not self.works:
             try:
-                self.body = torch.compile(self.network, dynamic=False)
-                result = work(self.body)
+                self.forward = torch.compile(self.network, dynamic=False)
+                result = passes(self.forward)
             except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and none of them may end a run
                 log.warning("the network could not be compiled and trains as it is (%s)", next(iter(str(error).splitlines()), ""))
                 self.network.zero_grad(set_to_none=True)
-                self.wanted, self.body = False, self.network
+                self.wanted, self.forward = False, self.network
             else:
-                self.proven = True
+                self.works = True
                 return result
-        return work(self.body)
+        return passes(self.forward)

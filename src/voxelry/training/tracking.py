@@ -1,4 +1,4 @@
-"""Where else than in JSON lines the course of training is written: TensorBoard and MLflow, each through the extra `track`."""
+"""Experiment tracking with TensorBoard and MLflow, through the extra `track`, besides the run's own JSON lines."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import RunState
 
 EVERY = 10
-"""Steps from one tracked loss to the next."""
+"""Steps between tracked losses."""
 
 
 class Tracker(Protocol):
-    """One place where the course of a run is written."""
+    """A service or file format that training is tracked with."""
 
     def describe(self, texts: Mapping[str, str], parameters: Mapping[str, str]) -> None:
-        """Say what is run, at its start: whole texts by name, single settings by name."""
+        """Record the run at its start: whole texts and single settings, both by name."""
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
-        """Values at a step, by name."""
+        """Record values at a step, by name."""
 
     def flush(self) -> None:
-        """Hand over what was measured: a checkpoint follows."""
+        """Write what was recorded: a checkpoint follows."""
 
     def finish(self, facts: Mapping[str, str]) -> None:
-        """The run is over; facts such as where the model lies."""
+        """Record the end of the run, with facts such as the model's path."""
 
     def close(self) -> None:
-        """No more will come."""
+        """Release the tracker."""
 
 
 class Tracking:
-    """All trackers that a recipe names, none as a rule.
+    """All trackers that a recipe names; none by default.
 
     Args:
         config: the recipe.
         plan: of the network.
         folder: of the run.
-        state: of the run; what trackers need to go on is kept in it.
+        state: of the run; it keeps what trackers need to resume.
     """
 
     def __init__(self, config: Config, plan: Plan, folder: Path, state: RunState) -> None:
@@ -69,12 +69,12 @@ class Tracking:
         self.stack.close()
 
     def step(self, state: RunState, rate: float) -> None:
-        """Tell of a step."""
+        """Track a step."""
         if self.trackers and state.step % EVERY == 0 and state.smooth_loss is not None:
             self._measure(state.step, {"loss": state.smooth_loss, "learning_rate": rate})
 
     def milestone(self, state: RunState) -> None:
-        """Tell of the last milestone."""
+        """Track the last milestone."""
         last = state.history[-1]
         values = {"milestone/loss": last.loss, "milestone/seconds": last.seconds, "milestone/waited": last.waited}
         for name, value in (("pseudo_dice", last.pseudo_dice), ("validation", last.validation)):
@@ -85,7 +85,7 @@ class Tracking:
             tracker.flush()
 
     def finish(self, scores: Mapping[str, float], facts: Mapping[str, str]) -> None:
-        """Tell of the end: scores of whole validation cases by name, and facts such as where the model lies."""
+        """Track the end: scores of whole validation cases by name, and facts such as the model's path."""
         self._measure(self.state.step, {f"validation/{name}": value for name, value in scores.items()})
         for tracker in self.trackers:
             tracker.finish(facts)
@@ -96,7 +96,7 @@ class Tracking:
 
 
 def track_result(config: Config, plan: Plan, folder: Path, state: RunState, scores: Mapping[str, float], model: Path) -> None:
-    """Write the end of a run where its course was written.
+    """Track the end of a run.
 
     Args:
         config: the recipe.

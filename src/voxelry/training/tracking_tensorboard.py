@@ -1,4 +1,4 @@
-"""The course of training as TensorBoard event files, in the run's folder."""
+"""Tracks training with TensorBoard event files in the run's folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ class TensorBoard:
 
     Args:
         folder: of the run.
-        step: steps done; what event files hold of later ones is superseded (a run that was killed had got further than its
-            checkpoint).
+        step: steps done; events of later steps are superseded (a killed run had got further than its checkpoint).
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -27,25 +26,25 @@ class TensorBoard:
         self.writer: Any = SummaryWriter(str(folder / FOLDER), purge_step=step + 1 if step else None)
 
     def describe(self, texts: Mapping[str, str], parameters: Mapping[str, str]) -> None:
-        """Recipe and plan as texts; single settings stand in the recipe."""
+        """Record recipe and plan as texts; single settings are in the recipe."""
         del parameters
         for name, text in texts.items():
             self.writer.add_text(name, f"```\n{text}\n```", 0)
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
-        """Values at a step."""
+        """Record values at a step."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """To the file."""
+        """Write to the file."""
         self.writer.flush()
 
     def finish(self, facts: Mapping[str, str]) -> None:
-        """Facts as texts."""
+        """Record facts as texts."""
         for name, fact in facts.items():
             self.writer.add_text(name, fact)
 
     def close(self) -> None:
-        """The file is whole."""
+        """Close the file."""
         self.writer.close()

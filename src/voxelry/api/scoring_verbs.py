@@ -1,0 +1,106 @@
+"""The public verbs of scoring, `voxelry.evaluate` and `voxelry.compare`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxelry.core.volume import LabelMap
+from voxelry.formats.reader import read_labels
+from voxelry.metrics.scores import Scores
+
+if TYPE_CHECKING:
+    from voxelry.cohort.comparison import Difference, PairedTest
+
+__all__ = ["compare", "evaluate"]
+
+PathLike = str | os.PathLike[str]
+
+
+def evaluate(
+    reference: LabelMap | PathLike,
+    prediction: LabelMap | PathLike,
+    *,
+    metrics: Sequence[str] = ("overlap",),
+    tolerance: float | Mapping[str, float] = 1.0,
+    root: PathLike | None = None,
+) -> Scores:
+    """Score predictions against references.
+
+    Args:
+        reference: a LabelMap, a mask file, a folder of masks, or a manifest.
+        prediction: a LabelMap, a mask file, or a folder of masks named as the references.
+        metrics: families of metrics, such as ``overlap`` (Dice and IoU; always included), ``rates`` (precision, recall,
+            specificity, FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD) and ``instances`` (objects matched at
+            an IoU of 0.5); docs/reference/metric-table.md lists all.
+        tolerance: NSD tolerance in mm, one for all labels, or one for each by name.
+        root: folder that a manifest's relative paths start from.
+
+    Returns:
+        Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`. Of several cases, one
+        that cannot be scored is listed in `failed` with its reason, and the others go on.
+
+    Raises:
+        MissingFileError: a file, or the prediction of a reference, is missing.
+        GridMismatchError: two maps lie on different grids.
+        GeometryError: ``surface`` on a picture of unknown pixel size or a sheared grid.
+        LabelError: values that the reference does not know.
+        UsageError: an unknown metric.
+
+    Example:
+        >>> import voxelry
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> _ = write_phantoms("data", "chest-xray", 2, format="png")
+        >>> voxelry.evaluate("data/labels", "data/labels").mean_dice
+        1.0
+    """
+    from voxelry.cohort.evaluation import evaluate_cohort
+    from voxelry.metrics.families import measure
+
+    if isinstance(reference, LabelMap) or isinstance(prediction, LabelMap):
+        truth = reference if isinstance(reference, LabelMap) else read_labels(reference)
+        predicted = prediction if isinstance(prediction, LabelMap) else read_labels(prediction)
+        return measure(truth, predicted, metrics=metrics, tolerance=tolerance)
+    start = None if root is None else Path(root)
+    return evaluate_cohort(Path(reference), Path(prediction), metrics, start, tolerance=tolerance)
+
+
+def compare(
+    a: Scores | PathLike,
+    b: Scores | PathLike,
+    *,
+    metrics: Sequence[str] = (),
+    test: PairedTest = "permutation",
+    seed: int = 0,
+) -> list[Difference]:
+    """Compare two models scored on the same cases: paired differences with tests, corrected for the number of labels.
+
+    Args:
+        a: Scores, or the folder, ``.parquet``, ``.csv`` or ``.json`` file that `voxelry evaluate --out` wrote.
+        b: the other model's, likewise.
+        metrics: names of columns such as ``dice``; empty takes all that both have.
+        test: ``permutation`` or ``wilcoxon``.
+        seed: of permutations and bootstrap.
+
+    Returns:
+        A row for each metric and label: means, difference B - A with its 95 % interval by patient, p, corrected p, winner.
+
+    Raises:
+        UsageError: an unknown metric or test, or no case in common.
+        ReadError: a file that holds no scores.
+
+    Example:
+        >>> import voxelry
+        >>> from voxelry.phantom.dataset import write_phantoms
+        >>> _ = write_phantoms("data", "chest-xray", 3, format="png")
+        >>> scores = voxelry.evaluate("data/labels", "data/labels")
+        >>> rows = voxelry.compare(scores, scores, metrics=["dice"])
+        >>> rows[0].metric, rows[0].difference
+        ('dice', 0.0)
+    """
+    from voxelry.cohort.comparison import compare_scores
+
+    sides = [side if isinstance(side, Scores) else Path(side) for side in (a, b)]
+    return compare_scores(sides[0], sides[1], metrics, test, seed)
