@@ -8,7 +8,7 @@ from pathlib import Path
 from voxelry.base.files import atomic_folder, atomic_path
 from voxelry.errors import ExportError
 
-_OURS = (".stl", ".ply", ".dcm")
+_ENDINGS = (".stl", ".ply", ".dcm")
 """Endings of files in such a folder."""
 
 
@@ -45,7 +45,7 @@ def fresh_folder(path: Path) -> Path:
     Raises:
         ExportError: something else exists there.
     """
-    strange = path.exists() and (not path.is_dir() or any(item.suffix not in _OURS for item in path.iterdir()))
+    strange = path.exists() and (not path.is_dir() or any(item.suffix not in _ENDINGS for item in path.iterdir()))
     if strange:
         raise ExportError(f"{path}: exists and holds other files, which would be lost", remedy="Choose another name.")
     return path

@@ -24,12 +24,12 @@ from voxelry.formats.dicom.planes import BrokenHeaderError, file_header, file_pl
 from voxelry.formats.dicom.walk import walk
 from voxelry.formats.file_content import HEAD_BYTES, FileContent, cannot_be_opened, open_content
 from voxelry.formats.signatures import HEAD_BYTES as SNIFF_BYTES
+from voxelry.formats.table import format_named
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 """SOP class of a DICOMDIR: Media Storage Directory Storage."""
 
-_DICOM_ENDINGS = frozenset({".dcm", ".dicom", ".ima"})
-_POSSIBLE_ENDINGS = frozenset({"", ".img", *_DICOM_ENDINGS})
+_POSSIBLE_ENDINGS = frozenset({"", ".img"})
 _PROGRESS = "reading headers"
 _EVERY = 50
 _SHOWN = 3
@@ -172,7 +172,7 @@ def _add_file(path: Path, content: FileContent, result: HeaderScan, archive: Pat
 def _add_unrecognised(path: Path, size: int, result: HeaderScan, archive: Path | None) -> None:
     """A file of unknown format. One with a DICOM ending, or an empty one without another ending, may be a lost slice."""
     suffix = path.suffix.lower()
-    if suffix in _DICOM_ENDINGS or (not size and (suffix in _POSSIBLE_ENDINGS or suffix[1:].isdigit())):
+    if suffix in format_named("dicom").endings or (not size and (suffix in _POSSIBLE_ENDINGS or suffix[1:].isdigit())):
         problem = "the file is empty (0 bytes)" if not size else "called DICOM, but its content is not"
         error = CorruptFileError(f"{path}: {problem}", remedy="Export or copy it again.")
         result.unreadable.append(UnreadableFile(path, error, "", archive))
