@@ -43,6 +43,25 @@ def test_no_pixels(make_slice, save_slice, tmp_path):
         pass
 
 
+def test_a_damaged_representation_of_the_pixels(make_slice, save_slice, tmp_path):
+    path = save_slice(make_slice(PIXELS), tmp_path / "a")
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00XX"))
+    with pytest.raises(CorruptFileError, match="breaks off"), open_pixels(path, None):
+        pass
+
+
+def test_pixels_of_a_damaged_length_fit_into_no_memory(monkeypatch, make_slice, save_slice, tmp_path):
+    path = save_slice(make_slice(PIXELS), tmp_path / "a")
+
+    def too_large(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(pydicom, "dcmread", too_large)
+    with pytest.raises(CorruptFileError, match="breaks off"), open_pixels(path, None):
+        pass
+
+
 @pytest.mark.parametrize("per_frame", [1, 2, 3])
 @pytest.mark.parametrize("table", [True, False])
 def test_fragments_as_pydicom_finds_them(tmp_path, per_frame, table):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import IO, Any
 import pydicom
 
 from voxelry.errors import CorruptFileError, ReadError
+from voxelry.formats.dicom.elements import PARSE_ERRORS
 
 PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 """The three elements that may hold pixels."""
@@ -101,16 +101,21 @@ def open_pixels(path: Path, element: PixelElement | None) -> Iterator[tuple[IO[b
         with _opened(path) as stream:
             yield stream, element
         return
+    with _opened(path) as stream:
+        value, keyword, is_native = _parsed_pixels(stream, path)
+    yield io.BytesIO(value), PixelElement(0, len(value) if is_native else UNDEFINED, keyword)
+
+
+def _parsed_pixels(stream: IO[bytes], path: Path) -> tuple[bytes, str, bool]:
+    """The value of the pixel data element, its keyword, and whether it is native rather than encapsulated."""
     try:
-        data = pydicom.dcmread(path, specific_tags=list(PIXEL_KEYWORDS.values()), force=True)
-    except zlib.error as error:
+        data = pydicom.dcmread(stream, specific_tags=list(PIXEL_KEYWORDS.values()), force=True)
+        for keyword in PIXEL_KEYWORDS.values():
+            if keyword in data:
+                syntax = data.file_meta.get("TransferSyntaxUID")
+                return data.get_item(keyword).value or b"", keyword, syntax is None or not syntax.is_encapsulated
+    except PARSE_ERRORS as error:  # of a damaged length, whose value fits into no memory, too
         raise _truncated(path) from error
-    for keyword in PIXEL_KEYWORDS.values():
-        if keyword in data:
-            value = data.get_item(keyword).value or b""
-            native = not data.file_meta.TransferSyntaxUID.is_encapsulated if "TransferSyntaxUID" in data.file_meta else True
-            yield io.BytesIO(value), PixelElement(0, len(value) if native else UNDEFINED, keyword)
-            return
     raise CorruptFileError(f"{path}: holds no pixels", remedy="Export or copy the file again.")
 
 
