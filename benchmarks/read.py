@@ -35,7 +35,7 @@ MEMORY_BAR = 1.3
 BARS = {
     ("raw", "dcm2niix"): 0.5,
     ("raw", "simpleitk"): 1.2,
-    ("lossless-jpeg", "simpleitk"): 1.5,
+    ("lossless-jpeg", "simpleitk"): 1.0,
     ("jpeg-ls", "pydicom"): 1.5,
     ("jpeg-2000", "simpleitk"): 1.0,
 }

@@ -12,10 +12,8 @@ from hypothesis.extra import numpy as hnp
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from voxelry.core.volume import Window
 from voxelry.errors import CorruptFileError, NonFiniteError, UnsupportedFormatError
 from voxelry.formats.dicom.pixels.decode import check_decodable, decode_padding, decode_slices
-from voxelry.formats.dicom.pixels.grey_values import remarks_of, shown_windows
 from voxelry.formats.dicom.planes import read_planes
 
 RAMP = (np.arange(48, dtype=np.int16) * 37 - 800).reshape(6, 8)
@@ -114,93 +112,6 @@ def test_beyond_int16(make_slice, save_slice, tmp_path):
     found = read(save_slice(make_slice(stored), tmp_path / "a.dcm"))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, stored)
-
-
-@pytest.mark.parametrize(("modality", "inverted"), [("CT", False), ("PT", False), ("MR", True), ("US", True)])
-def test_monochrome1(make_slice, save_slice, tmp_path, modality, inverted):
-    stored = np.arange(48, dtype=np.uint16).reshape(6, 8)
-    data = make_slice(
-        stored,
-        Modality=modality,
-        PhotometricInterpretation="MONOCHROME1",
-        BitsStored=12,
-        HighBit=11,
-        RescaleSlope=2,
-        RescaleIntercept=5,
-        WindowCenter=10,
-        WindowWidth=4,
-    )
-    path = save_slice(data, tmp_path / "a.dcm")
-    found = read(path)
-    np.testing.assert_array_equal(found, (4095 - stored.astype(int) if inverted else stored.astype(int)) * 2 + 5)
-    header = read_planes(path)[0]
-    assert remarks_of([header])[0].startswith(f"MONOCHROME1: grey values {'inverted' if inverted else 'kept'}")
-    assert shown_windows(header) == (Window(4095 * 2 + 10 - 10, 4) if inverted else Window(10, 4),)
-
-
-def test_monochrome1_mr_as_simpleitk(make_slice, save_slice, tmp_path):
-    stored = np.arange(48, dtype=np.uint16).reshape(6, 8)
-    path = save_slice(
-        make_slice(stored, Modality="MR", PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11), tmp_path / "a.dcm"
-    )
-    np.testing.assert_array_equal(read(path), sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0])
-
-
-@pytest.mark.parametrize(
-    ("padding", "limit", "is_outside"),
-    [(-800, None, RAMP == -800), (-800, -600, RAMP <= -600), (-600, -800, RAMP <= -600), (31000, None, RAMP == 31000)],
-)
-def test_padding_gets_the_lowest_valid_value(make_slice, save_slice, tmp_path, padding, limit, is_outside):
-    data = make_slice(RAMP, PixelPaddingValue=padding, RescaleIntercept=-24)
-    data["PixelPaddingValue"].VR = "SS"
-    if limit is not None:
-        data.PixelPaddingRangeLimit = limit
-        data["PixelPaddingRangeLimit"].VR = "SS"
-    header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
-    outside = decode_padding([header])[0]
-    np.testing.assert_array_equal(outside, is_outside)
-    found = decode_slices([header])[0]
-    np.testing.assert_array_equal(found[~outside], RAMP[~is_outside] - 24)
-    assert (found[outside] == RAMP[~is_outside].min() - 24).all()
-    assert "PixelPaddingValue" in remarks_of([header])[0]
-
-
-def test_padding_is_lowest_of_all_slices_even_in_fractions(make_slice, save_slice, tmp_path):
-    headers = []
-    for number, slope in enumerate((0.5, 2.0)):
-        data = make_slice(RAMP + np.int16(900), PixelPaddingValue=100, RescaleSlope=slope)
-        data["PixelPaddingValue"].VR = "SS"
-        headers.append(read_planes(save_slice(data, tmp_path / f"{number}.dcm"))[0])
-    found = decode_slices(headers)
-    assert found.dtype == np.float32
-    assert found[0, 0, 0] == found[1, 0, 0] == 137 * 0.5
-
-
-def test_padding_written_unsigned(make_slice, save_slice, tmp_path):
-    stored = RAMP.copy()
-    stored[0, :3] = -2000
-    data = make_slice(stored, PixelPaddingValue=63536)
-    data["PixelPaddingValue"].VR = "US"
-    header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
-    assert int(decode_padding([header]).sum()) == 3
-    assert decode_slices([header]).min() == RAMP[stored != -2000].min()
-
-
-def test_padding_outside_of_the_stored_range_is_nowhere(make_slice, save_slice, tmp_path):
-    stored = np.full((6, 8), 63536 & 0xFFF, np.uint16)
-    data = make_slice(stored, BitsStored=12, HighBit=11, PixelPaddingValue=63536)
-    data["PixelPaddingValue"].VR = "US"
-    header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
-    assert not decode_padding([header]).any()
-    assert (decode_slices([header]) == 2096).all()
-
-
-def test_all_padding_stays(make_slice, save_slice, tmp_path):
-    data = make_slice(np.full((6, 8), 5, np.int16), PixelPaddingValue=5)
-    data["PixelPaddingValue"].VR = "SS"
-    header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
-    assert (decode_slices([header]) == 5).all()
-    assert decode_padding([header]).all()
 
 
 @pytest.mark.parametrize(("keyword", "dtype"), [("FloatPixelData", np.float32), ("DoubleFloatPixelData", np.float64)])

@@ -145,7 +145,7 @@ def fragments_of_frames(stream: IO[bytes], element: PixelElement, frames: int, p
         `frames` lists.
 
     Raises:
-        CorruptFileError: the file ends within a fragment, or fragments cannot be told to be of `frames` frames.
+        CorruptFileError: the file ends within a fragment, or the fragments do not make up `frames` frames.
     """
     table, *fragments = _items(stream, element, path)
     if frames == 1:
