@@ -22,7 +22,7 @@ AGREEMENT = 0.999
 """The share of a patch's voxels whose winning class must be that of PyTorch as it is."""
 
 TRIAL_SECONDS = {"compile": 60.0, "openvino": 15.0, "onnxruntime": 15.0}
-"""What building a backend may cost: it is tried only where the run takes longer than that without it."""
+"""Seconds that building a backend may take: it is tried only where the run takes longer than that without it."""
 
 
 @dataclass(frozen=True)

@@ -77,22 +77,6 @@ def add_moments(values: Any, best: Any, moment: Any, logits: bool) -> None:
 
 
 @inlined
-def invert(weight: Any, inverse: Any) -> None:
-    """``1 / weight``, 0 where no patch came."""
-    for n in range(weight.size):
-        inverse[n] = ONE / weight[n] if weight[n] > ZERO else ZERO
-
-
-@inlined
-def divide(row: Any, inverse: Any, mean: Any) -> None:
-    """A row of sums becomes means in place; `mean` holds them as they were stored."""
-    for n in range(row.size):
-        row[n] = stored(loaded(row[n]) * inverse[n], row[n])
-    for n in range(row.size):
-        mean[n] = loaded(row[n])
-
-
-@inlined
 def interpolate_yz(ring: Any, k: int, z: Any, fz: Any, y: Any, fy: Any, start: Any, stop: Any, line: Any) -> None:
     """The row of class k between two slices and two rows, from voxel `start` to `stop`."""
     row00, row01 = ring[k, z[0], y[0], start:stop], ring[k, z[0], y[1], start:stop]
@@ -191,11 +175,17 @@ def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int,
     inverse, share, mean = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
     for index in range(first, last):
         slot, y = (z + index // height) % depth, index % height
-        invert(weights[slot, y], inverse)
-        best[:] = NO_VALUE
-        winner[:] = 0
+        weight = weights[slot, y]
+        for n in range(width):
+            inverse[n] = ONE / weight[n] if weight[n] > ZERO else ZERO
+            best[n] = NO_VALUE
+            winner[n] = 0
         for k in range(ring.shape[0]):
-            divide(ring[k, slot, y], inverse, mean)
+            row = ring[k, slot, y]
+            for n in range(width):
+                row[n] = stored(loaded(row[n]) * inverse[n], row[n])
+            for n in range(width):
+                mean[n] = loaded(row[n])
             compete(mean, np.int32(k), best, winner)
         goal = winners[slot, y]
         low, high = width, 0

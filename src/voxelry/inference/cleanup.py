@@ -85,7 +85,7 @@ def clean_array(array: Stored, rules: Mapping[int, CleanUp], voxel_volume: float
     """
     if voxel_volume is None and any(rule.min_mm3 for rule in rules.values()):
         raise ModelError(
-            "a clean-up rule removes what is smaller than so many mm^2, but the pixel size is not known",
+            "a clean-up rule removes components below a number of mm^2, but the pixel size is not known",
             remedy="Give a file that says its pixel size, such as DICOM, or a model without min_mm3.",
         )
     if any(rule.keep_largest or rule.min_mm3 for rule in rules.values()) and array.any():

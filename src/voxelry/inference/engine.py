@@ -26,7 +26,7 @@ REORDERED, DEVICE_REORDERED = 1 << 21, 1 << 23
 """Numbers brought to streaming order at a time; on a GPU more, since each step costs it the same few launches."""
 
 _REORDER_COPIES = 6
-"""Copies of these in float32: reordered, mirrored and weighted logits, and what is gathered to restore slices."""
+"""Copies of these in float32: reordered, mirrored and weighted logits, and the values gathered to restore slices."""
 
 
 def reorder_bytes(on_device: bool) -> int:

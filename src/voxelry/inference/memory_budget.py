@@ -19,7 +19,7 @@ from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.ring_buffer import ring_bytes
 
 SPARE = 96 << 20
-"""Bytes that Python, torch and its threads take beyond what is counted here."""
+"""Bytes that Python, torch and its threads take besides the parts counted here."""
 
 HOST_SHARE, DEVICE_SHARE = 0.75, 0.9
 """Shares of the host's installed and of a GPU's free memory that are used where no budget is given."""
@@ -33,12 +33,12 @@ DEVICE_BATCHES = (8, 4, 2, 1)
 
 @dataclass(frozen=True)
 class ScanFootprint:
-    """What segmenting a scan takes, apart from what is yet to be chosen.
+    """Memory that segmenting a scan takes, independent of the split.
 
     Attributes:
         grids: the patches, of each ensemble where several plans are averaged.
         classes: K.
-        host: of the host's memory, whatever is chosen.
+        host: of the host's memory, for every split.
         new_slice: of the host's memory, for each new slice of labels at a time.
         patch: of the network's device, for each patch at a time.
     """
@@ -72,7 +72,7 @@ class MemorySplit:
         batch: patches at a time.
         slab: new slices at a time.
         ring_on_device: whether the ring buffer lies in the GPU's memory.
-        host: what the host's memory holds.
+        host: of the host's memory, in all.
     """
 
     half: bool
@@ -88,7 +88,7 @@ def split_memory(scan: ScanFootprint, options: PredictOptions, device: torch.dev
     Float32 sums are preferred to half floats, but more patches at a time (on a GPU) to both.
 
     Args:
-        scan: what the scan takes.
+        scan: memory of the scan.
         options: the budgets.
         device: where the network is.
         ring_on_device: False once a GPU has refused to hold the ring buffer.
@@ -97,7 +97,7 @@ def split_memory(scan: ScanFootprint, options: PredictOptions, device: torch.dev
         The first of `candidates` that fits.
 
     Raises:
-        BudgetError: none does; it names the smallest budget that would do, and what needs it.
+        BudgetError: none does; it names the smallest budget that would do, and its parts.
     """
     limit = options.memory or int(HOST_SHARE * installed_memory())
     device_limit = None if device.type == "cpu" else device_memory(options, device)
@@ -126,7 +126,7 @@ def candidates(
     """Splits from the best to the smallest, of those that a device's memory holds.
 
     Args:
-        scan: what the scan takes.
+        scan: memory of the scan.
         options: a batch size that the user asks for.
         device_limit: bytes of the GPU's memory; None on a CPU.
         ring_on_device: whether the ring buffer may lie in the GPU's memory.

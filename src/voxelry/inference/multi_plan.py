@@ -28,12 +28,12 @@ SUMMED = 64 << 20
 
 
 def slab_value_bytes(device: torch.device) -> int:
-    """Bytes of a voxel and class in the slab: the sum, and what a GPU sends to be added."""
+    """Bytes of a voxel and class in the slab: the sum, and on a GPU the copy that is added to it."""
     return 4 if device.type == "cpu" else 8
 
 
 def align_tasks(tasks: Sequence[ScanTask]) -> list[ScanTask]:
-    """Tasks of several ensembles on one scan, streaming along one axis of it in one direction: that of the smallest ring buffers.
+    """Tasks of several ensembles on one scan, streaming along its axis with the smallest ring buffers, in one direction.
 
     Raises:
         ModelError: there is none, since the ensembles bring scans to opposite orientations.

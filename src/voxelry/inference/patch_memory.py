@@ -17,11 +17,11 @@ SCRATCH = 0.5
 """Share of a layer's output copied while it is computed: oneDNN reorders it in blocks of channels, or from a half type."""
 
 SMALL = 2
-"""A small patch is this many times what the network's axes must be divisible by, so that its deepest stage has two voxels."""
+"""A small patch is this many times the network's divisor, so that its deepest stage has two voxels."""
 
 
 class _LiveTensors:
-    """Adds up what is alive between layers, and what a convolution library copies beside a layer's output."""
+    """Adds up the tensors alive between layers, and the copies that a convolution library makes of a layer's output."""
 
     def __init__(self) -> None:
         self.alive, self.peak = 0, 0

@@ -22,11 +22,9 @@ from voxelry.inference.blending_kernels import (
     TINY,
     ZERO,
     decide,
-    divide,
     interpolate_row,
-    invert,
 )
-from voxelry.inference.half import exponential
+from voxelry.inference.half import exponential, loaded, stored
 
 
 @inlined
@@ -59,11 +57,17 @@ def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int,
     inverse, mean = np.empty(width, np.float32), np.empty(width, np.float32)
     for index in range(first, last):
         slot, y = (z + index // height) % depth, index % height
-        invert(weights[slot, y], inverse)
+        weight = weights[slot, y]
+        for n in range(width):
+            inverse[n] = ONE / weight[n] if weight[n] > ZERO else ZERO
         best[:] = -NO_VALUE
         winner[:] = 0
         for k in range(1, ring.shape[0]):
-            divide(ring[k, slot, y], inverse, mean)
+            row = ring[k, slot, y]
+            for n in range(width):
+                row[n] = stored(loaded(row[n]) * inverse[n], row[n])
+            for n in range(width):
+                mean[n] = loaded(row[n])
             decide(mean, np.int32(k), best, winner)
         goal = winners[slot, y]
         for n in range(width):

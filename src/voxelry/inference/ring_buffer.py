@@ -1,4 +1,4 @@
-"""Ring buffer of the inference engine: sums of patches over the slices that patches still touch, and what leaves when finished.
+"""Ring buffer of the inference engine: sums of patches over the slices that patches still touch, until these are finished.
 
 `HostRingBuffer` works with compiled loops, `DeviceRingBuffer` (`ring_buffer_torch`) with torch operations on a GPU. Both give the
 same labels.
@@ -38,7 +38,7 @@ def ring_bytes(classes: int, shape: Start, half: bool) -> int:
 
 
 class RingBuffer(Protocol):
-    """What the engine needs of a ring buffer. Shapes are in streaming order: K classes, S slices, Y, X.
+    """Interface between the engine and a ring buffer. Shapes are in streaming order: K classes, S slices, Y, X.
 
     Attributes:
         depth: slices it holds; slice z lies in slot ``z % depth``.

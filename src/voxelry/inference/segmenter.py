@@ -129,7 +129,7 @@ class Segmenter:
         return SegmentedScan(arrays, confidence, overlooked)
 
     def _footprint(self, tasks: Sequence[ScanTask]) -> ScanFootprint:
-        """What the scan takes."""
+        """Memory of the scan, before it is split."""
         classes, voxels = self.ensembles[0].classes, math.prod(tasks[0].volume.geometry.shape)
         highest = max((label.value for label in self.labels.labels), default=0)
         labels = (1 if classes <= 256 else 2) + (2 if highest >= 256 > classes - 1 else 0)

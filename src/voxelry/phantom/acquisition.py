@@ -84,7 +84,7 @@ def blurred(image: NDArray[np.float32], blur: float, geometry: Geometry) -> NDAr
 
 
 def shading(rng: np.random.Generator, strength: float, geometry: Geometry) -> NDArray[np.float32]:
-    """A smooth factor around 1 over ``(*spatial)``: coil sensitivity, or what is left of beam hardening."""
+    """A smooth factor around 1 over ``(*spatial)``: coil sensitivity, or residual beam hardening."""
     if strength == 0:
         return np.ones(geometry.shape, dtype=np.float32)
     field = Waves.draw(rng, (250.0, 500.0), strength / 1.5, count=4)(points(geometry))
