@@ -51,8 +51,8 @@ def make_inputs(folder: Path, quick: bool) -> None:
 
 def voxelry(inputs: dict[str, Any]) -> Change:
     """As the sampler does it: read what a move reaches from a memory map, then move and change it."""
+    from voxelry.augmentation.augment_settings import AugmentSettings
     from voxelry.augmentation.augmenter import Augmenter
-    from voxelry.augmentation.settings import AugmentSettings
     from voxelry.core.labels import LabelTable
     from voxelry.core.plan import NetworkPlan, Normalisation, Plan
     from voxelry.preparation.cache import CachedCase

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from voxelry.augmentation.augment_settings import AUGMENT_SETS, with_keys_of
 from voxelry.augmentation.augmentation import IntensityAugmentation, SpatialAugmentation
 from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
-from voxelry.augmentation.settings import AUGMENT_SETS, with_keys_of
 from voxelry.base.extras import EXTRAS
 from voxelry.core.architectures import ARCHITECTURES, DEFAULT_NETWORK, Architecture
 from voxelry.formats.dicom.pixels.transfer_syntaxes import TRANSFER_SYNTAXES

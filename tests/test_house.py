@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ TOUCH_FILES = {
     "training/predictions.py", "training/run_files.py",
     "cohort", "datasets", "formats", "phantom", "reports",
 }  # fmt: skip
+RIDDLES = {"found", "made", "one", "part", "seen"}
+"""Words that name nothing: an identifier says what it holds."""
 HEAVY = {"highdicom", "monai", "nibabel", "numpy", "pydicom", "scipy", "skimage", "torch"}
 
 
@@ -140,3 +143,42 @@ def test_constraints_pin_every_dependency():
         if "==" in line and not line.startswith("#")
     }
     assert {re.sub(r"[-_.]+", "-", re.split(r"[<>=!~\[; ]", need)[0]).lower() for need in wanted} <= pinned
+
+
+def test_no_file_name_stands_twice():
+    names = Counter(path.name for path in MODULES if path.name != "__init__.py")
+    assert {name for name, times in names.items() if times > 1} == set()
+
+
+def test_no_class_name_stands_twice():
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(name(path))
+    assert {key: where for key, where in places.items() if len(where) > 1} == {}
+
+
+def identifiers(path: Path) -> set[str]:
+    """What a module names: variables, parameters, attributes, functions, keywords of calls."""
+    names: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.arg | ast.keyword):
+            names.add(node.arg or "")
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign | ast.Attribute) and isinstance(getattr(node, "target", node), ast.Attribute):
+            names.add(getattr(node, "target", node).attr)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_identifiers_are_nouns(path):
+    assert identifiers(path) & RIDDLES == set()
+
+
+def test_the_top_level_has_rooms_only():
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert files == {"__init__.py", "__init__.pyi", "errors.py", "py.typed"}

@@ -43,6 +43,14 @@ class VoxelryError(Exception):
     Args:
         problem: what is wrong, with the file and the value.
         remedy: what the user can do about it; appended to the message.
+
+    Example:
+        >>> import voxelry
+        >>> try:
+        ...     voxelry.read("scan.nii.gz")
+        ... except voxelry.VoxelryError as error:
+        ...     print(error)
+        scan.nii.gz: no such file or folder. Check the path.
     """
 
     def __init__(self, problem: str, *, remedy: str = "") -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from helpers.augmentation import augmenter, flips_of, only
 from helpers.plans import SIDED
-from voxelry.augmentation.settings import AugmentSettings
+from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.core.labels import Code, Label, LabelTable
 from voxelry.errors import ConfigError
 

@@ -9,10 +9,10 @@ import torch
 
 from helpers.augmentation import INTENSITY, augmenter, grey, params_of, plan_of
 from helpers.plans import SIDED
+from voxelry.augmentation.augment_settings import AugmentSettings, with_keys_of
 from voxelry.augmentation.augmenter import Augmenter
 from voxelry.augmentation.gpu_augmentation import augment_batch
 from voxelry.augmentation.registry import AUGMENTATIONS
-from voxelry.augmentation.settings import AugmentSettings, with_keys_of
 
 ROOT = Path(__file__).parents[2]
 KINDS = [each.name for each in INTENSITY]

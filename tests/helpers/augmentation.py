@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from helpers.plans import SIDED, tiny_network, tiny_plan
+from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.augmentation.augmentation import AugmentationParams, Change, IntensityAugmentation
 from voxelry.augmentation.augmenter import Augmenter
 from voxelry.augmentation.registry import AUGMENTATIONS
-from voxelry.augmentation.settings import AugmentSettings
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Plan
 

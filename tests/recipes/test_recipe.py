@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelry.augmentation.settings import AugmentSettings
+from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.errors import ConfigError, MissingFileError
 from voxelry.recipes.recipe import Config, changed, load_config, parse_duration
 

@@ -3,7 +3,7 @@ import logging
 import pytest
 import yaml
 
-from voxelry.augmentation.settings import AugmentSettings
+from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.errors import ConfigError
 from voxelry.recipes import renamed_keys
 from voxelry.recipes.recipe import Config, load_config, parse_config

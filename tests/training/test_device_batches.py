@@ -8,8 +8,8 @@ import torch
 
 from helpers.plans import SIDED, tiny_plan
 from helpers.training_cases import case
+from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.augmentation.augmenter import Augmenter
-from voxelry.augmentation.settings import AugmentSettings
 from voxelry.training.device_batches import DeviceAugmentation
 from voxelry.training.prefetch import BatchLoader
 from voxelry.training.sampler import Sampler

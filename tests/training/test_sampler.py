@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from helpers.plans import SIDED, tiny_plan
 from helpers.training_cases import case
+from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.augmentation.augmenter import Augmenter
-from voxelry.augmentation.settings import AugmentSettings
 from voxelry.core.labels import IGNORE_INDEX
 from voxelry.inference.patches import PatchGrid
 from voxelry.preparation.cache import CachedCase

@@ -22,6 +22,7 @@ class VoxelryReader(ImageReader):  # type: ignore[misc]
     ``(rows, cols)``.
 
     Example:
+        >>> import numpy as np
         >>> import voxelry as vx
         >>> grid, table = vx.Geometry.from_spacing((4, 5, 6), (1, 1, 2)), vx.LabelTable.numbered([1])
         >>> labels = vx.LabelMap.of(np.ones((4, 5, 6), np.uint8), grid, table)

@@ -49,6 +49,8 @@ class ResampleSpacingd(MapTransform):  # type: ignore[misc]
         allow_missing_keys: skip items that are not there.
 
     Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
         >>> image = MetaTensor(torch.zeros(1, 8, 8, 4), affine=torch.diag(torch.tensor([1.0, 1.0, 2.0, 1.0])))
         >>> resampled = ResampleSpacingd("image", spacing=(2.0, 2.0, 2.0))({"image": image})["image"]
         >>> tuple(resampled.shape)
@@ -101,6 +103,8 @@ class CropContentd(MapTransform):  # type: ignore[misc]
         allow_missing_keys: skip items that are not there.
 
     Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
         >>> image = MetaTensor(torch.zeros(1, 8, 8, 8))
         >>> image[:, 2:5, 1:3, 4:] = 1
         >>> tuple(CropContentd("image", source="image")({"image": image})["image"].shape)
@@ -133,6 +137,9 @@ class NormaliseGreyd(MapTransform):  # type: ignore[misc]
         allow_missing_keys: skip items that are not there.
 
     Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from voxelry.core.plan import Normalisation
         >>> image = MetaTensor(torch.arange(64.0).reshape(1, 4, 4, 4))
         >>> normalised = NormaliseGreyd("image", Normalisation(scheme="image"))({"image": image})["image"]
         >>> round(float(normalised.min()), 2), round(float(normalised.max()), 2)
@@ -169,6 +176,9 @@ class PrepareByPland(MapTransform):  # type: ignore[misc]
         allow_missing_keys: skip the label where it is not there.
 
     Example:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from voxelry.core.plan import Normalisation, Plan
         >>> from voxelry.core.plan import NetworkPlan
         >>> steps, kernels = ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3
         >>> network = NetworkPlan(features=(8, 8, 8), strides=steps, kernels=kernels, deep_supervision=1)

@@ -142,7 +142,7 @@ def load_model(
         >>> _ = Path("recipe.yaml").write_text(recipe)
         >>> _ = voxelry.train("recipe.yaml", "run")
         >>> predictor = voxelry.load_model("run/model", device="cpu")
-        >>> predictor.predict(voxelry.read("data/images/chest_000.png")).labels.shape
+        >>> predictor.predict(voxelry.read("data/images/chest_000.png")).labels.array.shape
         (256, 256)
     """
     from voxelry.inference.predict_options import PredictOptions
@@ -271,7 +271,7 @@ def convert(
         >>> manifest = write_phantoms("data", "torso-ct", 1, format="nifti")
         >>> result = voxelry.convert("data/labels/torso_000.nii.gz", "torso.seg.nrrd", labels=manifest)
         >>> result.format, len(result.labels)
-        ('seg-nrrd', 10)
+        ('seg-nrrd', 6)
     """
     from voxelry.cohort.conversion import convert_mask
 

@@ -77,6 +77,7 @@ class AugmentationParams:
         changes: in that order.
 
     Example:
+        >>> from voxelry.augmentation.augmentation import Change
         >>> from voxelry.augmentation.noise import NoiseParams
         >>> AugmentationParams((Change("noise", 0, NoiseParams(sigma=0.05, key=7)),)).changes[0].params.sigma
         0.05
@@ -131,6 +132,7 @@ class IntensityAugmentation(Augmentation[Settings, Params]):
     """An augmentation that changes the grey values of single channels.
 
     Example:
+        >>> import numpy as np
         >>> from voxelry.augmentation.brightness import Brightness, BrightnessParams
         >>> image = np.ones((2, 3), dtype=np.float32)
         >>> Brightness().apply(image, BrightnessParams(factor=1.5))

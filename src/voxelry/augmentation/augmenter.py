@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voxelry.augmentation import spatial_kernels
+from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.augmentation.augmentation import AugmentationParams, DrawContext, IntensityAugmentation, SpatialAugmentation
 from voxelry.augmentation.cascade_noise import CascadeNoise
 from voxelry.augmentation.flip import mirrored_axes
 from voxelry.augmentation.patch_geometry import PatchGeometry
 from voxelry.augmentation.patch_move import PatchMove
-from voxelry.augmentation.settings import AugmentSettings
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
 from voxelry.core.plan import Plan
 
@@ -37,6 +37,7 @@ class Augmenter:
         ConfigError: an axis to mirror that is not there.
 
     Example:
+        >>> import numpy as np
         >>> from voxelry.augmentation import AugmentSettings
         >>> from voxelry.core.labels import LabelTable
         >>> from voxelry.core.plan import NetworkPlan, Normalisation, Plan

@@ -1,6 +1,6 @@
 """The list of all augmentations, in the order in which they are drawn and applied.
 
-A recipe's keys (`voxelry.augmentation.settings`), drawing, applying on CPU and GPU, and the documentation
+A recipe's keys (`voxelry.augmentation.augment_settings`), drawing, applying on CPU and GPU, and the documentation
 (`docs/generate.py`) derive from this list. A new augmentation is a module and a row here.
 """
 

@@ -71,7 +71,7 @@ class Footprint:
     @property
     def breakdown(self) -> str:
         """The parts, largest first, e.g. ``ring buffer 840MiB, prepared slices 175MiB``."""
-        ordered = sorted(self.parts.items(), key=lambda part: (-part[1], part[0]))
+        ordered = sorted(self.parts.items(), key=lambda item: (-item[1], item[0]))
         return ", ".join(f"{name} {format_memory(count)}" for name, count in ordered)
 
     def __str__(self) -> str:

@@ -83,6 +83,8 @@ def normalise(image: NDArray[np.float32], schemes: tuple[Normalisation, ...], in
         inside: ``(*spatial)`` bool, the content; needed by the scheme ``mask``.
 
     Example:
+        >>> import numpy as np
+        >>> from voxelry.core.plan import Normalisation
         >>> image = np.arange(8, dtype=np.float32).reshape(1, 2, 4)
         >>> normalise(image, (Normalisation(scheme="image"),))
         >>> round(float(image.min()), 2), round(float(image.max()), 2)

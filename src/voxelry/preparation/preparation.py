@@ -31,6 +31,7 @@ class Preparation:
         shape: the box's shape after resampling.
 
     Example:
+        >>> from voxelry.core.geometry import Geometry, Reindex
         >>> grid = Geometry.from_spacing((16, 16, 8), (1, 1, 2))
         >>> keep = Reindex(order=(0, 1, 2), flips=(False, False, False))
         >>> Preparation(None, grid, keep, start=(0, 0, 0), extent=(16, 16, 8), shape=(8, 8, 8)).geometry.spacing
@@ -96,6 +97,10 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
         ModelError: the scan has another number of axes or channels than the plan, or an unknown pixel size where it matters.
 
     Example:
+        >>> import numpy as np
+        >>> from voxelry.core.geometry import Geometry
+        >>> from voxelry.core.plan import Plan
+        >>> from voxelry.core.volume import Volume
         >>> from voxelry.core.plan import NetworkPlan, Normalisation
         >>> steps, kernels = ((1, 1, 1), (2, 2, 2), (2, 2, 2)), ((3, 3, 3),) * 3
         >>> network = NetworkPlan(features=(8, 8, 8), strides=steps, kernels=kernels, deep_supervision=1)

@@ -45,6 +45,7 @@ def resample_image(
         ``(C, *shape)`` float32, C-contiguous, never `array` itself.
 
     Example:
+        >>> import numpy as np
         >>> resample_image(np.array([[[0, 2, 4, 6]]]), (1, 2), order=1).tolist()
         [[[1.0, 5.0]]]
     """
@@ -81,6 +82,7 @@ def resample_classes(
         ``shape`` int16, the same values, C-contiguous. Ties (to 1e-6) go to the lower class.
 
     Example:
+        >>> import numpy as np
         >>> resample_classes(np.array([[0, 2, 2]], dtype=np.int16), (1, 6)).tolist()
         [[0, 0, 2, 2, 2, 2]]
     """

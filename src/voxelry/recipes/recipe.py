@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from voxelry.augmentation.settings import AugmentSettings
+from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.base.files import read_yaml
 from voxelry.base.schema import Frozen, parse
 from voxelry.core.patch import DEFAULT_OVERLAP

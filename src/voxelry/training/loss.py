@@ -108,13 +108,15 @@ def make_loss(settings: LossSettings, plan: Plan, table: LabelTable) -> Segmenta
         ConfigError: a weight for an unknown label (with regions: an unknown region); regions that do not fit the labels.
 
     Example:
+        >>> import torch
+        >>> from voxelry.core.plan import Plan
         >>> from voxelry.core.labels import Label, LabelTable
         >>> from voxelry.recipes.settings import LossSettings
         >>> from voxelry.training import make_loss
         >>> table = LabelTable(labels=(Label(value=1, name="liver"),))
         >>> plan = Plan(
         ...     dimensions=2, channels=("CT",), configuration="2d", normalisation=({"scheme": "image"},), patch_size=(8, 8),
-        ...     batch_size=1, network={"features": (8,), "strides": ((1, 1),), "kernels": ((3, 3),)},
+        ...     batch_size=1, network={"features": (4, 8, 8), "strides": ((1, 1), (2, 2), (2, 2)), "kernels": ((3, 3),) * 3},
         ... )
         >>> loss = make_loss(LossSettings(name="dice_focal"), plan, table)
         >>> logits, classes = torch.zeros(1, 2, 8, 8), torch.zeros(1, 8, 8, dtype=torch.int64)

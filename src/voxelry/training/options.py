@@ -25,6 +25,7 @@ class RunOptions:
         on_step: called at every step with loss, pseudo-Dice and time left.
 
     Example:
+        >>> from voxelry.recipes.recipe import Config
         >>> from voxelry.datasets.manifest import load_manifest
         >>> from voxelry.phantom.dataset import write_phantoms
         >>> from voxelry.training import RunOptions

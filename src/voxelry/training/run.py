@@ -45,6 +45,7 @@ def train_model(options: RunOptions, folder: Path) -> TrainResult:
         TrainingError: nothing to resume from, another recipe, or a loss that is not finite.
 
     Example:
+        >>> from pathlib import Path
         >>> from voxelry.datasets.manifest import load_manifest
         >>> from voxelry.phantom.dataset import write_phantoms
         >>> from voxelry.recipes.recipe import Config

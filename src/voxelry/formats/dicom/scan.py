@@ -66,6 +66,7 @@ class HeaderScan:
         refused: archives that are refused, and DICOMDIRs that cannot be read.
 
     Example:
+        >>> from voxelry.formats.dicom.scan import scan_headers
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
         >>> from voxelry.phantom.phantom import make_phantom

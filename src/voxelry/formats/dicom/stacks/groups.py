@@ -44,6 +44,7 @@ class PlaneGroup:
         siblings: number of groups of its series, itself included.
 
     Example:
+        >>> from voxelry.formats.dicom.stacks.groups import group_planes
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
         >>> from voxelry.phantom.phantom import make_phantom

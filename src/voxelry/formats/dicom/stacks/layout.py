@@ -32,6 +32,7 @@ class StackLayout:
         even: the planes are evenly spaced, none is missing, and none is displaced within its plane.
 
     Example:
+        >>> from voxelry.formats.dicom.stacks.layout import measure_layout
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
         >>> from voxelry.phantom.phantom import make_phantom

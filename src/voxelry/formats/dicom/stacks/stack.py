@@ -64,6 +64,7 @@ class SliceStack:
         resampling: mapping from planes to slices; None where the planes are the slices.
 
     Example:
+        >>> from voxelry.formats.dicom.stacks.stack import assemble
         >>> from voxelry.phantom.acquisition import Acquisition
         >>> from voxelry.phantom.dicom import write_dicom
         >>> from voxelry.phantom.phantom import make_phantom

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from helpers.augmentation import augmenter
-from voxelry.augmentation.settings import AUGMENT_SETS, AugmentSettings
+from voxelry.augmentation.augment_settings import AUGMENT_SETS, AugmentSettings
 
 
 def test_sets_fill_what_is_left_out():
