@@ -316,9 +316,12 @@ def demo(
         ReadError: no held-out scan could be segmented.
 
     Example:
+        >>> from dataclasses import replace
         >>> import voxelry
         >>> from voxelry.phantom.dataset import write_phantoms
-        >>> manifest = write_phantoms("data", "chest-xray", 3, format="png", val=1)
+        >>> from voxelry.phantom.phantom import ACQUISITIONS
+        >>> coarse = replace(ACQUISITIONS["chest-xray"], spacing=(12.0, 12.0, 12.0))
+        >>> manifest = write_phantoms("data", "chest-xray", 3, format="png", val=1, acquisition=coarse)
         >>> result = voxelry.demo("demo", manifest=manifest, seconds=1)
         >>> result.page.name, len(result.outcomes)
         ('index.html', 1)
