@@ -20,5 +20,5 @@ def test_the_function_and_the_command_of_the_how_to_work(torso, monkeypatch):
     exec(command, {})
     mask = torso / "labels" / "torso_003.nii.gz"
     volumes = api.label_volumes(mask)
-    assert "liver" in volumes
+    assert volumes["label_1"] > 0
     assert run_json("label-volumes", mask)["mm3"] == json.loads(json.dumps(volumes))
