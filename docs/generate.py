@@ -35,7 +35,7 @@ def modules_page() -> str:
         lines += [f"## {'voxelry' if name == '.' else name}", "", _summary(folder / "__init__.py"), ""]
         files = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
         if files:
-            lines += ["| module | what it is |", "|---|---|", *(f"| `{path.name}` | {_summary(path)} |" for path in files), ""]
+            lines += ["| module | description |", "|---|---|", *(f"| `{path.name}` | {_summary(path)} |" for path in files), ""]
     return "\n".join(lines)
 
 
@@ -53,7 +53,7 @@ def networks_page() -> str:
         " `plan.network`, and a size by `plan.preset`; without either the planner takes"
         f" `{DEFAULT_NETWORK}`. Networks of your own: [how to add a network](../how-to/add-a-network.md).",
         "",
-        "| network | what it is | source | presets | extra |",
+        "| network | description | source | presets | extra |",
         "|---|---|---|---|---|",
     ]
     for name, row in ARCHITECTURES.items():
@@ -62,7 +62,7 @@ def networks_page() -> str:
         lines.append(f"| `{name}` | {row.title} | {row.source} | {presets} | {extras} |")
     lines += [
         "",
-        "What the planner and the checks know of each:",
+        "Properties that the planner and the checks use:",
         "",
         "| network | stages | strides | coarser heads | channels of the first stage | memory |",
         "|---|---|---|---|---|---|",
@@ -101,7 +101,7 @@ AUGMENTATION_SETS = """
 `light` converges quickly and plateaus early: on the hippocampus (104 cases) pseudo-Dice was highest once each case had been seen
 about 50 times, and fell from then on, while with `nnunet` it rose for three times as long ([lab.md](../lab.md)). For a longer run
 take `set: nnunet` with averaged weights, as `configs/hippocampus_long.yaml` does, stop early (`patience`), or share the time
-among the networks of several folds, which together make fewer errors than any one of them. What the other sets change:
+among the networks of several folds, which together make fewer errors than any one of them. Values that the other sets change:
 """
 AUGMENTATION_KINDS = """
 ## Kinds
@@ -124,7 +124,7 @@ def augmentation_page(augmentations: Augmentations = AUGMENTATIONS) -> str:
     lines = [AUGMENTATION_HEAD, "| key | default | meaning |", "|---|---|---|", *keys, AUGMENTATION_SETS]
     lines += ["| key | " + " | ".join(f"`{name}`" for name in sets) + " |", "|---" * (len(sets) + 1) + "|"]
     lines += [f"| `{key}` | " + " | ".join(cells) + " |" for key, cells in zip(changed, rows, strict=True)]
-    return "\n".join([*lines, AUGMENTATION_KINDS, "| kind | changes | what it does |", "|---|---|---|", *kinds, ""])
+    return "\n".join([*lines, AUGMENTATION_KINDS, "| kind | changes | description |", "|---|---|---|", *kinds, ""])
 
 
 SYNTAXES_HEAD = """# Transfer syntaxes
@@ -199,8 +199,8 @@ def _empty_scores(policy: EmptyPolicy) -> list[str]:
 
 FORMATS_HEAD = """# The table of formats
 
-Written by `python docs/generate.py` from `src/voxelry/formats/table.py`, of which each line is a row. What the readers do with
-these files: [formats.md](formats.md). How to add a row: [a reader](../how-to/add-a-reader.md),
+Written by `python docs/generate.py` from `src/voxelry/formats/table.py`; each line is a row of it. How these files are read and
+written: [formats.md](formats.md). How to add a row: [a reader](../how-to/add-a-reader.md),
 [an export format](../how-to/add-an-export-format.md).
 """
 

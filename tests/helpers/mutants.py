@@ -1,4 +1,4 @@
-"""Damages files of a folder in every way and reads them: the worker of `read/test_fuzz.py`, run as a program of its own.
+"""Damages files of a folder in every way and reads them: the worker of `tests/formats/test_fuzz.py`, run as a program of its own.
 
 `python mutants.py CORPUS SCRATCH FIRST LAST` reads mutants FIRST to LAST - 1 and prints one line of JSON for each that ends in
 anything but an image, labels or a VoxelryError. A mutant is known by its number alone. A hang ends the process.

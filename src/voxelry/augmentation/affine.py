@@ -19,7 +19,7 @@ from voxelry.base.schema import Frozen
 class AffineSettings(Frozen):
     """Keys of rotation, scaling and shift."""
 
-    rotation_p: Probability = Field(default=0.2, description="probability of a rotation, in mm")
+    rotation_p: Probability = Field(default=0.2, description="probability of a rotation (angles true in mm)")
     rotation: float | None = Field(
         default=None,
         ge=0,

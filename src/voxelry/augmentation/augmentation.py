@@ -161,7 +161,7 @@ class IntensityAugmentation(Augmentation[Settings, Params]):
 
         Args:
             image: ``(*patch)`` float32, C-contiguous, normalised grey values; changed in place.
-            params: what was drawn.
+            params: the drawn parameters.
         """
 
     @abstractmethod

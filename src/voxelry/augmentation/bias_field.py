@@ -25,9 +25,9 @@ DEGREE = 3
 class BiasFieldSettings(Frozen):
     """Keys of the bias field."""
 
-    bias_field_p: Probability = Field(default=0.0, description="probability of MRI's smooth inhomogeneity")
+    bias_field_p: Probability = Field(default=0.0, description="probability of an MRI bias field (smooth inhomogeneity)")
     bias_field_strength: float = Field(
-        default=0.5, ge=0, description="largest coefficient of the polynomial that is its logarithm"
+        default=0.5, ge=0, description="largest coefficient of the polynomial that is the field's logarithm"
     )
 
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 class BrightnessSettings(Frozen):
     """Keys of brightness."""
 
-    brightness_p: Probability = Field(default=0.15, description="probability of multiplying grey values")
-    brightness_factor: PositiveRange = Field(default=(0.75, 1.25), description="the factor; as often below 1 as above")
+    brightness_p: Probability = Field(default=0.15, description="probability of multiplying grey values by a factor")
+    brightness_factor: PositiveRange = Field(default=(0.75, 1.25), description="brightness factor; as often below 1 as above")
 
 
 class BrightnessParams(NamedTuple):
-    """What was drawn.
+    """Drawn parameters.
 
     Attributes:
         factor: of the grey values.

@@ -26,7 +26,7 @@ class CascadeNoiseSettings(Frozen):
 
 
 class CascadeNoiseParams(NamedTuple):
-    """What was drawn.
+    """Drawn parameters.
 
     Attributes:
         key: that all mistakes follow from.
@@ -56,7 +56,7 @@ class CascadeNoise(Augmentation[CascadeNoiseSettings, CascadeNoiseParams]):
 
         Args:
             first_stage: ``(*box)`` class indices.
-            params: what was drawn.
+            params: the drawn parameters.
             labels: how many there are.
             plane: axes along which outlines move.
 

@@ -21,7 +21,7 @@ class CollimatorSettings(Frozen):
     """Keys of the collimator."""
 
     collimator_p: Probability = Field(default=0.0, description="probability of blackened borders, whose pixels are ignored")
-    collimator_share: float = Field(default=0.15, ge=0, le=0.4, description="their largest width, as a share of the edge")
+    collimator_share: float = Field(default=0.15, ge=0, le=0.4, description="largest width of a border, as a share of the edge")
 
 
 class CollimatorParams(NamedTuple):

@@ -23,11 +23,11 @@ class ContrastSettings(Frozen):
     contrast_p: Probability = Field(
         default=0.15, description="probability of stretching grey values about their mean, within their range"
     )
-    contrast_factor: PositiveRange = Field(default=(0.75, 1.25), description="the factor; as often below 1 as above")
+    contrast_factor: PositiveRange = Field(default=(0.75, 1.25), description="contrast factor; as often below 1 as above")
 
 
 class ContrastParams(NamedTuple):
-    """What was drawn.
+    """Drawn parameters.
 
     Attributes:
         factor: of the distances from the mean.

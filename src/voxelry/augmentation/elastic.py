@@ -24,7 +24,7 @@ class ElasticSettings(Frozen):
     """Keys of elastic deformation."""
 
     elastic_p: Probability = Field(default=0.0, description="probability of a smooth deformation")
-    elastic_voxels: float = Field(default=4.0, ge=0, description="its largest displacement, in voxels")
+    elastic_voxels: float = Field(default=4.0, ge=0, description="largest displacement, in voxels")
 
 
 class ElasticParams(NamedTuple):

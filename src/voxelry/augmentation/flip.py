@@ -32,7 +32,7 @@ class FlipSettings(Frozen):
 
 
 class FlipParams(NamedTuple):
-    """What was drawn.
+    """Drawn parameters.
 
     Attributes:
         axes: that are mirrored.

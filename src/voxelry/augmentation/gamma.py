@@ -25,11 +25,11 @@ class GammaSettings(Frozen):
         default=0.1, description="probability of a gamma curve on the negative; mean and standard deviation stay"
     )
     gamma_p: Probability = Field(default=0.3, description="probability of a gamma curve; mean and standard deviation stay")
-    gamma_range: PositiveRange = Field(default=(0.7, 1.5), description="exponent of both; as often below 1 as above")
+    gamma_range: PositiveRange = Field(default=(0.7, 1.5), description="exponent of both gamma curves; as often below 1 as above")
 
 
 class GammaParams(NamedTuple):
-    """What was drawn.
+    """Drawn parameters.
 
     Attributes:
         exponent: of the grey values brought to 0..1.

@@ -24,7 +24,7 @@ KEPT_CENTRE = 0.02
 class GhostingSettings(Frozen):
     """Keys of ghosting."""
 
-    ghosting_p: Probability = Field(default=0.0, description="probability of MRI's copies along an axis")
+    ghosting_p: Probability = Field(default=0.0, description="probability of MRI ghosting: faint copies along an axis")
     ghosting_strength: ShareRange = Field(default=(0.3, 0.8), description="share of every n-th line of k-space that is lost")
 
 

@@ -23,7 +23,7 @@ KNOTS = 6
 class HistogramSettings(Frozen):
     """Keys of the grey value curve."""
 
-    histogram_p: Probability = Field(default=0.0, description="probability of a random rising grey value curve")
+    histogram_p: Probability = Field(default=0.0, description="probability of a random monotone grey value curve")
 
 
 class HistogramParams(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class InvertSettings(Frozen):
     """Keys of the negative."""
 
-    invert_p: Probability = Field(default=0.0, description="probability of the negative")
+    invert_p: Probability = Field(default=0.0, description="probability of inverted grey values (the negative)")
 
 
 class InvertParams(NamedTuple):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class LowResolutionSettings(Frozen):
     """Keys of low resolution."""
 
-    low_resolution_p: Probability = Field(default=0.25, description="probability of a coarser grid and back")
+    low_resolution_p: Probability = Field(default=0.25, description="probability of simulated low resolution")
     low_resolution_per_channel: Probability = Field(
-        default=0.5, description="probability of each channel to be made coarse where the patch is"
+        default=0.5, description="probability of each channel to be changed where the patch is"
     )
     low_resolution_scale: PositiveShareRange = Field(
         default=(0.5, 1.0), description="size of the coarser grid, as a share of the patch's edge"

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class MotionSettings(Frozen):
     """Keys of motion."""
 
-    motion_p: Probability = Field(default=0.0, description="probability of a movement while MRI's k-space is filled")
-    motion_degrees: float = Field(default=5.0, ge=0, le=180, description="its largest rotation")
-    motion_voxels: float = Field(default=3.0, ge=0, description="its largest shift")
+    motion_p: Probability = Field(default=0.0, description="probability of MRI motion: a movement while k-space is filled")
+    motion_degrees: float = Field(default=5.0, ge=0, le=180, description="largest rotation, in degrees")
+    motion_voxels: float = Field(default=3.0, ge=0, description="largest shift, in voxels")
 
 
 class MotionParams(NamedTuple):

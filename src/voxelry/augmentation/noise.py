@@ -24,7 +24,7 @@ class NoiseSettings(Frozen):
     """Keys of noise."""
 
     noise_p: Probability = Field(default=0.1, description="probability of Gaussian noise")
-    noise_sigma: float = Field(default=0.1, ge=0, description="its largest standard deviation, in normalised grey values")
+    noise_sigma: float = Field(default=0.1, ge=0, description="largest standard deviation, in normalised grey values")
 
 
 class NoiseParams(NamedTuple):

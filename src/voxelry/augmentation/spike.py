@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class SpikeSettings(Frozen):
     """Keys of spikes."""
 
-    spike_p: Probability = Field(default=0.0, description="probability of a wrong point of MRI's k-space: stripes")
+    spike_p: Probability = Field(default=0.0, description="probability of an MRI spike: stripes over the image")
     spike_strength: Range = Field(default=(0.3, 1.0), description="height of the stripes in standard deviations")
 
 

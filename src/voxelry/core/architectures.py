@@ -101,7 +101,7 @@ class Architecture:
     """A row of the table: what a network is, what it needs of a plan, and what it costs.
 
     Attributes:
-        maker: import path ``module:function`` of what builds it from a `voxelry.networks.network_spec.NetworkSpec`; empty for
+        builder: import path ``module:function`` of what builds it from a `voxelry.networks.network_spec.NetworkSpec`; empty for
             networks of the user's own.
         title: what it is, for the docs.
         source: the publication.
@@ -126,7 +126,7 @@ class Architecture:
         0
     """
 
-    maker: str
+    builder: str
     title: str
     source: str = ""
     modules: tuple[str, ...] = ()

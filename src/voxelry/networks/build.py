@@ -62,7 +62,7 @@ def build_body(spec: NetworkSpec) -> nn.Module:
     row = architecture(spec.name)
     for module in row.modules:
         extra(module, f"the network '{spec.name}'")
-    path, _, function = row.maker.partition(":")
+    path, _, function = row.builder.partition(":")
     network: nn.Module = getattr(import_module(path), function)(spec)
     return network
 

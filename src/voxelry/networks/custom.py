@@ -19,7 +19,7 @@ from torch import nn
 
 from voxelry.core.architectures import is_import_path
 from voxelry.errors import ConfigError, ModelError, nearest
-from voxelry.networks.network_spec import NetworkSpec, call_maker, check_options, one_line, takes_any_keyword
+from voxelry.networks.network_spec import NetworkSpec, call_builder, check_options, one_line, takes_any_keyword
 from voxelry.networks.shape_inference import infer_shapes
 
 
@@ -29,16 +29,16 @@ def custom_network(spec: NetworkSpec) -> nn.Module:
     Raises:
         ConfigError: it cannot be imported or built.
     """
-    maker = _import_maker(spec.name)
-    check_options(maker, spec)
-    arguments = _arguments(maker, spec) | dict(spec.options)
-    parameters = inspect.signature(maker).parameters
+    builder = _import_builder(spec.name)
+    check_options(builder, spec)
+    arguments = _arguments(builder, spec) | dict(spec.options)
+    parameters = inspect.signature(builder).parameters
     missing = [name for name, parameter in parameters.items() if _is_required(parameter) and name not in arguments]
     if missing:
         raise ConfigError(
             f"network '{spec.name}' demands {', '.join(missing)}", remedy="Give what it demands in the network's options."
         )
-    return call_maker(maker, spec.name, arguments)
+    return call_builder(builder, spec.name, arguments)
 
 
 def check_shapes(network: nn.Module, name: str, image: Sequence[int], classes: int) -> None:
@@ -93,7 +93,7 @@ def check_trusted(name: str, trusted: str | None, where: str | Path) -> None:
         )
 
 
-def _import_maker(path: str) -> Callable[..., Any]:
+def _import_builder(path: str) -> Callable[..., Any]:
     package, _, attribute = path.partition(":")
     try:
         with _working_folder():
@@ -103,13 +103,13 @@ def _import_maker(path: str) -> Callable[..., Any]:
             f"network '{path}': '{package}' cannot be imported ({type(error).__name__}: {error})",
             remedy="Install its package, add its folder to PYTHONPATH, or run in its folder.",
         ) from error
-    maker = getattr(module, attribute, None)
-    if not callable(maker):
+    builder = getattr(module, attribute, None)
+    if not callable(builder):
         names = [name for name, member in vars(module).items() if inspect.isclass(member) and issubclass(member, nn.Module)]
         raise ConfigError(
             f"network '{path}': '{package}' has no '{attribute}'", remedy=nearest(attribute, names) if names else ""
         )
-    return maker  # type: ignore[no-any-return]
+    return builder  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def _working_folder() -> Iterator[None]:
         sys.path.remove(here)
 
 
-def _arguments(maker: Callable[..., Any], spec: NetworkSpec) -> dict[str, Any]:
+def _arguments(builder: Callable[..., Any], spec: NetworkSpec) -> dict[str, Any]:
     known = {
         "spatial_dims": spec.spatial_dims,
         "in_channels": spec.in_channels,
@@ -133,8 +133,8 @@ def _arguments(maker: Callable[..., Any], spec: NetworkSpec) -> dict[str, Any]:
         "deep_supervision": spec.coarser_heads > 0,
     }
     numbers = {"features": spec.features, "strides": spec.strides, "kernels": spec.kernels, "blocks": spec.blocks}
-    parameters = inspect.signature(maker).parameters
-    if takes_any_keyword(maker) and not parameters.keys() & {"out_channels", "num_classes"}:
+    parameters = inspect.signature(builder).parameters
+    if takes_any_keyword(builder) and not parameters.keys() & {"out_channels", "num_classes"}:
         return {key: known[key] for key in ("spatial_dims", "in_channels", "out_channels")}
     arguments = {key: value for key, value in known.items() if key in parameters}
     return arguments | {key: value for key, value in numbers.items() if key in parameters and _is_required(parameters[key])}

@@ -74,20 +74,20 @@ class NetworkSpec:
         )
 
 
-def build_module(maker: Callable[..., Any], spec: NetworkSpec, **arguments: Any) -> nn.Module:
+def build_module(builder: Callable[..., Any], spec: NetworkSpec, **arguments: Any) -> nn.Module:
     """Call a network's class with axes, channels and further arguments; the plan's options win.
 
     Args:
-        maker: a class, or a function that returns a module; it takes `spatial_dims`, `in_channels` and `out_channels`.
+        builder: a class, or a function that returns a module; it takes `spatial_dims`, `in_channels` and `out_channels`.
         spec: the numbers.
-        arguments: the plan's numbers under the names that `maker` gives them; an option may change them.
+        arguments: the plan's numbers under the names that `builder` gives them; an option may change them.
 
     Raises:
-        ConfigError: an option that `maker` does not take, or numbers that it refuses.
+        ConfigError: an option that `builder` does not take, or numbers that it refuses.
     """
     fixed = {key: getattr(spec, key) for key in _FIXED}
-    check_options(maker, spec)
-    return call_maker(maker, spec.name, fixed | arguments | dict(spec.options))
+    check_options(builder, spec)
+    return call_builder(builder, spec.name, fixed | arguments | dict(spec.options))
 
 
 def stage_arguments(spec: NetworkSpec) -> dict[str, Any]:
@@ -95,33 +95,33 @@ def stage_arguments(spec: NetworkSpec) -> dict[str, Any]:
     return {key: getattr(spec, key) for key in ("features", "strides", "kernels", "blocks", "coarser_heads")}
 
 
-def check_options(maker: Callable[..., Any], spec: NetworkSpec) -> None:
+def check_options(builder: Callable[..., Any], spec: NetworkSpec) -> None:
     """Refuse options that a network does not take, or that the data decide.
 
     Raises:
         ConfigError: naming the option and the nearest right one.
     """
-    parameters = inspect.signature(maker).parameters
+    parameters = inspect.signature(builder).parameters
     for key in spec.options:
         if key in _FIXED:
             raise ConfigError(f"network.options: '{key}' follows from the data", remedy="Leave it out.")
-        if key not in parameters and not takes_any_keyword(maker):
+        if key not in parameters and not takes_any_keyword(builder):
             raise ConfigError(
                 f"network.options: '{spec.name}' takes no '{key}'",
                 remedy=nearest(key, [name for name in parameters if name not in _FIXED]),
             )
 
 
-def takes_any_keyword(maker: Callable[..., Any]) -> bool:
+def takes_any_keyword(builder: Callable[..., Any]) -> bool:
     """Whether a function takes keyword arguments that it does not name."""
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(maker).parameters.values())
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in inspect.signature(builder).parameters.values())
 
 
-def call_maker(maker: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> nn.Module:
+def call_builder(builder: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Call a network's class or function, and turn its refusal into one typed error.
 
     Args:
-        maker: a class, or a function that returns a module.
+        builder: a class, or a function that returns a module.
         name: of the network, for messages.
         arguments: keyword arguments.
 
@@ -129,7 +129,7 @@ def call_maker(maker: Callable[..., Any], name: str, arguments: Mapping[str, Any
         ConfigError: it raised, or returned no module.
     """
     try:
-        network = maker(**arguments)
+        network = builder(**arguments)
     except Exception as error:
         raise ConfigError(
             f"network '{name}' cannot be built with {_as_text(arguments)} ({type(error).__name__}: {one_line(error)})",
