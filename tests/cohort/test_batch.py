@@ -33,7 +33,7 @@ def bright(volume, progress=None):
 def predictor(predict, **more):
     """What `segment_scans` needs of a Predictor."""
     model = SimpleNamespace(card=SimpleNamespace(name="bright", version="1"), plan=SimpleNamespace(reference=None))
-    return SimpleNamespace(predict=predict, said="backend torch", model=model, scans=1, **more)
+    return SimpleNamespace(predict=predict, description="backend torch", model=model, scans=1, **more)
 
 
 PREDICTOR = predictor(bright)

@@ -143,10 +143,13 @@ class Rigged:
 
     def __init__(self, network, seconds, wrong=0.0):
         self.network, self.seconds, self.wrong = network, seconds, wrong
+        self.patches, self.logits = None, None
 
     @torch.inference_mode()
     def __call__(self, patches_BC):
-        logits = self.network(patches_BC)[0]
+        if self.patches is not patches_BC:  # so that only the sleep is timed, whatever else the machine does
+            self.patches, self.logits = patches_BC, self.network(patches_BC)[0]
+        logits = self.logits
         turned = logits.flatten(2).clone()
         count = int(self.wrong * turned.shape[2])
         turned[:, :, :count] *= -1
