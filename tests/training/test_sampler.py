@@ -195,7 +195,7 @@ def test_single_slices_are_drawn_from_volumes_and_forced_ones_have_the_class(axi
         assert image.shape == (4, 1, *patch)
         assert (found[2:] == 1).flatten(1).any(1).all()
         for slot in range(2):
-            slices.add(int(sampler._place(step, slot)[1][axis]))
+            slices.add(int(sampler._location(step, slot)[1][axis]))
     assert len(slices) > 0.6 * classes.shape[axis]
 
 
@@ -214,7 +214,7 @@ def test_windows_not_forced_lie_where_something_is_known():
 @pytest.mark.parametrize("value", [0, IGNORE_INDEX])
 def test_cases_without_a_label_are_drawn_from_anywhere(value):
     sampler = Sampler([of_classes(np.full((9, 7), value, np.int16))], (4, 4), 8, 0.5, seed=0)
-    starts = {tuple(sampler._place(step, slot)[1].tolist()) for step in range(60) for slot in range(8)}
+    starts = {tuple(sampler._location(step, slot)[1].tolist()) for step in range(60) for slot in range(8)}
     assert starts == {(y, x) for y in range(6) for x in range(4)}
 
 
