@@ -152,7 +152,7 @@ def test_a_dataset_in_the_demos_own_folder_is_refused(tmp_path):
     write_json(tmp_path / "demo" / "demo.json", {"made_by": "voxelry demo", "version": "0"})
     manifest = phantoms(tmp_path / "demo" / "data", format="nifti")
     before = tree(tmp_path)
-    with pytest.raises(UsageError, match=r"manifest\.yaml: lies in.*--out"):
+    with pytest.raises(UsageError, match=r"manifest\.yaml: is inside.*--out"):
         demo_verb(tmp_path / "demo", manifest=manifest, seconds=SECONDS)
     assert tree(tmp_path) == before
 

@@ -256,7 +256,7 @@ def test_a_full_disk_is_one_message(monkeypatch, tmp_path):
         raise OSError(28, "No space left on device", str(tmp_path / "x"))
 
     monkeypatch.setattr("voxelry.api.inspect", full)
-    refused(run("inspect", tmp_path), tmp_path / "x", "No space left on device", "room")
+    refused(run("inspect", tmp_path), tmp_path / "x", "No space left on device", "free space")
 
 
 def test_an_interrupt_is_one_word(monkeypatch, tmp_path):

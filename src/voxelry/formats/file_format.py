@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -165,7 +164,6 @@ class Format:
             ) from error
 
 
-@cache
 def imported(function: str) -> Callable[..., Any]:
     """The function that an import path names, ``"package.module:function"``; a leading dot stands for `voxelry.formats`.
 
