@@ -1,4 +1,4 @@
-"""The claim: one core augments at least 4 times as many patches a second as batchgeneratorsv2, and 3 times as many as MONAI.
+"""The claim: one core augments at least 4 times as many patches per second as batchgeneratorsv2, and 3 times as many as MONAI.
 
     python benchmarks/augmentation.py [--quick] [--rounds N] [--only WORD] [--peers FOLDER] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What benchmarks/metrics.py compares: one function a contestant, arrays in, a flat mapping of numbers out."""
+"""Contestants of benchmarks/metrics.py: one function each, arrays in, a flat mapping of numbers out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the peers' environment, a process for each contestant, the printed table.
+"""Common parts of the benchmarks: the peers' environment, a process for each contestant, the printed table.
 
 A contestant is a function that runs in a process of its own, on the same inputs as the others and in turn with them. Extra
 memory is the peak of resident memory during a run less that before it: imports, compiled code and inputs are loaded by then.

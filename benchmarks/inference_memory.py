@@ -1,4 +1,4 @@
-"""Peak memory of segmenting a large phantom under a budget: one process a phantom, and the arithmetic."""
+"""Peak memory of segmenting a large phantom under a budget: one process per phantom, and the arithmetic."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """nnU-Net's own plans for fingerprints of known sets, which `tests/planning/test_planner_oracle.py` holds ours against.
 
 Needs nnunetv2 (`requirements.txt`). The fingerprints are read from `tests/planning/nnunet_plans.json` and the plans written back
-there; shapes and spacings are typical of the published sets (those of hippocampus are the 130 cases at hand), in nnU-Net's order
+there; shapes and spacings are typical of the published sets (hippocampus: of the 130 cases that we have), in nnU-Net's order
 of axes: z, y, x.
 
     python benchmarks/planner_oracle.py

@@ -2,7 +2,7 @@
 
     python benchmarks/read.py [--quick] [--rounds N] [--json FILE]
 
-A synthetic series (300 slices of 512 x 512, 12 bits, about 60 elements a header) is written uncompressed and in three lossless
+A synthetic series (300 slices of 512 x 512, 12 bits, about 60 elements per header) is written uncompressed and in three lossless
 codings. Every contestant has a process of its own that may use two processors, and reads the whole folder, from
 listing it to an array in memory (dcm2niix: to an uncompressed NIfTI file), warm and in turn; figures are ratios of medians.
 Memory is the peak of resident memory during a read less that before it. Each must find the values that were written. Exits with 1

@@ -206,7 +206,7 @@ written: [formats.md](formats.md). How to add a row: [a reader](../how-to/add-a-
 
 
 def format_table_page() -> str:
-    """What is read and what is written, a line a format."""
+    """What is read and what is written, a line per format."""
     read = [
         f"| `{row.name}` | {row.title} | {_endings(row.all_endings)} | {_of_kind(row)} | {', '.join(row.label_options)} |"
         for row in BUILT_IN

@@ -63,7 +63,7 @@ GENERATED = generator().GENERATED
 
 @pytest.mark.parametrize("name", GENERATED)
 def test_generated_pages_are_what_the_code_says(name):
-    assert text(name) == GENERATED[name](), "write it anew: python docs/generate.py"
+    assert text(name) == GENERATED[name](), "write it again: python docs/generate.py"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page)

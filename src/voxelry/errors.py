@@ -195,7 +195,7 @@ class ModelError(VoxelryError):
 
 
 class TrainingError(VoxelryError):
-    """Training cannot start, or cannot go on."""
+    """Training cannot start or continue."""
 
 
 class ExportError(VoxelryError):

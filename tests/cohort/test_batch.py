@@ -1,4 +1,4 @@
-"""Many scans, one after the other: a bad one is reported and the others go on."""
+"""Many scans, one after the other: a bad one is reported and the others continue."""
 
 from dataclasses import replace
 from types import SimpleNamespace

@@ -38,7 +38,7 @@ def test_presets_are_those_of_their_authors():
         preset("unet", "M")
     with pytest.raises(ConfigError, match=r"no preset 'XXL'. Known: M, L, XL"):
         parse(PlanSettings, {"network": "resenc", "preset": "XXL"}, "recipe.yaml")
-    with pytest.raises(ConfigError, match=r"preset 'L' is of no network; give 'network' too: resenc or mednext"):
+    with pytest.raises(ConfigError, match=r"preset 'L' needs a network; give 'network' too: resenc or mednext"):
         parse(PlanSettings, {"preset": "L"}, "recipe.yaml")
 
 

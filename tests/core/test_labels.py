@@ -135,9 +135,9 @@ def test_a_twin_that_does_not_answer_is_refused(labels):
 
 
 def test_names_and_values_stand_once():
-    with pytest.raises(ValidationError, match="name a stands twice"):
+    with pytest.raises(ValidationError, match="name a occurs twice"):
         LabelTable(labels=(Label(value=1, name="a"), Label(value=2, name="a")))
-    with pytest.raises(ValidationError, match="value 1 on layer 0 stands twice"):
+    with pytest.raises(ValidationError, match="value 1 on layer 0 occurs twice"):
         LabelTable(labels=(Label(value=1, name="a"), Label(value=1, name="b")))
     with pytest.raises(ValidationError, match="both a label and the ignore value"):
         table(1, 2, ignore=2)

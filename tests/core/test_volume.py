@@ -40,7 +40,7 @@ def test_the_header_is_known_before_pixels_are_decoded_and_they_are_decoded_once
 
 def test_pixels_that_contradict_the_header_are_an_error():
     volume = Volume(lambda: PIXELS[:, :2], GRID, channels=2, source=Source(files=("a/b.nii",)))
-    with pytest.raises(GeometryError, match=r"a/b\.nii: pixels have shape \(2, 2, 4, 5\), the header says \(2, 3, 4, 5\)"):
+    with pytest.raises(GeometryError, match=r"a/b\.nii: pixels have shape \(2, 2, 4, 5\), the header states \(2, 3, 4, 5\)"):
         _ = volume.array
 
 

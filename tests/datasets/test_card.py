@@ -28,7 +28,7 @@ def test_the_reference_channel_is_one_of_the_channels():
         ({"dimensions": 4}, "key 'dimensions' is 4"),
         ({"name": "a/b"}, "key 'name' is 'a/b': it cannot be a file name"),
         ({"labels": []}, "labels"),
-        ({"labels": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}, "value 1 on layer 0 stands twice"),
+        ({"labels": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}, "value 1 on layer 0 occurs twice"),
         ({"labels": [{"value": 1, "name": "a", "mirror": "b"}]}, "'a' names 'b' as its mirror"),
         ({"ignore": 3}, "value 3 is both a label and the ignore value"),
         (

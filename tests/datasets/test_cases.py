@@ -74,7 +74,7 @@ def test_a_table_reads_back_what_python_wrote(rows, delimiter, tmp_path_factory)
     [
         ("", "no rows"),
         ("a,b\n", "no rows"),
-        ("a,a\n1,2\n", "column stands twice"),
+        ("a,a\n1,2\n", "column occurs twice"),
         ("a,b\n1,2\n3\n", "line 3 has 1 cells, the header 2"),
     ],
 )

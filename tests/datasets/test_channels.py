@@ -180,7 +180,7 @@ class TestOtherGrids:
         assert 0.2 < least.mean() < 0.9
 
     def test_channels_without_a_place_in_common_are_refused(self, tmp_path):
-        with pytest.raises(GridMismatchError, match=r"b\.nii.*no place in common"):
+        with pytest.raises(GridMismatchError, match=r"b\.nii.*does not overlap it"):
             read_channels(self.two(tmp_path, (400, 0, 0)), reference=0)
 
     def test_pictures_are_never_resampled(self, tmp_path):

@@ -119,7 +119,7 @@ def test_no_file_at_all_names_pattern_and_root(tmp_path):
 @pytest.mark.parametrize(
     ("lists", "names", "error", "message"),
     [
-        ({"train": ["a"], "val": ["a"]}, None, SplitLeakError, "case 'a' stands in train and in val"),
+        ({"train": ["a"], "val": ["a"]}, None, SplitLeakError, "case 'a' is in train and in val"),
         ({"train": 5}, None, ManifestError, "'train' is 5. A list of case ids"),
         ({"train": ["a", "zz"]}, None, ManifestError, "1 of its cases have no image, the first: zz"),
         ({"dev_train": ["a"]}, {"train": "dev_trian"}, ManifestError, "no list 'dev_trian'.*Did you mean 'dev_train'"),
@@ -165,7 +165,7 @@ def test_a_table_with_foreign_columns(tmp_path):
         ({"group_pattern": r"^\d+$"}, "group_pattern .* does not fit 'x1'"),
         ({"table": "nowhere.csv"}, r"no file .*nowhere\.csv.*--root"),
         ({"id": "{where}/{stem}"}, "'new/x1' cannot be a file name"),
-        ({"id": "same"}, "case id 'same' stands twice"),
+        ({"id": "same"}, "case id 'same' occurs twice"),
     ],
 )
 def test_table_rows_that_do_not_fit(change, message, tmp_path):

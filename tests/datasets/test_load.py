@@ -85,7 +85,7 @@ def test_channels_on_other_grids_are_laid_onto_the_one_the_card_names(tmp_path):
 
 def test_the_wrong_number_of_axes(tmp_path):
     case = Case("a", (save(tmp_path / "a.nii.gz", image()),))
-    with pytest.raises(ManifestError, match="3 spatial axes, the card says 2"):
+    with pytest.raises(ManifestError, match="3 spatial axes, the card states 2"):
         load_case(case, manifest(tmp_path, case, dimensions=2))
 
 

@@ -58,7 +58,7 @@ def test_sharing_out_leaves_given_splits_and_unlabelled_cases_alone():
 
 def test_a_leak_names_the_patient_and_both_cases():
     train, val = cases_of(["Kay"], "train")[0], Case("other", (Path("a"),), group="Kay", split="val")
-    with pytest.raises(SplitLeakError, match=r"m.yaml: patient 'Kay' stands in train \(case 'case0'\) and val \(case 'other'\)"):
+    with pytest.raises(SplitLeakError, match=r"m.yaml: patient 'Kay' is in train \(case 'case0'\) and val \(case 'other'\)"):
         check_no_leak([train, val], "m.yaml")
 
 

@@ -72,7 +72,7 @@ def _(folder: Path) -> Sequence[Reads]:
 def _(folder: Path) -> Sequence[Reads]:
     series = stack(SpacingBetweenSlices=5.0)
     write(series, folder)
-    return [truth(series, remark="SpacingBetweenSlices says 5 mm.*2.5 mm")]
+    return [truth(series, remark="SpacingBetweenSlices states 5 mm.*2.5 mm")]
 
 
 @case("no preamble")

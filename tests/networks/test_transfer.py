@@ -121,7 +121,7 @@ def test_what_does_not_fit_starts_anew_and_is_told():
     assert report.loaded
     assert report.fresh
     assert set(report.fresh) <= set(report.unused)
-    assert "started anew" in str(report)
+    assert "newly initialised" in str(report)
 
 
 def test_nothing_in_common_is_an_error():

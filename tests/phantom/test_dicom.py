@@ -120,9 +120,9 @@ def test_a_series_replaces_a_series(tmp_path):
 
 def test_a_file_in_the_way_of_a_folder_and_the_other_way_round(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="file stands"):
+    with pytest.raises(ExportError, match="is a file, where"):
         write_dicom(small("torso-ct"), tmp_path / "file")
-    with pytest.raises(ExportError, match="folder stands"):
+    with pytest.raises(ExportError, match="is a folder, where"):
         write_dicom(small("chest-xray"), tmp_path)
 
 

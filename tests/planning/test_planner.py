@@ -327,5 +327,5 @@ def test_settings_that_do_not_fit_the_data_are_refused(dimensions, settings, fli
 
 
 def test_a_spacing_for_pictures_of_unknown_size_is_refused():
-    with pytest.raises(ConfigError, match="do not say their pixel size"):
+    with pytest.raises(ConfigError, match="do not state their pixel size"):
         make_plan(tiny_fingerprint(2, spacing=None, spacing_range=None), PlanSettings(spacing=(1, 1)))

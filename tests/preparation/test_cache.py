@@ -198,7 +198,7 @@ def test_a_damaged_entry_is_made_anew(stored, tmp_path, name, damage, caplog):
     DAMAGES[damage](entry_of(found)[name])
     again = cached_case(case, tiny_plan(), SIDED, tmp_path / "cache", load)
     assert len(calls) == 2
-    assert "prepared anew" in caplog.text
+    assert "prepared again" in caplog.text
     for one, other in zip(expected, (again.image, again.classes, again.class_locations[3]), strict=True):
         np.testing.assert_array_equal(one, other[...])
     assert [file.name for file in (tmp_path / "cache" / "a").iterdir()] == [again.home.name]

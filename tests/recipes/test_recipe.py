@@ -97,7 +97,7 @@ def test_folds_by_number_or_by_file(recipe, tmp_path):
     assert load_config(recipe, ("folds=mine.json",)).folds == str(tmp_path / "recipes" / "mine.json")
     assert load_config(recipe, ("folds=5", "configurations=[2d, 3d]")).configurations == ("2d", "3d")
     assert load_config(recipe, ("folds=5", "configurations=auto")).configurations == "auto"
-    with pytest.raises(ConfigError, match="a configuration stands twice"):
+    with pytest.raises(ConfigError, match="a configuration occurs twice"):
         load_config(recipe, ("folds=5", "configurations=[2d, 2d]"))
     with pytest.raises(ConfigError, match="folds"):
         load_config(recipe, ("folds=-1",))

@@ -62,7 +62,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
         file.write_bytes(content[damage])
     else:
         torch.save({"list": [1], "keys": {"step": 1}, "milestone": {"history": [{"step": 1}]}}[damage], file)
-    with pytest.raises(TrainingError, match=r"checkpoint.pt: damaged .*Start the run anew"):
+    with pytest.raises(TrainingError, match=r"checkpoint.pt: damaged .*Start a new run"):
         load_checkpoint(tmp_path)
 
 

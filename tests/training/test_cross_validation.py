@@ -197,7 +197,7 @@ def test_given_folds_are_honoured(manifest, tmp_path):
     assert json.loads((tmp_path / "run" / "folds.json").read_text()) == given
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "folds.json").write_text(json.dumps(given))
-    with pytest.raises(ConfigError, match="2 folds, the recipe says 3"):
+    with pytest.raises(ConfigError, match="2 folds, the recipe has 3"):
         run(manifest, tmp_path / "other", config(**STEPS | {"folds": 3}))
     run(manifest, tmp_path / "other", config(**STEPS | {"steps": 1}), fold=0)
     assert json.loads((tmp_path / "other" / "folds.json").read_text()) == given

@@ -118,10 +118,10 @@ def test_nnunets_own_splits_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ('{"folds": [["case0", "case2"], ["case1"]]}', SplitLeakError, "patient 'a' stands in folds 0 and 1"),
+        ('{"folds": [["case0", "case2"], ["case1"]]}', SplitLeakError, "patient 'a' is in folds 0 and 1"),
         ('{"folds": [["case0", "case1"], ["case3"]]}', ManifestError, "unknown case 'case3', and 1 more"),
-        ('{"folds": [["case0", "case1"], ["case1", "case2"]]}', ManifestError, "case 'case1' stands in 2 folds"),
-        ('{"folds": [["case0", "case1"]]}', ManifestError, "case 'case2' stands in none"),
+        ('{"folds": [["case0", "case1"], ["case1", "case2"]]}', ManifestError, "case 'case1' is in 2 folds"),
+        ('{"folds": [["case0", "case1"]]}', ManifestError, "case 'case2' is in no fold"),
         ('{"folds": [["case0", "case1", "case2"]]}', ManifestError, "two folds or more"),
         ('{"folds": [["case0", "case1", "case2"], []]}', ManifestError, "none of them empty"),
         ('{"folds": 5}', ManifestError, "holds no folds"),

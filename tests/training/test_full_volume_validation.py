@@ -75,7 +75,7 @@ def test_predictions_that_cannot_be_used(manifest, tmp_path):
     store = StoredPredictions(tmp_path, manifest.card.table)
     store.file("a").write_bytes(b"PK\x03\x04 cut short")
     for case in ("a", "b"):
-        with pytest.raises(TrainingError, match=rf"{case}.npz: cannot be read .*Delete it, then go on with --resume"):
+        with pytest.raises(TrainingError, match=rf"{case}.npz: cannot be read .*Delete it, then continue with --resume"):
             store.load(case, None)
     _, reference = load_case(manifest.cases[0], manifest)
     store.save("c", reference)

@@ -291,7 +291,7 @@ def test_a_weight_for_nothing_is_refused():
 def test_a_plan_whose_regions_were_changed_by_hand_is_refused():
     whole, *parts = make_regions(NESTED, TUMOUR)
     changed = tiny_plan(regions=(whole.model_copy(update={"label": "core"}), *parts))
-    with pytest.raises(ConfigError, match=r"whole known by core, .*Plan anew"):
+    with pytest.raises(ConfigError, match=r"whole known by core, .*Plan again"):
         make_loss(LossSettings(), changed, TUMOUR)
 
 

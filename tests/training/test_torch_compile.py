@@ -51,7 +51,7 @@ def test_what_cannot_be_compiled_trains_as_it_is(monkeypatch, caplog, tmp_path):
     with caplog.at_level(logging.WARNING):
         got = loop(tmp_path / "b", steps=3, compile="on").run(lambda _: None)
     assert [record.message for record in caplog.records] == [
-        "the network could not be compiled and trains as it is (no compiler)"
+        "the network could not be compiled and trains in eager mode (no compiler)"
     ]
     assert [m.loss for m in got.history] == [m.loss for m in expected.history]
 

@@ -40,7 +40,7 @@ def evaluate(
 
     Returns:
         Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`. Of several cases, one
-        that cannot be scored is listed in `failed` with its reason, and the others go on.
+        that cannot be scored is listed in `failed` with its reason, and the others continue.
 
     Raises:
         MissingFileError: a file, or the prediction of a reference, is missing.

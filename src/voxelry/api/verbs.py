@@ -181,7 +181,7 @@ def predict(
             ``<case id>.<confidence>.nii.gz``.
 
     Returns:
-        One outcome per scan; that of a scan that cannot be read or segmented holds the reason, and the others go on.
+        One outcome per scan; that of a scan that cannot be read or segmented holds the reason, and the others continue.
 
     Raises:
         ModelError: the model cannot be used.

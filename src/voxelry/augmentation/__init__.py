@@ -1,4 +1,4 @@
-"""Random changes to training patches: one module an augmentation, one list of all (`registry`).
+"""Random changes to training patches: one module per augmentation, and the list of all (`registry`).
 
 Kernels that are fused for speed stay together: `spatial_kernels` moves image and classes in one pass whatever spatial
 augmentations are drawn, and `intensity_kernels` holds the compiled loops that several augmentations share.

@@ -49,7 +49,7 @@ _RADIOGRAPHS = ("CR", "DX", "RG", "MG", "PX", "IO")
 
 
 class AugmentBase(Frozen):
-    """What the `augment` section has besides the keys of augmentations.
+    """Keys of the `augment` section besides those of augmentations.
 
     Attributes:
         augmentations: whose keys these are, in the order in which they are drawn and applied.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings", bound=Frozen)
 Params = TypeVar("Params", bound=tuple[Any, ...])
-"""A NamedTuple of what is drawn for one augmentation of one channel or patch."""
+"""A NamedTuple of the drawn parameters of one augmentation of one channel or patch."""
 
 Matrix = tuple[tuple[float, ...], ...]
 """``(axes, axes + 1)``: an affine map from voxels of the patch to voxels of the source, counted from the patch's first voxel."""
@@ -37,7 +37,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class DrawContext(Generic[Settings]):
-    """What the parameters of an augmentation are drawn from.
+    """The inputs that the parameters of an augmentation are drawn from.
 
     Attributes:
         settings: of the augmentation.

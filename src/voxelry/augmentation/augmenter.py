@@ -1,4 +1,4 @@
-"""Draws the random changes of training patches, says what must be read for them, and applies them on the CPU.
+"""Draws the random changes of training patches, finds the box of voxels to read for them, and applies them on the CPU.
 
 A patch's changes depend on its own seed alone, and are recorded apart from applying them (`AugmentationParams`). Before a patch
 is moved, more than the patch is read: as far as the move reaches. So nothing is lost at a patch's edge; only what lies beyond the
@@ -76,11 +76,11 @@ class Augmenter:
         return PatchMove.of(params, self.spatial, self.geometry)
 
     def reach(self, params: AugmentationParams) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """What must be read for a patch: ``(first, size)`` of a box along each axis, from the patch's first voxel."""
+        """The box of voxels to read for a patch: ``(first, size)`` along each axis, from the patch's first voxel."""
         return self.move(params).reach()
 
     def class_table(self, flips: Sequence[int]) -> NDArray[np.int64]:
-        """What class index -1, 0, 1... becomes where axes are mirrored: left and right change places along the side axis."""
+        """New value of class index -1, 0, 1... where axes are mirrored: left and right are swapped along the side axis."""
         return self.mirrored_classes if self.plan.side_axis in flips else self.same_classes
 
     def add_cascade_noise(self, params: AugmentationParams, first_stage: NDArray[np.integer]) -> NDArray[np.int16]:

@@ -62,7 +62,7 @@ class Blur(IntensityAugmentation[BlurSettings, BlurParams]):
         apply_operators(image, [gaussian_operator(size, sigma) if sigma else None for size, sigma in pairs])
 
     def apply_batch(self, rows_R: Tensor, params: Sequence[BlurParams]) -> Tensor:
-        """Blur along each axis by a matrix a row."""
+        """Blur along each axis by a matrix per row."""
         from voxelry.augmentation.tensors import multiply_rows_along
 
         for axis, size in enumerate(rows_R.shape[1:]):

@@ -1,4 +1,4 @@
-"""Cascade noise: mistakes in the first stage's labels, so that the second stage of a cascade does not trust them blindly."""
+"""Cascade noise: random errors in the first stage's labels, so that the second stage of a cascade learns to correct them."""
 
 from __future__ import annotations
 

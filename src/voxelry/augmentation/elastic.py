@@ -40,7 +40,7 @@ class ElasticParams(NamedTuple):
 
 
 class Elastic(SpatialAugmentation[ElasticSettings, ElasticParams]):
-    """Deforms the patch smoothly: each of 6 control points an axis is displaced at random, cubic B-splines in between."""
+    """Deforms the patch smoothly: each of 6 control points per axis is displaced at random, cubic B-splines in between."""
 
     name = "elastic"
     settings = ElasticSettings

@@ -66,7 +66,7 @@ class LowResolution(IntensityAugmentation[LowResolutionSettings, LowResolutionPa
         apply_operators(image, [coarse_operator(size, coarse) if coarse != size else None for size, coarse in pairs])
 
     def apply_batch(self, rows_R: Tensor, params: Sequence[LowResolutionParams]) -> Tensor:
-        """Make each axis coarse and fine again by a matrix a row."""
+        """Make each axis coarse and fine again by a matrix per row."""
         from voxelry.augmentation.tensors import multiply_rows_along
 
         for axis, size in enumerate(rows_R.shape[1:]):

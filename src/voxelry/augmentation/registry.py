@@ -55,5 +55,5 @@ AUGMENTATIONS: Augmentations = (
     # labels of a cascade's first stage
     CascadeNoise(),
 )
-"""In the order of causes: the patient's position, the scanner, the image. Each augmentation draws at least one number a patch,
+"""In the order of causes: the patient's position, the scanner, the image. Each augmentation draws at least one number per patch,
 even at probability 0, so a new one changes what those behind it draw from a seed; at the end it changes none."""

@@ -1,4 +1,4 @@
-"""Smooth fields as sums of products of one function an axis: bias fields and displacement fields come from small matrices."""
+"""Smooth fields as sums of products of one function per axis: bias fields and displacement fields come from small matrices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Footprint: how many bytes a piece of work takes, by what takes them; added up, and printed largest part first."""
+"""Footprint: bytes of memory of each named part of a task, added up and printed with the largest part first."""
 
 from __future__ import annotations
 

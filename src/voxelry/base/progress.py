@@ -1,8 +1,8 @@
-"""Progress of long work: the one type of callback that every verb and every stage takes, and what training tells besides.
+"""Progress callbacks: `ProgressCallback` (what, done, total) for every verb and stage, `StepCallback` for training steps.
 
 A `ProgressCallback` is called with three values and no more, so that ``lambda what, done, total: ...`` serves everywhere.
-Training knows more of a step (loss, pseudo-Dice, time left) and tells it to a callback of its own, `on_step`, just before: a
-fourth argument would break callbacks of three as soon as training begins.
+Training passes details of a step (loss, pseudo-Dice, time left) to a separate callback, `on_step`, just before: a fourth argument
+would break callbacks of three as soon as training begins.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 ProgressCallback = Callable[[str, int, int | None], None]
-"""Called with what is being done (such as ``preparing cases``), how much of it is done, and how much there is in all (None while
-that is not known)."""
+"""Called with the current task (such as ``preparing cases``), the number of units done, and their total (None while unknown)."""
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What is known after a step of training.
+    """Progress after a training step.
 
     Attributes:
         step, total: steps done, and in all (None while a time budget is still being turned into steps).

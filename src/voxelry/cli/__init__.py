@@ -1,1 +1,1 @@
-"""The command line: each verb calls one function of `voxelry.api` and shows what it returns."""
+"""The command line: each verb calls one function of `voxelry.api` and prints the result."""

@@ -1,4 +1,4 @@
-"""The command line: each verb calls one function of `voxelry.api` and shows what it returns.
+"""The command line: each verb calls one function of `voxelry.api` and prints the result.
 
 Exit codes: 0 success, 1 some cases failed (each is listed), 2 wrong usage, configuration or input. With ``--json`` the last line
 of standard output is one JSON object; progress and messages go to standard error. A user's mistake, a full disk or a missing

@@ -23,7 +23,7 @@ def predict(
     ensemble: Annotated[
         list[Path] | None, typer.Option("--with", help="Another model folder, averaged with MODEL; may be repeated.")
     ] = None,
-    average: Annotated[str | None, typer.Option("--average", help="What an ensemble averages: logits or probabilities.")] = None,
+    average: Annotated[str | None, typer.Option("--average", help="Average of an ensemble: logits or probabilities.")] = None,
     memory: Annotated[str | None, typer.Option("--memory", help="Memory limit of the whole process, such as 4GiB.")] = None,
     device_memory: Annotated[str | None, typer.Option("--device-memory", help="Memory limit on the GPU, such as 8GiB.")] = None,
     overlap: Annotated[

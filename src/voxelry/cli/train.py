@@ -1,4 +1,4 @@
-"""`voxelry train`: trains a model by a recipe, or estimates what that would take."""
+"""`voxelry train`: trains a model by a recipe, or estimates its memory and time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segment many scans, one in memory at a time; a bad scan is reported, and the others go on."""
+"""Segment many scans, one in memory at a time; a bad scan is reported, and the others continue."""
 
 from __future__ import annotations
 

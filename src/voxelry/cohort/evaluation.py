@@ -70,7 +70,7 @@ def evaluate_pairs(
 ) -> Scores:
     """Score pairs, `workers` at a time: each reads its maps, scores them and frees them.
 
-    A case that cannot be scored is kept with its reason in `Scores.failed`, and the others go on.
+    A case that cannot be scored is kept with its reason in `Scores.failed`, and the others continue.
 
     Raises:
         UsageError: no pair, or no worker.

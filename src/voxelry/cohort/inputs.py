@@ -77,7 +77,7 @@ def _check_ids(scans: Sequence[Scan]) -> None:
         if other is not scan:
             raise UsageError(
                 f"two scans are called '{scan.id}': {other.images[0]} and {scan.images[0]}",
-                remedy="Rename one, or segment them apart.",
+                remedy="Rename one, or segment them separately.",
             )
 
 

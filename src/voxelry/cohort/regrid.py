@@ -2,7 +2,7 @@
 
 A resampled voxel gets the label that fills most of it, background included; ties go to background, then to the lower value.
 Voxels are boxes, nothing is interpolated: on a finer grid each takes the label at its centre, so that no structure vanishes; on a
-coarser one labels are sampled at several points an axis, so that small structures count.
+coarser one labels are sampled at several points per axis, so that small structures count.
 """
 
 from __future__ import annotations

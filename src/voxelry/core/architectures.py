@@ -1,4 +1,4 @@
-"""The table of networks: one row for each, with all that the planner, the checks, the builder and the docs know of it.
+"""The table of networks: one row per network, from which the planner, the checks, the builder and the docs derive.
 
 Each row names the function that builds the network by its import path, since building needs PyTorch and this room does not
 import it. `docs/how-to/add-a-network.md` shows how to add a row.
@@ -98,7 +98,7 @@ _RESENC_GPUS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """A row of the table: what a network is, what it needs of a plan, and what it costs.
+    """A row of the table: a network's builder, its requirements of a plan, and its memory.
 
     Attributes:
         builder: import path ``module:function`` of what builds it from a `voxelry.networks.network_spec.NetworkSpec`; empty for

@@ -1,4 +1,4 @@
-"""The catalogue of curated labels: one row a structure, with its codes, colour, mirror twin and aliases.
+"""The catalogue of curated labels: one row per structure, with its codes, colour, mirror twin and aliases.
 
 The rows lie beside this module in ``catalogue.csv``. A code is one that DICOM's context groups hold (PS3.16, as pydicom
 ships them) or, where they have none, a published table: TotalSegmentator's SNOMED mapping, 3D Slicer's and dcmqi's segment

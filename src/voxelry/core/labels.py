@@ -141,12 +141,12 @@ class LabelTable(Frozen):
         """The label of a stored value or a name.
 
         Raises:
-            LabelError: the table does not know it, or the value stands on several layers.
+            LabelError: the table does not know it, or the value is on several layers.
         """
         matches = [label for label in self.labels if key in (label.value, label.name)]
         if len(matches) > 1:
             names = ", ".join(label.name for label in matches)
-            raise LabelError(f"value {key} stands on several layers, for {names}", remedy="Ask by name.")
+            raise LabelError(f"value {key} is on several layers, for {names}", remedy="Ask by name.")
         if matches:
             return matches[0]
         hint = nearest(key, self.names) if isinstance(key, str) else f"Known values: {sorted(self.id2label)}."
@@ -234,4 +234,4 @@ def _scaled_cielab(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
 def _refuse_duplicates(what: str, items: list[str]) -> None:
     duplicates = sorted({item for item in items if items.count(item) > 1})
     if duplicates:
-        raise ValueError(f"label {what} {', '.join(duplicates)} stands twice")
+        raise ValueError(f"label {what} {', '.join(duplicates)} occurs twice")

@@ -57,7 +57,7 @@ class ModelCard(Frozen):
         fingerprint: of the training set.
         licence, citation: of the training set.
         training: steps, seconds, device, seed and final figures.
-        clean_up: rules that every prediction passes through, at most one a label.
+        clean_up: rules that every prediction passes through, at most one per label.
 
     Example:
         >>> from voxelry.core import Fingerprint, Label, LabelTable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 DEFAULT_OVERLAP = 0.5
-"""Share of a patch that it has in common with its neighbour at inference, 0..1; recipes, plans and callers may say otherwise."""
+"""Share of a patch that it has in common with its neighbour at inference, 0..1; recipes, plans and callers may set another."""
 
 
 def patch_margins(size: Sequence[int], patch: Sequence[int]) -> list[tuple[int, int]]:

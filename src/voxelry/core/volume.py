@@ -120,7 +120,7 @@ class Volume:
         value = self.pixels() if callable(self.pixels) else self.pixels
         expected = (self.channels, *self.geometry.shape)
         if value.shape != expected:
-            raise GeometryError(f"{self.source.name}: pixels have shape {value.shape}, the header says {expected}")
+            raise GeometryError(f"{self.source.name}: pixels have shape {value.shape}, the header states {expected}")
         return value
 
     @cached_property

@@ -53,7 +53,7 @@ class Case:
         id: unique in its manifest, usable as a file name.
         images: the image file (or DICOM folder) of each channel; one file may hold several channels.
         labels: the reference mask, None where there is none or where `masks` holds it.
-        masks: with one mask file a label: pairs of label name and file.
+        masks: with one mask file per label: pairs of label name and file.
         group: the patient; a group is never split.
         site: where the case comes from (a hospital, a scanner), which folds balance; empty where it is not known.
         split: ``train``, ``val``, ``test``, or None for a case that is not used.
@@ -213,14 +213,14 @@ def read_table(path: Path) -> list[dict[str, str]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
     columns = [name.strip() for name in next(reader, [])]
     if len(set(columns)) < len(columns):
-        raise ManifestError(f"{path}: a column stands twice in the header ({', '.join(columns)})")
+        raise ManifestError(f"{path}: a column occurs twice in the header ({', '.join(columns)})")
     rows = []
     for cells in filter(None, reader):
         if len(cells) != len(columns):
             raise ManifestError(f"{path}: line {reader.line_num} has {len(cells)} cells, the header {len(columns)}")
         rows.append(dict(zip(columns, (cell.strip() for cell in cells), strict=True)))
     if not rows:
-        raise ManifestError(f"{path}: no rows", remedy="A header line and one line a case are expected.")
+        raise ManifestError(f"{path}: no rows", remedy="A header line and one line per case are expected.")
     return rows
 
 

@@ -42,7 +42,7 @@ def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions 
 
     Raises:
         UsageError: no path, or one of several files with more than one channel.
-        GridMismatchError: two files lie on different grids and no reference is named, have no place in common, or are of
+        GridMismatchError: two files lie on different grids and no reference is named, do not overlap, or are of
             different frames of reference.
         ReadError: as `read`.
 
@@ -107,7 +107,7 @@ def _laid(target: Volume, volume: Volume, path: Path, may_resample: bool) -> Vol
 
     share = covered_share(volume.geometry, target.geometry)
     if share == 0:
-        raise GridMismatchError(f"{problem}, and has no place in common with it", remedy="Give the channels of one examination.")
+        raise GridMismatchError(f"{problem}, and does not overlap it", remedy="Give the channels of one examination.")
     beyond = "" if share == 1 else "; beyond, it has its lowest value"
     remark = f"{path.name}: resampled onto the grid of {Path(target.source.name).name}, of which it holds {share:.1%}{beyond}"
     if share < _LITTLE:

@@ -43,7 +43,7 @@ def is_below(cases: CaseList, root: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ManifestContext:
     """Context of a list of cases: root folder, label names, the manifest's name for messages, and the finder of files."""
 
     root: Path
@@ -65,7 +65,7 @@ def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tup
     Args:
         cases: one of the forms.
         root: the folder that relative paths start from.
-        names: label names, for masks that are one file a label.
+        names: label names, for masks that are one file per label.
         where: the manifest's file, for messages.
 
     Returns:
@@ -73,15 +73,15 @@ def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tup
 
     Raises:
         ManifestError: no files, missing files, an id twice or unfit as a file name, an unknown column or split.
-        SplitLeakError: an id stands in two splits of a split file.
+        SplitLeakError: an id is in two splits of a split file.
     """
-    place = _Place(root, tuple(names), where, FileFinder(where))
+    context = _ManifestContext(root, tuple(names), where, FileFinder(where))
     if isinstance(cases, CaseRows):
         expanded = tuple(_from_row(row, root) for row in cases.cases)
     elif isinstance(cases, FoundFiles):
-        expanded = _expand_found(cases, place)
+        expanded = _expand_found(cases, context)
     else:
-        expanded = tuple(_from_cells(cases, cells, place) for cells in read_table(place.file(cases.table)))
+        expanded = tuple(_from_cells(cases, cells, context) for cells in read_table(context.file(cases.table)))
     _check_ids(expanded, where)
     _check_files(expanded, where)
     return expanded
@@ -92,33 +92,35 @@ def _from_row(row: CaseRow, root: Path) -> Case:
     return Case(row.id, tuple(root / image for image in row.images), labels, (), row.group or row.id, row.split, row.site or "")
 
 
-def _expand_found(rule: FoundFiles, place: _Place) -> tuple[Case, ...]:
-    ids = find_ids(rule.images[0], place.root)
+def _expand_found(rule: FoundFiles, context: _ManifestContext) -> tuple[Case, ...]:
+    ids = find_ids(rule.images[0], context.root)
     if not ids:
-        raise ManifestError(f"{place.where}: no file fits '{rule.images[0]}' below {place.root}", remedy=_REMEDY)
-    splits = _read_splits(rule, set(ids), place)
-    return tuple(_with_files(rule, Case(id, (), group=id, split=splits.get(id)), {"id": id}, place) for id in ids)
+        raise ManifestError(f"{context.where}: no file fits '{rule.images[0]}' below {context.root}", remedy=_REMEDY)
+    splits = _read_splits(rule, set(ids), context)
+    return tuple(_with_files(rule, Case(id, (), group=id, split=splits.get(id)), {"id": id}, context) for id in ids)
 
 
-def _from_cells(rule: TableFiles, cells: Mapping[str, str], place: _Place) -> Case:
-    id = _fill(rule.id, cells, place.where)
-    group = _fill(rule.group, cells, place.where) if rule.group else id
-    split = _split(_fill(rule.split, cells, place.where), rule.split_names, place.where) if rule.split else None
-    site = _fill(rule.site, cells, place.where) if rule.site else ""
-    return _with_files(rule, Case(id, (), group=group, split=split, site=site), cells, place)
+def _from_cells(rule: TableFiles, cells: Mapping[str, str], context: _ManifestContext) -> Case:
+    id = _fill(rule.id, cells, context.where)
+    group = _fill(rule.group, cells, context.where) if rule.group else id
+    split = _split(_fill(rule.split, cells, context.where), rule.split_names, context.where) if rule.split else None
+    site = _fill(rule.site, cells, context.where) if rule.site else ""
+    return _with_files(rule, Case(id, (), group=group, split=split, site=site), cells, context)
 
 
-def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, str], place: _Place) -> Case:
+def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, str], context: _ManifestContext) -> Case:
     """The case with its files, and its group extracted by `group_pattern`."""
 
     def file(template: str, claim: Claim = claims_labels, **more: str) -> Path:
-        return place.finder.find(place.root / _fill(template, {**cells, **more}, place.where), claim)
+        return context.finder.find(context.root / _fill(template, {**cells, **more}, context.where), claim)
 
     images = tuple(file(image, claims_image) for image in rule.images)
-    group = _patient(case.group, rule.group_pattern, place.where)
+    group = _patient(case.group, rule.group_pattern, context.where)
     if isinstance(rule.labels, PerLabel):
         template = rule.labels.per_label
-        return replace(case, images=images, group=group, masks=tuple((name, file(template, label=name)) for name in place.names))
+        return replace(
+            case, images=images, group=group, masks=tuple((name, file(template, label=name)) for name in context.names)
+        )
     return replace(case, images=images, group=group, labels=file(rule.labels) if rule.labels else None)
 
 
@@ -138,10 +140,10 @@ def _fill(template: str, cells: Mapping[str, str], where: str) -> str:
     return _PLACEHOLDER.sub(lambda match: cells[match[1]], template)
 
 
-def _read_splits(rule: FoundFiles, ids: set[str], place: _Place) -> dict[str, SplitName]:
+def _read_splits(rule: FoundFiles, ids: set[str], context: _ManifestContext) -> dict[str, SplitName]:
     if rule.split_file is None:
         return {}
-    file = place.file(rule.split_file)
+    file = context.file(rule.split_file)
     lists = read_json(file)
     names: dict[SplitName, str] = rule.split_names or {name: name for name in SPLITS if name in lists}
     splits: dict[str, SplitName] = {}
@@ -154,11 +156,11 @@ def _read_splits(rule: FoundFiles, ids: set[str], place: _Place) -> dict[str, Sp
             raise ManifestError(f"{file}: '{list_name}' is {lists[list_name]!r}", remedy="A list of case ids is expected.")
         for id in map(str, lists[list_name]):
             if splits.setdefault(id, split) != split:
-                raise SplitLeakError(f"{file}: case '{id}' stands in {splits[id]} and in {split}", remedy="Take it out of one.")
+                raise SplitLeakError(f"{file}: case '{id}' is in {splits[id]} and in {split}", remedy="Take it out of one.")
     absent = sorted(set(splits) - ids)
     if absent:
         raise ManifestError(f"{file}: {len(absent)} of its cases have no image, the first: {', '.join(absent[:_SHOWN])}")
-    log.info("%s: %d of %d cases are in no split of %s", place.where, len(ids - set(splits)), len(ids), file.name)
+    log.info("%s: %d of %d cases are in no split of %s", context.where, len(ids - set(splits)), len(ids), file.name)
     return splits
 
 
@@ -175,7 +177,7 @@ def _split(value: str, names: Mapping[SplitName, str], where: str) -> SplitName 
 def _check_ids(cases: tuple[Case, ...], where: str) -> None:
     twice = [id for id, count in Counter(case.id for case in cases).items() if count > 1]
     if twice:
-        raise ManifestError(f"{where}: case id {', '.join(map(repr, twice[:_SHOWN]))} stands twice", remedy="Ids must differ.")
+        raise ManifestError(f"{where}: case id {', '.join(map(repr, twice[:_SHOWN]))} occurs twice", remedy="Ids must differ.")
     for case in cases:
         try:
             free_name(case.id)
@@ -184,7 +186,7 @@ def _check_ids(cases: tuple[Case, ...], where: str) -> None:
 
 
 def _check_files(cases: tuple[Case, ...], where: str) -> None:
-    """Refuse missing images and masks; of masks with one file a label only the first is checked, since a case may have 100."""
+    """Refuse missing images and masks; of masks with one file per label only the first is checked, since a case may have 100."""
     missing = [str(file) for case in cases for file in (*case.images, *case.label_files[:1]) if not file.exists()]
     if missing:
         shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")

@@ -25,7 +25,7 @@ def check_pattern(pattern: str) -> str:
         ValueError: ``*`` stands elsewhere than for the ending.
     """
     if "*" in pattern.removesuffix(ANY_ENDING):
-        raise ValueError(f"'{pattern}' has a * in it, which may only stand for the ending, as in 'images/{{id}}.*'")
+        raise ValueError(f"'{pattern}' contains a *, which may only stand for the ending, as in 'images/{{id}}.*'")
     return pattern
 
 

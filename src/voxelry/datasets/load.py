@@ -63,7 +63,7 @@ def load_image(case: Case, card: Card) -> Volume:
         )
     if volume.geometry.ndim != card.dimensions:
         raise ManifestError(
-            f"case '{case.id}' ({case.images[0]}): {volume.geometry.ndim} spatial axes, the card says {card.dimensions}",
+            f"case '{case.id}' ({case.images[0]}): {volume.geometry.ndim} spatial axes, the card states {card.dimensions}",
             remedy="Correct the card's dimensions, or the case's images.",
         )
     return volume
@@ -81,7 +81,7 @@ def load_labels(case: Case, card: Card, geometry: Geometry) -> LabelMap | None:
 
 
 def _merge(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap:
-    """One mask file a label, into one map; within a layer the label that is later in the table wins an overlap."""
+    """One mask file per label, into one map; within a layer the label that is later in the table wins an overlap."""
     highest = max(label.value for label in table.labels)
     layers = np.zeros((table.layers, *geometry.shape), dtype=np.uint8 if highest < 256 else np.uint16)
     overlap = 0

@@ -137,5 +137,5 @@ def _check_channels(cases: tuple[Case, ...], card: Card, file: Path) -> None:
         if len(case.images) not in (1, len(card.channels)):
             raise ManifestError(
                 f"{file}: case '{case.id}' has {len(case.images)} image files for {len(card.channels)} channels",
-                remedy="Give one file a channel, or one file that holds them all.",
+                remedy="Give one file per channel, or one file that holds them all.",
             )

@@ -89,8 +89,8 @@ def check_no_leak(cases: Iterable[Case], where: str = "cases") -> None:
     leaks = [(group, case_by_split) for group, case_by_split in sides.items() if len(case_by_split) > 1]
     if leaks:
         group, case_by_split = leaks[0]
-        places = " and ".join(f"{split} (case '{id}')" for split, id in case_by_split.items())
+        split_names = " and ".join(f"{split} (case '{id}')" for split, id in case_by_split.items())
         more = f"; so do {len(leaks) - 1} more" if len(leaks) > 1 else ""
         raise SplitLeakError(
-            f"{where}: patient '{group}' stands in {places}{more}", remedy="Put all cases of a patient on one side of the split."
+            f"{where}: patient '{group}' is in {split_names}{more}", remedy="Put all cases of a patient on one side of the split."
         )

@@ -1,4 +1,4 @@
-"""Detection: the format of a file by its content, since names and endings lie."""
+"""Detection: the format of a file by its content, since names and endings may be wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from voxelry.formats.signatures import HEAD_BYTES, is_dicom
 from voxelry.formats.table import all_formats, dicom_object, format_by_ending, format_named
 
 GZIP_ERRORS = (EOFError, OSError, zlib.error, isal_zlib.error)
-"""What a damaged gzip stream raises."""
+"""Exceptions that a damaged gzip stream raises."""
 
 _GZIP = b"\x1f\x8b"
 _KNOWN_BUT_NOT_READ = {

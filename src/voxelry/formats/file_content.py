@@ -1,4 +1,4 @@
-"""A file's first bytes with its open stream: recognising a file and parsing its header open it once between them."""
+"""A file's first bytes with its open stream, so that recognition and header parsing open the file only once."""
 
 from __future__ import annotations
 

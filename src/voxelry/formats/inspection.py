@@ -85,7 +85,7 @@ class InspectRow:
 
 
 def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: ProgressCallback = no_progress) -> list[InspectRow]:
-    """List what a file or a folder tree holds. Pixels are not decoded.
+    """List the volumes and files of a file or folder tree. Pixels are not decoded.
 
     Args:
         path: a file, a zip archive, a DICOMDIR, or a folder that is searched at every depth; hidden files are left out.

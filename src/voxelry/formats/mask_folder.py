@@ -16,7 +16,7 @@ from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments,
 from voxelry.formats.table import label_formats, stem_of
 
 KIND = "mask-folder"
-"""What the Source of such a map is called."""
+"""Name of the Source of such a map."""
 
 
 def mask_files(folder: Path) -> list[Path]:

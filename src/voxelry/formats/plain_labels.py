@@ -1,4 +1,4 @@
-"""Labels of files that hold one number a voxel: NIfTI, NRRD and other grids, PNG and TIFF."""
+"""Labels of files that hold one number per voxel: NIfTI, NRRD and other grids, PNG and TIFF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures: how the first bytes of a file show its format, one function a format; names and endings count for nothing.
+"""Signatures: the format of a file by its first bytes, one function per format; names and endings are ignored.
 
 Each function takes the first `HEAD_BYTES` bytes of a file, those of its content where the file is gzip.
 """

@@ -1,4 +1,4 @@
-"""The table of file formats: a row each, from which detection, reading, writing, discovery and the documentation derive.
+"""The table of file formats: one row per format, from which detection, reading, writing, discovery and the documentation derive.
 
 To add a format, add a row to `BUILT_IN`, or, from another package, an entry point of the group `voxelry.formats` that names a
 `Format`. Rows are recognised in their order.
@@ -186,7 +186,7 @@ def written_format(name: str) -> Format:
 
 
 def dicom_object(sop_class: str) -> Format | None:
-    """The format of DICOM objects of a SOP class, None for images and what is not read."""
+    """The format of DICOM objects of a SOP class, None for images and for objects that are not read."""
     return next((row for row in all_formats().values() if sop_class in row.sop_classes), None)
 
 

@@ -102,7 +102,7 @@ def write_format(
 def _check(
     row: Format, labels: LabelMap, path: str | os.PathLike[str], source: Volume | None, options: Mapping[str, Any]
 ) -> None:
-    """Refuse what the format can never hold.
+    """Refuse labels or an image that the format cannot hold.
 
     Raises:
         ExportError: it is so.

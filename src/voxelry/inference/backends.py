@@ -1,7 +1,7 @@
 """Backends that compute the network: PyTorch as it is, torch.compile, OpenVINO, ONNX Runtime.
 
-Each is a function ``(network, device, dtype) -> Forward``. Whatever must be built for a patch's shape is built once, when the
-first patch of that shape comes, in whichever thread. OpenVINO and ONNX Runtime read the network as ONNX, made in memory; neither
+Each is a function ``(network, device, dtype) -> Forward``. A network is compiled for a patch shape once, at the first patch
+of that shape, in any thread. OpenVINO and ONNX Runtime read the network as ONNX, made in memory; neither
 sends anything anywhere.
 """
 
@@ -57,7 +57,7 @@ def compiled_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
                 return logits
         return forward(patches_BC)
 
-    def each(patches_BC: Tensor) -> Tensor:  # another number of patches would be compiled anew
+    def each(patches_BC: Tensor) -> Tensor:  # another number of patches would be compiled again
         return torch.cat([built(patches_BC[n : n + 1]) for n in range(len(patches_BC))])
 
     return each if device.type == "cpu" else built

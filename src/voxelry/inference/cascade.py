@@ -1,7 +1,7 @@
-"""Cascade: the second stage gets the labels of the first as input, one channel a label, after the image's own channels.
+"""Cascade: the second stage gets the labels of the first as input, one channel per label, after the image's own channels.
 
-They stay class indices on the scan's grid. The slices that patches need are brought to the network's grid as training's cache
-brings them there (`Preparation.classes`), and one channel becomes one a label only for a batch at hand, on its device.
+The labels stay class indices on the scan's grid. The slices that patches need are brought to the network's grid as in the
+training cache (`Preparation.classes`), and become one channel per label only for the current batch, on its device.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PreviousLabels:
 
 
 def one_hot_labels(patches_BC: Tensor, labels: int) -> Tensor:
-    """Turn the last channel, class indices, into one channel a label: 1 where it is, 0 elsewhere.
+    """Turn the last channel, class indices, into one channel per label: 1 where it is, 0 elsewhere.
 
     Args:
         patches_BC: ``(B, C + 1, *patch)``.

@@ -42,7 +42,7 @@ def clean(labels: LabelMap, rules: Sequence[CleanUp]) -> LabelMap:
 
     Args:
         labels: on any grid; each layer is cleaned by the rules of its own labels.
-        rules: at most one a label.
+        rules: at most one per label.
 
     Returns:
         The cleaned map; `labels` itself where there are no rules.
@@ -86,7 +86,7 @@ def clean_array(array: Stored, rules: Mapping[int, CleanUp], voxel_volume: float
     if voxel_volume is None and any(rule.min_mm3 for rule in rules.values()):
         raise ModelError(
             "a clean-up rule removes components below a number of mm^2, but the pixel size is not known",
-            remedy="Give a file that says its pixel size, such as DICOM, or a model without min_mm3.",
+            remedy="Give a file that states its pixel size, such as DICOM, or a model without min_mm3.",
         )
     if any(rule.keep_largest or rule.min_mm3 for rule in rules.values()) and array.any():
         _remove_components(array, rules, voxel_volume or 1.0)

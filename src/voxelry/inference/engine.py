@@ -136,7 +136,7 @@ def stream(
         finite = [_run(grid, augmentation, ring, batches, device, copies) for copies in batched]
         if finite and not bool(torch.stack(finite).all()):
             raise ModelError(
-                "the network gave a number that is not finite", remedy="Switch mixed precision off, or train the model anew."
+                "the network gave a number that is not finite", remedy="Switch mixed precision off, or train the model again."
             )
         done += grid.count * len(along) // len(grid.starts[0])
         sink.advance(grid.sheets[number + 1][0] if number + 1 < len(grid.sheets) else size)

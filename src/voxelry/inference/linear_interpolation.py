@@ -1,4 +1,4 @@
-"""Linear interpolation along one axis: between which two voxels each new voxel lies, and how far."""
+"""Linear interpolation along one axis: the two neighbouring voxels of each new voxel, and its fraction between them."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def split_memory(scan: ScanFootprint, options: PredictOptions, device: torch.dev
         The first of `candidates` that fits.
 
     Raises:
-        BudgetError: none does; it names the smallest budget that would do, and its parts.
+        BudgetError: none does; it names the smallest budget that suffices, and its parts.
     """
     limit = options.memory or int(HOST_SHARE * installed_memory())
     device_limit = None if device.type == "cpu" else device_memory(options, device)

@@ -163,8 +163,8 @@ class PatchGrid:
 
     def streamed_axes(self, axes: Sequence[int]) -> tuple[int, ...]:
         """The network's axes as axes of ``(K, S, Y, X)``."""
-        places = (1, 2, 3) if len(self.order) == 3 else (1, 3)
-        return tuple(places[self.order.index(axis)] for axis in axes)
+        array_axes = (1, 2, 3) if len(self.order) == 3 else (1, 3)
+        return tuple(array_axes[self.order.index(axis)] for axis in axes)
 
     @cached_property
     def weights(self) -> Tensor:

@@ -1,8 +1,8 @@
-"""Compiled loops of the inference engine for regions, which decide each for itself (`voxelry.networks.classes`).
+"""Compiled loops of the inference engine for regions, each decided by its own sigmoid (`voxelry.networks.classes`).
 
 The winner is the last region whose value is above 0. Its certainty is that of the least certain of the decisions that led to it:
 that this region holds the voxel, and that none behind it does. A ring buffer of probabilities holds them less one half, so that 0
-is where every decision turns. Shapes and arguments are as in `blending_kernels`.
+is the threshold of every decision. Shapes and arguments are as in `blending_kernels`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ring buffer of the inference engine: sums of patches over the slices that patches still touch, until these are finished.
+"""Ring buffer of the inference engine: weighted sums of overlapping patches, for the slices that are not finished yet.
 
 `HostRingBuffer` works with compiled loops, `DeviceRingBuffer` (`ring_buffer_torch`) with torch operations on a GPU. Both give the
 same labels.

@@ -1,4 +1,4 @@
-"""Region of interest: which patches are run at all, by a map of blocks that hold the body or what a coarse pass labelled."""
+"""Region of interest: selects the patches to run by a map of blocks that hold the body, or labels of a coarse pass."""
 
 from __future__ import annotations
 

@@ -180,6 +180,6 @@ def _first_stage(ensemble: PlanEnsemble, device: torch.device, options: PredictO
     for model in ensemble.models:
         if model.previous is None or model.previous.labels != model.labels:
             reason = "without its first" if model.previous is None else "whose first has other labels"
-            raise ModelError(f"{model.path}: the second stage of a cascade {reason}", remedy="Copy its folder anew.")
+            raise ModelError(f"{model.path}: the second stage of a cascade {reason}", remedy="Copy its folder again.")
     previous = dict.fromkeys(model.previous for model in ensemble.models if model.previous is not None)
     return Segmenter(tuple(previous), device, replace(options, confidence=""))

@@ -189,7 +189,7 @@ class Scores:
         return {name: _plain(mean) for name, mean in zip(members, means, strict=True)}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One mapping a case and label: case, label, dice, iou (None where missing), reference_voxels, prediction_voxels.
+        """One mapping per case and label: case, label, dice, iou (None where missing), reference_voxels, prediction_voxels.
 
         Also the group, where there are groups, and every metric of `measures`.
         """

@@ -59,7 +59,7 @@ def _region(number: int, name: str, labels: Sequence[str], last_of: list[str]) -
     if len(last_of) != 1:
         owners = f"of {' and '.join(last_of)}" if last_of else "of none of its labels"
         raise ConfigError(
-            f"loss.regions.{name}, number {number + 1}, is the last region {owners}, so it does not say which label a voxel has",
+            f"loss.regions.{name}, number {number + 1}, is the last region {owners}, so it decides no voxel's label",
             remedy="Write regions from the whole to its parts, one for each label: whole: [edema, core], core: [core].",
         )
     return Region(name=name, labels=tuple(labels), label=last_of[0])
@@ -104,7 +104,7 @@ def mirror_classes(plan: Plan, table: LabelTable) -> tuple[int, ...]:
     if not plan.regions:
         return table.mirror_classes()
     numbers = {frozenset(region.labels): number for number, region in enumerate(plan.regions, start=1)}
-    twins = [0]
+    mirrored_regions = [0]
     for region in plan.regions:
         mirrored = frozenset(table[label].mirror or label for label in region.labels)
         if mirrored not in numbers:
@@ -112,8 +112,8 @@ def mirror_classes(plan: Plan, table: LabelTable) -> tuple[int, ...]:
                 f"region '{region.name}' mirrored left to right is {sorted(mirrored)}, which is no region",
                 remedy=f"Leave axis {plan.side_axis} out of flips, or give the other side a region too.",
             )
-        twins.append(numbers[mirrored])
-    return tuple(twins)
+        mirrored_regions.append(numbers[mirrored])
+    return tuple(mirrored_regions)
 
 
 def winners(logits_BK: Tensor, regions: bool) -> Tensor:

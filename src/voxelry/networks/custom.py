@@ -1,8 +1,8 @@
 """Networks of the user's own by import path: any class or function, called with the arguments that it takes.
 
-Nothing is subclassed: ``package.module:Class`` is called with what its signature names among `spatial_dims`, `in_channels`,
-`out_channels` (or `num_classes`), `img_size` and `deep_supervision`; with `features`, `strides`, `kernels` and `blocks`
-where it demands them; and with the plan's `options`.
+No base class is needed: ``package.module:Class`` is called with the arguments that its signature names among `spatial_dims`,
+`in_channels`, `out_channels` (or `num_classes`), `img_size` and `deep_supervision`; with `features`, `strides`, `kernels` and
+`blocks` where they are required; and with the plan's `options`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def custom_network(spec: NetworkSpec) -> nn.Module:
     missing = [name for name, parameter in parameters.items() if _is_required(parameter) and name not in arguments]
     if missing:
         raise ConfigError(
-            f"network '{spec.name}' demands {', '.join(missing)}", remedy="Give what it demands in the network's options."
+            f"network '{spec.name}' requires {', '.join(missing)}", remedy="Give these arguments in the network's options."
         )
     return call_builder(builder, spec.name, arguments)
 

@@ -1,4 +1,4 @@
-"""NetworkSpec: what a network is built from, the plan's numbers in two or three axes and the user's options."""
+"""NetworkSpec: the parameters of a network, from the plan (in two or three axes) and the user's options."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """nnU-Net's residual encoder U-Net, of MONAI's convolutions.
 
 Isensee et al. 2024, "nnU-Net Revisited" (arXiv:2404.09556): a U-Net whose encoder is a ResNet-D (He et al. 2019,
-arXiv:1812.01187) and whose decoder has one convolution a stage. Convolutions keep their biases, as nnU-Net's plans say.
+arXiv:1812.01187) and whose decoder has one convolution per stage. Convolutions keep their biases, as nnU-Net's plans say.
 """
 
 from __future__ import annotations

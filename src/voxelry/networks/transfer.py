@@ -41,7 +41,7 @@ class NetworkEnds:
 
 @dataclass(frozen=True)
 class WeightTransfer:
-    """What was done with each tensor of a network.
+    """Report of a transfer: which tensors were loaded, adapted or newly initialised.
 
     Attributes:
         loaded: taken as they are.
@@ -57,7 +57,7 @@ class WeightTransfer:
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors taken over"]
-        for what, names in (("adapted", self.adapted), ("started anew", self.fresh), ("not used", self.unused)):
+        for what, names in (("adapted", self.adapted), ("newly initialised", self.fresh), ("not used", self.unused)):
             if names:
                 parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
         return "; ".join(parts)
@@ -80,7 +80,7 @@ def load_matching(
         new: inputs and outputs of `network`.
 
     Returns:
-        What was done with each tensor.
+        The report of each tensor.
 
     Raises:
         ModelError: nothing fits.

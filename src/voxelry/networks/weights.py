@@ -136,7 +136,7 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
     try:
         card = parse(EnsembleCard, read_yaml(file), str(file))
     except UsageError as error:
-        raise ModelError(error.problem, remedy="Copy the folder anew.") from error
+        raise ModelError(error.problem, remedy="Copy the folder again.") from error
     for name in card.members:
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts:
@@ -144,7 +144,7 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
                 f"{file}: member '{name}' lies outside the folder", remedy="Keep members inside the ensemble's folder."
             )
         if not (source / name).is_dir():
-            raise ModelError(f"{file}: member '{name}' is missing", remedy="Copy the whole folder anew.")
+            raise ModelError(f"{file}: member '{name}' is missing", remedy="Copy the whole folder again.")
     return tuple(_with_rules(load_model_folder(source / name, network), card) for name in card.members)
 
 
@@ -184,12 +184,12 @@ def load_model_folder(folder: str | os.PathLike[str], network: str | None = None
         plan = parse(Plan, read_yaml(source / PLAN_FILE), str(source / PLAN_FILE))
         card = parse(ModelCard, read_json(source / CARD_FILE), str(source / CARD_FILE))
     except UsageError as error:
-        raise ModelError(error.problem, remedy="Copy the folder anew.") from error
+        raise ModelError(error.problem, remedy="Copy the folder again.") from error
     check_trusted(plan.network.name, network, source)
     try:
         weights = load_file(source / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{source / WEIGHTS_FILE}: cannot be read ({error})", remedy="Copy the folder anew.") from error
+        raise ModelError(f"{source / WEIGHTS_FILE}: cannot be read ({error})", remedy="Copy the folder again.") from error
     return Model(plan, card, weights, source, _previous(plan, source, network))
 
 
@@ -201,7 +201,7 @@ def _previous(plan: Plan, source: Path, network: str | None) -> Model | None:
     if not folder.is_dir():
         raise ModelError(
             f"{source}: the second stage of a cascade without its first ('{PREVIOUS_FOLDER}' is missing)",
-            remedy="Copy the whole folder anew.",
+            remedy="Copy the whole folder again.",
         )
     return load_model_folder(folder, network)
 

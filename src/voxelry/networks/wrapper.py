@@ -1,4 +1,4 @@
-"""NetworkWrapper: one interface to every network, a list of logits, finest first, whatever the network inside returns.
+"""NetworkWrapper: one interface to every network: a list of logits, finest first, whatever the network returns.
 
 Shape legend: B batch, C input channels, K classes (background first), then two or three spatial axes.
 """

@@ -1,4 +1,4 @@
-"""Write a phantom as DICOM: one file a slice and one folder a series, or one file a projection."""
+"""Write a phantom as DICOM: one file per slice and one folder per series, or one file per projection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_dicom(phantom: Phantom, target: str | os.PathLike[str]) -> list[Path]:
         target: a folder, replaced if it holds nothing but DICOM files; for a chest X-ray the file.
 
     Returns:
-        One folder a series, in channel order: `target` itself for one channel, folders in it named by channel
+        One folder per series, in channel order: `target` itself for one channel, folders in it named by channel
         for several. For a chest X-ray the file.
 
     Raises:
@@ -51,7 +51,7 @@ def write_dicom(phantom: Phantom, target: str | os.PathLike[str]) -> list[Path]:
 def _refuse_foreign(path: Path) -> None:
     """A folder is replaced as a whole, so it may hold nothing but DICOM files."""
     if path.is_file():
-        raise ExportError(f"{path}: a file stands where the series' folder should be", remedy="Name another folder.")
+        raise ExportError(f"{path}: is a file, where the series' folder should be", remedy="Name another folder.")
     foreign = (
         next((file for file in path.rglob("*") if file.is_file() and file.suffix != ".dcm"), None) if path.is_dir() else None
     )
@@ -82,7 +82,7 @@ def _series(phantom: Phantom, channel: int) -> list[Dataset]:
 
 def _write_projection(phantom: Phantom, path: Path) -> Path:
     if path.is_dir():
-        raise ExportError(f"{path}: a folder stands where the image should be", remedy="Name a file, as 'chest.dcm'.")
+        raise ExportError(f"{path}: is a folder, where the image should be", remedy="Name a file, as 'chest.dcm'.")
     data = headers.common(phantom, 0, CHANNELS[phantom.kind][0])
     headers.identify(data, 1)
     headers.dx(data, phantom)

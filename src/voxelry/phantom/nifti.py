@@ -1,4 +1,4 @@
-"""Write phantoms as NIfTI-1 and PNG: images one file a channel, labels as stored values."""
+"""Write phantoms as NIfTI-1 and PNG: images one file per channel, labels as stored values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patch and batch size within a device's means: a GPU's memory by nnU-Net's rules, or what a CPU computes in about a second.
+"""Patch and batch size for a device: a GPU's memory by nnU-Net's rules, or about a second of a CPU's computing time.
 
 nnU-Net measures memory in the numbers that the convolutions of one patch put out, against a reference that is known to fit
 (`voxelry.core.architectures.GpuReference`). On a CPU a small network that takes many steps learns more in the same time than a

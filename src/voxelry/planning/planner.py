@@ -238,6 +238,6 @@ def _check(settings: PlanSettings, fingerprint: Fingerprint, flips: tuple[int, .
         raise ConfigError(f"plan.long_side is {settings.long_side} beside {other}", remedy="Leave plan.long_side out.")
     if settings.spacing and fingerprint.spacing is None:
         raise ConfigError(
-            f"plan.spacing is {list(settings.spacing)}, but some pictures do not say their pixel size",
+            f"plan.spacing is {list(settings.spacing)}, but some pictures do not state their pixel size",
             remedy="Leave plan.spacing out, or set plan.long_side.",
         )

@@ -23,7 +23,7 @@ class Topology:
 
     @property
     def divisor(self) -> tuple[int, ...]:
-        """What each axis of a patch must be divisible by."""
+        """The number that each axis of a patch must be divisible by."""
         return tuple(math.prod(along) for along in zip(*self.strides, strict=True))
 
     def across(self, axis: int) -> Topology:
@@ -67,7 +67,7 @@ def halving(axes: int, stages: int) -> Topology:
 
 
 def padded(patch: Sequence[float], divisor: Sequence[int]) -> tuple[int, ...]:
-    """A patch size rounded up to what the network's strides divide."""
+    """A patch size rounded up to a multiple of the network's strides."""
     return tuple(math.ceil(edge / d) * d for edge, d in zip(patch, divisor, strict=True))
 
 

@@ -153,7 +153,7 @@ def cached_case(
     entry = _valid_entry(home)
     if entry is None:
         if home.exists():
-            log.warning("%s: damaged or out of date, prepared anew", home)
+            log.warning("%s: damaged or out of date, prepared again", home)
         volume, labels = load()
         with (gate or MemoryGate(0)).hold(_footprint(volume, plan).total):
             _write(home, plan, table, volume, labels)

@@ -123,7 +123,7 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
     if plan.spacing is not None and volume.spacing is None:
         raise ModelError(
             f"{volume.source.name}: its pixel size is unknown, the plan works at {_by(plan.spacing)} mm",
-            remedy="Give a file that says its pixel size, such as DICOM.",
+            remedy="Give a file that states its pixel size, such as DICOM.",
         )
     reorder = reordering(volume.geometry, plan.orientation)
     reordered = volume.geometry.reindexed(reorder)

@@ -108,7 +108,7 @@ def _each(order: int | Sequence[int], axes: int) -> tuple[int, ...]:
 
 
 def _at_once(array: NDArray[Any], operators: Operators, out: NDArray[np.float32]) -> None:
-    """A small image whole, by one matrix an axis."""
+    """A small image whole, by one matrix per axis."""
     value = array.astype(np.float32)
     for axis, operator in enumerate(operators):
         matrix = operator.matrix(array.shape[axis])

@@ -101,11 +101,11 @@ class Config(Frozen):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if self.steps is None and self.epochs is None and self.time_budget is None:
-            raise ValueError("give 'steps', 'epochs' or 'time_budget', so that training knows when to end")
+            raise ValueError("give 'steps', 'epochs' or 'time_budget', to set the length of training")
         if self.folds == 1:
             raise ValueError("one fold is no cross-validation; give 'folds' as 0, or 2 or more")
         if len(set(self.configurations)) < len(self.configurations) and self.configurations != "auto":
-            raise ValueError(f"a configuration stands twice in {list(self.configurations)}")
+            raise ValueError(f"a configuration occurs twice in {list(self.configurations)}")
         return self
 
 

@@ -61,7 +61,7 @@ class PlanSettings(Frozen):
             checked_name(self.network)
         if self.preset is not None:
             if self.network is None:
-                raise ValueError(f"preset '{self.preset}' is of no network; give 'network' too: {' or '.join(with_presets())}")
+                raise ValueError(f"preset '{self.preset}' needs a network; give 'network' too: {' or '.join(with_presets())}")
             preset(self.network, self.preset)
         return self
 

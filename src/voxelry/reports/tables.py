@@ -80,7 +80,7 @@ def score_table(scores: Mapping[str, Any]) -> Table:
 
 
 def measures_table(scores: Mapping[str, Any]) -> Table | None:
-    """The other metrics for a terminal, a row a metric and a column a label; None where there are none.
+    """The other metrics for a terminal, a row per metric and a column per label; None where there are none.
 
     Args:
         scores: as for `score_rows`.
@@ -135,7 +135,7 @@ def comparison_table(differences: Sequence[Mapping[str, Any]], style: str = "mar
     """A table of paired differences for a paper.
 
     Args:
-        differences: the fields of `voxelry.cohort.comparison.Difference`, a mapping a row.
+        differences: the fields of `voxelry.cohort.comparison.Difference`, a mapping per row.
         style: ``markdown`` or ``latex`` (with the package booktabs).
 
     Raises:

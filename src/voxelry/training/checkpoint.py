@@ -130,7 +130,7 @@ def load_checkpoint(folder: Path) -> RunState:
     """
     file = folder / CHECKPOINT_FILE
     if not file.is_file():
-        raise TrainingError(f"{folder}: no {CHECKPOINT_FILE} to resume from", remedy="Leave out --resume to start anew.")
+        raise TrainingError(f"{folder}: no {CHECKPOINT_FILE} to resume from", remedy="Leave out --resume to start a new run.")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         history = [Milestone(**milestone) for milestone in content.pop("history")]
@@ -138,7 +138,7 @@ def load_checkpoint(folder: Path) -> RunState:
         state = RunState(history=history, revisions=revisions, **content)
     except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TrainingError(f"{file}: damaged ({reason})", remedy="Start the run anew.") from error
+        raise TrainingError(f"{file}: damaged ({reason})", remedy="Start a new run.") from error
     for name in (CHECKPOINT_FILE, HISTORY_FILE, LOSSES_FILE):
         for temporary in folder.glob(f".tmp-*{name}"):
             temporary.unlink()

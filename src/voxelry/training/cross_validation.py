@@ -133,7 +133,7 @@ class CrossValidation:
             raise TrainingError(
                 f"{self.folder}: a cascade's second stage needs every fold of its first, and fold {', '.join(missing)} of "
                 f"{FIRST_STAGE} is not finished",
-                remedy="Train the other folds, then come back with --resume.",
+                remedy="Train the other folds, then continue with --resume.",
             )
         return self.model(FIRST_STAGE, fold), self.held_out((FIRST_STAGE,))
 

@@ -1,6 +1,6 @@
 """Estimates a run before it starts: plans, parameters, memory, and training time from a few timed steps.
 
-Nothing is kept: cases are looked at but not prepared, and the timed steps learn from noise of the size of a case.
+Nothing is written: cases are read but not prepared, and the timed steps train on noise of the size of a case.
 """
 
 from __future__ import annotations

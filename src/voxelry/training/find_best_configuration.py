@@ -1,6 +1,6 @@
 """Finds the best configuration, or pair of configurations, by mean Dice over the held-out cases of a cross-validation.
 
-As nnU-Net chooses (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z): every configuration by itself and the average of every
+As in nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z): every configuration by itself and the average of every
 pair are candidates; the best mean Dice over labels wins and, among equals, the one that costs least.
 """
 

@@ -78,7 +78,7 @@ def refuse_existing_run(folder: Path) -> None:
         UsageError: there is a checkpoint.
     """
     if (folder / CHECKPOINT_FILE).exists():
-        raise UsageError(f"{folder}: holds a run already", remedy="Add --resume to go on with it, or choose another --out.")
+        raise UsageError(f"{folder}: holds a run already", remedy="Add --resume to continue it, or choose another --out.")
 
 
 def require_checkpoint(folder: Path) -> None:
@@ -88,7 +88,7 @@ def require_checkpoint(folder: Path) -> None:
         TrainingError: there is no checkpoint.
     """
     if not (folder / CHECKPOINT_FILE).is_file():
-        raise TrainingError(f"{folder}: no {CHECKPOINT_FILE} to resume from", remedy="Leave out --resume to start anew.")
+        raise TrainingError(f"{folder}: no {CHECKPOINT_FILE} to resume from", remedy="Leave out --resume to start a new run.")
 
 
 def fit(options: RunOptions, task: NetworkTask, *, resume: bool, spent: float) -> tuple[Model, RunState]:

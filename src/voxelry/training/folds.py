@@ -25,7 +25,7 @@ FOLDS_FILE = "folds.json"
 LARGE = 0.5
 """A case with a label counts as having much of it where its volume is above this quantile of the cases that have it."""
 _SWAPPED = 2000
-"""With at most so many patients, pairs are swapped between folds while that improves them; with more, dealing alone is close."""
+"""Up to this number of patients, pairs are swapped between folds while that improves them; with more, dealing alone is close."""
 _ROUND = 9
 """Decimals to which costs are compared, so that every machine decides alike."""
 
@@ -69,7 +69,7 @@ def folds_to_train(fold: int | None, count: int) -> Sequence[int]:
     if fold is None:
         return range(count)
     if not count:
-        raise UsageError(f"fold {fold} of a run without folds", remedy="Say how many there are, as --folds 5.")
+        raise UsageError(f"fold {fold} of a run without folds", remedy="Give their number, as --folds 5.")
     if not 0 <= fold < count:
         raise UsageError(f"fold {fold} of {count}", remedy=f"Folds are counted from 0 to {count - 1}.")
     return [fold]
@@ -216,8 +216,8 @@ def load_folds(file: Path, cases: Sequence[Case]) -> Folds:
     known = {case.id: case.group for case in cases}
     listed = Counter(id for ids in parts for id in ids)
     problems = [f"unknown case '{id}'" for id in listed if id not in known]
-    problems += [f"case '{id}' stands in {count} folds" for id, count in listed.items() if count > 1]
-    problems += [f"case '{id}' stands in none" for id in known if id not in listed]
+    problems += [f"case '{id}' is in {count} folds" for id, count in listed.items() if count > 1]
+    problems += [f"case '{id}' is in no fold" for id in known if id not in listed]
     if problems or len(parts) < 2 or not all(parts):
         reason = problems[0] if problems else "two folds or more are needed, none of them empty"
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
@@ -260,6 +260,6 @@ def _refuse_leak(file: Path, parts: Sequence[Sequence[str]], known: Mapping[str,
             other = first.setdefault(known[id], fold)
             if other != fold:
                 raise SplitLeakError(
-                    f"{file}: patient '{known[id]}' stands in folds {other} and {fold}",
+                    f"{file}: patient '{known[id]}' is in folds {other} and {fold}",
                     remedy="Put all cases of a patient in one fold.",
                 )

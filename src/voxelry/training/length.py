@@ -31,7 +31,7 @@ def recipe_steps(config: Config, cases: int, patches: int) -> int | None:
     Args:
         config: the recipe.
         cases: training cases.
-        patches: of a step. An epoch is as many steps as show every case once.
+        patches: of a step. An epoch has as many steps as are needed to see every case once.
     """
     if config.steps is not None:
         return config.steps

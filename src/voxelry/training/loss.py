@@ -29,7 +29,7 @@ OverlapTerm = Callable[[LossSettings, Tensor, Tensor, Tensor, Tensor], Tensor]
 """``(settings, overlap, predicted, truth, weights)`` -> a scalar: soft counts of each class ``(B, K)``, weights ``(K,)``."""
 
 VoxelTerm = Callable[[LossSettings, Tensor], Tensor]
-"""``(settings, log_p)`` -> the loss of each voxel, of the shape of `log_p`, the log probability of what is true there."""
+"""``(settings, log_p)`` -> the loss of each voxel, of the shape of `log_p`, the log probability of the true class."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _generalised_dice(_: LossSettings, overlap: Tensor, predicted: Tensor, truth
 
 
 def _cross_entropy(_: LossSettings, log_p: Tensor) -> Tensor:
-    """Minus the log probability of what is true."""
+    """Minus the log probability of the true class."""
     return -log_p
 
 
@@ -126,7 +126,7 @@ def make_loss(settings: LossSettings, plan: Plan, table: LabelTable) -> Segmenta
     if plan.regions != make_regions({region.name: region.labels for region in plan.regions}, table):
         known = ", ".join(f"{region.name} known by {region.label}" for region in plan.regions)
         raise ConfigError(
-            f"the plan's regions ({known}) do not follow from its labels, or from the recipe's regions", remedy="Plan anew."
+            f"the plan's regions ({known}) do not follow from its labels, or from the recipe's regions", remedy="Plan again."
         )
     classes = class_members(plan, table)
     for name in settings.weights:

@@ -1,4 +1,4 @@
-"""Everything that a training run, or an estimate of one, is given: recipe, dataset, and the options of its command."""
+"""RunOptions: the inputs of a training run or of its estimate: recipe, dataset, and the options of the command."""
 
 from __future__ import annotations
 

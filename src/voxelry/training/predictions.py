@@ -30,7 +30,7 @@ from voxelry.training.clean_up_choice import CleanUpChoice
 
 log = logging.getLogger(__name__)
 
-_REMEDY = "Delete it, then go on with --resume."
+_REMEDY = "Delete it, then continue with --resume."
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def train_model(options: RunOptions, folder: Path) -> TrainResult:
     """Train by a recipe: one network on ``train``, validated on ``val``; with folds, a cross-validation of both together.
 
     Args:
-        options: recipe, dataset and what the command says besides.
+        options: recipe, dataset and the options of the command.
         folder: of the run; made if missing.
 
     Returns:
@@ -89,7 +89,7 @@ def _cross_validate(options: RunOptions, folder: Path) -> TrainResult:
     if config is not None:
         options = replace(options, config=config)
     elif options.resume:
-        raise TrainingError(f"{folder}: no run to resume", remedy="Leave out --resume to start anew.")
+        raise TrainingError(f"{folder}: no run to resume", remedy="Leave out --resume to start a new run.")
     else:
         options = _begin_cross_validation(options, cases, folder)
     folds = load_folds(folder / FOLDS_FILE, cases)
@@ -128,7 +128,7 @@ def _folds(options: RunOptions, cases: Sequence[Case], volumes: LabelVolumes, fo
         return make_folds(cases, wanted, options.config.seed, volumes)
     folds = load_folds(file, cases)
     if len(folds) != wanted:
-        raise ConfigError(f"{file}: {len(folds)} folds, the recipe says {wanted}", remedy="Delete one of the two.")
+        raise ConfigError(f"{file}: {len(folds)} folds, the recipe has {wanted}", remedy="Delete one of the two.")
     return folds
 
 

@@ -41,7 +41,7 @@ def recorded_recipe(config: Config, folder: Path) -> Config | None:
     if changed_keys:
         raise TrainingError(
             f"{folder}: the run began with another recipe ({', '.join(changed_keys)})",
-            remedy="Go on with the same, or choose another --out.",
+            remedy="Continue with the same, or choose another --out.",
         )
     return recorded
 

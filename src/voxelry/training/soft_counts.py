@@ -22,7 +22,7 @@ class SoftCounts:
         overlap: ``(B, K)`` probabilities summed over the voxels where a channel is true.
         predicted: ``(B, K)`` probabilities summed over all voxels.
         truth: ``(B, K)`` voxels where a channel is true.
-        log_p: log probability of what is true: ``(B, N)`` of classes, ``(B, K, N)`` of regions.
+        log_p: log probability of the true class: ``(B, N)`` of classes, ``(B, K, N)`` of regions.
         counted: ``(B, N)`` bool, voxels that are not ignored.
     """
 

@@ -1,6 +1,6 @@
 """Early stopping, and the best weights so far: both follow from the pseudo-Dice of the milestones.
 
-Not from full-volume validation: how often that happens depends on the machine's speed, and a repeated run would end elsewhere.
+Full-volume validation is not used: its frequency depends on the machine's speed, so a repeated run would end at another step.
 """
 
 from __future__ import annotations

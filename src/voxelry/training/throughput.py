@@ -1,4 +1,4 @@
-"""Throughput: the time of a training step on this machine and, on a CPU, how wide a network may be for its time budget.
+"""Throughput: the time of a training step on this machine and, on a CPU, the width of a network for its time budget.
 
 Over few steps a narrow network learns more than a wide one, over many steps less. On a GPU the planner's rules decide by memory;
 on a CPU time is the limit, and the time of a step depends on the machine: so it is measured.

@@ -36,7 +36,9 @@ class CompiledNetwork:
                 self.forward = torch.compile(self.network, dynamic=False)
                 result = passes(self.forward)
             except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and none of them may end a run
-                log.warning("the network could not be compiled and trains as it is (%s)", next(iter(str(error).splitlines()), ""))
+                log.warning(
+                    "the network could not be compiled and trains in eager mode (%s)", next(iter(str(error).splitlines()), "")
+                )
                 self.network.zero_grad(set_to_none=True)
                 self.wanted, self.forward = False, self.network
             else:

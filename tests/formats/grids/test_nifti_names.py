@@ -67,7 +67,7 @@ def test_a_file_without_a_table_is_numbered(tmp_path):
         ([], "label_table"),
         ({"labels": [{"value": 1, "name": "a"}]}, "3, 255 are not in the table"),
         ({"labels": [{"value": 0, "name": "a"}]}, "labels.0.value"),
-        ({"labels": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}, "stands twice"),
+        ({"labels": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}, "occurs twice"),
         ({"labels": [{"value": 1, "name": "a", "colour": 1}]}, "unknown key"),
         ({"labels": [{"value": 1, "name": "x" * 1000}]}, "labels.0.name"),
         ({"labels": [{"value": v, "name": str(v), "layer": v % 2} for v in (1, 2, 3, 255)]}, "2 layers"),

@@ -155,7 +155,7 @@ def test_dpi_is_a_pixel_size_only_where_asked(tmp_path, ending, mode):
     Image.fromarray(array).save(tmp_path / "b.png")
     none = read_picture(tmp_path / "b.png", ReadOptions(dpi=True))
     assert none.spacing is None
-    assert none.source.remarks[-1] == "no physical size: DPI was asked for, the file has none"
+    assert none.source.remarks[-1] == "no physical size: DPI was requested, the file has none"
 
 
 def test_dpi_turns_with_the_picture(tmp_path):

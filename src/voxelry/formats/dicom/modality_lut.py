@@ -67,5 +67,5 @@ def _entries(value: Any, bits: int, count: int, *, little: bool) -> NDArray[np.u
     else:
         values = np.atleast_1d(np.asarray(value, dtype=np.int64)).astype(np.uint16)
     if not 8 <= bits <= 16 or len(values) < count:
-        raise ValueError(f"the descriptor says {count} entries of {bits} bits, the data holds {len(values)}")
+        raise ValueError(f"the descriptor states {count} entries of {bits} bits, the data holds {len(values)}")
     return values[:count]

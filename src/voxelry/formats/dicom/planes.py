@@ -115,7 +115,7 @@ def file_planes(header: DicomHeader, content: FileContent) -> tuple[DicomHeader,
             return expand(header, _dataset(content, None)[0])
     except PARSE_ERRORS as error:
         raise CorruptFileError(
-            f"{header.path}: the frames of this file cannot be told ({short_message(error)})",
+            f"{header.path}: the frames of this file cannot be identified ({short_message(error)})",
             remedy="Export it as single-frame (classic) DICOM.",
         ) from error
 

@@ -133,7 +133,7 @@ def pixel_size(header: DicomHeader, options: ReadOptions = PLAIN) -> tuple[Pixel
         return None, "no physical size: the file states no pixel spacing"
     element = "ImagerPixelSpacing (0018,1164)" if policy == "imager" else "PixelSpacing (0028,0030)"
     raise UnsupportedFormatError(
-        f"{header.path}: pixel size '{policy}' was asked for, but the file has no {element}",
+        f"{header.path}: pixel size '{policy}' was requested, but the file has no {element}",
         remedy="Ask for 'auto', which takes what there is, or for 'none'.",
     )
 
@@ -179,7 +179,7 @@ def _sign_remark(header: DicomHeader) -> list[str]:
     """A remark where the detector's polarity contradicts that of the display."""
     if header.intensity_sign not in (1, -1) or (header.intensity_sign == 1) == is_dark_dense(header):
         return []
-    return [f"PixelIntensityRelationshipSign {header.intensity_sign} says that dense is displayed dark; not acted on"]
+    return [f"PixelIntensityRelationshipSign {header.intensity_sign} states that dense is displayed dark; not acted on"]
 
 
 def _windows(header: DicomHeader, invert: bool) -> tuple[Window, ...]:

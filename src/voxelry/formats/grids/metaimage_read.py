@@ -55,7 +55,7 @@ def open_metaimage(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
     """
     file = Path(path)
     if not is_metaimage(head_of(file)):
-        raise UnsupportedFormatError(f"{file}: not a MetaImage", remedy="Is it what its name says?")
+        raise UnsupportedFormatError(f"{file}: not a MetaImage", remedy="Check that it is what its name says.")
     fields, end = _parse(file)
     sizes = tuple(int(n) for n in _numbers(fields, ("DimSize",), file, whole=True))
     components = int(fields.get("ElementNumberOfChannels", "1")) if fields.get("ElementNumberOfChannels", "1").isdigit() else 0
@@ -199,6 +199,6 @@ def _decode(file: Path, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     except RuntimeError as error:
         raise CorruptFileError(f"{file}: SimpleITK cannot decode it ({error})", remedy="Is a file of it missing?") from error
     if len(values) != count:
-        raise CorruptFileError(f"{file}: {len(values)} voxels, the header says {count}", remedy="The file is damaged.")
+        raise CorruptFileError(f"{file}: {len(values)} voxels, the header states {count}", remedy="The file is damaged.")
     native: NDArray[Any] = values.astype(dtype.newbyteorder("="), copy=False)
     return native

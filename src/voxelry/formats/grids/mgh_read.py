@@ -42,7 +42,7 @@ def open_mgh(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Grid
     file = Path(path)
     head = head_of(file)
     if not is_mgh(head):
-        raise UnsupportedFormatError(f"{file}: not an MGH image", remedy="Is it what its name says?")
+        raise UnsupportedFormatError(f"{file}: not an MGH image", remedy="Check that it is what its name says.")
     _, *sizes, kind, _, good = struct.unpack_from(">7ih", head)
     numbers = struct.unpack_from(">15f", head, 30) if good > 0 else _DEFAULT
     spacing, directions, centre = np.array(numbers[:3]), np.array(numbers[3:12]).reshape(3, 3).T, np.array(numbers[12:])

@@ -41,7 +41,7 @@ AFFINE_POLICY = ("sform", "qform", "pixdim")
 """Which affine is used: the first of these that the file stores."""
 
 PICTURE = "picture"
-"""The intent name that marks a file as a picture, which has no place in the patient."""
+"""The intent name that marks a file as a picture, which has no position in the patient."""
 
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "microns"}
@@ -104,7 +104,7 @@ def read_header(path: Path, transform: Transform = "sform") -> NiftiHeader:
     head = head_of(path)
     version = nifti_version(head)
     if not version and not is_analyze(head):
-        raise UnsupportedFormatError(f"{path}: not a NIfTI or Analyze image", remedy="Is it what its name says?")
+        raise UnsupportedFormatError(f"{path}: not a NIfTI or Analyze image", remedy="Check that it is what its name says.")
     size = _HEADER_SIZES[version]
     if len(head) < size:
         raise CorruptFileError(f"{path}: ends within its header", remedy="Copy or download the file again.")
@@ -163,7 +163,7 @@ def _axes(sizes: tuple[int, ...], path: Path) -> tuple[tuple[int, int, int], int
 
 
 def _intent(fields: Any) -> list[str]:
-    """A remark where the header says that voxels are a statistic, a vector or another derived quantity."""
+    """A remark where the header states that voxels are a statistic, a vector or another derived quantity."""
     if "intent_code" not in fields or int(fields["intent_code"]) in _PLAIN_INTENTS:
         return []
     try:
@@ -181,7 +181,7 @@ def _dtype(fields: Any, path: Path) -> np.dtype[Any]:
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise UnsupportedFormatError(
             f"{path}: voxels of type {dtype} (code {code}) are no plain grey values",
-            remedy="Store a magnitude, or one channel a file, as integers or floats of up to 64 bits.",
+            remedy="Store a magnitude, or one channel per file, as integers or floats of up to 64 bits.",
         )
     return dtype
 

@@ -1,6 +1,6 @@
 """Reads the label table in a NIfTI file: JSON in a comment extension, as `nifti_write` writes it.
 
-Files of other programs may hold anything there: what is no valid table is ignored with a remark.
+Other programs may store anything there: content that is not a valid table is ignored with a remark.
 """
 
 from __future__ import annotations

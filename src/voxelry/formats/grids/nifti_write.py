@@ -4,7 +4,7 @@ Both transforms are written and coded 1 (scanner). The sform is exact to single 
 quaternion, which near half turns is exact to about 3e-4 rad only (the format's limit). A sheared grid has no qform: there
 only the sform is coded, and a warning is logged.
 
-A picture ``(rows, cols)`` has no place in the patient: it is written as ``(cols, rows, 1)``, as ITK stores pictures, neither
+A picture ``(rows, cols)`` has no position in the patient: it is written as ``(cols, rows, 1)``, as ITK stores pictures, neither
 transform is coded, and the header's intent name is `PICTURE`, by which the reader recognises it. Its pixel size is in `pixdim`
 with unit mm; where that is not known, `pixdim` is 1 and the unit unknown.
 """

@@ -74,7 +74,7 @@ def open_nrrd(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Gri
         options: not used by this format.
 
     Returns:
-        A grid ``(x, y, z)``, of an image with two axes and no place in space ``(rows, columns)``.
+        A grid ``(x, y, z)``, of an image with two axes and no position in space ``(rows, columns)``.
 
     Raises:
         UnsupportedFormatError: not NRRD, an encoding or type that is not read, or not two or three axes through space.
@@ -83,7 +83,7 @@ def open_nrrd(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Gri
     """
     file = Path(path)
     if not is_nrrd(head_of(file)):
-        raise UnsupportedFormatError(f"{file}: not an NRRD file", remedy="Is it what its name says?")
+        raise UnsupportedFormatError(f"{file}: not an NRRD file", remedy="Check that it is what its name says.")
     return grid_of(parse_nrrd(file))
 
 

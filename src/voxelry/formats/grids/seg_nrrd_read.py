@@ -62,9 +62,9 @@ def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None)
     header = parse_nrrd(Path(path))
     grid = grid_of(header)
     segments = _segments(header.pairs)
-    places = _places(segments, grid.channels, grid.path)
-    labels = unique_names({index: _label(segment, index, places[index][1]) for index, segment in segments.items()})
-    values = [value for _, value in places.values()]
+    pairs = _stored_pairs(segments, grid.channels, grid.path)
+    labels = unique_names({index: _label(segment, index, pairs[index][1]) for index, segment in segments.items()})
+    values = [value for _, value in pairs.values()]
     remarks = grid.remarks
     if len(set(values)) < len(values):
         labels = {index: label.model_copy(update={"value": number}) for number, (index, label) in enumerate(labels.items(), 1)}
@@ -72,16 +72,14 @@ def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None)
     stored = as_labels(grid.numbers(), str(grid.path))
     known = labels if table is None else match_segments(labels, table, str(grid.path))
     source = replace(grid.source, kind=KIND, remarks=remarks)
-    unclaimed = _unclaimed(stored, set(places.values()))
+    unclaimed = _unclaimed(stored, set(pairs.values()))
     if unclaimed:
         raise LabelError(
             f"{grid.path}: value {unclaimed[0][1]} on layer {unclaimed[0][0]} belongs to no segment",
             remedy="Save it again in Slicer.",
         )
     start = (0,) * grid.geometry.ndim
-    boxes = {
-        index: [SegmentBox(start, inside)] for index, place in places.items() if (inside := stored[place[0]] == place[1]).any()
-    }
+    boxes = {index: [SegmentBox(start, inside)] for index, pair in pairs.items() if (inside := stored[pair[0]] == pair[1]).any()}
     return stack_segments(boxes, grid.geometry, known, table, source)
 
 
@@ -94,25 +92,25 @@ def _segments(pairs: Mapping[str, str]) -> dict[int, dict[str, str]]:
     return {index: segments[index] for index in sorted(segments) if {"ID", "Name"} & set(segments[index])}
 
 
-def _places(segments: Mapping[int, Mapping[str, str]], layers: int, path: Path) -> dict[int, tuple[int, int]]:
+def _stored_pairs(segments: Mapping[int, Mapping[str, str]], layers: int, path: Path) -> dict[int, tuple[int, int]]:
     """Layer and value of each segment."""
-    places: dict[int, tuple[int, int]] = {}
+    pairs: dict[int, tuple[int, int]] = {}
     for index, segment in segments.items():
         old = "LabelValue" not in segment and "Layer" not in segment
         try:
-            place = (index if old and layers > 1 else int(segment.get("Layer", "0")), int(segment.get("LabelValue", "1")))
+            pair = (index if old and layers > 1 else int(segment.get("Layer", "0")), int(segment.get("LabelValue", "1")))
         except ValueError as error:
             raise CorruptFileError(
                 f"{path}: segment {index} has no whole numbers as value and layer", remedy="Save it again."
             ) from error
-        if not (0 <= place[0] < layers and 1 <= place[1] <= LARGEST_LABEL) or place in places.values():
+        if not (0 <= pair[0] < layers and 1 <= pair[1] <= LARGEST_LABEL) or pair in pairs.values():
             raise CorruptFileError(
-                f"{path}: segment {index} is value {place[1]} on layer {place[0]}; there are {layers} layers, and a value on one "
+                f"{path}: segment {index} is value {pair[1]} on layer {pair[0]}; there are {layers} layers, and a value on one "
                 "stands for one segment",
                 remedy="Save it again in Slicer.",
             )
-        places[index] = place
-    return places
+        pairs[index] = pair
+    return pairs
 
 
 def _label(segment: Mapping[str, str], index: int, value: int) -> Label:
@@ -156,4 +154,4 @@ def _unclaimed(stored: NDArray[Any], claimed: set[tuple[int, int]]) -> list[tupl
     occurring = (
         (layer, int(value)) for layer, array in enumerate(stored) for value in np.flatnonzero(np.bincount(array.ravel()))
     )
-    return [place for place in occurring if place[1] and place not in claimed]
+    return [pair for pair in occurring if pair[1] and pair not in claimed]

@@ -1,7 +1,7 @@
 """Decodes the stored numbers of a grid file (raw, gzip, zlib or text) into one array.
 
 The header's size is checked against the file first: raw bytes must exist, a deflate stream holds at most `MAX_DEFLATE_RATIO`
-times its size, text needs two bytes a number. Data of a damaged or hostile file beyond the size that the header states are never
+times its size, text two bytes per number. Data of a damaged or hostile file beyond the size that the header states are never
 unpacked.
 """
 

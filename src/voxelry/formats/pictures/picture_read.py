@@ -163,7 +163,7 @@ def _pixel_size(image: Image.Image, orientation: int, options: ReadOptions) -> t
     except (TypeError, ValueError, ZeroDivisionError):
         across = down = 0.0
     if not (_LEAST_DPI < across < _MOST_DPI and _LEAST_DPI < down < _MOST_DPI):
-        return None, "no physical size: DPI was asked for, the file has none"
+        return None, "no physical size: DPI was requested, the file has none"
     rows, columns = _MM_PER_INCH / down, _MM_PER_INCH / across
     size = (columns, rows) if orientation >= _SWAPPING else (rows, columns)
     return size, f"pixel size by DPI: {across:g} x {down:g}"
@@ -232,7 +232,7 @@ def _is_deep(image: Image.Image, file: Path) -> bool:
 
 
 def _deep(image: Image.Image, orientation: int, file: Path, remarks: list[str]) -> NDArray[Any]:
-    """``(C, rows, columns)`` of 16 bits a colour, decoded by SimpleITK."""
+    """``(C, rows, columns)`` of 16 bits per colour, decoded by SimpleITK."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()

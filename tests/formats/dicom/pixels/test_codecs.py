@@ -128,7 +128,7 @@ def test_damaged_stream_names_file_and_syntax(make_slice, save_slice, tmp_path, 
 def test_another_size_than_the_header_says(make_slice, save_slice, tmp_path, syntax):
     stored = image(12, False)
     data = coded(make_slice, stored, 12, [CODERS[syntax](stored, 12)], Rows=ROWS + 1)
-    with pytest.raises(ReadError, match=rf"the codestream says {ROWS} x {COLUMNS} x 1, the header {ROWS + 1} x {COLUMNS} x 1"):
+    with pytest.raises(ReadError, match=rf"the codestream states {ROWS} x {COLUMNS} x 1, the header {ROWS + 1} x {COLUMNS} x 1"):
         read(save_slice(data, tmp_path / "a.dcm", syntax))
 
 

@@ -78,12 +78,12 @@ def test_sound_frames_pass(options):
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (jpeg("RGB"), "the codestream says 40 x 64 x 3, the header 40 x 64 x 1"),
+        (jpeg("RGB"), "the codestream states 40 x 64 x 3, the header 40 x 64 x 1"),
         (jpeg(progressive=True), "another kind of JPEG, SOF 0xc2"),
         (PLAIN[:-2], "does not end"),
         (PLAIN[:170], "breaks off|no codestream"),
         (PLAIN[:2], "no codestream"),
-        (PLAIN.replace(b"\xff\xc0\x00\x0b\x08", b"\xff\xc0\x00\x0b\xca"), "says 202 bits, the header 8"),
+        (PLAIN.replace(b"\xff\xc0\x00\x0b\x08", b"\xff\xc0\x00\x0b\xca"), "states 202 bits, the header 8"),
         (PLAIN[:-30] + b"\xff\xd0" + PLAIN[-28:], "0xd0"),
         (PLAIN[:-30] + b"\xff\xc4" + PLAIN[-28:], "0xc4"),
         (b"words", "no codestream"),
@@ -95,11 +95,11 @@ def test_what_contradicts_the_header_or_breaks_off(data, problem):
 
 
 def test_a_smaller_header_is_contradicted():
-    with pytest.raises(ValueError, match="says 40 x 64 x 1, the header 40 x 63 x 1"):
+    with pytest.raises(ValueError, match="states 40 x 64 x 1, the header 40 x 63 x 1"):
         check(PLAIN, shape=(40, 63))
     twelve = bytes(openjpeg.utils.encode_array(PIXELS, bits_stored=12, photometric_interpretation=2))
     check(twelve, (JPEG_2000,), bits=16)
-    with pytest.raises(ValueError, match="says 12 bits, the header 8"):
+    with pytest.raises(ValueError, match="states 12 bits, the header 8"):
         check(twelve, (JPEG_2000,))
     with pytest.raises(ValueError, match="another kind"):
         check(PLAIN, (JPEG_EXTENDED, JPEG_LS))

@@ -153,7 +153,7 @@ def test_orientations_that_jitter_are_one(header):
 def test_two_slices_that_shift_are_said_to_be_unsure(header):
     stack = assemble(axial(header, [0, 5], [[0, 0], [0, 1]]), "here")
     assert stack.tilt == pytest.approx(np.degrees(np.arctan(0.2)))
-    assert "two slices alone cannot tell" in stack.remarks[0]
+    assert "two slices alone do not distinguish" in stack.remarks[0]
 
 
 @pytest.mark.parametrize(("stated", "said"), [(2.0, False), (-2.0, False), (4.0, True), (None, False), (0.0, False)])
@@ -170,7 +170,7 @@ def test_a_tilt_tag_that_contradicts_is_remarked(header, stated, said):
     made = [replace(plane, gantry_tilt=stated) for plane in axial(header, np.arange(4) * 2.0, shifts)]
     stack = assemble(made, "here")
     assert stack.tilt == pytest.approx(15)
-    assert any("GantryDetectorTilt says" in remark for remark in stack.remarks) == said
+    assert any("GantryDetectorTilt states" in remark for remark in stack.remarks) == said
 
 
 def test_a_slice_shifted_sideways_is_named_and_moved_back_on_request(header):

@@ -27,7 +27,7 @@ def layers_overlap(numbers: NDArray[Any]) -> bool:
 class PlanewiseSegmentation(Segmentation):  # type: ignore[misc]
     """A Segmentation of ``(slice, row, column)`` or ``(slice, row, column, L)``.
 
-    LABELMAP: segment numbers. BINARY: segment numbers on L layers. FRACTIONAL: uint8, one channel a segment.
+    LABELMAP: segment numbers. BINARY: segment numbers on L layers. FRACTIONAL: uint8, one channel per segment.
     """
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The image that a DICOM SEG or structure set was drawn on: which the file names, how to find it, whether a given one matches."""
+"""The image that a DICOM SEG or RTSTRUCT was drawn on: its references in the file, the search on disk, the check."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def _decompressed(seg: Dataset, file: Path) -> Iterator[NDArray[Any]]:
     stored = FrameFormat(file, str(seg.file_meta.TransferSyntaxUID), (int(seg.Rows), int(seg.Columns)), *bits, is_signed=False)
     frames = list(generate_frames(seg.PixelData, number_of_frames=count))
     if len(frames) != count:
-        raise ValueError(f"{len(frames)} frames, the header says {count}")
+        raise ValueError(f"{len(frames)} frames, the header states {count}")
     for data in frames:
         yield decode_compressed(data, stored)
 

@@ -139,7 +139,7 @@ def write_fractional_seg(
     """Write probabilities as a FRACTIONAL DICOM SEG, rounded to 1/255.
 
     Args:
-        probabilities: one channel a label, background left out, values 0..1, on the scan's grid.
+        probabilities: one channel per label, background left out, values 0..1, on the scan's grid.
         table: the labels, in the order of the channels.
         source: the scan as read from DICOM.
         path: the file; replaced if it exists.

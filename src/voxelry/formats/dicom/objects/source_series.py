@@ -157,7 +157,7 @@ def _check_position(header: Dataset, file: str, geometry: Geometry, k: int) -> N
     if geometry.ndim == 2:
         return
     if not all(header.get(word) for word in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
-        raise ExportError(f"{file}: does not say where it lies in the patient", remedy="Write NIfTI.")
+        raise ExportError(f"{file}: does not state its position in the patient", remedy="Write NIfTI.")
     corners = np.array([(0, 0), (columns - 1, 0), (0, rows - 1)], dtype=np.float64)
     expected = geometry.world(np.column_stack([corners, np.full(3, k)]))
     distance = float(np.linalg.norm(_corner_positions(header, corners) - expected, axis=1).max())

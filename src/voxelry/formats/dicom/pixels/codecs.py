@@ -1,4 +1,4 @@
-"""Decoding one frame of DICOM pixels, straight from its bytes: native ones in place, compressed ones by their table row.
+"""Decodes one frame of DICOM pixels from its bytes: native pixels in place, compressed ones by the table of transfer syntaxes.
 
 `transfer_syntaxes` says which decoders serve which syntax. Bits beyond BitsStored, where scanners leave overlays and garbage, are
 cleared or sign-extended whatever decoder was used.
@@ -127,10 +127,10 @@ def decode_compressed(data: bytes, frame: FrameFormat) -> NDArray[Any]:
 
     Args:
         data: its bytes.
-        frame: what the header says of it.
+        frame: what the header states of it.
 
     Returns:
-        ``(rows, columns)`` stored values, signed where the header says so, unused bits sign-extended or cleared.
+        ``(rows, columns)`` stored values, signed where the header states so, unused bits sign-extended or cleared.
 
     Raises:
         ReadError: no decoder makes sense of it; naming the transfer syntax and each decoder's reason.
@@ -154,7 +154,7 @@ def decode_compressed(data: bytes, frame: FrameFormat) -> NDArray[Any]:
             continue
         if values.shape == frame.shape and values.dtype.kind in "iu":
             return _as_stored(values, frame)
-        reasons.append(f"{decoder.library} finds {values.shape}, the header says {frame.shape}")
+        reasons.append(f"{decoder.library} finds {values.shape}, the header states {frame.shape}")
     raise _undecodable(frame, "; ".join(reasons))
 
 

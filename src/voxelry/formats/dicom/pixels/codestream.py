@@ -34,7 +34,7 @@ _LONGEST_BOXES = 4096
 
 @dataclass(frozen=True)
 class Codestream:
-    """What a compressed frame states of itself.
+    """Size and kind that a compressed frame states.
 
     Attributes:
         rows, columns: in pixels.
@@ -53,7 +53,7 @@ class Codestream:
 
 
 def read_codestream(data: bytes) -> Codestream | None:
-    """What a frame's codestream states.
+    """Read the size and kind that a frame's codestream states.
 
     Args:
         data: the bytes of a frame.
@@ -75,7 +75,7 @@ def check_codestream(data: bytes, frame: FrameFormat, kinds: Collection[int]) ->
 
     Args:
         data: the bytes of the frame.
-        frame: what the header says.
+        frame: what the header states.
         kinds: of codestream that belong to the transfer syntax.
 
     Raises:
@@ -87,11 +87,11 @@ def check_codestream(data: bytes, frame: FrameFormat, kinds: Collection[int]) ->
         raise ValueError("no codestream of that kind begins there")
     if (stream.rows, stream.columns, stream.components) != (*frame.shape, 1):
         stated = f"{stream.rows} x {stream.columns} x {stream.components}"
-        raise ValueError(f"the codestream says {stated}, the header {frame.shape[0]} x {frame.shape[1]} x 1")
+        raise ValueError(f"the codestream states {stated}, the header {frame.shape[0]} x {frame.shape[1]} x 1")
     if stream.kind not in kinds:
         raise ValueError(f"the codestream is another kind of JPEG, SOF {stream.kind:#x}")
     if not min(2, frame.bits_allocated) <= stream.precision <= frame.bits_allocated:
-        raise ValueError(f"the codestream says {stream.precision} bits, the header {frame.bits_allocated}")
+        raise ValueError(f"the codestream states {stream.precision} bits, the header {frame.bits_allocated}")
     if stream.kind in _HUFFMAN_CODED:
         _check_scan(data)
 

@@ -1,4 +1,4 @@
-"""The decoders of compressed frames: one function a library, from a frame's bytes to an array of its pixels.
+"""The decoders of compressed frames: one function per library, from a frame's bytes to an array of its pixels.
 
 imagecodecs holds CharLS (JPEG-LS), OpenJPEG (JPEG 2000) and libjpeg-turbo (JPEG of 8 and 12 bits, lossless JPEG of 2 to 16 bits),
 and releases the interpreter's lock while they decode. RLE is decoded by pylibjpeg-rle, which is written in Rust: imagecodecs
@@ -58,7 +58,7 @@ def decode_jpeg(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: ARG00
 
     Args:
         data: the codestream.
-        frame: what the header says.
+        frame: what the header states.
 
     Returns:
         ``(rows, columns)`` uint8 up to 8 bits, else uint16.
@@ -73,7 +73,7 @@ def decode_jpeg_ls(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: AR
 
     Args:
         data: the codestream.
-        frame: what the header says.
+        frame: what the header states.
 
     Returns:
         ``(rows, columns)`` uint8 up to 8 bits, else uint16.
@@ -89,10 +89,10 @@ def decode_jpeg_2000(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: 
 
     Args:
         data: the bytes of the frame.
-        frame: what the header says.
+        frame: what the header states.
 
     Returns:
-        ``(rows, columns)`` of 8, 16 or 32 bits, signed where the codestream says so.
+        ``(rows, columns)`` of 8, 16 or 32 bits, signed where the codestream states so.
     """
     import imagecodecs
 
@@ -105,7 +105,7 @@ def decode_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
 
     Args:
         data: the bytes of the frame.
-        frame: what the header says.
+        frame: what the header states.
 
     Returns:
         ``(rows, columns)`` unsigned integers of `FrameFormat.bits_allocated`.
@@ -122,7 +122,7 @@ def decode_long_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
 
     Args:
         data: the bytes of the frame.
-        frame: what the header says.
+        frame: what the header states.
 
     Returns:
         ``(rows, columns)`` of the stored type.

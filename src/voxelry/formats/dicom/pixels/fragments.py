@@ -29,7 +29,7 @@ UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"})
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")
-"""What a JPEG or JPEG-LS stream, and a JPEG 2000 stream, begins with."""
+"""First bytes of a JPEG or JPEG-LS stream, and of a JPEG 2000 stream."""
 
 Span = tuple[int, int]
 """Offset and length in bytes."""

@@ -1,4 +1,4 @@
-"""How a file's frames are stored according to its header: transfer syntax, size, bits and sign."""
+"""Storage format of a file's frames, from its header: transfer syntax, size, bits and sign."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """What a header says of each stored frame.
+    """Storage format of each frame, as the header states it.
 
     Attributes:
         path: the file, for messages.

@@ -1,4 +1,4 @@
-"""The table of transfer syntaxes: a row each, with its coding and its decoders in order of preference.
+"""The table of transfer syntaxes: one row each, with its coding and its decoders in order of preference.
 
 Detection, decoding, messages, benchmarks and docs/reference/transfer-syntaxes.md follow from `TRANSFER_SYNTAXES`. How to add one:
 docs/how-to/add-a-transfer-syntax.md.

@@ -210,7 +210,7 @@ def _subsets(planes: Sequence[DicomHeader], classes: Codes, combination: Sequenc
     for number in range(int(classes.max()) + 1):
         members = tuple(plane for plane, code in zip(planes, classes, strict=True) if code == number)
         facts = {FACT_NAMES[name]: dict(members[0].facts)[name].replace(",", " ") or "none" for name in combination}
-        remarks = (f"phases told apart by {combination[0]}",) if is_time else ()
+        remarks = (f"phases distinguished by {combination[0]}",) if is_time else ()
         subsets.append(PlaneSubset(members, {"phase": str(number + 1)} if is_time else facts, remarks))
     return subsets
 
@@ -252,7 +252,7 @@ def _ranks(values: NDArray[np.float64], positions: Codes, most: int) -> Codes | 
 
 
 def _ranked_subsets(planes: Sequence[DicomHeader], ranks: Codes, most: int, name: str) -> list[PlaneSubset]:
-    remark = f"phases told apart by the order of {name} at each place"
+    remark = f"phases distinguished by the order of {name} at each position"
     members = [tuple(plane for plane, rank in zip(planes, ranks, strict=True) if rank == number) for number in range(most)]
     return [PlaneSubset(ranked, {"phase": str(number)}, (remark,)) for number, ranked in enumerate(members, start=1)]
 

@@ -135,7 +135,7 @@ def _difference(first: DicomHeader, second: DicomHeader) -> str:
         return "they have one SOPInstanceUID"
     facts = zip(first.facts, second.facts, strict=True)
     differing = [f"{name} {value or '-'} and {other or '-'}" for (name, value), (_, other) in facts if value != other]
-    return f"they differ in {', '.join(differing)}" if differing else "nothing in their headers tells them apart"
+    return f"they differ in {', '.join(differing)}" if differing else "nothing in their headers distinguishes them"
 
 
 def even_spacing(

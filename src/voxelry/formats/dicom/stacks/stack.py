@@ -230,7 +230,7 @@ def _upright(
 
 def _tilt_remark(tilt: float, shift: InPlaneShift, even: EvenSpacing, count: int) -> str:
     shift_mm = float(np.linalg.norm(shift.slope)) * even.spacing
-    doubt = "" if count > 2 else "; two slices alone cannot tell a tilt from a wrong orientation"
+    doubt = "" if count > 2 else "; two slices alone do not distinguish a tilt from a wrong orientation"
     return f"tilt of {tilt:.3g} degrees: slices shift sideways by {shift_mm:.4g} mm each, so the grid is sheared{doubt}"
 
 
@@ -239,7 +239,7 @@ def _tilt_tag_remark(plane: DicomHeader, tilt: float) -> list[str]:
     tag = plane.gantry_tilt
     if tag is None or abs(abs(tag) - abs(tilt)) <= TILT_TAG_TOLERANCE_DEGREES:
         return []
-    return [f"GantryDetectorTilt says {abs(tag):.3g} degrees, the positions {abs(tilt):.3g}: positions count"]
+    return [f"GantryDetectorTilt states {abs(tag):.3g} degrees, the positions {abs(tilt):.3g}: positions count"]
 
 
 def _remarks(planes: Sequence[DicomHeader], even: EvenSpacing | None) -> list[str]:
@@ -250,7 +250,7 @@ def _remarks(planes: Sequence[DicomHeader], even: EvenSpacing | None) -> list[st
         return remarks
     tag = planes[0].spacing_between
     if tag and abs(abs(tag) - even.spacing) > SPACING_TAG_TOLERANCE * even.spacing:
-        remarks.append(f"SpacingBetweenSlices says {tag:.4g} mm, the positions {even.spacing:.4g} mm: positions count")
+        remarks.append(f"SpacingBetweenSlices states {tag:.4g} mm, the positions {even.spacing:.4g} mm: positions count")
     return remarks
 
 
