@@ -41,8 +41,8 @@ class VoxelryError(Exception):
     """Base of every error that voxelry raises on purpose.
 
     Args:
-        problem: what is wrong, with the file and the value.
-        remedy: what the user can do about it; appended to the message.
+        problem: the problem, with the file and the value.
+        remedy: the fix for the user; appended to the message.
 
     Example:
         >>> import voxelry
@@ -206,7 +206,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """A hint that names the known word closest to a mistyped one.
 
     Args:
-        word: what the user wrote.
+        word: the word that the user wrote.
         known: the valid words.
 
     Returns:

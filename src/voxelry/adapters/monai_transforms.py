@@ -170,7 +170,7 @@ class PrepareByPland(MapTransform):  # type: ignore[misc]
     """Prepare a scan and its labels by a plan, as for its network: reorient, crop, resample, normalise.
 
     Args:
-        plan: of a model.
+        plan: plan of a model.
         image: the item with the image, ``(C, *spatial)`` with the plan's channels.
         label: the item with class indices ``(1, *spatial)`` on the image's grid, if there is one.
         allow_missing_keys: skip the label where it is not there.

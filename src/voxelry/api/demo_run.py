@@ -45,8 +45,8 @@ class DemoResult:
     """The result of the demo.
 
     Attributes:
-        scores: of the held-out scans.
-        outcomes: of segmenting each.
+        scores: scores of the held-out scans.
+        outcomes: outcome of each scan.
         training: the training run.
         out: the folder with all output.
         page: its index page.
@@ -75,7 +75,7 @@ def run_demo(
         out: the folder for all output. An earlier demo in it is replaced; a folder with anything else is refused.
         manifest: a dataset card, None for phantoms.
         root: folder that its relative paths start from.
-        seconds: of training, None for the default.
+        seconds: seconds of training, None for the default.
         progress: called during every stage.
         on_step: called at every training step.
 

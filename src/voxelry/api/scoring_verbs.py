@@ -82,7 +82,7 @@ def compare(
         b: the other model's, likewise.
         metrics: names of columns such as ``dice``; empty takes all that both have.
         test: ``permutation`` or ``wilcoxon``.
-        seed: of permutations and bootstrap.
+        seed: seed of permutations and bootstrap.
 
     Returns:
         A row for each metric and label: means, difference B - A with its 95 % interval by patient, p, corrected p, winner.

@@ -47,7 +47,7 @@ def train(
         config: a recipe (see `configs/`).
         out: the run's folder; the model is written to its ``model``.
         changes: ``KEY=VALUE`` changes of the recipe.
-        epochs: of each network, in place of the recipe's length.
+        epochs: epochs of each network, in place of the recipe's length.
         time_budget: seconds of preparation and training of all networks together, in place of the recipe's length.
         folds: number of folds of a cross-validation, or a file of folds, in place of the recipe's.
         fold: train only this fold, from 0, e.g. one per machine; a final run with `resume` combines them.
@@ -108,12 +108,12 @@ def estimate(
     root: PathLike | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Estimate:
-    """Estimate what `train` would take with the same arguments: plans, parameters, memory and time. Nothing is written.
+    """Estimate the plans, parameters, memory and time of `train` with the same arguments. Nothing is written.
 
     Args:
         config: a recipe.
         changes: ``KEY=VALUE`` changes of the recipe.
-        epochs: of each network, in place of the recipe's length.
+        epochs: epochs of each network, in place of the recipe's length.
         time_budget: seconds of all networks together, in place of the recipe's length.
         folds: number of folds of a cross-validation, or a file of folds, in place of the recipe's.
         fold: the only fold that would be trained.

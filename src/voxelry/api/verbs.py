@@ -72,13 +72,13 @@ def plan(
     out: PathLike | None = None,
     progress: ProgressCallback = no_progress,
 ) -> tuple[Fingerprint, Plan]:
-    """Look at a dataset's training cases and plan for a device.
+    """Compute the fingerprint of a dataset's training cases, and the plan for a device.
 
     Args:
         manifest: a dataset card.
         root: folder that its relative paths start from.
         settings: overrides of the planner; with `memory` the plan is for a GPU with that memory, on any device.
-        device: to plan for, ``cpu`` or ``cuda`` (need not be present); ``auto`` is a GPU if there is one.
+        device: device to plan for, ``cpu`` or ``cuda`` (need not be present); ``auto`` is a GPU if there is one.
         out: a YAML file to write the plan to; `train` accepts it, edited or not.
         progress: called as ``progress(what, done, total)`` as cases are looked at.
 
@@ -253,7 +253,7 @@ def convert(
         repair: repairs to allow in the reference, as for `read`. With ``tilt`` a tilted series is resampled and written, next to
             the DICOM SEG that refers to it, as a series of its own.
         threshold: probability from which a voxel gets the label, as for `read_labels`.
-        options: of the format, by name, such as ``{"kind": "labelmap"}``.
+        options: options of the format, by name, such as ``{"kind": "labelmap"}``.
 
     Returns:
         The file written, with decisions and losses on the way.
@@ -303,7 +303,7 @@ def demo(
         out: the folder for all output; made if missing.
         manifest: a dataset card to use instead of phantoms.
         root: folder that its relative paths start from.
-        seconds: of training, in place of the default.
+        seconds: seconds of training, in place of the default.
         progress: called as ``progress(what, done, total)`` during every stage.
         on_step: called at every training step with its loss, pseudo-Dice and time left.
 

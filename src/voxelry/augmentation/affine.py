@@ -84,7 +84,7 @@ def affine_matrix(geometry: PatchGeometry, angles: NDArray[np.float64], factor: 
     """Rotate about the patch's centre, in mm, then scale and shift.
 
     Args:
-        geometry: of the patch.
+        geometry: geometry of the patch.
         angles: radians about each axis in turn, or the one angle in the plane.
         factor: above 1 enlarges.
         shift: voxels along each axis of the plane.

@@ -52,7 +52,7 @@ class AugmentBase(Frozen):
     """Keys of the `augment` section besides those of augmentations.
 
     Attributes:
-        augmentations: whose keys these are, in the order in which they are drawn and applied.
+        augmentations: augmentations of these keys, in the order in which they are drawn and applied.
     """
 
     augmentations: ClassVar[Augmentations] = ()
@@ -81,9 +81,9 @@ class AugmentBase(Frozen):
         """These settings with ``auto`` decided.
 
         Args:
-            modality: of the data, DICOM's term.
+            modality: modality of the data, DICOM's term.
             dimensions: 2 for pictures, 3 for volumes.
-            device: that trains, such as ``cpu``.
+            device: device that trains, such as ``cpu``.
         """
         assert isinstance(self, AugmentSettings)
         if self.set != "auto":

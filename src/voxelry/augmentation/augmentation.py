@@ -40,8 +40,8 @@ class DrawContext(Generic[Settings]):
     """The inputs that the parameters of an augmentation are drawn from.
 
     Attributes:
-        settings: of the augmentation.
-        geometry: of the patch.
+        settings: settings of the augmentation.
+        geometry: geometry of the patch.
         random: the generator of this patch.
     """
 
@@ -60,7 +60,7 @@ class Change:
 
     Attributes:
         kind: the augmentation's name.
-        channel: that it changes; None where it changes the whole patch.
+        channel: channel that it changes; None where it changes the whole patch.
         params: the augmentation's own NamedTuple.
     """
 
@@ -90,7 +90,7 @@ class Augmentation(ABC, Generic[Settings, Params]):
     """One kind of random change to training patches.
 
     Attributes:
-        name: of this kind in records and in the recipe, where ``<name>_p`` is its probability.
+        name: name of this kind in records and in the recipe, where ``<name>_p`` is its probability.
         settings: the recipe's keys of this kind, each with a default and a description. No other kind has a key of that name.
     """
 
@@ -170,7 +170,7 @@ class IntensityAugmentation(Augmentation[Settings, Params]):
 
         Args:
             rows_R: ``(R, *patch)`` float32.
-            params: of each row.
+            params: params of each row.
 
         Returns:
             ``(R, *patch)`` float32: what `apply` makes of each row, up to rounding.

@@ -84,10 +84,10 @@ class Augmenter:
         return self.mirrored_classes if self.plan.side_axis in flips else self.same_classes
 
     def add_cascade_noise(self, params: AugmentationParams, first_stage: NDArray[np.integer]) -> NDArray[np.int16]:
-        """The labels of a cascade's first stage with mistakes, as it makes them in cases that it was not trained on.
+        """The labels of a cascade's first stage with errors like those in cases that it was not trained on.
 
         Args:
-            params: of the patch.
+            params: parameters of the patch.
             first_stage: ``(*box)`` class indices.
         """
         classes = first_stage.astype(np.int16)
@@ -102,8 +102,8 @@ class Augmenter:
         """A patch with its changes, on the CPU.
 
         Args:
-            params: of the patch.
-            first: of the box that was read, from the patch's first voxel (`reach`).
+            params: parameters of the patch.
+            first: first of the box that was read, from the patch's first voxel (`reach`).
             image_C: ``(C, *box)`` normalised; in a cascade one more channel, the class indices of the first stage.
             classes: ``(*box)`` class indices.
 

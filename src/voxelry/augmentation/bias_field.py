@@ -36,7 +36,7 @@ class BiasFieldParams(NamedTuple):
 
     Attributes:
         counts: number of Legendre polynomials along each axis.
-        coefficients: of their products, in C order of `counts`; 0 where degrees add up to more than `DEGREE`.
+        coefficients: coefficients of their products, in C order of `counts`; 0 where degrees add up to more than `DEGREE`.
     """
 
     counts: tuple[int, ...]

@@ -76,7 +76,7 @@ def gaussian_operator(size: int, sigma: float) -> AxisOperator:
     """A Gaussian, mirrored about the centres of the first and the last voxel.
 
     Args:
-        size: of the axis.
+        size: size of the axis.
         sigma: in voxels.
     """
     radius = int(TRUNCATE * sigma + 0.5)

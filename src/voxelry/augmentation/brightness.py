@@ -28,7 +28,7 @@ class BrightnessParams(NamedTuple):
     """Drawn parameters.
 
     Attributes:
-        factor: of the grey values.
+        factor: factor of the grey values.
     """
 
     factor: float

@@ -29,7 +29,7 @@ class CascadeNoiseParams(NamedTuple):
     """Drawn parameters.
 
     Attributes:
-        key: that all mistakes follow from.
+        key: key that all mistakes follow from.
     """
 
     key: int
@@ -52,7 +52,7 @@ class CascadeNoise(Augmentation[CascadeNoiseSettings, CascadeNoiseParams]):
     def apply(
         self, first_stage: NDArray[np.integer], params: CascadeNoiseParams, labels: int, plane: Sequence[int]
     ) -> NDArray[np.int16]:
-        """The first stage's labels with mistakes.
+        """The first stage's labels with random errors.
 
         Args:
             first_stage: ``(*box)`` class indices.

@@ -37,7 +37,7 @@ class CollimatorParams(NamedTuple):
 
 
 class Collimator(IntensityAugmentation[CollimatorSettings, CollimatorParams]):
-    """Blackens borders of the patch, the same in all channels; each border is there half the time.
+    """Blackens borders of the patch, the same in all channels; each border has probability 0.5.
 
     The loss ignores the labels below a border, since nothing of them is left to see.
     """

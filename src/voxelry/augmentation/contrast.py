@@ -30,7 +30,7 @@ class ContrastParams(NamedTuple):
     """Drawn parameters.
 
     Attributes:
-        factor: of the distances from the mean.
+        factor: factor of the distances from the mean.
     """
 
     factor: float

@@ -32,7 +32,7 @@ class ElasticParams(NamedTuple):
 
     Attributes:
         voxels: largest displacement.
-        key: that the control points follow from.
+        key: key that the control points follow from.
     """
 
     voxels: float
@@ -83,7 +83,7 @@ def control_points(params: ElasticParams, plane: Sequence[int], axes: int) -> ND
     Args:
         params: the largest displacement, and the key.
         plane: axes that are deformed.
-        axes: of the patch.
+        axes: axes of the patch.
     """
     random = np.random.default_rng(params.key)
     points = random.uniform(-params.voxels, params.voxels, (axes, *(CONTROL_POINTS,) * axes)).astype(np.float32)

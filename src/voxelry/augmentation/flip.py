@@ -35,7 +35,7 @@ class FlipParams(NamedTuple):
     """Drawn parameters.
 
     Attributes:
-        axes: that are mirrored.
+        axes: axes that are mirrored.
     """
 
     axes: tuple[int, ...]
@@ -68,7 +68,7 @@ def mirrored_axes(plan: Plan, flip_axes: tuple[int, ...] | Literal["auto", "side
     to side alone.
 
     Args:
-        plan: of the patches.
+        plan: plan of the patches.
         flip_axes: the recipe's key.
         table: the labels.
 

@@ -32,7 +32,7 @@ class GammaParams(NamedTuple):
     """Drawn parameters.
 
     Attributes:
-        exponent: of the grey values brought to 0..1.
+        exponent: exponent of the grey values brought to 0..1.
     """
 
     exponent: float
@@ -84,7 +84,7 @@ class Gamma(IntensityAugmentation[GammaSettings, GammaParams]):
 
 
 class InvertedGamma(Gamma):
-    """The gamma curve of the negative: what `gamma` does to dark values this does to bright ones."""
+    """The gamma curve of the negative: it changes bright values as `gamma` changes dark ones."""
 
     name = "inverted_gamma"
     sign = -1

@@ -32,7 +32,7 @@ class GhostingParams(NamedTuple):
     """The ghosts that were drawn.
 
     Attributes:
-        axis: along which they lie.
+        axis: axis along which they lie.
         ghosts: their number; every n-th line of k-space is weakened.
         lost: share of those lines' strength.
     """

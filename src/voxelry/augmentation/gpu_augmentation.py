@@ -26,8 +26,8 @@ def augment_batch(
         image_BC: ``(B, C, *box)`` on the device, any float type: each patch's box (`Augmenter.reach`), all of one size; in a
             cascade one more channel, the class indices of the first stage.
         classes_B: ``(B, *box)`` integer class indices.
-        records: of each patch.
-        augmenter: that drew them.
+        records: record of each patch.
+        augmenter: augmenter that drew them.
 
     Returns:
         ``(B, C, *patch)`` float32, in a cascade with a channel for each label, 0 or 1, and ``(B, *patch)`` int64 class indices.
@@ -90,7 +90,7 @@ def _moved(image_C: Tensor, classes: Tensor, move: PatchMove, augmenter: Augment
 
 
 def _positions(move: PatchMove, device: torch.device) -> Tensor:
-    """Where in the box each voxel of the patch comes from, ``(axes, *patch)``."""
+    """Source position of each voxel of the patch within the box, ``(axes, *patch)``."""
     patch, axes = move.geometry.patch, len(move.geometry.patch)
     first, _ = move.reach()
     matrix = move.matrix

@@ -80,7 +80,7 @@ def coarse_operator(size: int, coarse: int) -> AxisOperator:
     """The nearest voxels of a grid of `coarse` voxels, then linear interpolation back to `size`.
 
     Args:
-        size: of the axis.
+        size: size of the axis.
         coarse: voxels of the coarser grid.
     """
     nearest = ((np.arange(coarse) + 0.5) * size / coarse).astype(np.int64)

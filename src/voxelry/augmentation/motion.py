@@ -31,9 +31,9 @@ class MotionParams(NamedTuple):
     """The movement that was drawn.
 
     Attributes:
-        axis: along which k-space is filled.
+        axis: axis along which k-space is filled.
         filled: share of k-space filled before the movement.
-        matrix: of the movement, ``(axes, axes + 1)``.
+        matrix: matrix of the movement, ``(axes, axes + 1)``.
     """
 
     axis: int
@@ -83,7 +83,7 @@ def late_lines(size: int, filled: float) -> NDArray[np.float32]:
     """The filter that keeps the lines of k-space that are filled last, from one end to the other.
 
     Args:
-        size: of the axis.
+        size: size of the axis.
         filled: share of the lines that come before.
     """
     return k_space_filter((np.fft.fftfreq(size) + 0.5 >= filled).astype(np.float64))

@@ -32,7 +32,7 @@ class NoiseParams(NamedTuple):
 
     Attributes:
         sigma: standard deviation in normalised grey values.
-        key: that the noise of each voxel follows from.
+        key: key that the noise of each voxel follows from.
     """
 
     sigma: float

@@ -19,7 +19,7 @@ class PatchGeometry:
     Attributes:
         patch: size in voxels along each axis.
         spacing: mm along each axis; 1 where it is unknown.
-        channels: of the image.
+        channels: channels of the image.
         plane: the axes that may be rotated, scaled, shifted and deformed.
         degrees: largest rotation, where the recipe sets none.
         flip_axes: the axes that may be mirrored.
@@ -37,7 +37,7 @@ class PatchGeometry:
         """By nnU-Net's rules: anisotropic patches are changed within their planes, elongated pictures rotated less.
 
         Args:
-            plan: of the patches.
+            plan: plan of the patches.
             flip_axes: the axes that may be mirrored.
         """
         patch, axes = plan.patch_size, tuple(range(plan.dimensions))

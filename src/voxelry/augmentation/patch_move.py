@@ -16,10 +16,10 @@ from voxelry.augmentation.patch_geometry import PatchGeometry
 
 @dataclass(frozen=True)
 class PatchMove:
-    """Where the voxels of a patch come from: displaced, then mapped by the matrix; the result is mirrored.
+    """Source positions of the voxels of a patch: displaced, then mapped by the matrix; the result is mirrored.
 
     Attributes:
-        geometry: of the patch.
+        geometry: geometry of the patch.
         moves: the spatial augmentations that were drawn, with their parameters, in order.
     """
 
@@ -35,7 +35,7 @@ class PatchMove:
         Args:
             params: the record.
             spatial: all spatial augmentations by name.
-            geometry: of the patch.
+            geometry: geometry of the patch.
         """
         return cls(geometry, tuple((spatial[change.kind], change.params) for change in params.changes if change.kind in spatial))
 

@@ -32,7 +32,7 @@ def uniform_about_one(limits: tuple[float, float], random: np.random.Generator) 
 
     Args:
         limits: lowest and highest value.
-        random: of the patch.
+        random: random generator of the patch.
     """
     low, high = limits
     if low < 1 < high:

@@ -13,7 +13,7 @@ def sum_of_products(coefficients: NDArray[np.float32], factors: Sequence[NDArray
 
     Args:
         coefficients: ``(n0, n1, ...)``.
-        factors: of each axis, ``(size, n)``.
+        factors: factors of each axis, ``(size, n)``.
 
     Returns:
         ``(*sizes)``, C-contiguous.

@@ -72,14 +72,14 @@ def copy_patch(
         image: flat source.
         classes: flat source of class indices.
         table: new class index of -1, 0, 1...
-        strides: of the source along channels and axes, in elements.
+        strides: strides of the source along channels and axes, in elements.
         shape: channels and sizes of the source.
         start: the patch's first voxel in the source.
         out: flat grey values to write.
         out_classes: flat classes to write.
         corner: element of `out` that the patch's first voxel has: a corner, which depends on the mirrored axes.
         class_corner: the same in `out_classes`.
-        out_strides: of `out` along channels and axes, in elements.
+        out_strides: strides of `out` along channels and axes, in elements.
         out_shape: sizes of the patch.
     """
     low = min(max(0, -start[2]), out_shape[2])

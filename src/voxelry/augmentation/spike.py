@@ -40,7 +40,7 @@ class SpikeParams(NamedTuple):
 
 
 class Spike(IntensityAugmentation[SpikeSettings, SpikeParams]):
-    """MRI spike: adds one plane wave, of at most a quarter wave a voxel."""
+    """MRI spike: adds one plane wave, of at most a quarter wave per voxel."""
 
     name = "spike"
     settings = SpikeSettings
@@ -82,7 +82,7 @@ class Spike(IntensityAugmentation[SpikeSettings, SpikeParams]):
 
 
 def wave_factors(params: SpikeParams, patch: tuple[int, ...]) -> list[NDArray[np.complex64]]:
-    """One complex wave an axis; the real part of their product is the plane wave of height 1.
+    """One complex wave per axis; the real part of their product is the plane wave of height 1.
 
     Args:
         params: phase and waves.

@@ -27,7 +27,7 @@ _PAUSE = 0.05
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to it when the block ends well.
+    """A temporary path in the folder of `path`, renamed to it when the block ends without an error.
 
     The temporary name keeps the file's endings, since writers choose a format by them.
 
@@ -52,7 +52,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], keep: Callable[[Path], bool] | None = None) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name, and its place, when the block ends well.
+    """A temporary folder beside `path`, which replaces it when the block ends without an error.
 
     Args:
         path: the final folder. If it exists it is replaced as a whole.

@@ -12,7 +12,7 @@ MEBIBYTE = 1 << 20
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of memory by the name of what needs them.
+    """Bytes of memory of each named part.
 
     Names are nouns that a user understands (``ring buffer``, ``prepared slices``): errors and logs print them.
 

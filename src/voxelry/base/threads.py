@@ -43,7 +43,7 @@ def slabs(size: int, pieces: int = THREADS) -> list[tuple[int, int]]:
 
 
 def run_slabs(work: Callable[[int, int], object], size: int, pieces: int = THREADS) -> None:
-    """Call ``work(start, stop)`` for stretches that make up ``range(size)``, side by side on the pool.
+    """Call ``work(start, stop)`` for stretches that make up ``range(size)``, in parallel on the pool.
 
     Returns when all are done. A call from within the pool runs them in its own thread, so that nested calls cannot wait for each
     other.

@@ -77,7 +77,7 @@ def demo(
     time_budget: Annotated[str | None, typer.Option("--time-budget", help="Training time, such as 3m.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the whole toolkit at work: make scans, train, segment unseen ones, score, export, draw."""
+    """Run the whole pipeline: make scans, train, segment held-out ones, score, export, draw."""
     from voxelry import api
     from voxelry.cli.terminal import progress
 
@@ -146,7 +146,7 @@ def plan(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Look at a dataset's training cases and print its fingerprint and plan, with reasons."""
+    """Print the fingerprint of a dataset's training cases and the plan made from it, with reasons."""
     from voxelry import api
     from voxelry.base.schema import parse
     from voxelry.cli.terminal import progress
@@ -171,7 +171,7 @@ app.command()(train)
 def evaluate(
     reference: Annotated[Path, typer.Argument(help="A mask, a folder of masks, or a manifest.")],
     prediction: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.")],
-    metric: Annotated[list[str] | None, typer.Option("--metric", help=f"{', '.join(FAMILIES)}; may be repeated.")] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help=f"Family: {', '.join(FAMILIES)}; may be repeated.")] = None,
     tolerance: Annotated[float, typer.Option("--tolerance", help="NSD tolerance in mm.")] = 1.0,
     out: Annotated[
         Path | None,

@@ -35,7 +35,7 @@ def predict(
     ] = None,
     roi: Annotated[
         str | None,
-        typer.Option("--roi", help="Where to look: whole, body (skips air) or coarse (a quick first pass locates the labels)."),
+        typer.Option("--roi", help="Region of interest: whole, body (skips air), or coarse (a quick first pass locates labels)."),
     ] = None,
     confidence: Annotated[
         str | None,

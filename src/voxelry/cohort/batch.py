@@ -67,7 +67,7 @@ def segment_scans(
         formats: names of formats.
         watch: called with the scan and its prediction while both are in memory.
         progress: called as patches of a scan, and as scans, are done.
-        options: of the readers.
+        options: options of the readers.
 
     Returns:
         One outcome a scan, in order. A scan that fails, or is interrupted, leaves no file.

@@ -75,7 +75,7 @@ def compare_scores(
         b: likewise.
         metrics: names of columns; empty takes all that both have.
         test: ``permutation`` (signs of differences flipped) or ``wilcoxon`` (signed ranks).
-        seed: of permutations and bootstrap.
+        seed: seed of permutations and bootstrap.
 
     Returns:
         A row for each metric and label, in the order of A.

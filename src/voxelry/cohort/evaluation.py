@@ -45,7 +45,7 @@ def evaluate_cohort(
         metrics: families, see `voxelry.metrics.metric_table.FAMILIES`.
         root: where a manifest's paths start.
         workers: cases in memory at a time; None takes one for each processor, `WORKERS` at most.
-        tolerance: of NSD, mm.
+        tolerance: NSD tolerance in mm.
 
     Returns:
         Scores in the order of the pairs, whatever the number of workers.
@@ -111,8 +111,8 @@ def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
     """Data of a report: the means of `Scores.to_dict`, and of each metric and label the mean, interval and numbers.
 
     Args:
-        scores: of a cohort.
-        seed: of the bootstrap.
+        scores: scores of a cohort.
+        seed: seed of the bootstrap.
 
     Returns:
         Plain data: `Scores.to_dict`, and ``metrics``: name -> label -> ``mean``, ``low``, ``high`` (95 %, by patient), ``n``,
@@ -138,7 +138,7 @@ def write_scores(scores: Scores, out: Path) -> None:
     """Write scores: a table of rows as ``.csv`` or ``.parquet``, all in one ``.json``, or a folder with the three.
 
     Args:
-        scores: of a cohort.
+        scores: scores of a cohort.
         out: ends in ``.json`` (summary and rows), ``.csv`` or ``.parquet`` (rows), or is a folder that gets ``scores.csv``,
             ``scores.parquet`` and ``summary.json``, and is replaced if it holds nothing else.
 

@@ -120,7 +120,7 @@ def _scans_below(folder: Path) -> list[Scan]:
 
 
 def _general_format(file: Path) -> Format | None:
-    """The format of a file by its first bytes, None for what is not recognised."""
+    """The format of a file by its first bytes, None where it is not recognised."""
     try:
         with open_content(file) as content:
             return general_format(file, content)

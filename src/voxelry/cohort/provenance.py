@@ -61,7 +61,7 @@ def _of_structures(data: Dataset) -> list[tuple[str, str]]:
 
 
 def _foreign(name: str, kind: Any) -> Algorithm:
-    """An algorithm of another program; its version is not known."""
+    """An algorithm of another program; its version is unknown."""
     return Algorithm(name=plain_text(name)[:LONGEST_TEXT] or "unknown", version=_UNKNOWN_VERSION, kind=kind)
 
 

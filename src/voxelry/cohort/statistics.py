@@ -23,7 +23,7 @@ class Interval:
     """A mean with its bootstrap interval.
 
     Attributes:
-        mean: of the values that are not missing; NaN if all are.
+        mean: mean of the values that are not missing; NaN if all are.
         low: the 2.5th percentile of the resampled means.
         high: the 97.5th percentile.
         n: number of values.
@@ -85,7 +85,7 @@ def permutation_test(differences: Values, seed: int = 0) -> float:
 
     Args:
         differences: ``(N,)`` one a patient, none missing.
-        seed: of the random patterns.
+        seed: seed of the random patterns.
 
     Returns:
         p, or NaN without differences.

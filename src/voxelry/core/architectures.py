@@ -31,8 +31,8 @@ class GpuReference:
     Attributes:
         memory: bytes.
         outputs: numbers that the convolutions of one patch of 2 or 3 axes may put out, `REFERENCE_BATCH` patches being a step.
-        patches: of 2 or 3 axes that must fit, at the least.
-        share: of all voxels of the dataset that one step may see, so that no step learns the dataset by heart.
+        patches: patches of 2 or 3 axes that must fit, at the least.
+        share: share of all voxels of the dataset that one step may see, so that no step learns the dataset by heart.
     """
 
     memory: int
@@ -46,9 +46,9 @@ class Preset:
     """A published size of a network.
 
     Attributes:
-        blocks: of each encoder stage, the coarsest last; longer networks repeat the last number.
+        blocks: blocks of each encoder stage, the coarsest last; longer networks repeat the last number.
         options: keyword arguments of the network.
-        gpu: that this size is planned for; None takes the network's.
+        gpu: GPU that this size is planned for; None takes the network's.
     """
 
     blocks: tuple[int, ...]
@@ -61,8 +61,8 @@ def plain_convolutions(widths: Sequence[int], strides: Sequence[Sequence[int]], 
 
     Args:
         widths: channels of each stage.
-        strides: of each stage along each axis.
-        blocks: of each encoder stage; unused.
+        strides: strides of each stage along each axis.
+        blocks: blocks of each encoder stage; unused.
     """
     return [5] * (len(strides) - 1) + [2]
 
@@ -74,8 +74,8 @@ def residual_convolutions(widths: Sequence[int], strides: Sequence[Sequence[int]
 
     Args:
         widths: channels of each stage.
-        strides: of each stage along each axis.
-        blocks: of each encoder stage, the last repeated.
+        strides: strides of each stage along each axis.
+        blocks: blocks of each encoder stage, the last repeated.
     """
     counts = []
     for stage, stride in enumerate(strides):
@@ -103,7 +103,7 @@ class Architecture:
     Attributes:
         builder: import path ``module:function`` of what builds it from a `voxelry.networks.network_spec.NetworkSpec`; empty for
             networks of the user's own.
-        title: what it is, for the docs.
+        title: short description, for the docs.
         source: the publication.
         modules: optional dependencies that it imports (`voxelry.base.extras`).
         fewest: stages below which it cannot be built.
@@ -115,7 +115,7 @@ class Architecture:
         widths: channels of each stage from those of the first and the number of stages; None where they are free.
         first: channels of the first stage that its authors publish, None where the planner chooses.
         presets: sizes by name; the first is the default.
-        gpu: that it is planned for, where the preset names none.
+        gpu: GPU that it is planned for, where the preset names none.
         convolutions: how many each stage has, from channels, strides and blocks; the measure of memory.
         activations: numbers that it keeps for its gradients, as a multiple of those of a plain U-Net of the same convolutions, as
             measured; a function of blocks and options where it depends on them.
@@ -292,7 +292,7 @@ def preset(name: str, size: str) -> Preset:
     """A published size of a network.
 
     Args:
-        name: of the network.
+        name: name of the network.
         size: such as ``M``.
 
     Raises:
@@ -312,10 +312,10 @@ def check_stages(
     """Refuse stages that a network cannot be built with.
 
     Args:
-        name: of the network.
+        name: name of the network.
         features: channels of each stage.
-        strides: of each stage along each axis.
-        blocks: of each encoder stage; empty where the plan leaves them to the network.
+        strides: strides of each stage along each axis.
+        blocks: blocks of each encoder stage; empty where the plan leaves them to the network.
 
     Raises:
         ValueError: the number of stages, a stride or the channels do not fit.

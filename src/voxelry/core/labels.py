@@ -134,7 +134,7 @@ class LabelTable(Frozen):
 
     @property
     def layers(self) -> int:
-        """How many layers the labels need."""
+        """The number of layers that the labels need."""
         return 1 + max((label.layer for label in self.labels), default=0)
 
     def __getitem__(self, key: int | str) -> Label:

@@ -53,7 +53,7 @@ class Measurement:
         volume_mm3: their volume, None for pictures.
         area_mm2: a picture's area, None for volumes and where the pixel size is not known.
         axes: long and short axis in the plane of the first two axes; None where empty or the spacing is not known.
-        intensity: of the image, None where empty or no image was given.
+        intensity: intensity of the image, None where empty or no image was given.
     """
 
     label: Label

@@ -51,10 +51,10 @@ class ModelCard(Frozen):
     """The description of a model, kept in its folder.
 
     Attributes:
-        name: of the dataset it was trained on.
-        version: of voxelry that trained it.
+        name: name of the dataset it was trained on.
+        version: version of voxelry that trained it.
         labels: the table of its classes.
-        fingerprint: of the training set.
+        fingerprint: fingerprint of the training set.
         licence, citation: of the training set.
         training: steps, seconds, device, seed and final figures.
         clean_up: rules that every prediction passes through, at most one per label.
@@ -114,5 +114,5 @@ class Model:
 
     @property
     def labels(self) -> LabelTable:
-        """The table of its classes: class i + 1 is the i-th label."""
+        """The table of the model's classes: class i + 1 is the i-th label."""
         return self.card.labels

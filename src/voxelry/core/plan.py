@@ -39,7 +39,7 @@ class Fingerprint(Frozen):
         spacing_range: ``(min, max)`` mm along each axis.
         orientations: number of cases of each stored orientation.
         statistics: grey values of each channel.
-        voxels: of all cases together.
+        voxels: voxels of all cases together.
         label_voxels: labelled voxels of each label, by name.
         content: median share of a case's voxels inside the box of its content, outside which every channel is 0.
         extent_range: ``(min, max)`` mm that the cases cover along each axis after orientation; None where unknown.
@@ -80,7 +80,7 @@ class Fingerprint(Frozen):
 
 
 class Normalisation(Frozen):
-    """How the grey values of one channel are brought to a common scale.
+    """Normalisation of the grey values of one channel to a common scale.
 
     ``global``: clip to `low`..`high`, subtract `mean`, divide by `std` (CT, whose values are absolute); ``image``: the
     image's own mean and standard deviation; ``mask``: those of the voxels inside the content (where any channel differs from 0,
@@ -105,10 +105,10 @@ class Normalisation(Frozen):
 
 
 class Region(Frozen):
-    """Labels that are learnt together as one class, which may overlap others (BraTS's whole tumour).
+    """Labels that are learnt together as one class; regions may overlap (BraTS's whole tumour).
 
     Attributes:
-        name: of the region.
+        name: name of the region.
         labels: names of its labels.
         label: name of the label of a voxel whose last region this is.
 
@@ -129,7 +129,7 @@ class NetworkPlan(Frozen):
         name: one of `voxelry.core.architectures`, such as ``dynunet`` (nnU-Net's plain U-Net as MONAI has it), or an import path,
             ``package.module:Class``.
         features: channels of each stage, finest first.
-        strides: of each stage along each axis; the first stage's are 1. Patch sizes must be divisible by their product.
+        strides: strides of each stage along each axis; the first stage's are 1. Patch sizes must be divisible by their product.
         kernels: kernel size of each stage along each axis.
         blocks: residual blocks of each encoder stage, where the network has them.
         deep_supervision: how many coarser decoder stages are trained beside the finest.
@@ -196,11 +196,11 @@ class Plan(Frozen):
         coarse_axis: the axis along which voxels are so much longer than across that nothing is interpolated between slices:
             images, labels and logits take the nearest value there (order 0).
         normalisation: one per channel.
-        patch_size: of the network's input, in voxels along the oriented axes.
+        patch_size: size of the network's input, in voxels along the oriented axes.
         batch_size: patches a training step.
         network: the network.
         regions: the network's classes after the background, in place of the labels; they may overlap.
-        overlap: of neighbouring patches at inference, as a share of a patch, 0 to below 1.
+        overlap: overlap of neighbouring patches at inference, as a share of a patch, 0 to below 1.
         flips: axes mirrored at inference, predictions averaged.
         reasons: the planner's, in sentences.
 

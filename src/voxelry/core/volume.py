@@ -62,8 +62,8 @@ class Window:
     """A VOI display window: a range of grey values to display an image with (DICOM PS3.3 section C.11.2.1.2).
 
     Attributes:
-        center: of the range, in the units of the image.
-        width: of the range, positive.
+        center: center of the range, in the units of the image.
+        width: width of the range, positive.
         function: ``LINEAR``, ``LINEAR_EXACT`` or ``SIGMOID``.
         name: its purpose, as ``BONE``; empty where the file does not say.
 
@@ -90,7 +90,7 @@ class Volume:
         source: its origin.
         windows: for display, the default first.
         outside: ``(*spatial)`` bool, or a function that computes it: voxels the scanner did not image; None where it imaged all.
-        channel_names: of each channel, where the file has them (the segments of probabilities); else empty.
+        channel_names: name of each channel, where the file has them (the segments of probabilities); else empty.
 
     Example:
         >>> import numpy as np
@@ -147,7 +147,7 @@ class Volume:
         return self.geometry.spacing
 
     def reindexed(self, change: Reindex) -> Volume:
-        """The same image with its spatial axes permuted and flipped; every voxel keeps its place in the patient."""
+        """The same image with its spatial axes permuted and flipped; every voxel keeps its position in the patient."""
         source = replace(self.source, instances=()) if not change.is_identity else self.source
         outside = None if self.outside is None else change.apply(self.padding)
         geometry = self.geometry.reindexed(change)

@@ -22,11 +22,11 @@ class Card(Frozen):
         modality: DICOM's term (PS3.3 section C.7.3.1.1.1): ``CT``, ``MR``, ``DX``...
         dimensions: spatial axes of the images, 2 or 3.
         licence: name of the data's licence.
-        citation: what to cite.
+        citation: publications to cite.
         channels: a name for each image channel, in order.
         reference_channel: the channel on whose grid the others are resampled where grids differ, and on whose grid the labels
             lie; None refuses such cases.
-        labels: what the stored values of the masks mean.
+        labels: meaning of the stored values of the masks.
         ignore: a stored value whose voxels count nowhere.
 
     Examples:

@@ -20,7 +20,7 @@ class Problem:
     Attributes:
         case: its id.
         file: the file concerned.
-        message: what is wrong, the value seen, the remedy.
+        message: the problem, the value, the remedy.
         kind: an ``error`` keeps the case from being used, a ``note`` is worth a look.
     """
 
@@ -56,7 +56,7 @@ def check_manifest(manifest: Manifest, *, deep: bool = False) -> list[Problem]:
 
 
 def check_case(case: Case, manifest: Manifest, *, deep: bool = False) -> list[Problem]:
-    """What `check_manifest` finds in one case."""
+    """Check one case: the problems that `check_manifest` lists for it."""
     try:
         volume = load_image(case, manifest.card)
         if deep and not np.isfinite(volume.array).all():

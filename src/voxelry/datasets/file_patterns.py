@@ -30,7 +30,7 @@ def check_pattern(pattern: str) -> str:
 
 
 def find_ids(pattern: str, root: Path) -> list[str]:
-    """What {id} may stand for in a pattern of images so that a file exists; hidden files are passed over.
+    """The ids for which a pattern of images names an existing file; hidden files are ignored.
 
     Args:
         pattern: relative to the root; where it ends in ``.*``, files of every ending of an image count.
@@ -66,7 +66,7 @@ class FileFinder:
         """The file that a path means: itself, or where it ends in ``.*`` the only file of that stem whose ending is wanted.
 
         Args:
-            path: of a file that need not exist.
+            path: path of a file that need not exist.
             claim: which endings are wanted: `claims_image` or `claims_labels`.
 
         Returns:

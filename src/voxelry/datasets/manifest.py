@@ -29,7 +29,7 @@ class Manifest:
     """A dataset, ready to be read.
 
     Attributes:
-        card: what it is.
+        card: description of the dataset.
         cases: every case, with and without labels.
         root: the folder that relative paths started from.
         path: the manifest's file.

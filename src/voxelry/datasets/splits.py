@@ -90,7 +90,7 @@ def check_no_leak(cases: Iterable[Case], where: str = "cases") -> None:
     if leaks:
         group, case_by_split = leaks[0]
         split_names = " and ".join(f"{split} (case '{id}')" for split, id in case_by_split.items())
-        more = f"; so do {len(leaks) - 1} more" if len(leaks) > 1 else ""
+        more = f"; so are {len(leaks) - 1} more" if len(leaks) > 1 else ""
         raise SplitLeakError(
             f"{where}: patient '{group}' is in {split_names}{more}", remedy="Put all cases of a patient on one side of the split."
         )

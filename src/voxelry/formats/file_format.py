@@ -23,13 +23,13 @@ class Format:
     alone to be read. A format without any function for writing is read only, one without any for reading is written only.
 
     Attributes:
-        name: of the format, as ``--format`` takes it.
+        name: name of the format, as ``--format`` takes it.
         title: its name in lists.
         noun: its name in sentences, with an article.
-        kind: what its files hold as a rule. A file of ``labels`` is never taken for a scan, one of ``image`` never for a mask.
-        endings: of its files, lower case; the first is given to new files.
-        read_only_endings: of files that are read and not written.
-        voxel_endings: of the second file of an image in two files, beside the header of the same name.
+        kind: usual content of its files. A file of ``labels`` is never taken for a scan, one of ``image`` never for a mask.
+        endings: endings of its files, lower case; the first is given to new files.
+        read_only_endings: endings of files that are read and not written.
+        voxel_endings: endings of the second file of an image in two files, beside the header of the same name.
         within: the more general format of its files, which is recognised first: ``dicom`` for a DICOM SEG.
         recognise: takes the first `HEAD_BYTES` bytes of a file (decompressed), and tells whether they are of this format; takes
             the path instead where `within` is set.
@@ -51,7 +51,7 @@ class Format:
         sheared: it holds grids of tilted slices.
         options: keyword arguments of `write_labels`.
         required_options: those of them that have no default.
-        cannot_hold: what is lost in it, or why it is not read as labels, in words; empty where it holds all.
+        cannot_hold: properties that are lost in it, or why it is not read as labels, in words; empty where it holds all.
         plugin: the distribution that added it by an entry point; empty for formats of voxelry.
 
     Examples:

@@ -40,7 +40,7 @@ class InspectRow:
         patient: a pseudonym, ``patient-1``...; the same patient has the same one within a listing.
         name: the patient's name and id, only on request.
         modality: DICOM's term, empty where unknown.
-        description: of the series.
+        description: description of the series.
         shape: ``(C, *spatial)``; empty where unknown.
         spacing: mm along each spatial axis, or None.
         orientation: as ``RAS``, or None for pictures.
@@ -152,7 +152,7 @@ def _common(files: Collection[Path]) -> Path:
 
 
 def _others_below(home: Path, group: PlaneGroup, groups: Sequence[PlaneGroup]) -> int:
-    """How many other groups have planes below a folder, or in a file."""
+    """The number of other groups that have planes below a folder, or in a file."""
     return sum(other is not group and any(path.is_relative_to(home) for path in other.files) for other in groups)
 
 

@@ -17,7 +17,7 @@ def save_each(path: Path, ending: str, names: Sequence[str], contents: Sequence[
 
     Args:
         path: the file to write.
-        ending: what it must end in.
+        ending: the required ending.
         names: a file name for each, used in the folder.
         contents: a function for each that writes the file it is given.
 

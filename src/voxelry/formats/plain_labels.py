@@ -23,7 +23,7 @@ def grid_labels(grid: GridFile, table: LabelTable | None, threshold: float | Non
 
     Args:
         grid: its header.
-        table: what the values mean; None takes the table in the file, where it carries one, else numbers the values.
+        table: meaning of the values; None takes the table in the file, where it carries one, else numbers the values.
         threshold: for a map of probabilities: label 1 from this probability on.
 
     Raises:

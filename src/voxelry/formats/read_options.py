@@ -26,8 +26,8 @@ class ReadOptions:
         series: which of several volumes: a SeriesInstanceUID, ``largest``, or ``key=value`` as `inspect` lists them.
         repair: permitted repairs, recorded in `Source.repairs`: ``gap`` interpolates missing slices, ``duplicates`` drops exact
             copies, ``spacing`` resamples uneven slices to a regular grid, ``tilt`` resamples a sheared grid to an orthogonal one.
-        polarity: of radiographs: ``dense-bright`` makes dense tissue bright, ``stored`` leaves values alone.
-        pixel_size: of radiographs: ``auto`` (calibrated, else by the imager with magnification, else none),
+        polarity: polarity of radiographs: ``dense-bright`` makes dense tissue bright, ``stored`` leaves values alone.
+        pixel_size: pixel size of radiographs: ``auto`` (calibrated, else by the imager with magnification, else none),
             ``calibrated``, ``imager``, or ``none``.
         suv: scale PET to standardised uptake values by body weight.
         dpi: take the pixel size of a picture from its DPI.

@@ -42,7 +42,7 @@ def read(
             ``modality=MR,echo=2``, or ``largest``.
         repair: permitted repairs: ``gap`` interpolates missing slices, ``duplicates`` drops exact copies, ``spacing`` resamples
             uneven slices to a regular grid, ``tilt`` resamples a sheared grid to an orthogonal one.
-        polarity: of DICOM radiographs: ``dense-bright`` makes dense tissue bright, ``stored`` leaves values alone.
+        polarity: polarity of DICOM radiographs: ``dense-bright`` makes dense tissue bright, ``stored`` leaves values alone.
         pixel_size: of radiographs: ``auto`` (calibrated, else by the imager with magnification, else none), ``calibrated``,
             ``imager``, or ``none``.
         suv: scale PET to standardised uptake values by body weight.
@@ -168,10 +168,10 @@ def read_labels(
 
     Args:
         path: the file.
-        table: what the values mean; None takes the table that the file carries (segments, structures, or that of a NIfTI file of
+        table: meaning of the values; None takes the table that the file carries (segments, structures, or that of a NIfTI file of
             ours), and else numbers the values that occur. Segments and structures are found in `table` by name, then by code.
         reference: the image that an RTSTRUCT was drawn on, or its path; None looks for the series it names beside the file.
-        threshold: from which probability on a voxel of a FRACTIONAL SEG, or of a map of probabilities, has its label.
+        threshold: probability from which a voxel of a FRACTIONAL SEG, or of a map of probabilities, gets its label.
 
     Returns:
         A LabelMap, uint8 or uint16; of one layer, unless labels overlap.

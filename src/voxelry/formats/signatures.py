@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 
 HEAD_BYTES = 544
-"""How much of a file is looked at: a NIfTI-2 header with its extension flag; more than any other signature needs."""
+"""Bytes of a file that are inspected: a NIfTI-2 header with its extension flag; more than any other signature needs."""
 
 _DICOM_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT OB OW PN SH SL SQ SS ST TM UI UL UN US UT".split())
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")

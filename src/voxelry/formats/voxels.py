@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from voxelry.errors import LabelError, NonFiniteError
 
 WHOLE_TOLERANCE = 1e-4
-"""How far a label stored as a float may be from a whole number."""
+"""Largest distance of a label stored as a float from a whole number."""
 
 LARGEST_LABEL = 65535
 """The largest label value that a label table holds."""

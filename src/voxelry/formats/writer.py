@@ -26,13 +26,13 @@ def write(
     """Write labels, or an image, in the format that the path's ending or `format` names.
 
     Args:
-        labels: what to write; images go to NIfTI only.
+        labels: labels to write; images go to NIfTI only.
         path: the file; replaced if it exists, and never left half-written.
         format: a name of `all_formats`; None to go by the ending.
         source: the scan the labels belong to, which DICOM objects refer to.
 
     Returns:
-        What was written: the path, or the folder named after it where a format needs a file for each label.
+        The path, or the folder named after it where a format needs a file for each label.
 
     Raises:
         ExportError: an unknown format, or one that cannot hold this.
@@ -66,13 +66,13 @@ def write_format(
 
     Args:
         row: the format.
-        labels: what to write.
+        labels: labels to write.
         path: the file (or folder, for a series); replaced if it exists, and never left half-written.
         source: the scan the labels belong to.
         options: keyword arguments of the format's function.
 
     Returns:
-        What was written: the path, or the folder named after it where a format needs a file for each label.
+        The path, or the folder named after it where a format needs a file for each label.
 
     Raises:
         ExportError: the format cannot hold this.

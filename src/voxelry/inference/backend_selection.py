@@ -31,7 +31,7 @@ class BackendSelection:
 
     Attributes:
         name: the backend.
-        seconds: of a patch, by backend tried.
+        seconds: seconds per patch, by backend tried.
         agreement: with PyTorch as it is, by backend tried: share of voxels, 0..1.
         reason: a sentence.
     """
@@ -51,7 +51,7 @@ def select_backend(
         network: in evaluation mode, on the device.
         patch_BC: ``(1, C, *patch)`` float32 of the scan, on the device.
         device: where the network is.
-        dtype: of the convolutions.
+        dtype: type of the convolutions.
         passes: forward passes of the run.
         regions: whether the network's classes are regions.
 
@@ -107,7 +107,7 @@ class MemberForwards:
     Args:
         networks: in evaluation mode, on the device.
         device: where they are.
-        dtype: of the convolutions.
+        dtype: type of the convolutions.
         backend: its name, or ``auto``.
         regions: whether the networks' classes are regions.
 

@@ -23,8 +23,8 @@ class PreviousLabels:
 
     Args:
         classes: ``(*spatial)`` class indices on the scan's own grid.
-        preparation: of the second stage.
-        axis: along which patches stream.
+        preparation: preparation of the second stage.
+        axis: axis along which patches stream.
         mirror_map: class that each class becomes when left and right are swapped.
     """
 

@@ -61,7 +61,7 @@ class TestTimeAugmentation:
     """Copies of each patch whose logits or probabilities are averaged: members of an ensemble, mirrored along axes.
 
     Attributes:
-        members: of an ensemble; one for a single model.
+        members: members of an ensemble; one for a single model.
         mirrors: sets of axes to mirror a patch along; the empty set is the patch itself.
         mirror_map: class that each class becomes when left and right are swapped.
         side_axis: the axis from one side of the body to the other.
@@ -113,7 +113,7 @@ def stream(
     Args:
         grid: the patches.
         augmentation: the copies of each patch.
-        ring: of `grid`, empty.
+        ring: ring buffer of `grid`, empty.
         sink: of `ring`.
         batches: runs patches through a network.
         device: where the networks are.

@@ -38,9 +38,9 @@ class ScanFootprint:
     Attributes:
         grids: the patches, of each ensemble where several plans are averaged.
         classes: K.
-        host: of the host's memory, for every split.
-        new_slice: of the host's memory, for each new slice of labels at a time.
-        patch: of the network's device, for each patch at a time.
+        host: bytes of the host's memory, for every split.
+        new_slice: bytes of the host's memory, for each new slice of labels at a time.
+        patch: bytes of the network's device, for each patch at a time.
     """
 
     grids: tuple[PatchGrid, ...]
@@ -65,14 +65,14 @@ def reordering(on_device: bool) -> Footprint:
 
 @dataclass(frozen=True)
 class MemorySplit:
-    """How a memory budget is split.
+    """The split of a memory budget.
 
     Attributes:
         half: keep sums as half floats.
         batch: patches at a time.
         slab: new slices at a time.
         ring_on_device: whether the ring buffer lies in the GPU's memory.
-        host: of the host's memory, in all.
+        host: bytes of the host's memory, in all.
     """
 
     half: bool

@@ -59,8 +59,8 @@ class ProbabilitySink:
 
     Args:
         ring: where sums lie.
-        task: of the ensemble.
-        share: of this ensemble in the mean.
+        task: task of the ensemble.
+        share: share of this ensemble in the mean.
     """
 
     def __init__(self, ring: RingBuffer, task: ScanTask, share: float) -> None:
@@ -82,7 +82,7 @@ class SingleOutput:
     """Labels of one ensemble, straight from its ring buffer.
 
     Args:
-        task: of the ensemble.
+        task: task of the ensemble.
         ring: where sums lie.
         slab: new slices at a time.
         write: where labels, in the task's streaming order, go.

@@ -42,7 +42,7 @@ def add_probabilities(ring: Any, interp: Any, first: int, last: int, logits: boo
         last: the row to stop before.
         logits: whether the ring buffer holds logits; else probabilities (of regions, less one half).
         regions: whether each class decides for itself; else they exclude each other.
-        share: what probabilities are multiplied by.
+        share: factor of the probabilities.
         sums: ``(K, n, r, m)`` float32, raised.
     """
     rows, columns, count = len(interp.rows), interp.columns.shape[1], ring.shape[0]

@@ -27,7 +27,7 @@ TILT_DEGREES = 15.0
 
 
 def out_of_distribution(volume: Volume, model: Model) -> list[str]:
-    """Where a scan lies outside the training set's distribution.
+    """Warnings where a scan lies outside the training set's distribution.
 
     Args:
         volume: the scan.
@@ -46,7 +46,7 @@ def at_border(labels: NDArray[Any], names: dict[int, str]) -> list[str]:
 
     Args:
         labels: ``(*spatial)`` stored values.
-        names: of stored values.
+        names: names of stored values.
 
     Returns:
         A sentence a label; an axis of a single voxel has no faces.

@@ -35,14 +35,14 @@ Weighting = Literal["gaussian", "constant"]
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """Where the patches of one prepared scan lie.
+    """The patches of one prepared scan: positions, order and weights.
 
     Patches that begin at the same voxel of S are a sheet.
 
     Args:
         size: ``(*spatial)`` voxels of the prepared scan, in the network's axis order.
         patch: ``(*spatial)`` voxels of a patch; a smaller scan lies in the middle of one padded patch.
-        overlap: of neighbouring patches, as a share of a patch, 0 to below 1.
+        overlap: overlap of neighbouring patches, as a share of a patch, 0 to below 1.
         axis: the axis along which patches stream.
         weighting: ``gaussian`` or ``constant``.
     """

@@ -59,7 +59,7 @@ class PlanEnsemble:
     """Models of one plan, ready to compute; safe to use from several threads.
 
     Args:
-        models: of one plan (`group_by_plan`) and one label table.
+        models: models of one plan (`group_by_plan`) and one label table.
         device: where they compute.
         options: patches, backend.
 
@@ -173,7 +173,7 @@ class ScanTask:
         """The patches as an iterator that runs them sheet by sheet.
 
         Args:
-            ring: of the grid, empty.
+            ring: ring buffer of the grid, empty.
             sink: of the ring buffer.
             batches: runs patches through a network.
             classes: labels of a cascade's first stage, class indices on the scan's own grid.

@@ -28,15 +28,15 @@ class PredictOptions:
     Attributes:
         memory: bytes that the whole process may take; None for three quarters of the machine's. `parse_memory` reads ``4GiB``.
         device_memory: bytes that a GPU may be asked for; None for nine tenths of its free memory.
-        overlap: of neighbouring patches, as a share of a patch, 0 to below 1.
+        overlap: overlap of neighbouring patches, as a share of a patch, 0 to below 1.
         flips: whether patches are mirrored along the plan's axes and averaged.
         average: ``logits`` or ``probabilities`` of ensembles and mirrored copies.
-        weights: of the voxels of a patch, ``gaussian`` or ``constant``.
+        weights: weights of the voxels of a patch, ``gaussian`` or ``constant``.
         roi: ``whole`` runs every patch, ``body`` leaves out those that hold nothing but air, ``coarse`` first runs patches
             side by side and then only those near labels.
         confidence: a map beside the labels: ``probability`` of the winner, ``entropy``, or none.
         batch: patches at a time; None for as many as fit.
-        backend: of the network: ``torch``, ``compile``, ``openvino``, ``onnxruntime``, or ``auto`` for the fastest
+        backend: backend of the network: ``torch``, ``compile``, ``openvino``, ``onnxruntime``, or ``auto`` for the fastest
             of those installed whose labels agree with PyTorch's.
         mixed_precision: ``auto`` computes in a half type where the device is fast at it, ``off`` in float32.
 

@@ -21,7 +21,7 @@ from voxelry.inference.segmenter import Segmenter
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Labels on the scan's own grid, and with their confidence.
+    """The result of a prediction: labels on the scan's own grid, confidence, and flags.
 
     Attributes:
         labels: the label map.

@@ -74,7 +74,7 @@ def coarse_roi(
     device: torch.device,
     progress: ProgressCallback = no_progress,
 ) -> RoiBlocks:
-    """Blocks that patches side by side, without overlap and not mirrored, give any label, and `MARGIN` blocks around them.
+    """Blocks in which patches without overlap or mirroring predict any label, and `MARGIN` blocks around them.
 
     Args:
         member: the first network of an ensemble, and its input.

@@ -35,7 +35,7 @@ NEW_VOXEL_BYTES = 6
 
 @dataclass(frozen=True, eq=False)
 class SegmentedScan:
-    """Labels of a scan, as the networks gave them.
+    """Labels of a scan from the networks, before clean-up.
 
     Attributes:
         output: class indices (of the label table) and map of confidence on the scan's own grid.
@@ -52,7 +52,7 @@ class Segmenter:
     """One model, or several that are averaged; safe to use from several threads.
 
     Args:
-        models: of one label table. Those of one plan are an ensemble: their logits are averaged patch by patch.
+        models: models of one label table. Those of one plan are an ensemble: their logits are averaged patch by patch.
         device: where they compute.
         options: memory, patches, confidence, backend.
         cleaned: whether clean-up follows, which takes memory too.
@@ -112,7 +112,7 @@ class Segmenter:
     def _output(
         self, tasks: Sequence[ScanTask], rings: Sequence[RingBuffer], arrays: OutputArrays, slab: int
     ) -> SingleOutput | EnsembleOutput:
-        """How finished slices of one ensemble, or of several, become labels."""
+        """The output that turns finished slices of one ensemble, or of several, into labels."""
         write, confidence = arrays.slice_callback(tasks[0].preparation, tasks[0].grid), self.options.confidence
         if len(tasks) == 1:
             return SingleOutput(tasks[0], rings[0], slab, write, confidence)

@@ -46,7 +46,7 @@ def mask_boundary_iou(
 
     Args:
         reference: ``(*spatial)``, 2D or 3D.
-        prediction: of the same shape.
+        prediction: prediction of the same shape.
         width: thickness of the band, in mm, or in voxels without a spacing.
         spacing: mm along each array axis.
         policy: the score of empty masks.

@@ -69,7 +69,7 @@ def calibration(
     Args:
         probabilities: ``(K, *spatial)`` floats in 0..1 that sum to 1 over K.
         reference: ``(*spatial)`` class indices 0..K-1; `ignore` where a voxel counts nowhere.
-        bins: of equal width.
+        bins: number of bins of equal width.
         ignore: the reference value left out, or None.
 
     Returns:
@@ -109,7 +109,7 @@ def calibrate(probabilities: Volume, reference: LabelMap, *, bins: int = BINS) -
     Args:
         probabilities: K channels: background, then the labels of the reference's table in order.
         reference: one layer, on the same grid up to order and direction of axes.
-        bins: of equal width.
+        bins: number of bins of equal width.
 
     Raises:
         GridMismatchError: the grids differ.

@@ -20,7 +20,7 @@ def mask_cldice(
 
     Args:
         reference: ``(*spatial)``, 2D or 3D.
-        prediction: of the same shape.
+        prediction: prediction of the same shape.
         policy: the score of empty masks.
 
     Returns:

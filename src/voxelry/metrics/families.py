@@ -37,7 +37,7 @@ def measure(
         prediction: the map to judge, one layer.
         case_id: id of the case.
         metrics: names of `voxelry.metrics.metric_table.FAMILIES`; ``overlap`` is always measured.
-        tolerance: of NSD, mm (pixels with ``surface_pixels``).
+        tolerance: NSD tolerance in mm (pixels with ``surface_pixels``).
 
     Returns:
         Scores of one case.

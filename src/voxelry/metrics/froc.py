@@ -30,7 +30,7 @@ class Detections:
 
 
 def detections(pairs: ObjectOverlaps, scores: Values, threshold: float = 0.0) -> Detections:
-    """Assign every predicted object to the reference object that it hits, the one of largest IoU.
+    """Assign every predicted object to the reference object that it hits, if several, to that of the largest IoU.
 
     Args:
         pairs: overlaps of the objects of one class.

@@ -119,7 +119,7 @@ def hd(reference: Labels, prediction: Labels, spacing: Sequence[float] | None = 
     Args:
         reference: the truth.
         prediction: the map to judge.
-        spacing: of arrays, mm along each axis; a LabelMap has its own.
+        spacing: spacing of arrays, mm along each axis; a LabelMap has its own.
 
     Example:
         >>> import numpy as np
@@ -142,7 +142,7 @@ def hd95(reference: Labels, prediction: Labels, spacing: Sequence[float] | None 
     Args:
         reference: the truth.
         prediction: the map to judge.
-        spacing: of arrays, mm along each axis; a LabelMap has its own.
+        spacing: spacing of arrays, mm along each axis; a LabelMap has its own.
 
     Example:
         >>> import numpy as np
@@ -162,7 +162,7 @@ def assd(reference: Labels, prediction: Labels, spacing: Sequence[float] | None 
     Args:
         reference: the truth.
         prediction: the map to judge.
-        spacing: of arrays, mm along each axis; a LabelMap has its own.
+        spacing: spacing of arrays, mm along each axis; a LabelMap has its own.
 
     Example:
         >>> import numpy as np
@@ -181,7 +181,7 @@ def masd(reference: Labels, prediction: Labels, spacing: Sequence[float] | None 
     Args:
         reference: the truth.
         prediction: the map to judge.
-        spacing: of arrays, mm along each axis; a LabelMap has its own.
+        spacing: spacing of arrays, mm along each axis; a LabelMap has its own.
 
     Example:
         >>> import numpy as np
@@ -206,7 +206,7 @@ def nsd(
         reference: the truth.
         prediction: the map to judge.
         tolerance: mm, for all labels, or for each by name.
-        spacing: of arrays, mm along each axis; a LabelMap has its own.
+        spacing: spacing of arrays, mm along each axis; a LabelMap has its own.
 
     Example:
         >>> import numpy as np

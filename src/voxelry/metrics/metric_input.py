@@ -26,7 +26,7 @@ class MetricInput:
         reference, prediction: one layer each, on one grid.
         labels: L names, background left out.
         confusion: ``(L + 1, L + 1)`` int64 voxels, reference along rows, class 0 the background.
-        tolerance: of NSD.
+        tolerance: NSD tolerance.
     """
 
     reference: LabelMap

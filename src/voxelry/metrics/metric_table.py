@@ -25,8 +25,8 @@ class Metric:
     """One column of `Scores`.
 
     Attributes:
-        name: of the column.
-        meaning: what it measures, or its formula.
+        name: name of the column.
+        meaning: the measured quantity, or its formula.
         better: which value is better.
         empty: its scores where masks are empty.
         unit: ``mm``, ``px`` (pixels), ``objects``, or empty for a ratio.
@@ -44,7 +44,7 @@ class Family:
     """Metrics that are computed together.
 
     Attributes:
-        name: by which users ask for it.
+        name: name by which users request it.
         what: a line for help and documentation.
         metrics: its columns, in order.
         function: the module below `voxelry.metrics` and the function that computes the columns from a `MetricInput`, imported

@@ -68,7 +68,7 @@ def score_matches(matches: Matches) -> InstanceScores:
     """Score matched objects.
 
     Args:
-        matches: of one class, see `voxelry.metrics.matching.match`.
+        matches: matches of one class, see `voxelry.metrics.matching.match`.
 
     Returns:
         The scores; NaN where one is missing (see the module).

@@ -134,7 +134,7 @@ def surface_distances(
 
     Args:
         reference: integers or booleans, ``(*spatial)``, 2D or 3D.
-        prediction: of the same shape.
+        prediction: prediction of the same shape.
         spacing: mm along each array axis, in the array's axis order.
         labels: label values; by default all but 0 that occur in either map.
         definition: ``elements`` or ``voxels``, see the module.
@@ -182,7 +182,7 @@ def surface_metrics(
         spacing: mm along each array axis.
         labels: label values; by default all but 0 that occur in either map.
         tolerances: of NSD in mm, one for all labels or one for each (DeepMind's study takes them from the variation of experts).
-        percentile: of the robust Hausdorff distance; its key is ``hd95`` for 95.
+        percentile: percentile of the robust Hausdorff distance; its key is ``hd95`` for 95.
         definition: ``elements`` or ``voxels``.
 
     Returns:

@@ -65,7 +65,7 @@ def network_cost(
         plan: patch size, channels and batch.
         classes: labels and the background.
         batch: patches a step; None takes the plan's.
-        dtype: in which convolutions are computed.
+        dtype: type in which convolutions are computed.
         moments: numbers that the optimiser keeps for each weight: AdamW two, SGD with momentum one; a moving average is one more.
 
     Returns:

@@ -78,7 +78,7 @@ def check_trusted(name: str, trusted: str | None, where: str | Path) -> None:
     """Refuse a stored model that would run code of its choice; the user has to name the code.
 
     Args:
-        name: of the network, as the model's plan says.
+        name: name of the network, as the model's plan says.
         trusted: the import path that the user named, None if none.
         where: the model's folder.
 

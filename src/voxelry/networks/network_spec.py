@@ -26,13 +26,13 @@ class NetworkSpec:
     """The numbers that a network is built from.
 
     Attributes:
-        name: of the network.
+        name: name of the network.
         spatial_dims: its spatial axes; 2 for volumes that are segmented slice by slice.
         in_channels, out_channels: input channels, and logits.
         patch_size: voxels along each axis.
         features: channels of each stage.
-        strides, kernels: of each stage along each axis.
-        blocks: of each encoder stage; empty where the network has no such number.
+        strides, kernels: strides and kernels of each stage along each axis.
+        blocks: blocks of each encoder stage; empty where the network has no such number.
         coarser_heads: decoder stages, besides the finest, with a head.
         options: further keyword arguments.
     """
@@ -122,7 +122,7 @@ def call_builder(builder: Callable[..., Any], name: str, arguments: Mapping[str,
 
     Args:
         builder: a class, or a function that returns a module.
-        name: of the network, for messages.
+        name: name of the network, for messages.
         arguments: keyword arguments.
 
     Raises:

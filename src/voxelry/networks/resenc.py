@@ -66,7 +66,7 @@ class ResidualEncoderUNet(nn.Module):
         in_channels: C.
         out_channels: K.
         features: channels of each stage, finest first.
-        strides, kernels: of each stage along each axis.
+        strides, kernels: strides and kernels of each stage along each axis.
         blocks: residual blocks of each encoder stage.
         coarser_heads: decoder stages, besides the finest, with a head.
     """

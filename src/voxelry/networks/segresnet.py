@@ -29,7 +29,7 @@ class SegResNet(nn.Module):
         in_channels: C.
         out_channels: K.
         features: channels of each stage, finest first.
-        strides, kernels: of each stage along each axis.
+        strides, kernels: strides and kernels of each stage along each axis.
         blocks: residual blocks of each encoder stage; a decoder stage has one.
         coarser_heads: decoder stages, besides the finest, with a head.
     """

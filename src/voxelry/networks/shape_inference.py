@@ -17,8 +17,8 @@ class ShapeInference:
 
     Attributes:
         heads: shapes of the logits, batch and classes included.
-        saved_bytes: of all tensors that the backward pass needs, weights not counted.
-        largest_bytes: of the largest of these tensors.
+        saved_bytes: bytes of all tensors that the backward pass needs, weights not counted.
+        largest_bytes: bytes of the largest of these tensors.
     """
 
     heads: tuple[tuple[int, ...], ...]
@@ -34,8 +34,8 @@ def infer_shapes(network: nn.Module, shape: Sequence[int], dtype: torch.dtype = 
 
     Args:
         network: ``(B, C, *patch)`` -> list of logits.
-        shape: of a batch.
-        dtype: in which convolutions are computed.
+        shape: shape of a batch.
+        dtype: type in which convolutions are computed.
 
     Example:
         >>> import torch

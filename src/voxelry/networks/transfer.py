@@ -74,7 +74,7 @@ def load_matching(
 
     Args:
         network: with fresh weights; changed in place.
-        plan: that `network` was built from.
+        plan: plan that `network` was built from.
         weights: parameter name -> tensor, of another network of the same kind.
         old: inputs and outputs of the network the weights come from.
         new: inputs and outputs of `network`.

@@ -9,5 +9,5 @@ from voxelry.networks.network_spec import ACTIVATION, NORM, NetworkSpec, build_m
 
 
 def make_unet(spec: NetworkSpec) -> nn.Module:
-    """UNet of the plan's strides and channels, two convolutions a residual unit."""
+    """UNet of the plan's strides and channels, two convolutions per residual unit."""
     return build_module(UNet, spec, channels=spec.features, strides=spec.strides[1:], num_res_units=2, norm=NORM, act=ACTIVATION)

@@ -101,7 +101,7 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
     """Read a model folder, or every member of an ensemble's folder.
 
     Args:
-        folder: of a model or an ensemble.
+        folder: folder of a model or an ensemble.
         network: the import path of a network of the user's own, whose code is trusted to run.
 
     Returns:
@@ -163,7 +163,7 @@ def load_model_folder(folder: str | os.PathLike[str], network: str | None = None
     """Read a model folder, with the first stage of a cascade.
 
     Args:
-        folder: of a model.
+        folder: folder of a model.
         network: the import path of a network of the user's own, whose code is trusted to run.
 
     Raises:

@@ -65,10 +65,10 @@ def write_phantoms(
     Images go to ``images/``, references to ``labels/``. The manifest is written last, once the rest is complete.
 
     Args:
-        folder: of the dataset; made if missing, files of the same names are replaced.
-        kind: of phantom.
+        folder: folder of the dataset; made if missing, files of the same names are replaced.
+        kind: kind of phantom.
         count: cases in all, at most 1000.
-        seed: of the dataset.
+        seed: seed of the dataset.
         format: ``dicom``, or ``nifti`` for volumes and ``png`` for chest X-rays.
         val: number of cases for validation, before those for test.
         test: number of cases for test, the last ones.

@@ -98,7 +98,7 @@ def identify(data: Dataset, number: int) -> None:
 
 
 def frame_of_reference(data: Dataset, phantom: Phantom) -> None:
-    """One frame of reference a patient: acquisitions of one anatomy share world coordinates."""
+    """One frame of reference per patient: acquisitions of one anatomy share world coordinates."""
     data.FrameOfReferenceUID = uid("frame of reference", phantom.kind, phantom.seed)
     data.PositionReferenceIndicator = ""
     data.PatientPosition = "HFS"

@@ -37,7 +37,7 @@ class Phantom:
 
     Attributes:
         kind: anatomy and scanner.
-        seed: from which everything that varies between patients is drawn.
+        seed: seed from which everything that varies between patients is drawn.
         acquisition: how it was scanned.
         volume: the image: int16 HU; int16 MR signal with four channels; or an int16 picture of 12 bits.
         labels: the reference, on the volume's grid.
@@ -88,7 +88,7 @@ def make_phantom(kind: Kind, seed: int, acquisition: Acquisition | None = None) 
 
 
 def small_phantom(kind: Kind = "torso-ct", seed: int = 0) -> Phantom:
-    """Make a synthetic examination of few voxels, within half a second, to try things out.
+    """Make a synthetic examination of few voxels, within half a second, for examples and tests.
 
     Args:
         kind: ``torso-ct``, ``spine-mri`` or ``chest-xray``.

@@ -71,7 +71,7 @@ class SpineSegment:
 
     Attributes:
         name: ``L3``.
-        centre: of the body, RAS+ mm.
+        centre: centre of the body, RAS+ mm.
         disc: centre of the disc below.
         lean: degrees about the x axis that turn the body's axis from straight up (positive: the top leans back).
         disc_lean: the same of the disc.

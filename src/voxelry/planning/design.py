@@ -20,13 +20,13 @@ class Design:
     """A network before the patch size is known.
 
     Attributes:
-        name: of `voxelry.core.architectures`, or an import path.
+        name: name in `voxelry.core.architectures`, or an import path.
         classes: background included.
         first: channels of the first stage.
         widest: channels that no stage exceeds.
         most: stages; None for as many as the patch allows.
         features: channels of each stage that the user has decided; the patch may allow fewer stages.
-        blocks: of each encoder stage, the last repeated; empty where the network has none.
+        blocks: blocks of each encoder stage, the last repeated; empty where the network has none.
         options: keyword arguments of the network.
     """
 
@@ -62,7 +62,7 @@ class Design:
 
         Args:
             patch: size in voxels.
-            strides: of each stage along each axis.
+            strides: strides of each stage along each axis.
         """
         widths = self.widths(len(strides))
         sizes, size = [], tuple(patch)

@@ -36,11 +36,11 @@ class Draft:
     """One configuration of a dataset before it becomes a plan.
 
     Attributes:
-        configuration: of nnU-Net's four.
+        configuration: one of nnU-Net's four.
         spacing: target mm along each axis.
         median: voxels of the median case along each axis at that spacing.
         fit: patch, stages and batch; on slices without the axis across them.
-        design: of the network.
+        design: design of the network.
         across: the axis across slices, for slices.
         long_side: pixels of a picture's longer edge.
         reasons: why.
@@ -72,9 +72,9 @@ class Drafter:
 
     Attributes:
         fingerprint: the dataset's, axes in the plan's order.
-        settings: what the user has decided.
+        settings: the user's settings.
         codes: axis codes of the plan's order.
-        gpu: to plan for; None for a CPU.
+        gpu: GPU to plan for; None for a CPU.
     """
 
     fingerprint: Fingerprint
@@ -83,7 +83,7 @@ class Drafter:
     gpu: Gpu | None
 
     def drafts(self) -> dict[Configuration, Draft]:
-        """Every configuration that makes sense, the default first."""
+        """Every configuration that suits the data, the default first."""
         if self.fingerprint.dimensions == 2:
             return {"2d": self._pictures()}
         slices, full = self._slices(), self._full()

@@ -27,7 +27,7 @@ class Gpu:
 
     Attributes:
         memory: bytes.
-        reference: what is known to fit the GPU that the network's authors plan for.
+        reference: patch known to fit the GPU that the network's authors plan for.
     """
 
     memory: float
@@ -45,7 +45,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Cpu:
-    """A CPU to plan for: voxels of a patch, patches a step, channels of the first and the widest stage, stages."""
+    """A CPU to plan for: voxels of a patch, patches per step, channels of the first and the widest stage, stages."""
 
     voxels: int
     batch: int
@@ -78,11 +78,11 @@ def fit_gpu(
     """The largest patch that fits a GPU, and as many as fit.
 
     Args:
-        design: of the network.
+        design: design of the network.
         median: voxels of the median case along each axis.
         spacing: mm along each axis.
         gpu: its memory.
-        voxels: of all cases together.
+        voxels: voxels of all cases together.
         patch: the user's size, in place of the search.
 
     Raises:
@@ -113,7 +113,7 @@ def fit_cpu(design: Design, median: Sequence[float], spacing: Sequence[float], c
     """A patch, as near to a cube in mm as the median case allows, that a CPU computes in time for many steps.
 
     Args:
-        design: of the network.
+        design: design of the network.
         median: voxels of the median case along each axis.
         spacing: mm along each axis.
         cpu: its limits.
@@ -156,7 +156,7 @@ def _why_batch(batch: int, fitting: int, covering: int, gpu: Gpu, voxels: float)
             f"{gpu.reference.share:.0%} of the set's {voxels / 1e6:.3g} million voxels are {covering}, and no step should see"
             f" more, although {fitting} would fit {gpu.name}"
         )
-    return why if batch == min(fitting, covering) else f"{why}; but a step has {SMALLEST_BATCH} at the least"
+    return why if batch == min(fitting, covering) else f"{why}; but a step has at least {SMALLEST_BATCH}"
 
 
 def _start(median: Sequence[float], spacing: Sequence[float]) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ _HEAD = """\
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Write a plan as YAML, atomically: why first, then what.
+    """Write a plan as YAML, atomically, with its reasons first.
 
     Args:
         plan: any plan.

@@ -33,9 +33,9 @@ def make_plan(
 
     Args:
         fingerprint: the dataset's, axes in RAS order.
-        settings: what the user has decided already; its `memory` plans for such a GPU whatever the device.
+        settings: the user's settings; its `memory` plans for such a GPU whatever the device.
         device: ``cpu`` or ``cuda``.
-        overlap: of neighbouring patches at inference.
+        overlap: overlap of neighbouring patches at inference.
         flips: axes mirrored at inference.
 
     Returns:
@@ -93,14 +93,14 @@ def make_plan(
 def configurations(
     fingerprint: Fingerprint, settings: PlanSettings | None = None, device: str = "cpu"
 ) -> tuple[Configuration, ...]:
-    """The configurations that make sense for a dataset, the one that `make_plan` takes by default first.
+    """The configurations that suit a dataset, the default of `make_plan` first.
 
     Pictures and single slices are ``2d`` alone; a low-resolution stage and the cascade after it exist where a patch at full
     resolution covers less than a quarter of the median case. A plan's reasons say which holds.
 
     Args:
         fingerprint: the dataset's.
-        settings: what the user has decided; its `configuration` is ignored.
+        settings: the user's settings; its `configuration` is ignored.
         device: ``cpu`` or ``cuda``.
 
     Raises:

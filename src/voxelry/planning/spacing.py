@@ -17,7 +17,7 @@ Spacing = tuple[float | None, ...]
 
 
 def target_spacing(fingerprint: Fingerprint, reasons: list[str]) -> tuple[float, ...] | None:
-    """The median of the cases; along thick slices their finest tenth, so that thin ones are not thrown away.
+    """The median spacing of the cases; along thick slices the 10th percentile, so that thin slices keep their resolution.
 
     Args:
         fingerprint: the dataset's.

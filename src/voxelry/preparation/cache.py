@@ -105,13 +105,13 @@ def cached_cases(
     load: Callable[[Case], tuple[Volume, LabelMap | None]],
     progress: ProgressCallback = no_progress,
 ) -> list[CachedCase]:
-    """Prepared cases, several side by side where cores and half of the machine's memory allow.
+    """Prepared cases, several in parallel where cores and half of the machine's memory allow.
 
     Args:
         cases: the cases.
         plan: how to prepare.
         table: the labels.
-        folder: of the whole cache.
+        folder: folder of the whole cache.
         load: reads a case's image and labels.
         progress: called as cases are prepared.
 
@@ -145,7 +145,7 @@ def cached_case(
         case: the case; its files' sizes and times are part of the key.
         plan: how to prepare.
         table: the labels.
-        folder: of the whole cache.
+        folder: folder of the whole cache.
         load: reads the case's image and labels.
         gate: limits the memory of all preparations together.
     """
@@ -168,8 +168,8 @@ def with_first_stage(case: CachedCase, plan: Plan, identity: str, predict: Calla
 
     Args:
         case: from the cache.
-        plan: of the second stage, by which the case was prepared.
-        identity: of the first stage, such as a hash of its weights; part of the file's name.
+        plan: plan of the second stage, by which the case was prepared.
+        identity: identity of the first stage, such as a hash of its weights; part of the file's name.
         predict: gives the labels on the scan's own grid; called only where they are not in the cache.
 
     Returns:

@@ -70,7 +70,7 @@ def _chunks(classes: NDArray[np.integer]) -> list[NDArray[np.integer]]:
 
 
 def _ranks(number: int, index: int) -> NDArray[np.int64]:
-    """Which of a class's voxels are kept, ascending: one at random from each of equally long runs."""
+    """Ranks of the voxels of a class that are kept, ascending: one at random from each of equally long runs."""
     runs = min(number, max(LOCATIONS_PER_CLASS, -int(-number * LOCATIONS_SHARE // 1)))
     edges = np.arange(runs + 1, dtype=np.int64) * number // runs
     return np.random.default_rng(index).integers(edges[:-1], edges[1:])

@@ -61,7 +61,7 @@ def resampling_operator(n_in: int, n_out: int, order: int, smooth: bool = False)
     Args:
         n_in: voxels before.
         n_out: voxels after.
-        order: of the spline: 0 (nearest; halves go up), 1 (linear, 2 weights) or 3 (cubic, about 20 weights).
+        order: order of the spline: 0 (nearest; halves go up), 1 (linear, 2 weights) or 3 (cubic, about 20 weights).
         smooth: where voxels become fewer, first blur by a Gaussian of sigma ``(n_in / n_out - 1) / 2`` input voxels, so
             that fine detail does not turn into noise.
 

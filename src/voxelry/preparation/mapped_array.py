@@ -18,9 +18,9 @@ class MappedArray:
     """A C-ordered array in a file (NumPy's ``.npy``), of which indexing copies a section.
 
     Attributes:
-        file: that holds it.
-        dtype: of the values.
-        shape: of the array.
+        file: file that holds it.
+        dtype: type of the values.
+        shape: shape of the array.
         offset: bytes of the file before its first value.
     """
 
@@ -70,9 +70,9 @@ def store_array(file: Path, array: NDArray[Any], dtype: DTypeLike) -> None:
     """Write an array as ``.npy`` in another type, chunk by chunk; floats beyond the range of half floats are clipped to it.
 
     Args:
-        file: to write.
+        file: file to write.
         array: C-contiguous, with at least one value.
-        dtype: of the values in the file.
+        dtype: type of the values in the file.
     """
     stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=array.shape)
     values, target = array.reshape(-1), stored.reshape(-1)

@@ -79,7 +79,7 @@ def normalise(image: NDArray[np.float32], schemes: tuple[Normalisation, ...], in
 
     Args:
         image: ``(C, *spatial)`` float32 grey values, C-contiguous; without unit afterwards.
-        schemes: of each channel.
+        schemes: scheme of each channel.
         inside: ``(*spatial)`` bool, the content; needed by the scheme ``mask``.
 
     Example:
@@ -100,7 +100,7 @@ def scaling_of(scheme: Normalisation, chunks: Iterable[tuple[NDArray[np.float32]
     """The scaling of a channel by its scheme.
 
     Args:
-        scheme: of the channel.
+        scheme: scheme of the channel.
         chunks: the channel's values and their content mask, in chunks; consumed only where the scheme needs them.
     """
     if scheme.scheme == "global":

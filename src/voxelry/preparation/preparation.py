@@ -24,7 +24,7 @@ class Preparation:
     """The steps that bring one scan to the network's grid, recorded so that they can be undone.
 
     Attributes:
-        plan: that is followed.
+        plan: plan to follow.
         source: the scan's own grid.
         reorder: from the stored axis order to the plan's.
         start, extent: the box of content on the reordered grid, in voxels.
@@ -88,7 +88,7 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
 
     Args:
         volume: the scan; its pixels are decoded.
-        plan: to follow.
+        plan: plan to follow.
 
     Returns:
         The preparation; apply it with `image` and `classes`. Inference undoes it slab by slab (`inference.slice_writer`).
@@ -160,7 +160,7 @@ def content_box(array: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def content(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where any channel differs from 0, holes filled.
+    """Mask of the voxels where any channel differs from 0, holes filled.
 
     Args:
         array: ``(C, *spatial)``.

@@ -24,7 +24,7 @@ class SliceResampler:
 
     Args:
         array: ``(S, n1, n2)`` of any number type and memory order; new slices come along S.
-        operators: of its axes.
+        operators: operators of its axes.
     """
 
     def __init__(self, array: NDArray[Any], operators: Sequence[ResamplingOperator]) -> None:
@@ -51,8 +51,8 @@ class SliceResampler:
         """Memory of one channel's resampler, an upper bound.
 
         Args:
-            shape: of the array.
-            operators: of its axes.
+            shape: shape of the array.
+            operators: operators of its axes.
             itemsize: bytes of a voxel.
         """
         new = len(operators[1].start) * len(operators[2].start)

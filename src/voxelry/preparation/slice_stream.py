@@ -30,7 +30,7 @@ class InMemorySlices:
 
     Args:
         image_C: ``(C, *spatial)``.
-        axis: along which slices are requested.
+        axis: axis along which slices are requested.
     """
 
     def __init__(self, image_C: NDArray[np.float32], axis: int) -> None:
@@ -50,7 +50,7 @@ class StreamedSlices:
     Args:
         preparation: how the scan is prepared, in three dimensions.
         volume: the scan.
-        axis: along which slices are requested.
+        axis: axis along which slices are requested.
         depth: most slices of one request.
     """
 
@@ -74,10 +74,10 @@ class StreamedSlices:
         """Memory that the stream holds.
 
         Args:
-            preparation: of a scan.
+            preparation: preparation of a scan.
             channels: C.
             itemsize: bytes of its voxels.
-            axis: along which slices are requested.
+            axis: axis along which slices are requested.
             depth: most slices of one request.
         """
         order, operators = _operators(preparation, axis)
@@ -126,9 +126,9 @@ def open_slice_stream(preparation: Preparation, volume: Volume, axis: int, depth
     """The scan as the network sees it, in slices; pictures and small scans are held in memory.
 
     Args:
-        preparation: of the scan.
+        preparation: preparation of the scan.
         volume: the scan.
-        axis: of the network's grid, along which slices are requested.
+        axis: axis of the network's grid, along which slices are requested.
         depth: most slices of one request.
     """
     if _fits_in_memory(preparation):

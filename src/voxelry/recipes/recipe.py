@@ -34,7 +34,7 @@ class Config(Frozen):
 
     Attributes:
         manifest: the dataset card, relative to the recipe's own folder.
-        seed: of weights, sampling and augmentation.
+        seed: seed of weights, sampling and augmentation.
         plan: overrides of the planner.
         loss: the training objective.
         augment: random changes to training patches.

@@ -26,12 +26,12 @@ class PlanSettings(Frozen):
 
     Attributes:
         configuration: ``2d`` (slice by slice on volumes), ``3d``, ``3d_lowres`` or ``3d_cascade``; None follows from the data.
-        memory: of a GPU to plan for, such as ``8GB``, whatever the device; None takes what the network's authors plan for
+        memory: memory of a GPU to plan for, such as ``8GB``, whatever the device; None takes what the network's authors plan for
             (8 GB, or the preset's), at most the device's own, and on a CPU the limits of a CPU.
         orientation: axis codes to bring volumes to, such as ``RAS``; ``stored`` leaves them as they are.
         spacing: target spacing in mm along the oriented axes.
         long_side: pixels of a picture's longer edge after scaling.
-        patch_size: of the network's input, in voxels.
+        patch_size: size of the network's input, in voxels.
         batch_size: patches a step.
         features: channels of each network stage, finest first.
         network: a network by name (`voxelry.core.architectures`), or by import path as ``package.module:Class``.
@@ -82,12 +82,12 @@ class LossSettings(Frozen):
     Attributes:
         name: ``dice_ce`` (soft Dice + cross-entropy), ``dice_focal``, ``tversky`` or ``generalised_dice``; with `regions`, each
             region is a class of its own and cross-entropy is binary.
-        weights: of single labels or regions by name; the others, and the background, weigh 1.
+        weights: weights of single labels or regions by name; the others, and the background, weigh 1.
         regions: region name -> names of its labels; regions may overlap. Where several regions contain a voxel, the last one
             gives its label.
         batch_dice: sum Dice over the batch before the ratio, so that a patch without a class does not count as a failure.
         focal_gamma: exponent of the focal loss.
-        alpha, beta: of false positives and false negatives in the Tversky index.
+        alpha, beta: weights of false positives and false negatives in the Tversky index.
 
     Example:
         >>> LossSettings(name="tversky", beta=0.8).alpha
@@ -111,7 +111,7 @@ class OptimiserSettings(Frozen):
         learning_rate: the highest; None is 2e-3 with AdamW and 1e-2 with SGD.
         weight_decay: None is 1e-4 with AdamW and 3e-5 with SGD.
         momentum: SGD's.
-        schedule: of the learning rate: to zero by ``poly`` (with the exponent `power`) or ``cosine``, or ``constant``.
+        schedule: schedule of the learning rate: to zero by ``poly`` (with the exponent `power`) or ``cosine``, or ``constant``.
         power: exponent of ``poly``.
         warm_up: steps over which the learning rate rises linearly at first.
         clip: largest norm of the gradient.

@@ -29,7 +29,7 @@ def write_curves(histories: Mapping[str, Sequence[Milestone]], folder: Path, tit
     Args:
         histories: milestones of each network, by its name.
         folder: where `curves.html` and `curves.svg` are written.
-        title: of the page.
+        title: title of the page.
 
     Returns:
         The page and the picture.

@@ -106,7 +106,7 @@ def paper_table(summary: Mapping[str, Any], style: str = "markdown", metrics: Se
     """A table of labels by metrics for a paper: mean and 95 % interval.
 
     Args:
-        summary: of `voxelry.cohort.evaluation.summarise`: ``metrics``, name -> label -> mean, low, high, n, missing.
+        summary: summary of `voxelry.cohort.evaluation.summarise`: ``metrics``, name -> label -> mean, low, high, n, missing.
         style: ``markdown`` or ``latex`` (with the package booktabs).
         metrics: names to show; empty shows all.
 

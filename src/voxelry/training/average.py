@@ -17,7 +17,7 @@ class WeightAverage:
 
     Args:
         network: on the device on which it trains.
-        decay: of the average; 0 switches it off, and the network's own weights take its place.
+        decay: decay of the average; 0 switches it off, and the network's own weights take its place.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

@@ -83,7 +83,7 @@ class RunState:
         validation_interval: milestones from one full-volume validation to the next, 0 until the first has been timed.
         recipe: the recipe as JSON text, compared on resume.
         random: torch's random states, by device type.
-        threads: that computed; with another number, sums are rounded differently.
+        threads: number of threads that computed; with another number, sums are rounded differently.
         tracking: the ids of the run in its trackers, by tracker.
     """
 
@@ -154,7 +154,7 @@ class LossFile:
     """`losses.jsonl`: step, loss and learning rate of every step, appended one line at a time.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         step: steps up to the checkpoint; lines of later ones, and an incomplete line, are dropped.
     """
 

@@ -52,10 +52,10 @@ class CrossValidation:
     """A cross-validation.
 
     Attributes:
-        options: of the run.
-        folder: of the run.
-        fingerprint: of the dataset.
-        plans: of each configuration; a cascade's first stage precedes its second.
+        options: options of the run.
+        folder: folder of the run.
+        fingerprint: fingerprint of the dataset.
+        plans: plan of each configuration; a cascade's first stage precedes its second.
         folds: which cases are held out when.
         cases: all that take part.
         began: monotonic time at which the command began.
@@ -74,7 +74,7 @@ class CrossValidation:
         return self.folder / configuration / f"fold_{fold}"
 
     def is_finished(self, configuration: Configuration, fold: int) -> bool:
-        """It was trained and scored."""
+        """Whether the network was trained and scored."""
         return (self.fold_folder(configuration, fold) / VALIDATION_FILE).is_file()
 
     def train(self, folds: Sequence[int]) -> dict[Configuration, dict[int, Scores]]:
@@ -125,7 +125,7 @@ class CrossValidation:
         return scores
 
     def _first_stage(self, name: Configuration, fold: int) -> tuple[Model, HeldOutCases] | tuple[()]:
-        """Of a second stage the first: this fold's network, and the masks of all cases by networks that had not seen them."""
+        """The first stage of a second stage: this fold's network, and masks of all cases by networks not trained on them."""
         if name != SECOND_STAGE:
             return ()
         missing = [str(other) for other in range(len(self.folds)) if not self.is_finished(FIRST_STAGE, other)]
@@ -175,7 +175,7 @@ class CrossValidation:
             )
 
     def finish(self) -> TrainResult:
-        """Choose by all folds, and keep the chosen networks together as a model."""
+        """Choose the best candidate over all folds, and keep its networks together as a model."""
         comparison, card = self.compare(), self.options.manifest.card
         best = comparison.best
         clean_up = CleanUpChoice(card.table, self.plans[best[0]].dimensions)

@@ -15,7 +15,7 @@ class DeviceAugmentation:
     """Augments the batches of a sampler that leaves this to the device (`Sampler.on_device`).
 
     Attributes:
-        sampler: whose batches they are; a batch's number determines what it drew.
+        sampler: sampler of the batches; a batch's number determines its draws.
     """
 
     sampler: Sampler
@@ -26,7 +26,7 @@ class DeviceAugmentation:
         Args:
             image_BC: ``(B, C, *box)`` on the device, as the sampler read it.
             classes_B: ``(B, *box)`` class indices.
-            number: of the batch.
+            number: number of the batch.
 
         Returns:
             ``(B, C, *patch)`` float32 and ``(B, *patch)`` int64 class indices.

@@ -28,11 +28,11 @@ class NetworkEstimate:
     """The cost of one network of a configuration.
 
     Attributes:
-        plan: of the network.
+        plan: plan of the network.
         cost: its parameters and bytes.
-        step_seconds: of one step, making its batch included.
-        steps: that the recipe asks for, or that fit the time budget.
-        seconds: of training; reading, preparation and validation are not included.
+        step_seconds: seconds of one step, making its batch included.
+        steps: steps that the recipe asks for, or that fit the time budget.
+        seconds: seconds of training; reading, preparation and validation are not included.
     """
 
     plan: Plan
@@ -47,8 +47,8 @@ class Estimate:
     """The cost of a run.
 
     Attributes:
-        fingerprint: of the dataset.
-        device: that would train.
+        fingerprint: fingerprint of the dataset.
+        device: device that would train.
         computed_in: type in which it would compute.
         copies: networks of each configuration: one, or one per fold.
         networks: one of each configuration.
@@ -62,7 +62,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of training all networks, one after the other."""
+        """Seconds of training all networks, one after the other."""
         return self.copies * sum(network.seconds for network in self.networks.values())
 
     def to_dict(self) -> dict[str, object]:
@@ -86,7 +86,7 @@ def estimate(options: RunOptions) -> Estimate:
     """Plan as a run would, and time a few steps of each network.
 
     Args:
-        options: of the run.
+        options: options of the run.
 
     Raises:
         ConfigError: the recipe does not fit the data.

@@ -36,7 +36,7 @@ class ConfigurationComparison:
     """The scores of all candidates, and the best of them.
 
     Attributes:
-        mean_dice: of each candidate over all cases, NaN where no label occurs.
+        mean_dice: mean Dice of each candidate over all cases, NaN where no label occurs.
     """
 
     mean_dice: Mapping[Candidate, float]

@@ -50,11 +50,11 @@ class NetworkTask:
     """One network to train.
 
     Attributes:
-        plan: of the network.
-        fingerprint: of the dataset, kept in the model's card.
+        plan: plan of the network.
+        fingerprint: fingerprint of the dataset, kept in the model's card.
         training: cases to learn from.
         validation: cases that are never learnt from: patches of them are scored during training, whole scans at the end.
-        folder: of checkpoint, history and model.
+        folder: folder of checkpoint, history and model.
         cache: folder of prepared cases.
         first_stage: of a cascade's second stage the network of the first that has not seen `validation`; None elsewhere.
         first_stage_masks: of a cascade's second stage the first stage's masks of all cases, each by a network that had not seen
@@ -95,7 +95,7 @@ def fit(options: RunOptions, task: NetworkTask, *, resume: bool, spent: float) -
     """Train one network and keep it as a model folder.
 
     Args:
-        options: of the run.
+        options: options of the run.
         task: the network.
         resume: continue from the checkpoint in the task's folder.
         spent: seconds of its time budget that are gone already; preparation here is added to them.
@@ -165,7 +165,7 @@ def make_loop(
     """The training loop of a network.
 
     Args:
-        options: of the run.
+        options: options of the run.
         task: the network.
         training: prepared cases to learn from.
         validation: prepared cases for pseudo-Dice; the training cases serve where there are none.

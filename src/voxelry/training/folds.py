@@ -32,7 +32,7 @@ _ROUND = 9
 
 @dataclass(frozen=True)
 class Folds:
-    """A cross-validation's parts.
+    """The folds of a cross-validation: the cases that each holds out.
 
     Attributes:
         parts: for each fold the ids of the cases that it validates on, in the order of the cases.
@@ -61,7 +61,7 @@ def folds_to_train(fold: int | None, count: int) -> Sequence[int]:
 
     Args:
         fold: from 0; None means all.
-        count: of the run's folds, 0 without cross-validation.
+        count: number of the run's folds, 0 without cross-validation.
 
     Raises:
         UsageError: the fold does not exist.

@@ -40,7 +40,7 @@ class FullVolumeValidation:
         manifest: the dataset.
         cases: validation cases, at least one.
         make_model: makes a model of a network.
-        device: on which the network is.
+        device: device on which the network is.
         clock: monotonic seconds.
     """
 
@@ -62,8 +62,8 @@ class FullVolumeValidation:
         """The mean Dice of a network in evaluation mode; None where no label occurs, or where it would take too long.
 
         Args:
-            network: to validate.
-            seconds: that the run has trained, including those before it was resumed.
+            network: network to validate.
+            seconds: seconds that the run has trained, including those before it was resumed.
         """
         if self.is_slow:
             return None

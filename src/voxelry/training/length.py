@@ -31,7 +31,7 @@ def recipe_steps(config: Config, cases: int, patches: int) -> int | None:
     Args:
         config: the recipe.
         cases: training cases.
-        patches: of a step. An epoch has as many steps as are needed to see every case once.
+        patches: patches per step. An epoch has as many steps as are needed to see every case once.
     """
     if config.steps is not None:
         return config.steps
@@ -76,7 +76,7 @@ class TrainingLength:
         self.milestones.append(seconds)
 
     def revise(self, state: RunState) -> bool:
-        """Set the number of steps, or revise it where steps take another time than before; True where it was set."""
+        """Set the number of steps, or revise it where the time of a step has changed; True where it was set."""
         if self.budget is None or state.step == state.total:
             return False
         if state.seconds > self.budget:

@@ -58,11 +58,11 @@ class TrainingLoop:
     Args:
         network: with the weights to start from; it is trained in place and ends with the weights to keep.
         config: the recipe.
-        plan: of the network.
+        plan: plan of the network.
         table: the labels.
         training: makes the batch of a number.
         validation: makes the patches for pseudo-Dice.
-        folder: of checkpoint, history and losses.
+        folder: folder of checkpoint, history and losses.
         augment: augments a batch on the device that trains, by its number; None where the sampler does it.
         validate: full-volume validation, called at some milestones; None leaves it out.
     """

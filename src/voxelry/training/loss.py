@@ -37,7 +37,7 @@ class LossKind:
     """A row of `LOSSES`.
 
     Attributes:
-        text: what the loss is, in a line, with its source.
+        text: description of the loss in one line, with its source.
         overlap: the term of soft counts.
         voxelwise: the term of single voxels that is added to it, None without one.
         settings: the keys of `LossSettings` that are this loss's own.
@@ -100,7 +100,7 @@ def make_loss(settings: LossSettings, plan: Plan, table: LabelTable) -> Segmenta
     """The loss that a recipe names.
 
     Args:
-        settings: of the recipe.
+        settings: settings of the recipe.
         plan: with the regions, if there are any.
         table: the labels.
 
@@ -230,7 +230,7 @@ def head_weights(count: int) -> list[float]:
 
 
 def reduced(classes_B: Tensor, shape: Sequence[int]) -> Tensor:
-    """Labels on the grid of a coarser head: the voxel nearest to the middle of each coarser one, of two the latter.
+    """Labels on the grid of a coarser head: the voxel nearest to the centre of each coarser voxel, on a tie the later one.
 
     Args:
         classes_B: ``(B, *spatial)`` integers.

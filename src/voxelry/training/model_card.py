@@ -39,10 +39,10 @@ def write_model_card(folder: Path, models: Sequence[Model], data: Card, scores: 
     """Write the card of a model, or of an ensemble, into its folder.
 
     Args:
-        folder: of the model.
+        folder: folder of the model.
         models: the model, or the members of the ensemble.
         data: the card of the dataset.
-        scores: of the held-out cases, None where there are none.
+        scores: scores of the held-out cases, None where there are none.
         chosen: how the configuration was chosen, as Markdown.
 
     Returns:

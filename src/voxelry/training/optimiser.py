@@ -28,10 +28,10 @@ def learning_rate(settings: OptimiserSettings, step: int, warm_up: int, share: f
     """The learning rate of a step.
 
     Args:
-        settings: of the optimiser.
+        settings: settings of the optimiser.
         step: steps done before.
         warm_up: steps over which the rate rises.
-        share: of the decay after them that is done, 0..1.
+        share: share of the decay after them that is done, 0..1.
 
     Returns:
         A linear rise to ``settings.rate``, then ``(1 - share) ** power`` of it (``poly``), half a period of the cosine

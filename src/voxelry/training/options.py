@@ -21,7 +21,7 @@ class RunOptions:
         fold: the one fold of a cross-validation to train, from 0; None trains all and chooses among configurations.
         time_budget: seconds for all networks that the command trains, in place of the recipe's length; None keeps the recipe's.
         plan: a plan to use unchanged, in place of the planner's.
-        progress: called as cases are looked at, prepared and validated, and at every step.
+        progress: called as cases are measured, prepared and validated, and at every step.
         on_step: called at every step with loss, pseudo-Dice and time left.
 
     Example:

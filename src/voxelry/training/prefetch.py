@@ -26,7 +26,7 @@ class BatchLoader:
 
     Args:
         sampler: makes the batch of a number.
-        device: that trains.
+        device: device that trains.
         layout: memory format of the images.
         augment: augments a batch on the device, by its number; None leaves it as the sampler made it.
     """

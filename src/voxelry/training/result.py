@@ -19,7 +19,7 @@ class TrainResult:
         folder: the run's folder.
         path: the folder of the model, or of the ensemble.
         models: the model; for a cross-validation the members of its ensemble.
-        scores: of the held-out cases, on their own grids; None where there are none.
+        scores: scores of the held-out cases, on their own grids; None where there are none.
         histories: milestones of each network, by its name.
         seconds: wall time of preparation, training and validation.
     """

@@ -33,7 +33,7 @@ def train_model(options: RunOptions, folder: Path) -> TrainResult:
 
     Args:
         options: recipe, dataset and the options of the command.
-        folder: of the run; made if missing.
+        folder: folder of the run; made if missing.
 
     Returns:
         The model, its scores and history.

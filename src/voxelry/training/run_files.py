@@ -60,8 +60,8 @@ def save_validation(scores: Scores | None, folder: Path, regions: Sequence[Regio
     """Write the scores of held-out cases: a summary, and a table with a row for each case and label.
 
     Args:
-        scores: of the cases; None where there are none.
-        folder: of the files.
+        scores: scores of the cases; None where there are none.
+        folder: folder of the files.
         regions: learnt in place of the labels, if any; the summary then has their mean Dice too.
     """
     summary: dict[str, Any] = {} if scores is None else {**scores.to_dict(), "rows": scores.rows()}

@@ -30,7 +30,7 @@ class Sampler:
         batch: patches per batch.
         foreground: share of a batch whose patches must contain a label: a class is drawn first, then a voxel of it. These are the
             last patches of a batch; in a batch of one it is the probability.
-        seed: of every draw.
+        seed: seed of every draw.
         augment: augments patches, None leaves them. More than a patch is read where a move reaches further.
         regions: class indices that make up each region, where regions are learnt in place of labels and are drawn in their place.
         previous: labels of a cascade's first stage, whose one-hot channels follow the image's own; 0 without one.

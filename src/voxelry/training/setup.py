@@ -55,7 +55,7 @@ def dataset_fingerprint(
 
     Args:
         manifest: the dataset.
-        cases: to look at.
+        cases: cases to measure.
         progress: called as cases are looked at.
         volumes: filled with the volume of each label in each case, where it is given.
     """
@@ -107,8 +107,8 @@ def make_plans(options: RunOptions, fingerprint: Fingerprint) -> dict[Configurat
     """The plan of each configuration that a recipe asks for, a cascade's first stage before its second.
 
     Args:
-        options: of the run; a plan among them takes the place of all others.
-        fingerprint: of the dataset.
+        options: options of the run; a plan among them takes the place of all others.
+        fingerprint: fingerprint of the dataset.
 
     Raises:
         ConfigError: a setting that does not apply to the data; flips that could not tell left from right; several configurations

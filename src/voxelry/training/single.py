@@ -37,12 +37,12 @@ def train_single(
     """Train one network, choose its clean-up rules, score it, and describe it.
 
     Args:
-        options: of the run.
-        fingerprint: of the dataset.
-        plan: of the network.
+        options: options of the run.
+        fingerprint: fingerprint of the dataset.
+        plan: plan of the network.
         training: cases to learn from.
         validation: cases to validate on; may be empty.
-        folder: of the run.
+        folder: folder of the run.
         began: monotonic time at which preparation began.
 
     Raises:
@@ -64,10 +64,10 @@ def with_clean_up(options: RunOptions, model: Model, cases: Sequence[Case], fold
     """Validate a model, choose the clean-up rules that help on these cases, and keep both in the model's folder.
 
     Args:
-        options: of the run.
+        options: options of the run.
         model: without rules.
-        cases: to validate on.
-        folder: of the run, which holds the model and gets the predictions.
+        cases: cases to validate on.
+        folder: folder of the run, which holds the model and gets the predictions.
 
     Returns:
         The model with its rules, and its scores with them applied.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SoftCounts:
-    """The sums that a loss is made of; ignored voxels are left out of every one.
+    """The sums from which overlap losses are computed; ignored voxels are left out of all of them.
 
     Attributes:
         overlap: ``(B, K)`` probabilities summed over the voxels where a channel is true.
@@ -66,7 +66,7 @@ def soft_counts_of_regions(logits_BKN: Tensor, inside_BKN: Tensor, counted_BN: T
 
 
 class _Softmax(torch.autograd.Function):
-    """Sums of softmax probabilities, with their gradient written out: autograd would keep an array of all classes a step.
+    """Sums of softmax probabilities, with their gradient written out: autograd would keep an array of all classes per step.
 
     With p the probabilities, t the true class of a voxel, a and b the gradients of `overlap` and `predicted` and c that of
     `log_p`, the gradient of logit k is ``p_k (b_k - e) + [k = t] d``, where ``d = a_t p_t + c`` and ``e = d + sum_j b_j p_j``.

@@ -41,12 +41,12 @@ class _TimedEnoughError(Exception):
 
 
 def step_seconds(options: RunOptions, fingerprint: Fingerprint, plan: Plan) -> float:
-    """The median time of a few steps of the training loop on noise, making the batches included.
+    """The median time of a few steps of the training loop on noise, including the time to make batches.
 
     Args:
-        options: of the run.
-        fingerprint: of the dataset.
-        plan: of the network.
+        options: options of the run.
+        fingerprint: fingerprint of the dataset.
+        plan: plan of the network.
     """
     marks: list[float] = []
 
@@ -75,8 +75,8 @@ def narrowed_to_budget(
     measured.
 
     Args:
-        options: of the run; the time budget of its recipe is that of one network.
-        fingerprint: of the dataset.
+        options: options of the run; the time budget of its recipe is that of one network.
+        fingerprint: fingerprint of the dataset.
         plans: as the planner made them.
     """
     config = options.config

@@ -18,8 +18,8 @@ def share_time_budget(options: RunOptions, networks: int) -> RunOptions:
     """The options with each network's share of the command's time budget in the recipe.
 
     Args:
-        options: of the run; without a time budget of the command they come back unchanged.
-        networks: that the command trains.
+        options: options of the run; without a time budget of the command they come back unchanged.
+        networks: number of networks that the command trains.
     """
     if options.time_budget is None:
         return options
@@ -34,7 +34,7 @@ def seconds_spent(options: RunOptions, number: int, began: float, last: float) -
 
     Args:
         options: after `share_time_budget`.
-        number: of the network, from 0, in the order of training.
+        number: number of the network, from 0, in the order of training.
         began: monotonic time at which the command began.
         last: monotonic time at which the network before it was finished; `began` for the first.
     """

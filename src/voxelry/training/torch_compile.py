@@ -20,7 +20,7 @@ class CompiledNetwork:
     Args:
         network: stays as it is; the compiled form shares its weights.
         mode: ``auto`` compiles on a GPU, where a compiler is installed; ``on`` tries on any device.
-        device: that trains.
+        device: device that trains.
     """
 
     def __init__(self, network: nn.Module, mode: Literal["auto", "on", "off"], device: torch.device) -> None:

@@ -42,9 +42,9 @@ class Tracking:
 
     Args:
         config: the recipe.
-        plan: of the network.
-        folder: of the run.
-        state: of the run; it keeps what trackers need to resume.
+        plan: plan of the network.
+        folder: folder of the run.
+        state: state of the run; it keeps what trackers need to resume.
     """
 
     def __init__(self, config: Config, plan: Plan, folder: Path, state: RunState) -> None:
@@ -100,10 +100,10 @@ def track_result(config: Config, plan: Plan, folder: Path, state: RunState, scor
 
     Args:
         config: the recipe.
-        plan: of the network.
-        folder: of the run.
+        plan: plan of the network.
+        folder: folder of the run.
         state: its final state.
-        scores: of whole validation cases, by name, such as ``dice/left kidney``.
+        scores: scores of whole validation cases, by name, such as ``dice/left kidney``.
         model: the model's folder.
     """
     with Tracking(config, plan, folder, state) as tracking:

@@ -27,7 +27,7 @@ class MLflow:
     """A run of MLflow. Data goes to the tracking server or file only: MLflow's own telemetry is switched off.
 
     Args:
-        folder: of the run; its name names MLflow's run.
+        folder: folder of the run; its name names MLflow's run.
         experiment: name of the experiment, made if missing.
         step: steps done. Measurements that MLflow already has are not sent again.
         checkpointed: this tracker's data in the checkpoint; the run's id is read from it or written into it.

@@ -15,7 +15,7 @@ class TensorBoard:
     """Event files in ``tensorboard/`` of a run: ``tensorboard --logdir RUN``.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         step: steps done; events of later steps are superseded (a killed run had got further than its checkpoint).
     """
 

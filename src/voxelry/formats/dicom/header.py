@@ -83,7 +83,7 @@ class DicomHeader:
         image_type: the values of ImageType.
         facts: name and value of each of `FACTS`, the value empty where the file does not state it.
         patient: a digest that is equal for the files of one patient and reveals nothing of the patient.
-        position: of the centre of the first pixel.
+        position: position of the centre of the first pixel.
         orientation: direction of a row (increasing column), then of a column (increasing row).
         pixel_spacing: between rows, between columns.
         gantry_tilt: GantryDetectorTilt in degrees; vendors disagree on its sign.

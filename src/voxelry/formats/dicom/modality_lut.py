@@ -39,7 +39,7 @@ def read_modality_lut(header: DicomHeader) -> ModalityLut:
     """The modality look-up table of a file.
 
     Args:
-        header: of a file with a look-up table.
+        header: header of a file with a look-up table.
 
     Raises:
         CorruptFileError: descriptor and data of the table contradict each other.

@@ -32,7 +32,7 @@ class Pseudonyms:
     """Numbers the patients of a listing, in the order of their files.
 
     Args:
-        headers: of all files listed.
+        headers: headers of all files listed.
         names: read names and IDs too.
     """
 

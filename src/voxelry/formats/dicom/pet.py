@@ -36,11 +36,11 @@ class PetFacts:
         suv_type: SUVType of images in GML: ``BW``, ``LBM``...
         weight: body weight in kg.
         dose: injected dose in Bq at the time of injection.
-        half_life: of the radionuclide in s.
+        half_life: half-life of the radionuclide in s.
         injected: time of injection, with the date of the series where only a time is stored.
         series_start: start of the series.
         acquired: start of the acquisition.
-        duration: of the frame in s.
+        duration: duration of the frame in s.
         suv_factor: Philips: factor from stored counts to SUV.
         activity_factor: Philips: factor from stored counts to Bq/ml.
     """

@@ -58,7 +58,7 @@ def read_projection(header: DicomHeader, options: ReadOptions = PLAIN, remarks: 
     """A radiograph; pixels are decoded when `Volume.array` is first used.
 
     Args:
-        header: of a single-frame grey file.
+        header: header of a single-frame grey file.
         options: polarity and pixel size.
         remarks: remarks for the Volume's source, before those on polarity and pixel size.
 
@@ -115,7 +115,7 @@ def pixel_size(header: DicomHeader, options: ReadOptions = PLAIN) -> tuple[Pixel
     """Row and column spacing in mm by the rules of this module, and a remark on the rule that applied.
 
     Args:
-        header: of the radiograph.
+        header: header of the radiograph.
         options: its `pixel_size` is used.
 
     Raises:

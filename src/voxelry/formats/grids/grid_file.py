@@ -37,7 +37,7 @@ class GridFile:
         files: the header's file, and that of the voxels where it is another.
         geometry: the grid of the spatial axes, RAS+ mm, or a picture's.
         channels: C.
-        sizes: of the stored axes, fastest first; their product is the number of stored numbers.
+        sizes: sizes of the stored axes, fastest first; their product is the number of stored numbers.
         order: the stored axes in the order ``(channel axes..., *spatial)``.
         stored: the location of the numbers, or a function that decodes them (one-dimensional, file order).
         slope, intercept: grey value = slope * stored + intercept.

@@ -38,7 +38,7 @@ from voxelry.formats.read_options import Transform
 from voxelry.formats.signatures import is_analyze, is_nifti_pair, nifti_version
 
 AFFINE_POLICY = ("sform", "qform", "pixdim")
-"""Which affine is used: the first of these that the file stores."""
+"""Order of preference of affines: the first of these that the file stores is used."""
 
 PICTURE = "picture"
 """The intent name that marks a file as a picture, which has no position in the patient."""

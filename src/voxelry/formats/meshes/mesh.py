@@ -44,7 +44,7 @@ class Mesh:
     Attributes:
         vertices: ``(n, 3)`` float64, mm in `space`.
         faces: ``(m, 3)`` int32 vertex numbers, counter-clockwise seen from outside.
-        label: what it is the surface of.
+        label: label whose surface this is.
         space: which way the axes point: left-posterior-superior or right-anterior-superior.
     """
 

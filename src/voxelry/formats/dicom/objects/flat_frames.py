@@ -28,7 +28,7 @@ _MULTI_FRAME = (
 
 
 def is_divided(header: Dataset) -> bool:
-    """Whether frames of the file are referred to by number: it has several, or positions in functional groups."""
+    """Whether references to the file name frames: it has several, or positions in functional groups."""
     return int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
 
 
@@ -36,7 +36,7 @@ def flat_frame(header: Dataset, frame: int) -> Dataset:
     """The header of one frame as that of a single-frame image.
 
     Args:
-        header: of a multi-frame image.
+        header: header of a multi-frame image.
         frame: its number, from 1.
 
     Returns:

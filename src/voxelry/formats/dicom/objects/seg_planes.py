@@ -27,7 +27,7 @@ class SegFrame:
     """Position and segment of one frame.
 
     Attributes:
-        position: of its first pixel in mm, LPS+; None for projections.
+        position: position of its first pixel in mm, LPS+; None for projections.
         segment: the number of its segment; 0 for label maps, whose pixels are segment numbers.
     """
 

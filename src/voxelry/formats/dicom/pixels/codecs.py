@@ -52,7 +52,7 @@ def check_codec(header: DicomHeader) -> None:
 
 
 def frame_format(header: DicomHeader) -> FrameFormat:
-    """What a header says of its stored frames."""
+    """The storage format of frames, from a header."""
     return FrameFormat(header.path, header.syntax, header.stored_shape, header.bits_allocated, header.bits_stored, header.signed)
 
 
@@ -69,8 +69,8 @@ def decode_native(
 
     Args:
         stream: holds the file.
-        element: of its pixels.
-        header: of the frame.
+        element: element of its pixels.
+        header: header of the frame.
         out: ``(rows, columns)``, contiguous: the bytes are read into it where they need no conversion.
 
     Returns:
@@ -109,8 +109,8 @@ def decode_encapsulated(stream: IO[bytes], fragments: list[Span], header: DicomH
 
     Args:
         stream: holds the file.
-        fragments: of the frame, in order.
-        header: of the frame.
+        fragments: fragments of the frame, in order.
+        header: header of the frame.
 
     Returns:
         As `decode_compressed`.
@@ -127,7 +127,7 @@ def decode_compressed(data: bytes, frame: FrameFormat) -> NDArray[Any]:
 
     Args:
         data: its bytes.
-        frame: what the header states of it.
+        frame: storage format that the header states.
 
     Returns:
         ``(rows, columns)`` stored values, signed where the header states so, unused bits sign-extended or cleared.

@@ -75,7 +75,7 @@ def check_codestream(data: bytes, frame: FrameFormat, kinds: Collection[int]) ->
 
     Args:
         data: the bytes of the frame.
-        frame: what the header states.
+        frame: storage format that the header states.
         kinds: of codestream that belong to the transfer syntax.
 
     Raises:

@@ -40,7 +40,7 @@ MAX_WORKERS = 4
 """Threads that decode at once; beyond this, reading the files is what takes the time."""
 
 MAX_RATIO = 10_000
-"""How many times its file a compressed frame of more than `FREE_BYTES` may be; an empty JPEG 2000 image reaches 5000."""
+"""Largest ratio of a decoded frame of more than `FREE_BYTES` to its file; an empty JPEG 2000 image reaches 5000."""
 
 FREE_BYTES = 2**26
 """A compressed frame of up to this size may be of any ratio."""
@@ -129,7 +129,7 @@ def decode_slices(headers: Sequence[DicomHeader]) -> NDArray[Any]:
 
 
 def decode_padding(headers: Sequence[DicomHeader]) -> NDArray[np.bool_]:
-    """Which voxels are padding; the pixels are decoded for it once more.
+    """Mask of the voxels that are padding; the pixels are decoded once more for it.
 
     Args:
         headers: in slice order.
@@ -197,7 +197,7 @@ def _decode_frames(
     """Call ``receive(index, stored)`` for every plane, several at once; each stored frame is decoded once.
 
     Args:
-        headers: of the planes.
+        headers: headers of the planes.
         receive: gets the index of a plane and its ``(rows, columns)`` stored values.
         words: ``(slices, rows, columns)``: native values that need no conversion are read into their slice.
     """
@@ -261,7 +261,7 @@ def decode_frame(header: DicomHeader) -> NDArray[Any]:
     """The stored values of a grey frame, unused high bits cleared or sign-extended.
 
     Args:
-        header: of the frame, or of one of its tiles.
+        header: header of the frame, or of one of its tiles.
 
     Returns:
         ``(rows, columns)`` of the stored frame in the stored type.
@@ -281,9 +281,9 @@ def _decode_open(
     Args:
         stream: the open file.
         element: its pixel data element.
-        header: of the frame, or of one of its tiles.
+        header: header of the frame, or of one of its tiles.
         out: ``(rows, columns)`` to use where native pixels need no conversion.
-        fragments: of the frames of multi-frame files.
+        fragments: fragments of the frames of multi-frame files.
     """
     if is_native(header):
         return decode_native(stream, element, header, out)

@@ -58,7 +58,7 @@ def decode_jpeg(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: ARG00
 
     Args:
         data: the codestream.
-        frame: what the header states.
+        frame: storage format that the header states.
 
     Returns:
         ``(rows, columns)`` uint8 up to 8 bits, else uint16.
@@ -73,7 +73,7 @@ def decode_jpeg_ls(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: AR
 
     Args:
         data: the codestream.
-        frame: what the header states.
+        frame: storage format that the header states.
 
     Returns:
         ``(rows, columns)`` uint8 up to 8 bits, else uint16.
@@ -85,11 +85,11 @@ def decode_jpeg_ls(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: AR
 
 
 def decode_jpeg_2000(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: ARG001 - as DecodeFunction
-    """A JPEG 2000 frame, high-throughput or not; boxes before the codestream are passed over.
+    """A JPEG 2000 frame, high-throughput or not; boxes before the codestream are skipped.
 
     Args:
         data: the bytes of the frame.
-        frame: what the header states.
+        frame: storage format that the header states.
 
     Returns:
         ``(rows, columns)`` of 8, 16 or 32 bits, signed where the codestream states so.
@@ -105,7 +105,7 @@ def decode_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
 
     Args:
         data: the bytes of the frame.
-        frame: what the header states.
+        frame: storage format that the header states.
 
     Returns:
         ``(rows, columns)`` unsigned integers of `FrameFormat.bits_allocated`.
@@ -122,7 +122,7 @@ def decode_long_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
 
     Args:
         data: the bytes of the frame.
-        frame: what the header states.
+        frame: storage format that the header states.
 
     Returns:
         ``(rows, columns)`` of the stored type.

@@ -40,7 +40,7 @@ class PixelElement:
     """The position of the pixel data in a file.
 
     Attributes:
-        offset: of its first byte, from the start of the file.
+        offset: offset of its first byte, from the start of the file.
         length: bytes, or `UNDEFINED` for encapsulated pixels.
         keyword: one of `PIXEL_KEYWORDS`.
         is_words: the value representation is OW: in big endian, bytes lie in pairs of the wrong order.

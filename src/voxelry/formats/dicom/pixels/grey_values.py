@@ -59,7 +59,7 @@ def rescale_of(header: DicomHeader, *, invert: bool | None = None) -> tuple[floa
     """Slope and intercept from stored values to grey values.
 
     Args:
-        header: of the plane.
+        header: header of the plane.
         invert: mirror the stored values within the range of their bits first; None: where `is_inverted`.
     """
     slope, intercept = (1.0, 0.0) if header.has_lut else (header.slope, header.intercept)
@@ -74,7 +74,7 @@ def padding_of(stored: NDArray[Any], header: DicomHeader) -> NDArray[np.bool_] |
 
     Args:
         stored: ``(rows, columns)`` as stored.
-        header: of the plane.
+        header: header of the plane.
 
     Returns:
         ``(rows, columns)``; None where the header states none, or one that no stored value can have.

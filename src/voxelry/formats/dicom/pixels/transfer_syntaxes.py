@@ -24,7 +24,7 @@ class TransferSyntax:
 
     Attributes:
         uid: its UID.
-        coding: of the pixels, as messages list them: `NATIVE`, ``JPEG-LS``...
+        coding: coding of the pixels, as messages list them: `NATIVE`, ``JPEG-LS``...
         is_lossless: decoding gives back what was coded; None where the codestream decides.
         is_deflated: the whole data set is compressed.
         is_big_endian: numbers are written most significant byte first.

@@ -106,7 +106,7 @@ def group_planes(planes: Sequence[DicomHeader]) -> list[PlaneGroup]:
     """Group planes into volumes.
 
     Args:
-        planes: of images, from anywhere, in any order.
+        planes: planes of images, from anywhere, in any order.
 
     Returns:
         Groups in the order of the first files of their series, every plane in exactly one.

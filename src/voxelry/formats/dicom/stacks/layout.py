@@ -107,7 +107,7 @@ def position_numbers(planes: Sequence[DicomHeader]) -> list[int]:
     """Number the distinct positions of planes: equal for planes of the same height along the normal and the same corner.
 
     Args:
-        planes: of one orientation, each with a position.
+        planes: planes of one orientation, each with a position.
 
     Returns:
         Numbers from 0, in the order of the planes.

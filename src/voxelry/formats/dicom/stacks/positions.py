@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from voxelry.formats.dicom.header import DicomHeader
 
 SLICE_TOLERANCE_MM = 0.06
-"""How far a slice may lie from its fitted position: scanners round positions to 0.1 mm at worst, which displaces a slice by up to
+"""Largest distance of a slice from its fitted position: scanners round positions to 0.1 mm at worst, which moves a slice by up to
 0.05 mm, and the fit by up to 0.01 mm more."""
 
 SAME_POSITION_MM = 0.02
@@ -123,7 +123,7 @@ def sort_by_position(planes: Sequence[DicomHeader], normal: Floats) -> tuple[lis
 
 
 def position_tolerance_mm(spacing: float) -> float:
-    """How far slices of this spacing may lie from their fitted positions: `SLICE_TOLERANCE_MM`, or spacing / 4 if less."""
+    """Largest distance of slices of this spacing from their fitted positions: `SLICE_TOLERANCE_MM`, or spacing / 4 if less."""
     return min(SLICE_TOLERANCE_MM, spacing / 4) + _ROUNDING_MM
 
 

@@ -128,7 +128,7 @@ def _duplicates_error(
 
 
 def _difference(first: DicomHeader, second: DicomHeader) -> str:
-    """How two images at one position differ."""
+    """The difference of two images at one position, in words."""
     if np.abs(np.subtract(first.position or 0, second.position or 0)).max() > 1:
         return f"they lie side by side in one plane, at {first.position} and {second.position}"
     if first.sop_instance == second.sop_instance and first.frame == second.frame:

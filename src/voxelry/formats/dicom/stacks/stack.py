@@ -60,7 +60,7 @@ class SliceStack:
         tilt: gantry tilt in degrees, 0 for an upright stack; positive where slices shift along rows or columns
             (whichever is more) as they go up the normal.
         remarks: decisions about the grid, for people.
-        repairs: what was repaired, for people.
+        repairs: repairs made, for people.
         resampling: mapping from planes to slices; None where the planes are the slices.
 
     Example:
