@@ -185,7 +185,7 @@ def test_a_cascade_learns_from_what_its_first_stage_found(manifest, tmp_path):
 
 
 def test_a_budget_is_shared_by_all_networks(manifest, tmp_path):
-    result, _ = run(manifest, tmp_path / "run", config(**STEPS), budget=4.0)
+    result, _ = run(manifest, tmp_path / "run", config(**STEPS), time_budget=4.0)
     assert "time_budget: 2.0" in (tmp_path / "run" / "recipe.yaml").read_text()
     assert result.seconds < 30
 
