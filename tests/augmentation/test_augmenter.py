@@ -16,7 +16,7 @@ from voxelry.core.labels import IGNORE_INDEX
 
 
 def run(change, seed=1, channels=1):
-    """A window of random values: what was drawn, the box that was read, and the result."""
+    """A patch of random values: what was drawn, the box that was read, and the result."""
     drawn = change.draw(seed)
     first, size = change.reach(drawn)
     image, classes = box(size.tolist(), seed, channels)
@@ -24,7 +24,7 @@ def run(change, seed=1, channels=1):
 
 
 def places(drawn, first, patch, shift=None):
-    """Where in the box each voxel of the window comes from, before it is mirrored."""
+    """Where in the box each voxel of the patch comes from, before it is mirrored."""
     axes = len(patch)
     matrix = np.eye(axes, axes + 1)
     for affine in params_of(drawn, "affine"):
@@ -68,7 +68,7 @@ def test_moves_as_scipy_moves(patch, changes, elastic):
 
 
 @pytest.mark.parametrize(("patch", "changes"), PLANS)
-def test_nothing_of_the_case_is_lost_at_the_edge_of_a_window(patch, changes):
+def test_nothing_of_the_case_is_lost_at_the_edge_of_a_patch(patch, changes):
     change = augmenter(only(rotation_p=1, scale_p=1, shift_p=1, shift=0.3, elastic_p=0.5), patch, **changes)
     for seed in range(30):
         drawn = change.draw(seed)
@@ -103,7 +103,7 @@ def test_a_scale_above_one_enlarges():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), dimensions=st.sampled_from([2, 3]))
-def test_one_seed_repeats_a_window_and_the_record_is_json(seed, dimensions):
+def test_one_seed_repeats_a_patch_and_the_record_is_json(seed, dimensions):
     change = augmenter(EVERYTHING, (12,) * dimensions)
     drawn, first, image, classes, made, labels = run(change, seed)
     torch.manual_seed(1)
@@ -182,8 +182,8 @@ def test_a_cascade_moves_its_first_labels_with_the_others():
         assert torch.equal(made[index], (labels == index).float())
 
 
-def test_windows_are_made_side_by_side():
-    """The loops hold no lock: another thread goes on counting while windows are made."""
+def test_patches_are_made_side_by_side():
+    """The loops hold no lock: another thread goes on counting while patches are made."""
     change = augmenter(only(rotation_p=1, gamma_p=1, blur_p=1), (64, 64, 64))
     run(change)
     count, stop = [0], threading.Event()

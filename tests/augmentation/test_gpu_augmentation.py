@@ -11,7 +11,7 @@ TOGETHER = [{}, {"flip_p": 1}, {"rotation_p": 1, "scale_p": 1, "flip_p": 1}, {"r
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", [0.0, -1.5])
-def test_a_window_of_one_value_stays_finite(kind, value):
+def test_a_patch_of_one_value_stays_finite(kind, value):
     change = augmenter(only(**{f"{kind}_p": 1}), (8, 8, 8))
     drawn = change.draw(0)
     assert {each.kind for each in drawn.changes} == {kind, "cascade_noise"}
@@ -36,11 +36,11 @@ def test_the_device_changes_a_batch_as_the_cpu_does(patch, changes, parts):
     if change.is_cascade:
         image[:, 2] = np.maximum(classes, 0)
     made, labels = augment_batch(torch.from_numpy(image), torch.from_numpy(classes), draws, change)
-    for window, (drawn, (first, _)) in enumerate(zip(draws, reached, strict=True)):
-        wanted, indices = change.apply(drawn, first, image[window], classes[window])
-        assert (labels[window] != indices).float().mean() < 1e-3  # at exactly half a voxel
-        assert (made[window, :2] - wanted[:2]).abs().max() < 1e-3
-        assert (made[window, 2:] != wanted[2:]).sum() < 1e-3 * wanted.numel()
+    for index, (drawn, (first, _)) in enumerate(zip(draws, reached, strict=True)):
+        wanted, indices = change.apply(drawn, first, image[index], classes[index])
+        assert (labels[index] != indices).float().mean() < 1e-3  # at exactly half a voxel
+        assert (made[index, :2] - wanted[:2]).abs().max() < 1e-3
+        assert (made[index, 2:] != wanted[2:]).sum() < 1e-3 * wanted.numel()
     assert (made.dtype, labels.dtype) == (torch.float32, torch.int64)
 
 
@@ -53,5 +53,5 @@ def test_all_at_once_on_the_device():
     image = np.random.default_rng(0).normal(size=(2, 1, *size)).astype(np.float32)
     classes = np.zeros((2, *size), np.int16)
     made, _ = augment_batch(torch.from_numpy(image), torch.from_numpy(classes), draws, change)
-    for window, (drawn, (first, _)) in enumerate(zip(draws, reached, strict=True)):
-        assert (made[window] - change.apply(drawn, first, image[window], classes[window])[0]).abs().max() < 5e-3
+    for index, (drawn, (first, _)) in enumerate(zip(draws, reached, strict=True)):
+        assert (made[index] - change.apply(drawn, first, image[index], classes[index])[0]).abs().max() < 5e-3

@@ -1,4 +1,4 @@
-"""Plain series in odd clothes: orders, orientations, encodings and grey values that must not matter."""
+"""Plain series stored in unusual ways: orders, orientations, encodings and grey values that must not change the result."""
 
 from __future__ import annotations
 

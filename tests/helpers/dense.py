@@ -1,4 +1,4 @@
-"""What a prediction should be, by the long way: MONAI's sliding window over the whole prepared scan, every class interpolated."""
+"""Reference predictions, computed densely: MONAI's sliding window over the whole prepared scan, every class interpolated."""
 
 import numpy as np
 import torch

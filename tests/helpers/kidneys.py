@@ -66,7 +66,7 @@ def config(**changes: Any) -> Config:
 def run(
     manifest: Manifest, folder: Path, settings: Config, *, on_step: Any = lambda _: None, **asked: Any
 ) -> tuple[TrainResult, list[tuple[str, int, int | None]]]:
-    """Train, and what was told on the way."""
+    """Train, and record the progress calls."""
     stages: list[tuple[str, int, int | None]] = []
 
     def progress(what: str, done: int, total: int | None) -> None:

@@ -60,7 +60,7 @@ class Failing(Plain):
 
 
 class Deciding(Plain):
-    """Its way depends on values, so that it cannot be gone without them."""
+    """A network whose control flow depends on values, so that shape inference without values fails."""
 
     def forward(self, x):
         return super().forward(x) * (2 if x.sum().item() > 1e9 else 1)

@@ -1,7 +1,7 @@
 """A real archive, Orthanc, alone in a network namespace of its own, and the DICOMweb client that talks to it there.
 
-Orthanc 1.10.1 listens on every address whatever it is told, so that it and its clients run where there is only a loopback. This
-file is also the client: ``python archive.py send FILE...``, ``fetch STUDY FOLDER``, ``known STUDY``.
+Orthanc 1.10.1 listens on every address, whatever is configured, so that it and its clients run with a loopback only. This
+file is also the client: ``python orthanc.py send FILE...``, ``fetch STUDY FOLDER``, ``known STUDY``.
 """
 
 import json

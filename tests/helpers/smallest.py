@@ -5,7 +5,7 @@ from voxelry.core.architectures import ARCHITECTURES
 
 
 def small(name, dimensions, supervision=9, across=None, **changes):
-    """A plan whose windows are halved along every axis but the one across slices, and leave two voxels in the coarsest stage."""
+    """A plan whose patches are halved along every axis but the one across slices, and leave two voxels in the coarsest stage."""
     needs = ARCHITECTURES[name]
     stages = max(needs.fewest, 3)
     features = (4, 8, 8) if needs.widths is None else needs.widths(12 if name == "swinunetr" else 4, stages)

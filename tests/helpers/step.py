@@ -1,4 +1,4 @@
-"""Two training steps, run by test_cost.py in a process of its own: prints the peak of its memory, and what was foreseen."""
+"""Two training steps, run by test_cost.py in a process of its own: prints the peak of its memory, and the estimate."""
 
 import gc
 import json

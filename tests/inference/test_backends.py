@@ -93,7 +93,7 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(network, monke
     assert "compile" not in installed_backends(CPU)
 
 
-def test_what_a_caller_keeps_is_not_overwritten_by_the_next_window(network):
+def test_what_a_caller_keeps_is_not_overwritten_by_the_next_patch(network):
     pytest.importorskip("openvino")
     forward = BACKENDS["openvino"](network, CPU, torch.float32)
     x_BC = patches(network, 2)
@@ -192,7 +192,7 @@ def test_a_backend_that_fails_is_passed_over(network, rigged):
     assert chosen.name == "torch"
 
 
-def test_nothing_is_built_for_a_few_windows(network):
+def test_nothing_is_built_for_a_few_patches(network):
     chosen, _ = select_backend(network, patches(network, 1), CPU, torch.float32, passes=2)
     assert (chosen.name, list(chosen.seconds)) == ("torch", ["torch"])
     assert len(installed_backends(CPU)) == 1 or "not tried" in chosen.reason

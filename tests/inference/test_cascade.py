@@ -65,7 +65,7 @@ def test_folds_start_from_the_ensemble_of_their_first_stages():
     assert len(Predictor(shared, "cpu", OFF).segmenter.first_stages[0].ensembles[0].models) == 1
 
 
-def test_left_and_right_change_names_in_a_window_that_is_mirrored_across_the_body():
+def test_left_and_right_change_names_in_a_patch_that_is_mirrored_across_the_body():
     model, volume = cascade(flips=(0, 1)), scan()
     found = labels_of(Predictor(model.previous, "cpu", OFF), volume).astype(np.uint8)
     mirror_map = list(SIDED.mirror_classes())

@@ -261,7 +261,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on():
     assert patches[-1][0] == patches[-1][1]
 
 
-def test_a_device_too_small_for_one_window_is_refused():
+def test_a_device_too_small_for_one_patch_is_refused():
     with pytest.raises(BudgetError, match="a single patch"):
         streamed(Starved(network(3, 3), 0), image((8, 8, 8)), (8, 8, 8), patch=(8, 8, 8))
 
@@ -275,7 +275,7 @@ def test_logits_that_are_no_numbers_are_refused(value):
         streamed(broken, image((8, 8, 8)), (8, 8, 8), patch=(8, 8, 8), classes=2)
 
 
-def test_windows_left_out_change_nothing_where_no_window_was_left_out():
+def test_patches_left_out_change_nothing_where_no_patch_was_left_out():
     forward, picture, patch = network(3, 4), image((32, 16, 16)), (8, 8, 8)
     whole, _, _ = streamed(forward, picture, (48, 16, 24), patch=patch, classes=4, axis=0)
     for ring in (HostRingBuffer, DeviceRingBuffer):

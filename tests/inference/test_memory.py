@@ -28,7 +28,7 @@ def peak(size, slices, classes, patch, memory=0, kind="one"):
     return said["peak"] - said["scan and labels"], said["peak"]
 
 
-def test_memory_grows_with_scan_and_labels_and_with_ring_and_window_alone():
+def test_memory_grows_with_scan_and_labels_and_with_ring_and_patch_alone():
     patch = (32, 32, 16)
     beyond, _ = peak(96, 60, 14, patch)
     longer, _ = peak(96, 360, 14, patch)

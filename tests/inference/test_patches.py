@@ -56,7 +56,7 @@ def test_a_small_scan_lies_in_the_middle_of_its_patch():
     assert grid.streaming_view(torch.from_numpy(patch)).sum() == 12
 
 
-def test_every_set_of_mirrors_comes_once_and_the_plain_window_first():
+def test_every_set_of_mirrors_comes_once_and_the_plain_patch_first():
     assert mirror_sets(()) == [()]
     assert mirror_sets((0, 2)) == [(), (0,), (2,), (0, 2)]
     assert len(set(mirror_sets((0, 1, 2)))) == 8

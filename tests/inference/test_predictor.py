@@ -148,7 +148,7 @@ def test_pictures():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2), (30, 3, 1)])
-def test_scans_smaller_than_a_window(shape):
+def test_scans_smaller_than_a_patch(shape):
     volume = Volume(np.full((1, *shape), 200, np.int16), Geometry(shape, AFFINE))
     assert (threshold(tiny_plan()).predict(volume).labels.array == 7).all()
 
@@ -254,7 +254,7 @@ def test_flips_and_steps_can_be_chosen():
     assert counts[1] < counts[0]
 
 
-def test_a_budget_too_small_is_refused_before_any_window():
+def test_a_budget_too_small_is_refused_before_any_patch():
     predictor = Predictor(tiny_model(tiny_plan()), "cpu", PredictOptions(memory=10 << 20))
     with pytest.raises(BudgetError, match="too small"):
         predictor.predict(scan(), lambda *_: pytest.fail("a patch was run"))

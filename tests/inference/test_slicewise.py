@@ -76,7 +76,7 @@ def test_a_mirror_across_the_slices_is_left_out():
     assert not np.array_equal(seen[()], seen[(0,)])
 
 
-def test_windows_stream_across_the_slices_many_slices_at_a_time():
+def test_patches_stream_across_the_slices_many_slices_at_a_time():
     grid = PatchGrid.of((256, 256, 100), (192, 192, 1), 0.5)
     assert (grid.axis, grid.depth, len(grid.sheets)) == (2, SHEETS_AT_A_TIME, -(-100 // SHEETS_AT_A_TIME))
     assert [s for along in grid.sheets for s in along] == list(range(100))

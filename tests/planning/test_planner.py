@@ -206,7 +206,7 @@ def test_what_is_changed_of_the_users_settings_is_said():
     plan = make_plan(tiny_fingerprint(), PlanSettings(patch_size=(30, 30, 13), features=(8, 16, 16, 16, 16, 16)))
     assert plan.network.features == (8, 16, 16, 16)
     assert plan.patch_size == (32, 32, 14)
-    assert "32 x 32 x 14 voxels, widened from the 30 x 30 x 13 that the recipe asks for" in why(plan, "A patch has")
+    assert "32 x 32 x 14 voxels, widened from the recipe's 30 x 30 x 13" in why(plan, "A patch has")
     assert "the patch allows no more of the 6 stages" in why(plan, "stages")
 
 

@@ -87,7 +87,7 @@ def test_hippocampus_at_8_gb_is_planned_as_the_published_plan():
     assert plan.network.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
     assert plan.network.features == (32, 64, 128, 256)
     assert configurations(seen, PlanSettings(memory="8GB")) == ("3d", "2d")  # no cascade
-    assert any("5% of the set's 7.96 million voxels are 4" in reason for reason in plan.reasons)
+    assert any("4 cover about 5% of the dataset's 7.96 million voxels" in reason for reason in plan.reasons)
 
 
 @pytest.mark.realdata

@@ -135,7 +135,7 @@ def test_whatever_would_change_it_prepares_it_anew_and_leaves_the_other(stored, 
     assert first.image[...].shape == (1, 6, 7, 8)
 
 
-def test_window_and_network_do_not_matter_to_it(stored, tmp_path):
+def test_patch_and_network_do_not_matter_to_it(stored, tmp_path):
     case, load, calls, _, _ = stored
     cached_case(case, tiny_plan(), SIDED, tmp_path / "cache", load)
     cached_case(case, tiny_plan(patch_size=(16, 16, 16), batch_size=7, overlap=0.2), SIDED, tmp_path / "cache", load)

@@ -27,7 +27,7 @@ def sampler(dimensions=3, **changes):
 
 
 @pytest.mark.parametrize(("dimensions", "changes"), [(3, {}), (2, {}), (3, {"configuration": "3d_cascade"})])
-def test_the_same_windows_as_on_the_cpu(dimensions, changes):
+def test_the_same_patches_as_on_the_cpu(dimensions, changes):
     here = sampler(dimensions, **changes)
     boxed = replace(here, on_device=True)
     change = DeviceAugmentation(boxed)
@@ -42,7 +42,7 @@ def test_the_same_windows_as_on_the_cpu(dimensions, changes):
         assert (made[:, 1:] != wanted[:, 1:]).sum() < 2e-3 * wanted.numel()
 
 
-def test_nothing_moved_reads_no_more_than_a_window():
+def test_nothing_moved_reads_no_more_than_a_patch():
     still = Augmenter(tiny_plan(), AugmentSettings(set="nnunet", rotation_p=0, scale_p=0), SIDED)
     boxed = replace(sampler(), augment=still, on_device=True)
     assert boxed(0)[0].shape == (3, 1, 8, 8, 8)

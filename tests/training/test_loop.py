@@ -136,7 +136,7 @@ def test_an_error_in_a_case_ends_the_run(tmp_path):
     assert run.state.step == 3
 
 
-def test_ignored_windows_train_nothing(tmp_path):
+def test_ignored_patches_train_nothing(tmp_path):
     run = loop(tmp_path, steps=2, optimiser={"weight_decay": 0})
     blank = case(0, (12, 11, 10))
     blank.classes[:] = -1
@@ -253,7 +253,7 @@ def test_preparation_counts_towards_the_budget_once(tmp_path, monkeypatch):
 
 def test_an_epoch_shows_every_case_once(tmp_path):
     state = loop(tmp_path, epochs=3, optimiser={"accumulate": 2}).run(QUIET)
-    assert state.step == state.total == 3  # three cases, two windows in each of two batches
+    assert state.step == state.total == 3  # three cases, two patches in each of two batches
     state = loop(tmp_path, epochs=3).run(QUIET)
     assert state.step == 6
 
@@ -288,7 +288,7 @@ def test_a_checkpoint_is_written_by_time_too(tmp_path, monkeypatch):
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path):
-    """Their mean gradient: compared where the loss is a mean over windows (one-window batches, and both in one)."""
+    """Their mean gradient: compared where the loss is a mean over patches (one-patch batches, and both in one)."""
     apart = loop(tmp_path, steps=1, optimiser={"accumulate": 2, "name": "sgd", "clip": 1e9})
     batches = [apart.loader.sampler(number) for number in (0, 1)]
     apart.network.train()

@@ -194,7 +194,7 @@ def test_ignored_voxels_count_nowhere(name, regions, seed, share):
 
 
 @pytest.mark.parametrize(("name", "regions"), ALL)
-def test_a_window_that_is_ignored_whole_gives_no_gradient(name, regions):
+def test_a_patch_that_is_ignored_whole_gives_no_gradient(name, regions):
     logits, labels = batch()
     labels[:] = IGNORE_INDEX
     loss = loss_of(name, regions=regions)([logits], labels)

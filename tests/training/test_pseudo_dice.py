@@ -29,7 +29,7 @@ def sampler(truth):
     return lambda number: (torch.full((2, 1, 5, 6), float(number)), truth[number])
 
 
-def test_it_is_dice_over_all_windows_together():
+def test_it_is_dice_over_all_patches_together():
     truth, found = batches(0), batches(1)
     truth[2][0, 0] = -1  # counts nowhere
     logits = [one_hot(one.numpy(), 4).movedim(0, 1) for one in found]
@@ -41,7 +41,7 @@ def test_it_is_dice_over_all_windows_together():
         assert got[name] == pytest.approx(2 * (one & other).sum().item() / (one.sum() + other.sum()).item())
 
 
-def test_a_label_in_no_window_has_no_score():
+def test_a_label_in_no_patch_has_no_score():
     truth = [torch.ones(2, 5, 6, dtype=torch.int64)] * BATCHES
     logits = [one_hot(one.numpy(), 4).movedim(0, 1) for one in truth]
     got = PseudoDice(sampler(truth), tiny_plan(2), SIDED)(Answers(logits), CPU, torch.float32)

@@ -35,7 +35,7 @@ def of_classes(classes, name="case", count=5):
     kind=st.sampled_from([np.float16, np.int8, np.int16]),
     lead=st.sampled_from([(), (2,)]),
 )
-def test_a_window_as_padding_and_slicing_give_it(shape, patch, start, kind, lead):
+def test_a_patch_as_padding_and_slicing_give_it(shape, patch, start, kind, lead):
     array = np.random.default_rng(0).integers(1, 99, (*lead, *shape)).astype(kind)
     padded = np.pad(array, [(0, 0)] * len(lead) + [(20, 20)] * 2, constant_values=-5)
     y, x = start[0] + 20, start[1] + 20
@@ -44,7 +44,7 @@ def test_a_window_as_padding_and_slicing_give_it(shape, patch, start, kind, lead
     assert np.array_equal(out.numpy(), padded[..., y : y + patch[0], x : x + patch[1]])
 
 
-def test_a_window_of_a_file_equals_that_of_an_array(tmp_path):
+def test_a_patch_of_a_file_equals_that_of_an_array(tmp_path):
     array = np.random.default_rng(0).normal(size=(2, 9, 8, 7)).astype(np.float16)
     np.save(tmp_path / "a.npy", array)
     for start in ((-2, 3, 4), (0, 0, 0), (7, 6, 5)):
@@ -55,7 +55,7 @@ def test_a_window_of_a_file_equals_that_of_an_array(tmp_path):
 
 
 def counted(sampler, monkeypatch):
-    """The cases of a sampler's windows, recorded as they are drawn."""
+    """The cases of a sampler's patches, recorded as they are drawn."""
     drawn = []
     original = Sampler._start
 
@@ -103,15 +103,15 @@ def test_a_batch_of_one_is_forced_as_often(monkeypatch, share, low, high):
     assert drawn[0][2] == first[41]
 
 
-def test_forced_windows_hold_each_class_in_turn_however_small():
+def test_forced_patches_hold_each_class_in_turn_however_small():
     classes = np.zeros((40, 40), dtype=np.int16)
     classes[10:30, 10:30] = 4
     classes[0, 0], classes[39, 20], classes[20, 39] = 1, 2, 3
     sampler = Sampler([of_classes(classes)], (8, 8), 4, 1.0, seed=1)
     seen: Counter[int] = Counter()
     for step in range(40):
-        for window in sampler(step)[1]:
-            found = set(window.unique().tolist()) - {0}
+        for patch in sampler(step)[1]:
+            found = set(patch.unique().tolist()) - {0}
             assert found
             seen.update(found)
     assert set(seen) == {1, 2, 3, 4}
@@ -152,7 +152,7 @@ def test_a_region_that_a_case_lacks_is_not_drawn():
     assert (sampler(0)[1] == 2).flatten(1).any(1).all()
 
 
-def test_unforced_windows_reach_every_corner_and_stay_inside():
+def test_unforced_patches_reach_every_corner_and_stay_inside():
     sampler = Sampler([case(0, (9, 7))], (4, 4), 8, 0.0, seed=0)
     starts = set()
     for step in range(60):
@@ -166,7 +166,7 @@ def test_unforced_windows_reach_every_corner_and_stay_inside():
     shape=st.tuples(*[st.integers(1, 12)] * 3), patch=st.tuples(*[st.integers(1, 8)] * 3), forced=st.booleans(),
     seed=st.integers(0, 999),
 )  # fmt: skip
-def test_windows_lie_inside_or_around_the_case_and_hold_what_is_forced(shape, patch, forced, seed):
+def test_patches_lie_inside_or_around_the_case_and_hold_what_is_forced(shape, patch, forced, seed):
     rng = np.random.default_rng(seed)
     classes = np.zeros(shape, np.int16)
     classes[tuple(rng.integers(0, n) for n in shape)] = 1
@@ -177,9 +177,9 @@ def test_windows_lie_inside_or_around_the_case_and_hold_what_is_forced(shape, pa
             assert 0 <= first <= n - size
         else:
             assert first == -((size - n) // 2)
-    window = torch.empty(patch)
-    cut_into(window, classes, start, IGNORE_INDEX)
-    assert not forced or (window == 1).sum() == 1
+    target = torch.empty(patch)
+    cut_into(target, classes, start, IGNORE_INDEX)
+    assert not forced or (target == 1).sum() == 1
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -199,7 +199,7 @@ def test_single_slices_are_drawn_from_volumes_and_forced_ones_have_the_class(axi
     assert len(slices) > 0.6 * classes.shape[axis]
 
 
-def test_windows_not_forced_lie_where_something_is_known():
+def test_patches_not_forced_lie_where_something_is_known():
     """A scan of which one corner alone is annotated: nothing could be learnt from the rest."""
     classes = np.full((60, 60), IGNORE_INDEX, dtype=np.int16)
     classes[50:56, 2:8] = 0
@@ -218,7 +218,7 @@ def test_cases_without_a_label_are_drawn_from_anywhere(value):
     assert starts == {(y, x) for y in range(6) for x in range(4)}
 
 
-def test_cases_smaller_than_a_window_are_centred_and_the_rest_ignored():
+def test_cases_smaller_than_a_patch_are_centred_and_the_rest_ignored():
     small = case(2, (5, 8, 12))
     image, classes = Sampler([small], (8, 8, 8), 1, 1.0, seed=0)(0)
     assert (image.shape, image.dtype) == ((1, 1, 8, 8, 8), torch.float32)
@@ -230,7 +230,7 @@ def test_cases_smaller_than_a_window_are_centred_and_the_rest_ignored():
 
 
 @given(shape=st.tuples(*[st.integers(1, 8)] * 3), patch=st.tuples(*[st.integers(8, 11)] * 3))
-def test_small_cases_lie_in_a_window_where_inference_puts_them(shape, patch):
+def test_small_cases_lie_in_a_patch_where_inference_puts_them(shape, patch):
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     lone = CachedCase("case", image, np.zeros(shape, np.int16), {}, np.zeros(1, np.int64))
     trained = Sampler([lone], patch, 1, 0.0, seed=0)(0)[0][0]
@@ -238,7 +238,7 @@ def test_small_cases_lie_in_a_window_where_inference_puts_them(shape, patch):
     assert np.array_equal(trained.numpy(), grid.cut(InMemorySlices(image, grid.axis), (0, 0, 0)))
 
 
-def test_windows_of_image_and_classes_belong_together():
+def test_patches_of_image_and_classes_belong_together():
     image, classes = Sampler([case(seed, (12, 12, 12)) for seed in range(3)], (6, 6, 6), 4, 0.5, seed=0)(3)
     assert (image[:, 0].round() == classes).float().mean() > 0.95
 
@@ -249,7 +249,7 @@ def test_what_a_first_stage_found_comes_as_one_channel_a_label():
     plain = case(0, (7, 12, 9))
     second = CachedCase(
         plain.id, plain.image, found.astype(np.int16), plain.class_locations, first_stage=found
-    )  # so the window says its place
+    )  # so the patch shows its position
     image, classes = Sampler([second], (8, 8, 8), 2, 0.5, seed=0, previous=3)(0)
     assert image.shape == (2, 4, 8, 8, 8)
     for label in (1, 2, 3):

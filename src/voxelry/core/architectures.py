@@ -101,14 +101,14 @@ class Architecture:
     """A row of the table: a network's builder, its requirements of a plan, and its memory.
 
     Attributes:
-        builder: import path ``module:function`` of what builds it from a `voxelry.networks.network_spec.NetworkSpec`; empty for
+        builder: import path ``module:function`` that builds it from a `voxelry.networks.network_spec.NetworkSpec`; empty for
             networks of the user's own.
         title: short description, for the docs.
         source: the publication.
         modules: optional dependencies that it imports (`voxelry.base.extras`).
         fewest: stages below which it cannot be built.
         most: stages above which it cannot be built; None without such a bound.
-        fallback: the network in its place where nobody asked for it and the patch allows fewer stages; None for an error.
+        fallback: the network used instead where the user named none and the patch allows fewer stages; None for an error.
         halves: every stage but the first halves every axis, and kernels are its own; otherwise strides are free.
         heads: stages that cannot have logits of their own beside the finest; None where no coarser stage can.
         blocks: of each encoder stage, the last repeated, where a plan names none; empty where the network has no such number.
@@ -149,7 +149,7 @@ class Architecture:
         return self.widths is not None or bool(self.presets)
 
     def coarser_heads(self, stages: int) -> int:
-        """How many decoder stages coarser than the finest can have logits of their own."""
+        """The number of decoder stages coarser than the finest that can have logits of their own."""
         return 0 if self.heads is None else max(0, stages - self.heads)
 
     def stage_blocks(self, stages: int) -> tuple[int, ...]:

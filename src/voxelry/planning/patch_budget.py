@@ -99,13 +99,9 @@ def fit_gpu(
     fitting = round(limit / numbers * REFERENCE_BATCH[axes])
     covering = round(voxels * gpu.reference.share / math.prod(size))
     batch = max(min(fitting, covering), SMALLEST_BATCH)
-    bound = (
-        "no larger, but for rounding up, than"
-        if size == largest
-        else f"the largest of which {gpu.reference.patches[axes]} fit, within"
-    )
-    allowed = f"{limit / 1e6:.0f} million that {REFERENCE_BATCH[axes]} such patches may have each on {gpu.name}"
-    why_patch = f"{bound} the median case; its convolutions put out {numbers / 1e6:.0f} million numbers, of the {allowed}"
+    bound = "no larger than" if size == largest else f"the largest of which {gpu.reference.patches[axes]} fit, within"
+    allowed = f"at most {limit / 1e6:.0f} million each for {REFERENCE_BATCH[axes]} patches on {gpu.name}"
+    why_patch = f"{bound} the median case, rounded up; it has {numbers / 1e6:.0f} million activations, {allowed}"
     return Fit(size, topology, batch, why_patch, _why_batch(batch, fitting, covering, gpu, voxels))
 
 
@@ -150,11 +146,11 @@ def block(median: Sequence[int], spacing: Sequence[float], voxels: int) -> tuple
 
 def _why_batch(batch: int, fitting: int, covering: int, gpu: Gpu, voxels: float) -> str:
     if fitting <= covering:
-        why = f"{fitting} fill {gpu.name}" if fitting else f"not one fits {gpu.name}"
+        why = f"{fitting} fill {gpu.name}" if fitting else f"none fits {gpu.name}"
     else:
         why = (
-            f"{gpu.reference.share:.0%} of the set's {voxels / 1e6:.3g} million voxels are {covering}, and no step should see"
-            f" more, although {fitting} would fit {gpu.name}"
+            f"{covering} cover about {gpu.reference.share:.0%} of the dataset's {voxels / 1e6:.3g} million voxels, the most that"
+            f" a step may see, although {fitting} fit {gpu.name}"
         )
     return why if batch == min(fitting, covering) else f"{why}; but a step has at least {SMALLEST_BATCH}"
 

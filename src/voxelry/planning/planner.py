@@ -135,7 +135,7 @@ def _patch_reasons(draft: Draft, patch: tuple[int, ...], settings: PlanSettings)
     elif patch == settings.patch_size:
         first = f"A patch has {by(patch)} voxels, as the recipe asks ({median})"
     else:
-        first = f"A patch has {by(patch)} voxels, widened from the {by(settings.patch_size)} that the recipe asks for ({median})"
+        first = f"A patch has {by(patch)} voxels, widened from the recipe's {by(settings.patch_size)} ({median})"
     if settings.batch_size is not None:
         second = f"A step has {settings.batch_size} patches, as the recipe asks."
     else:
@@ -153,7 +153,7 @@ def _network_reasons(draft: Draft, settings: PlanSettings) -> list[str]:
     if architecture(name).halves:
         return [f"{start}, the only strides that it has."]
     if settings.features and stages < len(settings.features):
-        return [f"{start}, since the patch allows no more of the {len(settings.features)} stages that the recipe asks for."]
+        return [f"{start}, since the patch allows no more of the {len(settings.features)} stages of the recipe."]
     if draft.design.most == stages:
         return [f"{start}, as the recipe asks." if settings.features else f"{start}, which is deep enough for a CPU."]
     return [f"{start}, since an axis is halved while 4 voxels remain and its voxels are less than twice as long as the shortest."]
