@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import typer
+import yaml
+from pydantic import BaseModel
 
 from voxelry.augmentation.augment_settings import AUGMENT_SETS, with_keys_of
 from voxelry.augmentation.augmentation import IntensityAugmentation, SpatialAugmentation
 from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
 from voxelry.base.extras import EXTRAS
+from voxelry.cli.main import app
 from voxelry.core.architectures import ARCHITECTURES, DEFAULT_NETWORK, Architecture
 from voxelry.formats.dicom.pixels.transfer_syntaxes import TRANSFER_SYNTAXES
 from voxelry.formats.file_format import Format
@@ -22,6 +29,8 @@ from voxelry.formats.table import BUILT_IN
 from voxelry.metrics.empty_policy import EmptyPolicy
 from voxelry.metrics.metric_table import FAMILIES, Family
 from voxelry.planning.patch_budget import WIDTHS
+from voxelry.recipes.recipe import Config
+from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "voxelry"
@@ -250,7 +259,6 @@ def _options(row: Format) -> str:
 
 def losses_page() -> str:
     """The table of losses."""
-    from voxelry.recipes.settings import LossSettings
     from voxelry.training.loss import LOSSES
 
     lines = ["# Losses", "", "Written by `python docs/generate.py` from `LOSSES` in `src/voxelry/training/loss.py`.", ""]
@@ -262,15 +270,96 @@ def losses_page() -> str:
     return "\n".join([*lines, "", shared, ""])
 
 
+RECIPE_TABLES = {
+    "## Top level": Config,
+    "## `plan`": PlanSettings,
+    "## `loss`": LossSettings,
+    "## `optimiser`": OptimiserSettings,
+}
+"""Heading of the page about recipes -> the settings whose keys the table below it lists."""
+
+
+def recipes_page() -> str:
+    """The page about recipes: its tables list the keys of today with their defaults, all else stays as it was written.
+
+    A key without a row gets one, with the words of its class's docstring.
+    """
+    text = (ROOT / "docs/reference/recipes.md").read_text(encoding="utf-8")
+    for heading, kind in RECIPE_TABLES.items():
+        pattern = rf"(?<=\n{heading}\n)(.*?\n\|---\|---\|---\|\n(?:\|[^\n]*\n)*)"
+        before, table, after = re.split(pattern, text, maxsplit=1, flags=re.DOTALL)
+        head = table.partition("|---|---|---|\n")[0]
+        written = dict(re.findall(r"^\| `(\w+)` (\|.*)", table, re.MULTILINE))
+        rows = [f"| `{key}` {_default_and_meaning(kind, key, written.get(key))}" for key in kind.model_fields]
+        text = before + head + "\n".join(["|---|---|---|", *rows, ""]) + after
+    return text
+
+
+def _default_and_meaning(kind: type[BaseModel], key: str, written: str | None) -> str:
+    """The second and third cell of a row; words in place of a default (none, planned, below) stay as they were written."""
+    field = kind.model_fields[key]
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    kept, meaning = written.strip("| ").split(" | ", 1) if written else ("none", _attribute(kind, key))
+    is_worded = default is None or isinstance(default, BaseModel)
+    return f"| {kept if is_worded else _yaml(default)} | {meaning} |"
+
+
+def _attribute(kind: type, key: str) -> str:
+    """What a class's docstring says of an attribute, in one line."""
+    found = re.search(
+        rf"^    (?:\w+, )*{key}(?:, \w+)*: (.*?)(?=^    \w|\n\n|\Z)", inspect.getdoc(kind) or "", re.MULTILINE | re.DOTALL
+    )
+    return " ".join(found[1].split()).replace("``", "`").replace("|", "\\|").rstrip(".") if found else ""
+
+
+def _yaml(value: Any) -> str:
+    return str(yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True)).partition("\n")[0]
+
+
+VERBS_HEAD = """# Verbs
+
+Written by `python docs/generate.py` from the functions of `voxelry.api` and the commands of `voxelry`. `voxelry COMMAND --help`
+and `help(voxelry.FUNCTION)` explain every option. [How to add a verb](../how-to/add-a-verb.md).
+"""
+
+
+def verbs_page() -> str:
+    """Every verb: its parameters in Python, its options on the command line."""
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    lines = [VERBS_HEAD, "## In Python", "", "| function | what it does |", "|---|---|"]
+    for name, module in sorted(_api_names().items()):
+        function = getattr(import_module(f"voxelry.api.{module}"), name)
+        kinds = [(each.name, each.kind) for each in inspect.signature(function).parameters.values()]
+        shown = [f"**{word}" if kind is inspect.Parameter.VAR_KEYWORD else word for word, kind in kinds]
+        named = next((place for place, (_, kind) in enumerate(kinds) if kind is inspect.Parameter.KEYWORD_ONLY), None)
+        if named is not None:
+            shown.insert(named, "*")
+        lines.append(f"| `{name}({', '.join(shown)})` | {_first_line(function)} |")
+    lines += ["", "## On the command line", "", "| command | what it does |", "|---|---|"]
+    for name, command in commands.items():
+        shown = [
+            each.name.upper() if each.param_type_name == "argument" else each.opts[-1]
+            for each in command.params
+            if each.name != "help" and not getattr(each, "hidden", False)
+        ]
+        lines.append(f"| `voxelry {' '.join([name, *shown])}` | {_first_line(command.callback)} |")
+    return "\n".join([*lines, ""])
+
+
+def _first_line(function: Any) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0].replace("|", "\\|")
+
+
 def api_stub() -> str:
     """The stub of `voxelry.api`: the names in `__all__` of its modules."""
-    exports = {
-        name: module
-        for module in ("scoring_verbs", "training_verbs", "verbs")
-        for name in _exports(PACKAGE / "api" / f"{module}.py")
-    }
-    lines = [f"from .{module} import {name} as {name}" for name, module in exports.items()]
+    lines = [f"from .{module} import {name} as {name}" for name, module in _api_names().items()]
     return "\n".join(sorted(lines)) + "\n"
+
+
+def _api_names() -> dict[str, str]:
+    """Verb -> its module in `voxelry.api`."""
+    modules = ("scoring_verbs", "training_verbs", "verbs")
+    return {name: module for module in modules for name in _exports(PACKAGE / "api" / f"{module}.py")}
 
 
 def package_stub() -> str:
@@ -298,7 +387,9 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/reference/metric-table.md": metrics_page,
     "docs/reference/modules.md": modules_page,
     "docs/reference/networks.md": networks_page,
+    "docs/reference/recipes.md": recipes_page,
     "docs/reference/transfer-syntaxes.md": transfer_syntaxes_page,
+    "docs/reference/verbs.md": verbs_page,
 }
 """File, below the repository's root -> the function that gives its text."""
 

@@ -115,8 +115,9 @@ def test_commands_shown_are_commands_with_such_options():
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
-def test_readme_names_every_verb(verb):
-    assert re.search(rf"\bvoxelry {verb}\b", text("README.md"))
+def test_readme_names_every_verb_or_links_the_page_that_does(verb):
+    assert "docs/reference/verbs.md" in text("README.md")
+    assert re.search(rf"\bvoxelry {verb}\b", text("docs/reference/verbs.md"))
 
 
 def test_readme_names_every_make_target_it_needs():

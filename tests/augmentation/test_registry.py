@@ -2,7 +2,9 @@
 
 import re
 import runpy
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -48,12 +50,13 @@ def test_each_channel_of_each_patch_has_noise_of_its_own():
     assert len({params.key for pair in noise for params in pair}) == 100
 
 
-def test_the_example_of_the_how_to_is_drawn_applied_and_documented():
+def test_the_example_of_the_how_to_is_drawn_applied_and_documented(monkeypatch):
     page = ROOT / "docs" / "how-to" / "add-an-augmentation.md"
     example = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[0]
-    module = {}
-    exec(example, module)
-    augmentations = (*AUGMENTATIONS, module["Posterise"]())
+    module = ModuleType("voxelry.augmentation.posterise")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(example, vars(module))
+    augmentations = (*AUGMENTATIONS, module.Posterise())
     keys = with_keys_of(augmentations)
     off = {key: 0 for key in keys.model_fields if key.endswith("_p")}
     change = Augmenter(plan_of((8, 8, 8)), keys(set="nnunet", **off | {"posterise_p": 1, "posterise_levels": 3}), SIDED)

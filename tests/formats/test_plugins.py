@@ -75,7 +75,7 @@ def test_the_writer_of_the_guide(install, tmp_path):
     mask = vx.write(vx.LabelMap.of(array, grid, vx.LabelTable.numbered([1])), tmp_path / "mask.nii.gz")
     done = vx.convert(mask, tmp_path / "mask.points.csv", options={"digits": 1})
     assert done.path.read_text() == "1.0,2.0,2.0\n"
-    assert "a list of points does not hold codes and colours" in done.remarks
+    assert "a list of points does not hold names, codes and colours" in done.remarks
 
 
 @pytest.mark.parametrize(

@@ -123,14 +123,30 @@ def test_what_a_format_cannot_hold_is_one_error_and_no_file(tmp_path, name):
 
 @pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.source != "required"])
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, name, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
     kind = FORMATS[name]
     labels = LABELS if 3 in kind.axes else FLAT
-    bad = LabelMap(labels.layers * 9, labels.geometry, TABLE)
-    if name in ("nifti", "metaimage", "png"):
-        bad = LabelMap(labels.layers.astype(np.int64) - 1, labels.geometry, TABLE)
-    with pytest.raises(VoxelryError):
-        write_format(kind, bad, tmp_path / f"a{kind.ending}")
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_format(kind, labels, tmp_path / f"a{kind.ending}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.source != "required"])
+def test_values_without_a_name_or_below_zero_are_refused(tmp_path, name):
+    """A format without names may take any value; one that refuses leaves nothing."""
+    kind = FORMATS[name]
+    labels = LABELS if 3 in kind.axes else FLAT
+    refused = []
+    for layers in (labels.layers * 9, labels.layers.astype(np.int64) - 1):
+        try:
+            write_format(kind, LabelMap(layers, labels.geometry, TABLE), tmp_path / f"a{kind.ending}").unlink()
+        except VoxelryError as error:
+            refused.append(error)
+        assert not list(tmp_path.iterdir())
+    assert refused or "names" in kind.cannot_hold
 
 
 def test_every_function_of_the_table_takes_its_options():

@@ -60,8 +60,8 @@ class Config(Frozen):
 
     Example:
         >>> config = Config(manifest="liver.yaml", time_budget="10m")
-        >>> config.time_budget, config.overlap
-        (600.0, 0.5)
+        >>> config.time_budget, config.seed
+        (600.0, 0)
     """
 
     manifest: str

@@ -80,8 +80,8 @@ class LossSettings(Frozen):
     """The training objective.
 
     Attributes:
-        name: ``dice_ce`` (soft Dice + cross-entropy), ``dice_focal``, ``tversky`` or ``generalised_dice``; with `regions`, each
-            region is a class of its own and cross-entropy is binary.
+        name: of a row of `voxelry.training.loss.LOSSES`; with `regions`, each region is a class of its own and cross-entropy is
+            binary.
         weights: weights of single labels or regions by name; the others, and the background, weigh 1.
         regions: region name -> names of its labels; regions may overlap. Where several regions contain a voxel, the last one
             gives its label.
