@@ -120,7 +120,10 @@ def _(folder: Path) -> Sequence[Reads]:
 
 
 @refused(
-    "a copy of a slice", "DuplicateSlicesError", "1 of 7 images lie at the place of another, as IM002.dcm and IM006.dcm", (2, 6)
+    "a copy of a slice",
+    "DuplicateSlicesError",
+    "1 of 7 images lie at the position of another, as IM002.dcm and IM006.dcm",
+    (2, 6),
 )
 def _(series: list[Dataset]) -> list[Dataset]:
     return [*series, *copies(series[2:3], 2, InstanceNumber=3)]
@@ -211,7 +214,7 @@ def _(series: list[Dataset]) -> None:
     series[3].ImagePositionPatient[0] += 4
 
 
-@refused("all positions are one", "ReadError", "all 6 images lie at one place|holds 6 volumes")
+@refused("all positions are one", "ReadError", "all 6 images lie at one position|holds 6 volumes")
 def _(series: list[Dataset]) -> None:
     for data in series:
         data.ImagePositionPatient = [0, 0, 0]

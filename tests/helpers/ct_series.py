@@ -70,7 +70,7 @@ def ct_series(folder, orientation=AXIAL, *, slices=SLICES, shear=0.0, descending
 
 
 def x_ray(folder, change=lambda header: None):
-    """A projection, without a place in the patient."""
+    """A projection, without a position in the patient."""
     header = _plain(DigitalXRayImageStorageForPresentation, generate_uid(), generate_uid(), 1)
     header.Modality, header.ImagerPixelSpacing = "DX", [0.2, 0.2]
     change(header)

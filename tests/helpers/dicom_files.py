@@ -110,7 +110,7 @@ def folder(tmp_path: Path) -> Callable[[Slices], Path]:
 
 @pytest.fixture
 def xray(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a DX file of the given pixels, without a place in the patient; keywords set or remove (None) elements."""
+    """Writes a DX file of the given pixels, without a position in the patient; keywords set or remove (None) elements."""
 
     def write(pixels: NDArray[Any], **elements: Any) -> Path:
         bare = {"ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None, "SliceThickness": None}

@@ -83,8 +83,8 @@ def _check(target: Volume, volume: Volume, path: Path) -> None:
     frames = volume.source.frame_of_reference, target.source.frame_of_reference
     if all(frames) and frames[0] != frames[1]:
         raise GridMismatchError(
-            f"{path}: its frame of reference ({frames[0]}) is not that of {target.source.name} ({frames[1]}), so nothing says "
-            "where one lies in the other",
+            f"{path}: its frame of reference ({frames[0]}) is not that of {target.source.name} ({frames[1]}), so their "
+            "relative position is unknown",
             remedy="Register one to the other first, and give the result.",
         )
 

@@ -241,7 +241,7 @@ def _remarks(headers: HeaderScan, groups: Sequence[PlaneGroup]) -> list[str]:
     files = {path for group in groups for path in group.files}
     captures = dict.fromkeys(plane.path for plane in headers.planes if plane.path not in files)
     return [
-        *_left_out(list(captures), "secondary captures, without a place in the patient"),
+        *_left_out(list(captures), "secondary captures, without a position in the patient"),
         *_left_out(headers.non_dicom_files, "no DICOM"),
         *_left_out(objects, "no image"),
         *(f"left out: {error.problem}" for _, error in headers.refused),

@@ -145,7 +145,7 @@ class TestSeveralAreToldApart:
 
     def test_images_at_one_place_are_no_phases_by_their_numbers_alone(self, folder, stack):
         place = folder(stack(1, InstanceNumber=lambda k: k, ImagePositionPatient=lambda k: [0, 0, 0]))
-        with pytest.raises(DuplicateSlicesError, match=r"all 6 images lie at one place.*positions are lost"):
+        with pytest.raises(DuplicateSlicesError, match=r"all 6 images lie at one position.*positions are lost"):
             read(place)
 
     def test_phases_within_echoes(self, folder, stack):

@@ -135,7 +135,7 @@ class TestCopies:
 
     def test_all_at_one_place(self, header):
         headers = at(header, [0, 0, 0])
-        with pytest.raises(DuplicateSlicesError, match="all 3 images lie at one place"):
+        with pytest.raises(DuplicateSlicesError, match="all 3 images lie at one position"):
             self.dropped(headers)
 
     def test_side_by_side(self, header):

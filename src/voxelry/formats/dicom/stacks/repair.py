@@ -114,12 +114,12 @@ def _duplicates_error(
         )
     if len(planes) == count and len(crowded) == 1 and count > 2:
         return DuplicateSlicesError(
-            f"{where}: all {count} images lie at one place, {planes[0].position}: {_difference(first, second)}",
+            f"{where}: all {count} images lie at one position, {planes[0].position}: {_difference(first, second)}",
             remedy="Where they are slices, their positions are lost: export the original images again. " + remedy,
             files=files_of(planes),
         )
     return DuplicateSlicesError(
-        f"{where}: {extra} of {count} images lie at the place of another, "
+        f"{where}: {extra} of {count} images lie at the position of another, "
         f"as {plane_label(first, where)} and {plane_label(second, where)}: "
         f"{_difference(first, second)}; all: {file_names(planes, where)}",
         remedy=remedy,
