@@ -56,7 +56,7 @@ class CrossValidation:
         folder: folder of the run.
         fingerprint: fingerprint of the dataset.
         plans: plan of each configuration; a cascade's first stage precedes its second.
-        folds: which cases are held out when.
+        folds: the cases that each fold holds out.
         cases: all that take part.
         began: monotonic time at which the command began.
     """
