@@ -11,7 +11,6 @@ import voxelry as vx
 from voxelry.cohort.inputs import case_id, find_scans
 from voxelry.errors import ReadError, UsageError
 from voxelry.formats import table
-from voxelry.formats.file_format import imported
 
 GUIDES = Path(__file__).parents[2] / "docs" / "how-to"
 RASTER = 'RASTER\n{"shape": [2, 3, 2], "spacing": [1, 1, 2.5]}\n0 0 1 1 0 0 0 0 2 2 0 0\n'
@@ -23,7 +22,7 @@ ROW = 'from voxelry.formats import Format\nFORMAT = Format(name="x", title="X", 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """A function that puts a distribution with one module and one entry point on the path."""
-    caches = (table.all_formats, table._by_ending, imported)
+    caches = (table.all_formats, table._by_ending)
 
     def put(name, text, point="FORMAT"):
         site = tmp_path / "site"
