@@ -48,7 +48,7 @@ def test_slices_and_regions_hold_for_any_network():
 def test_a_class_gets_what_it_demands_and_says_what_is_missing():
     plan = plan_of("Demanding", options={"secret": 7})
     assert build_network(plan, 4).body.seen == (plan.network.features, plan.network.strides, plan.network.kernels, 7)
-    with pytest.raises(ConfigError, match=r"nets:Demanding' demands secret\. Give what it demands"):
+    with pytest.raises(ConfigError, match=r"nets:Demanding' requires secret\. Give these arguments"):
         build_network(plan_of("Demanding"), 4)
 
 

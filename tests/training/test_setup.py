@@ -5,7 +5,14 @@ import pytest
 from helpers.kidneys import config, kidneys, run
 from voxelry.errors import ConfigError, ModelError
 from voxelry.networks.classes import make_regions
+from voxelry.training.options import RunOptions
 from voxelry.training.setup import dataset_fingerprint, labelled_cases, make_plans
+
+
+def plans(recipe, manifest, fingerprint, plan=None):
+    """The plans of a recipe, or of a given plan."""
+    return make_plans(RunOptions(recipe, manifest, plan=plan), fingerprint)
+
 
 REGIONS = {"both": ("left", "right"), "other": ("right",)}
 
@@ -22,17 +29,17 @@ def seen(manifest):
 
 @pytest.fixture
 def given(manifest, seen):
-    return make_plans(config(), manifest, seen)["3d"]
+    return plans(config(), manifest, seen)["3d"]
 
 
 def test_a_given_plan_learns_the_regions_of_the_recipe(manifest, seen, given):
     regions = make_regions(REGIONS, manifest.card.table)
     asked = config(loss={"regions": REGIONS})
-    assert make_plans(asked, manifest, seen, given)["3d"].regions == regions
+    assert plans(asked, manifest, seen, given)["3d"].regions == regions
     # a plan that names them needs no recipe to
     with_regions = given.model_copy(update={"regions": regions})
-    assert make_plans(config(), manifest, seen, with_regions)["3d"].regions == regions
-    assert make_plans(asked, manifest, seen, with_regions)["3d"].regions == regions
+    assert plans(config(), manifest, seen, with_regions)["3d"].regions == regions
+    assert plans(asked, manifest, seen, with_regions)["3d"].regions == regions
 
 
 def test_other_regions_than_those_of_the_given_plan(manifest, seen, given):
@@ -41,29 +48,29 @@ def test_other_regions_than_those_of_the_given_plan(manifest, seen, given):
     with pytest.raises(
         ConfigError, match=r"both \(left \+ right\), other \(right\), the recipe's loss both \(left \+ right\), one \(left\)"
     ):
-        make_plans(asked, manifest, seen, with_regions)
+        plans(asked, manifest, seen, with_regions)
 
 
 def test_several_configurations_beside_one_given_plan(manifest, seen, given):
     with pytest.raises(ConfigError, match=r"asks for 2d, 3d, but one plan of '3d' is given. Leave out"):
-        make_plans(config(folds=2, configurations=("2d", "3d")), manifest, seen, given)
-    assert list(make_plans(config(folds=2, configurations=("3d",)), manifest, seen, given)) == ["3d"]
+        plans(config(folds=2, configurations=("2d", "3d")), manifest, seen, given)
+    assert list(plans(config(folds=2, configurations=("3d",)), manifest, seen, given)) == ["3d"]
 
 
 def test_a_second_stage_given_without_its_first(manifest, seen, given):
     second = given.model_copy(update={"configuration": "3d_cascade"})
-    with pytest.raises(ConfigError, match=r"none says what its first stage is. Leave the plan out, and set 'configurations'"):
-        make_plans(config(folds=2), manifest, seen, second)
+    with pytest.raises(ConfigError, match=r"there is none for its first. Leave the plan out, and set 'configurations'"):
+        plans(config(folds=2), manifest, seen, second)
 
 
 def test_a_weight_of_no_label_is_told_before_anything_is_prepared(manifest, seen):
     with pytest.raises(ConfigError, match=r"loss.weights names 'rigth', which is no label. Did you mean 'right'"):
-        make_plans(config(loss={"weights": {"rigth": 2.0}}), manifest, seen)
+        plans(config(loss={"weights": {"rigth": 2.0}}), manifest, seen)
 
 
 def test_no_model_to_start_from_is_told_before_anything_is_prepared(manifest, seen, tmp_path):
     with pytest.raises(ModelError, match=r"nope: not a model folder"):
-        make_plans(config(initial=str(tmp_path / "nope")), manifest, seen)
+        plans(config(initial=str(tmp_path / "nope")), manifest, seen)
 
 
 def test_pictures_do_not_start_from_a_model_of_volumes(manifest, tmp_path):
@@ -71,7 +78,7 @@ def test_pictures_do_not_start_from_a_model_of_volumes(manifest, tmp_path):
     pictures = replace(manifest, card=manifest.card.model_copy(update={"dimensions": 2}))
     for plan in ({}, {"batch_size": 1}):
         with pytest.raises(ConfigError, match=r"model: a model of 3D images, the data are 2D. Start from another"):
-            make_plans(config(initial=str(model), plan=plan), pictures, None)
+            plans(config(initial=str(model), plan=plan), pictures, None)
 
 
 def test_a_run_tells_what_it_took_over(manifest, tmp_path):
@@ -85,4 +92,4 @@ def test_a_run_tells_what_it_took_over(manifest, tmp_path):
 def test_a_plan_of_other_channels(manifest, seen, given):
     other = replace(manifest, card=manifest.card.model_copy(update={"channels": ("T2",)}))
     with pytest.raises(ConfigError, match=r"with channels image; the data are 3D with T2. Plan for these data"):
-        make_plans(config(), other, seen, given)
+        plans(config(), other, seen, given)

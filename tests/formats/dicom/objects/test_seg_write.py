@@ -289,7 +289,7 @@ def test_series_that_lack_what_a_seg_must_copy(tmp_path):
     def mix(header, k):
         header.FrameOfReferenceUID = f"1.2.{k // 3}"
 
-    refused(tmp_path, ct_series(tmp_path, change=drop_place), "where it lies")
+    refused(tmp_path, ct_series(tmp_path, change=drop_place), "its position in the patient")
     refused(tmp_path, ct_series(tmp_path, change=mix), "2 different values of FrameOfReferenceUID")
     refused(tmp_path, ct_series(tmp_path, change=drop_study), "no StudyInstanceUID")
 
