@@ -15,6 +15,7 @@ from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.formats.dicom.objects.seg_write import write_fractional_seg
 from voxelry.formats.writer import write_format
+from voxelry.metrics.measurements import measure_labels
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +69,8 @@ def _objects(source: Volume, folder: Path, *, tilted: bool) -> dict[str, list[Pa
         done = voxelry.convert(mask, folder / "up.seg.dcm", reference=folder / f"source-{TILTED}", repair="tilt")
         return made | {"on the resampled series": [done.path], "resampled series": sorted(done.also[0].iterdir())}
     made["dicom-seg"] = _files(labels(source.geometry), "dicom-seg", source, folder)
-    made["dicom-sr"] = _files(labels(source.geometry), "dicom-sr", source, folder, segmentation=made["dicom-seg"][0])
+    report = {"segmentation": made["dicom-seg"][0], "measure": measure_labels}
+    made["dicom-sr"] = _files(labels(source.geometry), "dicom-sr", source, folder, **report)
     for number, options in enumerate(LABELMAPS):
         file = folder / f"labelmap-{number}.seg.dcm"
         flat = flat_labels(source.geometry)
