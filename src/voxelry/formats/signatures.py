@@ -5,6 +5,7 @@ Each function takes the first `HEAD_BYTES` bytes of a file, those of its content
 
 from __future__ import annotations
 
+import re
 import struct
 
 HEAD_BYTES = 544
@@ -13,7 +14,12 @@ HEAD_BYTES = 544
 _DICOM_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT OB OW PN SH SL SQ SS ST TM UI UL UN US UT".split())
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _NIFTI_MAGIC = (b"n+1\0", b"ni1\0", b"n+2\0", b"ni2\0")
-_META_KEYS = (b"ObjectType", b"NDims", b"Comment", b"ObjectSubType")
+_META_KEYS = frozenset(
+    b"ObjectType ObjectSubType NDims DimSize Comment BinaryData BinaryDataByteOrderMSB ElementByteOrderMSB CompressedData "
+    b"CompressedDataSize TransformMatrix CenterOfRotation AnatomicalOrientation ElementSpacing ElementSize ElementType "
+    b"ElementNumberOfChannels ElementDataFile".split()
+)
+_META_FIELD = re.compile(rb"\s*([A-Za-z][\w .-]*?)\s*[=:]")
 _MGH_TYPES = (0, 1, 3, 4, 10)
 """Unsigned char, int, float, short, unsigned short."""
 
@@ -86,6 +92,11 @@ def is_mgh(head: bytes) -> bool:
 
 
 def is_metaimage(head: bytes) -> bool:
-    """MetaImage is text: its first line is one of a few keys, an equals sign, a value."""
-    key, equals, _ = head.partition(b"\n")[0].partition(b"=")
-    return bool(equals) and key.strip() in _META_KEYS
+    """MetaImage is text: lines of a key, an equals sign (or colon) and a value, in any order, among them keys of its own."""
+    for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        field = _META_FIELD.match(line)
+        if field and field.group(1) in _META_KEYS:
+            return True
+        if not field and line.strip() and not line.startswith(b"#"):
+            return False
+    return False

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from voxelry.errors import CorruptFileError, ReadError, SelectionError, UnsupportedFormatError
+from helpers.dicom_files import save, series
+from voxelry.errors import CorruptFileError, DuplicateSlicesError, ReadError, SelectionError, UnsupportedFormatError
 from voxelry.formats.dicom import archive as module
 from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all
@@ -38,6 +42,16 @@ def damaged(tmp_path, **changes):
     path = tmp_path / "bad.zip"
     with zipfile.ZipFile(path, "w") as packed:
         packed.writestr(changes.get("name", "x"), b"content")
+    return path
+
+
+def packed_under(tmp_path, names, slices):
+    """An archive whose members are these slices under these names, which may be equal."""
+    path = tmp_path / "names.zip"
+    with zipfile.ZipFile(path, "w") as packed, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns of equal names
+        for name, data in zip(names, slices, strict=True):
+            packed.writestr(name, save(data, tmp_path / "slice.dcm").read_bytes())
     return path
 
 
@@ -70,6 +84,50 @@ def test_looking_unpacks_nothing(zipped, monkeypatch):
     monkeypatch.setattr(module.tempfile, "mkdtemp", lambda **_: pytest.fail("unpacked"))
     row = next(row for row in inspect(path) if row.format == "dicom")
     assert (row.path, row.readable, row.shape, row.n_files) == (str(path), True, (1, 8, 6, 5), 5)
+
+
+@given(
+    names=st.lists(
+        st.sampled_from(
+            ["x.dcm", "X.DCM", "s/x.dcm", "s\\x.dcm", "./s/x.dcm", "s//x.dcm", "S/x.dcm", "s", "s/x.dcm/y", "é", "e\u0301"]
+        ),
+        min_size=5,
+        max_size=5,
+    )
+)
+@example(names=["s/x.dcm"] * 5)
+@settings(max_examples=25)
+def test_each_slice_has_its_own_pixels_whatever_the_names(names):
+    values = np.random.default_rng(0).integers(-500, 500, (5, 3, 4)).astype(np.int16)
+    with tempfile.TemporaryDirectory() as folder:
+        volume = read(packed_under(Path(folder), names, series(values)))
+        np.testing.assert_array_equal(volume.array[0].T, values)
+        assert len(set(volume.source.files)) == 5
+
+
+def test_members_of_one_name_have_a_number_in_messages(tmp_path, plain):
+    plain[2].PixelData = plain[2].PixelData[:-8]
+    path = packed_under(tmp_path, ["s/x.dcm"] * 5, plain)
+    with pytest.raises(ReadError, match=r"names\.zip/s/x \(3\)\.dcm"):
+        _ = read(path).array
+
+
+def test_a_member_that_is_there_twice_counts_once(tmp_path, plain):
+    path = packed_under(tmp_path, ["0", "1", "2", "3", "4", "4"], [*plain, plain[4]])
+    assert read(path).shape == (1, 8, 6, 5)
+
+
+def test_two_versions_of_one_slice_are_refused(tmp_path, plain, make_series):
+    other = make_series(np.zeros((5, 6, 8), np.int16))[4]
+    other.SOPInstanceUID = plain[4].SOPInstanceUID
+    path = packed_under(tmp_path, ["0", "1", "2", "3", "4", "4"], [*plain, other])
+    with pytest.raises(DuplicateSlicesError, match=r"4 and 4 \(2\): they have one SOPInstanceUID"):
+        read(path)
+
+
+def test_a_patient_is_named_whatever_the_separator(tmp_path, plain):
+    rows = inspect(packed_under(tmp_path, [f"a\\{k}" for k in range(5)], plain), names=True)
+    assert [row.name for row in rows] == ["Nobody^Known (SECRET42)"]
 
 
 def test_in_a_folder_archives_and_files_are_apart(tmp_path, zipped, folder, plain):

@@ -142,3 +142,42 @@ def test_pictures(tmp_path):
 def test_bad_headers(tmp_path, fields, message):
     with pytest.raises((CorruptFileError, UnsupportedFormatError), match=message):
         _ = read(write(tmp_path / "a.mha", **fields)).array
+
+
+KEYS = [key for key in PLAIN if key != "ElementDataFile"]
+NEED_NDIMS = ("TransformMatrix", "Offset", "ElementSpacing", "DimSize")
+"""Keys that MetaIO refuses before NDims."""
+
+
+@pytest.mark.parametrize("first", [*KEYS, "Name", "ID", "Modality", "CenterOfRotation", "Of somebody"])
+@pytest.mark.parametrize("form", ["{} = {}\n", "{}={}\r\n", "\t{}:  {}\n"])
+def test_any_key_may_come_first(tmp_path, first, form):
+    fields = {first: PLAIN.get(first, "0 0 0")} | PLAIN
+    path = tmp_path / "a.mha"
+    path.write_bytes("".join(form.format(*field) for field in fields.items()).encode() + VALUES.tobytes(order="F"))
+    found = read(path)
+    np.testing.assert_array_equal(found.array[0], VALUES)
+    np.testing.assert_allclose(found.geometry.affine, flip_lps_ras(LPS))
+    if first not in (*NEED_NDIMS, "CenterOfRotation"):
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, VALUES)
+
+
+@pytest.mark.parametrize("start", ["\n", "# by hand\n", "\ufeff", "  \n"])
+def test_what_may_come_before_the_first_key(tmp_path, start):
+    path = write(tmp_path / "a.mha")
+    path.write_bytes(start.encode() + path.read_bytes())
+    np.testing.assert_array_equal(read(path).array[0], VALUES)
+
+
+@pytest.mark.parametrize("text", ["name = x\nvalue = 3\n", "title\nNDims = 3\n", "[NDims]\nNDims = 3\n", "NDims\n", ""])
+def test_other_text_is_no_metaimage(tmp_path, text):
+    path = tmp_path / "a.txt"
+    path.write_text(text + "x" * 20)
+    with pytest.raises(UnsupportedFormatError):
+        read(path)
+
+
+def test_letters_of_an_orientation_without_a_matrix_are_remarked_on(tmp_path):
+    path = write(tmp_path / "a.mha", TransformMatrix=None, AnatomicalOrientation="RAS")
+    assert read(path).source.remarks == (NO_ORIENTATION, "AnatomicalOrientation RAS not used")
+    assert read(write(path, TransformMatrix=None, AnatomicalOrientation="RAI")).source.remarks == (NO_ORIENTATION,)

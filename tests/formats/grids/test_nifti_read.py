@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tempfile
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -149,6 +151,47 @@ class TestAffinePolicy:
         volume = read_nifti(file)
         np.testing.assert_allclose(volume.geometry.affine[:3], OBLIQUE[:3] * factor, rtol=1e-6)
         assert any("converted to mm" in remark for remark in volume.source.remarks) == (factor != 1)
+
+    @given(
+        st.tuples(*[st.floats(-0.5625, 0.5625, width=32)] * 3)
+        | st.sampled_from([(1, 0, 0), (0, 0, 1), (0.6, 0.8, 0), (0.7, 0.7, 0.7)]),
+        st.sampled_from([0, 1, -1, -2, 7, np.nan]),
+        st.tuples(*[st.floats(0.25, 4, width=32)] * 3),
+        st.tuples(*[st.sampled_from([1, 1, 1, -1])] * 3),
+    )
+    @settings(max_examples=60)
+    def test_the_qform_is_as_the_standard_says(self, quaternion, first, sizes, signs):
+        """As ITK has it, which uses the standard's own code; negative sizes as nibabel."""
+        image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+        header = image.header
+        header["qform_code"], header["sform_code"], header["xyzt_units"], header["dim"][:4] = 1, 0, 2, (3, 4, 5, 6)
+        header["vox_offset"] = header.single_vox_offset
+        header["magic"] = header.single_magic
+        header["scl_slope"], header["scl_inter"] = 1, 0
+        header["quatern_b"], header["quatern_c"], header["quatern_d"] = quaternion
+        header["qoffset_x"], header["qoffset_y"], header["qoffset_z"] = 7, 8, 9
+        header["pixdim"][:4] = first, *sizes
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "q.nii"
+            path.write_bytes(header.binaryblock + bytes(4 + 240))
+            itk = sitk.ReadImage(str(path))
+            header["pixdim"][1:4] = np.multiply(sizes, signs)
+            path.write_bytes(header.binaryblock + bytes(4 + 240))
+            found = read_nifti(path)
+        lps = np.eye(4)
+        lps[:3, :3] = np.reshape(itk.GetDirection(), (3, 3)) * itk.GetSpacing()
+        lps[:3, 3] = itk.GetOrigin()
+        np.testing.assert_allclose(found.geometry.affine, flip_lps_ras(lps), atol=1e-4)
+        said = " ".join(found.source.remarks)
+        assert ("qfac" in said) == (first not in (1, -1))
+        assert ("negative pixdim" in said) == (min(signs) < 0)
+        assert ("shortened" in said) == (quaternion == (0.7, 0.7, 0.7))
+
+    def test_negative_sizes_without_any_affine_are_as_nibabel_has_them(self, tmp_path, ramp3):
+        path = save(tmp_path, ramp3.astype(np.int16), None, name="a.nii")
+        patch(path, 80, "<f", -3.0)
+        np.testing.assert_allclose(read_nifti(path).geometry.affine, nibabel.load(path).affine)
+        assert "negative pixdim: taken without the sign, as nibabel does" in read_nifti(path).source.remarks
 
     def test_singular_sform(self, tmp_path, ramp3):
         file = save(tmp_path, ramp3.astype(np.int16), name="z.nii")

@@ -3,6 +3,9 @@
 An archive is refused as a whole if a member's name would lie outside it (absolute, or with ``..``), if it is encrypted, and if it
 would unpack to more than `MAX_BYTES`, or to more than `FREE_BYTES` and `MAX_RATIO` times its size: black images compress well, a
 zip bomb better. Archives inside archives are not opened.
+
+A zip archive may hold several members of one name. Each gets a path of its own here, by which it is listed, unpacked and named in
+messages; of members that repeat one name and one content the first is kept.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import lzma
 import shutil
 import tempfile
+import unicodedata
 import weakref
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -45,6 +50,19 @@ def is_zip(head: bytes) -> bool:
     return head.startswith(_MAGIC)
 
 
+@dataclass(frozen=True)
+class ArchiveMember:
+    """A file in an archive.
+
+    Attributes:
+        path: the archive's path followed by the member's name; unique, with a number where names clash.
+        entry: its entry in the archive's directory.
+    """
+
+    path: Path
+    entry: zipfile.ZipInfo
+
+
 class Archive:
     """An open zip archive.
 
@@ -57,33 +75,34 @@ class Archive:
         self.path = path
         self._zip = reader
 
-    def members(self) -> list[zipfile.ZipInfo]:
+    def members(self) -> list[ArchiveMember]:
         """Its files, sorted by name, without hidden ones and folders.
 
         Raises:
             CorruptFileError: a name that would lie outside the archive, or too large an unpacked size.
             UnsupportedFormatError: it is encrypted.
         """
-        members = [member for member in self._zip.infolist() if not member.is_dir()]
-        self._check_size(members)
-        for member in members:
-            _check_name(self.path, member.filename)
-            if member.flag_bits & 1:
+        entries = [entry for entry in self._zip.infolist() if not entry.is_dir()]
+        self._check_size(entries)
+        for entry in entries:
+            _check_name(self.path, entry.filename)
+            if entry.flag_bits & 1:
                 raise UnsupportedFormatError(f"{self.path}: the archive is encrypted", remedy="Unpack it with its password.")
-        return sorted((m for m in members if not _is_hidden(m.filename)), key=lambda m: m.filename)
+        shown = sorted((entry for entry in entries if not _is_hidden(entry.filename)), key=lambda entry: entry.filename)
+        return _members(self.path, shown)
 
-    def open(self, member: zipfile.ZipInfo) -> IO[bytes]:
+    def open(self, member: ArchiveMember) -> IO[bytes]:
         """A stream of one member's content."""
-        return self._zip.open(member)
+        return self._zip.open(member.entry)
 
-    def read(self, member: zipfile.ZipInfo) -> bytes:
+    def read(self, member: ArchiveMember) -> bytes:
         """One member's content."""
-        return self._zip.read(member)
+        return self._zip.read(member.entry)
 
-    def extract(self, name: str, target: Path) -> None:
+    def extract(self, member: ArchiveMember, target: Path) -> None:
         """Write one member to a file."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        with self._zip.open(name) as source, target.open("wb") as sink:
+        with self.open(member) as source, target.open("xb") as sink:
             shutil.copyfileobj(source, sink, 2**20)
 
     def _check_size(self, members: Sequence[zipfile.ZipInfo]) -> None:
@@ -172,21 +191,39 @@ def unpack_planes(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...
     targets = {plane.path: unpacked.folder / plane.path.relative_to(archive) for plane in planes}
     try:
         with open_archive(archive) as reader:
-            names = {_path_of(archive, member.filename): member.filename for member in reader.members()}
+            members = {member.path: member for member in reader.members()}
             for path, target in targets.items():
-                reader.extract(names[path], target)
+                reader.extract(members[path], target)
     except KeyError as error:
         raise ReadError(f"{archive}: changed while it was read ({short_message(error)})", remedy="Read it again.") from error
     return tuple(replace(plane, path=targets[plane.path]) for plane in planes), unpacked
 
 
-def member_path(archive: Path, member: zipfile.ZipInfo) -> Path:
-    """The path of a member in messages and headers: the archive's path followed by the member's name."""
-    return _path_of(archive, member.filename)
+def _members(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> list[ArchiveMember]:
+    """The members with distinct paths: a name that another member has, or that is a folder of others, gets a number."""
+    folders = {_path_key(parent) for entry in entries for parent in _member_path(entry.filename).parents}
+    contents: set[tuple[PurePosixPath, int, int]] = set()
+    taken: set[str] = set()
+    numbers: Counter[PurePosixPath] = Counter()
+    members = []
+    for entry in entries:
+        path = _member_path(entry.filename)
+        content = (path, entry.CRC, entry.file_size)
+        if content in contents:
+            continue
+        contents.add(content)
+        distinct = path
+        while _path_key(distinct) in taken or _path_key(distinct) in folders:
+            numbers[path] += 1
+            distinct = path.with_name(f"{path.stem} ({numbers[path] + 1}){path.suffix}")
+        taken.add(_path_key(distinct))
+        members.append(ArchiveMember(archive / distinct, entry))
+    return members
 
 
-def _path_of(archive: Path, name: str) -> Path:
-    return archive / _member_path(name)
+def _path_key(path: PurePosixPath) -> str:
+    """Equal for paths that are one file on some disk: case and spelling of accents may not count there."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _member_path(name: str) -> PurePosixPath:

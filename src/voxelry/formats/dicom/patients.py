@@ -68,7 +68,7 @@ def _head(header: DicomHeader) -> bytes:
             return stream.read(HEAD_BYTES)
     with open_archive(header.archive) as archive:
         for member in archive.members():
-            if header.archive / member.filename == header.path:
+            if member.path == header.path:
                 with archive.open(member) as stream:
                     return stream.read(HEAD_BYTES)
     return b""

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO
-from zipfile import ZipInfo
 
 import pydicom
 
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError
 from voxelry.formats.detection import sniff
-from voxelry.formats.dicom.archive import Archive, is_zip, member_path, open_archive
+from voxelry.formats.dicom.archive import Archive, ArchiveMember, is_zip, open_archive
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import BrokenHeaderError, file_header, file_planes
@@ -189,8 +188,8 @@ def _add_archive(file: Path, result: HeaderScan) -> None:
             for member in archive.members():
                 with archive.open(member) as stream:
                     head = stream.read(HEAD_BYTES)
-                content = FileContent(head, member.file_size, partial(_unpacked, archive, member))
-                _add_file(member_path(file, member), content, members, file)
+                content = FileContent(head, member.entry.file_size, partial(_unpacked, archive, member))
+                _add_file(member.path, content, members, file)
     except ReadError as error:
         result.refused.append((file, error))
         return
@@ -203,7 +202,7 @@ def _add_archive(file: Path, result: HeaderScan) -> None:
     result.non_dicom_files += members.non_dicom_files
 
 
-def _unpacked(archive: Archive, member: ZipInfo) -> io.BytesIO:
+def _unpacked(archive: Archive, member: ArchiveMember) -> io.BytesIO:
     return io.BytesIO(archive.read(member))
 
 

@@ -25,7 +25,7 @@ COMPONENTS = "channels are components of one quantity (colour, vector), not time
 """Remark on a file whose channels are one quantity."""
 
 NO_ORIENTATION = "no orientation stored: axes taken to run left, posterior, superior (LPS), as ITK does"
-"""Remark on an NRRD or MetaImage file that stores only spacings."""
+"""Remark on an NRRD or MetaImage file that stores no directions, and names no space."""
 
 
 @dataclass(frozen=True)

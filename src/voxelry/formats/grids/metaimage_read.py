@@ -9,6 +9,7 @@ A 4D file has channels along its last axis, one of several `ElementNumberOfChann
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from math import prod
@@ -31,8 +32,13 @@ _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+_SEPARATOR = re.compile("[=:]")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MATRIX_KEYS = ("TransformMatrix", "Rotation", "Orientation")
 _ORIGIN_KEYS = ("Offset", "Position", "Origin")
+_ITK_LETTERS = "RAI"
+"""What ITK calls axes that run left, posterior and superior: from right, from anterior, from inferior."""
+
 _SPACING_KEYS = ("ElementSpacing", "ElementSize")
 
 Fields = dict[str, str]
@@ -93,12 +99,14 @@ def _parse(file: Path) -> tuple[Fields, int]:
     while at < len(head):
         end = head.find(b"\n", at)
         end = len(head) if end < 0 else end
-        line = head[at:end].decode("latin-1")
+        line = head[at:end].removeprefix(_BYTE_ORDER_MARK).decode("latin-1")
         at = min(end + 1, len(head))
-        key, equals, value = (word.strip() for word in line.partition("="))
-        if not equals and line.strip():
+        if not line.strip() or line.startswith("#"):
+            continue
+        key, *values = (word.strip() for word in _SEPARATOR.split(line, maxsplit=1))
+        if not values:
             raise CorruptFileError(f"{file}: header line {line[:40]!r} is no 'key = value'", remedy="The file is damaged.")
-        fields[key] = value
+        fields[key] = values[0]
         if key == "ElementDataFile":
             return fields, at
     raise CorruptFileError(f"{file}: the header has no ElementDataFile", remedy="It is truncated: copy it again.")
@@ -133,9 +141,14 @@ def _geometry(fields: Fields, sizes: tuple[int, ...], file: Path) -> tuple[Geome
     if axes == 4 and (directions[3, :3].any() or directions[:3, 3].any()):
         raise UnsupportedFormatError(f"{file}: its fourth axis runs through space", remedy="Store it as 3D files.")
     shape = (sizes[0], sizes[1], sizes[2])
-    return grid(shape, _affine(directions, spacing, origin), None, file, "TransformMatrix and ElementSpacing"), (
-        [] if matrix else [NO_ORIENTATION]
-    )
+    geometry = grid(shape, _affine(directions, spacing, origin), None, file, "TransformMatrix and ElementSpacing")
+    return geometry, [] if matrix else [NO_ORIENTATION, *_unused_orientation(fields)]
+
+
+def _unused_orientation(fields: Fields) -> list[str]:
+    """A remark where letters name an orientation that no matrix confirms: programs disagree on what they mean."""
+    letters = fields.get("AnatomicalOrientation", "").upper()
+    return [] if set(letters) <= {"?"} or letters == _ITK_LETTERS else [f"AnatomicalOrientation {letters[:20]} not used"]
 
 
 @np.errstate(over="ignore", invalid="ignore")

@@ -6,6 +6,9 @@ Where a file stores two affines, or none, `AFFINE_POLICY` applies; `Source.remar
 2. else the qform, if its code is above 0;
 3. else the grid of `pixdim`, centred, as nibabel builds it: spacings are correct, orientation and position are not stored.
 
+The qform is computed as the standard's own code does (`nifti1.h`, method 2): qfac is -1 where pixdim[0] is negative, else 1; a
+quaternion longer than 1 is shortened. Negative pixdim count without their sign, as in nibabel. Each is a remark.
+
 Units: millimetres where the header names none; metres and microns are converted.
 
 Analyze 7.5 stores neither affine: its grid is taken from `pixdim`, the first axis running to the left (radiological order), as
@@ -26,6 +29,7 @@ import numpy as np
 from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
+from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -47,6 +51,9 @@ _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _UNIT_NAMES = {1: "metres", 3: "microns"}
 _HEADER_SIZES = {0: 348, 1: 348, 2: 540}
 _HEADERS: dict[int, Any] = {0: AnalyzeHeader, 1: Nifti1Header, 2: Nifti2Header}
+_NO_REST, _LONG = 1e-7, 1e-5
+"""A quaternion's first number is 0 where less than this is left for its square; a longer one than this is no rounding."""
+
 _MOST_EXTENSIONS = 1 << 24
 _LABEL_INTENT = 1002
 _VECTOR_AXES = 5
@@ -233,6 +240,7 @@ def _geometry(
         used, other = other, used
     affine = _affine(fields, used, path)
     remarks = [f"{used} used" if used else "no orientation stored: the grid is taken from pixdim"]
+    remarks += _odd_pixdim(fields, used)
     unit = int(fields["xyzt_units"]) & 7 if "xyzt_units" in fields else 0
     scale = _MM_PER_UNIT.get(unit, 1.0)
     if unit in _UNIT_NAMES:
@@ -264,11 +272,45 @@ def _is_singular(fields: Any, name: str) -> bool:
 
 def _affine(fields: Any, name: str, path: Path) -> NDArray[np.float64]:
     """The affine of this name; that of `pixdim` for an empty name."""
+    if name == "qform":
+        return _qform(fields)
+    fields = fields.copy()
+    fields["pixdim"][1:4] = np.abs(fields["pixdim"][1:4])
     try:
-        get = {"sform": "get_sform", "qform": "get_qform"}.get(name, "get_base_affine")
-        return np.array(getattr(fields, get)(), dtype=np.float64)
+        return np.array(fields.get_sform() if name else fields.get_base_affine(), dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
         raise CorruptFileError(f"{path}: the {name} is invalid ({error})", remedy="Repair the header.") from error
+
+
+def _qform(fields: Any) -> NDArray[np.float64]:
+    """The affine of quaternion, offset and pixdim (`nifti1.h`, method 2)."""
+    vector = np.array([float(fields[f"quatern_{letter}"]) for letter in "bcd"])
+    rest = 1.0 - float(vector @ vector)
+    if rest < _NO_REST:
+        rest, vector = 0.0, vector / max(float(np.linalg.norm(vector)), 1.0)
+    affine = np.eye(4)
+    affine[:3, :3] = quat2mat([np.sqrt(rest), *vector]) * np.abs(fields["pixdim"][1:4].astype(np.float64))
+    affine[:3, 2] *= _qfac(fields)
+    affine[:3, 3] = [float(fields[f"qoffset_{letter}"]) for letter in "xyz"]
+    return affine
+
+
+def _qfac(fields: Any) -> float:
+    """The handedness of the qform: "If pixdim[0]=0.0 (which should not occur), we take qfac=1" (`nifti1.h`)."""
+    return -1.0 if float(fields["pixdim"][0]) < 0 else 1.0
+
+
+def _odd_pixdim(fields: Any, used: str) -> list[str]:
+    """Remarks on numbers of the header that should not occur, where the affine depends on them."""
+    pixdim = fields["pixdim"][:4]
+    remarks = []
+    if used == "qform" and float(pixdim[0]) not in (-1.0, 1.0):
+        remarks.append(f"pixdim[0] is {pixdim[0]:g}, neither 1 nor -1: qfac {_qfac(fields):g} taken, as the standard does")
+    if used == "qform" and sum(float(fields[f"quatern_{letter}"]) ** 2 for letter in "bcd") > 1 + _LONG:
+        remarks.append("the qform's quaternion is longer than 1: shortened")
+    if used != "sform" and (pixdim[1:] < 0).any():
+        remarks.append("negative pixdim: taken without the sign, as nibabel does")
+    return remarks
 
 
 def _disagreement(fields: Any, other: str, geometry: Geometry, scale: float) -> list[str]:

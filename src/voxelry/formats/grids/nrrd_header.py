@@ -11,8 +11,12 @@ from voxelry.errors import CorruptFileError
 LONGEST_HEADER = 1 << 24
 """Bytes of header that are looked at; a Slicer segmentation of hundreds of segments takes less."""
 
-_ALIASES = {"centerings": "centers", "data file": "datafile", "axis mins": "axismins", "line skip": "lineskip",
-            "byte skip": "byteskip", "sample units": "sampleunits"}  # fmt: skip
+_ALIASES = {
+    "centerings": "centers", "data file": "datafile", "axis mins": "axismins", "axis maxs": "axismaxs", "line skip": "lineskip",
+    "byte skip": "byteskip", "sample units": "sampleunits",
+}  # fmt: skip
+_UNKNOWN = ("none", "???", "unknown")
+"""Words in the place of a number that is not known, beside NaN."""
 
 Vector = tuple[float, ...]
 
@@ -56,15 +60,20 @@ class NrrdHeader:
         Raises:
             CorruptFileError: they are no numbers, or not so many.
         """
+        field = _ALIASES.get(field, field)
         if field not in self.fields:
             return ()
         try:
-            values = tuple(float(word) for word in self.fields[field].split())
+            values = tuple(float("nan" if word in _UNKNOWN else word) for word in self.fields[field].split())
         except ValueError:
             raise self.wrong(field) from None
         if len(values) != count:
             raise self.wrong(field)
         return values
+
+    def has_numbers(self, field: str) -> bool:
+        """The header has the field, and with some number in it."""
+        return any(character.isdigit() for character in self.fields.get(_ALIASES.get(field, field), ""))
 
     def vectors(self, field: str, count: int) -> tuple[Vector | None, ...]:
         """The `count` vectors of a field, as ``(1,0,0) none``; none where the header lacks the field.

@@ -1,7 +1,6 @@
 """Reads NRRD: ``.nrrd``, or ``.nhdr`` with its voxels in one or more files beside it; raw, gzip and text encoding.
 
-Axes in space, by `kinds` or `space directions`, are spatial; all others (colours, vectors, lists, times) become channels. World
-coordinates are the header's `space`, turned to RAS+. Sheared directions are kept.
+Axes in space, by `kinds` or `space directions`, are spatial; all others (colours, vectors, lists, times) become channels.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.core.geometry import Geometry
-from voxelry.errors import CorruptFileError, UnsupportedFormatError
+from voxelry.errors import UnsupportedFormatError
 from voxelry.formats.detection import head_of
-from voxelry.formats.grids.grid_file import NO_ORIENTATION, GridFile, grid
+from voxelry.formats.grids.grid_file import GridFile
+from voxelry.formats.grids.nrrd_geometry import nrrd_geometry
 from voxelry.formats.grids.nrrd_header import NrrdHeader, Vector, parse_nrrd
 from voxelry.formats.grids.stored import Encoding, Stored, beside
 from voxelry.formats.read_options import PLAIN, ReadOptions
@@ -38,32 +37,12 @@ _TYPES = {
     "f4": ("float",),
     "f8": ("double",),
 }
-_SIGNS = {
-    "right": ("x", 1),
-    "left": ("x", -1),
-    "anterior": ("y", 1),
-    "posterior": ("y", -1),
-    "superior": ("z", 1),
-    "inferior": ("z", -1),
-}
-_ABBREVIATIONS = {"r": "right", "l": "left", "a": "anterior", "p": "posterior", "s": "superior", "i": "inferior", "t": "time"}
 _ENCODINGS: dict[str, Encoding] = {
     "raw": "raw", "gzip": "gzip", "gz": "gzip", "txt": "text", "text": "text", "ascii": "text",
 }  # fmt: skip
 _MOST_FILES = 65536
 _SPATIAL_KINDS = ("domain", "space")
 _TOGETHER = ("vector", "color", "rgb", "hsv", "xyz", "complex", "quaternion", "matrix", "point", "normal", "gradient")
-_MM = {
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "millimeters": 1.0,
-    "cm": 10.0,
-    "m": 1000.0,
-    "meter": 1000.0,
-    "um": 0.001,
-    "µm": 0.001,
-    "micron": 0.001,
-}
 
 
 def open_nrrd(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> GridFile:  # noqa: ARG001 - as every opener
@@ -101,7 +80,7 @@ def grid_of(header: NrrdHeader) -> GridFile:
     directions = header.vectors("space directions", dimension)
     spatial = _spatial_axes(header, sizes, kinds, directions)
     beyond = [axis for axis in range(dimension) if axis not in spatial]
-    geometry, remarks = _geometry(header, sizes, spatial, directions)
+    geometry, remarks = nrrd_geometry(header, sizes, spatial, directions)
     stored = _stored(header, prod(sizes))
     flat = geometry.affine is None
     return GridFile(
@@ -138,88 +117,6 @@ def _spatial_axes(
             remedy="Write 'kinds' and 'space directions' into its header.",
         )
     return tuple(axes)
-
-
-def _geometry(
-    header: NrrdHeader, sizes: Sequence[int], spatial: Sequence[int], directions: Sequence[Vector | None]
-) -> tuple[Geometry, list[str]]:
-    shape = tuple(sizes[axis] for axis in spatial)
-    if not directions or (len(spatial) == 2 and all(len(directions[axis] or ()) == 2 for axis in spatial)):
-        return _plain_geometry(header, shape, spatial, directions)
-    signs, remarks = _space(header)
-    columns = [_in_space(header, directions[axis]) for axis in spatial]
-    if len(columns) == 2:
-        columns.append(_normal(columns))
-        shape = (*shape, 1)
-        remarks.append("2D file without a slice thickness: 1 mm taken")
-    origins = header.vectors("space origin", 1)
-    origin = _in_space(header, origins[0]) if origins and origins[0] else np.zeros(3)
-    affine = np.eye(4)
-    scale = _unit(header, remarks)
-    with np.errstate(over="ignore", invalid="ignore"):
-        affine[:3, :3] = np.stack(columns, axis=1)
-        affine[:3, 3] = origin
-        affine[:3] = signs @ affine[:3] * scale
-    return grid(shape, affine, None, header.path, "'space directions' and 'space origin'"), remarks
-
-
-def _plain_geometry(
-    header: NrrdHeader, shape: tuple[int, ...], spatial: Sequence[int], directions: Sequence[Vector | None]
-) -> tuple[Geometry, list[str]]:
-    """A grid from spacings alone."""
-    every = header.numbers("spacings", len(header.integers("sizes")))
-    spacing = [float(every[axis]) if every else float("nan") for axis in spatial]
-    if directions:
-        spacing = [float(np.linalg.norm(directions[axis] or (np.nan,))) for axis in spatial]
-    known = bool(np.isfinite(spacing).all())
-    if len(shape) == 2:
-        size = (spacing[1], spacing[0]) if known else None
-        return grid((shape[1], shape[0]), None, size, header.path, "'spacings'"), [] if known else ["no physical size"]
-    if not known:
-        raise CorruptFileError(
-            f"{header.path}: neither 'space directions' nor 'spacings' are given, and 1 mm is never assumed",
-            remedy="Write them into its header.",
-        )
-    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
-    return grid(shape, affine, None, header.path, "'spacings'"), [NO_ORIENTATION]
-
-
-def _in_space(header: NrrdHeader, vector: Vector | None) -> NDArray[np.float64]:
-    """The first three coordinates of a vector; a fourth is time."""
-    if vector is None or len(vector) not in (3, 4):
-        raise header.wrong("space directions")
-    return np.array(vector[:3], dtype=np.float64)
-
-
-@np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _normal(columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    normal = np.cross(columns[0], columns[1])
-    return np.asarray(normal / np.linalg.norm(normal), dtype=np.float64)
-
-
-def _space(header: NrrdHeader) -> tuple[NDArray[np.float64], list[str]]:
-    """The matrix that turns the header's coordinates to RAS+, and a remark where the header names no anatomical space."""
-    name = header.fields.get("space", "").lower()
-    words = name.split("-") if "-" in name or name in _SIGNS else [_ABBREVIATIONS.get(letter, "?") for letter in name]
-    signs = [_SIGNS[word] for word in words if word in _SIGNS]
-    matrix = np.zeros((3, 3))
-    if len(signs) == 3 and sorted(axis for axis, _ in signs) == ["x", "y", "z"]:
-        for column, (axis, sign) in enumerate(signs):
-            matrix["xyz".index(axis), column] = sign
-        return matrix, []
-    return np.diag([-1.0, -1.0, 1.0]), [NO_ORIENTATION]
-
-
-def _unit(header: NrrdHeader, remarks: list[str]) -> float:
-    """Millimetres per unit of space; millimetres where the header names none that is known."""
-    words = [word.strip('"').lower() for word in header.fields.get("space units", "").split()]
-    scales = {_MM[word] for word in words if word in _MM}
-    if len(scales) != 1:
-        return 1.0
-    scale = scales.pop()
-    if scale != 1.0:
-        remarks.append(f"spatial units {words[0]} converted to mm")
-    return scale
 
 
 def _stored(header: NrrdHeader, count: int) -> tuple[Stored, ...]:
