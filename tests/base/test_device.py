@@ -11,11 +11,30 @@ from voxelry.errors import UsageError
 def test_devices():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(UsageError, match=r"device 'tpu9' cannot be used.*Use 'auto'"):
-        choose_device("tpu9")
+    for name in ("tpu9", "mps", "gpu", "cuda:", "cuda:-1", "CUDA", "", "xpu:0", "meta", "cpu:0"):
+        with pytest.raises(UsageError, match=r"device '.*' cannot be used: it is none that voxelry computes on. Use 'auto'"):
+            choose_device(name)
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match=r"device 'cuda' cannot be used"):
             choose_device("cuda")
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="'cuda:1' cannot be used: PyTorch finds no GPU on this machine"):
+        choose_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match="'cuda:2' cannot be used: this machine has 2, counted from 0"):
+        choose_device("cuda:2")
+
+    def fail(*_, **__):
+        raise RuntimeError("CUDA kernel errors might be asynchronously reported\nTORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(UsageError, match=r"'cuda:1' cannot be used: it does not answer. Its driver") as raised:
+        choose_device("cuda:1")
+    assert "TORCH" not in str(raised.value)
 
 
 def test_computing_types(monkeypatch):

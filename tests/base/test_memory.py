@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxelry.base import memory
-from voxelry.base.memory import MEBIBYTE, Footprint, format_memory
+from voxelry.base.memory import MEBIBYTE, Footprint, format_memory, short_memory
 from voxelry.recipes.settings import parse_memory
 
 NAMES = st.sampled_from(["labels", "ring buffer", "prepared slices"])
@@ -48,6 +48,15 @@ def test_negative_bytes_are_refused_by_name():
 @given(st.integers(1, 1 << 45))
 def test_memory_is_written_as_the_options_read_it_rounded_up(count):
     assert count <= parse_memory(format_memory(count)) < count + MEBIBYTE
+
+
+@given(st.integers(0, 1 << 50))
+def test_short_amounts_are_right_to_three_digits_and_never_nothing(count):
+    number, unit = short_memory(count).split()
+    size = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}[unit]
+    assert abs(float(number) * size - count) <= 0.005 * count
+    assert count == 0 or float(number) > 0
+    assert unit == "GB" or float(number) < 1000
 
 
 def test_examples_run():

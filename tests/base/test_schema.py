@@ -53,7 +53,7 @@ def test_plain_data_becomes_a_frozen_word():
         ({"learning_rate": 1, "zzz": 1}, "unknown key 'zzz'. Known: learning_rate, loss, parts, patch."),
         ({}, "key 'learning_rate' is missing"),
         ({"learning_rate": "fast"}, "key 'learning_rate' is 'fast': "),
-        ({"learning_rate": 1, "loss": {"smooth": 0}}, "key 'loss.smooth' is 0: Input should be greater than 0"),
+        ({"learning_rate": 1, "loss": {"smooth": 0}}, "key 'loss.smooth' is 0: a number above 0 is expected"),
         ({"learning_rate": 13}, "recipe.yaml: 13 is unlucky"),
         ("a word", "recipe.yaml: 'a word': "),
     ],

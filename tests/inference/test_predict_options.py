@@ -6,7 +6,7 @@ from voxelry.inference.predict_options import PredictOptions, parse_memory
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("4GiB", 4 << 30), ("4G", 4 * 10**9), ("500MB", 500 * 10**6), ("1.5 gib", 3 << 29), ("1024", 1024), (2048, 2048)],
+    [("4GiB", 4 << 30), ("4G", 4 * 10**9), ("500MB", 500 * 10**6), ("1.5 gib", 3 << 29), ("1024B", 1024), (2048, 2048)],
 )
 def test_amounts_of_memory(text, count):
     assert parse_memory(text) == count
@@ -16,6 +16,12 @@ def test_amounts_of_memory(text, count):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(UsageError, match="no amount of memory"):
         parse_memory(text)
+
+
+@pytest.mark.parametrize("text", ["4", "1024", " 4 ", "1.5", "900000000"])
+def test_text_without_a_unit_is_refused(text):
+    with pytest.raises(UsageError, match=f"'{text}' has no unit. Write {text.strip()}GiB, or {text.strip()}B for bytes"):
+        PredictOptions.of(memory=text)
 
 
 def test_options_by_name():

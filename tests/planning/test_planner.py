@@ -210,6 +210,19 @@ def test_what_is_changed_of_the_users_settings_is_said():
     assert "the patch allows no more of the 6 stages" in why(plan, "stages")
 
 
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [({"features": (8, 16)}, "plan.features asks for 2"), ({"patch_size": (8, 8, 8)}, "the patch allows 2")],
+)
+def test_another_network_than_the_default_is_said_and_not_laid_to_the_recipe(settings, cause):
+    plan = make_plan(tiny_fingerprint(), PlanSettings(**settings))
+    assert plan.network.name == "unet"
+    assert why(plan, "The network is") == f"The network is unet in place of dynunet, which has at least 3 stages, and {cause}."
+    kept = make_plan(tiny_fingerprint(), PlanSettings(features=(8, 16, 32)))
+    assert kept.network.name == "dynunet"
+    assert not any("in place of" in reason for reason in kept.reasons)
+
+
 def test_small_patches_get_the_network_that_needs_fewer_stages():
     plan = make_plan(tiny_fingerprint(shapes=((12, 12, 12),) * 3), PlanSettings())
     assert (plan.network.name, len(plan.network.features)) == ("unet", 2)

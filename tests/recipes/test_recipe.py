@@ -77,6 +77,38 @@ def test_a_wrong_key_or_value_is_named_with_its_remedy(recipe, change, message):
         load_config(recipe, (change,))
 
 
+@pytest.mark.parametrize(
+    ("changes", "origin"),
+    [
+        (("steps=0",), "--set steps=0: key 'steps' is 0"),
+        (("plan.patch_size=small",), "--set plan.patch_size=small: key 'plan.patch_size' is 'small'"),
+        (("plan={patch_sise: [1]}",), "--set plan={patch_sise: [1]}: unknown key 'plan.patch_sise'. Did you mean 'patch_size'"),
+        (("seed=3", "plan.batch=2"), "--set plan.batch=2: unknown key 'plan.batch'"),
+        (("loss.weights.liver=-1",), "--set loss.weights.liver=-1: key 'loss.weights.liver' is -1"),
+        (("plan.memory='4'",), "--set plan.memory='4': key 'plan.memory' is '4': '4' has no unit"),
+        (("folds=1",), "tiny.yaml with --set folds=1: one fold is no cross-validation"),
+        (("seed=3", "seed=-1"), "--set seed=-1: key 'seed' is -1"),
+        (("stepps=3",), "--set stepps=3: unknown key 'stepps'. Did you mean 'steps'"),
+    ],
+)
+def test_an_error_of_a_change_names_the_change_and_not_the_file(recipe, changes, origin):
+    with pytest.raises(ConfigError) as raised:
+        load_config(recipe, changes)
+    assert origin in str(raised.value)
+    assert str(recipe) in str(raised.value) or str(raised.value).startswith("--set")
+
+
+def test_mistakes_of_file_and_change_are_told_apart(recipe):
+    recipe.write_text(recipe.read_text() + "\nvalidations: none\n")
+    with pytest.raises(ConfigError, match=r"--set seed=x: key 'seed' is 'x'.*; .*tiny.yaml: key 'validations' is 'none'"):
+        load_config(recipe, ("seed=x",))
+
+
+def test_a_changed_value_names_itself(recipe):
+    with pytest.raises(ConfigError, match=r"^epochs -1: key 'epochs' is -1: a number above 0 is expected"):
+        changed(load_config(recipe), epochs=-1)
+
+
 def test_training_must_know_when_to_end(tmp_path):
     (tmp_path / "x.yaml").write_text("manifest: m.yaml\n")
     with pytest.raises(ConfigError, match=r"x.yaml: give 'steps', 'epochs' or 'time_budget'"):

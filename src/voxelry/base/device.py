@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from voxelry.errors import UsageError
+
+_DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
+_REMEDY = "Use 'auto', 'cpu', 'cuda' or 'cuda:N'."
 
 if TYPE_CHECKING:
     import torch
@@ -21,14 +25,23 @@ def choose_device(name: str) -> torch.device:
     """
     import torch
 
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if gpus else "cpu")
+    match = _DEVICE.fullmatch(name)
+    if match is None:
+        raise UsageError(f"device '{name}' cannot be used: it is none that voxelry computes on", remedy=_REMEDY)
+    if name != "cpu" and int(match[1] or 0) >= gpus:
+        there = f"this machine has {gpus}, counted from 0" if gpus else "PyTorch finds no GPU on this machine"
+        raise UsageError(f"device '{name}' cannot be used: {there}", remedy=_REMEDY)
+    device = torch.device(name)
     try:
-        device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device '{name}' cannot be used: {reason}", remedy="Use 'auto', 'cpu' or 'cuda'.") from error
+    except RuntimeError as error:
+        raise UsageError(
+            f"device '{name}' cannot be used: it does not answer",
+            remedy="Its driver may be older than this PyTorch, or its memory full. Use 'cpu' meanwhile.",
+        ) from error
     return device
 
 

@@ -82,3 +82,16 @@ class Footprint:
 def format_memory(count: float) -> str:
     """Bytes as text that `voxelry.recipes.settings.parse_memory` reads, e.g. ``512MiB``, rounded up."""
     return f"{math.ceil(count / MEBIBYTE)}MiB"
+
+
+def short_memory(count: float) -> str:
+    """Bytes as text of two or three digits, e.g. ``1.2 GB``, ``350 MB`` or ``40 kB``.
+
+    Example:
+        >>> short_memory(1.234e9), short_memory(3.5e8), short_memory(999)
+        ('1.23 GB', '350 MB', '999 B')
+    """
+    for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= 0.9995 * size:
+            return f"{float(f'{count / size:.3g}'):g} {unit}"
+    return f"{count:.0f} B"

@@ -1,12 +1,21 @@
-"""Frozen, the base of every pydantic type here, and `parse`, which turns validation errors into messages with a remedy."""
+"""Frozen, the base of every pydantic type here, and `parse`, which turns validation errors into our words, with a remedy."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from voxelry.base.expectations import expectation
 from voxelry.errors import ConfigError, UsageError, nearest
+
+_LONGEST = 80
+"""Characters of a wrong value that a message shows."""
+
+_Key = str | int
+_Path = tuple[_Key, ...]
 
 
 class Frozen(BaseModel):
@@ -18,7 +27,13 @@ class Frozen(BaseModel):
 Schema = TypeVar("Schema", bound=Frozen)
 
 
-def parse(kind: type[Schema], value: Any, where: str, error: type[UsageError] = ConfigError) -> Schema:
+def parse(
+    kind: type[Schema],
+    value: Any,
+    where: str,
+    error: type[UsageError] = ConfigError,
+    given: Mapping[str, str] | None = None,
+) -> Schema:
     """Validate a plain mapping as a frozen type.
 
     Args:
@@ -26,6 +41,7 @@ def parse(kind: type[Schema], value: Any, where: str, error: type[UsageError] = 
         value: plain data, as YAML or JSON give it.
         where: the file that the data came from, for the message.
         error: the class to raise.
+        given: keys, with dots, that came from elsewhere, such as an option of the command line, and the words for their origin.
 
     Returns:
         The frozen object.
@@ -36,40 +52,117 @@ def parse(kind: type[Schema], value: Any, where: str, error: type[UsageError] = 
     try:
         return kind.model_validate(value)
     except ValidationError as failure:
-        lines = [_explain(kind, item) for item in failure.errors()]
-        raise error(f"{where}: " + "; ".join(lines)) from None
+        lines = _lines(kind, failure, where, given or {})
+        raise error("; ".join(f"{origin}: {'; '.join(texts)}" for origin, texts in lines.items())) from None
 
 
-def _explain(kind: type[BaseModel], item: Any) -> str:
-    path = ".".join(str(key) for key in item["loc"])
+def reasons(failure: ValidationError) -> str:
+    """The reasons of a validation error in our words, without keys.
+
+    Args:
+        failure: raised by the validation of a `Frozen` type.
+    """
+    return "; ".join(dict.fromkeys(expectation(item, ()) for item in failure.errors()))
+
+
+def _lines(kind: type[BaseModel], failure: ValidationError, where: str, given: Mapping[str, str]) -> dict[str, list[str]]:
+    """What is wrong, by where it came from."""
+    by_path: dict[_Path, list[Any]] = {}
+    for item in failure.errors():
+        by_path.setdefault(_path(kind, item), []).append(item)
+    lines: dict[str, list[str]] = {}
+    for path, items in _without_other_branches(by_path).items():
+        lines.setdefault(_origin(path, where, given), []).append(_explain(kind, path, items))
+    return lines
+
+
+def _origin(path: _Path, where: str, given: Mapping[str, str]) -> str:
+    """The words for where the value at a path came from; what concerns several keys came from all of them."""
+    if not path and given:
+        return f"{where} with {', '.join(dict.fromkeys(given.values()))}"
+    dotted = _dotted(path)
+    return next((origin for key, origin in given.items() if f"{dotted}.".startswith(f"{key}.")), where)
+
+
+def _explain(kind: type[BaseModel], path: _Path, items: list[Any]) -> str:
+    item, key = items[0], _dotted(path)
     if item["type"] == "extra_forbidden":
-        owner = _owner(kind, item["loc"][:-1])
-        hint = nearest(str(item["loc"][-1]), owner.model_fields) if owner is not None else ""
-        return f"unknown key '{path}'. {hint}".strip()
+        return f"unknown key '{key}'. {nearest(str(path[-1]), _keys(kind, path[:-1]))}"
     if item["type"] == "missing":
-        return f"key '{path}' is missing"
-    message = item["msg"].removeprefix("Value error, ")
+        return f"key '{key}' is missing" if isinstance(path[-1], str) else f"key '{_dotted(path[:-1])}' has too few entries"
+    expected = " or ".join(dict.fromkeys(expectation(each, _keys_needed(kind, path)) for each in items))
     if item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel):
-        return f"{path}: {message}" if path else message
+        return f"{key}: {expected}" if key else expected
     value = repr(item["input"])
-    value = value if len(value) <= 80 else f"{value[:76]} ..."
-    return f"key '{path}' is {value}: {message}" if path else f"{value}: {message}"
+    value = value if len(value) <= _LONGEST else f"{value[: _LONGEST - 4]} ..."
+    return f"key '{key}' is {value}: {expected}" if key else f"{value}: {expected}"
 
 
-def _owner(kind: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The model class that has the keys at `path` below `kind`."""
-    owner: type[BaseModel] = kind
+def _dotted(path: _Path) -> str:
+    return ".".join(map(str, path))
+
+
+def _without_other_branches(by_path: dict[_Path, list[Any]]) -> dict[_Path, list[Any]]:
+    """Errors without those of the branches of a union that the value was not meant for: another kind of value, or none deeper."""
+    kept = {}
+    for path, items in by_path.items():
+        fitting = [item for item in items if not item["type"].endswith("_type")]
+        deeper = any(len(other) > len(path) and other[: len(path)] == path for other in by_path)
+        if fitting or not deeper:
+            kept[path] = fitting or items
+    return kept
+
+
+def _path(kind: type[BaseModel], item: Any) -> _Path:
+    """The keys that lead to a wrong value, without the names that pydantic gives to the branches of a union."""
+    keys: list[_Key] = []
+    annotations: list[Any] = [kind]
+    for key in item["loc"]:
+        inner = [annotation for outer in annotations for annotation in _inside(outer, key)]
+        if inner or (key == item["loc"][-1] and item["type"] == "extra_forbidden"):
+            keys.append(key)
+            annotations = inner
+    return tuple(keys)
+
+
+def _inside(annotation: Any, key: _Key) -> list[Any]:
+    """The types of the value at a key of a value of some type; empty where the type has no such key."""
+    inner: list[Any] = []
+    for option in _options(annotation):
+        origin = get_origin(option) or option
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            inner += [option.model_fields[str(key)].annotation] if key in option.model_fields else []
+        elif isinstance(key, int) and origin in (tuple, list):
+            inner += [argument for argument in get_args(option) if argument is not ...]
+        elif isinstance(key, str) and origin is dict:
+            inner += get_args(option)[1:] or [Any]
+    return inner
+
+
+def _options(annotation: Any) -> list[Any]:
+    """The types that a union stands for, or the type itself."""
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [option for argument in get_args(annotation) for option in _options(argument)]
+    return [annotation]
+
+
+def _models_at(kind: type[BaseModel], path: _Path) -> list[type[BaseModel]]:
+    """The classes of the mapping at a path below `kind`."""
+    annotations: list[Any] = [kind]
     for key in path:
-        if not isinstance(key, str) or key not in owner.model_fields:
-            continue
-        inner = _models_in(owner.model_fields[key].annotation)
-        if not inner:
-            return None
-        owner = inner[0]
-    return owner
+        annotations = [annotation for outer in annotations for annotation in _inside(outer, key)]
+    options = [option for annotation in annotations for option in _options(annotation)]
+    items = [inner for option in options for inner in ([option] if not get_args(option) else get_args(option))]
+    return [item for item in items if isinstance(item, type) and issubclass(item, BaseModel)]
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+def _keys(kind: type[BaseModel], path: _Path) -> list[str]:
+    return [key for model in _models_at(kind, path) for key in model.model_fields]
+
+
+def _keys_needed(kind: type[BaseModel], path: _Path) -> tuple[str, ...]:
+    """The keys that a mapping at a path must have."""
+    models = _models_at(kind, path)[:1]
+    return tuple(key for model in models for key, field in model.model_fields.items() if field.is_required())

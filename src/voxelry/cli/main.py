@@ -154,7 +154,9 @@ def plan(
     from voxelry.recipes.settings import PlanSettings
 
     choices = {"memory": vram, "configuration": configuration, "network": network, "preset": preset}
-    settings = parse(PlanSettings, choices, "voxelry plan")
+    options = {"memory": "--vram", "configuration": "--configuration", "network": "--network", "preset": "--preset"}
+    given = {key: f"{options[key]} {value}" for key, value in choices.items() if value is not None}
+    settings = parse(PlanSettings, choices, "voxelry plan", given=given)
     with progress() as shown:
         fingerprint, planned = api.plan(manifest, root=root, settings=settings, device=device, out=out, progress=shown)
     content = {"fingerprint": fingerprint.model_dump(mode="json"), "plan": plan_tree(planned)}

@@ -75,6 +75,7 @@ def train(
 
 def _estimate_text(estimate: Estimate) -> str:
     """An estimate as text: plans as YAML, and the cost of each network."""
+    from voxelry.base.memory import short_memory
     from voxelry.cli.terminal import clock
     from voxelry.planning.plan_file import plan_text
 
@@ -85,7 +86,7 @@ def _estimate_text(estimate: Estimate) -> str:
             f"# {name}",
             plan_text(network.plan),
             f"parameters: {cost.parameters / 1e6:.2f} million",
-            f"memory of a step: about {cost.total / 1e9:.2f} GB on {estimate.device} ({estimate.computed_in})",
+            f"memory of a step: about {short_memory(cost.total)} on {estimate.device} ({estimate.computed_in})",
             f"a step: {network.step_seconds:.3g} s; {network.steps} steps: {clock(network.seconds)}",
             "",
         ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from voxelry.base.schema import Frozen
 from voxelry.errors import LabelError, nearest
@@ -73,6 +73,13 @@ class Label(Frozen):
     layer: int = Field(default=0, ge=0)
     tracking_id: str | None = Field(default=None, min_length=1, max_length=64)
     tracking_uid: str | None = Field(default=None, pattern=r"^[0-9]+(\.[0-9]+)+$", max_length=64)
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _not_background(cls, value: Any) -> Any:
+        if value == 0 and not isinstance(value, bool):
+            raise ValueError("0 is the background, which is no label; leave this one out")
+        return value
 
     @property
     def rgb(self) -> tuple[int, int, int]:

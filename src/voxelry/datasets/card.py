@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from voxelry.base.files import free_name
-from voxelry.base.schema import Frozen
+from voxelry.base.schema import Frozen, reasons
 from voxelry.core.labels import Label, LabelTable
+from voxelry.core.modalities import modality_term
 from voxelry.errors import UsageError, nearest
 
 
@@ -19,7 +20,8 @@ class Card(Frozen):
     Attributes:
         name: short name, usable as a file name.
         title, description, homepage: for people; `homepage` says where to get the data.
-        modality: DICOM's term (PS3.3 section C.7.3.1.1.1): ``CT``, ``MR``, ``DX``...
+        modality: DICOM's term (`voxelry.core.modalities`): ``CT``, ``MR``, ``DX``...; other names of these, such as ``MRI``, are
+            brought to it.
         dimensions: spatial axes of the images, 2 or 3.
         licence: name of the data's licence.
         citation: publications to cite.
@@ -39,7 +41,7 @@ class Card(Frozen):
     name: str
     title: str = ""
     description: str = ""
-    modality: str = Field(pattern=r"^[A-Z]{2,16}$")
+    modality: str
     dimensions: Literal[2, 3] = 3
     licence: str = ""
     citation: tuple[str, ...] = ()
@@ -57,12 +59,25 @@ class Card(Frozen):
         except UsageError as error:
             raise ValueError("it cannot be a file name") from error
 
+    @field_validator("modality", mode="before")
+    @classmethod
+    def _term(cls, modality: Any) -> Any:
+        return modality_term(modality) if isinstance(modality, str) else modality
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_are_a_list(cls, labels: Any) -> Any:
+        if isinstance(labels, dict) and labels:
+            rows = [_row(key, value) for key, value in labels.items()]
+            raise ValueError(f"a list is expected; write it as [{', '.join(filter(None, rows))}]")
+        return labels
+
     @model_validator(mode="after")
     def _labels_fit_together(self) -> Self:
         try:
             LabelTable(labels=self.labels, ignore=self.ignore)
         except ValidationError as failure:
-            raise ValueError(failure.errors()[0]["msg"].removeprefix("Value error, ")) from None
+            raise ValueError(reasons(failure)) from None
         return self
 
     @model_validator(mode="after")
@@ -83,3 +98,9 @@ class Card(Frozen):
     def table(self) -> LabelTable:
         """The labels as the table that reading, training and scoring share."""
         return LabelTable(labels=self.labels, ignore=self.ignore)
+
+
+def _row(key: Any, value: Any) -> str:
+    """One label of a mapping (name to value, or value to name) as a row of a card; empty for the background."""
+    number, name = (key, value) if isinstance(key, int) or str(key).isdecimal() else (value, key)
+    return "" if str(number) == "0" else f"{{value: {number}, name: {name}}}"

@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import nn
 
-from voxelry.base.memory import Footprint
+from voxelry.base.memory import Footprint, short_memory
 from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError
 from voxelry.networks.build import count_parameters, input_channels
@@ -44,7 +44,7 @@ class NetworkCost:
         return self.footprint.total
 
     def __str__(self) -> str:
-        return f"{self.parameters / 1e6:.2f} million parameters, about {self.total / 1e9:.2f} GB a step"
+        return f"{self.parameters / 1e6:.2f} million parameters, about {short_memory(self.total)} a step"
 
 
 def network_cost(

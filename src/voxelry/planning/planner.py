@@ -62,9 +62,7 @@ def make_plan(
     drafter = _drafter(fingerprint, settings, device, orientation)
     fingerprint = drafter.fingerprint
     draft = drafter.draft()
-    default = architecture(draft.design.name)
-    if settings.network is None and len(draft.fit.topology.strides) < default.fewest and default.fallback is not None:
-        draft = replace(draft, design=replace(draft.design, name=default.fallback))
+    draft = _with_fallback(draft, settings)
     topology = draft.fit.topology if draft.across is None else draft.fit.topology.across(draft.across)
     patch = list(draft.fit.patch)
     if draft.across is not None:
@@ -123,6 +121,18 @@ def configurations(
     return tuple(_drafter(fingerprint, free, device, _orientation(fingerprint, free)).drafts())
 
 
+def _with_fallback(draft: Draft, settings: PlanSettings) -> Draft:
+    """The draft, its network replaced where the user named none and the default is not built with so few stages."""
+    name, stages = draft.design.name, len(draft.fit.topology.strides)
+    default = architecture(name)
+    if settings.network is not None or stages >= default.fewest or default.fallback is None:
+        return draft
+    is_asked = settings.features is not None and len(settings.features) == stages
+    cause = f"plan.features asks for {stages}" if is_asked else f"the patch allows {stages}"
+    reason = f"The network is {default.fallback} in place of {name}, which has at least {default.fewest} stages, and {cause}."
+    return replace(draft, design=replace(draft.design, name=default.fallback), reasons=(*draft.reasons, reason))
+
+
 def _drafter(fingerprint: Fingerprint, settings: PlanSettings, device: str, orientation: str | None) -> Drafter:
     ordered, order = _ordered(fingerprint, orientation)
     return Drafter(ordered, settings, "".join("RAS"[axis] for axis in order), gpu_of(settings, device))
@@ -154,8 +164,10 @@ def _network_reasons(draft: Draft, settings: PlanSettings) -> list[str]:
         return [f"{start}, the only strides that it has."]
     if settings.features and stages < len(settings.features):
         return [f"{start}, since the patch allows no more of the {len(settings.features)} stages of the recipe."]
+    if settings.features:
+        return [f"{start}; the channels are as the recipe asks."]
     if draft.design.most == stages:
-        return [f"{start}, as the recipe asks." if settings.features else f"{start}, which is deep enough for a CPU."]
+        return [f"{start}, which is deep enough for a CPU."]
     return [f"{start}, since an axis is halved while 4 voxels remain and its voxels are less than twice as long as the shortest."]
 
 

@@ -142,9 +142,10 @@ def load_config(path: str | os.PathLike[str], changes: tuple[str, ...] = ()) -> 
         (32, 32, 32)
     """
     tree = current_tree(read_yaml(path), str(path))
+    given: dict[str, str] = {}
     for change in changes:
-        _apply(tree, change)
-    config = parse_config(tree, str(path))
+        given.update(dict.fromkeys(_apply(tree, change), f"--set {change}"))
+    config = parse(Config, tree, str(path), given=given)
     paths = {key: value for key in _PATHS if isinstance(value := getattr(config, key), str)}
     return config.model_copy(update={key: str((Path(path).resolve().parent / value).resolve()) for key, value in paths.items()})
 
@@ -174,11 +175,12 @@ def changed(config: Config, **values: Any) -> Config:
         True
     """
     values_before = config.model_dump(exclude=set(LENGTHS) if set(LENGTHS) & set(values) else None)
-    return parse(Config, values_before | values, "the recipe as changed")
+    given = {key: f"{key.replace('_', '-')} {value}" for key, value in values.items()}
+    return parse(Config, values_before | values, "the recipe", given=given)
 
 
-def _apply(tree: dict[str, Any], change: str) -> None:
-    """Set one key of a tree; a former name of it is understood, with a warning."""
+def _apply(tree: dict[str, Any], change: str) -> list[str]:
+    """Set one key of a tree, and return it, or the keys that it stands for; a former name is understood, with a warning."""
     key, separator, text = change.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {change}: not KEY=VALUE", remedy="Write for example --set steps=200.")
@@ -192,7 +194,9 @@ def _apply(tree: dict[str, Any], change: str) -> None:
         node = node.setdefault(branch, {})
         if not isinstance(node, dict):
             raise ConfigError(f"--set {change}: '{branch}' is a value, not a group of keys")
-    node.update(_leaf(branches, leaf, value, f"--set {change}"))
+    values = _leaf(branches, leaf, value, f"--set {change}")
+    node.update(values)
+    return [".".join([*branches, name]) for name in values]
 
 
 def _leaf(branches: list[str], leaf: str, value: Any, where: str) -> dict[str, Any]:

@@ -150,13 +150,19 @@ class OptimiserSettings(Frozen):
         return self.weight_decay if self.weight_decay is not None else (1e-4 if self.name == "adamw" else 3e-5)
 
 
-def parse_memory(text: str | int) -> int:
-    """Bytes of ``4GiB``, ``500MB``, ``2G`` (powers of 1000 without an i) or a plain number.
+def parse_memory(amount: str | int) -> int:
+    """Bytes of ``4GiB``, ``500MB``, ``2G`` (powers of 1000 without an i) or ``900B``; a number that is no text is bytes.
 
     Raises:
-        UsageError: the text is no amount of memory.
+        UsageError: no amount of memory, or text without a unit.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
-    if not match or match[2] not in _UNITS or float(match[1]) <= 0:
-        raise UsageError(f"'{text}' is no amount of memory", remedy="Write it as 4GiB or 500MB.")
-    return int(float(match[1]) * _UNITS[match[2]])
+    if isinstance(amount, int) and amount > 0:
+        return int(amount)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", str(amount).upper())
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"'{amount}' is no amount of memory", remedy="Write it as 4GiB or 500MB.")
+    if not match[2]:
+        raise UsageError(f"'{amount}' has no unit", remedy=f"Write {match[1]}GiB, or {match[1]}B for bytes.")
+    if match[2].removesuffix("B") not in _UNITS:
+        raise UsageError(f"'{amount}' is no amount of memory", remedy="Write it as 4GiB or 500MB.")
+    return int(float(match[1]) * _UNITS[match[2].removesuffix("B")])
