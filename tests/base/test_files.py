@@ -1,3 +1,6 @@
+import errno
+import os
+import socket
 import stat
 from pathlib import Path
 
@@ -210,3 +213,127 @@ def test_a_plain_name_stands_for_a_file(name):
 def test_a_name_that_would_leave_its_folder_is_refused(name):
     with pytest.raises(UsageError, match="cannot be a file name"):
         free_name(name)
+
+
+# ---- the disk and the process
+
+
+def test_content_is_on_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
+    """`fsync` of the file, then `rename`, then `fsync` of its folder."""
+    events = []
+    where = lambda handle: str(Path(f"/proc/self/fd/{handle}").readlink()).removeprefix(str(tmp_path))  # noqa: E731
+    sync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: (events.append(("sync", where(handle))), sync(handle))[1])
+    monkeypatch.setattr(os, "replace", lambda old, new: (events.append(("rename", Path(new).name)), rename(old, new))[1])
+    write_text(tmp_path / "x", "whole")
+    assert [kind for kind, _ in events] == ["sync", "rename", "sync"]
+    assert events[0][1].startswith("/.tmp-")
+    assert events[1:] == [("rename", "x"), ("sync", "")]
+    events.clear()
+    with atomic_folder(tmp_path / "model") as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "a").write_text("a")
+        (temporary / "b").write_text("b")
+    order = [name.partition("/")[2].partition("/")[2] if kind == "sync" else kind for kind, name in events]
+    assert order[-2:] == ["rename", ""]
+    assert sorted(order[:-2]) == ["", "b", "deep", "deep/a"]
+    assert order.index("deep/a") < order.index("deep") < order.index("rename")
+
+
+def test_a_disk_that_fails_at_the_last_moment_leaves_the_old_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "x").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*x") as caught:
+        write_text(tmp_path / "x", "new")
+    assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_text() == "old"
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_fsync_serves_too(tmp_path, monkeypatch, code):
+    def unknown(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", unknown)
+    write_text(tmp_path / "x", "whole")
+    assert (tmp_path / "x").read_text() == "whole"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002, 0o000])
+def test_permissions_follow_the_umask_which_is_never_touched(tmp_path, monkeypatch, mask):
+    before = os.umask(mask)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", None)
+            write_text(tmp_path / "x", "")
+            with atomic_folder(tmp_path / "y") as temporary:
+                (temporary / "z").write_text("")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("x", "y", "y/z")]
+    assert modes == [0o666 & ~mask, 0o777 & ~mask, 0o666 & ~mask]
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 255, "x" * 240 + ".seg.nrrd", "ä" * 120 + ".nii.gz", "脾" * 80 + ".nii.gz", "é" + "x" * 245 + ".nii"]
+)
+def test_a_name_of_any_legal_length_is_written_and_replaced(tmp_path, name):
+    for content in ("old", "new"):
+        with atomic_path(tmp_path / name) as temporary:
+            assert temporary.name.endswith(name[-7:])
+            temporary.write_text(content)
+        assert (tmp_path / name).read_text() == content
+        with atomic_folder(tmp_path / "in" / name) as temporary:
+            (temporary / content).write_text("")
+    assert names(tmp_path / "in" / name) == ["new"]
+    assert names(tmp_path) == sorted([name, "in", f"in/{name}", f"in/{name}/new"])
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+STRANGE = {
+    "pipe": (pipe, "a pipe, socket or device"),
+    "socket": (a_socket, "a pipe, socket or device"),
+    "folder": (Path.mkdir, "a folder, where a file is needed"),
+    "loop": (lambda path: path.symlink_to(path), "a link to .*, which leads to no file"),
+    "dangling": (lambda path: path.symlink_to("nowhere"), "a link to nowhere, which leads to no file"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_no_file_is_called_by_its_kind_and_never_opened(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
+    make, message = STRANGE[kind]
+    make(Path("x.yaml"))
+    for read in (read_text, read_yaml, read_json):
+        with pytest.raises(MissingFileError, match=rf"^x\.yaml: {message}"):
+            read("x.yaml")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder"])
+def test_no_file_is_put_in_the_place_of_what_is_none(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    STRANGE[kind][0](Path("x"))
+    before = Path("x").stat()
+    with pytest.raises(UsageError, match="x: is there already, and is no regular file"):
+        write_text("x", "text")
+    assert Path("x").stat().st_ino == before.st_ino
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_text_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "x.yaml").open("wb") as file:
+        file.truncate(files.LARGEST_TEXT + 1)
+    with pytest.raises(ConfigError, match="more than 67108864 bytes"):
+        read_yaml(tmp_path / "x.yaml")

@@ -1,5 +1,6 @@
 """Every mistake of a user ends in one message that names file, value and remedy, and in exit code 1 or 2."""
 
+import os
 import shutil
 
 import numpy as np
@@ -253,3 +254,89 @@ def test_a_place_that_cannot_be_written_to(torso, torso_model, tmp_path):
 def test_a_plan_that_cannot_be_made(arguments, words, torso, tmp_path):
     refused(run("plan", torso / "manifest.yaml", "--out", tmp_path / "plan.yaml", *arguments), *words)
     assert not tree(tmp_path)
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_loop(path):
+    path.symlink_to(path)
+
+
+def a_link_to_nothing(path):
+    path.symlink_to(path.parent / "nowhere")
+
+
+def a_link_to_a_device(path):
+    path.symlink_to("/dev/zero")
+
+
+def two_links_to_each_other(path):
+    path.symlink_to(path.with_name("other"))
+    path.with_name("other").symlink_to(path)
+
+
+STRANGE = [a_pipe, a_loop, a_link_to_nothing, a_link_to_a_device, two_links_to_each_other]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("make", STRANGE)
+def test_places_that_are_no_files_are_refused_and_never_waited_for(make, tmp_path):
+    good = save(tmp_path / "good.nii.gz", np.eye(6, dtype=np.uint8)[..., None])
+    strange = tmp_path / "strange.nii.gz"
+    make(strange)
+    card = make_card(tmp_path, strange)
+    for words in (
+        ("inspect", strange),
+        ("convert", strange, tmp_path / "out.nii.gz"),
+        ("convert", good, tmp_path / "out.nii.gz", "--reference", strange),
+        ("convert", good, tmp_path / "out.nii.gz", "--labels", strange),
+        ("evaluate", good, strange),
+        ("evaluate", strange, good),
+        ("compare", strange, good),
+        ("check", strange),
+        ("plan", strange),
+        ("train", strange, "--out", tmp_path / "run"),
+        ("plan", card),
+        ("predict", strange, good, "--out", tmp_path / "masks"),
+    ):
+        refused(run(*words), "strange")
+    assert tree(tmp_path) == sorted({"good.nii.gz", "card.yaml", *(path.name for path in tmp_path.iterdir())})
+
+
+def make_card(folder, image):
+    return write_card(folder / "card.yaml", [{"id": "a", "images": [image.name], "labels": "good.nii.gz", "split": "train"}])
+
+
+def write_card(path, cases):
+    labels = [{"value": 1, "name": "liver"}]
+    write_yaml(path, {"name": "x", "modality": "CT", "channels": ["CT"], "cases": cases, "labels": labels})
+    return path
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("make", [a_pipe, a_link_to_a_device])
+def test_nothing_is_written_into_pipes_and_devices(make, tmp_path):
+    good = save(tmp_path / "good.nii.gz", np.eye(6, dtype=np.uint8)[..., None])
+    strange = tmp_path / "strange.nii.gz"
+    make(strange)
+    refused(run("convert", good, strange), "strange.nii.gz: is there already, and is no regular file")
+    scores = strange.with_name("strange.csv")
+    make(scores)
+    refused(run("evaluate", good, good, "--out", scores), "strange.csv: is there already, and is no regular file")
+
+
+def test_a_loop_of_folders_is_read_once(tmp_path):
+    save(tmp_path / "in" / "a.nii.gz")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
+    assert [row["path"] for row in run_json("inspect", tmp_path / "in")["found"]] == [str(tmp_path / "in" / "a.nii.gz")]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [a_pipe, a_loop, a_link_to_nothing])
+def test_a_link_among_scans_that_leads_nowhere_is_listed_as_failed(make, torso, torso_model, tmp_path):
+    save(tmp_path / "in" / "good.nii.gz")
+    make(tmp_path / "in" / "lost.nii.gz")
+    refused(run("predict", torso_model, tmp_path / "in", "--out", tmp_path / "out"), "failed: lost:", "lost.nii.gz", code=1)
+    assert tree(tmp_path / "out") == ["good.nii.gz"]

@@ -1,28 +1,42 @@
 """Atomic writing of files and folders, and reading of text, YAML and JSON.
 
-A file appears under its final name only when it is complete: it is written beside its target and renamed (POSIX `rename` is
-atomic within a file system).
+A file appears under its final name only when it is complete: it is written beside its target, brought to the disk (`fsync`) and
+renamed (POSIX `rename` is atomic within a file system), so that a loss of power leaves the old file or the new one, whole.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from voxelry.base.plain_data import parse_json, parse_yaml
 from voxelry.errors import ConfigError, MissingFileError, UsageError
 
 _TRIES = 20
 _PAUSE = 0.05
 """Seconds between attempts to replace a folder that other processes replace too."""
+
+_LONGEST_NAME = 255
+"""Bytes of a file name on nearly every file system."""
+
+LARGEST_TEXT = 1 << 26
+"""Most bytes of a text that is read whole; a card that lists 100 000 cases has a quarter of that."""
+
+_LONGEST_REASON = 500
+"""Characters of a parser's message that are shown."""
+
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF)
+"""Errors of file systems that know no `fsync`."""
 
 
 @contextmanager
@@ -36,16 +50,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields:
         The path to write to. On an error it is removed and `path` is left as it was.
+
+    Raises:
+        UsageError: `path` is a folder, a pipe or a device, in whose place no file is put.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{target}: is there already, and is no regular file", remedy="Name another file to write.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.name, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(target, ".tmp-")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the system takes the umask off
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        _sync(temporary)
         temporary.replace(target)
+        _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -64,14 +83,16 @@ def atomic_folder(path: str | os.PathLike[str], keep: Callable[[Path], bool] | N
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-" + target.name, dir=target.parent))
+    temporary = _beside(target, ".tmp-")
+    temporary.mkdir()
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        _sync_tree(temporary)
         if keep is None:
             _replace_folder(temporary, target)
         else:
             _settle(temporary, target, keep)
+        _sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -93,7 +114,8 @@ def _settle(temporary: Path, target: Path, keep: Callable[[Path], bool]) -> None
 
 def _replace_folder(temporary: Path, target: Path) -> None:
     if target.exists():
-        retired = Path(tempfile.mkdtemp(prefix=".old-" + target.name, dir=target.parent))
+        retired = _beside(target, ".old-")
+        retired.mkdir()
         try:
             target.replace(retired / target.name)
             try:
@@ -108,10 +130,47 @@ def _replace_folder(temporary: Path, target: Path) -> None:
         temporary.replace(target)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _beside(target: Path, prefix: str) -> Path:
+    """A new hidden name in the folder of `target` with the end of its name, as much of it as file systems allow."""
+    start = f"{prefix}{secrets.token_hex(4)}"
+    end = target.name
+    while len(os.fsencode(start + end)) > _LONGEST_NAME:
+        end = end[1:]
+    return target.with_name(start + end)
+
+
+def _sync(file: Path) -> None:
+    """Bring a file's content to the disk.
+
+    Raises:
+        OSError: the disk is full or fails.
+    """
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise OSError(error.errno, error.strerror, str(file)) from error
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names of a folder to the disk, where the system can; what it holds is there already."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Bring every file and name below a folder to the disk."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            _sync(Path(parent, name))
+        _sync_folder(Path(parent))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -135,57 +194,62 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
     Raises:
         MissingFileError: no such file.
-        ConfigError: not UTF-8 text.
+        ConfigError: not UTF-8 text, or more than `LARGEST_TEXT` of it.
     """
     file = Path(path)
     if not file.is_file():
-        raise MissingFileError(f"{file}: no such file", remedy="Check the path.")
+        raise no_such_file(file, "file")
+    if file.stat().st_size > LARGEST_TEXT:
+        raise ConfigError(f"{file}: more than {LARGEST_TEXT} bytes of text", remedy="Is it another file?")
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
+def no_such_file(path: Path, what: str = "file or folder") -> MissingFileError:
+    """The error for a path that is no regular file: nothing, a link that leads nowhere, a pipe.
+
+    Args:
+        path: a path of the user.
+        what: what was looked for.
+    """
+    if path.is_symlink() and not path.exists():
+        target = os.readlink(path)  # noqa: PTH115 - as it is written
+        return MissingFileError(f"{path}: a link to {target}, which leads to no file", remedy="Correct the link.")
+    if path.is_dir():
+        return MissingFileError(f"{path}: a folder, where a file is needed", remedy="Name a file.")
+    if path.exists():
+        return MissingFileError(f"{path}: a pipe, socket or device, and no file", remedy="Name a file.")
+    return MissingFileError(f"{path}: no such {what}", remedy="Check the path.")
+
+
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a YAML mapping with the safe loader; a key given twice is refused, not overwritten.
+    """Read a YAML mapping; see `plain_data.parse_yaml` for what is refused.
 
     Raises:
         MissingFileError: no such file.
         ConfigError: not YAML, or not a mapping.
     """
-    return _mapping(Path(path), "YAML", lambda text: yaml.load(text, _Loader))
+    return _mapping(Path(path), "YAML", parse_yaml)
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object; see `plain_data.parse_json` for what is refused.
 
     Raises:
         MissingFileError: no such file.
         ConfigError: not JSON, or not an object.
     """
-    return _mapping(Path(path), "JSON", json.loads)
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader that refuses a key given twice."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """The mapping as pyyaml composes it, its keys checked."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        keys: set[str] = set()
-        for key, _ in node.value:
-            if str(key.value) in keys:
-                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' occurs twice", problem_mark=key.start_mark)
-            keys.add(str(key.value))
-        return node
+    return _mapping(Path(path), "JSON", parse_json)
 
 
 def _mapping(file: Path, kind: str, parse: Callable[[str], Any]) -> dict[str, Any]:
     text = read_text(file)
     try:
         value = parse(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a JSON error, or a YAML date such as 2026-02-30
-        raise ConfigError(f"{file}: not valid {kind}: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: not valid {kind}: {' '.join(str(error).split())[:_LONGEST_REASON]}") from error
     if not isinstance(value, dict):
         raise ConfigError(
             f"{file}: holds a {type(value).__name__} at the top", remedy=f"A {kind} mapping of keys to values is expected."

@@ -68,7 +68,7 @@ def convert_mask(
 ) -> Converted:
     """Convert a mask; see `voxelry.api.convert`."""
     row = format_to_write(out) if format is None else written_format(format)
-    if mask.resolve() == out.resolve():
+    if os.path.realpath(mask) == os.path.realpath(out):
         raise UsageError(f"{out}: is the mask itself", remedy="Name another file to write.")
     if row.source == "required" and reference is None:
         raise UsageError(f"{out}: {row.noun} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxelry.base.files import free_name
+from voxelry.base.files import free_name, no_such_file
 from voxelry.errors import MissingFileError, ReadError, UsageError
 from voxelry.formats.detection import general_format, header_beside
 from voxelry.formats.file_content import open_content
@@ -45,7 +45,8 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
 
     A file is a scan. A folder of DICOM slices is a scan; a folder of other images, or of single X-rays in DICOM, holds one scan a
     file, and its subfolders are not searched; in a folder without images, subfolders are searched. Hidden files, masks, and files
-    that neither are images nor have the ending of one are skipped.
+    that neither are images nor have the ending of one are skipped. A link called an image that leads nowhere is
+    a scan that fails: it must not be lost without a word.
 
     If the model has several channels, files (or series' folders) ``<id>_0000``, ``<id>_0001``... up to the last channel are those
     of scan ``<id>``, and every other one is a scan that holds all channels.
@@ -64,7 +65,7 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
     paths = [Path(path) for path in inputs]
     for path in paths:
         if not path.exists():
-            raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
+            raise no_such_file(path)
     scans = _with_channels([scan for path in paths for scan in (_scans_in(path) if path.is_dir() else [_alone(path)])], channels)
     _check_ids(scans)
     return scans
@@ -95,7 +96,9 @@ def _scans_in(folder: Path) -> list[Scan]:
     singles = [
         file for file, row in formats.items() if (claims_image(file) if row is None else row.name != "dicom" or not is_series)
     ]
-    scans = [_alone(path) for path in (*singles, *([folder] if is_series else []))]
+    lost = [path for path in visible if not (path.is_file() or path.is_dir()) and claims_image(path) and not _is_mask(path)]
+    lost = [] if is_series else lost  # the reader of the series reports them
+    scans = [_alone(path) for path in (*sorted((*singles, *lost)), *([folder] if is_series else []))]
     if not scans:
         scans = [scan for inner in visible if inner.is_dir() for scan in _scans_below(inner)]
     if not scans:

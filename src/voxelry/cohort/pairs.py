@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voxelry.base.files import no_such_file
 from voxelry.cohort.inputs import case_id
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
@@ -52,7 +53,7 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
     """
     for path in (reference, prediction):
         if isinstance(path, Path) and not path.exists():
-            raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
+            raise no_such_file(path)
     if isinstance(reference, Manifest):
         return _with_manifest(reference, prediction)
     if is_manifest(reference):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from voxelry.base.bounded_regex import search_groups
 from voxelry.base.files import free_name, read_json
 from voxelry.datasets.cases import (
     SPLITS,
@@ -23,7 +24,7 @@ from voxelry.datasets.cases import (
     read_table,
 )
 from voxelry.datasets.file_patterns import Claim, FileFinder, find_ids
-from voxelry.errors import ManifestError, SplitLeakError, UsageError, nearest
+from voxelry.errors import ConfigError, ManifestError, SplitLeakError, UsageError, nearest
 from voxelry.formats.table import claims_image, claims_labels
 
 log = logging.getLogger(__name__)
@@ -127,10 +128,13 @@ def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, s
 def _patient(group: str, pattern: str | None, where: str) -> str:
     if not pattern:
         return group
-    match = re.search(pattern, group)
-    if match is None:
+    try:
+        groups = search_groups(pattern, group)
+    except ConfigError as error:
+        raise ManifestError(f"{where}: group_pattern: {error.problem}", remedy=error.remedy) from error
+    if groups is None:
         raise ManifestError(f"{where}: group_pattern '{pattern}' does not fit '{group}'")
-    return match[1] if match.re.groups else match[0]
+    return next((text for text in groups[1:] if text is not None), groups[0]) or ""
 
 
 def _fill(template: str, cells: Mapping[str, str], where: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from isal import igzip, isal_zlib
 
+from voxelry.base.files import no_such_file
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError, UnsupportedFormatError
 from voxelry.formats.file_content import FileContent, open_content
 from voxelry.formats.file_format import Format
@@ -71,7 +72,7 @@ def existing_file(path: Path) -> Path:
         MissingFileError: nothing is there.
     """
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file or folder", remedy="Check the path.")
+        raise no_such_file(path)
     return header_beside(path)
 
 

@@ -13,6 +13,7 @@ from typing import IO
 
 import pydicom
 
+from voxelry.base.files import no_such_file
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import CorruptFileError, MissingFileError, ReadError
 from voxelry.formats.detection import sniff
@@ -125,7 +126,7 @@ def scan_headers(
             if not files:
                 progress(_PROGRESS, 1, 1)
         else:
-            raise MissingFileError(f"{root}: no such file or folder", remedy="Check the path.")
+            raise no_such_file(root)
         for number, file in enumerate(files, start=1):
             _add(file, result)
             if number % _EVERY == 0 or number == len(files):
