@@ -22,7 +22,9 @@ JPEG_2000 = 0
 _FRAME_HEADERS = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 """Start-of-frame markers: SOF0 to SOF15, and SOF55 of JPEG-LS."""
 
-_HUFFMAN_CODED = (JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS)
+HUFFMAN_CODED = (JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS)
+"""Kinds whose grey pictures are one scan."""
+
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 _RESTARTS = range(0xD0, 0xD8)
 _SCAN, _END, _RESTART_INTERVAL = 0xDA, 0xD9, 0xDD
@@ -92,8 +94,8 @@ def check_codestream(data: bytes, frame: FrameFormat, kinds: Collection[int]) ->
         raise ValueError(f"the codestream is another kind of JPEG, SOF {stream.kind:#x}")
     if not min(2, frame.bits_allocated) <= stream.precision <= frame.bits_allocated:
         raise ValueError(f"the codestream states {stream.precision} bits, the header {frame.bits_allocated}")
-    if stream.kind in _HUFFMAN_CODED:
-        _check_scan(data)
+    if stream.kind in HUFFMAN_CODED:
+        check_scan(data)
 
 
 def _jpeg(data: bytes) -> Codestream | None:
@@ -126,8 +128,12 @@ def _jpeg_2000(data: bytes, start: int) -> Codestream:
     return Codestream(height - top, width - left, components, (data[start + 42] & 0x7F) + 1, offset=start)
 
 
-def _check_scan(data: bytes) -> None:
-    """Refuse a JPEG without a scan, or whose scan holds anything but restart markers before the end marker."""
+def check_scan(data: bytes) -> None:
+    """Refuse a JPEG without a scan, or whose scan holds anything but restart markers before the end marker.
+
+    Raises:
+        ValueError: it is so: decoders would fill what is missing with grey.
+    """
     try:
         segments = list(_segments(data))
         restarts = any(marker == _RESTART_INTERVAL and data[at + 4 : at + 6] != b"\0\0" for marker, at in segments)
