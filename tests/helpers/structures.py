@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def structure_set(
     frame: str = FRAME,
     codes: Any = None,
     instances: Any = (),
+    change: Callable[[Dataset], None] = lambda data: None,
 ) -> Path:
-    """A file of structures: name -> (colour, contours)."""
+    """A file of structures: name -> (colour, contours); `change` gets the data set before it is written."""
     data = Dataset()
     data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
     data.SOPInstanceUID = generate_uid()
@@ -70,6 +72,7 @@ def structure_set(
         data.StructureSetROISequence.append(roi)
         data.ROIContourSequence.append(drawn)
         data.RTROIObservationsSequence.append(seen)
+    change(data)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
@@ -83,3 +86,23 @@ def drawn(scan: Any, points: Any, place: int, away: float = 0.0) -> Dataset:
     """Points ``(column, row)`` in voxels, on a slice, as a contour in LPS+ mm."""
     index = np.column_stack([points, np.full(len(points), place + away)])
     return contour(flip_lps_ras(scan.geometry.world(index)))
+
+
+def referenced_space(series: str, frame: str, instances: Any = ()) -> Dataset:
+    """An item of ReferencedFrameOfReferenceSequence with one series."""
+    space, study, item = Dataset(), Dataset(), Dataset()
+    item.SeriesInstanceUID, item.ContourImageSequence = series, []
+    for uid in instances:
+        item.ContourImageSequence.append(image_item(uid))
+    study.RTReferencedSeriesSequence = [item]
+    space.FrameOfReferenceUID, space.RTReferencedStudySequence = frame, [study]
+    return space
+
+
+def image_item(uid: str, frame: int | None = None) -> Dataset:
+    """A reference to an instance, or to a frame of it."""
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = uid
+    if frame is not None:
+        item.ReferencedFrameNumber = frame
+    return item

@@ -18,9 +18,9 @@ from voxelry.core.catalogue import coded
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.label_file import load_label_file
-from voxelry.errors import ExportError, GridMismatchError, ReadError, SelectionError, UsageError
+from voxelry.errors import ExportError, GridMismatchError, ReadError, UsageError
 from voxelry.formats.detection import detect
-from voxelry.formats.dicom.objects.referenced_image import ReferencedImage, check_same_image, image_named_by
+from voxelry.formats.dicom.objects.referenced_image import ReferencedImage, check_same_image, image_named_by, read_image
 from voxelry.formats.dicom.objects.resampled_series import write_resampled
 from voxelry.formats.file_format import Format
 from voxelry.formats.mask_folder import mask_files, read_mask_folder
@@ -74,7 +74,7 @@ def convert_mask(
         raise UsageError(f"{out}: {row.noun} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")
     form = None if mask.is_dir() else detect(mask)
     image = image_named_by(mask) if form is not None and form.within == "dicom" else None
-    scan = None if reference is None else _scan(reference, series, tuple(repair), image)
+    scan = None if reference is None else read_image(reference, image, series=series, repair=tuple(repair))
     if row.source == "required" and not row.sheared and scan is not None and not scan.geometry.is_orthogonal:
         raise ExportError(
             f"{out}: the slices of {reference} are sheared (gantry tilt), and readers of {row.noun} take them for a straight "
@@ -85,16 +85,6 @@ def convert_mask(
     table = None if labels is None else load_label_file(labels)
     drawing = _labels(mask, form, table, scan, image, threshold)
     return _Conversion(mask, out, row, with_algorithm(options or {}, mask, row.options)).run(drawing, scan, image)
-
-
-def _scan(path: Path, series: str | None, repair: tuple[Repair, ...], image: ReferencedImage | None) -> Volume:
-    """The reference; of several series the selected one, else the one that the mask names."""
-    try:
-        return read(path, series=series, repair=repair)
-    except SelectionError:
-        if series is not None or image is None or not image.series:
-            raise
-        return read(path, series=image.series, repair=repair)
 
 
 def _labels(
@@ -165,7 +155,7 @@ class _Conversion:
 
     def _segmentation(self, labels: LabelMap, scan: Volume, image: ReferencedImage | None) -> list[Path]:
         """The SEG that a report refers to: the mask itself, or one beside the report, which is written where there is none."""
-        if image is not None and image.series == scan.source.series_uid and _describes(self.mask, labels):
+        if image is not None and image.names(scan.source.series_uid) and _describes(self.mask, labels):
             self.options["segmentation"] = self.mask
             return []
         beside = self._beside(format_named("dicom-seg").ending)
@@ -205,7 +195,7 @@ def _describes(file: Path, labels: LabelMap) -> bool:
 def _holds(file: Path, labels: LabelMap, scan: Volume) -> bool:
     """Whether a file is a DICOM SEG of the same labels on the same series."""
     try:
-        if detect(file).name != "dicom-seg" or image_named_by(file).series != scan.source.series_uid:
+        if detect(file).name != "dicom-seg" or not image_named_by(file).names(scan.source.series_uid):
             return False
         other = read_labels(file).on_grid(scan.geometry)
     except (ReadError, GridMismatchError):

@@ -9,7 +9,7 @@ from typing import Any
 from pydicom import Dataset, dcmread
 
 from voxelry.formats.detection import detect
-from voxelry.formats.dicom.elements import quiet_pydicom
+from voxelry.formats.dicom.elements import items_of, quiet_pydicom, text_of
 from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, plain_text
 
 MANUAL = "manual"
@@ -50,14 +50,14 @@ def algorithm_of(mask: Path, stated: Any = None) -> Algorithm | None:
 def _of_segments(data: Dataset) -> list[tuple[str, str]]:
     """Kind and name of each segment's algorithm."""
     return [
-        (str(item.get("SegmentAlgorithmType", "")).lower(), str(item.get("SegmentAlgorithmName", "")))
-        for item in data.get("SegmentSequence", [])
+        (text_of(item, "SegmentAlgorithmType").lower(), text_of(item, "SegmentAlgorithmName"))
+        for item in items_of(data, "SegmentSequence")
     ]
 
 
 def _of_structures(data: Dataset) -> list[tuple[str, str]]:
     """Kind of each structure's algorithm; a structure set holds no name."""
-    return [(str(item.get("ROIGenerationAlgorithm", "")).lower(), "") for item in data.get("StructureSetROISequence", [])]
+    return [(text_of(item, "ROIGenerationAlgorithm").lower(), "") for item in items_of(data, "StructureSetROISequence")]
 
 
 def _foreign(name: str, kind: Any) -> Algorithm:

@@ -32,6 +32,7 @@ PARSE_ERRORS = (
 """The exceptions that pydicom and its decoders raise on damaged files; NotImplementedError is a RuntimeError."""
 
 _LONGEST_MESSAGE = 200
+_UNDEFINED = 2**32 - 1
 _TEXT_VRS = frozenset("AE AS CS DA DS DT IS LO PN SH TM UI".split())
 
 
@@ -97,12 +98,32 @@ def _plain_text(raw: Any) -> str | None:
     value = raw.value if isinstance(raw, pydicom.dataelem.RawDataElement) else None
     if not isinstance(value, bytes):
         return None
-    vr = raw.VR or pydicom.datadict.dictionary_VR(raw.tag)
+    vr = raw.VR if raw.VR not in (None, "UN") else pydicom.datadict.dictionary_VR(raw.tag)
     if vr in _TEXT_VRS and value.isascii():
         return value.decode("ascii").strip(" \0")
     if vr == "US" and len(value) == 2:
         return str(int.from_bytes(value, "little" if raw.is_little_endian else "big"))
     return None
+
+
+def items_of(data: Any, keyword: str) -> list[Any]:
+    """The items of a sequence, none where it is missing or empty; also of one whose VR is unknown (UN) to the file.
+
+    Explicit VR stores a sequence whose writer did not know it as UN, in implicit VR (DICOM PS3.5 section 6.2.2); pydicom parses
+    that below 64 KiB only.
+
+    Raises:
+        ValueError: the element is no sequence, or the file ends within it. Any of `PARSE_ERRORS`: its items cannot be parsed.
+    """
+    raw = data.get_item(_tag(keyword))
+    if isinstance(raw, pydicom.dataelem.RawDataElement) and raw.value and len(raw.value) < raw.length < _UNDEFINED:
+        raise ValueError(f"{keyword} breaks off")
+    value = data.get(keyword)
+    if isinstance(value, bytes):
+        value = pydicom.values.convert_SQ(value, is_implicit_VR=True, is_little_endian=True, encoding=data.original_character_set)
+    if value is not None and not isinstance(value, (pydicom.sequence.Sequence, list)):
+        raise ValueError(f"{keyword} is no sequence")
+    return list(value or [])
 
 
 def finite_numbers(text: str, count: int) -> tuple[float, ...] | None:

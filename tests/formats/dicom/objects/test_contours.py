@@ -15,8 +15,8 @@ SHAPE = (23, 17)
 SQUARE = np.array([(2.5, 3.5), (6.5, 3.5), (6.5, 8.5), (2.5, 8.5)])
 
 
-def mask_of(contours, shape=SHAPE):
-    found = fill([np.asarray(points, dtype=float) for points in contours], shape)
+def mask_of(contours, shape=SHAPE, **options):
+    found = fill([np.asarray(points, dtype=float) for points in contours], shape, **options)
     mask = np.zeros(shape, dtype=bool)
     columns, rows = found.inside.shape
     mask[found.start[0] : found.start[0] + columns, found.start[1] : found.start[1] + rows] = found.inside
@@ -138,6 +138,33 @@ def test_contours_that_overlap_in_part_are_joined_and_copies_dropped():
     assert (found.overlaps, found.repeated) == (1, 1)
     nearly, _ = mask_of([SQUARE, SQUARE * 1.001])
     assert nearly.sum() == 20
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(st.tuples(st.floats(-4, 27), st.floats(-4, 21)), min_size=3, max_size=6), min_size=1, max_size=5))
+def test_exclusive_contours_are_xored_as_skimage_fills_them(contours):
+    """In any order, doubled ones too; centres nearer to an outline than the tolerance may go either way."""
+    polygons = [np.array(points) for points in contours]
+    mask, _ = mask_of(polygons, exclusive=True)
+    expected = np.logical_xor.reduce([inside_of(centres(), polygon) for polygon in polygons])
+    clear = np.min([distance_to(polygon, centres()) for polygon in polygons], axis=0) > 2 * EDGE_TOLERANCE
+    np.testing.assert_array_equal(mask.ravel()[clear], expected[clear])
+    np.testing.assert_array_equal(mask_of(polygons[::-1], exclusive=True)[0], mask)
+
+
+def test_exclusive_contours_cancel_where_they_are_doubled():
+    assert not mask_of([SQUARE, SQUARE[::-1]], exclusive=True)[0].any()
+    assert mask_of([SQUARE] * 3, exclusive=True)[0].sum() == 20
+    assert mask_of([SQUARE, SQUARE + 50], exclusive=True)[0].sum() == 20
+
+
+def test_exclusive_contours_through_centres_keep_the_rims_of_what_is_left():
+    outer = np.array([(2, 2), (8, 2), (8, 8), (2, 8)])
+    inner = np.array([(4, 4), (6, 4), (6, 6), (4, 6)])
+    np.testing.assert_array_equal(mask_of([inner, outer], exclusive=True)[0], mask_of([outer, inner])[0])
+    half = np.array([(2, 2), (5, 2), (5, 8), (2, 8)])
+    mask, _ = mask_of([outer, half], exclusive=True)
+    np.testing.assert_array_equal(mask, mask_of([[(5, 2), (8, 2), (8, 8), (5, 8)]])[0])
 
 
 def test_what_lies_outside_is_cut():

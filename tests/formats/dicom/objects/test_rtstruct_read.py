@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -12,10 +13,10 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from skimage.measure import points_in_poly as inside_of
 
-from helpers.structures import code, contour, drawn, structure_set
+from helpers.structures import FRAME, code, contour, drawn, image_item, referenced_space, structure_set
 from voxelry.core.geometry import flip_lps_ras
 from voxelry.core.labels import Label, LabelTable
-from voxelry.errors import CorruptFileError, GridMismatchError, LabelError, MissingFileError, UsageError
+from voxelry.errors import CorruptFileError, GridMismatchError, LabelError, MissingFileError, SelectionError, UsageError
 from voxelry.formats.reader import read, read_labels
 
 ANGLE = np.deg2rad(25)
@@ -164,8 +165,167 @@ def test_damage_is_named(plain_scan, tmp_path):
     path = structure_set(tmp_path / "series" / "rt", [("a", None, [drawn(plain_scan, SQUARE, 1)])])
     bad = drawn(plain_scan, SQUARE, 1)
     bad.ContourData = ["1", "2"]
-    with pytest.raises(CorruptFileError, match=r"rt: cannot be read as a structure set \(a contour of 2 coordinates"):
+    with pytest.raises(CorruptFileError, match=r"rt: structure 'a': contour 1 has 2 coordinates"):
         read_labels(structure_set(path, [("a", None, [bad])]))
+    structure_set(path, [("a", None, [bad]), ("b", None, [drawn(plain_scan, SQUARE, 1)])])
+    only = read_labels(path, LabelTable(labels=(Label(value=3, name="b"),)))
+    assert only.mask("b").sum() == 12  # what is sound can be read
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CorruptFileError, match="rt: cannot be read as a structure set"):
+        read_labels(path, reference=plain_scan)
+
+
+OTHER = "1.2.826.0.1.3680043.8.498.77"
+
+
+def in_frame(*frames):
+    """Give each structure a frame of reference of its own."""
+
+    def change(data):
+        for roi, frame in zip(data.StructureSetROISequence, frames, strict=True):
+            roi.ReferencedFrameOfReferenceUID = frame
+
+    return change
+
+
+def two(scan):
+    return [("a", None, [drawn(scan, SQUARE, 1)]), ("b", None, [drawn(scan, SQUARE, 2)])]
+
+
+def test_a_structure_in_another_frame_of_reference_is_left_out(plain_scan, tmp_path):
+    def change(data):
+        in_frame(FRAME, OTHER)(data)
+        data.ReferencedFrameOfReferenceSequence.insert(0, referenced_space("1.2.7", OTHER))
+
+    path = structure_set(tmp_path / "series" / "rt", two(plain_scan), change=change)
+    for found in (read_labels(path), read_labels(path, reference=plain_scan), read_labels(path, reference=tmp_path / "series")):
+        assert found.table.names == ("a",)
+        assert found.mask("a").sum() == 12
+        assert f"structure 'b' is left out: it lies in another frame of reference ({OTHER})" in found.source.remarks
+    nowhere = replace(plain_scan, source=replace(plain_scan.source, frame_of_reference=""))
+    with pytest.raises(GridMismatchError, match=r"lie in 2 frames of reference.*does not say in which"):
+        read_labels(path, reference=nowhere)
+    table = LabelTable(labels=(Label(value=4, name="b"),))
+    assert read_labels(path, table, reference=nowhere).mask("b").sum() == 12
+    with pytest.raises(GridMismatchError, match="its frame of reference"):
+        read_labels(path, table, reference=plain_scan)
+
+
+def test_images_that_contours_name_tell_the_frame_of_reference(plain_scan, tmp_path):
+    """Of a structure without one, and of one that contradicts the slices that its contours name."""
+    instances = [instance[0] for instance in plain_scan.source.instances]
+
+    def change(data):
+        in_frame("", OTHER)(data)
+        data.ReferencedFrameOfReferenceSequence = [
+            referenced_space("1.2.7", OTHER, ["1.2.7.1"]),
+            referenced_space(plain_scan.source.series_uid, FRAME, instances),
+        ]
+        first, second = (item.ContourSequence[0] for item in data.ROIContourSequence)
+        first.ContourImageSequence = [image_item("1.2.7.1")]
+        second.ContourImageSequence = [image_item(instances[2])]
+
+    path = structure_set(tmp_path / "rt", two(plain_scan), change=change)
+    found = read_labels(path, reference=plain_scan)
+    assert found.table.names == ("b",)
+    assert [text.partition(":")[0] for text in found.source.remarks[:2]] == [
+        "structure 'a' is left out",
+        f"structure 'b' states another frame of reference ({OTHER}) than the slices that it names have",
+    ]
+
+
+def test_a_structure_of_no_frame_of_reference_among_several(plain_scan, tmp_path):
+    def change(data):
+        in_frame(FRAME, "")(data)
+        data.ReferencedFrameOfReferenceSequence.append(referenced_space("1.2.7", OTHER))
+
+    found = read_labels(structure_set(tmp_path / "rt", two(plain_scan), change=change), reference=plain_scan)
+    assert found.mask("b").sum() == 12
+    assert "structure 'b' states no frame of reference: its coordinates are taken for the image's" in found.source.remarks
+
+
+def test_of_several_referenced_series_the_one_that_is_drawn_on_is_taken(plain_scan, tmp_path):
+    """By the frame of reference of the structures, then by the images that contours name; else it is refused."""
+    for file in sorted((tmp_path / "series").iterdir()):
+        data = dcmread(file)
+        data.SeriesInstanceUID, data.SOPInstanceUID = "1.2.7", f"1.2.7.{data.InstanceNumber}"
+        data.save_as(tmp_path / "series" / f"other-{file.name}")
+    instances = [instance[0] for instance in plain_scan.source.instances]
+    others = [f"1.2.7.{number}" for number in range(9)]
+
+    def listing(frame, name=None):
+        def change(data):
+            data.ReferencedFrameOfReferenceSequence = [
+                referenced_space("1.2.7", frame, others),
+                referenced_space(plain_scan.source.series_uid, FRAME, instances),
+            ]
+            if name:
+                data.ROIContourSequence[0].ContourSequence[0].ContourImageSequence = [image_item(name)]
+
+        return change
+
+    for change in (listing(OTHER), listing(FRAME, instances[1])):
+        path = structure_set(tmp_path / "series" / "rt", two(plain_scan), change=change)
+        for found in (read_labels(path), read_labels(path, reference=tmp_path / "series")):
+            assert found.source.series_uid == plain_scan.source.series_uid
+            assert not found.source.remarks
+    path = structure_set(tmp_path / "series" / "rt", two(plain_scan), change=listing(FRAME, others[2]))
+    assert read_labels(path).source.series_uid == "1.2.7"
+    path = structure_set(tmp_path / "series" / "rt", two(plain_scan), change=listing(FRAME))
+    for reference in (None, tmp_path / "series"):
+        with pytest.raises(SelectionError, match=r"drawn on one of several series \(.*1\.2\.7"):
+            read_labels(path, reference=reference)
+    assert read_labels(path, reference=plain_scan).mask("a").sum() == 12
+
+
+def test_a_contour_that_names_another_slice_stays_where_its_coordinates_are(plain_scan, tmp_path):
+    instances = [instance[0] for instance in plain_scan.source.instances]
+
+    def naming(*uids):
+        def change(data):
+            data.ROIContourSequence[0].ContourSequence[0].ContourImageSequence = [image_item(uid) for uid in uids]
+
+        return change
+
+    remark = "structure 'a': 1 contours name another image than the slice that they lie on: their coordinates count"
+    for uids, told in (
+        ((instances[1],), False),
+        ((instances[1], instances[2]), False),
+        ((instances[3],), True),
+        (("1.2.9",), True),
+    ):
+        found = read_labels(structure_set(tmp_path / "series" / "rt", two(plain_scan)[:1], change=naming(*uids)))
+        assert found.array[:, :, 1].sum() == 12
+        assert (remark in found.source.remarks) == told
+
+
+def test_exclusive_contours(plain_scan, tmp_path):
+    inner = SQUARE + np.array((1, 1))
+    squares = [drawn(plain_scan, points, 1) for points in (SQUARE, inner)]
+    for item in squares:
+        item.ContourGeometricType = "CLOSEDPLANAR_XOR"
+    expected = expected_of(plain_scan, SQUARE, [1]) ^ expected_of(plain_scan, inner, [1])
+    path = structure_set(tmp_path / "series" / "rt", [("a", None, squares)])
+    found = read_labels(path)
+    np.testing.assert_array_equal(found.mask("a"), expected)
+    assert not found.source.remarks
+    squares[0].ContourGeometricType = "CLOSED_PLANAR"
+    found = read_labels(structure_set(path, [("a", None, squares)]))
+    np.testing.assert_array_equal(found.mask("a"), expected)
+    assert found.source.remarks == (
+        "structure 'a': contours of type CLOSEDPLANAR_XOR and others on 1 slices: all combined by exclusive or",
+    )
+    found = read_labels(structure_set(path, [("a", None, [squares[1], squares[1], drawn(plain_scan, SQUARE, 2)])]))
+    np.testing.assert_array_equal(found.mask("a"), expected_of(plain_scan, SQUARE, [2]))
+    assert "structure 'a': 1 contours of type CLOSEDPLANAR_XOR are there twice, and cancel each other" in found.source.remarks
+
+
+def test_structures_that_one_label_takes_are_told(plain_scan, tmp_path):
+    kind = code("10200004", "Liver")
+    path = structure_set(tmp_path / "series" / "rt", two(plain_scan), codes={"a": kind, "b": kind})
+    found = read_labels(path, LabelTable(labels=(Label(value=5, name="liver", type={"value": "10200004", "meaning": "x"}),)))
+    assert found.array.sum() == 5 * 24
+    assert "structures a, b are joined as 'liver'" in found.source.remarks
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,9 @@ The rule of inclusion, the same for every contour:
 Contours of one structure on one slice are combined from the largest to the smallest: a contour that lies wholly within the voxels
 filled so far is a hole, whose rim stays (so an island in a hole is filled again); any other is added. Where two overlap only in
 part, both are added, and that is counted.
+
+Exclusive contours (CLOSEDPLANAR_XOR, DICOM PS3.3 C.8.8.6.3) are combined by exclusive or instead: a voxel belongs to the
+structure if its centre, or a point within `EDGE_TOLERANCE` of it, lies in an odd number of them.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 EDGE_TOLERANCE = 0.01
 """Voxels: a voxel's centre within this distance counts as on a contour; coordinates rounded to 0.01 mm stay within it."""
 
+_NEIGHBOURS = EDGE_TOLERANCE * np.array([(0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)])
 _MOST_PAIRS = 1 << 21
 """Pairs of an edge and a row that are processed at once."""
 _LEVEL = 1e-12
@@ -39,7 +43,7 @@ class Filled:
         start: first voxel of the box, ``(column, row)``.
         inside: ``(columns, rows)`` mask of the box, which lies wholly on the slice; of size 0 where no contour does.
         overlaps: number of contours that overlap others only in part.
-        repeated: number of contours left out as duplicates.
+        repeated: number of contours that are there before; left out, unless they are exclusive.
         clipped: whether a contour extends beyond the slice.
     """
 
@@ -50,12 +54,13 @@ class Filled:
     clipped: bool = False
 
 
-def fill(contours: Sequence[Points], shape: tuple[int, int]) -> Filled:
+def fill(contours: Sequence[Points], shape: tuple[int, int], *, exclusive: bool = False) -> Filled:
     """Fill the contours of one structure on one slice.
 
     Args:
         contours: each ``(points, 2)``, column and row in voxels; voxel centres are whole numbers.
         shape: columns and rows of the slice.
+        exclusive: they are combined by exclusive or.
 
     Returns:
         The box that holds them, and their voxels.
@@ -67,10 +72,19 @@ def fill(contours: Sequence[Points], shape: tuple[int, int]) -> Filled:
     size = np.maximum(high - low + 1, 0)
     clipped = bool((every < -0.5 - EDGE_TOLERANCE).any() or (every > limit + 0.5 + EDGE_TOLERANCE).any())
     unique = _without_duplicates(contours)
-    filled = np.zeros((int(size[0]), int(size[1])), dtype=bool)
-    overlaps = 0
-    for points in sorted(unique, key=_area, reverse=True) if filled.size else ():
-        within, edge = _rasterised(points - low, (int(size[0]), int(size[1])))
+    inside, overlaps = np.zeros((int(size[0]), int(size[1])), dtype=bool), 0
+    if inside.size and exclusive:
+        inside = _odd([points - low for points in contours], inside.shape)
+    elif inside.size:
+        inside, overlaps = _united([points - low for points in unique], inside.shape)
+    return Filled((int(low[0]), int(low[1])), inside, overlaps, len(contours) - len(unique), clipped)
+
+
+def _united(contours: Sequence[Points], shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], int]:
+    """The voxels within contours, without those within holes, and the number of contours that overlap others in part."""
+    filled, overlaps = np.zeros(shape, dtype=bool), 0
+    for points in sorted(contours, key=_area, reverse=True):
+        within, edge = _rasterised(points, shape)
         own = within | edge
         core = within & ~edge
         if core.any() and not (own & ~filled).any():
@@ -78,7 +92,18 @@ def fill(contours: Sequence[Points], shape: tuple[int, int]) -> Filled:
         else:
             overlaps += bool((core & filled).any())
             filled |= own
-    return Filled((int(low[0]), int(low[1])), filled, overlaps, len(contours) - len(unique), clipped)
+    return filled, overlaps
+
+
+def _odd(contours: Sequence[Points], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The voxels within an odd number of contours, at their centre or within `EDGE_TOLERANCE` of it."""
+    inside = np.zeros(shape, dtype=bool)
+    for offset in _NEIGHBOURS:
+        odd = np.zeros(shape, dtype=bool)
+        for points in contours:
+            odd ^= _rasterised(points + offset, shape)[0]
+        inside |= odd
+    return inside
 
 
 def _without_duplicates(contours: Sequence[Points]) -> list[Points]:
@@ -96,7 +121,7 @@ def _area(points: Points) -> float:
 
 
 @np.errstate(all="ignore")  # coordinates of a damaged file may be of any size
-def _rasterised(points: Points, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _rasterised(points: Points, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Masks ``(columns, rows)`` of the centres within a polygon by the even-odd rule, and of those on its outline."""
     columns, rows = shape
     start, end = points, np.roll(points, -1, axis=0)
@@ -115,7 +140,7 @@ def _rasterised(points: Points, shape: tuple[int, int]) -> tuple[NDArray[np.bool
     return masks[0] % 2 == 1, masks[1] > 0
 
 
-def _crossings(a: Points, b: Points, shape: tuple[int, int]) -> NDArray[np.int64]:
+def _crossings(a: Points, b: Points, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """The number of edges that cross each row just before each centre; an edge includes its lower end, not its upper end."""
     columns, rows = shape
     edge, row = _rows(np.ceil(a[:, 1]), np.ceil(b[:, 1]) - 1, rows)
@@ -124,7 +149,7 @@ def _crossings(a: Points, b: Points, shape: tuple[int, int]) -> NDArray[np.int64
     return np.bincount(row * (columns + 1) + first, minlength=rows * (columns + 1))
 
 
-def _touches(a: Points, b: Points, shape: tuple[int, int]) -> NDArray[np.int64]:
+def _touches(a: Points, b: Points, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """The begins (1) and ends (-1), in each row, of runs of centres within `EDGE_TOLERANCE` of an edge along both axes."""
     columns, rows = shape
     edge, row = _rows(np.ceil(a[:, 1] - EDGE_TOLERANCE), np.floor(b[:, 1] + EDGE_TOLERANCE), rows)

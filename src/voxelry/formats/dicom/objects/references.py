@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydicom import Dataset
 
 from voxelry.core.labels import Code
+from voxelry.formats.dicom.elements import items_of, text_of
 
 _SOURCE_IMAGE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")
 
@@ -73,6 +74,20 @@ def code_item(code: Code) -> Dataset:
         item.LongCodeValue = code.value
     item.CodingSchemeDesignator, item.CodeMeaning = code.scheme, without_backslash(code.meaning)
     return item
+
+
+def code_of(item: Any, keyword: str) -> Code | None:
+    """The first code of a code sequence, None where the sequence is missing or empty, or the code has no value.
+
+    Args:
+        item: the data set that holds the sequence.
+        keyword: of the sequence.
+    """
+    for code in items_of(item, keyword)[:1]:
+        value = next(filter(None, (text_of(code, kind) for kind in ("CodeValue", "LongCodeValue", "URNCodeValue"))), "")
+        if value:
+            return Code(value=value, scheme=text_of(code, "CodingSchemeDesignator"), meaning=text_of(code, "CodeMeaning")[:64])
+    return None
 
 
 def without_backslash(text: str) -> str:

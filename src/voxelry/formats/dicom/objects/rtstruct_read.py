@@ -1,50 +1,42 @@
 """Reader of RTSTRUCT: the structures of a radiotherapy structure set, filled on the slices of the series they were drawn on.
 
-`contours` defines which voxels a contour encloses. A contour belongs to the slice nearest to it, within `SLICE_TOLERANCE`, on an
-oblique or tilted series too, since its points are converted to voxel indices first. Only CLOSED_PLANAR and CLOSEDPLANAR_XOR
-contours enclose voxels: points and open lines are left out with a remark. Slices between contours are not interpolated.
+`structure_set` parses the structures, `contours` defines which voxels a contour encloses. A contour belongs to the slice nearest
+to it, within `SLICE_TOLERANCE`, on an oblique or tilted series too, since its points are converted to voxel indices first. Only
+CLOSED_PLANAR and CLOSEDPLANAR_XOR contours enclose voxels: points and open lines are left out with a remark. Slices between
+contours are not interpolated. Structures in another frame of reference than the image's are left out with a remark.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
 from voxelry.core.geometry import Geometry, flip_lps_ras
-from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label, LabelTable
+from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source, Volume
-from voxelry.errors import CorruptFileError, GridMismatchError, LabelError, SelectionError, nearest
-from voxelry.formats.dicom.elements import PARSE_ERRORS
+from voxelry.errors import CorruptFileError, GridMismatchError, LabelError, nearest
+from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
 from voxelry.formats.dicom.objects.contours import fill
-from voxelry.formats.dicom.objects.referenced_image import ReferencedImage, check_same_image, find_image, referenced_image
-from voxelry.formats.dicom.objects.seg_read import code_of
-from voxelry.formats.label_layers import SegmentBox, clean_name, match, stack_segments, unique_names
-from voxelry.formats.reader import read
+from voxelry.formats.dicom.objects.referenced_image import (
+    ReferencedImage,
+    check_same_image,
+    find_image,
+    read_image,
+    referenced_image,
+)
+from voxelry.formats.dicom.objects.structure_set import XOR, Contour, Structure, structures_of
+from voxelry.formats.label_layers import SegmentBox, match, stack_segments
 
 SLICE_TOLERANCE = 0.25
 """Largest distance of a contour from its slice, in slices; half way between two it could belong to either."""
 
-_PLANAR = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _REMARKABLE_OFFSET = 0.02
 """Slices: from this distance on a contour off its slice is remarked."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Structure:
-    """One structure: its label, its closed contours (``(points, 3)`` mm, LPS+), the number left out of each other type."""
-
-    label: Label
-    contours: Sequence[NDArray[np.float64]]
-    ignored: Counter[str]
 
 
 def read_rtstruct(
@@ -73,80 +65,41 @@ def read_rtstruct(
     """
     file = Path(path)
     try:
-        data = pydicom.dcmread(file)
-        structures = _structures(data)
-        named = referenced_image(data)
+        with quiet_pydicom():
+            data = pydicom.dcmread(file)
+            structures, remarks = structures_of(data)
+            named = referenced_image(data)
     except PARSE_ERRORS as error:
-        raise CorruptFileError(f"{file}: cannot be read as a structure set ({error})", remedy="Export it again.") from error
-    image = reference if isinstance(reference, Volume) else _image(file, reference, named)
+        raise CorruptFileError(
+            f"{file}: cannot be read as a structure set ({short_message(error)})", remedy="Export it again."
+        ) from error
+    labels, own_remarks = _labels(file, structures, table)
+    remarks += own_remarks
+    for number in labels:
+        if structures[number].problem:
+            raise CorruptFileError(
+                f"{file}: {structures[number].problem}", remedy="Export it again, or name the other structures in a label table."
+            )
+    if isinstance(reference, Volume):
+        image = reference
+    else:
+        image = find_image(file, named) if reference is None else read_image(reference, named)
     if image.geometry.affine is None:
         raise GridMismatchError(f"{file}: contours lie in space, {image.source.name} is a picture", remedy="Name its series.")
-    labels, remarks = _labels(file, structures, table)
-    remarks += check_same_image(file, named, image)
+    labels, own_remarks = _in_space(file, {number: (labels[number], structures[number]) for number in labels}, named, image)
+    remarks += own_remarks
     boxes = {}
     for number in labels:
-        boxes[number], own_remarks = _boxes(file, structures[number], image.geometry)
+        boxes[number], own_remarks = _boxes(file, structures[number], image)
         remarks += [f"structure '{structures[number].label.name}': {text}" for text in own_remarks]
     source = Source("rtstruct", (str(file),), image.source.series_uid, image.source.instances, tuple(remarks))
     return replace(stack_segments(boxes, image.geometry, labels, table, source), source=source)
 
 
-def _image(file: Path, reference: str | os.PathLike[str] | None, named: ReferencedImage) -> Volume:
-    """The image at a path, or the one that the file names; of several series at a path, the one that the file names."""
-    if reference is None:
-        return find_image(file, named)
-    try:
-        return read(reference)
-    except SelectionError:
-        return read(reference, series=named.series)
-
-
-def _structures(data: Dataset) -> dict[int, _Structure]:
-    """ROI number -> structure, in the order of the file."""
-    colours: dict[int, Any] = {}
-    items: dict[int, list[Dataset]] = {}
-    for roi in data.get("ROIContourSequence") or []:
-        number = int(roi.ReferencedROINumber)
-        colours[number] = roi.get("ROIDisplayColor")
-        items.setdefault(number, []).extend(roi.get("ContourSequence") or [])
-    codes = {int(item.ReferencedROINumber): item for item in data.get("RTROIObservationsSequence") or []}
-    structures = {}
-    for roi in data.StructureSetROISequence:
-        number = int(roi.ROINumber)
-        contours = items.get(number, [])
-        kinds = [str(item.get("ContourGeometricType", "")) for item in contours]
-        closed = [_points(item) for item, kind in zip(contours, kinds, strict=True) if kind in _PLANAR]
-        label = _label(roi, number, codes.get(number, Dataset()), colours.get(number))
-        structures[number] = _Structure(label, closed, Counter(kind for kind in kinds if kind not in _PLANAR))
-    names = unique_names({number: structure.label for number, structure in structures.items()})
-    return {number: replace(structure, label=names[number]) for number, structure in structures.items()}
-
-
-def _points(item: Dataset) -> NDArray[np.float64]:
-    points = np.array([float(value) for value in item.ContourData], dtype=np.float64)
-    if not points.size or points.size % 3 or not np.isfinite(points).all():
-        raise ValueError(f"a contour of {points.size} coordinates")
-    return points.reshape(-1, 3)
-
-
-def _label(roi: Dataset, number: int, observation: Dataset, color: Any) -> Label:
-    kind = observation.get("RTROIIdentificationCodeSequence")
-    usable = color is not None and len(color) == 3 and all(0 <= int(channel) <= 255 for channel in color)
-    return Label(
-        value=number if 0 < number <= 65535 else 65535,
-        name=clean_name(str(roi.get("ROIName", "")), number),
-        category=ANATOMICAL_STRUCTURE,
-        type=code_of(kind),
-        modifier=code_of(kind[0].get("SegmentedPropertyTypeModifierCodeSequence")) if kind else None,
-        color=(int(color[0]), int(color[1]), int(color[2])) if usable else None,
-    )
-
-
-def _labels(file: Path, structures: dict[int, _Structure], table: LabelTable | None) -> tuple[dict[int, Label], list[str]]:
-    """ROI number -> label, and remarks on structures that are left out or renumbered."""
+def _labels(file: Path, structures: dict[int, Structure], table: LabelTable | None) -> tuple[dict[int, Label], list[str]]:
+    """ROI number -> label, and remarks on structures that are left out, joined or renumbered."""
     if table is None:
-        values = {structure.label.value for structure in structures.values()}
-        fits = len(values) == len(structures) and all(number == item.label.value for number, item in structures.items())
+        fits = all(number == item.label.value for number, item in structures.items())
         renumbered = {
             number: item.label if fits else item.label.model_copy(update={"value": index})
             for index, (number, item) in enumerate(structures.items(), start=1)
@@ -160,33 +113,116 @@ def _labels(file: Path, structures: dict[int, _Structure], table: LabelTable | N
         raise LabelError(
             f"{file}: none of its structures ({', '.join(others)[:200]}) is in the table", remedy=nearest(first, table.names)
         )
-    return labels, [f"structures not in the table are left out: {', '.join(others)}"] if others else []
+    remarks = [f"structures not in the table are left out: {', '.join(others)}"] if others else []
+    for name in dict.fromkeys(label.name for label in labels.values()):
+        owners = [structures[number].label.name for number, label in labels.items() if label.name == name]
+        remarks += [f"structures {', '.join(owners)} are joined as '{name}'"] if len(owners) > 1 else []
+    return labels, remarks
 
 
-def _boxes(file: Path, structure: _Structure, geometry: Geometry) -> tuple[list[SegmentBox], list[str]]:
+def _in_space(
+    file: Path, structures: dict[int, tuple[Label, Structure]], named: ReferencedImage, image: Volume
+) -> tuple[dict[int, Label], list[str]]:
+    """The labels of the structures whose coordinates are the image's, and remarks.
+
+    Raises:
+        GridMismatchError: there are none, or the image does not say in which of several frames of reference it lies.
+    """
+    frames = {number: _frame_of(structure, named) for number, (_, structure) in structures.items()}
+    of_image = named.frames_of(image)
+    different = sorted(set(filter(None, frames.values())))
+    if not image.source.frame_of_reference:
+        if len(different) > 1:
+            raise GridMismatchError(
+                f"{file}: its structures lie in {len(different)} frames of reference ({', '.join(different)}), and "
+                f"{image.source.name} does not say in which it lies",
+                remedy="Name the DICOM series that they were drawn on, or the structures of one of them in a label table.",
+            )
+        of_image = frozenset(different)
+    instances = {instance[0] for instance in image.source.instances if instance}
+    labels: dict[int, Label] = {}
+    remarks: list[str] = []
+    for number, (label, structure) in structures.items():
+        frame = frames[number]
+        if frame and frame not in of_image and not _instances(structure) & instances:
+            remarks.append(f"structure '{label.name}' is left out: it lies in another frame of reference ({frame})")
+            continue
+        labels[number] = label
+        if not frame and (named.series or named.others):
+            remarks.append(f"structure '{label.name}' states no frame of reference: its coordinates are taken for the image's")
+        elif frame and frame not in of_image:
+            remarks.append(
+                f"structure '{label.name}' states another frame of reference ({frame}) than the slices that it names have"
+            )
+    if structures and not labels:
+        raise GridMismatchError(
+            f"{file}: its frame of reference ({', '.join(different)}) is not that of {image.source.name} "
+            f"({image.source.frame_of_reference})",
+            remedy="Name the image that it was drawn on.",
+        )
+    return labels, remarks + check_same_image(
+        file, replace(named, frame_of_reference=_common({frames[n] for n in labels} & of_image)), image
+    )
+
+
+def _frame_of(structure: Structure, named: ReferencedImage) -> str:
+    """The frame of reference of a structure: its own, that of all the file, or that of the images that it names."""
+    return structure.frame_of_reference or named.frame_of_reference or named.frame_of_instances(_instances(structure))
+
+
+def _instances(structure: Structure) -> set[str]:
+    """SOPInstanceUIDs that a structure's contours name."""
+    return {uid for contour in structure.contours for uid, _ in contour.images}
+
+
+def _common(frames: set[str]) -> str:
+    """The only one of some frames of reference, empty where there are more, or none."""
+    return frames.pop() if len(frames) == 1 else ""
+
+
+def _boxes(file: Path, structure: Structure, image: Volume) -> tuple[list[SegmentBox], list[str]]:
     """The voxels of one structure, slice by slice, and remarks on its contours."""
-    slices: dict[int, list[NDArray[np.float64]]] = {}
-    largest = 0.0
+    geometry = image.geometry
+    slices: dict[int, list[tuple[NDArray[np.float64], bool]]] = {}
+    largest, elsewhere = 0.0, 0
     for contour in structure.contours:
-        index = geometry.index(flip_lps_ras(contour))
+        index = geometry.index(flip_lps_ras(contour.points))
         k, offset = _slice_of(file, structure.label.name, index, geometry)
         largest = max(largest, offset)
-        slices.setdefault(k, []).append(index[:, :2])
-    remarks = [f"{count} contours of type {kind or 'none'} enclose nothing" for kind, count in structure.ignored.items()]
+        elsewhere += _names_another(contour, image, k)
+        slices.setdefault(k, []).append((index[:, :2], contour.is_xor))
+    remarks = list(structure.remarks)
     if largest > _REMARKABLE_OFFSET:
         remarks.append(f"contours up to {largest:.2g} slices off their slice")
-    boxes, overlaps, repeated, clipped = [], 0, 0, 0
+    if elsewhere:
+        remarks.append(f"{elsewhere} contours name another image than the slice that they lie on: their coordinates count")
+    boxes, overlaps, repeated, cancelled, clipped, mixed = [], 0, 0, 0, 0, 0
     for k, contours in sorted(slices.items()):
-        filled = fill(contours, (geometry.shape[0], geometry.shape[1]))
-        overlaps, repeated, clipped = overlaps + filled.overlaps, repeated + filled.repeated, clipped + filled.clipped
+        exclusive = {is_xor for _, is_xor in contours}
+        filled = fill([points for points, _ in contours], (geometry.shape[0], geometry.shape[1]), exclusive=True in exclusive)
+        overlaps, clipped, mixed = overlaps + filled.overlaps, clipped + filled.clipped, mixed + (len(exclusive) > 1)
+        if True in exclusive:
+            cancelled += filled.repeated
+        else:
+            repeated += filled.repeated
         if filled.inside.any():
             boxes.append(SegmentBox((*filled.start, k), filled.inside[:, :, None]))
     remarks += [f"{overlaps} contours overlap others in part: joined"] if overlaps else []
     remarks += [f"{repeated} contours are there twice"] if repeated else []
+    remarks += [f"{cancelled} contours of type {XOR} are there twice, and cancel each other"] if cancelled else []
+    remarks += [f"contours of type {XOR} and others on {mixed} slices: all combined by exclusive or"] if mixed else []
     remarks += [f"cut at the image's border on {clipped} slices"] if clipped else []
     between = max(slices) - min(slices) + 1 - len(slices) if slices else 0
     remarks += [f"no contour on {between} slices between others: empty there"] if between else []
     return boxes, remarks or ([] if structure.contours else ["no contours: empty"])
+
+
+def _names_another(contour: Contour, image: Volume, k: int) -> bool:
+    """A contour names images, and none of them is that of slice `k`."""
+    instance = image.source.instances[k] if k < len(image.source.instances) else None
+    if instance is None or not contour.images:
+        return False
+    return all(uid != instance[0] or frame not in (None, instance[1]) for uid, frame in contour.images)
 
 
 def _slice_of(file: Path, name: str, index: NDArray[np.float64], geometry: Geometry) -> tuple[int, float]:

@@ -23,10 +23,11 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import iter_pixels
 
 from voxelry.core.geometry import Geometry
-from voxelry.core.labels import ANATOMICAL_STRUCTURE, Code, Label, LabelTable
+from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label, LabelTable
 from voxelry.core.volume import SPARSE, LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedFormatError, UsageError
-from voxelry.formats.dicom.elements import PARSE_ERRORS
+from voxelry.formats.dicom.elements import PARSE_ERRORS, items_of, text_of
+from voxelry.formats.dicom.objects.references import code_of
 from voxelry.formats.dicom.objects.seg_planes import SegFrame, grid_of, seg_frames
 from voxelry.formats.dicom.pixels.codecs import decode_compressed
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
@@ -256,27 +257,16 @@ def _maximum(seg: Dataset) -> int:
 
 def _label(item: Dataset) -> Label:
     """A segment as a label whose value is its number."""
-    kind = item.get("SegmentedPropertyTypeCodeSequence")
+    kinds = items_of(item, "SegmentedPropertyTypeCodeSequence")
     number = int(item.SegmentNumber)
     return Label(
         value=number,
-        name=clean_name(str(item.get("SegmentLabel", "")), number),
-        category=code_of(item.get("SegmentedPropertyCategoryCodeSequence")) or ANATOMICAL_STRUCTURE,
-        type=code_of(kind),
-        modifier=code_of(kind[0].get("SegmentedPropertyTypeModifierCodeSequence")) if kind else None,
+        name=clean_name(text_of(item, "SegmentLabel"), number),
+        category=code_of(item, "SegmentedPropertyCategoryCodeSequence") or ANATOMICAL_STRUCTURE,
+        type=code_of(item, "SegmentedPropertyTypeCodeSequence"),
+        modifier=code_of(kinds[0], "SegmentedPropertyTypeModifierCodeSequence") if kinds else None,
         color=_color(item),
     )
-
-
-def code_of(sequence: Any) -> Code | None:
-    """The first code of a DICOM code sequence, None where it is empty or has no value."""
-    if not sequence:
-        return None
-    value = sequence[0].get("CodeValue") or sequence[0].get("LongCodeValue") or sequence[0].get("URNCodeValue")
-    if not value:
-        return None
-    scheme = str(sequence[0].get("CodingSchemeDesignator", ""))
-    return Code(value=str(value), scheme=scheme, meaning=str(sequence[0].get("CodeMeaning", ""))[:64])
 
 
 def _color(item: Dataset) -> tuple[int, int, int] | None:
