@@ -1,10 +1,12 @@
 import json
+import logging
 
 import nibabel
 import numpy as np
 import polars as pl
 import pytest
 
+from voxelry.base.files import write_yaml
 from voxelry.cohort.evaluation import evaluate_cohort, evaluate_pairs, summarise, write_scores
 from voxelry.errors import GridMismatchError, UsageError
 from voxelry.metrics.scores import Scores
@@ -119,3 +121,73 @@ def test_merged_scores_keep_measures_and_groups():
         Scores(("a",), ("b",), np.zeros((1, 2, 2), np.int64), {"hd": np.zeros((2, 1))})
     with pytest.raises(UsageError):
         Scores(("a",), ("b",), np.zeros((1, 2, 2), np.int64), groups=("x", "y"))
+
+
+def card(folder, splits):
+    """A manifest of the cases c0, c1... of `folders`, whose reference has the labels 1 and 2."""
+    rows = [
+        {"id": f"c{n}", "images": [f"ref/c{n}.nii.gz"], "labels": f"ref/c{n}.nii.gz", "split": split}
+        for n, split in enumerate(splits)
+    ]
+    labels = [{"value": 1, "name": "big"}, {"value": 2, "name": "small"}]
+    write_yaml(folder / "set.yaml", {"name": "s", "modality": "MR", "labels": labels, "cases": rows})
+    return folder / "set.yaml"
+
+
+@pytest.mark.parametrize(
+    ("splits", "counted", "words"),
+    [
+        (
+            ("train", "val", "train"),
+            [1],
+            "2 of 3 scored cases are of the split 'train' and left out of the means, which are of the",
+        ),
+        (("train", "test", "val"), [1, 2], "1 of 3 scored cases are of the split 'train'"),
+        (("train", "train", "train"), [0, 1, 2], "all 3 scored cases are of the split 'train': unless each was held out"),
+        (("val", "test", "val"), [0, 1, 2], ""),
+    ],
+)
+def test_training_cases_of_a_manifest_are_scored_apart(folders, tmp_path, caplog, splits, counted, words):
+    with caplog.at_level(logging.WARNING):
+        scores = evaluate_cohort(card(tmp_path, splits), folders[1], ("overlap", "surface"))
+    assert scores.splits == splits
+    assert scores.mean_dice == pytest.approx(scores.dice[counted].mean())
+    assert words in caplog.text
+    assert bool(words) == bool(caplog.text)
+    summary = summarise(scores)
+    assert summary["metrics"]["hd95"]["big"]["n"] == summary["cases"] == len(counted)
+    write_scores(scores, tmp_path / "scores.csv")
+    assert pl.read_csv(tmp_path / "scores.csv")["split"].to_list()[::2] == list(splits)
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "shared"),
+    [
+        ((1,), (255,), False), ((255,), (1,), False), ((1, 2, 3), (10, 20, 30), False), ((1, 2), (128, 255), False),
+        ((1,), (2,), False), ((1, 2), (1, 2), True), ((1, 2), (2, 3), False), ((1, 2), (2, 1), False),
+        ((1,), (1, 255), True),
+    ],
+)  # fmt: skip
+def test_masks_that_share_no_value_are_said(tmp_path, caplog, reference, prediction, shared):
+    for side, values in (("ref", reference), ("pred", prediction)):
+        array = np.zeros((8, 8, 8), np.uint8)
+        for number, value in enumerate(values):
+            array[1:7, 1:7, 2 * number : 2 * number + 2] = value
+        (tmp_path / side).mkdir()
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / side / "a.nii.gz")
+    with caplog.at_level(logging.WARNING):
+        scores = evaluate_cohort(tmp_path / "ref", tmp_path / "pred")
+    assert ("1 of 1 cases have no voxel of a label in common, so every overlap is 0: a (label_" in caplog.text) == (not shared)
+    assert (scores.mean_dice == 0) == (not shared)
+    if not shared and len(reference) == len(prediction):
+        assert "As one foreground they overlap with a Dice of 1.000" in caplog.text
+    assert ("in predictions but in no reference, so they score 0: label_255" in caplog.text) == (prediction == (1, 255))
+
+
+def test_a_case_without_a_common_label_among_others_is_named(folders, caplog):
+    nibabel.save(nibabel.Nifti1Image(mask(0) * 100, np.diag([1, 1, 2.0, 1])), folders[1] / "c1.nii.gz")
+    with caplog.at_level(logging.WARNING):
+        evaluate_cohort(*folders)
+    assert "1 of 3 cases have no voxel of a label in common" in caplog.text
+    assert "c1 (label_1, label_2 in the reference, label_100, label_200 in the prediction)" in caplog.text
+    assert "c0" not in caplog.text

@@ -94,10 +94,42 @@ def test_what_cannot_be_paired(folders, tmp_path, reference, prediction, kind, w
         find_pairs(tmp_path / reference, tmp_path / prediction)
 
 
-def test_two_masks_of_one_case_are_refused(folders):
-    mask(folders[1] / "a.nii")
-    with pytest.raises(UsageError, match=r"two masks of case 'a'.*Keep one"):
-        masks_in(folders[1])
+@pytest.mark.parametrize(
+    "endings", [(".nii.gz", ".nrrd"), (".nii.gz", ".mha", ".nrrd"), (".nii", ".nii.gz"), (".mha", ".seg.dcm")]
+)
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_mask_in_several_formats_is_read_from_one_of_them(tmp_path, endings, side):
+    scan = ct_series(tmp_path)
+    labels = LabelMap.of(np.zeros(scan.geometry.shape, np.uint8), scan.geometry, LabelTable.numbered([1]))
+    labels.array[2:5, 1:4, 1:3] = 1
+    folders = tmp_path / "one", tmp_path / "several"
+    write(labels, folders[0] / "a.nii.gz")
+    for ending in endings:
+        write(labels, folders[1] / f"a{ending}", source=scan)
+    scores = evaluate_pairs(find_pairs(folders[side], folders[1 - side]))
+    assert (scores.cases, scores.mean_dice) == (("a",), 1.0)
+
+
+def test_two_masks_of_one_case_that_differ_fail_by_name_and_the_others_are_scored(folders):
+    mask(folders[1] / "a.nii", HALF)
+    failed = evaluate_pairs(find_pairs(*folders)).failed
+    assert failed.keys() == {"a"}
+    assert failed["a"].endswith(r"a.nii and a.nii.gz are two masks of case 'a' that differ. Keep one of them.")
+    mask(folders[1] / "a.nii", QUARTER, Geometry.from_spacing(GRID.shape, (1, 1, 2)))
+    assert "differ" in evaluate_pairs(find_pairs(*folders)).failed["a"]
+    (folders[0] / "b.nii.gz").unlink()
+    with pytest.raises(UsageError, match="two masks of case 'a' that differ"):
+        evaluate_pairs(find_pairs(*folders))
+
+
+def test_predictions_without_a_reference_are_counted_and_named(folders, caplog):
+    for name in ("x", "y", "a.probability", "b.entropy"):
+        mask(folders[1] / f"{name}.nii.gz")
+    with caplog.at_level(logging.WARNING):
+        assert [pair[0] for pair in find_pairs(*folders)] == ["a", "b"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{folders[1]}: 2 predictions have no reference and are not scored: x, y"
+    ]
 
 
 def test_masks_that_cannot_be_compared(folders, tmp_path):
@@ -147,6 +179,13 @@ def test_cases_of_the_split_that_were_not_predicted_are_said(manifest, folders, 
     assert "1 labelled cases have no prediction and are not scored: b" in caplog.text
 
 
+def test_masks_of_no_labelled_case_of_a_manifest_are_said(manifest, folders, caplog):
+    mask(folders[1] / "stranger.nii.gz")
+    with caplog.at_level(logging.WARNING):
+        assert [pair[0] for pair in find_pairs(manifest, folders[1])] == ["a", "b"]
+    assert "1 predictions have no reference and are not scored: stranger" in caplog.text
+
+
 def test_a_manifest_and_masks_that_have_nothing_in_common(manifest, folders, tmp_path):
     mask(tmp_path / "other" / "z.nii.gz")
     with pytest.raises(UsageError, match=r"other.*set\.yaml.*<case id>"):
@@ -170,14 +209,13 @@ def test_a_manifest_and_masks_that_have_nothing_in_common(manifest, folders, tmp
 def test_which_of_several_masks_of_a_case_counts(tmp_path, names, counts):
     for name in names:
         (tmp_path / name).touch()
-    assert masks_in(tmp_path) == {"a": tmp_path / counts}
+    assert masks_in(tmp_path) == {"a": (tmp_path / counts,)}
 
 
-def test_masks_of_two_plain_formats_are_refused(tmp_path):
+def test_masks_of_two_plain_formats_count_both(tmp_path):
     for name in ("a.nii.gz", "a.mha"):
         (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"two masks of case 'a': a\.mha and a\.nii\.gz"):
-        masks_in(tmp_path)
+    assert masks_in(tmp_path) == {"a": (tmp_path / "a.mha", tmp_path / "a.nii.gz")}
 
 
 def test_predicted_contours_are_filled_on_the_image_of_their_case(tmp_path):

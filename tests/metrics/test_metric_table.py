@@ -18,7 +18,16 @@ from voxelry.errors import UsageError
 from voxelry.metrics import metric_table
 from voxelry.metrics.empty_policy import EmptyPolicy
 from voxelry.metrics.families import measure
-from voxelry.metrics.metric_table import DEFAULT_POLICIES, FAMILIES, Family, Metric, better, check_metrics, family_of
+from voxelry.metrics.metric_table import (
+    DEFAULT_POLICIES,
+    FAMILIES,
+    Family,
+    Metric,
+    check_metrics,
+    family_of,
+    metric_named,
+    with_unit,
+)
 from voxelry.metrics.regions import VOXEL_METRICS
 from voxelry.metrics.scores import Scores
 
@@ -61,13 +70,19 @@ def test_a_perfect_prediction_is_no_worse_than_a_shifted_one(metric):
     scores = [measure(reference, other, metrics=[family]).values[metric.name][0, BOTH] for other in (reference, shifted)]
     perfect, worse = np.abs(scores) if metric.better == "zero" else scores
     assert perfect >= worse if metric.better == "higher" else perfect <= worse
-    assert better(metric.name) == metric.better
+    assert metric_named(metric.name) is metric
 
 
 def test_functions_that_are_no_columns_have_a_rule_for_empty_masks():
     assert {"msd_to_prediction", "msd_to_reference", *VOXEL_METRICS} <= set(DEFAULT_POLICIES)
     assert family_of("msd_to_prediction") is None
-    assert better("a column of somebody else's table") == "higher"
+    assert metric_named("a column of somebody else's table") is None
+
+
+def test_names_with_units():
+    assert [with_unit(name) for name in ("hd95", "nsd", "assd_px", "instance_fp", "seconds")] == [
+        "hd95 (mm)", "nsd", "assd_px (px)", "instance_fp (objects)", "seconds",
+    ]  # fmt: skip
 
 
 def test_an_unknown_family_names_the_nearest():

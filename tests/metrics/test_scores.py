@@ -73,7 +73,12 @@ def test_a_hand_counted_set():
     np.testing.assert_allclose(scores.case_mean_iou, [3 / 4, 1 / 2, 0])
     assert scores.pooled_mean_iou == pytest.approx((2 / 4 + 1 / 2) / 2)
     assert scores.pooled_mean_iou_with_background == pytest.approx((2 / 4 + 1 / 2 + 6 / 9) / 3)
-    assert scores.per_label["a"] == {"dice": pytest.approx(2 / 3), "iou": pytest.approx(1 / 2), "cases": 2}
+    assert scores.per_label["a"] == {
+        "dice": pytest.approx(2 / 3),
+        "iou": pytest.approx(1 / 2),
+        "cases": 2,
+        "missing": {"dice": 1, "iou": 1},
+    }
     assert scores.reference_voxels.tolist() == [[2, 1], [1, 0], [0, 0]]
     assert scores.prediction_voxels.tolist() == [[1, 1], [2, 0], [0, 1]]
     assert scores.rows()[3] == {
@@ -96,7 +101,12 @@ def test_a_label_that_never_occurs_leaves_the_mean_alone():
     scores = scores_of([([0, 1], [0, 1])], ("a", "never"))
     assert scores.mean_dice == 1.0
     assert scores.pooled_mean_iou == 1.0
-    assert scores.to_dict()["labels"]["never"] == {"dice": None, "iou": None, "cases": 0}
+    assert scores.to_dict()["labels"]["never"] == {
+        "dice": None,
+        "iou": None,
+        "cases": 0,
+        "missing": {"dice": 1, "iou": 1},
+    }
 
 
 def test_only_background_gives_no_score_rather_than_a_perfect_one():
@@ -121,3 +131,32 @@ def test_refusals():
         Scores.merge([])
     with pytest.raises(UsageError, match=r"\(1, 2, 2\)"):
         Scores(("a",), ("x",), np.zeros((1, 3, 3), dtype=np.int64))
+    with pytest.raises(UsageError, match="2 splits for 1 cases"):
+        Scores(("a",), ("x",), np.zeros((1, 2, 2), dtype=np.int64), splits=("val", "val"))
+
+
+@given(MATRICES, st.data())
+def test_training_cases_enter_no_mean_where_others_were_scored(matrices, data):
+    splits = tuple(data.draw(st.lists(st.sampled_from(["train", "val", "test", "unused"]), min_size=len(matrices))))[
+        : len(matrices)
+    ]
+    measures = {"hd95": np.where(matrices[:, 1:, 1:].sum(2) > 3, np.nan, matrices[:, 1:, 0] * 1.5)}
+    pooled = Scores(tuple(f"c{i}" for i in range(len(matrices))), ("a", "b", "c"), matrices, measures)
+    scores = Scores(pooled.cases, pooled.labels, matrices, measures, splits=splits)
+    counted = [split != "train" for split in splits] if set(splits) - {"train"} else [True] * len(splits)
+    expected = Scores(
+        tuple(np.array(pooled.cases)[counted].tolist()), pooled.labels, matrices[counted], {"hd95": measures["hd95"][counted]}
+    )
+    summary = scores.to_dict()
+    assert {name: value for name, value in summary.items() if name != "splits"} == expected.to_dict()
+    assert scores.region_dice({"ab": ("a", "b")}) == expected.region_dice({"ab": ("a", "b")})
+    assert summary["splits"].keys() == set(splits)
+    assert sum(entry["cases"] for entry in summary["splits"].values()) == len(matrices)
+    for name, entry in summary["splits"].items():
+        own = [split == name for split in splits]
+        assert (
+            entry["mean_dice"]
+            == Scores(tuple(np.array(pooled.cases)[own].tolist()), pooled.labels, matrices[own]).to_dict()["mean_dice"]
+        )
+    assert [row["split"] for row in scores.rows()[::3]] == list(splits)  # every case has its rows
+    assert Scores.merge([scores, scores]).splits == splits * 2

@@ -13,6 +13,7 @@ from voxelry.reports.tables import (
     score,
     score_rows,
     score_table,
+    splits_table,
     text_table,
 )
 
@@ -24,9 +25,9 @@ SCORES = {
 }
 
 
-def printed(scores: dict) -> str:
+def printed(scores: dict, table=score_table) -> str:
     console = Console(file=io.StringIO(), width=100)
-    console.print(score_table(scores))
+    console.print(table(scores))
     return console.file.getvalue()
 
 
@@ -71,16 +72,16 @@ SUMMARY = {
 
 def test_a_paper_takes_markdown_and_latex():
     assert paper_table(SUMMARY).splitlines() == [
-        "| label | dice | hd95 |",
+        "| label | dice | hd95 (mm) |",
         "| --- | ---: | ---: |",
-        f"| left_lung | 0.900 (0.850, 0.950) | {ABSENT} |",
+        f"| left_lung | 0.900 (0.850, 0.950) (9 of 10) | {ABSENT} (0 of 10) |",
     ]
     assert paper_table(SUMMARY, "latex", ["dice"]).splitlines() == [
         r"\begin{tabular}{lr}",
         r"\toprule",
         r"label & dice \\",
         r"\midrule",
-        r"left\_lung & 0.900 (0.850, 0.950) \\",
+        r"left\_lung & 0.900 (0.850, 0.950) (9 of 10) \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -104,18 +105,48 @@ def test_differences_as_a_table():
     }  # fmt: skip
     assert comparison_table([row]).splitlines()[-1] == "| dice | lung | 0.800 | 0.900 | 0.100 (0.050, 0.150) | < 0.001 | 12 | B |"
     assert "$<$ 0.001" in comparison_table([row], "latex")
+    distance = comparison_table([row | {"metric": "hd95_px", "missing": 3}]).splitlines()[-1]
+    assert distance.startswith("| hd95_px (px) | lung |")
+    assert "| 12 of 15 |" in distance
     unknown = row | {"p_corrected": None, "mean_a": None}
     assert comparison_table([unknown]).count(ABSENT) == 2
 
 
 def test_other_metrics_have_a_table_of_their_own():
     plain = {
+        "cases": 5,
         "labels": {
-            "a": {"dice": 1.0, "iou": 1.0, "cases": 2, "hd95": 1.25},
-            "b": {"dice": 0.5, "iou": 0.4, "cases": 1, "hd95": None},
-        }
+            "a": {"dice": 1.0, "iou": 1.0, "hd95": 1.25, "nsd": 1.0, "cases": 5, "missing": {"hd95": 2}},
+            "b": {"dice": 0.5, "iou": 0.4, "hd95": None, "nsd": 0.5, "cases": 4, "missing": {"dice": 1, "hd95": 5}},
+        },
     }
     table = measures_table(plain)
     assert [column.header for column in table.columns] == ["metric", "a", "b"]
-    assert [list(column.cells) for column in table.columns] == [["hd95"], ["1.250"], [ABSENT]]
-    assert measures_table({"labels": {"a": {"dice": 1.0, "iou": 1.0, "cases": 2}}}) is None
+    assert [list(column.cells) for column in table.columns] == [
+        ["hd95 (mm)", "nsd"],
+        ["1.250 (3 of 5)", "1.000"],
+        [f"{ABSENT} (0 of 5)", "0.500"],
+    ]
+    assert "cases that have a score" in table.caption
+    for label in plain["labels"].values():
+        label["missing"] = {}
+    assert measures_table(plain).caption is None
+    assert measures_table({"cases": 2, "labels": {"a": {"dice": 1.0, "iou": 1.0, "cases": 2, "missing": {}}}}) is None
+
+
+def test_splits_are_shown_apart_and_training_cases_are_said_to_be_in_no_mean():
+    means = {"mean_dice": 0.5, "mean_iou": None}
+    scores = SCORES | {
+        "cases": 3,
+        "splits": {"train": {"cases": 7, **means}, "val": {"cases": 1, **means}, "test": {"cases": 2, **means}},
+    }
+    assert "over 3 cases (1 val, 2 test)" in printed(scores)
+    lines = printed(scores, splits_table).splitlines()
+    assert any(
+        "train (not in the means above)" in line and " 7 " in line and "0.500" in line and ABSENT in line for line in lines
+    )
+    assert sum("not in the means" in line for line in lines) == 1
+    alone = SCORES | {"splits": {"train": {"cases": 12, **means}}}
+    assert "over 12 cases (12 train)" in printed(alone)
+    assert splits_table(alone) is None
+    assert splits_table(SCORES) is None

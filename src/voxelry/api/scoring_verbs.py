@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from voxelry.cohort.comparison import Difference, PairedTest
 
 __all__ = ["compare", "evaluate"]
+
+log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
@@ -40,7 +43,9 @@ def evaluate(
 
     Returns:
         Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`. Of several cases, one
-        that cannot be scored is listed in `failed` with its reason, and the others continue.
+        that cannot be scored is listed in `failed` with its reason, and the others continue. With a manifest, cases of its split
+        ``train`` enter no mean where others were scored (`Scores.held_out`). Warnings are logged of these, of predictions
+        without a reference, and of cases that share no label.
 
     Raises:
         MissingFileError: a file, or the prediction of a reference, is missing.
@@ -58,11 +63,15 @@ def evaluate(
     """
     from voxelry.cohort.evaluation import evaluate_cohort
     from voxelry.metrics.families import measure
+    from voxelry.metrics.shared_labels import label_warnings
 
     if isinstance(reference, LabelMap) or isinstance(prediction, LabelMap):
         truth = reference if isinstance(reference, LabelMap) else read_labels(reference)
         predicted = prediction if isinstance(prediction, LabelMap) else read_labels(prediction)
-        return measure(truth, predicted, metrics=metrics, tolerance=tolerance)
+        scores = measure(truth, predicted, metrics=metrics, tolerance=tolerance)
+        for sentence in label_warnings(scores):
+            log.warning("%s", sentence)
+        return scores
     start = None if root is None else Path(root)
     return evaluate_cohort(Path(reference), Path(prediction), metrics, start, tolerance=tolerance)
 
@@ -76,6 +85,8 @@ def compare(
     seed: int = 0,
 ) -> list[Difference]:
     """Compare two models scored on the same cases: paired differences with tests, corrected for the number of labels.
+
+    Cases of the split ``train`` are left out where there are others.
 
     Args:
         a: Scores, or the folder, ``.parquet``, ``.csv`` or ``.json`` file that `voxelry evaluate --out` wrote.

@@ -57,16 +57,15 @@ def list_failures(failed: Sequence[tuple[str, str]], quiet: bool = False) -> Non
 def show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
     """Print scores as tables, or together with `extra` as one line of JSON."""
     from voxelry.cli.terminal import show
-    from voxelry.reports.tables import measures_table, score_table
+    from voxelry.reports.tables import measures_table, score_table, splits_table
 
     plain = scores.to_dict()
     if as_json:
         print_json({**plain, **extra})
         return
-    show(score_table(plain))
-    others = measures_table(plain)
-    if others is not None:
-        show(others)
+    for table in (score_table(plain), splits_table(plain), measures_table(plain)):
+        if table is not None:
+            show(table)
 
 
 def seconds_of(text: str | None) -> float | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from voxelry.cli.output import Device, Json, Repair, Series, list_failures, print_json, say
+from voxelry.errors import some
+
+if TYPE_CHECKING:
+    from voxelry.cohort.batch import Outcome
 
 
 def predict(
@@ -71,9 +76,10 @@ def predict(
             repair=repair or [],  # type: ignore[arg-type]
             **{name: value for name, value in choices.items() if value is not None},
         )
+    _say_remarks(outcomes)
     for outcome in outcomes:
-        for line in (*outcome.remarks, *outcome.flags):
-            say(f"{outcome.id}: {line}")
+        for flag in outcome.flags:
+            say(f"{outcome.id}: {flag}")
     failed = [(outcome.id, outcome.error) for outcome in outcomes if outcome.error]
     if as_json:
         files = {outcome.id: {name: str(path) for name, path in outcome.files.items()} for outcome in outcomes}
@@ -90,5 +96,18 @@ def predict(
             }
         )
     else:
-        say(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented into {out}")
+        flagged = sum(bool(outcome.flags) for outcome in outcomes)
+        unusual = f"; {flagged} with something unusual, listed above" if flagged else ""
+        say(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented into {out}{unusual}")
     list_failures(failed)
+
+
+def _say_remarks(outcomes: Sequence[Outcome]) -> None:
+    """Say each remark once, with the scans that it is about, so that the flags after them stand out."""
+    about: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for remark in outcome.remarks:
+            about.setdefault(remark, []).append(outcome.id)
+    segmented = sum(not outcome.error for outcome in outcomes)
+    for remark, ids in about.items():
+        say(f"{f'all {segmented} scans' if len(ids) == segmented > 1 else some(ids)}: {remark}")

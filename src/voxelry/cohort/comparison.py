@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +16,19 @@ from numpy.typing import NDArray
 from voxelry.base.files import read_json
 from voxelry.cohort.evaluation import frame_of
 from voxelry.cohort.statistics import bootstrap, holm, patient_means, permutation_test, wilcoxon_test
-from voxelry.errors import CorruptFileError, MissingFileError, UsageError, nearest
-from voxelry.metrics.metric_table import better
-from voxelry.metrics.scores import Scores
+from voxelry.errors import CorruptFileError, MissingFileError, UsageError, nearest, some
+from voxelry.metrics.metric_table import metric_named
+from voxelry.metrics.scores import TRAINING, Scores
+
+log = logging.getLogger(__name__)
 
 PairedTest = Literal["permutation", "wilcoxon"]
 
 SIGNIFICANT = 0.05
 """Corrected p below which a model wins."""
 
-_NO_METRIC = {"case", "group", "label", "reference_voxels", "prediction_voxels"}
+_TEXT = ("case", "group", "split", "label")
+_NO_METRIC = {*_TEXT, "reference_voxels", "prediction_voxels"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Difference:
         p_corrected: p by Holm's method over the labels of the metric.
         n: cases compared.
         missing: cases left out, A or B having no score.
-        winner: ``A``, ``B``, or ``neither`` where `p_corrected` is not below `SIGNIFICANT`.
+        winner: ``A``, ``B``, ``neither`` where `p_corrected` is not below `SIGNIFICANT`, ``unknown`` where the table of
+            metrics does not say which value is better.
 
     Example:
         >>> from voxelry.cohort import Difference
@@ -70,6 +75,9 @@ def compare_scores(
 ) -> list[Difference]:
     """Compare the scores of two models on the same cases.
 
+    Cases of the split ``train`` are left out where there are others, as in the means of `Scores`. A warning names them, and the
+    cases that only one side has.
+
     Args:
         a: scores, or an output of `voxelry evaluate --out`: a folder, ``.parquet``, ``.csv`` or ``.json``.
         b: likewise.
@@ -82,7 +90,7 @@ def compare_scores(
 
     Raises:
         UsageError: an unknown metric or test, or no case in common.
-        ReadError: a file that holds no scores.
+        ReadError: a file that holds no scores, or a case and label twice.
 
     Example:
         >>> from voxelry.cohort import compare_scores
@@ -103,6 +111,8 @@ def compare_scores(
     both = frame_a.join(frame_b, on=["case", "label"], how="inner", suffix="_b", maintain_order="left")
     if both.is_empty():
         raise UsageError("the two sides have no case and label in common", remedy="Score both against the same references.")
+    _warn_of_unpaired(frame_a, frame_b)
+    both = _held_out(both)
     rows: list[Difference] = []
     for metric in metrics or common:
         rows += _of_metric(both, metric, test, seed)
@@ -112,9 +122,13 @@ def compare_scores(
 def read_scores(path: Path) -> pl.DataFrame:
     """Read rows that `voxelry.cohort.evaluation.write_scores` wrote.
 
+    Returns:
+        The rows: ids and names as text, all other columns as float64, null where there is no score. Columns of text that are no
+        metric's are left out.
+
     Raises:
         MissingFileError: no such file, or a folder without scores.
-        CorruptFileError: no table of scores.
+        CorruptFileError: no table of scores, a score that is no number, or a case and label twice.
         ConfigError: not JSON.
     """
     file = path / "scores.parquet" if path.is_dir() else path
@@ -125,12 +139,52 @@ def read_scores(path: Path) -> pl.DataFrame:
         if kind == ".json":
             frame = pl.DataFrame(read_json(file).get("rows", []), infer_schema_length=None)
         else:
-            frame = pl.read_parquet(file) if kind == ".parquet" else pl.read_csv(file, schema_overrides={"case": pl.String})
+            frame = pl.read_parquet(file) if kind == ".parquet" else pl.read_csv(file, infer_schema=False)
+        if not {"case", "label"} <= set(frame.columns):
+            raise CorruptFileError(f"{file}: has no columns 'case' and 'label'", remedy="Write it with voxelry evaluate --out.")
+        frame = frame.with_columns(pl.col(name).cast(pl.String) for name in _TEXT if name in frame.columns)
+        numbers = frame.select(pl.exclude(_TEXT).cast(pl.Float64, strict=False))
     except (pl.exceptions.PolarsError, UnicodeDecodeError, TypeError) as error:
         raise CorruptFileError(f"{file}: holds no table of scores ({type(error).__name__})") from error
-    if not {"case", "label"} <= set(frame.columns):
-        raise CorruptFileError(f"{file}: has no columns 'case' and 'label'", remedy="Write it with voxelry evaluate --out.")
-    return frame
+    twice = frame.filter(frame.select("case", "label").is_duplicated())
+    if len(twice):
+        raise CorruptFileError(
+            f"{file}: case '{twice['case'][0]}' has label '{twice['label'][0]}' twice", remedy="Keep one row for each of them."
+        )
+    return frame.with_columns(numbers).drop(_not_numbers(frame, numbers, file))
+
+
+def _not_numbers(frame: pl.DataFrame, numbers: pl.DataFrame, file: Path) -> list[str]:
+    """Columns that hold text; those of metrics are refused."""
+    names = [name for name in numbers.columns if numbers[name].null_count() > frame[name].null_count()]
+    for name in names:
+        if metric_named(name) is not None:
+            text = frame[name].filter(numbers[name].is_null() & frame[name].is_not_null())[0]
+            raise CorruptFileError(f"{file}: {name} is '{text}', which is no number", remedy="Leave the cell empty for no score.")
+    return names
+
+
+def _warn_of_unpaired(a: pl.DataFrame, b: pl.DataFrame) -> None:
+    """Warn of cases, and of labels, that only one side has."""
+    for column in ("case", "label"):
+        sides = [frame[column].unique(maintain_order=True).to_list() for frame in (a, b)]
+        for letter, own, other in (("A", *sides), ("B", *sides[::-1])):
+            alone = [name for name in own if name not in set(other)]
+            if alone:
+                log.warning(
+                    "%d of %d %ss are in %s alone and not compared: %s", len(alone), len(own), column, letter, some(alone)
+                )
+
+
+def _held_out(both: pl.DataFrame) -> pl.DataFrame:
+    """The rows without the cases of the split ``train``, where there are others."""
+    if "split" not in both.columns:
+        return both
+    trained = (both["split"] == TRAINING).fill_null(value=False)
+    if trained.all() or not trained.any():
+        return both
+    log.warning("%d cases of the split '%s' are left out", both.filter(trained)["case"].n_unique(), TRAINING)
+    return both.filter(~trained)
 
 
 def _of_metric(both: pl.DataFrame, metric: str, test: PairedTest, seed: int) -> list[Difference]:
@@ -169,15 +223,19 @@ def _test(differences: NDArray[np.float64], groups: list[str], test: PairedTest,
 
 
 def _winner(metric: str, difference: float, p: float) -> str:
+    known = metric_named(metric)
+    if known is None:
+        return "unknown"
     if not p < SIGNIFICANT or difference == 0:
         return "neither"
-    return "B" if (difference > 0) == (better(metric) == "higher") else "A"
+    return "B" if (difference > 0) == (known.better == "higher") else "A"
 
 
 def _column(frame: pl.DataFrame, name: str) -> NDArray[np.float64]:
     """A column as float64, NaN where it is null; absolute values of signed errors."""
     values: NDArray[np.float64] = frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    return np.abs(values) if better(name.removesuffix("_b")) == "zero" else values
+    known = metric_named(name.removesuffix("_b"))
+    return np.abs(values) if known is not None and known.better == "zero" else values
 
 
 def _plain(value: Any) -> float | None:

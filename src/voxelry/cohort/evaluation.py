@@ -21,7 +21,8 @@ from voxelry.errors import UsageError, VoxelryError
 from voxelry.metrics.families import measure
 from voxelry.metrics.metric_input import Tolerance
 from voxelry.metrics.metric_table import check_metrics
-from voxelry.metrics.scores import Scores
+from voxelry.metrics.scores import TRAINING, Scores
+from voxelry.metrics.shared_labels import label_warnings
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,38 @@ def evaluate_cohort(
     check_metrics(metrics)
     manifest = load_manifest(reference, root) if is_manifest(reference) else None
     scores = evaluate_pairs(find_pairs(manifest or reference, prediction), metrics, workers, tolerance)
+    for sentence in label_warnings(scores):
+        log.warning("%s", sentence)
     if manifest is None:
         return scores
-    groups = {case.id: case.group or case.id for case in manifest.cases}
-    return replace(scores, groups=tuple(groups[case] for case in scores.cases))
+    patients = {case.id: case.group or case.id for case in manifest.cases}
+    splits = {case.id: case.split or "unused" for case in manifest.cases}
+    scores = replace(
+        scores, groups=tuple(patients[case] for case in scores.cases), splits=tuple(splits[case] for case in scores.cases)
+    )
+    _warn_of_training_cases(scores)
+    return scores
+
+
+def _warn_of_training_cases(scores: Scores) -> None:
+    """Warn where cases of the split ``train`` were scored: a network that learnt from them is not measured by them."""
+    trained = scores.splits.count(TRAINING)
+    if trained == len(scores.cases):
+        log.warning(
+            "all %d scored cases are of the split '%s': unless each was held out (cross-validation), their scores say nothing "
+            "about new scans",
+            trained,
+            TRAINING,
+        )
+    elif trained:
+        others = ", ".join(sorted({split for split in scores.splits if split != TRAINING}))
+        log.warning(
+            "%d of %d scored cases are of the split '%s' and left out of the means, which are of the held-out cases (%s)",
+            trained,
+            len(scores.cases),
+            TRAINING,
+            others,
+        )
 
 
 def evaluate_pairs(
@@ -116,7 +145,7 @@ def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
 
     Returns:
         Plain data: `Scores.to_dict`, and ``metrics``: name -> label -> ``mean``, ``low``, ``high`` (95 %, by patient), ``n``,
-        ``missing``; None for a value that does not exist.
+        ``missing``, of the held-out cases (`Scores.held_out`); None for a value that does not exist.
 
     Example:
         >>> from voxelry.cohort import summarise
@@ -126,10 +155,11 @@ def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
         >>> summarise(measure(labels, labels, "case 1"))["metrics"]["dice"]["liver"]["mean"]
         1.0
     """
-    groups = scores.groups or scores.cases
+    held_out = scores.held_out
+    groups = held_out.groups or held_out.cases
     table = {
         name: {label: _plain(vars(bootstrap(values[:, k], groups, seed=seed))) for k, label in enumerate(scores.labels)}
-        for name, values in scores.values.items()
+        for name, values in held_out.values.items()
     }
     return {**scores.to_dict(), "patients": len(set(groups)), "resamples": RESAMPLES, "metrics": table}
 
@@ -176,7 +206,7 @@ def write_scores(scores: Scores, out: Path) -> None:
 def frame_of(scores: Scores) -> pl.DataFrame:
     """The rows as a table; null where a score is missing."""
     rows = scores.rows()
-    text = [name for name in ("case", "group", "label") if rows and name in rows[0]]
+    text = [name for name in ("case", "group", "split", "label") if rows and name in rows[0]]
     columns = list(rows[0]) if rows else []
     counts = ("reference_voxels", "prediction_voxels")
     schema = {name: pl.String if name in text else pl.Int64 if name in counts else pl.Float64 for name in columns}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -15,15 +16,17 @@ from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest, load_manifest
-from voxelry.errors import MissingFileError, UsageError
+from voxelry.errors import GridMismatchError, MissingFileError, UsageError, some
 from voxelry.formats.detection import detect, header_beside
 from voxelry.formats.reader import read_labels
 from voxelry.formats.table import all_formats, claims_labels, format_by_ending, label_formats
+from voxelry.inference.predict_options import ConfidenceMode
 
 log = logging.getLogger(__name__)
 
 Loader = Callable[[], LabelMap]
 Pairs = list[tuple[str, Loader, Loader]]
+Files = tuple[Path, ...]
 
 _MANIFESTS = (".yaml", ".yml", ".json")
 
@@ -43,9 +46,9 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
         root: where a manifest's paths start.
 
     Returns:
-        Case id and two functions that read the maps, sorted by id. With a folder of predictions, references without a
-        prediction are an error; with a manifest, the cases that were predicted are compared, and a warning is logged if others of
-        their splits were not.
+        Case id and two functions that read the maps, sorted by id. With a folder of references, one without a prediction is an
+        error; with a manifest, the cases that were predicted are compared, and a warning counts the others of their splits.
+        A warning counts predictions without a reference too. Several files of one case (a mask in two formats) must agree.
 
     Raises:
         MissingFileError: nothing there, or a reference without a prediction.
@@ -63,19 +66,44 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
             f"{reference} and {prediction}: one is a folder, the other a file", remedy="Give two files or two folders."
         )
     if reference.is_file():
-        return [_pair(case_id(reference), reference, prediction)]
+        return [_pair(case_id(reference), (reference,), (prediction,))]
     references, predictions = masks_in(reference), masks_in(prediction)
     missing = sorted(set(references) - set(predictions))
     if missing:
         raise MissingFileError(
-            f"{prediction}: no prediction for {len(missing)} of {len(references)} references ({_some(missing)})",
+            f"{prediction}: no prediction for {len(missing)} of {len(references)} references ({some(missing)})",
             remedy="Files are paired by name without ending.",
         )
+    _warn_of_surplus(prediction, predictions, references)
     return [_pair(name, references[name], predictions[name]) for name in sorted(references)]
 
 
-def _pair(case: str, reference: Path, prediction: Path) -> tuple[str, Loader, Loader]:
-    return case, partial(_mask, reference, prediction), partial(_mask, prediction, reference)
+def _pair(case: str, reference: Files, prediction: Files) -> tuple[str, Loader, Loader]:
+    return (
+        case,
+        partial(_agreed, case, reference, partial(_mask, other=prediction[0])),
+        partial(_agreed, case, prediction, partial(_mask, other=reference[0])),
+    )
+
+
+def _agreed(case: str, files: Files, read: Callable[[Path], LabelMap]) -> LabelMap:
+    """The mask of a case, which may lie in several files that say the same.
+
+    Raises:
+        UsageError: they do not.
+    """
+    labels = read(files[0])
+    for file in files[1:]:
+        if not _equal(labels, read(file)):
+            raise UsageError(f"{files[0]} and {file.name} are two masks of case '{case}' that differ", remedy="Keep one of them.")
+    return labels
+
+
+def _equal(first: LabelMap, other: LabelMap) -> bool:
+    try:
+        return np.array_equal(first.layers, other.on_grid(first.geometry).layers)
+    except GridMismatchError:
+        return False
 
 
 def _mask(path: Path, other: Path) -> LabelMap:
@@ -97,7 +125,7 @@ def _needs_image(path: Path) -> bool:
 
 
 def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
-    masks = masks_in(prediction) if prediction.is_dir() else {case_id(prediction): prediction}
+    masks = masks_in(prediction) if prediction.is_dir() else {case_id(prediction): (prediction,)}
     cases = [case for case in manifest.cases if case.has_labels and case.id in masks]
     if not cases:
         raise UsageError(
@@ -105,14 +133,19 @@ def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
             remedy="Masks are named <case id>.nii.gz, or with the ending of another format.",
         )
     _warn_of_missing(manifest, cases)
+    _warn_of_surplus(prediction, masks, [case.id for case in cases])
     return [(case.id, partial(_reference, case, manifest), partial(_predicted, masks[case.id], case, manifest)) for case in cases]
 
 
-def _predicted(mask: Path, case: Case, manifest: Manifest) -> LabelMap:
+def _predicted(files: Files, case: Case, manifest: Manifest) -> LabelMap:
     """A prediction; contours are filled on the case's image."""
-    if not _needs_image(mask):
-        return read_labels(mask)
-    return read_labels(mask, reference=case.reference_image(manifest.card.reference))
+
+    def read(mask: Path) -> LabelMap:
+        if not _needs_image(mask):
+            return read_labels(mask)
+        return read_labels(mask, reference=case.reference_image(manifest.card.reference))
+
+    return _agreed(case.id, files, read)
 
 
 def _reference(case: Case, manifest: Manifest) -> LabelMap:
@@ -128,18 +161,24 @@ def _warn_of_missing(manifest: Manifest, cases: list[Case]) -> None:
     predicted = {case.id for case in cases}
     missing = [case.id for case in manifest.cases if case.has_labels and case.split in splits and case.id not in predicted]
     if missing:
-        log.warning("%d labelled cases have no prediction and are not scored: %s", len(missing), _some(missing))
+        log.warning("%d labelled cases have no prediction and are not scored: %s", len(missing), some(missing))
 
 
-def masks_in(folder: Path) -> dict[str, Path]:
-    """Case id -> mask, for the masks of every format that lie in a folder.
+def _warn_of_surplus(prediction: Path, predicted: Collection[str], scored: Collection[str]) -> None:
+    """Warn of predictions that no reference goes with."""
+    surplus = sorted(set(predicted) - set(scored))
+    if surplus:
+        log.warning("%s: %d predictions have no reference and are not scored: %s", prediction, len(surplus), some(surplus))
+
+
+def masks_in(folder: Path) -> dict[str, Files]:
+    """Case id -> its mask, for the masks of every format that lie in a folder; several files where formats count the same.
 
     Where a case has several files, a Slicer segmentation counts before a plain file, which may be its scan, and both before
     DICOM, of which the first format of the table counts.
 
     Raises:
         MissingFileError: there are none.
-        UsageError: two masks of one case.
     """
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
     masks: dict[str, list[Path]] = {}
@@ -149,16 +188,14 @@ def masks_in(folder: Path) -> dict[str, Path]:
     if not masks:
         endings = ", ".join(dict.fromkeys(ending for row in label_formats() for ending in row.all_endings))
         raise MissingFileError(f"{folder}: holds no mask", remedy=f"Files ending in {endings} are looked for.")
-    return {case: _chosen(candidates, case, folder) for case, candidates in masks.items()}
+    maps = {f"{case}.{kind}" for case in masks for kind in get_args(ConfidenceMode)}  # of predict --confidence
+    return {case: _counting(candidates) for case, candidates in masks.items() if case not in maps}
 
 
-def _chosen(candidates: Sequence[Path], case: str, folder: Path) -> Path:
-    """The mask that counts of those of one case."""
-    ranks = sorted((_rank(file), file) for file in candidates)
-    best = [file for rank, file in ranks if rank == ranks[0][0]]
-    if len(best) > 1:
-        raise UsageError(f"{folder}: two masks of case '{case}': {best[0].name} and {best[1].name}", remedy="Keep one of them.")
-    return best[0]
+def _counting(candidates: Sequence[Path]) -> Files:
+    """The files that count of those of one case."""
+    lowest = min(map(_rank, candidates))
+    return tuple(file for file in candidates if _rank(file) == lowest)
 
 
 def _rank(file: Path) -> int:
@@ -169,7 +206,3 @@ def _rank(file: Path) -> int:
         return 0 if row.kind == "labels" else 1
     order = [name for name, other in all_formats().items() if other.family == "dicom" and other.reads_labels]
     return 2 + (order.index(row.name) if row.name in order else len(order))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

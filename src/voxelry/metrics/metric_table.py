@@ -151,10 +151,15 @@ def family_of(metric: str) -> Family | None:
     return next((family for family in FAMILIES.values() if metric in [column.name for column in family.metrics]), None)
 
 
-def better(metric: str) -> Better:
-    """Which value of a column is better; ``higher`` for columns that are not in the table."""
-    columns = (column for family in FAMILIES.values() for column in family.metrics)
-    return next((column.better for column in columns if column.name == metric), "higher")
+def metric_named(name: str) -> Metric | None:
+    """The metric of a column; None for columns that are not in the table."""
+    return next((metric for family in FAMILIES.values() for metric in family.metrics if metric.name == name), None)
+
+
+def with_unit(name: str) -> str:
+    """The name of a column with its unit, such as ``hd95 (mm)``; as it is where the metric has none."""
+    metric = metric_named(name)
+    return f"{name} ({metric.unit})" if metric is not None and metric.unit else name
 
 
 def check_metrics(names: Sequence[str]) -> None:

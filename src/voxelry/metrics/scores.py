@@ -2,6 +2,9 @@
 
 Empty masks: a label that is in neither the reference nor the prediction of a case has no score there ("missing", NaN in
 arrays, None in plain data) and enters no mean; a label that is in only one of them scores 0.
+
+Training cases: where the splits of the cases are known and cases of others than ``train`` were scored, those alone (the held-out
+cases) enter means; a network's scores on its training cases say nothing about new scans.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from voxelry.errors import UsageError
 from voxelry.metrics.overlap import Counts, PairCounts, Values, dice_of_confusion, iou_of_confusion
 from voxelry.metrics.regions import count_regions
 
+TRAINING = "train"
+"""The split whose cases enter no mean where others were scored."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -30,6 +36,7 @@ class Scores:
         measures: other metrics by name, each ``(N, L)`` float64, NaN where missing (see `voxelry.metrics.families`).
         groups: the patient of each case, for statistics; empty where every case is a patient of its own.
         failed: cases that could not be scored, with the reason; they are not among the cases.
+        splits: the split of each case (``train``, ``val``, ``test``, ``unused``); empty where they are not known.
 
     Example:
         >>> import numpy as np
@@ -45,6 +52,7 @@ class Scores:
     measures: Mapping[str, Values] = field(default_factory=dict, repr=False)
     groups: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
+    splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, values in self.measures.items():
@@ -52,6 +60,8 @@ class Scores:
                 raise UsageError(f"{name}: {values.shape} values for {len(self.cases)} cases and {len(self.labels)} labels")
         if self.groups and len(self.groups) != len(self.cases):
             raise UsageError(f"{len(self.groups)} groups for {len(self.cases)} cases")
+        if self.splits and len(self.splits) != len(self.cases):
+            raise UsageError(f"{len(self.splits)} splits for {len(self.cases)} cases")
         expected = (len(self.cases), len(self.labels) + 1, len(self.labels) + 1)
         if self.confusions.shape != expected:
             raise UsageError(f"confusion matrices of shape {self.confusions.shape} where {expected} are needed")
@@ -77,7 +87,9 @@ class Scores:
         grouped = any(scores.groups for scores in sets)
         groups = tuple(group for scores in sets for group in scores.groups or scores.cases) if grouped else ()
         failed = {case: reason for scores in sets for case, reason in scores.failed.items()}
-        return cls(cases, labels, np.concatenate([scores._over(labels) for scores in sets]), measures, groups, failed)
+        known = any(scores.splits for scores in sets)
+        splits = tuple(split for scores in sets for split in scores.splits or ("",) * len(scores.cases)) if known else ()
+        return cls(cases, labels, np.concatenate([scores._over(labels) for scores in sets]), measures, groups, failed, splits)
 
     def _measure_over(self, name: str, labels: tuple[str, ...]) -> Values:
         """A metric over a longer list of labels, missing where it was not measured."""
@@ -94,6 +106,24 @@ class Scores:
         wider = np.zeros((len(self.cases), len(labels) + 1, len(labels) + 1), dtype=np.int64)
         wider[np.ix_(range(len(self.cases)), position, position)] = self.confusions
         return wider
+
+    @cached_property
+    def held_out(self) -> Scores:
+        """The scores that enter means: without the cases of the split ``train``, where there are others."""
+        others = {split for split in self.splits if split != TRAINING}
+        return self.of_splits(others) if others and TRAINING in self.splits else self
+
+    def of_splits(self, names: Collection[str]) -> Scores:
+        """The scores of the cases of some splits.
+
+        Args:
+            names: splits, such as ``val``.
+        """
+        rows = [n for n, split in enumerate(self.splits) if split in names]
+        groups, splits = ([values[n] for n in rows] if values else [] for values in (self.groups, self.splits))
+        cases = tuple(self.cases[n] for n in rows)
+        measures = {name: values[rows] for name, values in self.measures.items()}
+        return Scores(cases, self.labels, self.confusions[rows], measures, tuple(groups), self.failed, tuple(splits))
 
     @cached_property
     def dice(self) -> Values:
@@ -124,17 +154,17 @@ class Scores:
 
     @property
     def mean_dice(self) -> float:
-        """Mean Dice over cases and foreground labels, as nnU-Net's ``foreground_mean``.
+        """Mean Dice over held-out cases and foreground labels, as nnU-Net's ``foreground_mean``.
 
         For each label the mean over the cases that have a score, then the mean of those over the labels: every label weighs
         the same. A label that is missing in all cases is left out (nnU-Net then reports NaN). NaN if nothing has a score.
         """
-        return _mean(_mean_rows(self.dice.T))
+        return _mean(_mean_rows(self.held_out.dice.T))
 
     @property
     def mean_iou(self) -> float:
-        """Mean intersection over union over cases and foreground labels, averaged as `mean_dice`."""
-        return _mean(_mean_rows(self.iou.T))
+        """Mean intersection over union over held-out cases and foreground labels, averaged as `mean_dice`."""
+        return _mean(_mean_rows(self.held_out.iou.T))
 
     @property
     def case_mean_iou(self) -> Values:
@@ -146,28 +176,34 @@ class Scores:
 
     @property
     def pooled_mean_iou(self) -> float:
-        """Mean IoU of the whole set's voxels as if they were one image, over the foreground labels.
+        """Mean IoU of all held-out voxels as if they were one image, over the foreground labels.
 
         The confusion matrices are summed over the set first, as semantic segmentation benchmarks do; large objects weigh
         more than in `mean_iou`. The background is left out of the mean. NaN if no label occurs.
         """
-        return _mean(iou_of_confusion(self.confusions.sum(axis=0))[1:])
+        return _mean(iou_of_confusion(self.held_out.confusions.sum(axis=0))[1:])
 
     @property
     def pooled_mean_iou_with_background(self) -> float:
         """As `pooled_mean_iou`, with the background as one more class (PASCAL VOC, ADE20K count it so)."""
-        return _mean(iou_of_confusion(self.confusions.sum(axis=0)))
+        return _mean(iou_of_confusion(self.held_out.confusions.sum(axis=0)))
 
     @property
     def per_label(self) -> dict[str, dict[str, Any]]:
-        """For each label name, the mean of every metric over the cases that have it, and the number of ``cases`` with an overlap.
+        """For each label name, the mean of every metric over the held-out cases that have it.
 
-        The means are None where no case has a score.
+        Also ``cases``, the number with an overlap, and ``missing``: metric -> number without a score, where there are any. The
+        means are None where no case has a score.
         """
-        scored = (~np.isnan(self.dice)).sum(axis=0)
-        means = {metric: _mean_rows(values.T) for metric, values in self.values.items()}
+        values = self.held_out.values
+        missing = {metric: np.isnan(table).sum(axis=0) for metric, table in values.items()}
+        means = {metric: _mean_rows(table.T) for metric, table in values.items()}
         return {
-            name: {metric: _plain(column[k]) for metric, column in means.items()} | {"cases": int(scored[k])}
+            name: {metric: _plain(column[k]) for metric, column in means.items()}
+            | {
+                "cases": len(self.held_out.cases) - int(missing["dice"][k]),
+                "missing": {metric: int(column[k]) for metric, column in missing.items() if column[k]},
+            }
             for k, name in enumerate(self.labels)
         }
 
@@ -177,26 +213,27 @@ class Scores:
         return {"dice": self.dice, "iou": self.iou, **self.measures}
 
     def region_dice(self, regions: Mapping[str, Collection[str]]) -> dict[str, float | None]:
-        """Mean Dice of unions of labels over the cases in which they occur, from the same counts; None where they never do.
+        """Mean Dice of unions of labels over the held-out cases in which they occur; None where they never do.
 
         Args:
             regions: name -> names of labels.
         """
         values = np.arange(len(self.labels) + 1)
         members = {name: [1 + self.labels.index(label) for label in labels] for name, labels in regions.items()}
-        dice = [count_regions(PairCounts(values, values, counts), members).score("dice") for counts in self.confusions]
+        dice = [count_regions(PairCounts(values, values, counts), members).score("dice") for counts in self.held_out.confusions]
         means = _mean_rows(np.reshape(dice, (-1, len(members))).T)
         return {name: _plain(mean) for name, mean in zip(members, means, strict=True)}
 
     def rows(self) -> list[dict[str, Any]]:
         """One mapping per case and label: case, label, dice, iou (None where missing), reference_voxels, prediction_voxels.
 
-        Also the group, where there are groups, and every metric of `measures`.
+        Also group and split, where they are known, and every metric of `measures`.
         """
         return [
             {
                 "case": case,
                 **({"group": self.groups[n]} if self.groups else {}),
+                **({"split": self.splits[n]} if self.splits else {}),
                 "label": label,
                 **{name: _plain(values[n, k]) for name, values in self.values.items()},
                 "reference_voxels": int(self.reference_voxels[n, k]),
@@ -207,20 +244,27 @@ class Scores:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """A summary for JSON: means, per-label means, numbers of cases and missing entries, failed cases.
+        """A summary for JSON: means, per-label means, numbers of cases and missing entries, all of held-out cases; failed cases.
 
-        None stands for no score.
+        Where splits are known also ``splits``: split -> ``cases``, ``mean_dice``, ``mean_iou``, ``labels``. None stands for no
+        score.
         """
+        splits = {name: self.of_splits({name}) for name in dict.fromkeys(self.splits)}
         return {
             "mean_dice": _plain(self.mean_dice),
             "mean_iou": _plain(self.mean_iou),
             "pooled_mean_iou": _plain(self.pooled_mean_iou),
             "pooled_mean_iou_with_background": _plain(self.pooled_mean_iou_with_background),
             "labels": self.per_label,
-            "cases": len(self.cases),
-            "missing": self.missing,
+            "cases": len(self.held_out.cases),
+            "missing": self.held_out.missing,
             "failed": dict(self.failed),
+            **({"splits": {name: scores._of_split() for name, scores in splits.items()}} if splits else {}),
         }
+
+    def _of_split(self) -> dict[str, Any]:
+        means = {"mean_dice": _plain(self.mean_dice), "mean_iou": _plain(self.mean_iou)}
+        return {"cases": len(self.cases), **means, "labels": self.per_label}
 
 
 def _mean(values: Values) -> float:

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from voxelry.errors import UsageError, nearest
+from voxelry.metrics.metric_table import with_unit
+from voxelry.metrics.scores import TRAINING
 
 STYLES = ("markdown", "latex")
 """Styles of tables for a paper."""
@@ -66,7 +68,7 @@ def score_table(scores: Mapping[str, Any]) -> Table:
         >>> score_table(scores).row_count
         2
     """
-    title = f"Overlap with the reference over {scores['cases']} case{'' if scores['cases'] == 1 else 's'}"
+    title = f"Overlap with the reference over {_cases(scores['cases'])}{_of_splits(scores)}"
     table = Table(title=title, min_width=len(title))
     table.add_column("label")
     table.add_column("Dice", justify="right")
@@ -79,22 +81,67 @@ def score_table(scores: Mapping[str, Any]) -> Table:
     return table
 
 
+def splits_table(scores: Mapping[str, Any]) -> Table | None:
+    """The means of each split for a terminal; None where fewer than two were scored.
+
+    Args:
+        scores: as for `score_table`, and ``splits``, split -> ``cases``, ``mean_dice``, ``mean_iou``.
+    """
+    splits = scores.get("splits", {})
+    if len(splits) < 2:
+        return None
+    table = Table("split", title="Means of each split")
+    for head in ("cases", "Dice", "IoU"):
+        table.add_column(head, justify="right")
+    for name, means in splits.items():
+        note = " (not in the means above)" if name == TRAINING else ""
+        table.add_row(f"{name}{note}", str(means["cases"]), score(means["mean_dice"]), score(means["mean_iou"]))
+    return table
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'' if count == 1 else 's'}"
+
+
+def _of_splits(scores: Mapping[str, Any]) -> str:
+    """The splits of the cases that enter the means, in brackets."""
+    splits = scores.get("splits", {})
+    counted = [name for name in splits if name != TRAINING] or [*splits]
+    named = ", ".join(f"{splits[name]['cases']} {name}" for name in counted)
+    return f" ({named})" if counted else ""
+
+
 def measures_table(scores: Mapping[str, Any]) -> Table | None:
     """The other metrics for a terminal, a row per metric and a column per label; None where there are none.
 
+    Where cases lack a score, the cell says how many have one, as ``1.250 (3 of 5)``.
+
     Args:
-        scores: as for `score_rows`.
+        scores: as for `score_table`; a label may have ``missing``, metric -> number of cases without a score.
     """
     labels = scores["labels"]
-    names = [name for name in next(iter(labels.values()), {}) if name not in ("dice", "iou", "cases")]
+    names = [name for name in next(iter(labels.values()), {}) if name not in ("dice", "iou", "cases", "missing")]
     if not names:
         return None
-    table = Table("metric", title="Means over the cases that have a score")
+    missing = any(values.get("missing", {}).get(name) for values in labels.values() for name in names)
+    caption = (
+        "(3 of 5): cases that have a score. The others have none, such as a distance where a mask is empty." if missing else None
+    )
+    table = Table("metric", title="Means over the cases that have a score", caption=caption)
     for label in labels:
         table.add_column(escape(label), justify="right")
     for name in names:
-        table.add_row(name, *(score(values[name]) for values in labels.values()))
+        cells = [
+            score(values[name]) + _of_cases(scores["cases"] - values.get("missing", {}).get(name, 0), scores["cases"])
+            for values in labels.values()
+        ]
+        table.add_row(escape(with_unit(name)), *cells)
     return table
+
+
+def _of_cases(scored: int, cases: int) -> str:
+    """How many cases have a score, where not all have."""
+    return "" if scored == cases else f" ({scored} of {cases})"
 
 
 def score(value: float | None) -> str:
@@ -103,7 +150,7 @@ def score(value: float | None) -> str:
 
 
 def paper_table(summary: Mapping[str, Any], style: str = "markdown", metrics: Sequence[str] = ()) -> str:
-    """A table of labels by metrics for a paper: mean and 95 % interval.
+    """A table of labels by metrics for a paper: mean and 95 % interval, and how many cases have a score where not all have.
 
     Args:
         summary: summary of `voxelry.cohort.evaluation.summarise`: ``metrics``, name -> label -> mean, low, high, n, missing.
@@ -127,8 +174,12 @@ def paper_table(summary: Mapping[str, Any], style: str = "markdown", metrics: Se
             raise UsageError(f"no metric '{name}' was measured", remedy=nearest(name, table))
     shown = list(metrics or table)
     labels = list(table[shown[0]])
-    rows = [[label, *(_interval(table[name][label]) for name in shown)] for label in labels]
-    return text_table(["label", *shown], rows, style)
+    rows = [[label, *(_interval(table[name][label]) + _scored(table[name][label]) for name in shown)] for label in labels]
+    return text_table(["label", *map(with_unit, shown)], rows, style)
+
+
+def _scored(entry: Mapping[str, Any]) -> str:
+    return _of_cases(entry["n"], entry["n"] + entry["missing"]) if entry.get("missing") else ""
 
 
 def comparison_table(differences: Sequence[Mapping[str, Any]], style: str = "markdown") -> str:
@@ -151,13 +202,13 @@ def comparison_table(differences: Sequence[Mapping[str, Any]], style: str = "mar
     head = ["metric", "label", "A", "B", "B - A (95 % CI)", "p (Holm)", "n", "winner"]
     rows = [
         [
-            row["metric"],
+            with_unit(row["metric"]),
             row["label"],
             score(row["mean_a"]),
             score(row["mean_b"]),
             _interval({"mean": row["difference"], "low": row["low"], "high": row["high"]}),
             ABSENT if row["p_corrected"] is None else "< 0.001" if row["p_corrected"] < 0.001 else f"{row['p_corrected']:.3f}",
-            str(row["n"]),
+            f"{row['n']} of {row['n'] + row['missing']}" if row["missing"] else str(row["n"]),
             row["winner"],
         ]
         for row in differences
