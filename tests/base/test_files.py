@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.full_disk import largest_file
 from voxelry.base import files
 from voxelry.base.files import (
     atomic_folder,
@@ -121,6 +122,16 @@ def test_what_never_can_be_put_there_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_PAUSE", 0)
     with pytest.raises(OSError, match="read-only"), atomic_folder(tmp_path / "x", keep=lambda _: True):
         pass
+    assert names(tmp_path) == []
+
+
+# ---- a full disk
+
+
+def test_an_error_names_the_file_inside_a_folder_that_is_not_there_yet(tmp_path):
+    with largest_file(5), pytest.raises(OSError) as caught, atomic_folder(tmp_path / "model") as temporary:
+        write_text(temporary / "inner" / "card", "too long")
+    assert caught.value.filename == str(tmp_path / "model" / "inner" / "card")
     assert names(tmp_path) == []
 
 

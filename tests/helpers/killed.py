@@ -44,12 +44,12 @@ def die_while_writing(moment: str, count: int) -> None:
     """Die at the `count`-th checkpoint from now."""
     save, write, calls = torch.save, checkpoint._write_history, []
 
-    def saving(content, path):
-        calls.append(path)
-        save(content, path)
+    def saving(content, sink):
+        calls.append(sink)
+        save(content, sink)
         if len(calls) == count and moment != "before the history":
             if moment == "half a checkpoint":
-                os.truncate(path, path.stat().st_size // 2)
+                os.ftruncate(sink.file.fileno(), sink.tell() // 2)
             die()
 
     def writing(state, folder):

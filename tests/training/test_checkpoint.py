@@ -74,8 +74,8 @@ def test_nothing_to_resume_from(tmp_path):
 def test_a_failed_write_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     save_checkpoint(STATE, tmp_path)
 
-    def full_disk(content, path):
-        path.write_bytes(b"half")
+    def full_disk(content, file):
+        file.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)

@@ -3,7 +3,7 @@ import pytest
 from helpers.plans import tiny_plan
 from helpers.training_cases import loop
 from voxelry.base import extras
-from voxelry.errors import MissingExtraError
+from voxelry.errors import MissingExtraError, TrainingError
 from voxelry.recipes.recipe import Config
 from voxelry.training import tracking as module
 from voxelry.training.checkpoint import RunState, load_checkpoint
@@ -90,9 +90,23 @@ def test_a_tracker_that_is_not_installed_names_its_extra(name, monkeypatch, tmp_
 
 def test_nothing_is_opened_where_nothing_is_asked_for(tmp_path):
     with Tracking(Config(manifest="m.yaml", steps=1), tiny_plan(), tmp_path, RunState()) as tracking:
-        assert tracking.trackers == []
+        assert tracking.trackers == {}
     assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_are_flattened_by_their_names():
     assert flat({"a": 1, "b": {"c": [1, 2], "d": {"e": None}}}) == {"a": "1", "b.c": "[1, 2]", "b.d.e": "None"}
+
+
+def test_a_tracker_that_cannot_record_ends_in_one_error_with_its_cause(notes, tmp_path, monkeypatch):
+    def full(step, values):
+        try:
+            raise ValueError("database or disk is full")
+        except ValueError as error:
+            raise RuntimeError("wrapped by the service\nin many lines") from error
+
+    monkeypatch.setattr(notes, "measure", full)
+    run = loop(tmp_path, steps=EVERY, validations=1, track=["mlflow"])
+    with pytest.raises(TrainingError, match=r"mlflow cannot record the run \(database or disk is full\).*--resume"):
+        run.run(lambda progress: None)
+    assert notes.closed == 1

@@ -2,10 +2,12 @@
 
 import pytest
 
+from helpers.full_disk import fill, small_disk
 from helpers.training_cases import loop
 from training.test_loop import StopError, stop_before_checkpoint
 from voxelry.training.checkpoint import load_checkpoint
 from voxelry.training.tracking import track_result
+from voxelry.training.tracking_tensorboard import TensorBoard
 
 QUIET = lambda progress: None  # noqa: E731
 
@@ -54,3 +56,18 @@ def test_a_resumed_run_goes_on_without_duplicates(tmp_path, monkeypatch):
     for times in (got, expected):
         times.pop("milestone/seconds"), times.pop("milestone/waited")
     assert got == expected
+
+
+def test_a_full_disk_is_raised_and_not_printed(tmp_path, capfd):
+    with small_disk(tmp_path / "disk", 64) as folder:
+        board = TensorBoard(folder, 0)
+        board.measure(0, {"loss": 1.0})
+        board.flush()
+        fill(folder)
+        with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+            for step in range(100):
+                board.measure(step, {"loss": 1.0})
+                board.flush()
+        with pytest.raises(OSError, match="No space left"):
+            board.close()
+    assert "Traceback" not in capfd.readouterr().err

@@ -59,14 +59,29 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise UsageError(f"{target}: is there already, and is no regular file", remedy="Name another file to write.")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target, ".tmp-")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the system takes the umask off
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(target)
-        _sync_folder(target.parent)
+        with _naming(target, temporary):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the system takes the umask off
+            yield temporary
+            _sync(temporary)
+            temporary.replace(target)
+            _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(target: Path, temporary: Path) -> Iterator[None]:
+    """Errors of the system name the final file, in place of a temporary one or none."""
+    try:
+        yield
+    except OSError as error:
+        name = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if name is None and error.errno is not None:
+            error.filename = str(target)
+        elif name is not None and name.is_relative_to(temporary):
+            error.filename, error.filename2 = str(target / name.relative_to(temporary)), None
+        raise
 
 
 @contextmanager
@@ -84,15 +99,16 @@ def atomic_folder(path: str | os.PathLike[str], keep: Callable[[Path], bool] | N
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target, ".tmp-")
-    temporary.mkdir()
     try:
-        yield temporary
-        _sync_tree(temporary)
-        if keep is None:
-            _replace_folder(temporary, target)
-        else:
-            _settle(temporary, target, keep)
-        _sync_folder(target.parent)
+        with _naming(target, temporary):
+            temporary.mkdir()
+            yield temporary
+            _sync_tree(temporary)
+            if keep is None:
+                _replace_folder(temporary, target)
+            else:
+                _settle(temporary, target, keep)
+            _sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from voxelry.base.files import atomic_folder, atomic_path, write_json
+from voxelry.base.library_file import library_file
 from voxelry.cohort.pairs import Loader, Pairs, find_pairs, is_manifest
 from voxelry.cohort.statistics import RESAMPLES, bootstrap
 from voxelry.datasets.manifest import load_manifest
@@ -214,10 +215,11 @@ def frame_of(scores: Scores) -> pl.DataFrame:
 
 
 def _write_frame(frame: pl.DataFrame, path: Path) -> None:
-    if path.suffix == ".csv":
-        frame.write_csv(path)
-    else:
-        frame.write_parquet(path)
+    with library_file(path) as file:
+        if path.suffix.lower() == ".csv":
+            frame.write_csv(file)
+        else:
+            frame.write_parquet(file)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

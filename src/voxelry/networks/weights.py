@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from voxelry.base.files import atomic_folder, read_json, read_yaml, write_json, write_yaml
@@ -63,7 +63,7 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> Model:
     with atomic_folder(target) as temporary:
         write_yaml(temporary / PLAN_FILE, model.plan.model_dump(mode="json", exclude_none=True))
         write_json(temporary / CARD_FILE, model.card.model_dump(mode="json", exclude_none=True))
-        save_file(model.weights, temporary / WEIGHTS_FILE)
+        (temporary / WEIGHTS_FILE).write_bytes(save(model.weights))
         if model.previous is not None:
             save_model(model.previous, temporary / PREVIOUS_FOLDER)
     return _with_path(model, target)

@@ -10,6 +10,7 @@ import numpy as np
 from pydicom import Dataset
 
 from voxelry.base.files import atomic_folder, atomic_path
+from voxelry.base.library_file import library_file
 from voxelry.errors import ExportError
 from voxelry.phantom import headers
 from voxelry.phantom.phantom import CHANNELS, HU_RANGE, Phantom
@@ -44,7 +45,8 @@ def write_dicom(phantom: Phantom, target: str | os.PathLike[str]) -> list[Path]:
         for channel, folder in enumerate(folders):
             (temporary / folder).mkdir(exist_ok=True)
             for index, data in enumerate(_series(phantom, channel)):
-                data.save_as(temporary / folder / f"IM{index + 1:04d}.dcm", enforce_file_format=True)
+                with library_file(temporary / folder / f"IM{index + 1:04d}.dcm") as file:
+                    data.save_as(file, enforce_file_format=True)
     return [path / folder for folder in folders]
 
 
@@ -87,6 +89,6 @@ def _write_projection(phantom: Phantom, path: Path) -> Path:
     headers.identify(data, 1)
     headers.dx(data, phantom)
     headers.pixels(data, phantom.volume.array[0].astype(np.uint16), STORED_BITS)
-    with atomic_path(path) as temporary:
-        data.save_as(temporary, enforce_file_format=True)
+    with atomic_path(path) as temporary, library_file(temporary) as file:
+        data.save_as(file, enforce_file_format=True)
     return path

@@ -74,14 +74,15 @@ def store_array(file: Path, array: NDArray[Any], dtype: DTypeLike) -> None:
         array: C-contiguous, with at least one value.
         dtype: type of the values in the file.
     """
-    stored = np.lib.format.open_memmap(file, mode="w+", dtype=np.dtype(dtype), shape=array.shape)
-    values, target = array.reshape(-1), stored.reshape(-1)
-    is_half = target.dtype == np.float16
+    values, kind = array.reshape(-1), np.dtype(dtype)
+    is_half = kind == np.float16
     limit = float(np.finfo(np.float16).max)
-    for begin in range(0, values.size, _CHUNK):
-        chunk = values[begin : begin + _CHUNK]
-        target[begin : begin + _CHUNK] = np.clip(chunk, -limit, limit) if is_half else chunk
-    stored.flush()
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": array.shape}
+    with file.open("wb") as target:  # mapped writing would end the process where the disk is full
+        np.lib.format.write_array_header_1_0(target, header)
+        for begin in range(0, values.size, _CHUNK):
+            chunk = values[begin : begin + _CHUNK]
+            target.write((np.clip(chunk, -limit, limit) if is_half else chunk).astype(kind).data)
 
 
 def checksum(file: Path) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from voxelry.base.files import atomic_path, write_text
+from voxelry.base.library_file import library_file
 from voxelry.errors import TrainingError
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -115,8 +116,8 @@ def save_checkpoint(state: RunState, folder: Path) -> None:
     content = {name: getattr(state, name) for name in RunState.__dataclass_fields__}
     content["history"] = [asdict(milestone) for milestone in state.history]
     content["revisions"] = [asdict(revision) for revision in state.revisions]
-    with atomic_path(folder / CHECKPOINT_FILE) as temporary:
-        torch.save(content, temporary)
+    with atomic_path(folder / CHECKPOINT_FILE) as temporary, library_file(temporary) as file:
+        torch.save(content, file)
     _write_history(state, folder)
 
 

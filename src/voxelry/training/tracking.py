@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -11,6 +11,7 @@ from typing import Protocol, Self
 import yaml
 
 from voxelry.core.plan import Plan
+from voxelry.errors import TrainingError, VoxelryError
 from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import RunState
 
@@ -49,7 +50,7 @@ class Tracking:
 
     def __init__(self, config: Config, plan: Plan, folder: Path, state: RunState) -> None:
         self.config, self.plan, self.folder, self.state = config, plan, folder, state
-        self.trackers: list[Tracker] = []
+        self.trackers: dict[str, Tracker] = {}
         self.stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -57,11 +58,12 @@ class Tracking:
         texts = {"recipe": _yaml(recipe), "plan": _yaml(self.plan.model_dump(mode="json", exclude_none=True))}
         with ExitStack() as stack:
             for name in dict.fromkeys(self.config.track):
-                tracker = _open(name, self.config, self.folder, self.state)
-                stack.callback(tracker.close)
-                self.trackers.append(tracker)
-                if not self.state.step:
-                    tracker.describe(texts, flat(recipe))
+                with self._recording(name):
+                    tracker = _open(name, self.config, self.folder, self.state)
+                    stack.callback(self._close, name)
+                    self.trackers[name] = tracker
+                    if not self.state.step:
+                        tracker.describe(texts, flat(recipe))
             self.stack = stack.pop_all()
         return self
 
@@ -81,18 +83,41 @@ class Tracking:
             values |= {} if value is None else {name: value}
         values |= {f"pseudo_dice/{name}": value for name, value in last.per_label.items() if value is not None}
         self._measure(last.step, values)
-        for tracker in self.trackers:
-            tracker.flush()
+        for name, tracker in self.trackers.items():
+            with self._recording(name):
+                tracker.flush()
 
     def finish(self, scores: Mapping[str, float], facts: Mapping[str, str]) -> None:
         """Track the end: scores of whole validation cases by name, and facts such as the model's path."""
         self._measure(self.state.step, {f"validation/{name}": value for name, value in scores.items()})
-        for tracker in self.trackers:
-            tracker.finish(facts)
+        for name, tracker in self.trackers.items():
+            with self._recording(name):
+                tracker.finish(facts)
 
     def _measure(self, step: int, values: Mapping[str, float]) -> None:
-        for tracker in self.trackers:
-            tracker.measure(step, values)
+        for name, tracker in self.trackers.items():
+            with self._recording(name):
+                tracker.measure(step, values)
+
+    def _close(self, name: str) -> None:
+        with self._recording(name):
+            self.trackers[name].close()
+
+    @contextmanager
+    def _recording(self, name: str) -> Iterator[None]:
+        """Whatever keeps a tracker from recording (a full disk, a server that is down) ends in one error with its first cause."""
+        try:
+            yield
+        except VoxelryError:
+            raise
+        except Exception as error:
+            cause: BaseException = error
+            while (deeper := cause.__cause__ or cause.__context__) is not None:
+                cause = deeper
+            reason = next(iter(str(cause).splitlines()), type(cause).__name__)
+            raise TrainingError(
+                f"{self.folder}: {name} cannot record the run ({reason})", remedy="Correct that, then continue with --resume."
+            ) from error
 
 
 def track_result(config: Config, plan: Plan, folder: Path, state: RunState, scores: Mapping[str, float], model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -39,6 +40,7 @@ class MLflow:
         from mlflow.tracking import MlflowClient
 
         _disable_telemetry()
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it prints what it raises
         server = os.environ.get("MLFLOW_TRACKING_URI")
         self.client: Any = MlflowClient(server or f"sqlite:///{(folder / STORE_FILE).resolve()}")
         self.pending: list[tuple[str, float, int]] = []

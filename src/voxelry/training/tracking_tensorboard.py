@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer: Any = SummaryWriter(str(folder / FOLDER), purge_step=step + 1 if step else None)
+        self.hook = threading.excepthook
+        threading.excepthook = self._on_thread_error
 
     def describe(self, texts: Mapping[str, str], parameters: Mapping[str, str]) -> None:
         """Record recipe and plan as texts; single settings are in the recipe."""
@@ -47,4 +50,12 @@ class TensorBoard:
 
     def close(self) -> None:
         """Close the file."""
-        self.writer.close()
+        try:
+            self.writer.close()
+        finally:
+            threading.excepthook = self.hook
+
+    def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
+        """What ends the writer's thread is raised by the next call; it is not printed."""
+        if not (error.thread is not None and type(error.thread).__module__.startswith("tensorboard.")):
+            self.hook(error)

@@ -28,6 +28,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from voxelry.base.files import atomic_path
+from voxelry.base.library_file import library_file
 from voxelry.core.catalogue import coded
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
@@ -251,8 +252,8 @@ class _SegWriter:
         if self.source.geometry.ndim == 2:
             seg.PatientOrientation = series.headers[0].get("PatientOrientation")
         _compress(seg, self.syntax)
-        with atomic_path(self.path) as temporary:
-            seg.save_as(temporary)
+        with atomic_path(self.path) as temporary, library_file(temporary) as file:
+            seg.save_as(file)
         return self.path
 
     def _data_set(

@@ -26,6 +26,7 @@ from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import generate_uid
 
 from voxelry.base.files import atomic_path
+from voxelry.base.library_file import library_file
 from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label
 from voxelry.core.measurement import Measurement
 from voxelry.core.volume import LabelMap, Volume
@@ -138,8 +139,8 @@ def write_dicom_sr(
             )
     document = _document(_report(groups, algorithm), seg, series, path)
     document.SeriesDescription = series_description
-    with atomic_path(path) as temporary:
-        document.save_as(temporary)
+    with atomic_path(path) as temporary, library_file(temporary) as file:
+        document.save_as(file)
     return Path(path)
 
 
