@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 
+from voxelry.base import type_trial
 from voxelry.base.device import choose_device, compute_dtype
 from voxelry.errors import UsageError
 
@@ -39,6 +40,7 @@ def test_a_gpu_that_is_not_there(monkeypatch):
 
 def test_computing_types(monkeypatch):
     cpu = torch.device("cpu")
+    monkeypatch.setattr(type_trial, "is_sound", lambda *_: True)
     assert compute_dtype(cpu, "off") is torch.float32
     for capabilities, dtype in (
         ({"amx_bf16": True}, torch.bfloat16),
@@ -50,6 +52,8 @@ def test_computing_types(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     assert compute_dtype(torch.device("cuda"), "auto") is torch.float16
     assert compute_dtype(torch.device("meta"), "auto") is torch.float32
+    monkeypatch.setattr(type_trial, "is_sound", lambda *_: False)
+    assert compute_dtype(cpu, "auto") is compute_dtype(torch.device("cuda"), "auto") is torch.float32
 
 
 def test_pytorch_is_imported_only_when_a_device_is_asked_for():

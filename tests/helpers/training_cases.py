@@ -29,7 +29,7 @@ def case(seed: int, shape: tuple[int, ...], name: str = "") -> CachedCase:
 def loop(folder: Path, dimensions: int = 3, **settings: object) -> TrainingLoop:
     """A loop over three cases with fresh weights."""
     parts = {name: settings.pop(name) for name in ("validate", "augment") if name in settings}
-    plan = tiny_plan(dimensions)
+    plan = tiny_plan(dimensions, **({"patch_size": settings.pop("patch_size")} if "patch_size" in settings else {}))
     config = Config.model_validate({"manifest": "none", "device": "cpu", "mixed_precision": "off", "validations": 2} | settings)
     torch.manual_seed(config.seed)
     cases = [case(seed, (12, 11, 10)[:dimensions]) for seed in range(3)]

@@ -13,7 +13,7 @@ from voxelry.base.extras import extra
 from voxelry.core.plan import NetworkPlan, Normalisation, Plan
 from voxelry.errors import MissingExtraError, UsageError
 from voxelry.inference import backend_selection, backends
-from voxelry.inference.backend_selection import AGREEMENT, select_backend
+from voxelry.inference.backend_selection import AGREEMENT, MemberForwards, check_logits, select_backend
 from voxelry.inference.backends import BACKENDS, check_backend, has_compiler, installed_backends
 from voxelry.inference.forward import optimised_for_cpu
 from voxelry.networks.build import build_network
@@ -115,6 +115,25 @@ def test_threads_share_a_built_backend(network):
     for thread in threads:
         thread.join()
     torch.testing.assert_close(torch.cat([found[n] for n in range(4)]), wanted)
+
+
+@pytest.mark.parametrize(("scale", "noise"), [(1.3, 0.0), (1.0, 0.5), (float("nan"), 0.0)])
+def test_a_named_backend_with_other_logits_is_refused(network, monkeypatch, scale, noise):
+    def bent(network, device, dtype):
+        plain = BACKENDS["torch"](network, device, dtype)
+        return lambda x_BC: scale * plain(x_BC) + noise
+
+    monkeypatch.setattr(backend_selection, "BACKENDS", BACKENDS | {"openvino": bent})
+    members = MemberForwards([network], CPU, torch.float32, "openvino")
+    with pytest.raises(UsageError, match=r"'openvino' gives other logits than PyTorch .* Use the backend 'torch', or 'auto'"):
+        members.forwards(lambda: patches(network, 1), 1)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_rounding_to_bfloat16_is_no_other_logits(dimensions):
+    network = made(dimensions)
+    half = BACKENDS["torch"](network, CPU, torch.bfloat16)
+    check_logits("torch", half, BACKENDS["torch"](network, CPU, torch.float32), patches(network, 1))
 
 
 def test_a_missing_backend_names_the_extra(network, monkeypatch):

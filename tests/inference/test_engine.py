@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from voxelry.errors import BudgetError, ModelError
-from voxelry.inference.engine import Member, TestTimeAugmentation, stream
+from voxelry.inference import engine
+from voxelry.inference.engine import REORDERED, Member, TestTimeAugmentation, stream
 from voxelry.inference.forward import Batches
 from voxelry.inference.linear_interpolation import Interp1d
 from voxelry.inference.patches import PatchGrid, mirror_sets
@@ -234,6 +235,26 @@ def test_members_and_mirrored_copies_are_averaged():
             }
             labels, _, _ = streamed([one, two], picture, target, **setup)
             assert disagreements(labels, values, margin=1e-5)[0] == 0
+
+
+@pytest.mark.parametrize("reordered", [1, 500, REORDERED])
+@given(scan=settings_of_a_scan(), flips=st.sets(st.integers(0, 2)))
+@settings(max_examples=40)
+def test_mirrored_patches_come_back_upright(reordered, scan, flips):
+    """Of scans smaller than a patch too, and however few slices are reordered at a time."""
+    shape, patch, target, overlap, axis, classes = scan
+    flips = tuple(sorted(axis for axis in flips if axis < len(shape)))
+    forward, picture = network(len(shape), classes), image(shape)
+
+    def averaged(x):
+        sets = [[axis + 2 for axis in axes] for axes in mirror_sets(flips)]
+        return sum(forward(x.flip(axes)).flip(axes) for axes in sets) / len(sets)
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(engine, "REORDERED", reordered)
+        labels, _, _ = streamed(forward, picture, target, patch=patch, overlap=overlap, axis=axis, classes=classes, flips=flips)
+    wrong, _ = disagreements(labels, on_grid(monai_logits(averaged, picture, patch, overlap), target))
+    assert wrong == 0
 
 
 class Starved:

@@ -8,8 +8,9 @@ import torch
 
 from helpers.plans import tiny_network, tiny_plan
 from voxelry.errors import ConfigError
+from voxelry.networks import cost as module
 from voxelry.networks.build import build_network
-from voxelry.networks.cost import network_cost
+from voxelry.networks.cost import network_cost, training_dtype
 from voxelry.networks.shape_inference import infer_shapes
 
 STEP = Path(__file__).parents[1] / "helpers" / "step.py"
@@ -89,3 +90,82 @@ def test_a_patch_too_small_to_be_trained_on():
     plan = tiny_plan(network=tiny_network(3, (4, 8, 8, 8)), batch_size=1)
     with pytest.raises(ConfigError, match=r"'dynunet' cannot be trained on patches of \(8, 8, 8\) .*Enlarge plan.patch_size"):
         network_cost(build_network(plan, 3), plan, 3)
+
+
+def deep_plan(dimensions=3, edge=16, stages=4, kernel=3, first=None, **changes):
+    """A plan whose last stage is `edge` / 2^(stages - 1) voxels wide."""
+    features = (4,) * stages
+    network = tiny_network(dimensions, features, kernels=((kernel,) * dimensions,) * stages)
+    patch = (edge if first is None else first, *(edge,) * (dimensions - 1))
+    return tiny_plan(dimensions, patch_size=patch, network=network, **changes)
+
+
+@pytest.mark.parametrize(
+    ("plan", "dtype"),
+    [
+        (deep_plan(edge=16), torch.float32),  # 2 voxels in the last stage
+        (deep_plan(edge=24), torch.bfloat16),  # 3
+        (deep_plan(edge=16, stages=3), torch.bfloat16),  # 4
+        (deep_plan(edge=32, first=16), torch.float32),  # 2 along the first axis alone
+        (deep_plan(edge=16, first=32), torch.float32),  # 2 along the others
+        (deep_plan(edge=16, stages=3, kernel=5), torch.float32),  # 4 under a kernel of 5
+        (deep_plan(edge=24, stages=3, kernel=5), torch.bfloat16),
+        (deep_plan(2, edge=16), torch.float32),
+        (deep_plan(2, edge=32), torch.bfloat16),
+        (
+            tiny_plan(
+                patch_size=(2, 16, 16),
+                network=tiny_network(
+                    3, (4, 8, 8), strides=((1, 1, 1), (1, 2, 2), (1, 2, 2)), kernels=((1, 3, 3), (1, 3, 3), (1, 3, 3))
+                ),
+            ),
+            torch.bfloat16,
+        ),  # two slices, which no kernel joins
+        (
+            tiny_plan(
+                patch_size=(1, 16, 16),
+                slice_axis=0,
+                configuration="2d",
+                network=tiny_network(
+                    3, (4, 8, 8), strides=((1, 1, 1), (1, 2, 2), (1, 2, 2)), kernels=((1, 3, 3), (1, 3, 3), (1, 3, 3))
+                ),
+            ),
+            torch.bfloat16,
+        ),  # single slices: the network is of two axes
+    ],
+)
+def test_a_network_with_a_stage_narrower_than_its_kernels_is_computed_in_float32(monkeypatch, plan, dtype):
+    monkeypatch.setattr(module, "compute_dtype", lambda *_: torch.bfloat16)
+    network = build_network(plan, 4)
+    assert training_dtype(network, plan, 4, torch.device("cpu"), "auto") is dtype
+    assert training_dtype(network, plan, 4, torch.device("cuda"), "auto") is torch.bfloat16  # cuDNN is not oneDNN
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "narrow"),
+    [
+        (torch.nn.Conv3d(1, 2, 3, padding=1), (2, 9, 9), True),
+        (torch.nn.Conv3d(1, 2, 3, padding=1), (9, 9, 2), True),
+        (torch.nn.Conv3d(1, 2, 3, padding="same"), (3, 3, 3), False),
+        (torch.nn.Conv3d(1, 2, 3, padding=2, dilation=2), (4, 9, 9), True),
+        (torch.nn.Conv3d(1, 2, 3, padding=2, dilation=2), (5, 9, 9), False),
+        (torch.nn.Conv3d(1, 2, (1, 3, 3), padding=(0, 1, 1)), (1, 9, 9), False),
+        (torch.nn.Conv2d(1, 2, 7, padding=3), (6, 9), True),
+        (torch.nn.ConvTranspose3d(1, 2, 2, stride=2), (1, 1, 1), False),
+    ],
+)
+def test_narrow_inputs_of_a_layer(layer, size, narrow):
+    assert infer_shapes(torch.nn.Sequential(layer), (2, 1, *size)).has_narrow_inputs is narrow
+
+
+def test_narrow_inputs_of_functions_are_noticed_too():
+    class Functional(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(2, 1, 3, 3, 3))
+
+        def forward(self, x):
+            return [torch.nn.functional.conv3d(input=x, weight=self.weight, padding=1)]
+
+    assert infer_shapes(Functional(), (2, 1, 2, 8, 8)).has_narrow_inputs
+    assert not infer_shapes(Functional(), (2, 1, 3, 8, 8)).has_narrow_inputs

@@ -20,10 +20,11 @@ from voxelry.datasets.manifest import Manifest
 from voxelry.errors import ConfigError, ManifestError, TrainingError, UsageError
 from voxelry.inference.cleanup import clean
 from voxelry.networks.weights import load_model_folder
-from voxelry.training import fit
+from voxelry.training import fit, full_volume_validation
 from voxelry.training import single as module
 from voxelry.training.loop import TrainingLoop
 from voxelry.training.options import RunOptions
+from voxelry.training.sampler import Sampler
 from voxelry.training.setup import check_sides, label_volumes, labelled_cases, make_plans
 from voxelry.training.single import with_clean_up
 
@@ -62,6 +63,26 @@ def test_a_run_from_files_to_scores(manifest, tmp_path):
     assert model.card.fingerprint.cases == 3
     assert ("looking at cases", 3, 3) in stages
     assert ("validating", 1, 1) in stages
+
+
+def test_a_run_learns_from_the_training_cases_alone_and_is_measured_on_the_validation_cases_alone(
+    manifest, tmp_path, monkeypatch
+):
+    """What patches are drawn from and whole cases are read, by the sampler's seed: that of validation is one more."""
+    drawn, validated, settings = set(), set(), config(steps=8, validations=2)
+    locate, load = Sampler._location, full_volume_validation.load_case
+
+    def spy(sampler, number, slot):
+        case, start = locate(sampler, number, slot)
+        drawn.add(("learnt" if sampler.seed == settings.seed else "measured", case.id))
+        return case, start
+
+    monkeypatch.setattr(Sampler, "_location", spy)
+    monkeypatch.setattr(full_volume_validation, "load_case", lambda case, data: (validated.add(case.id), load(case, data))[1])
+    result, _ = run(manifest, tmp_path / "run", settings)
+    assert drawn == {("learnt", "case0"), ("learnt", "case1"), ("learnt", "case2"), ("measured", "case3")}
+    assert validated == set(result.scores.cases) == {"case3"}
+    assert result.model.card.training["cases"] == 3
 
 
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(manifest, tmp_path):

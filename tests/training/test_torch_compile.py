@@ -64,6 +64,61 @@ def test_an_error_of_a_network_that_is_compiled_is_an_error(monkeypatch):
         compiled.run(lambda body: torch.tensor(1 / 0))
 
 
+class Compiled(torch.nn.Module):
+    """Stands for a compiled network: its logits, or its gradients alone, are multiplied."""
+
+    def __init__(self, network, logits=1.0, slopes=1.0):
+        super().__init__()
+        self.inner, self.logits, self.slopes = [network], logits, slopes
+
+    def forward(self, image):
+        heads = [head * self.logits for head in self.inner[0](image)]
+        return [head * self.slopes + (head * (1 - self.slopes)).detach() for head in heads]
+
+
+@pytest.mark.parametrize(
+    ("change", "works"), [({}, True), ({"slopes": 1.02}, True), ({"slopes": 1.5}, False), ({"logits": -1.0}, False),
+                          ({"slopes": float("nan")}, False)],
+)  # fmt: skip
+def test_a_compiled_network_with_other_gradients_is_not_used(monkeypatch, caplog, tmp_path, change, works):
+    expected = loop(tmp_path / "a", steps=2, compile="off").run(lambda _: None)
+    monkeypatch.setattr(torch, "compile", lambda network, **_: Compiled(network, **change))
+    run = loop(tmp_path / "b", steps=2, compile="on")
+    got = run.run(lambda _: None)
+    assert run.compiled.works is works
+    assert (
+        [record.message for record in caplog.records] == []
+        if works
+        else ["the compiled network has other gradients than the plain one and trains in eager mode"]
+    )
+    if not works or not change:
+        assert [m.loss for m in got.history] == [m.loss for m in expected.history]
+
+
+def test_the_plain_trial_leaves_nothing_behind(monkeypatch):
+    """Neither running means nor random draws; a network that draws is not compared."""
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+
+    def body(drop):
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Dropout(drop)).train()
+
+    def passes(forward):
+        loss = forward(torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    for drop in (0.0, 0.5):
+        results = []
+        for mode in ("off", "on"):
+            one = body(drop)
+            compiled = CompiledNetwork(one, mode, CPU)
+            losses = [compiled.run(passes) for _ in range(2)]
+            results.append([*losses, *(weight.grad for weight in one.parameters()), *one.buffers(), torch.get_rng_state()])
+        assert compiled.works
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 @pytest.mark.slow
 def test_a_compiled_network_trains_as_an_uncompiled_one(tmp_path):
     if not has_compiler(CPU):

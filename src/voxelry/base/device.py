@@ -46,18 +46,26 @@ def choose_device(name: str) -> torch.device:
 
 
 def compute_dtype(device: torch.device, mixed_precision: str) -> torch.dtype:
-    """The type in which convolutions are computed: a half type where the device has units for it, else float32.
+    """The type in which convolutions are computed: a half type where the device has units for it that pass a trial, or float32.
 
     On a CPU bfloat16 is faster where it has matrix tiles (AMX) or bfloat16 vector instructions; elsewhere it is emulated and
-    slow.
+    slow. What a device claims is tried: its convolutions must have steady and right gradients (`voxelry.base.type_trial`).
     """
     import torch
 
-    if mixed_precision == "off":
-        return torch.float32
+    from voxelry.base.type_trial import is_sound
+
+    half = None if mixed_precision == "off" else _half_type(device)
+    return torch.float32 if half is None or not is_sound(device, half) else half
+
+
+def _half_type(device: torch.device) -> torch.dtype | None:
+    """The half type that a device says it computes in."""
+    import torch
+
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else torch.float32
-    return torch.float32
+        return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else None
+    return None

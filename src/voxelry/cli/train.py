@@ -86,7 +86,7 @@ def _estimate_text(estimate: Estimate) -> str:
             f"# {name}",
             plan_text(network.plan),
             f"parameters: {cost.parameters / 1e6:.2f} million",
-            f"memory of a step: about {short_memory(cost.total)} on {estimate.device} ({estimate.computed_in})",
+            f"memory of a step: about {short_memory(cost.total)} on {estimate.device} ({network.computed_in})",
             f"a step: {network.step_seconds:.3g} s; {network.steps} steps: {clock(network.seconds)}",
             "",
         ]

@@ -1,4 +1,4 @@
-"""Backend ``auto``: the fastest of those installed whose labels agree with PyTorch's own on a patch of the scan."""
+"""Backends are tried on a patch of the scan: ``auto`` takes the fastest whose labels are PyTorch's, a named one must agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from voxelry.errors import VoxelryError
+from voxelry.errors import UsageError, VoxelryError
 from voxelry.inference.backends import AUTO, BACKENDS, check_backend, installed_backends
 from voxelry.inference.forward import Forward
 from voxelry.networks.classes import winners
@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 
 AGREEMENT = 0.999
 """The share of a patch's voxels whose winning class must be that of PyTorch as it is."""
+
+LOGIT_ERROR = 0.1
+"""Largest error of a named backend's logits, root mean square as a share of PyTorch's in float32. Rounding to bfloat16 makes a
+hundredth."""
 
 TRIAL_SECONDS = {"compile": 60.0, "openvino": 15.0, "onnxruntime": 15.0}
 """Seconds that building a backend may take: it is tried only where the run takes longer than that without it."""
@@ -80,6 +84,29 @@ def select_backend(
     return selection, forwards[best]
 
 
+def check_logits(name: str, forward: Forward, plain: Forward, patch_BC: Tensor) -> None:
+    """Refuse a backend that gives other logits than PyTorch on this machine.
+
+    Args:
+        name: the backend.
+        forward: the network in that backend.
+        plain: the network in PyTorch, in float32.
+        patch_BC: ``(1, C, *patch)`` float32.
+
+    Raises:
+        UsageError: the logits differ by more than rounding.
+    """
+    wanted = plain(patch_BC).float()
+    error = (forward(patch_BC).float() - wanted).square().mean().sqrt()
+    size = wanted.square().mean().sqrt()
+    if not error <= LOGIT_ERROR * size:  # true for NaN too
+        raise UsageError(
+            f"the backend '{name}' gives other logits than PyTorch on this machine: they differ by {float(error):.3g}, where "
+            f"{float(size):.3g} is usual",
+            remedy="Use the backend 'torch', or 'auto', which takes the fastest that agrees.",
+        )
+
+
 def _timed(forward: Callable[[Tensor], Tensor], patch_BC: Tensor, device: torch.device, regions: bool) -> tuple[Tensor, float]:
     """The winning classes, and the seconds of the second of two passes; the first compiles and allocates."""
     forward(patch_BC)
@@ -134,7 +161,7 @@ class MemberForwards:
 
         Raises:
             MissingExtraError: the backend that was named is not installed.
-            UsageError: it cannot compute on this device.
+            UsageError: it cannot compute on this device, or computes something else than PyTorch.
         """
         with self._lock:
             if not self._forwards:
@@ -150,7 +177,11 @@ class MemberForwards:
 
     def _build(self, patch: Callable[[], Tensor], passes: int) -> list[Forward]:
         if self._backend != AUTO:
-            return [BACKENDS[self._backend](network, self._device, self._dtype) for network in self._networks]
+            named = [BACKENDS[self._backend](network, self._device, self._dtype) for network in self._networks]
+            if self._backend != "torch":
+                plain = BACKENDS["torch"](self._networks[0], self._device, torch.float32)
+                check_logits(self._backend, named[0], plain, patch())
+            return named
         self.selection, first = select_backend(self._networks[0], patch(), self._device, self._dtype, passes, self._regions)
         build = BACKENDS[self.selection.name]
         return [first, *(build(network, self._device, self._dtype) for network in self._networks[1:])]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
@@ -14,18 +15,38 @@ import numpy as np
 from numba.core import cgutils, codegen
 from numba.extending import intrinsic
 
-from voxelry.base.compiled import inlined
+from voxelry.base.compiled import compiled, inlined
 
 _intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic  # numba passes the first argument itself
 ir, _binding = cgutils.ir, codegen.ll
+_f4, _u2 = numba.float32[::1], numba.uint16[::1]
 
 LARGEST_HALF = 65504.0
 """The largest finite half float; sums are held below it."""
 
 
+@cache
 def has_half_floats() -> bool:
-    """Whether this processor converts half floats in hardware; else ring buffers are float32."""
-    return platform.machine().lower() in {"arm64", "aarch64"} or bool(_binding.get_host_cpu_features().get("f16c"))
+    """Whether this processor converts half floats in hardware, as tried once a process; else ring buffers are float32."""
+    claimed = platform.machine().lower() in {"arm64", "aarch64"} or bool(_binding.get_host_cpu_features().get("f16c"))
+    return claimed and _converts_rightly()
+
+
+def _converts_rightly() -> bool:
+    """Whether compiled code converts every finite half float to NumPy's float32, and rounds back as NumPy does."""
+
+    @compiled(numba.void(_u2, _f4, _u2))
+    def convert(bits: Any, wide: Any, back: Any) -> None:
+        for index in range(len(bits)):
+            wide[index] = loaded(bits[index])
+            back[index] = stored(wide[index] * np.float32(1.0001), bits[index])
+
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    bits = bits[np.abs(bits.view(np.float16)) < LARGEST_HALF / 2]  # false for NaN
+    wide, back = np.empty(len(bits), np.float32), np.empty_like(bits)
+    convert(bits, wide, back)
+    rounded = (wide * np.float32(1.0001)).astype(np.float16)
+    return np.array_equal(wide, bits.view(np.float16).astype(np.float32)) and np.array_equal(back, rounded.view(np.uint16))
 
 
 @_intrinsic

@@ -44,7 +44,7 @@ class Config(Frozen):
         time_budget: seconds of preparation and training (``10m``, ``90s``, ``1h``), turned into a recorded number of steps.
         patience: milestones without a better pseudo-Dice after which training stops early; None never stops early.
         oversample_foreground: share of each batch whose patches must contain a voxel of a randomly drawn label.
-        mixed_precision: ``auto`` uses bfloat16 (float16 on older GPUs) where the device computes in it.
+        mixed_precision: ``auto`` uses bfloat16 (float16 on older GPUs) where the device computes in it and passes a trial.
         compile: ``auto`` compiles the network on a GPU, where a compiler is; ``on`` and ``off`` are what they say.
         deterministic: the same run gives the same weights, bit for bit, on the same machine; slower on a GPU.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxelry.base.device import choose_device, compute_dtype
+from voxelry.base.device import choose_device
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.cases import Case
 from voxelry.networks.build import build_network
-from voxelry.networks.cost import NetworkCost, network_cost
+from voxelry.networks.cost import NetworkCost, network_cost, training_dtype
 from voxelry.recipes.recipe import Config
 from voxelry.training.folds import folds_to_train, load_folds, make_folds
 from voxelry.training.length import recipe_steps
@@ -30,6 +30,7 @@ class NetworkEstimate:
     Attributes:
         plan: plan of the network.
         cost: its parameters and bytes.
+        computed_in: type in which it would be computed.
         step_seconds: seconds of one step, making its batch included.
         steps: steps that the recipe asks for, or that fit the time budget.
         seconds: seconds of training; reading, preparation and validation are not included.
@@ -37,6 +38,7 @@ class NetworkEstimate:
 
     plan: Plan
     cost: NetworkCost
+    computed_in: str
     step_seconds: float
     steps: int
     seconds: float
@@ -49,14 +51,12 @@ class Estimate:
     Attributes:
         fingerprint: fingerprint of the dataset.
         device: device that would train.
-        computed_in: type in which it would compute.
         copies: networks of each configuration: one, or one per fold.
         networks: one of each configuration.
     """
 
     fingerprint: Fingerprint
     device: str
-    computed_in: str
     copies: int
     networks: dict[Configuration, NetworkEstimate]
 
@@ -72,13 +72,14 @@ class Estimate:
                 "plan": network.plan.model_dump(mode="json", exclude_none=True),
                 "parameters": network.cost.parameters,
                 "memory_bytes": network.cost.total,
+                "computed_in": network.computed_in,
                 "step_seconds": round(network.step_seconds, 4),
                 "steps": network.steps,
                 "seconds": round(network.seconds, 1),
             }
             for name, network in self.networks.items()
         }
-        facts = {"device": self.device, "computed_in": self.computed_in, "copies": self.copies, "seconds": round(self.seconds, 1)}
+        facts = {"device": self.device, "copies": self.copies, "seconds": round(self.seconds, 1)}
         return {**facts, "networks": networks, "fingerprint": self.fingerprint.model_dump(mode="json")}
 
 
@@ -105,9 +106,7 @@ def estimate(options: RunOptions) -> Estimate:
     for number, (name, plan) in enumerate(plans.items(), start=1):
         networks[name] = _network_estimate(options, fingerprint, plan, training)
         options.progress("timing steps", number, len(plans))
-    device = choose_device(options.config.device)
-    dtype = str(compute_dtype(device, options.config.mixed_precision)).removeprefix("torch.")
-    return Estimate(fingerprint, device.type, dtype, copies, networks)
+    return Estimate(fingerprint, choose_device(options.config.device).type, copies, networks)
 
 
 def _fold_count(config: Config, cases: Sequence[Case]) -> int:
@@ -119,11 +118,12 @@ def _fold_count(config: Config, cases: Sequence[Case]) -> int:
 
 def _network_estimate(options: RunOptions, fingerprint: Fingerprint, plan: Plan, cases: int) -> NetworkEstimate:
     config, classes = options.config, len(options.manifest.card.table) + 1
-    dtype = compute_dtype(choose_device(config.device), config.mixed_precision)
-    cost = network_cost(build_network(plan, classes), plan, classes, dtype=dtype, moments=config.optimiser.moments)
+    network = build_network(plan, classes)
+    dtype = training_dtype(network, plan, classes, choose_device(config.device), config.mixed_precision)
+    cost = network_cost(network, plan, classes, dtype=dtype, moments=config.optimiser.moments)
     seconds = step_seconds(options, fingerprint, plan)
     fitting = fitting_steps(config, seconds)
     asked_for = recipe_steps(config, cases, plan.batch_size * config.optimiser.accumulate)
     limits = (asked_for, None if fitting is None else max(1, fitting))
     steps = min(limit for limit in limits if limit is not None)
-    return NetworkEstimate(plan, cost, seconds, steps, steps * seconds)
+    return NetworkEstimate(plan, cost, str(dtype).removeprefix("torch."), seconds, steps, steps * seconds)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from voxelry.augmentation.augmenter import Augmenter
-from voxelry.base.device import choose_device, compute_dtype
+from voxelry.base.device import choose_device
 from voxelry.base.progress import TrainingStep
 from voxelry.base.version import version
 from voxelry.core.model import Model, ModelCard
@@ -25,7 +25,7 @@ from voxelry.datasets.load import load_image
 from voxelry.errors import TrainingError, UsageError
 from voxelry.networks.build import build_network, count_parameters, input_channels
 from voxelry.networks.classes import class_members
-from voxelry.networks.cost import network_cost
+from voxelry.networks.cost import network_cost, training_dtype
 from voxelry.networks.transfer import NetworkEnds, load_matching
 from voxelry.networks.weights import load_models, save_model, weights_of
 from voxelry.planning.plan_file import save_plan
@@ -174,7 +174,7 @@ def make_loop(
     config, plan, table = options.config, task.plan, options.manifest.card.table
     torch.manual_seed(config.seed)
     network = build_network(plan, len(table) + 1)
-    dtype = compute_dtype(choose_device(config.device), config.mixed_precision)
+    dtype = training_dtype(network, plan, len(table) + 1, choose_device(config.device), config.mixed_precision)
     cost = network_cost(network, plan, len(table) + 1, dtype=dtype, moments=config.optimiser.moments)
     options.progress(f"{plan.network.name}: {cost}", 1, 1)
     if initial is not None:

@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from voxelry.base.device import choose_device, compute_dtype
+from voxelry.base.device import choose_device
 from voxelry.base.malloc import keep_freed_memory
 from voxelry.base.progress import StepCallback, TrainingStep
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import TrainingError
+from voxelry.networks.cost import training_dtype
 from voxelry.recipes.recipe import Config, parse_config
 from voxelry.training.average import WeightAverage
 from voxelry.training.checkpoint import LossFile, Milestone, RunState, save_checkpoint
@@ -81,7 +82,7 @@ class TrainingLoop:
     ) -> None:
         self.config, self.plan, self.folder, self.validate = config, plan, folder, validate
         self.device = choose_device(config.device)
-        self.dtype = compute_dtype(self.device, config.mixed_precision)
+        self.dtype = training_dtype(network, plan, len(table) + 1, self.device, config.mixed_precision)
         layout = torch.channels_last_3d if len(training.patch) == 3 else torch.channels_last
         network_layout = layout if plan.slice_axis is None else torch.channels_last  # a slice-wise network is 2D, its patches not
         self.network = network.to(self.device, memory_format=network_layout)  # type: ignore[call-overload]
