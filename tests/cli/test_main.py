@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 import voxelry
@@ -151,8 +152,22 @@ def test_inspect(torso):
 
 
 def test_check(torso):
-    assert run_json("check", torso / "manifest.yaml") == {"errors": 0, "problems": []}
-    assert "Every case can be used" in run("check", torso / "manifest.yaml").output
+    assert run_json("check", torso / "manifest.yaml") == {"cases": 4, "usable": 4, "errors": 0, "problems": []}
+    assert run("check", torso / "manifest.yaml").output == "Every case can be used: 4 cases (2 train, 1 val, 1 test)\n"
+
+
+def test_check_counts_what_cannot_be_used(torso, tmp_path):
+    (tmp_path / "bad.nii.gz").write_text("no scan")
+    card = yaml.safe_load((torso / "manifest.yaml").read_text()) | {"cases": [{"id": "bad", "images": ["bad.nii.gz"]}]}
+    (tmp_path / "set.yaml").write_text(yaml.safe_dump(card))
+    result = run("check", tmp_path / "set.yaml")
+    assert result.exit_code == 1
+    assert "0 of 1 cases can be read (1 in no split)\n1 errors, 1 notes\n" in result.output
+    (tmp_path / "set.yaml").write_text(yaml.safe_dump(card | {"cases": []}))
+    result = run("check", tmp_path / "set.yaml")
+    assert result.exit_code == 1
+    assert result.output.startswith("error: the card lists no cases. Add `cases`")
+    assert "Every case" not in result.output
 
 
 def test_plan(torso):

@@ -118,6 +118,18 @@ class TestOneGrid:
         files = [nifti(tmp_path, f"{k}.nii", np.ones((2, 3, 4), kind)) for k, kind in enumerate((np.int16, np.float32))]
         assert read_channels(files).array.dtype == np.float32
 
+    def test_a_grey_picture_among_colours_is_repeated(self, tmp_path):
+        grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+        Image.fromarray(grey).save(tmp_path / "grey.png")
+        Image.fromarray(np.stack([grey, grey, grey], -1)).save(tmp_path / "equal.png")
+        for name in ("grey", "equal"):
+            volume = read_channels([tmp_path / f"{name}.png"], channels=3)
+            assert np.array_equal(volume.array, [grey, grey, grey])
+            assert volume.source.remarks[-1] == f"{name}.png: a grey picture among pictures in colour, repeated in the 3 channels"
+        assert read_channels([tmp_path / "grey.png"]).channels == read_channels([tmp_path / "grey.png"], channels=2).channels == 1
+        volume = nifti(tmp_path, "volume.nii", np.zeros((3, 4, 2), np.int16))
+        assert read_channels([volume], channels=3).channels == 1
+
     def test_one_file_may_have_channels(self, tmp_path):
         file = nifti(tmp_path, "a.nii", np.zeros((2, 3, 4, 5), np.int16))
         for reference in (None, 3):

@@ -2,7 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from voxelry.datasets.dataset_json import from_dataset_json
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import ManifestError
 
@@ -68,6 +71,98 @@ def test_an_nnunet_folder(tmp_path):
     assert manifest.case("new").split == "test"
 
 
+@given(st.integers(1, 30).flatmap(lambda count: st.permutations(range(count))))
+def test_channels_come_in_the_order_of_their_numbers_not_of_their_digits(order):
+    """Ten comes after two, whatever the order of the keys."""
+    for key, value in (("modality", MSD | {"training": []}), ("channel_names", NNUNET)):
+        names = {str(number): f"channel {number}" for number in order}
+        data = from_dataset_json(
+            {name: item for name, item in value.items() if name != "test"} | {key: names}, Path("d.json"), []
+        )
+        assert data["channels"] == [f"channel {number}" for number in sorted(order)]
+
+
+@pytest.mark.parametrize(
+    ("names", "ending", "modality", "dimensions"),
+    [
+        (["CT"], ".nii.gz", "CT", 3), (["ct"], ".nii.gz", "CT", 3), (["CT", "PET"], ".nii.gz", "CT", 3),
+        (["PET", "CT"], ".nii.gz", "PT", 3), (["T1", "T2"], ".nrrd", "MR", 3), (["CTA"], ".nii.gz", "MR", 3),
+        (["MRI"], ".mha", "MR", 3), (["xray"], ".png", "DX", 2), (["R", "G", "B"], ".png", "OT", 2),
+        (["X-Ray"], "png", "DX", 2), (["grey"], ".jpg", "OT", 2), (["red", "green", "blue"], ".tif", "OT", 2),
+    ],
+)  # fmt: skip
+def test_modality_and_axes_of_an_nnunet_set(names, ending, modality, dimensions, tmp_path):
+    dotted = ending if ending.startswith(".") else f".{ending}"
+    files = [f"imagesTr/a_{number:04d}{dotted}" for number in range(len(names))] + [f"labelsTr/a{dotted}"]
+    folder(tmp_path, {}, files)
+    value = {
+        "channel_names": {str(n): name for n, name in enumerate(names)},
+        "labels": {"background": 0, "x": 1},
+        "file_ending": ending,
+    }
+    data = from_dataset_json(value, tmp_path / "dataset.json", [])
+    assert (data["modality"], data["dimensions"], data["channels"]) == (modality, dimensions, names)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"background": 0, "x": 1, "y": 2}, {"background": "0", "x": "1", "y": "2"}, {"0": "background", "1": "x", "2": "y"}],
+)
+def test_labels_of_nnunet_in_any_order_and_as_digits(labels, tmp_path):
+    data = from_dataset_json(NNUNET | {"labels": labels}, tmp_path / "dataset.json", [])
+    assert data["labels"] == [{"value": 1, "name": "x"}, {"value": 2, "name": "y"}]
+
+
+def remarks_of(path):
+    return load_manifest(path).remarks
+
+
+def test_what_is_beside_the_cases_of_an_nnunet_folder_is_said(tmp_path):
+    files = [f"imagesTr/{id}_{c:04d}.nii.gz" for id in ("a", "b") for c in range(2)] + ["labelsTr/a.nii.gz", "labelsTr/b.nii.gz"]
+    assert remarks_of(folder(tmp_path, NNUNET | {"numTraining": 2}, files)) == ()
+    folder(tmp_path, NNUNET, ["labelsTr/c.nii.gz", "labelsTr/d.nii.gz", "imagesTr/e_0000.nii", "imagesTr/f.nii.gz"])
+    assert remarks_of(tmp_path) == (
+        "2 images do not fit 'imagesTr/{id}_0000.nii.gz' ('imagesTr/{id}.*' takes every ending): "
+        "imagesTr/e_0000.nii, imagesTr/f.nii.gz",
+        "2 masks have no image: c.nii.gz, d.nii.gz",
+        "numTraining is 3, there are 2 cases",
+    )
+
+
+def test_all_channels_in_the_file_of_the_first(tmp_path):
+    colours = NNUNET | {"channel_names": {"0": "R", "1": "G", "2": "B"}, "file_ending": ".png", "numTraining": 2}
+    files = [f"{kind}Tr/{id}{number}.png" for id in ("a", "b") for kind, number in (("images", "_0000"), ("labels", ""))]
+    manifest = load_manifest(folder(tmp_path, colours, files))
+    assert [len(case.images) for case in manifest.cases] == [1, 1]
+    assert manifest.remarks == ("imagesTr/: all 3 channels are taken from _0000.png, since there is no _0001.png",)
+    folder(tmp_path, colours, ["imagesTr/a_0001.png"])  # then the files of the other channels are missing
+    with pytest.raises(ManifestError, match="3 files of 2 cases are missing"):
+        load_manifest(tmp_path)
+
+
+def test_names_without_the_number_of_the_only_channel(tmp_path):
+    value = NNUNET | {"channel_names": {"0": "T1"}, "numTraining": 1}
+    manifest = load_manifest(folder(tmp_path, value, ["imagesTr/a.nii.gz", "labelsTr/a.nii.gz"]))
+    assert [(case.id, case.images[0].name) for case in manifest.cases] == [("a", "a.nii.gz")]
+    assert manifest.remarks == ("images in imagesTr/ have no channel number (_0000.nii.gz)",)
+
+
+def test_a_decathlon_file_whose_images_are_nnunets(tmp_path):
+    """nnU-Net 1 lists images without the number of the channel, which their files have."""
+    value = MSD | {"modality": {"0": "T1", "1": "T2"}, "training": MSD["training"][:2], "test": [], "numTraining": 2}
+    files = [f"imagesTr/h_{n}_{c:04d}.nii.gz" for n in range(2) for c in range(2)] + [f"labelsTr/h_{n}.nii.gz" for n in range(2)]
+    manifest = load_manifest(folder(tmp_path, value, files))
+    assert [(case.id, [file.name for file in case.images]) for case in manifest.cases] == [
+        (f"h_{n}", [f"h_{n}_0000.nii.gz", f"h_{n}_0001.nii.gz"]) for n in range(2)
+    ]
+    assert manifest.remarks == ()
+
+
+def test_images_that_a_decathlon_file_does_not_list(tmp_path):
+    folder(tmp_path, MSD | {"numTraining": 20}, [*msd_files(), "imagesTr/h_7.nii.gz", "imagesTr/._h_1.nii.gz"])
+    assert remarks_of(tmp_path) == ("1 image is beside those listed: h_7.nii.gz", "numTraining is 20, there are 5 cases")
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -79,6 +174,9 @@ def test_an_nnunet_folder(tmp_path):
         (MSD | {"test": [5]}, "'test' holds 5"),
         (MSD, "11 files of 6 cases are missing"),
         (NNUNET | {"labels": {"background": 0, "whole": [1, 2]}}, "regions"),
+        (NNUNET | {"labels": {"background": 0, "a": 1, "b": 1}}, "Each label needs a value of its own"),
+        (NNUNET | {"labels": {"background": 0, "a": -1}}, "key 'labels'"),
+        (NNUNET | {"labels": {}}, "key 'labels'"),
     ],
 )
 def test_wrong_dataset_files_name_the_key(value, message, tmp_path):

@@ -1,5 +1,7 @@
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from voxelry.datasets.cases import parse_cases
 from voxelry.datasets.expand import expand, is_below
+from voxelry.datasets.file_patterns import matching_files
 from voxelry.errors import ManifestError, SplitLeakError
 
 ids = st.text("abcXYZ0123456789_-[]*?", min_size=1, max_size=8)
@@ -88,18 +91,88 @@ def test_a_free_ending_of_channels_tables_and_masks_a_label(tmp_path):
 
 def test_a_free_ending_that_two_files_fit_is_refused(tmp_path):
     touch(tmp_path, "i/a.nii.gz", "i/a.mha", "l/a.nii")
-    with pytest.raises(ManifestError, match=r"2 files fit .*i/a\.\*: a\.mha, a\.nii\.gz.*Write the ending into the pattern"):
+    with pytest.raises(ManifestError, match=r"2 files fit .*i/a\.\*: a\.mha, a\.nii\.gz.*Write the ending, or more"):
         cases({"images": ["i/{id}.*"], "labels": "l/{id}.nii"}, tmp_path)
     with pytest.raises(ManifestError, match=r"1 files of 1 cases are missing: .*m/a\.\*"):
         cases({"images": ["l/{id}.*"], "labels": "m/{id}.*"}, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "change", [{"images": ["i*/{id}.nii"]}, {"labels": "l/*/{id}.nii"}, {"labels": {"per_label": "*/{id}/{label}"}}]
+STARS = {
+    "a folder": (["i*/{id}.nii"], ["i1/a.nii", "i2/b.nii"], "l/{id}.nii", ["l/a.nii", "l/b.nii"]),
+    "a folder between": (["{id}/*/ct.nii"], ["a/x/ct.nii", "b/y/ct.nii"], "{id}/*/seg.nii", ["a/x/seg.nii", "b/z/seg.nii"]),
+    "after the id": (["i/{id}_*.nii"], ["i/a_x.nii", "i/b_y.nii"], "l/*_{id}_seg.nii", ["l/1_a_seg.nii", "l/2_b_seg.nii"]),
+    "before the id": (["i/*-{id}.nii"], ["i/x-a.nii", "i/y-b.nii"], "l/{id}*.nii", ["l/a_1.nii", "l/b.nii"]),
+    "any depth": (["**/{id}/ct.nii"], ["a/ct.nii", "x/y/b/ct.nii"], "**/{id}/seg.nii", ["a/seg.nii", "x/y/b/seg.nii"]),
+    "and the ending": (["*/{id}.*"], ["x/a.mha", "y/b.nii.gz"], "l*/{id}.*", ["l/a.png", "l2/b.seg.nrrd"]),
+    "masks beside": (["i/{id}/*.nii"], ["i/a/1.nii", "i/b/2.nii"], "i/{id}/*_seg.nii", ["i/a/1_seg.nii", "i/b/2_seg.nii"]),
+}
+
+
+@pytest.mark.parametrize("name", STARS)
+def test_a_star_stands_for_any_text(name, tmp_path):
+    images, image_files, labels, label_files = STARS[name]
+    touch(tmp_path, *image_files, *label_files, "i/.hidden-x.nii", ".i/z.nii")
+    value = {"images": images, "labels": labels}
+    first, second = cases(value, tmp_path)
+    assert (first.id, second.id) == ("a", "b")
+    assert [first.images[0], second.images[0]] == [tmp_path / file for file in image_files]
+    assert [first.labels, second.labels] == [tmp_path / file for file in label_files]
+    assert is_below(parse_cases(value, tmp_path / "set.yaml"), tmp_path)
+
+
+def test_a_star_in_tables_and_masks_a_label(tmp_path):
+    touch(tmp_path, "a/scan_1.nii", "m/x/a/liver_2.nii")
+    (tmp_path / "t.csv").write_text("who\na\n")
+    value = {"table": "t.csv", "id": "{who}", "images": ["{who}/scan_*.nii"], "labels": {"per_label": "m/*/{who}/{label}_*.nii"}}
+    (only,) = cases(value, tmp_path, ["liver"])
+    assert (only.images[0].name, only.masks[0][1].name) == ("scan_1.nii", "liver_2.nii")
+
+
+def test_a_star_that_two_files_fit_or_none(tmp_path):
+    touch(tmp_path, "i/a_1.nii", "i/a_2.nii", "j/a.nii")
+    with pytest.raises(
+        ManifestError, match=r"2 files fit .*i/a_\*\.nii: a_1\.nii, a_2\.nii\. Write the ending, or more of the name"
+    ):
+        cases({"images": ["i/{id}_*.nii"]}, tmp_path)
+    with pytest.raises(ManifestError, match=r"1 files of 1 cases are missing: .*l/\*a\.nii"):
+        cases({"images": ["j/{id}.nii"], "labels": "l/*{id}.nii"}, tmp_path)
+
+
+@given(
+    st.lists(st.text("ab_1", min_size=1, max_size=4), min_size=1, max_size=4, unique=True),
+    st.sampled_from(["x/{id}.nii", "*/{id}.nii", "x/*{id}.nii", "{id}/*.nii", "**/{id}.nii", "x/{id}*i"]),
 )
-def test_a_star_stands_for_the_ending_alone(change, tmp_path):
-    with pytest.raises(ManifestError, match=r"may only stand for the ending"):
-        parse_cases({"images": ["i/{id}.nii"]} | change, tmp_path / "set.yaml")
+def test_a_star_fits_what_a_shell_fits(names, pattern):
+    """Oracle: fnmatch, whose star crosses folders too, on files that lie in one folder."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        files = [f"x/{name}.nii" for name in names]
+        touch(root, *files)
+        fitting = [file for _, file in matching_files(pattern, root)]
+        shell = pattern.replace("**/", "*").replace("{id}", "?*")
+        assert sorted(file.relative_to(root).as_posix() for file in fitting) == sorted(
+            file for file in files if fnmatchcase(file, shell) and (not shell.startswith("?*/") or file.startswith("x/"))
+        )
+
+
+BESIDE = {
+    "by pattern": ({"images": ["d/{id}.nii"], "labels": "d/{id}_seg.nii"}, ["d/a_seg.nii", "d/b_seg.nii"]),
+    "in another word": ({"images": ["d/{id}.nii"], "labels": "d/{id}-roi.nii"}, ["d/a-roi.nii", "d/b-roi.nii"]),
+    "before the id": ({"images": ["d/{id}.nii"], "labels": "d/seg_{id}.nii"}, ["d/seg_a.nii", "d/seg_b.nii"]),
+    "of each label": (
+        {"images": ["d/{id}.nii"], "labels": {"per_label": "d/{id}_{label}.nii"}},
+        ["d/a_liver.nii", "d/b_liver.nii"],
+    ),
+    "by any ending": ({"images": ["d/{id}.*"], "labels": "d/{id}_m.*"}, ["d/a_m.nii", "d/b_m.mha"]),
+    "by name alone": ({"images": ["d/{id}.nii"]}, ["d/a_seg.nii", "d/b_mask.nii"]),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_masks_beside_images_are_no_images(name, tmp_path):
+    value, masks = BESIDE[name]
+    touch(tmp_path, "d/a.nii", "d/b.nii", *masks)
+    assert [case.id for case in cases(value, tmp_path, ["liver"])] == ["a", "b"]
 
 
 def test_a_missing_partner_is_named_with_the_count(tmp_path):

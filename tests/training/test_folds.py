@@ -111,8 +111,43 @@ def test_nnunets_own_splits_are_read(tmp_path):
     assert load_folds(tmp_path / "splits_final.json", cases) == Folds((("case0",), ("case1", "case2")))
     splits[0]["train"] = ["case1"]
     (tmp_path / "splits_final.json").write_text(json.dumps(splits))
-    with pytest.raises(ManifestError, match="fold 0 does not train on all"):
+    with pytest.raises(ManifestError, match=r"fold 0 neither trains on nor validates 'case2', which other folds use. Add it"):
         load_folds(tmp_path / "splits_final.json", cases)
+
+
+def nnunet(folder, *folds):
+    """`splits_final.json` of pairs of the cases that are trained on and validated, a letter a case."""
+    splits = [{side: [f"case{n}" for n in ids] for side, ids in zip(("train", "val"), fold, strict=True)} for fold in folds]
+    (folder / "splits_final.json").write_text(json.dumps(splits))
+    return folder / "splits_final.json"
+
+
+def test_a_case_that_is_never_validated_is_always_trained_on(tmp_path, caplog):
+    cases = cases_of(["a", "b", "c", "d"])
+    folds = load_folds(nnunet(tmp_path, ("123", "0"), ("023", "1")), cases)
+    assert folds == Folds((("case0",), ("case1",)), None, ("case2", "case3"))
+    assert [[case.id for case in side] for side in folds.sides(0, cases)] == [["case1", "case2", "case3"], ["case0"]]
+    assert "2 cases are trained on by every fold and validated by none: case2, case3" in caplog.text
+    save_folds(folds, tmp_path / "folds.json")
+    assert load_folds(tmp_path / "folds.json", cases) == folds
+
+
+@pytest.mark.parametrize(
+    ("folds", "groups", "error", "message"),
+    [
+        ([("12", "0"), ("02", "01")], "abc", SplitLeakError, "fold 1 both trains on and validates 'case0'"),
+        ([("1", "0"), ("02", "1")], "abc", ManifestError, "fold 0 neither trains on nor validates 'case2'"),
+        ([("12", "0"), ("12", "0")], "abc", ManifestError, "case 'case0' is in 2 folds"),
+        ([("12", "0"), ("02", "1")], "abcd", ManifestError, "case 'case3' is in no fold"),
+        ([("12", "0"), ("02", "1")], "ab", ManifestError, "unknown case 'case2'"),
+        ([("12", "0")], "abc", ManifestError, "two folds or more are needed"),
+        ([("123", "0"), ("023", "1")], "abca", SplitLeakError, "patient 'a' is held out by fold 0, which trains on another case"),
+        ([("12", "0"), ("012", "")], "abc", ManifestError, "none of them empty"),
+    ],
+)
+def test_splits_that_cannot_be_used_are_refused_with_a_true_sentence(tmp_path, folds, groups, error, message):
+    with pytest.raises(error, match=message):
+        load_folds(nnunet(tmp_path, *folds), cases_of(list(groups)))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 from dataclasses import replace
 
+import nibabel
+import numpy as np
 import pytest
 
 from helpers.kidneys import config, kidneys, run
-from voxelry.errors import ConfigError, ModelError
+from voxelry.errors import ConfigError, ManifestError, ModelError, SplitLeakError
 from voxelry.networks.classes import make_regions
 from voxelry.training.options import RunOptions
 from voxelry.training.setup import dataset_fingerprint, labelled_cases, make_plans
@@ -30,6 +32,59 @@ def seen(manifest):
 @pytest.fixture
 def given(manifest, seen):
     return plans(config(), manifest, seen)["3d"]
+
+
+def emptied(manifest, *numbers, label=None, value=0):
+    """The set, with a label of some masks, or all labels, replaced by a value."""
+    for number in numbers:
+        file = manifest.cases[number].labels
+        stored = nibabel.load(file)
+        array = np.asarray(stored.dataobj)
+        array = np.where(array == label, value, array) if label else np.full_like(array, value)
+        nibabel.save(nibabel.Nifti1Image(array.astype(np.uint8), stored.affine), file)
+    return manifest
+
+
+def fingerprint_of(manifest):
+    return dataset_fingerprint(manifest, labelled_cases(manifest, "train"), lambda *_: None)
+
+
+def test_a_sound_set_is_measured_without_a_warning(manifest, caplog):
+    fingerprint_of(manifest)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("value", [0, 9])
+def test_masks_of_which_none_teaches_are_refused_before_training(manifest, value):
+    card = manifest.card.model_copy(update={"ignore": 9})
+    with pytest.raises(ManifestError, match=r"nothing to learn: none of 3 training masks has a labelled voxel\. Check the masks"):
+        fingerprint_of(replace(emptied(manifest, 0, 1, 2, value=value), card=card))
+
+
+def test_labels_and_masks_of_which_nothing_is_learnt_are_warned_of(manifest, caplog):
+    fingerprint_of(emptied(manifest, 1))
+    assert "1 of 3 training masks hold no labelled voxel: case1" in caplog.text
+    caplog.clear()
+    fingerprint_of(emptied(manifest, 0, 2, label=6))
+    assert "in none of 3 training cases, so it cannot be learnt: 'right'" in caplog.text
+
+
+def test_remarks_of_the_manifest_are_warned_of(manifest, caplog):
+    fingerprint_of(replace(manifest, remarks=("2 masks have no image: a, b",)))
+    assert "tiny.yaml: 2 masks have no image: a, b" in caplog.text
+
+
+def test_a_file_on_two_sides_is_refused_before_anything_is_read(manifest):
+    shared = replace(manifest.cases[0], id="copy", group="copy", split="val")
+    with pytest.raises(SplitLeakError, match=r"'case0' .train. and 'copy' .val. are the same image"):
+        fingerprint_of(replace(manifest, cases=(*manifest.cases, shared)))
+
+
+@pytest.mark.parametrize(("cases", "words"), [((), "it lists no cases at all"), (slice(3, 4), r"it has 1 \(1 val\)")])
+def test_no_training_case_is_explained(manifest, cases, words):
+    few = manifest.cases[cases] if isinstance(cases, slice) else cases
+    with pytest.raises(ManifestError, match=f"no labelled cases in split 'train'; {words}"):
+        labelled_cases(replace(manifest, cases=few), "train")
 
 
 def test_a_given_plan_learns_the_regions_of_the_recipe(manifest, seen, given):

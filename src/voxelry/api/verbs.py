@@ -16,7 +16,7 @@ from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, n
 from voxelry.base.version import version
 from voxelry.cohort.inputs import find_scans
 from voxelry.core.plan import Fingerprint, Plan
-from voxelry.datasets.check import Problem, check_manifest
+from voxelry.datasets.check import Problems, check_manifest
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import UsageError
 from voxelry.formats.inspection import inspect
@@ -40,16 +40,17 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 
-def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True) -> list[Problem]:
+def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True) -> Problems:
     """Open every case of a dataset and list its problems.
 
     Args:
         manifest: a dataset card, or an MSD or nnU-Net ``dataset.json``.
         root: folder that its relative paths start from.
-        deep: decode images too, and look for NaN.
+        deep: decode images too, and look for NaN and for the same voxels under two ids.
 
     Returns:
-        Problems in the order of the cases; empty if there are none.
+        Problems of the set, then of the cases in their order; empty if there are none. `cases` and `counts` say how many there
+        are.
 
     Raises:
         ManifestError: the manifest itself cannot be used.

@@ -122,12 +122,19 @@ def check(
     problems = api.check(manifest, root=root)
     errors = [problem for problem in problems if problem.kind == "error"]
     for problem in problems:
-        say(f"{problem.kind}: {problem.case}: {problem.message}")
+        say(": ".join(filter(None, (problem.kind, problem.case, problem.message))))
     if as_json:
         rows = [{"case": p.case, "file": p.file, "kind": p.kind, "message": p.message} for p in problems]
-        print_json({"errors": len(errors), "problems": rows})
+        print_json({"cases": problems.cases, "usable": problems.usable, "errors": len(errors), "problems": rows})
     else:
-        say(f"{len(errors)} errors, {len(problems) - len(errors)} notes" if problems else "Every case can be used.")
+        which = (
+            f"{problems.usable} of {problems.cases} cases can be read"
+            if errors
+            else f"Every case can be used: {problems.cases} cases"
+        )
+        say(f"{which} ({problems.counts})" if problems.cases else "There are no cases.")
+        if problems:
+            say(f"{len(errors)} errors, {len(problems) - len(errors)} notes")
     if errors:
         raise typer.Exit(SOME_FAILED)
 

@@ -99,7 +99,8 @@ def _segment(
     files: dict[str, Path] = {}
     finished = False
     try:
-        volume = read_channels(scan.images, options, predictor.model.plan.reference)
+        plan = predictor.model.plan
+        volume = read_channels(scan.images, options, plan.reference, len(plan.channels))
         prediction = predictor.predict(volume, progress)
         for row in sorted(map(written_format, formats), key=lambda row: bool(row.required_options)):
             files[row.name] = _write(row, prediction.labels, out / f"{scan.id}{row.ending}", volume, predictor, files)

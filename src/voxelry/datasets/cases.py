@@ -7,7 +7,7 @@ r"""Case, and the forms in which a manifest may list its cases.
 
     cases:                                      # files found by pattern; {id} is the wildcard
       images: ["images/{id}.nii.gz"]            # one pattern a channel file; the ids come from the first
-      labels: "labels/{id}.*"                   # .* stands for every ending of a format
+      labels: "labels/{id}.*"                   # .* stands for every ending of a format, * for any text, ** for folders
       group_pattern: '^(\d+)_'                   # the patient within the id; without it each case is its own patient
       split_file: splits.json                   # {"name": [ids...], ...}
       split_names: {train: dev_train, val: dev_val}
@@ -38,7 +38,6 @@ from pydantic import Field, field_validator
 
 from voxelry.base.files import read_text
 from voxelry.base.schema import Frozen, parse
-from voxelry.datasets.file_patterns import check_pattern
 from voxelry.errors import ManifestError
 
 SplitName = Literal["train", "val", "test"]
@@ -114,7 +113,7 @@ class PerLabel(Frozen):
     @field_validator("per_label")
     @classmethod
     def _has_wildcard(cls, pattern: str) -> str:
-        return check_pattern(_with_placeholder(pattern, "{label}"))
+        return _with_placeholder(pattern, "{label}")
 
 
 class _Files(Frozen):
@@ -122,16 +121,6 @@ class _Files(Frozen):
     labels: str | PerLabel | None = None
     group_pattern: str | None = None
     split_names: dict[SplitName, str] = Field(default_factory=dict)
-
-    @field_validator("images")
-    @classmethod
-    def _images_are_patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_pattern(pattern) for pattern in patterns)
-
-    @field_validator("labels")
-    @classmethod
-    def _labels_are_a_pattern(cls, labels: str | PerLabel | None) -> str | PerLabel | None:
-        return check_pattern(labels) if isinstance(labels, str) else labels
 
     @field_validator("group_pattern")
     @classmethod

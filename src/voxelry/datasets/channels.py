@@ -21,11 +21,14 @@ from voxelry.formats.reader import read_file
 
 log = logging.getLogger(__name__)
 
+_COLOURS, _AXES_OF_PICTURES = 3, 2
 _LITTLE = 0.5
 """A warning is logged for a channel that covers less than this share of the reference's voxels."""
 
 
-def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions = PLAIN, reference: int | None = None) -> Volume:
+def read_channels(
+    paths: Sequence[str | os.PathLike[str]], options: ReadOptions = PLAIN, reference: int | None = None, channels: int = 0
+) -> Volume:
     """Read an image that has a file (or folder) per channel.
 
     Channels whose axes are flipped or permuted against the reference are re-indexed onto it. Those on other grids are resampled
@@ -35,6 +38,7 @@ def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions 
         paths: one per channel, in order. A single path is read as it is and may have several channels.
         options: for each file, as of `read`.
         reference: number (from 0) of the channel on whose grid the others are resampled; None resamples nothing.
+        channels: number of channels that are expected; where it is that of colours, a grey picture is repeated in each.
 
     Returns:
         A Volume ``(C, *spatial)`` on the reference's grid, or the first file's; its Source names all files, the reference's
@@ -59,7 +63,7 @@ def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions 
         raise UsageError("no file to read", remedy="Name at least one.")
     volumes = [read_file(Path(path), options) for path in paths]
     if len(volumes) == 1:
-        return volumes[0]
+        return _in_colour(volumes[0]) if channels == _COLOURS else volumes[0]
     target = volumes[reference or 0]
     for volume, path in zip(volumes, paths, strict=True):
         _check(target, volume, Path(path))
@@ -72,6 +76,19 @@ def read_channels(paths: Sequence[str | os.PathLike[str]], options: ReadOptions 
         modality=target.modality if len(modalities) == 1 else "",
         source=_joined(target, on_grid, reference or 0),
     )
+
+
+def _in_colour(volume: Volume) -> Volume:
+    """A grey picture as one of three equal colours; any other image as it is."""
+    if volume.channels != 1 or volume.geometry.ndim != _AXES_OF_PICTURES:
+        return volume
+    remark = f"{Path(volume.source.name).name}: a grey picture among pictures in colour, repeated in the {_COLOURS} channels"
+    source = replace(volume.source, remarks=(*volume.source.remarks, remark))
+    return replace(volume, pixels=partial(_repeated, volume), channels=_COLOURS, source=source, outside=None)
+
+
+def _repeated(volume: Volume) -> NDArray[Any]:
+    return np.repeat(replace(volume).array, _COLOURS, axis=0)
 
 
 def _check(target: Volume, volume: Volume, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from voxelry.datasets.cases import (
     TableFiles,
     read_table,
 )
-from voxelry.datasets.file_patterns import Claim, FileFinder, find_ids
+from voxelry.datasets.file_patterns import Claim, FileFinder, find_ids, matching_files
+from voxelry.datasets.mask_names import masks_by_name
 from voxelry.errors import ConfigError, ManifestError, SplitLeakError, UsageError, nearest
 from voxelry.formats.table import claims_image, claims_labels
 
@@ -83,7 +84,7 @@ def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tup
         expanded = _expand_found(cases, context)
     else:
         expanded = tuple(_from_cells(cases, cells, context) for cells in read_table(context.file(cases.table)))
-    _check_ids(expanded, where)
+    _check_ids([case.id for case in expanded], where)
     _check_files(expanded, where)
     return expanded
 
@@ -94,11 +95,27 @@ def _from_row(row: CaseRow, root: Path) -> Case:
 
 
 def _expand_found(rule: FoundFiles, context: _ManifestContext) -> tuple[Case, ...]:
-    ids = find_ids(rule.images[0], context.root)
+    ids = _image_ids(rule, context)
     if not ids:
         raise ManifestError(f"{context.where}: no file fits '{rule.images[0]}' below {context.root}", remedy=_REMEDY)
+    _check_ids(ids, context.where)
     splits = _read_splits(rule, set(ids), context)
     return tuple(_with_files(rule, Case(id, (), group=id, split=splits.get(id)), {"id": id}, context) for id in ids)
+
+
+def _image_ids(rule: FoundFiles, context: _ManifestContext) -> list[str]:
+    """The ids of the first pattern of images, without those whose file is the mask of another id."""
+    files: dict[str, set[Path]] = {}
+    for id, file in matching_files(rule.images[0], context.root):
+        files.setdefault(id, set()).add(file)
+    if rule.labels is None:
+        return sorted(set(files) - masks_by_name(list(files)))
+    labels = rule.labels
+    patterns = [labels] if isinstance(labels, str) else [labels.per_label.replace("{label}", name) for name in context.names]
+    masks = {
+        file for pattern in patterns if "{id}" in pattern for id, file in matching_files(pattern, context.root) if id in files
+    }
+    return sorted(id for id, own in files.items() if own - masks)
 
 
 def _from_cells(rule: TableFiles, cells: Mapping[str, str], context: _ManifestContext) -> Case:
@@ -112,17 +129,18 @@ def _from_cells(rule: TableFiles, cells: Mapping[str, str], context: _ManifestCo
 def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, str], context: _ManifestContext) -> Case:
     """The case with its files, and its group extracted by `group_pattern`."""
 
-    def file(template: str, claim: Claim = claims_labels, **more: str) -> Path:
-        return context.finder.find(context.root / _fill(template, {**cells, **more}, context.where), claim)
+    def file(template: str, claim: Claim = claims_labels, besides: Collection[Path] = (), **more: str) -> Path:
+        return context.finder.find(context.root / _fill(template, {**cells, **more}, context.where), claim, besides)
 
-    images = tuple(file(image, claims_image) for image in rule.images)
+    labels = file(rule.labels) if isinstance(rule.labels, str) else None
+    images = tuple(file(image, claims_image, () if labels is None else (labels,)) for image in rule.images)
     group = _patient(case.group, rule.group_pattern, context.where)
     if isinstance(rule.labels, PerLabel):
         template = rule.labels.per_label
         return replace(
             case, images=images, group=group, masks=tuple((name, file(template, label=name)) for name in context.names)
         )
-    return replace(case, images=images, group=group, labels=file(rule.labels) if rule.labels else None)
+    return replace(case, images=images, group=group, labels=labels)
 
 
 def _patient(group: str, pattern: str | None, where: str) -> str:
@@ -178,13 +196,13 @@ def _split(value: str, names: Mapping[SplitName, str], where: str) -> SplitName 
     raise ManifestError(f"{where}: split '{value}' is unknown (known: {known})", remedy="Add it to split_names.")
 
 
-def _check_ids(cases: tuple[Case, ...], where: str) -> None:
-    twice = [id for id, count in Counter(case.id for case in cases).items() if count > 1]
+def _check_ids(ids: Sequence[str], where: str) -> None:
+    twice = [id for id, count in Counter(ids).items() if count > 1]
     if twice:
         raise ManifestError(f"{where}: case id {', '.join(map(repr, twice[:_SHOWN]))} occurs twice", remedy="Ids must differ.")
-    for case in cases:
+    for id in ids:
         try:
-            free_name(case.id)
+            free_name(id)
         except UsageError as error:
             raise ManifestError(f"{where}: {error.problem}", remedy=error.remedy) from None
 

@@ -54,7 +54,7 @@ def load_case(case: Case, manifest: Manifest) -> tuple[Volume, LabelMap | None]:
 
 def load_image(case: Case, card: Card) -> Volume:
     """Read a case's image; see `load_case`."""
-    volume = read_channels(case.images, reference=card.reference)
+    volume = read_channels(case.images, reference=card.reference, channels=len(card.channels))
     if volume.channels != len(card.channels):
         raise ManifestError(
             f"case '{case.id}' ({case.images[0]}): {volume.channels} channels, the card names {len(card.channels)} "

@@ -7,6 +7,7 @@ files are there, else the folder that the environment variable ``VOXELRY_DATA`` 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 from voxelry.base.files import read_json, read_yaml
 from voxelry.base.schema import parse
 from voxelry.datasets.card import Card
-from voxelry.datasets.cases import SPLITS, Case, CaseList, parse_cases
+from voxelry.datasets.cases import SPLITS, Case, CaseList, FoundFiles, parse_cases
 from voxelry.datasets.dataset_json import from_dataset_json
 from voxelry.datasets.expand import expand, is_below
+from voxelry.datasets.leftovers import leftovers
 from voxelry.datasets.splits import SplitRule, check_no_leak, share_out
 from voxelry.errors import ManifestError, MissingFileError, nearest
 
@@ -33,6 +35,7 @@ class Manifest:
         cases: every case, with and without labels.
         root: the folder that relative paths started from.
         path: the manifest's file.
+        remarks: what was decided on the way, and what the files beside the cases are, in sentences.
 
     Examples:
         >>> from voxelry.phantom.acquisition import Acquisition
@@ -49,6 +52,14 @@ class Manifest:
     cases: tuple[Case, ...]
     root: Path
     path: Path
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> str:
+        """The number of cases of each split in words, such as ``9 train, 3 val``."""
+        counts = Counter(case.split for case in self.cases)
+        parts = [f"{counts[split]} {split}" for split in SPLITS if counts[split]]
+        return ", ".join([*parts, *([f"{counts[None]} in no split"] if counts[None] else [])])
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of ``train``, ``val`` or ``test``; empty where the dataset has none.
@@ -110,8 +121,9 @@ def load_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
         file = file / "dataset.json"
         if not file.is_file():
             raise MissingFileError(f"{path}: a folder without dataset.json", remedy="Name a manifest file.")
+    remarks: list[str] = []
     is_json = file.suffix.lower() == ".json"
-    value = from_dataset_json(read_json(file), file) if is_json else read_yaml(file)
+    value = from_dataset_json(read_json(file), file, remarks) if is_json else read_yaml(file)
     parsed = parse(_File, value, str(file), ManifestError)
     card = Card.model_validate({name: getattr(parsed, name) for name in Card.model_fields})
     case_list = parse_cases(parsed.cases, file)
@@ -119,7 +131,11 @@ def load_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
     cases = share_out(expand(case_list, base, card.table.names, str(file)), parsed.split)
     _check_channels(cases, card, file)
     check_no_leak(cases, str(file))
-    return Manifest(card, cases, base, file)
+    if card.modality != value["modality"]:
+        remarks.append(f"modality '{value['modality']}' is DICOM's {card.modality}")
+    if isinstance(case_list, FoundFiles):
+        remarks += leftovers(case_list, base, {case.id for case in cases})
+    return Manifest(card, cases, base, file, tuple(remarks))
 
 
 def _root(case_list: CaseList, file: Path, root: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> Path:

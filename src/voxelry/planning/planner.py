@@ -7,12 +7,14 @@ allows), `draft` (the configurations).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from voxelry.core.architectures import architecture
 from voxelry.core.patch import DEFAULT_OVERLAP
-from voxelry.core.plan import Configuration, Fingerprint, Normalisation, Plan, axis_codes
+from voxelry.core.plan import ChannelStatistics, Configuration, Fingerprint, Normalisation, Plan, axis_codes
 from voxelry.errors import ConfigError
+from voxelry.planning.channel_names import FIXED_SCALES, absolute_channels
 from voxelry.planning.draft import Draft, Drafter, gpu_of
 from voxelry.planning.fingerprint import CANONICAL
 from voxelry.planning.spacing import Spacing, by, coarse_axis
@@ -222,19 +224,38 @@ def _axis_order(codes: str) -> tuple[int, ...]:
 
 
 def _normalisation(fingerprint: Fingerprint, reasons: list[str]) -> tuple[Normalisation, ...]:
-    if fingerprint.modality != "CT":
-        inside = fingerprint.content < CONTENT
+    """The scaling of each channel, by its own name and else by the modality of the set."""
+    inside = fingerprint.content < CONTENT
+    own = Normalisation(scheme="mask" if inside else "image")
+    absolute = absolute_channels(fingerprint.channels, fingerprint.modality)
+    fixed = [FIXED_SCALES.get(name.casefold()) for name in fingerprint.channels]
+    schemes = [_by_set(fingerprint.statistics[n]) if absolute[n] else fixed[n] or own for n in range(len(absolute))]
+
+    def named(flags: Sequence[object]) -> str:
+        names = [name for name, flag in zip(fingerprint.channels, flags, strict=True) if flag]
+        return f" ({', '.join(names)})" if 0 < len(names) < len(fingerprint.channels) else ""
+
+    relative = [scheme == own for scheme in schemes]
+    if any(relative):
         where = f" inside its content, {fingerprint.content:.0%} of a median case" if inside else ""
-        reasons.append(f"Grey values have no absolute scale, so each image is brought to mean 0 and standard deviation 1{where}.")
-        return (Normalisation(scheme="mask" if inside else "image"),) * len(fingerprint.channels)
-    low, high = fingerprint.statistics[0].p005, fingerprint.statistics[0].p995
-    reasons.append(
-        f"Grey values of CT are absolute, so they are clipped (to {low:g} .. {high:g}) and scaled by the labelled voxels of"
-        " the whole set."
-    )
-    return tuple(
-        Normalisation(scheme="global", low=s.p005, high=s.p995, mean=s.mean, std=max(s.std, 1e-6)) for s in fingerprint.statistics
-    )
+        reasons.append(
+            f"Grey values{named(relative)} have no absolute scale, so each image is brought to mean 0 and standard deviation 1"
+            f"{where}."
+        )
+    if any(absolute):
+        first = fingerprint.statistics[absolute.index(True)]
+        reasons.append(
+            f"Grey values of CT{named(absolute)} are absolute, so they are clipped (to {first.p005:g} .. {first.p995:g}) and"
+            " scaled by the labelled voxels of the whole set."
+        )
+    if any(fixed):
+        reasons.append(f"Grey values are scaled as the channels' names say{named(fixed)}.")
+    return tuple(schemes)
+
+
+def _by_set(values: ChannelStatistics) -> Normalisation:
+    """Clipping and scaling by the labelled voxels of the set."""
+    return Normalisation(scheme="global", low=values.p005, high=values.p995, mean=values.mean, std=max(values.std, 1e-6))
 
 
 def _check(settings: PlanSettings, fingerprint: Fingerprint, flips: tuple[int, ...]) -> None:

@@ -82,6 +82,7 @@ class CachedCase:
         counts: class index -> number of all voxels of that class; empty takes the lengths of `class_locations`.
         first_stage: ``(*shape)`` class indices that the first stage of a cascade predicted; None without one.
         home: the entry's folder, None for a case in memory.
+        checksum: of the file of `image`; None for a case in memory.
     """
 
     id: str
@@ -91,6 +92,7 @@ class CachedCase:
     counts: Mapping[int, int] = field(default_factory=dict, repr=False)
     first_stage: Array | None = field(default=None, repr=False)
     home: Path | None = None
+    checksum: int | None = None
 
     def count(self, index: int) -> int:
         """Number of voxels of a class."""
@@ -226,9 +228,9 @@ def _opened(name: str, home: Path, entry: dict[str, Any]) -> CachedCase:
         locations[int(index)] = rows.rows(begin, begin + number) if rows else np.empty((0, len(entry["shape"])), np.int32)
         begin += number
     counts = {int(index): number for index, number in entry["counts"].items()}
-    return CachedCase(
-        name, MappedArray.of(home / "image.npy"), MappedArray.of(home / "classes.npy"), locations, counts, home=home
-    )
+    image, classes = (MappedArray.of(home / name) for name in ("image.npy", "classes.npy"))
+    checksum = entry["files"]["image.npy"][2]
+    return CachedCase(name, image, classes, locations, counts, home=home, checksum=checksum)
 
 
 def _valid_entry(home: Path) -> dict[str, Any] | None:

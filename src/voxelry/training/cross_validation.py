@@ -146,10 +146,11 @@ class CrossValidation:
         return StoredPredictions(self.fold_folder(configuration, fold) / PREDICTIONS_FOLDER, self.options.manifest.card.table)
 
     def held_out(self, candidate: Candidate) -> HeldOutCases:
-        """All cases, each with the prediction of networks that have not seen it."""
+        """All cases that a fold holds out, each with the prediction of networks that have not seen it."""
         fold_of = {id: fold for fold, ids in enumerate(self.folds.parts) for id in ids}
         name = candidate[0] if len(candidate) == 1 else f"{ENSEMBLES_FOLDER}/{candidate_name(candidate)}"
-        return HeldOutCases(self.options.manifest, self.cases, lambda case: self.store(name, fold_of[case.id]))
+        cases = [case for case in self.cases if case.id in fold_of]
+        return HeldOutCases(self.options.manifest, cases, lambda case: self.store(name, fold_of[case.id]))
 
     def compare(self) -> ConfigurationComparison:
         """Score every candidate on all cases; predictions of pairs are made here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,8 +23,9 @@ from voxelry.core.model import Model, ModelCard
 from voxelry.core.plan import Fingerprint, Plan
 from voxelry.core.volume import LabelMap
 from voxelry.datasets.cases import Case
+from voxelry.datasets.duplicates import LEAK_REMEDY
 from voxelry.datasets.load import load_image
-from voxelry.errors import TrainingError, UsageError
+from voxelry.errors import SplitLeakError, TrainingError, UsageError
 from voxelry.networks.build import build_network, count_parameters, input_channels
 from voxelry.networks.classes import class_members
 from voxelry.networks.cost import network_cost, training_dtype
@@ -30,6 +33,7 @@ from voxelry.networks.transfer import NetworkEnds, load_matching
 from voxelry.networks.weights import load_models, save_model, weights_of
 from voxelry.planning.plan_file import save_plan
 from voxelry.preparation.cache import CachedCase, with_first_stage
+from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import CHECKPOINT_FILE, RunState, load_checkpoint
 from voxelry.training.device_batches import DeviceAugmentation
 from voxelry.training.full_volume_validation import FullVolumeValidation
@@ -43,6 +47,10 @@ from voxelry.training.setup import prepare_cases
 CACHE_FOLDER = "cache"
 MODEL_FOLDER = "model"
 PREDICTIONS_FOLDER = "predictions"
+FEW_STEPS = 50
+"""Below this number of steps a time budget is too short to learn anything, of which a warning is logged."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,9 @@ def fit(options: RunOptions, task: NetworkTask, *, resume: bool, spent: float) -
         save_recipe(config, task.folder)
         save_plan(task.plan, task.folder / PLAN_FILE)
     training, validation = (_prepared(options, task, cases) for cases in (task.training, task.validation))
+    if state is None:
+        _refuse_shared_images(training, validation)
+        _warn_of_time(config, spent + time.monotonic() - entered)
     initial = load_models(config.initial, config.plan.network)[0] if config.initial and state is None else None
     loop = make_loop(options, task, training, validation, initial)
     if state is not None:
@@ -125,6 +136,7 @@ def fit(options: RunOptions, task: NetworkTask, *, resume: bool, spent: float) -
         options.progress("training", step.step, step.total)
 
     final = loop.run(on_step, spent=spent + time.monotonic() - entered)
+    _warn_of_few_steps(config, final.step, loop.length.fixed)
     record = {
         "steps": final.step,
         "seconds": round(final.seconds, 1),
@@ -136,6 +148,46 @@ def fit(options: RunOptions, task: NetworkTask, *, resume: bool, spent: float) -
         "pseudo_dice": final.history[-1].pseudo_dice,
     }
     return save_model(make_model(options, task, loop.network, record), task.folder / MODEL_FOLDER), final
+
+
+def _refuse_shared_images(training: Sequence[CachedCase], validation: Sequence[CachedCase]) -> None:
+    """Refuse to validate on an image that is learnt from under another id.
+
+    Raises:
+        SplitLeakError: naming the two cases.
+    """
+    learnt = {case.checksum: case for case in training}
+    for case in validation:
+        other = None if case.checksum is None else learnt.get(case.checksum)
+        if other is not None and _is_same_image(case, other):
+            raise SplitLeakError(
+                f"cases '{other.id}' (training) and '{case.id}' (validation) are the same image", remedy=LEAK_REMEDY
+            )
+
+
+def _is_same_image(case: CachedCase, other: CachedCase) -> bool:
+    """The prepared images are equal, and not of a single value."""
+    image, others = np.asarray(case.image), np.asarray(other.image)
+    return image.shape == others.shape and bool((image == others).all()) and bool((image != image.flat[0]).any())
+
+
+def _warn_of_time(config: Config, spent: float) -> None:
+    """Warn where a time budget is gone before the first step."""
+    if config.time_budget is not None and spent >= config.time_budget:
+        log.warning(
+            "the time budget of %.3g s is over before training begins: reading and preparing took %.3g s. One step is trained, "
+            "from which no network learns. Give more time; prepared cases are kept in the run's cache.",
+            config.time_budget,
+            spent,
+        )
+
+
+def _warn_of_few_steps(config: Config, steps: int, asked: int | None) -> None:
+    """Warn where a time budget ended training after so few steps that nothing was learnt; `asked` is the recipe's own number."""
+    if config.time_budget is not None and 1 < steps < min(FEW_STEPS, asked or FEW_STEPS):
+        log.warning(
+            "only %d steps fitted the time budget of %.3g s: a network hardly learns from so few", steps, config.time_budget
+        )
 
 
 def _prepared(options: RunOptions, task: NetworkTask, cases: Sequence[Case]) -> list[CachedCase]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ from voxelry.base.files import read_text, write_json
 from voxelry.datasets.cases import Case
 from voxelry.errors import ManifestError, SplitLeakError, UsageError
 
+log = logging.getLogger(__name__)
+
 FOLDS_FILE = "folds.json"
+_ALWAYS = "always_trained"
+_SHOWN = 5
 
 LARGE = 0.5
 """A case with a label counts as having much of it where its volume is above this quantile of the cases that have it."""
@@ -37,6 +42,7 @@ class Folds:
     Attributes:
         parts: for each fold the ids of the cases that it validates on, in the order of the cases.
         seed: they were made with, None for folds from elsewhere.
+        always_trained: ids of the cases that every fold trains on and none holds out.
 
     Example:
         >>> from voxelry.training import Folds
@@ -46,6 +52,7 @@ class Folds:
 
     parts: tuple[tuple[str, ...], ...]
     seed: int | None = None
+    always_trained: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -186,20 +193,22 @@ def _swap(fold_numbers: NDArray[np.int64], count: NDArray[np.int64], table: NDAr
 
 def save_folds(folds: Folds, file: Path) -> None:
     """Write folds to a JSON file."""
-    write_json(file, {"seed": folds.seed, "folds": [list(ids) for ids in folds.parts]})
+    content = {"seed": folds.seed, "folds": [list(ids) for ids in folds.parts]}
+    write_json(file, content | ({_ALWAYS: list(folds.always_trained)} if folds.always_trained else {}))
 
 
 def load_folds(file: Path, cases: Sequence[Case]) -> Folds:
     """Read folds from our file or nnU-Net's ``splits_final.json``, and check them.
 
     Args:
-        file: ``{"folds": [[ids of the first fold's validation cases], ...]}``, or ``[{"train": [ids], "val": [ids]}, ...]``.
+        file: ``{"folds": [[ids of the first fold's validation cases], ...]}``, perhaps with ``always_trained``, ids that no fold
+            holds out; or ``[{"train": [ids], "val": [ids]}, ...]``, where a case may likewise be in every ``train``.
         cases: the cases that the folds must cover.
 
     Raises:
         MissingFileError: no such file.
-        ManifestError: the file holds no folds; an unknown case; a case in no fold, or in two.
-        SplitLeakError: a patient in two folds.
+        ManifestError: the file holds no folds; an unknown case; a case that some fold does not use, or that two hold out.
+        SplitLeakError: a patient in two folds, or held out and trained on in one.
 
     Example:
         >>> from pathlib import Path
@@ -211,18 +220,22 @@ def load_folds(file: Path, cases: Sequence[Case]) -> Folds:
         2
     """
     content = _content(file)
-    parts = tuple(tuple(ids) for ids in (_validated(file, content) if isinstance(content, list) else content["folds"]))
-    folds = Folds(parts, content.get("seed") if isinstance(content, dict) else None)
+    folds = _of_nnunet(file, content) if isinstance(content, list) else _of_ours(content)
     known = {case.id: case.group for case in cases}
-    listed = Counter(id for ids in parts for id in ids)
+    held_out = Counter(id for ids in folds.parts for id in ids)
+    listed = held_out + Counter(folds.always_trained)
     problems = [f"unknown case '{id}'" for id in listed if id not in known]
-    problems += [f"case '{id}' is in {count} folds" for id, count in listed.items() if count > 1]
+    problems += [f"case '{id}' is in {count} folds" for id, count in held_out.items() if count > 1]
+    problems += [f"case '{id}' is held out, and always trained on" for id in folds.always_trained if id in held_out]
     problems += [f"case '{id}' is in no fold" for id in known if id not in listed]
-    if problems or len(parts) < 2 or not all(parts):
+    if problems or len(folds) < 2 or not all(folds.parts):
         reason = problems[0] if problems else "two folds or more are needed, none of them empty"
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise ManifestError(f"{file}: {reason}{more}", remedy="Every case to train on must be in exactly one fold.")
-    _refuse_leak(file, parts, known)
+    _refuse_leak(file, folds, known)
+    if folds.always_trained:
+        shown = ", ".join(folds.always_trained[:_SHOWN]) + (" ..." if len(folds.always_trained) > _SHOWN else "")
+        log.warning("%s: %d cases are trained on by every fold and validated by none: %s", file, len(folds.always_trained), shown)
     return folds
 
 
@@ -232,8 +245,8 @@ def _content(file: Path) -> Any:
         content = json.loads(read_text(file))
     except ValueError as error:
         raise ManifestError(f"{file}: not valid JSON ({error})") from error
-    lists = content.get("folds") if isinstance(content, dict) else None
-    if _is_lists(lists) or (isinstance(content, list) and all(isinstance(entry, dict) for entry in content)):
+    is_ours = isinstance(content, dict) and _is_lists(content.get("folds")) and _is_lists([content.get(_ALWAYS, [])])
+    if is_ours or (isinstance(content, list) and all(isinstance(entry, dict) for entry in content)):
         return content
     raise ManifestError(f"{file}: holds no folds", remedy='Write {"folds": [[case ids], ...]}, or nnU-Net\'s splits_final.json.')
 
@@ -242,21 +255,42 @@ def _is_lists(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(ids, list) and all(isinstance(id, str) for id in ids) for ids in value)
 
 
-def _validated(file: Path, content: list[dict[str, Any]]) -> list[list[str]]:
-    """The ``val`` lists of nnU-Net's layout, where ``train`` lists all other cases."""
+def _of_ours(content: dict[str, Any]) -> Folds:
+    return Folds(tuple(tuple(ids) for ids in content["folds"]), content.get("seed"), tuple(content.get(_ALWAYS, ())))
+
+
+def _of_nnunet(file: Path, content: list[dict[str, Any]]) -> Folds:
+    """The folds of nnU-Net's layout: each uses every case of the file, to train or to validate."""
     if not _is_lists([entry.get(side) for entry in content for side in ("train", "val")]):
         raise ManifestError(f"{file}: not every fold has a list 'train' and a list 'val'")
-    known = {id for entry in content for id in entry["val"]}
+    every = dict.fromkeys(id for entry in content for side in ("train", "val") for id in entry[side])
     for number, entry in enumerate(content):
-        if set(entry["train"]) != known - set(entry["val"]):
-            raise ManifestError(f"{file}: fold {number} does not train on all that it does not validate on")
-    return [entry["val"] for entry in content]
+        training, validation = set(entry["train"]), set(entry["val"])
+        both = [id for id in every if id in training & validation]
+        if both:
+            raise SplitLeakError(f"{file}: fold {number} both trains on and validates '{both[0]}'", remedy="Take it out of one.")
+        unused = [id for id in every if id not in training | validation]
+        if unused:
+            more = f", nor {len(unused) - 1} more" if len(unused) > 1 else ""
+            raise ManifestError(
+                f"{file}: fold {number} neither trains on nor validates '{unused[0]}'{more}, which other folds use",
+                remedy="Add it to the fold's 'train' or 'val'.",
+            )
+    held_out = {id for entry in content for id in entry["val"]}
+    always = tuple(id for id in every if id not in held_out)
+    return Folds(tuple(tuple(entry["val"]) for entry in content), None, always)
 
 
-def _refuse_leak(file: Path, parts: Sequence[Sequence[str]], known: Mapping[str, str]) -> None:
+def _refuse_leak(file: Path, folds: Folds, known: Mapping[str, str]) -> None:
+    trained = {known[id] for id in folds.always_trained}
     first: dict[str, int] = {}
-    for fold, ids in enumerate(parts):
+    for fold, ids in enumerate(folds.parts):
         for id in ids:
+            if known[id] in trained:
+                raise SplitLeakError(
+                    f"{file}: patient '{known[id]}' is held out by fold {fold}, which trains on another case of the patient",
+                    remedy="Put all cases of a patient in one fold.",
+                )
             other = first.setdefault(known[id], fold)
             if other != fold:
                 raise SplitLeakError(

@@ -109,6 +109,12 @@ def _begin_cross_validation(options: RunOptions, cases: Sequence[Case], folder: 
     fingerprint = dataset_fingerprint(options.manifest, cases, options.progress, volumes)
     plans = make_plans(options, fingerprint)
     folds = _folds(options, cases, volumes, folder)
+    if folds.always_trained and "3d_cascade" in plans:
+        raise ConfigError(
+            f"a cascade's second stage learns from predictions for held-out cases, and no fold holds out "
+            f"'{folds.always_trained[0]}'",
+            remedy="Set 'configurations' without 3d_cascade, or put every case into one fold's 'val'.",
+        )
     options = share_time_budget(options, len(plans) * len(folds_to_train(options.fold, len(folds))))
     plans = narrowed_to_budget(options, fingerprint, plans)
     save_folds(folds, folder / FOLDS_FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from voxelry.base.progress import ProgressCallback
 from voxelry.core.plan import Configuration, Fingerprint, Plan, Region
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
+from voxelry.datasets.duplicates import refuse_shared_files
+from voxelry.datasets.leftovers import counted, shown
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import ConfigError, ManifestError
@@ -25,6 +28,8 @@ from voxelry.recipes.recipe import Config
 from voxelry.recipes.settings import PlanSettings
 from voxelry.training.loss import make_loss
 from voxelry.training.options import RunOptions
+
+log = logging.getLogger(__name__)
 
 CONFIGURATIONS: tuple[Configuration, ...] = ("2d", "3d", "3d_lowres", "3d_cascade")
 """In the order of training: a cascade's first stage before its second."""
@@ -42,8 +47,9 @@ def labelled_cases(manifest: Manifest, *splits: str) -> list[Case]:
     cases = [case for split in splits for case in manifest.split(split) if case.has_labels]
     if not cases:
         named = " or ".join(f"'{split}'" for split in splits)
+        there = f"it has {len(manifest.cases)} ({manifest.counts})" if manifest.cases else "it lists no cases at all"
         raise ManifestError(
-            f"{manifest.path}: no labelled cases in split {named}", remedy="Check the manifest's cases and splits."
+            f"{manifest.path}: no labelled cases in split {named}; {there}", remedy="Check the manifest's cases and splits."
         )
     return cases
 
@@ -53,19 +59,50 @@ def dataset_fingerprint(
 ) -> Fingerprint:
     """The fingerprint of some cases of a manifest.
 
+    Warnings name what of the set cannot teach: labels that no case has, masks without a labelled voxel, files beside the cases.
+
     Args:
         manifest: the dataset.
         cases: cases to measure.
         progress: called as cases are looked at.
         volumes: filled with the volume of each label in each case, where it is given.
+
+    Raises:
+        ManifestError: no case has a labelled voxel.
+        SplitLeakError: two cases on two sides of the split are the same image.
     """
-    return make_fingerprint(
-        [partial(_read, case, manifest, {} if volumes is None else volumes) for case in cases],
+    refuse_shared_files(manifest.cases, str(manifest.path))
+    for remark in manifest.remarks:
+        log.warning("%s: %s", manifest.path, remark)
+    volumes = {} if volumes is None else volumes
+    fingerprint = make_fingerprint(
+        [partial(_read, case, manifest, volumes) for case in cases],
         manifest.card.channels,
         manifest.card.modality,
         manifest.card.table,
         progress,
     )
+    _check_labels(manifest, len(cases), fingerprint, volumes)
+    return fingerprint
+
+
+def _check_labels(manifest: Manifest, cases: int, fingerprint: Fingerprint, volumes: LabelVolumes) -> None:
+    """Refuse cases without a labelled voxel, and warn of labels and masks of which nothing can be learnt."""
+    absent = [name for name, count in fingerprint.label_voxels.items() if not count]
+    if len(absent) == len(fingerprint.label_voxels):
+        total = counted(cases, "training mask", "training masks")
+        raise ManifestError(
+            f"{manifest.path}: nothing to learn: none of {total} has a labelled voxel",
+            remedy="Check the masks, and the values of the card's labels.",
+        )
+    if absent:
+        total = counted(cases, "training case", "training cases")
+        log.warning(
+            "%s: in none of %s, so it cannot be learnt: %s", manifest.path, total, shown([f"'{name}'" for name in absent])
+        )
+    empty = [id for id, by_label in volumes.items() if not any(by_label.values())]
+    if empty:
+        log.warning("%s: %d of %d training masks hold no labelled voxel: %s", manifest.path, len(empty), cases, shown(empty))
 
 
 def _read(case: Case, manifest: Manifest, volumes: LabelVolumes) -> tuple[Volume, LabelMap | None]:
