@@ -18,7 +18,6 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, GridMismatchError, LabelError, UsageError
-from voxelry.formats.writer import write_format
 
 READABLE = ("nifti", "dicom-seg", "rtstruct", "seg-nrrd", "nrrd", "metaimage")
 """Formats of volumes that are read again."""
@@ -47,7 +46,7 @@ def same(found, expected):
 def test_any_volume_to_any_volume(scan, tmp_path, origin, target):
     source, series = scan
     expected = flat_labels(source.geometry)
-    mask = write_format(FORMATS[origin], expected, tmp_path / f"in{FORMATS[origin].ending}", source)
+    mask = FORMATS[origin].write(expected, tmp_path / f"in{FORMATS[origin].ending}", source)
     done = voxelry.convert(mask, tmp_path / f"out{FORMATS[target].ending}", reference=series)
     found = voxelry.read_labels(done.path, **({"reference": source} if target == "rtstruct" else {})).on_grid(source.geometry)
     assert (done.format, done.losses) == (target, ())
@@ -177,7 +176,7 @@ def test_masks_from_elsewhere_are_refused(scan, tmp_path):
     (tmp_path / "other").mkdir()
     other = volume("oblique", tmp_path / "other")  # the same place, in another patient's frame of reference
     for name in ("dicom-seg", "rtstruct"):
-        mask = write_format(FORMATS[name], flat_labels(other.geometry), tmp_path / f"other{FORMATS[name].ending}", other)
+        mask = FORMATS[name].write(flat_labels(other.geometry), tmp_path / f"other{FORMATS[name].ending}", other)
         with pytest.raises(GridMismatchError, match="frame of reference"):
             voxelry.convert(mask, tmp_path / "out.seg.dcm", reference=series)
     assert not (tmp_path / "out.seg.dcm").exists()

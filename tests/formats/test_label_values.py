@@ -1,32 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
-from voxelry.errors import ExportError, LabelError
-from voxelry.formats.label_values import boxes, split_instances, stored_layers, stored_values
+from voxelry.errors import ExportError
+from voxelry.formats.label_values import split_instances, stored_layers, stored_values
 
 TABLE = LabelTable(labels=(Label(value=3, name="c"), Label(value=1, name="a"), Label(value=300, name="x", layer=1)))
-
-
-@given(arrays(np.uint16, st.tuples(st.just(2), *[st.integers(1, 5)] * 3), elements=st.sampled_from([0, 1, 3])))
-def test_boxes_are_the_smallest(layers):
-    layers = layers.copy()
-    layers[1][layers[1] == 1] = 0
-    layers[1][layers[1] == 3] = 300
-    made = LabelMap(layers, Geometry.from_spacing(layers.shape[1:], (1, 1, 1)), TABLE)
-    found = boxes(made, "x")
-    assert [label for label, _ in found] == list(TABLE.labels)
-    for label, box in found:
-        mask = made.mask(label.name)
-        assert (box is None) == (not mask.any())
-        if box is not None:
-            inside = np.argwhere(mask)
-            assert [(side.start, side.stop) for side in box] == list(zip(inside.min(axis=0), inside.max(axis=0) + 1, strict=True))
 
 
 @pytest.mark.parametrize(("highest", "kind"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16)])
@@ -43,8 +24,6 @@ def test_refusals():
     for values in ([0, -1], [0, 65536]):
         with pytest.raises(ExportError, match=r"0\.\.65535"):
             stored_values(LabelMap.of(np.array([values], np.int32), grid, TABLE), "x")
-    with pytest.raises(LabelError, match=r"f\.png.*9"):
-        boxes(LabelMap.of(np.array([[0, 9]], np.uint8), grid, TABLE), "f.png")
 
 
 def test_instances_of_things_are_labels_of_their_own():

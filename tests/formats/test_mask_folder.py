@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from voxelry.core.labels import Label, LabelTable
@@ -39,6 +40,53 @@ def test_a_table_says_values(tmp_path):
     np.testing.assert_array_equal(found.array == 9, liver)
     with pytest.raises(LabelError, match="Liver"):
         read_mask_folder(tmp_path, LabelTable(labels=(Label(value=9, name="brain"),)), read_labels)
+
+
+LONG = "lymph_nodes_of_the_mediastinum_station_number_four_on_the_right_side_"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (f"{LONG}a.nii.gz", f"{LONG}b.nii.gz"),
+        ("liver.nii", "liver.nii.gz"),
+        ("a b.nii.gz", "a  b.nii.gz"),
+        ("liver.nii.gz", "liver.mha"),
+        ("x.nii", "x.nii.gz", "x 1.nii.gz"),
+    ],
+)
+def test_files_of_one_name_are_told_apart(tmp_path, names):
+    masks = {}
+    for number, name in enumerate(sorted(names)):
+        if name.endswith(".mha"):
+            inside = np.zeros((6, 7, 8), np.uint8)
+            inside[number] = 1
+            image = sitk.GetImageFromArray(inside.T)
+            image.SetSpacing((1, 2, 3))
+            image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+            sitk.WriteImage(image, str(tmp_path / name))
+            masks[name] = inside > 0
+        else:
+            masks[name] = save(tmp_path / name, np.s_[number])
+    labels = read_mask_folder(tmp_path, None, read_labels)
+    assert len(labels.table) == len(set(labels.table.names)) == len(names)
+    for name, label in zip(sorted(names), labels.table.names, strict=True):
+        np.testing.assert_array_equal(labels.mask(label), masks[name])
+    clashing = [remark for remark in labels.source.remarks if "same name" in remark]
+    assert len(clashing) == 2
+    assert all(any(remark.startswith(name) for name in names) for remark in clashing)
+
+
+def test_two_files_of_one_label_of_a_table(tmp_path):
+    save(tmp_path / "Liver.nii.gz", np.s_[1])
+    save(tmp_path / "liver.nii", np.s_[2])
+    with pytest.raises(LabelError, match=r"liver\.nii: is label 'liver'.*Liver\.nii\.gz"):
+        read_mask_folder(tmp_path, LabelTable(labels=(Label(value=9, name="liver"),)), read_labels)
+    labels = read_mask_folder(
+        tmp_path, LabelTable(labels=(Label(value=9, name="liver"), Label(value=4, name="Liver"))), read_labels
+    )
+    assert (labels.array[1] == 4).all()
+    assert (labels.array[2] == 9).all()
 
 
 def test_pictures_alone_are_masks(tmp_path):

@@ -12,9 +12,10 @@ from voxelry.core.geometry import Geometry, Reindex
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError, GridMismatchError, UsageError, VoxelryError
+from voxelry.formats import writer
 from voxelry.formats.file_format import imported
 from voxelry.formats.table import format_to_write
-from voxelry.formats.writer import write, write_format
+from voxelry.formats.writer import write
 
 TABLE = LabelTable(labels=(Label(value=1, name="lung"),))
 GRID = Geometry.from_spacing((3, 4, 5), (1, 1, 2))
@@ -91,9 +92,9 @@ def test_refusals(tmp_path):
     with pytest.raises(ExportError, match="not an image"):
         write(Volume(np.zeros((1, 4, 4), np.uint8), Geometry((4, 4))), tmp_path / "a.png")
     with pytest.raises(ExportError, match=r"a\.sr\.dcm.*segmentation"):
-        write_format(FORMATS["dicom-sr"], LABELS, tmp_path / "a.sr.dcm", Volume(np.zeros((1, *GRID.shape)), GRID))
+        FORMATS["dicom-sr"].write(LABELS, tmp_path / "a.sr.dcm", Volume(np.zeros((1, *GRID.shape)), GRID))
     with pytest.raises(UsageError, match=r"no option 'smoth'.*'smooth'"):
-        write_format(FORMATS["rtstruct"], LABELS, tmp_path / "a.rtstruct.dcm", None, {"smoth": True})
+        FORMATS["rtstruct"].write(LABELS, tmp_path / "a.rtstruct.dcm", None, {"smoth": True})
     with pytest.raises(ExportError, match="not an image"):
         write(Volume(np.zeros((1, *GRID.shape)), GRID), tmp_path / "a.dcm", source=Volume(np.zeros((1, *GRID.shape)), GRID))
     assert not list(tmp_path.iterdir())
@@ -112,10 +113,10 @@ def test_what_a_format_cannot_hold_is_one_error_and_no_file(tmp_path, name):
     for number, (labels, fits) in enumerate(zip(given, allowed, strict=True)):
         path = tmp_path / f"{number}{kind.ending}"
         if fits and kind.source != "required":
-            assert write_format(kind, labels, path).exists()
+            assert kind.write(labels, path).exists()
             continue
         with pytest.raises(ExportError) as error:
-            write_format(kind, labels, path)
+            kind.write(labels, path)
         assert path.name in str(error.value)
         assert error.value.remedy or kind.required_options
         assert not path.exists()
@@ -130,7 +131,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, name, monkeypatc
     labels = LABELS if 3 in kind.axes else FLAT
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(OSError, match="No space"):
-        write_format(kind, labels, tmp_path / f"a{kind.ending}")
+        kind.write(labels, tmp_path / f"a{kind.ending}")
     assert not list(tmp_path.iterdir())
 
 
@@ -142,7 +143,7 @@ def test_values_without_a_name_or_below_zero_are_refused(tmp_path, name):
     refused = []
     for layers in (labels.layers * 9, labels.layers.astype(np.int64) - 1):
         try:
-            write_format(kind, LabelMap(layers, labels.geometry, TABLE), tmp_path / f"a{kind.ending}").unlink()
+            kind.write(LabelMap(layers, labels.geometry, TABLE), tmp_path / f"a{kind.ending}").unlink()
         except VoxelryError as error:
             refused.append(error)
         assert not list(tmp_path.iterdir())
@@ -155,3 +156,10 @@ def test_every_function_of_the_table_takes_its_options():
         keywords = {key for key, one in taken.items() if one.kind is one.KEYWORD_ONLY} - {"source"}
         assert keywords == set(kind.options)
         assert {key for key in keywords if taken[key].default is taken[key].empty} == set(kind.required_options)
+
+
+def test_the_formats_that_are_written_can_be_asked_for_by_name():
+    assert writer.FORMATS == FORMATS
+    assert all(row.write_labels for row in FORMATS.values())
+    with pytest.raises(AttributeError, match="NONE"):
+        _ = writer.NONE

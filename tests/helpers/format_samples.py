@@ -12,7 +12,7 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.formats.file_format import Format
-from voxelry.formats.writer import write, write_format
+from voxelry.formats.writer import write
 
 TABLE = LabelTable(labels=(Label(value=1, name="organ"),))
 PICTURE = (24, 32)
@@ -31,7 +31,7 @@ def image(row: Format, scan: Volume, stem: Path) -> Path:
     if row.name == "dicom":
         return Path(shutil.copytree(Path(scan.source.files[0]).parent, stem))
     if row.write_image:
-        return write_format(row, scan, path)
+        return row.write(scan, path)
     return _foreign(row.name, scan.array[0].astype(np.uint8 if row.is_picture else np.int16), scan.geometry, path)
 
 
@@ -39,7 +39,7 @@ def labels(row: Format, scan: Volume, stem: Path) -> Path:
     """A mask file of a format with label 1 in the middle of a scan: 48 voxels, or 60 pixels."""
     path = stem.with_name(stem.name + row.ending)
     mask = middle(scan.geometry)
-    return write_format(row, mask, path, scan) if row.write_labels else _foreign(row.name, mask.array, scan.geometry, path)
+    return row.write(mask, path, scan) if row.write_labels else _foreign(row.name, mask.array, scan.geometry, path)
 
 
 def middle(grid: Geometry) -> LabelMap:

@@ -6,7 +6,7 @@ from voxelry.formats import table
 from voxelry.formats.dicom.planes import sop_class_of
 from voxelry.formats.file_content import open_content
 
-FORMATS = {name: row for name, row in table.all_formats().items() if row.write_labels}
+FORMATS = table.written_formats()
 
 
 def dicom_object(path: Path) -> str:

@@ -19,8 +19,6 @@ from voxelry.formats.file_format import Format
 from voxelry.formats.grids.nifti_write import write_nifti_image
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.table import format_named, written_format
-from voxelry.formats.writer import write_format
-from voxelry.metrics.measurements import measure_labels
 
 if TYPE_CHECKING:
     from voxelry.inference.predictor import Prediction, Predictor
@@ -129,6 +127,4 @@ def _write(row: Format, labels: LabelMap, path: Path, volume: Volume, predictor:
             beside = path.with_name(path.name.removesuffix(row.ending) + seg.ending)
             files[seg.name] = _write(seg, labels, beside, volume, predictor, files)
         options["segmentation"] = files[seg.name]
-    if "measure" in row.required_options:
-        options["measure"] = measure_labels
-    return write_format(row, labels, path, volume, options)
+    return row.write(labels, path, volume, options)

@@ -27,8 +27,6 @@ from voxelry.formats.mask_folder import mask_files, read_mask_folder
 from voxelry.formats.read_options import Repair
 from voxelry.formats.reader import read, read_labels
 from voxelry.formats.table import format_named, format_to_write, written_format
-from voxelry.formats.writer import write_format
-from voxelry.metrics.measurements import measure_labels
 
 PathLike = str | os.PathLike[str]
 
@@ -148,9 +146,7 @@ class _Conversion:
         if "segmentation" in self.row.required_options and scan is not None and "segmentation" not in self.options:
             also += self._segmentation(labels, scan, image)
             remarks.append(f"measurements refer to the segments of {self.options['segmentation']}")
-        if "measure" in self.row.required_options:
-            self.options["measure"] = measure_labels
-        path = write_format(self.row, labels, self.out, scan, self.options)
+        path = self.row.write(labels, self.out, scan, self.options)
         return Converted(path, self.row.name, _present(labels), tuple(dict.fromkeys(remarks)), losses, tuple(also))
 
     def _segmentation(self, labels: LabelMap, scan: Volume, image: ReferencedImage | None) -> list[Path]:
@@ -168,7 +164,7 @@ class _Conversion:
                 )
             return []
         seg = format_named("dicom-seg")
-        return [write_format(seg, labels, beside, scan, with_algorithm({}, self.mask, seg.options))]
+        return [seg.write(labels, beside, scan, with_algorithm({}, self.mask, seg.options))]
 
     def _beside(self, ending: str) -> Path:
         """A path like that of the result, with another ending."""

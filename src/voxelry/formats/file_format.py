@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
-from voxelry.errors import ReadError, UsageError, VoxelryError
+from voxelry.errors import ExportError, ReadError, UsageError, VoxelryError, nearest
+
+if TYPE_CHECKING:
+    from voxelry.core.volume import LabelMap, Volume
 
 Kind = Literal["image", "labels", "both"]
 SourceUse = Literal["grid", "optional", "required"]
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +131,75 @@ class Format:
     def is_picture(self) -> bool:
         """It holds pictures and projections alone."""
         return self.axes == (2,)
+
+    def write(
+        self,
+        labels: LabelMap | Volume,
+        path: str | os.PathLike[str],
+        source: Volume | None = None,
+        options: Mapping[str, Any] = NO_OPTIONS,
+    ) -> Path:
+        """Write labels, or an image where the format holds images.
+
+        Args:
+            labels: labels to write.
+            path: the file (or folder, for a series); replaced if it exists, and never left half-written.
+            source: the scan the labels belong to.
+            options: keyword arguments of the format's function.
+
+        Returns:
+            The path, or the folder named after it where a format needs a file for each label.
+
+        Raises:
+            ExportError: the format cannot hold this.
+            UsageError: an option it does not have.
+            GridMismatchError: the labels lie on another grid than `source`.
+            LabelError: values that the table does not know.
+        """
+        from voxelry.core.volume import Volume  # the table stays light
+
+        for option in options:
+            if option not in self.options:
+                raise UsageError(f"{self.noun} has no option '{option}'", remedy=nearest(option, self.options or ("none",)))
+        written: Path
+        if isinstance(labels, Volume):
+            if not self.write_image:
+                raise ExportError(f"{path}: {self.noun} is written from labels, not an image", remedy="Write images as .nii.gz.")
+            written = self.call(self.write_image, labels, Path(path))
+            return written
+        self._check(labels, path, source, options)
+        if self.source == "required":
+            written = self.call(self.write_labels, labels, source, Path(path), **options)
+            return written
+        on_grid = labels if source is None else labels.on_grid(source.geometry)
+        more = {"source": source} if self.source == "optional" else {}
+        written = self.call(self.write_labels, on_grid, Path(path), **more, **options)
+        return written
+
+    def _check(self, labels: LabelMap, path: str | os.PathLike[str], source: Volume | None, options: Mapping[str, Any]) -> None:
+        """Refuse labels that the format cannot hold.
+
+        Raises:
+            ExportError: it is so.
+        """
+        if not self.write_labels:
+            raise ExportError(f"{path}: {self.noun} is read and not written", remedy="Write labels as .nii.gz or .seg.nrrd.")
+        missing = [option for option in self.required_options if option not in options]
+        if missing:
+            raise ExportError(f"{path}: {self.noun} cannot be written without its {missing[0]}", remedy="Give it as an option.")
+        if labels.geometry.ndim not in self.axes:
+            flat = labels.geometry.ndim == 2
+            raise ExportError(
+                f"{path}: {self.noun} holds {'a volume' if flat else 'a picture'}, not {labels.geometry.describe()}",
+                remedy="Write pictures as .png or .json." if flat else "Write volumes as .nii.gz.",
+            )
+        if len(labels.layers) > 1 and not self.layers:
+            raise ExportError(
+                f"{path}: labels overlap and lie on {len(labels.layers)} layers, {self.noun} holds one",
+                remedy="Write .seg.nrrd, DICOM SEG or RTSTRUCT, or each layer to a file of its own.",
+            )
+        if self.source == "required" and source is None:
+            raise ExportError(f"{path}: {self.noun} refers to the scan it was made on", remedy="Give the DICOM scan as `source`.")
 
     def call(self, function: str, *arguments: Any, **options: Any) -> Any:
         """Call one of the row's functions.

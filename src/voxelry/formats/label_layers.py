@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelry.base.distinct_names import distinct_names
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Code, Label, LabelTable
 from voxelry.core.volume import LabelMap, Source
@@ -46,25 +47,17 @@ def clean_name(name: str, number: int) -> str:
 
 def unique_names(labels: Mapping[int, Label]) -> dict[int, Label]:
     """Labels by number; equal names get their number appended."""
-    names = [label.name for label in labels.values()]
-    known_names = set(names)
-    labels_by_number = {}
-    for number, label in labels.items():
-        if names.count(label.name) == 1:
-            labels_by_number[number] = label
-            continue
-        name = f"{label.name[:56]} {number}"
-        while name in known_names:
-            name += "'"
-        known_names.add(name)
-        labels_by_number[number] = label.model_copy(update={"name": name})
-    return labels_by_number
+    names = distinct_names([label.name for label in labels.values()], list(labels), longest=LONGEST_NAME)
+    return {
+        number: label if label.name == name else label.model_copy(update={"name": name})
+        for (number, label), name in zip(labels.items(), names, strict=True)
+    }
 
 
 def match(label: Label, table: LabelTable) -> Label | None:
-    """The label of a table that a segment means: the one of the same name, else of the same codes, else None."""
-    name = label.name.casefold()
-    by_name = next((candidate for candidate in table.labels if candidate.name.casefold() == name), None)
+    """The label of a table that a segment means: of the same name, whatever its case, else of the same codes, else None."""
+    same = [candidate for candidate in table.labels if candidate.name.casefold() == label.name.casefold()]
+    by_name = next((candidate for candidate in same if candidate.name == label.name), same[0] if len(same) == 1 else None)
     if by_name is not None or label.type is None:
         return by_name
     codes = [

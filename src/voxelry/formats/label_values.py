@@ -1,4 +1,4 @@
-"""Label maps as stored values of the smallest unsigned type, and the bounding box of each label."""
+"""Label maps as stored values of the smallest unsigned type, with a value for each instance where formats ask for it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
-from voxelry.core.labels import Label, LabelTable
+from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap
-from voxelry.errors import ExportError
+from voxelry.errors import ExportError, LabelError
 
-Box = tuple[slice, ...]
+_MOST_LABELS = 2**16 - 1
 
 
 def stored_values(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -43,19 +42,6 @@ def segment_layers(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np
     return layers if labels.table.ignore is None else np.where(layers == labels.table.ignore, np.zeros_like(layers), layers)
 
 
-def boxes(labels: LabelMap, path: str | os.PathLike[str]) -> list[tuple[Label, Box | None]]:
-    """The labels of the table in order, each with the smallest box that holds its voxels, None where it has none.
-
-    Raises:
-        ExportError: values outside 0..65535.
-        LabelError: values that the table does not know.
-    """
-    boxes_by_layer = [find_objects(layer) for layer in stored_layers(labels, path)]
-    present = {value for layer in boxes_by_layer for value, box in enumerate(layer, start=1) if box is not None}
-    labels.table.check_values(present, str(path))
-    return [(label, _box(boxes_by_layer, label)) for label in labels.table.labels]
-
-
 def split_instances(labels: LabelMap) -> LabelMap:
     """The map with a label for each instance, numbered and named as the segments of a DICOM SEG.
 
@@ -63,7 +49,7 @@ def split_instances(labels: LabelMap) -> LabelMap:
         labels: any; returned unchanged where it has no instance ids.
 
     Raises:
-        LabelError: values that the table does not know.
+        LabelError: values that the table does not know, or more labels and instances than there are numbers.
     """
     if labels.instances is None:
         return labels
@@ -73,16 +59,13 @@ def split_instances(labels: LabelMap) -> LabelMap:
     )
 
     segments = segments_of(labels)
+    if len(segments) > _MOST_LABELS:
+        raise LabelError(f"{labels.source.name}: {len(segments)} labels and instances, at most {_MOST_LABELS} can be numbered")
     renamed = (
         segment.label.model_copy(update={"value": segment.number, "name": segment.name, "mirror": None}) for segment in segments
     )
     table = LabelTable(labels=tuple(renamed))
     return replace(labels, layers=segment_numbers(labels, segments), table=table, instances=None)
-
-
-def _box(boxes_by_layer: list[list[Box | None]], label: Label) -> Box | None:
-    inside = label.layer < len(boxes_by_layer) and label.value <= len(boxes_by_layer[label.layer])
-    return boxes_by_layer[label.layer][label.value - 1] if inside else None
 
 
 def _stored(labels: LabelMap, array: NDArray[np.integer], path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source
 from voxelry.errors import GridMismatchError, LabelError, MissingFileError
 from voxelry.formats.detection import header_beside
-from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments
+from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments, unique_names
 from voxelry.formats.table import label_formats, stem_of
 
 KIND = "mask-folder"
@@ -45,7 +45,8 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
 
     Args:
         path: the folder; each file is one structure, inside wherever it is not 0.
-        table: labels of the structures, matched by name; None names them after their files and numbers them from 1.
+        table: labels of the structures, matched by name; None names them after their files and numbers them from 1; names that
+            come out equal get their number appended.
         read: reads one file.
 
     Returns:
@@ -54,7 +55,7 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
     Raises:
         MissingFileError: no mask in the folder.
         GridMismatchError: files on different grids.
-        LabelError: a file with several labels, or one that `table` does not know.
+        LabelError: a file with several labels, one that `table` does not know, or two files of one label of it.
         ReadError: a file that cannot be read.
     """
     folder = Path(path)
@@ -62,8 +63,15 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
     if not files:
         endings = ", ".join(ending for endings in _endings() for ending in endings)
         raise MissingFileError(f"{folder}: holds no mask file", remedy=f"Files ending in {endings} are looked for.")
-    labels = {number: Label(value=number, name=clean_name(stem_of(file), number)) for number, file in enumerate(files, start=1)}
-    names = labels if table is None else match_segments(labels, table, str(folder))
+    plain = {number: Label(value=number, name=clean_name(stem_of(file), number)) for number, file in enumerate(files, start=1)}
+    labels = unique_names(plain) if table is None else match_segments(plain, table, str(folder))
+    if table is not None:
+        _check_each_its_own(labels, files)
+    remarks = [
+        f"{file.name} is called '{labels[number].name}': another file comes to the same name"
+        for number, file in enumerate(files, start=1)
+        if table is None and labels[number].name != plain[number].name
+    ]
     grid = None
     boxes: dict[int, list[SegmentBox]] = {}
     for number, file in enumerate(files, start=1):
@@ -80,7 +88,23 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
             )
         boxes[number] = _boxes(mask.on_grid(grid))
     assert grid is not None
-    return stack_segments(boxes, grid, names, table, Source(KIND, tuple(map(str, files))))
+    return stack_segments(boxes, grid, labels, table, Source(KIND, tuple(map(str, files)), remarks=tuple(remarks)))
+
+
+def _check_each_its_own(labels: Mapping[int, Label], files: Sequence[Path]) -> None:
+    """Refuse two files of one label of a table.
+
+    Raises:
+        LabelError: naming both.
+    """
+    first: dict[str, Path] = {}
+    for file, label in zip(files, labels.values(), strict=True):
+        other = first.setdefault(label.name, file)
+        if other is not file:
+            raise LabelError(
+                f"{file}: is label '{label.name}' of the table, and so is {other.name}",
+                remedy="In a folder each file is one structure: remove one.",
+            )
 
 
 def _boxes(mask: LabelMap) -> list[SegmentBox]:

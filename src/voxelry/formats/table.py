@@ -44,7 +44,7 @@ BUILT_IN = (
     Format(
         name="dicom-sr", title="DICOM SR", noun="a DICOM SR", kind="labels", endings=(".sr.dcm",), within="dicom",
         write_labels=".dicom.objects.sr_write:write_dicom_sr", source="required", sheared=False,
-        options=("segmentation", "measure", *_AUTHOR), required_options=("segmentation", "measure"),
+        options=("segmentation", *_AUTHOR), required_options=("segmentation",),
     ),
     Format(
         name="secondary-capture", title="secondary capture", noun="an overlay series", kind="labels", endings=(".sc",), axes=_ANY,
@@ -172,13 +172,18 @@ def format_named(name: str) -> Format:
     return formats[name]
 
 
+def written_formats() -> Mapping[str, Format]:
+    """The formats that labels are written in, by name."""
+    return {name: row for name, row in all_formats().items() if row.write_labels}
+
+
 def written_format(name: str) -> Format:
     """The format of a name, for writing labels.
 
     Raises:
         UsageError: there is none, or it is only read.
     """
-    writable = {name: row for name, row in all_formats().items() if row.write_labels}
+    writable = written_formats()
     if name not in writable:
         problem = f"format '{name}' is read and not written" if name in all_formats() else f"unknown format '{name}'"
         raise UsageError(problem, remedy=nearest(name, writable))

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from voxelry.core.label_boxes import Box, boxes
 from voxelry.core.labels import Label
 from voxelry.core.measurement import Diameters, Intensity, Measurement
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import GridMismatchError
-from voxelry.formats.label_values import Box, boxes
 from voxelry.metrics.diameters import diameters
 
 

@@ -1,5 +1,6 @@
 import json
 import struct
+import unicodedata
 
 import numpy as np
 import pytest
@@ -121,7 +122,41 @@ def test_names_that_clash_are_told_apart_by_value(tmp_path):
     array[0, 0, 0], array[2, 2, 2], array[3, 0, 3] = 1, 2, 3
     table = LabelTable(labels=(Label(value=1, name="a b"), Label(value=2, name="a/b"), Label(value=3, name="..")))
     folder = write_stl(LabelMap.of(array, grid, table), tmp_path / "x.stl")
-    assert sorted(file.name for file in folder.iterdir()) == ["_3.stl", "a_b_1.stl", "a_b_2.stl"]
+    assert sorted(file.name for file in folder.iterdir()) == ["3.stl", "a_b_1.stl", "a_b_2.stl"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a/b", "a b", "a_b_1"),
+        ("PTV+", "PTV", "PTV_1"),
+        ("Liver", "liver", "LIVER"),
+        ("caf\u00e9", "cafe\u0301", "CAF\u00c9"),
+        ("a", "a.", "_a"),
+        ("\U00020000" * 63 + "a", "\U00020000" * 63 + "b", "x"),
+    ],
+)
+@pytest.mark.parametrize("write", [write_stl, write_ply])
+def test_every_label_has_a_file_of_its_own(tmp_path, write, names):
+    """On file systems, too, that know no case, or code accents in one way."""
+    grid = Geometry.from_spacing((8, 4, 4), (1, 1, 1))
+    array = np.zeros(grid.shape, np.uint8)
+    array[0, 0, 0], array[2:4, 2, 2], array[5:8, 0, 3] = 1, 2, 3
+    table = LabelTable(labels=tuple(Label(value=value, name=name) for value, name in enumerate(names, 1)))
+    folder = write(LabelMap.of(array, grid, table), tmp_path / f"x.{write.__name__[-3:]}")
+    files = sorted(folder.iterdir())
+    assert len({unicodedata.normalize("NFD", file.name).lower() for file in files}) == 3
+    volumes = sorted(trimesh.load(file, file_type=file.suffix[1:]).volume for file in files)
+    np.testing.assert_allclose(volumes, (1, 2, 3), rtol=0.02)
+
+
+def test_objects_of_an_obj_have_names_of_their_own(tmp_path):
+    grid = Geometry.from_spacing((8, 4, 4), (1, 1, 1))
+    array = np.zeros(grid.shape, np.uint8)
+    array[0, 0, 0], array[2:4, 2, 2], array[5:8, 0, 3] = 1, 2, 3
+    table = LabelTable(labels=tuple(Label(value=v, name=name) for v, name in enumerate(("a b", "a  b", "a b 1"), 1)))
+    text = write_obj(LabelMap.of(array, grid, table), tmp_path / "x.obj").read_text()
+    assert len({line for line in text.splitlines() if line.startswith("o ")}) == 3
 
 
 def test_an_earlier_folder_is_replaced_and_a_strange_one_is_not(tmp_path, made):

@@ -4,6 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pycocotools.coco import COCO
 
 from voxelry.core.geometry import Geometry
@@ -73,6 +76,49 @@ def test_polygons_keep_area_and_holes(tmp_path, made):
     found = {name: mask for name, mask, _ in masks(opened(tmp_path / "x.json"))}
     overlap = (found["lung"] & made.mask("lung")).sum() * 2 / (found["lung"].sum() + made.mask("lung").sum())
     assert overlap > 0.9
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_polygons_lie_on_the_edges_of_pixels(tmp_path_factory, mask):
+    """Filled by pixel centres, which lie half a pixel from the corner of the picture, they give the mask back."""
+    labels = LabelMap.of(mask.astype(np.uint8), Geometry(mask.shape), LabelTable(labels=(Label(value=1, name="a"),)))
+    content = json.loads(write_coco(labels, tmp_path_factory.getbasetemp() / "p.json", shape="polygon").read_text())
+    filled = np.zeros(mask.shape, bool)
+    for annotation in content["annotations"]:
+        left, top, width, height = annotation["bbox"]
+        rings = [np.array(flat).reshape(-1, 2) for flat in annotation["segmentation"]]
+        corners = np.concatenate(rings)
+        assert (*corners.min(axis=0), *corners.max(axis=0)) == (left, top, left + width, top + height)
+        for row, column in np.ndindex(mask.shape):
+            filled[row, column] ^= sum(inside(ring, column + 0.5, row + 0.5) for ring in rings) % 2
+    np.testing.assert_array_equal(filled, mask)
+
+
+def inside(ring, x, y):
+    """Whether a point lies within a polygon: an odd number of its sides crosses the ray to the right."""
+    crossings = 0
+    for (ax, ay), (bx, by) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        crossings += (ay > y) != (by > y) and x < ax + (y - ay) / (by - ay) * (bx - ax)
+    return crossings % 2
+
+
+def test_pycocotools_fills_a_rectangle_exactly(tmp_path):
+    array = np.zeros((20, 30), np.uint8)
+    array[4:9, 12:25] = 1
+    labels = LabelMap.of(array, Geometry(array.shape), LabelTable.numbered([1]))
+    [(_, mask, _)] = masks(opened(write_coco(labels, tmp_path / "x.json", shape="polygon")))
+    np.testing.assert_array_equal(mask, array == 1)
+
+
+def test_categories_of_layers_that_share_a_value_have_ids_of_their_own(tmp_path):
+    layers = np.zeros((2, 20, 30), np.uint8)
+    layers[0, 3:9, 4:12], layers[1, 5:18, 8:22], layers[0, 15:, 25:] = 1, 1, 3
+    table = LabelTable(labels=(Label(value=1, name="lung"), Label(value=1, name="heart", layer=1), Label(value=3, name="rib")))
+    labels = LabelMap(layers, Geometry((20, 30)), table)
+    content = json.loads(write_coco(labels, tmp_path / "x.json").read_text())
+    assert [(row["id"], row["name"]) for row in content["categories"]] == [(1, "lung"), (2, "heart"), (3, "rib")]
+    for name, mask, _ in masks(opened(tmp_path / "x.json")):
+        np.testing.assert_array_equal(mask, labels.mask(name))
 
 
 def test_instances_are_annotations(tmp_path, made):

@@ -30,7 +30,7 @@ from voxelry.formats.voxels import LARGEST_LABEL, as_labels
 KIND = "seg-nrrd"
 """`Source.kind` of such a map."""
 
-_SEGMENT = re.compile(r"Segment(\d{1,5})_(\w+)")
+_SEGMENT = re.compile(r"Segment(0|[1-9]\d{0,4})_(\w+)")
 _TERMINOLOGY = "TerminologyEntry:"
 
 

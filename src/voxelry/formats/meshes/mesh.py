@@ -21,10 +21,11 @@ from skimage.measure import marching_cubes
 
 from voxelry.core.catalogue import coded
 from voxelry.core.geometry import flip_lps_ras
+from voxelry.core.label_boxes import Box, boxes
 from voxelry.core.labels import Label
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, UsageError
-from voxelry.formats.label_values import Box, boxes, split_instances
+from voxelry.formats.label_values import split_instances
 
 Space = Literal["LPS", "RAS"]
 

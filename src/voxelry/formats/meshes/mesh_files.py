@@ -17,6 +17,7 @@ import json
 import os
 import re
 import struct
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelry.base.distinct_names import distinct_names, folded
 from voxelry.base.version import __version__
 from voxelry.core.volume import LabelMap
 from voxelry.formats.meshes.mesh import Mesh, Space, meshes
 from voxelry.formats.multi_file import save_each
 
 _STL_HEADER = 80
+_LONGEST_FILE_NAME = 200
+"""Bytes of a name; file systems allow 255 with ending and number."""
 _GLB_MAGIC, _GLB_VERSION, _GLB_JSON, _GLB_BINARY = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 _FLOAT, _UNSIGNED = 5126, 5125
 _TO_GLTF = {
@@ -65,10 +69,11 @@ def write_ply(labels: LabelMap, path: str | os.PathLike[str], *, space: Space = 
 def write_obj(labels: LabelMap, path: str | os.PathLike[str], *, space: Space = "LPS") -> Path:
     """Write labels as the objects of one Wavefront OBJ file, coloured by vertex; otherwise as `write_stl`."""
     lines = [f"# voxelry {__version__}", f"# SPACE={space}", "# unit: mm"]
-    first = 1
-    for mesh in meshes(labels, path, space=space):
+    first, surfaces = 1, meshes(labels, path, space=space)
+    plain = [_plain(mesh.label.name) for mesh in surfaces]
+    for name, mesh in zip(distinct_names(plain, [mesh.label.value for mesh in surfaces]), surfaces, strict=True):
         red, green, blue = (f"{value / 255:.4g}" for value in mesh.label.rgb)
-        lines.append(f"o {_plain(mesh.label.name)}")
+        lines.append(f"o {name}")
         lines.append(_rows(f"v %.9g %.9g %.9g {red} {green} {blue}", mesh.vertices))
         lines.append(_rows("f %d %d %d", mesh.faces + first))
         first += len(mesh.vertices)
@@ -92,14 +97,11 @@ def stl_bytes(mesh: Mesh) -> bytes:
 
 
 def file_names(meshes: Sequence[Mesh], ending: str) -> list[str]:
-    """A file name for each label, from its name, with its value where names would clash."""
-    plain = [re.sub(r"[^\w.-]+", "_", mesh.label.name).strip("._") for mesh in meshes]
-    return [
-        f"{name}{ending}"
-        if name and [n.lower() for n in plain].count(name.lower()) == 1
-        else f"{name}_{mesh.label.value}{ending}"
-        for name, mesh in zip(plain, meshes, strict=True)
-    ]
+    """A file name for each label, from its name, with its value where some file system would take two names for one."""
+    plain = [re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", mesh.label.name)).strip("._") for mesh in meshes]
+    short = [name.encode()[:_LONGEST_FILE_NAME].decode(errors="ignore") for name in plain]
+    names = distinct_names(short, [mesh.label.value for mesh in meshes], separator="_", longest=_LONGEST_FILE_NAME, key=folded)
+    return [f"{name}{ending}" for name in names]
 
 
 def _one_each(labels: LabelMap, path: Path, ending: str, space: Space, encode: Callable[[Mesh], bytes]) -> Path:

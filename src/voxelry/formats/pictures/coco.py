@@ -13,10 +13,10 @@ from skimage.measure import label as connected
 
 from voxelry.base.files import write_json
 from voxelry.base.version import __version__
+from voxelry.core.label_boxes import boxes
 from voxelry.core.labels import Label
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import UsageError
-from voxelry.formats.label_values import boxes
 from voxelry.formats.outline import outlines
 from voxelry.formats.pictures.rle import check_picture, compressed, run_lengths
 
@@ -26,8 +26,9 @@ Shape = Literal["rle", "polygon"]
 def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume | None = None, shape: Shape = "rle") -> Path:
     """Write the labels of a picture as COCO annotations.
 
-    Categories are the labels of the table, by their stored values. There is an annotation for each instance; without instance
-    ids, one for each connected component of a label of kind thing, and one for each label of kind stuff.
+    Categories are the labels of the table, by their stored values; numbered from 1 where two layers share a value. There is an
+    annotation for each instance; without instance ids, one for each connected component of a label of kind thing, and one for
+    each label of kind stuff.
 
     Args:
         labels: ``(rows, columns)``, any number of layers.
@@ -49,8 +50,11 @@ def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume
         raise UsageError(f"shape {shape!r} is unknown", remedy="Known: rle, polygon.")
     rows, columns = labels.geometry.shape
     boxes(labels, path)
+    values = [label.value for label in labels.table.labels]
+    numbers = values if len(set(values)) == len(values) else list(range(1, len(values) + 1))
+    category = dict(zip(labels.table.names, numbers, strict=True))
     annotations = [
-        {"id": number, "image_id": 1, "category_id": label.value} | _drawn(mask, shape)
+        {"id": number, "image_id": 1, "category_id": category[label.name]} | _drawn(mask, shape)
         for number, (label, mask) in enumerate(objects(labels), start=1)
     ]
     name = Path(source.source.files[0]).name if source is not None and source.source.files else Path(path).name.split(".")[0]
@@ -61,7 +65,8 @@ def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume
             "licenses": [],
             "images": [{"id": 1, "file_name": name, "height": rows, "width": columns}],
             "categories": [
-                {"id": label.value, "name": label.name, "supercategory": label.category.meaning} for label in labels.table.labels
+                {"id": category[label.name], "name": label.name, "supercategory": label.category.meaning}
+                for label in labels.table.labels
             ],
             "annotations": annotations,
         },

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.base.files import write_json
+from voxelry.core.label_boxes import boxes
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError
-from voxelry.formats.label_values import boxes
 
 
 def write_rle(labels: LabelMap, path: str | os.PathLike[str]) -> Path:

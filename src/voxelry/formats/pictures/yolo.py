@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from voxelry.base.files import write_text
+from voxelry.core.label_boxes import boxes
 from voxelry.core.volume import LabelMap
-from voxelry.formats.label_values import boxes
 from voxelry.formats.outline import outlines
 from voxelry.formats.pictures.coco import objects
 from voxelry.formats.pictures.rle import check_picture

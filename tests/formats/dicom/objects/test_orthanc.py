@@ -14,8 +14,6 @@ from helpers.written import FORMATS
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.formats.dicom.objects.seg_write import write_fractional_seg
-from voxelry.formats.writer import write_format
-from voxelry.metrics.measurements import measure_labels
 
 pytestmark = pytest.mark.slow
 
@@ -69,19 +67,19 @@ def _objects(source: Volume, folder: Path, *, tilted: bool) -> dict[str, list[Pa
         done = voxelry.convert(mask, folder / "up.seg.dcm", reference=folder / f"source-{TILTED}", repair="tilt")
         return made | {"on the resampled series": [done.path], "resampled series": sorted(done.also[0].iterdir())}
     made["dicom-seg"] = _files(labels(source.geometry), "dicom-seg", source, folder)
-    report = {"segmentation": made["dicom-seg"][0], "measure": measure_labels}
+    report = {"segmentation": made["dicom-seg"][0]}
     made["dicom-sr"] = _files(labels(source.geometry), "dicom-sr", source, folder, **report)
     for number, options in enumerate(LABELMAPS):
         file = folder / f"labelmap-{number}.seg.dcm"
         flat = flat_labels(source.geometry)
-        made[f"labelmap {options}"] = [write_format(FORMATS["dicom-seg"], flat, file, source, {"kind": "labelmap", **options})]
+        made[f"labelmap {options}"] = [FORMATS["dicom-seg"].write(flat, file, source, {"kind": "labelmap", **options})]
     table = flat_labels(source.geometry).table
     fractional = write_fractional_seg(_probabilities(source), table, source, folder / "fractional.seg.dcm")
     return made | {"fractional": [fractional]}
 
 
 def _files(of: LabelMap, name: str, source: Volume, folder: Path, **options) -> list[Path]:
-    made = write_format(FORMATS[name], of, folder / f"made{FORMATS[name].ending}", source, options)
+    made = FORMATS[name].write(of, folder / f"made{FORMATS[name].ending}", source, options)
     return sorted(made.iterdir()) if made.is_dir() else [made]
 
 

@@ -90,8 +90,33 @@ def test_names_find_their_codes_in_the_catalogue():
 
 
 def test_a_long_name_leaves_room_for_the_number():
-    segment = Segment(1, Label(value=1, name="x" * 64), instance=12)
+    array, ids = np.ones((1, 2, 2, 2), np.uint8), np.full((1, 2, 2, 2), 12, np.uint32)
+    table = LabelTable(labels=(Label(value=1, name="x" * 64, kind="thing"),))
+    (segment,) = segments_of(LabelMap(array, Geometry.from_spacing((2, 2, 2), (1, 1, 1)), table, instances=ids))
     assert segment.name == "x" * 61 + " 12"
+
+
+@given(
+    st.lists(st.sampled_from(["A\\B", "A/B", "A/B 2", "lesion", "lesion 1", "lesion 2", "x" * 64, "x" * 62 + " 1"]), unique=True)
+)
+def test_no_two_segments_have_one_name(names):
+    """Nor does a label that is absent change the names of the others, by which a report finds them."""
+    array = np.repeat(np.arange(1, len(names) + 1, dtype=np.uint8), 2).reshape(1, -1, 1, 1)
+    if not names:
+        return
+    ids = np.tile(np.array([1, 2], np.uint32), len(names)).reshape(array.shape)
+    table = LabelTable(
+        labels=tuple(Label(value=v, name=name, kind="thing" if name == "lesion" else "stuff") for v, name in enumerate(names, 1))
+    )
+    of = LabelMap(array, Geometry.from_spacing(array.shape[1:], (1, 1, 1)), table, instances=ids)
+    segments = segments_of(of)
+    assert len({segment.name for segment in segments}) == len(segments)
+    assert all(len(segment.name) <= 64 for segment in segments)
+    fewer = replace(of, layers=np.where(array == 1, 0, array))
+    present = {(segment.label.name, segment.instance): segment.name for segment in segments}
+    for segment in segments_of(fewer, absent=False):
+        if segment.present and names[0] != "lesion":
+            assert segment.name == present[segment.label.name, segment.instance]
 
 
 @given(NAMES, NAMES)
@@ -106,7 +131,14 @@ def test_private_codes_fit_dicom_and_tell_names_apart(one, other):
 
 def test_readable_where_short():
     assert property_type(Label(value=1, name="lung")).value == "LUNG"
-    assert property_type(Label(value=1, name="disc L5/S1")).value == "DISC_L5_S1"
+    assert property_type(Label(value=1, name="disc L5-S1")).value == "DISC_L5_S1"
+
+
+def test_signs_tell_private_codes_apart():
+    values = [
+        property_type(Label(value=1, name=name)).value for name in ("PTV", "PTV+", "PTV-", "PTV++", "(PTV)", "P/TV", "P TV")
+    ]
+    assert len(set(values)) == len(values)
 
 
 def test_a_known_code_is_kept():
@@ -116,7 +148,10 @@ def test_a_known_code_is_kept():
 
 def test_a_named_finding_keeps_its_tracking():
     label = Label(value=1, name="lesion", tracking_id="target 1", tracking_uid="1.2.3")
-    whole, single = describe(Segment(1, label), Algorithm()), describe(Segment(2, label, instance=5), Algorithm())
+    whole, single = (
+        describe(Segment(1, "lesion", label), Algorithm()),
+        describe(Segment(2, "lesion 5", label, instance=5), Algorithm()),
+    )
     assert (whole.TrackingID, whole.TrackingUID) == ("target 1", "1.2.3")
     assert single.TrackingID == "lesion 5"
     assert single.TrackingUID != "1.2.3"
@@ -124,7 +159,7 @@ def test_a_named_finding_keeps_its_tracking():
 
 @pytest.mark.parametrize("kind", ["automatic", "semiautomatic", "manual"])
 def test_who_drew_it(kind):
-    made = describe(Segment(1, Label(value=1, name="liver")), Algorithm("net", "3", kind))
+    made = describe(Segment(1, "liver", Label(value=1, name="liver")), Algorithm("net", "3", kind))
     assert made.SegmentAlgorithmType == kind.upper()
     assert ("SegmentAlgorithmName" in made) == (kind != "manual")
     assert ("SegmentationAlgorithmIdentificationSequence" in made) == (kind != "manual")

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from helpers import sources
 from helpers.ct_series import SECRET, ct_series, x_ray
 from voxelry.core.geometry import Geometry
-from voxelry.core.labels import LabelTable
+from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, GridMismatchError
 from voxelry.formats.dicom.objects.seg_write import write_dicom_seg
@@ -33,7 +33,7 @@ def written(request, tmp_path):
     scan = sources.volume(request.param, tmp_path)
     labels = with_lesions(sources.labels(scan.geometry))
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
-    return scan, labels, seg, write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg, measure=measure_labels)
+    return scan, labels, seg, write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg)
 
 
 def test_dcmqi_reads_every_number(written, tmp_path, tid1500reader):
@@ -96,7 +96,6 @@ def test_the_report_lists_what_it_refers_to_and_who_made_it(tmp_path):
             scan,
             tmp_path / "a.sr.dcm",
             segmentation=seg,
-            measure=measure_labels,
             algorithm=made,
             series_description="Sizes",
         )
@@ -128,7 +127,7 @@ def test_intensities_are_called_what_they_are(tmp_path, modality, stored, meanin
         header.save_as(file)
     labels = sources.flat_labels(scan.geometry)
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
-    report = write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg, measure=measure_labels)
+    report = write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg)
     assert dciodvfy(report) == []
     group = hd.sr.srread(report).content.get_volumetric_roi_measurement_groups()[0]
     named = [(m.name.meaning, m.unit.value) for m in group.get_measurements()]
@@ -143,16 +142,65 @@ def test_a_turned_mask_is_measured_in_the_slices_of_the_scan(tmp_path):
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
     values = []
     for number, one in enumerate((labels, turned)):
-        report = hd.sr.srread(write_dicom_sr(one, scan, tmp_path / f"{number}.sr.dcm", segmentation=seg, measure=measure_labels))
+        report = hd.sr.srread(write_dicom_sr(one, scan, tmp_path / f"{number}.sr.dcm", segmentation=seg))
         groups = report.content.get_volumetric_roi_measurement_groups()
         values.append([m.value for group in groups for m in group.get_measurements()])
     assert values[0] == values[1]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("A\\B", "A/B", "A/B 1"),
+        ("lesion", "lesion 1", "lesion 9"),
+        ("x" * 64, "x" * 62 + " 1", "x" * 62 + " 9"),
+        ("a", "A", "a "),
+    ],
+)
+@pytest.mark.parametrize("profile", ["archive", "ohif"])
+def test_each_group_names_the_segment_it_measured(tmp_path, names, profile):
+    """By volume: no two segments are of one size. A label is absent, which some profiles leave out of the SEG."""
+    scan = sources.volume("axial", tmp_path)
+    array, ids = np.zeros(scan.geometry.shape, np.uint8), np.zeros(scan.geometry.shape, np.uint32)
+    array[1:3, 1, 1], array[4:8, 1, 1], array[9:, :2, 1], array[:, 4, 2] = 2, 3, 4, 1
+    ids[:5], ids[5:] = 1, 9
+    kinds = {"lesion", "x" * 64}
+    table = LabelTable(
+        labels=(
+            Label(value=9, name="absent"),
+            *(Label(value=v, name=name, kind="thing" if name in kinds else "stuff") for v, name in enumerate(names, 1)),
+            Label(value=4, name="last"),
+        )
+    )
+    labels = LabelMap(array[None], scan.geometry, table, instances=ids[None])
+    seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm", profile=profile)
+    stored = hd.seg.segread(seg)
+    report = hd.sr.srread(write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg))
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    numbers = [int(group.referenced_segment.referenced_segment_numbers[0]) for group in groups]
+    assert sorted(numbers) == list(stored.segment_numbers)
+    for group, number in zip(groups, numbers, strict=True):
+        item = stored.get_segment_description(number)
+        assert (group.tracking_uid, group.tracking_identifier) == (item.tracking_uid, item.tracking_id)
+        volume = next(m.value for m in group.get_measurements() if m.name.meaning == "Volume")
+        voxels = stored.get_volume(segment_numbers=[number], combine_segments=False).array.sum()
+        assert volume == pytest.approx(voxels * scan.geometry.voxel_volume)
+
+
+def test_a_seg_of_two_segments_of_one_name_is_ambiguous(tmp_path):
+    scan = sources.volume("axial", tmp_path)
+    labels = sources.labels(scan.geometry)
+    seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
+    data = dcmread(seg)
+    data.SegmentSequence[1].SegmentLabel = data.SegmentSequence[0].SegmentLabel
+    data.save_as(seg)
+    refused(tmp_path, r"several segments 'liver' \(1, 2\)", labels, scan, seg)
+
+
 def refused(tmp_path, match, labels, scan, seg, error=ExportError):
     out = tmp_path / "out" / "x.sr.dcm"
     with pytest.raises(error, match=match) as caught:
-        write_dicom_sr(labels, scan, out, segmentation=seg, measure=measure_labels)
+        write_dicom_sr(labels, scan, out, segmentation=seg)
     assert SECRET not in str(caught.value)
     assert sources.SECRET_ID not in str(caught.value)
     assert not out.exists()

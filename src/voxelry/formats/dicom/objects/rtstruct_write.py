@@ -27,6 +27,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from voxelry.base.files import atomic_path
 from voxelry.core.geometry import flip_lps_ras
+from voxelry.core.label_boxes import Box, boxes
 from voxelry.core.labels import ANATOMICAL_STRUCTURE
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
@@ -34,7 +35,6 @@ from voxelry.formats.dicom.objects.derived_object import checked_text, derived_o
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries, code_item, reference_item
 from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, Segment, property_type, segments_of
 from voxelry.formats.dicom.objects.source_series import source_series
-from voxelry.formats.label_values import Box, boxes
 from voxelry.formats.outline import area, outlines, pixels_inside
 
 log = logging.getLogger(__name__)

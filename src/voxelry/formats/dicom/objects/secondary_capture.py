@@ -18,11 +18,11 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from voxelry.base.files import atomic_folder
 from voxelry.core.catalogue import coded
 from voxelry.core.geometry import flip_lps_ras
+from voxelry.core.label_boxes import boxes
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.formats.dicom.objects.derived_object import checked_text, derived_object, save_object, sibling
 from voxelry.formats.dicom.objects.references import series_item, source_image_item
 from voxelry.formats.dicom.objects.source_series import source_series
-from voxelry.formats.label_values import boxes
 from voxelry.formats.multi_file import fresh_folder
 
 _SERIES_OFFSET = 3000

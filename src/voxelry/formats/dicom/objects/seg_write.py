@@ -29,7 +29,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from voxelry.base.files import atomic_path
 from voxelry.base.library_file import library_file
-from voxelry.core.catalogue import coded
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError, GridMismatchError, UsageError, nearest
@@ -45,6 +44,7 @@ from voxelry.formats.dicom.objects.segment_descriptions import (
     property_type,
     segment_numbers,
     segments_of,
+    segments_of_table,
 )
 from voxelry.formats.dicom.objects.source_series import source_series
 
@@ -175,7 +175,7 @@ def write_fractional_seg(
     if probabilities.channels != len(table):
         raise ExportError(f"{path}: {probabilities.channels} channels of probabilities for {len(table)} labels")
     frames = _quantised(_on_grid(probabilities, source, path), path)
-    segments = [Segment(number, label) for number, label in enumerate(coded(table).labels, start=1)]
+    segments = segments_of_table(table)
     writer = _SegWriter(source, Path(path), algorithm or Algorithm(), series_description, COMPRESSIONS[compression])
     return writer.write(frames, segments, "FRACTIONAL", omit_empty_frames=bool(frames.any()))
 

@@ -19,15 +19,18 @@ from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
+from voxelry.base.distinct_names import distinct_names
 from voxelry.base.version import __version__
 from voxelry.core.catalogue import coded
-from voxelry.core.labels import Code, Label
+from voxelry.core.labels import Code, Label, LabelTable
 from voxelry.core.model import ModelCard
 from voxelry.core.volume import LabelMap
 
 PRIVATE_SCHEME = "99VOXELRY"
 LONGEST_TEXT = 64
 """Characters of a DICOM LO, the type of the names of algorithms, segments and series."""
+
+_WORDS = re.compile(r"[A-Za-z0-9]+(?:[ _-]+[A-Za-z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,17 @@ class Segment:
 
     Attributes:
         number: from 1, in the order of the table.
+        name: the label's name, with the instance where there is one; at most 64 characters, no two segments of one name.
         label: the label, with codes of its own or of the catalogue.
         instance: the instance id, 0 where the segment is all of the label.
         present: whether it has a voxel.
     """
 
     number: int
+    name: str
     label: Label
     instance: int = 0
     present: bool = True
-
-    @property
-    def name(self) -> str:
-        """The label's name, and the instance where there is one; at most 64 characters."""
-        suffix = f" {self.instance}" if self.instance else ""
-        return plain_text(self.label.name)[: LONGEST_TEXT - len(suffix)] + suffix
 
 
 def segments_of(labels: LabelMap, *, absent: bool = True) -> list[Segment]:
@@ -92,14 +91,31 @@ def segments_of(labels: LabelMap, *, absent: bool = True) -> list[Segment]:
     """
     present = [_present_values(layer) for layer in labels.layers]
     labels.table.check_values(set().union(*present), labels.source.name)
-    ids = {key: _instances(labels, label, present[label.layer]) for key, label in enumerate(labels.table.labels)}
-    if not absent and any(ids.values()):
-        ids = {key: instances for key, instances in ids.items() if instances}
-    elif not absent:
-        ids = {0: []}
     table = coded(labels.table).labels
-    rows = [(table[key], instance, bool(instances)) for key, instances in ids.items() for instance in instances or [0]]
+    ids = {key: _instances(labels, label, present[label.layer]) for key, label in enumerate(labels.table.labels)}
+    names = iter(_names([(table[key], instance) for key, instances in ids.items() for instance in instances or [0]]))
+    rows = [
+        (next(names), table[key], instance, bool(instances)) for key, instances in ids.items() for instance in instances or [0]
+    ]
+    if not absent:
+        rows = [row for row in rows if row[-1]] or rows[:1]
     return [Segment(number, *row) for number, row in enumerate(rows, start=1)]
+
+
+def segments_of_table(table: LabelTable) -> list[Segment]:
+    """A segment for each label of a table."""
+    labels = coded(table).labels
+    names = _names([(label, 0) for label in labels])
+    return [Segment(number, name, label) for number, (name, label) in enumerate(zip(names, labels, strict=True), start=1)]
+
+
+def _names(rows: Sequence[tuple[Label, int]]) -> list[str]:
+    """Names of labels and their instances, told apart: as plain text two may be equal, and so may an instance's number."""
+    names = []
+    for label, instance in rows:
+        suffix = f" {instance}" if instance else ""
+        names.append(plain_text(label.name).strip()[: LONGEST_TEXT - len(suffix)].rstrip() + suffix)  # outer spaces are not read
+    return distinct_names(names, range(1, len(names) + 1), longest=LONGEST_TEXT)
 
 
 def _present_values(values: NDArray[np.integer[Any]]) -> set[int]:
@@ -190,13 +206,13 @@ def identification(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
 def property_type(label: Label) -> Code:
     """The label's own type code, or a private one made from its name where it has none.
 
-    The private value is the name in capitals if that fits DICOM's 16 characters, else its start and a short hash; equal names
-    always give equal codes.
+    The private value is the name in capitals if it is plain words that fit DICOM's 16 characters, else its start and a short
+    hash: equal names always give equal codes, names that differ in more than case and separators give different ones.
     """
     if label.type is not None:
         return label.type
     value = re.sub(r"[^A-Z0-9]+", "_", label.name.upper()).strip("_")
-    if len(value) > 16 or not label.name.isascii() or not value:
+    if len(value) > 16 or not _WORDS.fullmatch(label.name):
         value = f"{value[:9]}_{hashlib.sha256(label.name.encode()).hexdigest()[:6].upper()}"
     return Code(value=value, scheme=PRIVATE_SCHEME, meaning=plain_text(label.name))
 

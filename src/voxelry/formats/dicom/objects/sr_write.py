@@ -3,17 +3,13 @@
 Each label, and each lesion with a segment of its own, is one measurement group (TID 1411) that names its segment in a
 DICOM SEG by number and tracking UID, the scan's series, the finding and its site, and holds volume, long and short axis in the
 scan's slices, mean, standard deviation and extremes of the intensity. A label without a voxel has a volume of 0 and nothing else.
-
-Measurements are a metric (`voxelry.metrics.measurements`), and metrics import formats. So the function that measures is an
-argument: conversion and prediction pass `measure_labels`. It is a function rather than its result because the writer knows the
-grid of the SEG's segments, and so measures exactly the labels that it describes.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -42,6 +38,7 @@ from voxelry.formats.dicom.objects.segment_descriptions import (
     segments_of,
 )
 from voxelry.formats.dicom.objects.source_series import source_series
+from voxelry.metrics.measurements import measure_labels
 
 _SERIES_OFFSET = 3000
 _PLACES = 10
@@ -82,7 +79,6 @@ def write_dicom_sr(
     path: str | os.PathLike[str],
     *,
     segmentation: str | os.PathLike[str],
-    measure: Callable[[LabelMap, Volume], Sequence[Measurement]],
     algorithm: Algorithm | None = None,
     series_description: str = "Measurements",
 ) -> Path:
@@ -93,8 +89,6 @@ def write_dicom_sr(
         source: the scan as read from DICOM ``(column, row, slice)``; intensities are measured on it.
         path: the file; replaced if it exists.
         segmentation: the DICOM SEG that `write_dicom_seg` wrote of these labels.
-        measure: gives a row for each label, or for each instance of a label of countable things, from labels and image on one
-            grid: `voxelry.metrics.measurements.measure_labels`.
         algorithm: the algorithm that made the labels; None for voxelry of this version.
         series_description: the name that viewers list the series by, at most 64 characters.
 
@@ -114,7 +108,7 @@ def write_dicom_sr(
         >>> scan = vx.read(write_dicom(phantom, "scan")[0])
         >>> from voxelry.formats.dicom.objects import write_dicom_seg, write_dicom_sr
         >>> seg = write_dicom_seg(phantom.labels, scan, "organs.seg.dcm")
-        >>> write_dicom_sr(phantom.labels, scan, "sizes.sr.dcm", segmentation=seg, measure=vx.measure_labels).name
+        >>> write_dicom_sr(phantom.labels, scan, "sizes.sr.dcm", segmentation=seg).name
         'sizes.sr.dcm'
     """
     if source.geometry.ndim != 3:
@@ -126,13 +120,23 @@ def write_dicom_sr(
     aligned = labels.on_grid(source.geometry)
     series = source_series(source, path)
     seg = _segmentation(Path(segmentation), series)
-    described = {str(item.SegmentLabel): item for item in seg.SegmentSequence}
-    rows = {(row.label.name, row.instance): row for row in measure(aligned, source)}
+    described: dict[str, list[Dataset]] = {}
+    for item in seg.SegmentSequence:
+        described.setdefault(str(item.SegmentLabel), []).append(item)
+    rows = {(row.label.name, row.instance): row for row in measure_labels(aligned, source)}
     groups, quantity = [], _intensity(source.modality, series.headers[0])
     for segment in segments_of(aligned):
         row = rows[segment.label.name, segment.instance]
-        if segment.name in described:
-            groups.append(_group(segment, row, described[segment.name], seg, quantity, algorithm))
+        items = described.get(segment.name, [])
+        if len(items) > 1:
+            numbers = ", ".join(str(item.SegmentNumber) for item in items)
+            raise ExportError(
+                f"{path}: {segmentation} has several segments '{segment.name}' ({numbers}), of which it is not known which was "
+                "measured",
+                remedy="Give the DICOM SEG written from these labels.",
+            )
+        if items:
+            groups.append(_group(segment, row, items[0], seg, quantity, algorithm))
         elif row.voxels:
             raise ExportError(
                 f"{path}: {segmentation} has no segment '{segment.name}'", remedy="Give the DICOM SEG written from these labels."
