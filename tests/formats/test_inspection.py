@@ -307,6 +307,29 @@ class TestADicomdir:
                 path.rename(path.with_name(path.name.lower()))
         assert read(medium / "DICOMDIR").shape == (1, 8, 6, 5)
 
+    @pytest.mark.parametrize("name", ["DIRFILE", "DICOMDIR", "index.dcm"])
+    @pytest.mark.parametrize("flat", [True, False])
+    def test_files_under_other_names_are_known_by_their_instance(self, medium, name, flat):
+        images = sorted(path for path in medium.rglob("*") if path.is_file() and "IM" in path.name)
+        for number, path in enumerate(images):
+            path.rename((medium if flat else path.parent) / f"slice{number}.ima")
+        (medium / "DICOMDIR").rename(medium / name)
+        for place in (medium, medium / name):
+            assert read(place).shape == (1, 8, 6, 5)
+            assert the_series(place).readable
+        (medium if flat else path.parent).joinpath("slice2.ima").unlink()
+        for place in (medium, medium / name):
+            with pytest.raises(MissingFileError, match=f"{name}: names 1 files"):
+                read(place)
+
+    def test_other_files_of_the_folder_are_not_read_through_it(self, tmp_path, medium, make_series, save_slice):
+        images = sorted(path for path in medium.rglob("*") if path.is_file() and "IM" in path.name)
+        images[0].rename(medium / "renamed")
+        for number, data in enumerate(make_series(np.zeros((3, 4, 4), np.int16), SeriesInstanceUID="1.2.3")):
+            save_slice(data, medium / f"other{number}")
+        assert read(medium / "DICOMDIR").shape == (1, 8, 6, 5)
+        assert len(read_all(medium)) == 2
+
     def test_names_that_lead_elsewhere_are_not_followed(self, tmp_path, medium, plain, save_slice, monkeypatch):
         save_slice(plain[0], tmp_path / "OUTSIDE")
         monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.IGNORE)
@@ -314,6 +337,7 @@ class TestADicomdir:
         data = pydicom.dcmread(medium / "DICOMDIR")
         for record in data.DirectoryRecordSequence:
             if "ReferencedFileID" in record:
+                medium.joinpath(*record.ReferencedFileID).unlink()
                 record.ReferencedFileID = ["..", "OUTSIDE"]
         data.save_as(medium / "DICOMDIR")
         monkeypatch.undo()

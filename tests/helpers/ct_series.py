@@ -3,7 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+from pydicom.config import IGNORE, settings
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from voxelry.core.geometry import Geometry, flip_lps_ras
@@ -79,6 +83,37 @@ def x_ray(folder, change=lambda header: None):
     source = Source("dicom", (str(file),), str(header.SeriesInstanceUID), ((str(header.SOPInstanceUID), 1),))
     grid = Geometry((ROWS, COLUMNS), None, (0.2, 0.2))
     return Volume(np.zeros((1, ROWS, COLUMNS), np.uint16), grid, modality="DX", source=source)
+
+
+def raw_element(keyword, value, vr=None):
+    """An element with any bytes, to be set in a header; pydicom would refuse or repair them."""
+    tag = Tag(keyword)
+    value += b" " * (len(value) % 2)
+    return RawDataElement(tag, vr or dictionary_VR(tag), len(value), value, 0, False, True)
+
+
+def odd_series(folder, elements, *, first=True, **how):
+    """As `ct_series` with bytes in elements that are not what they should be, without pydicom's warnings.
+
+    Args:
+        folder: where the files go.
+        elements: keyword -> bytes, or bytes and a value representation.
+        first: the first slice has them too.
+        how: as `ct_series`.
+    """
+    change = how.pop("change", lambda header, k: None)
+
+    def changed(header, k):
+        change(header, k)
+        for keyword, value in elements.items():
+            if k or first:
+                header[Tag(keyword)] = raw_element(keyword, *([value] if isinstance(value, bytes) else value))
+
+    strict, settings.reading_validation_mode = settings.reading_validation_mode, IGNORE
+    try:
+        return ct_series(folder, change=changed, **how)
+    finally:
+        settings.reading_validation_mode = strict
 
 
 def with_source(volume, **changes):

@@ -181,7 +181,8 @@ def _of_group(group: PlaneGroup, groups: Sequence[PlaneGroup], headers: HeaderSc
         n_files=len(group.files),
     )
     row = _with_grid(row, group, layout)
-    unreadable = next((b for b in headers.unreadable if may_belong(b, group) and (b.series or b.path.is_relative_to(home))), None)
+    near = [broken for broken in headers.unreadable if broken.series or broken.path.is_relative_to(home)]
+    unreadable = next((broken for broken in near if may_belong(broken, group, alone=not chosen)), None)
     if unreadable is not None:
         return replace(row, reason=f"a file of it cannot be read, or may be one of it: {unreadable.error}")
     row = _judged(row, lambda: check_group(group, str(home)))

@@ -42,7 +42,8 @@ def read(
             ``modality=MR,echo=2``, or ``largest``.
         repair: permitted repairs: ``gap`` interpolates missing slices, ``duplicates`` drops exact copies, ``spacing`` resamples
             uneven slices to a regular grid, ``tilt`` resamples a sheared grid to an orthogonal one.
-        polarity: polarity of DICOM radiographs: ``dense-bright`` makes dense tissue bright, ``stored`` leaves values alone.
+        polarity: polarity of DICOM radiographs: ``dense-bright`` makes dense tissue bright (where XA or RF do not state which
+            values are dense, a remark says so), ``stored`` leaves values alone.
         pixel_size: of radiographs: ``auto`` (calibrated, else by the imager with magnification, else none), ``calibrated``,
             ``imager``, or ``none``.
         suv: scale PET to standardised uptake values by body weight.

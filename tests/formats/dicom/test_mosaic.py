@@ -1,20 +1,27 @@
-"""Siemens mosaics: tiles land where nibabel and dcm2niix put them."""
+"""Mosaics: tiles of Siemens land where nibabel puts them, those of UIH where their items say and dcm2niix puts them."""
 
 from __future__ import annotations
 
 import struct
+import subprocess
 import warnings
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 from nibabel.affines import apply_affine
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_sequence
 from pydicom.uid import MRImageStorage
 
 from voxelry.core.geometry import flip_lps_ras
 from voxelry.errors import CorruptFileError
 from voxelry.formats.dicom.planes import read_planes
-from voxelry.formats.reader import read
+from voxelry.formats.reader import read, read_all
 
 COUNT, ROWS, COLUMNS = 7, 8, 6
 SIDE = 3
@@ -112,3 +119,117 @@ def test_known_place(mosaic):
 def test_what_contradicts_itself(mosaic, elements, said):
     with pytest.raises(CorruptFileError, match=said):
         read_planes(mosaic(**elements))
+
+
+def uih_items(orientation, count, step=4.2, drop=()):
+    """The items of UIH's private sequence, with the position of each tile."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    items = []
+    for index in range(count):
+        item = Dataset()
+        if index not in drop:
+            item.ImagePositionPatient = [f"{x:.9g}" for x in np.array([-20.0, -58.5, 7.0]) + normal * step * index]
+        items.append(item)
+    return items
+
+
+@pytest.fixture
+def uih(make_slice, save_slice, tmp_path):
+    """Writes an image of UIH of some tiles."""
+
+    def write(count, orientation=OBLIQUE, items=None, creator=0x10, tiles=None, **elements):
+        side = int(np.ceil(np.sqrt(count)))
+        tiles = VALUES[:count] if tiles is None else tiles
+        whole = np.zeros((ROWS * -(-count // side), COLUMNS * side), np.int16)
+        for index, tile in enumerate(tiles):
+            row, column = index // side * ROWS, index % side * COLUMNS
+            whole[row : row + ROWS, column : column + COLUMNS] = tile
+        fixed = {
+            "SOPClassUID": MRImageStorage, "Modality": "MR", "Manufacturer": "UIH", "PixelSpacing": [3, 2], "InstanceNumber": 1,
+            "ImageType": ["ORIGINAL", "PRIMARY", "M", "VFRAME"], "ImageOrientationPatient": [f"{x:.9f}" for x in orientation],
+            "ImagePositionPatient": None, "SliceThickness": 3.5, "SpacingBetweenSlices": 4.2,
+        }  # fmt: skip
+        data = make_slice(whole, **(fixed | elements))
+        items = uih_items(orientation, count) if items is None else items
+        if creator:
+            data.add_new((0x0065, creator), "LO", "Image Private Header")
+        block = (creator or 0x10) << 8
+        data.add_new((0x0065, block | 0x50), "DS", str(count))
+        if items:
+            data.add_new((0x0065, block | 0x51), "SQ", items)
+        return save_slice(data, tmp_path / "uih" / f"{data.InstanceNumber}.dcm")
+
+    return write
+
+
+def lands(path, count, orientation, step=4.2, values=VALUES):
+    """Every voxel has its value where its tile's item says."""
+    volume = read(path)
+    assert volume.shape == (1, COLUMNS, ROWS, count)
+    along, down = np.array(orientation).reshape(2, 3)
+    for k, row, column in np.ndindex(count, ROWS, COLUMNS):
+        lps = np.array([-20.0, -58.5, 7.0]) + np.cross(along, down) * step * k + along * 2 * column + down * 3 * row
+        place = apply_affine(np.linalg.inv(volume.geometry.affine), flip_lps_ras(lps))
+        index = tuple(np.rint(place).astype(int))
+        np.testing.assert_allclose(place, index, atol=1e-3)
+        assert volume.array[0][index] == values[k, row, column]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 6, 7])
+@pytest.mark.parametrize("step", [4.2, -4.2])
+def test_tiles_of_uih_lie_where_their_items_say(uih, count, step):
+    lands(uih(count, items=uih_items(OBLIQUE, count, step)), count, OBLIQUE, step)
+
+
+@pytest.mark.parametrize("creator", [0x10, 0x11, 0xF0, None])
+def test_the_private_block_may_be_any(uih, creator):
+    lands(uih(5, creator=creator), 5, OBLIQUE)
+
+
+def test_the_sequence_may_be_of_an_unknown_representation(uih):
+    path = uih(5)
+    raw = path.read_bytes()
+    at = raw.index(b"\x65\x00\x51\x10SQ")
+    data = pydicom.dcmread(path)
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, True
+    write_sequence(stream, DataElement(0x00651051, "SQ", data[0x0065, 0x1051].value), ["iso8859"])
+    content = stream.getvalue()
+    length = int.from_bytes(raw[at + 8 : at + 12], "little")
+    path.write_bytes(raw[: at + 4] + b"UN\0\0" + len(content).to_bytes(4, "little") + content + raw[at + 12 + length :])
+    lands(path, 5, OBLIQUE)
+
+
+def test_volumes_of_uih_are_told_apart(uih):
+    for number in (3, 1, 2):
+        path = uih(7, InstanceNumber=number, SOPInstanceUID=f"1.2.{number}", tiles=VALUES + np.int16(100 * number))
+    assert [int(volume.array.min()) for volume in read_all(path.parent)] == [105, 205, 305]
+
+
+def test_uih_as_dcm2niix_places_it(uih, dcm2niix, tmp_path):
+    path = uih(7)
+    subprocess.run([dcm2niix, "-b", "n", "-f", "out", "-o", tmp_path, path.parent], check=True, capture_output=True)
+    other, volume = nibabel.load(tmp_path / "out.nii"), read(path)
+    values = np.asanyarray(other.dataobj)
+    for index in np.ndindex(values.shape[:3]):
+        place = apply_affine(np.linalg.inv(volume.geometry.affine) @ other.affine, index)
+        np.testing.assert_allclose(place, np.rint(place), atol=1e-3)
+        assert volume.array[0][tuple(np.rint(place).astype(int))] == values[index]
+
+
+def test_an_image_of_uih_without_tiles_is_one_slice(uih):
+    path = uih(4, items=[], ImagePositionPatient=[1, 2, 3])
+    assert read(path).shape == (1, 2 * COLUMNS, 2 * ROWS, 1)
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        ([], "positions of its tiles"),
+        (uih_items(OBLIQUE, 7, drop=(3,)), "positions of its tiles"),
+        (uih_items(OBLIQUE, 17), "17 tiles do not divide"),
+    ],
+)
+def test_a_mosaic_of_uih_that_contradicts_itself(uih, items, said):
+    with pytest.raises(CorruptFileError, match=said):
+        read_planes(uih(7, items=items))

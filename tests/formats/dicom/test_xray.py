@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
-from pydicom.uid import DigitalXRayImageStorageForProcessing, XRayAngiographicImageStorage
+from pydicom.uid import (
+    JPEG2000,
+    DigitalXRayImageStorageForProcessing,
+    EnhancedXAImageStorage,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    XRayAngiographicImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+)
 
 from voxelry.core.volume import Window
 from voxelry.errors import SelectionError, SeriesError, UnsupportedFormatError, UsageError
@@ -115,6 +129,56 @@ def test_for_processing_goes_by_the_sign_of_the_detector(xray, photometric, shap
     volume = read(file)
     np.testing.assert_array_equal(volume.array[0], 4095 - STORED if inverted else STORED)
     assert any(f"for processing, PixelIntensityRelationshipSign {sign}" in remark for remark in volume.source.remarks)
+
+
+RELATIONSHIPS = {"LIN": "low", "LOG": "low", "lin": "low", "DISP": "", "OD": "", "": "", None: ""}
+"""PixelIntensityRelationship, and which stored values of a fluoroscopic image are dense by it."""
+
+
+@pytest.mark.parametrize("relationship", RELATIONSHIPS)
+@pytest.mark.parametrize("sign", [None, 1, -1, 0])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("kind", ["XA", "RF", "XA without a modality", "RF of another class", "enhanced XA"])
+def test_fluoroscopy_is_dense_bright_only_where_it_says_which_values_are_dense(xray, relationship, sign, photometric, kind):
+    classes = {"RF": XRayRadiofluoroscopicImageStorage, "enhanced XA": EnhancedXAImageStorage}
+    elements = {
+        "SOPClassUID": SecondaryCaptureImageStorage if "class" in kind else classes.get(kind, XRayAngiographicImageStorage),
+        "Modality": "" if "without" in kind else "RF" if "RF" in kind else "XA",
+        "PhotometricInterpretation": photometric,
+    }
+    if sign is not None:
+        elements["PixelIntensityRelationshipSign"] = sign
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of words in lower case
+        if relationship is not None:
+            elements["PixelIntensityRelationship"] = relationship
+        file = xray(STORED, BitsStored=12, HighBit=11, **elements)
+    dense = {1: "low", -1: "high"}.get(sign) or RELATIONSHIPS[relationship]
+    volume = read(file)
+    np.testing.assert_array_equal(volume.array[0], 4095 - STORED if dense == "low" else STORED)
+    [said] = [remark for remark in volume.source.remarks if remark.startswith("polarity: ")]
+    expected = {"low": "inverted to dense bright (", "high": "stored as dense bright (", "": "unknown, values as stored ("}[dense]
+    assert said.startswith(f"polarity: {expected}")
+    assert any(word in said for word in ("XA", "RF", "Angiographic"))
+    assert not any("not acted on" in remark for remark in volume.source.remarks)
+    kept = read(file, polarity="stored")
+    np.testing.assert_array_equal(kept.array[0], STORED)
+    assert any(remark.startswith("polarity: as stored (") for remark in kept.source.remarks)
+
+
+def test_one_angiogram_has_one_polarity_in_every_encoding(xray, tmp_path):
+    smooth = np.add.outer(np.arange(32), np.arange(40)).astype(np.uint16) * 14
+    plain = xray(smooth, SOPClassUID=XRayAngiographicImageStorage, Modality="XA", BitsStored=10, HighBit=9)
+    said = set()
+    for syntax in (RLELossless, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless, JPEG2000):
+        data = pydicom.dcmread(plain)
+        options = {JPEGLSNearLossless: {"jls_error": 2}, JPEG2000: {"j2k_cr": [5]}}.get(syntax, {})
+        data.compress(syntax, **options)
+        data.save_as(tmp_path / "coded.dcm")
+        volume = read(tmp_path / "coded.dcm")
+        assert np.abs(volume.array[0].astype(int) - smooth).max() <= (3 if options else 0)
+        said.update(remark for remark in volume.source.remarks if "polarity" in remark)
+    assert said == {"polarity: unknown, values as stored (XA, PixelIntensityRelationship not stated)"}
 
 
 @pytest.mark.parametrize("kind", ["for presentation", "for processing without a sign"])

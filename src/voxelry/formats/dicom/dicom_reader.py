@@ -72,7 +72,7 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN, conte
         return read_dicom_seg_image(file)
     groups = _groups(headers, file)
     group = select_group(groups, options.series, str(file))
-    _refuse_unreadable(group, headers)
+    _refuse_unreadable(group, headers, alone=options.series is None)
     return volume_of_group(group, str(file), options, _remarks(headers, groups))
 
 
@@ -106,17 +106,23 @@ def read_all_dicom(
     failed: dict[str, ReadError] = {}
     for group in groups:
         try:
-            _refuse_unreadable(group, headers)
+            _refuse_unreadable(group, headers, alone=len(groups) == 1)
             suv = options.suv and group.first.modality == "PT"
             volumes.append(volume_of_group(group, str(folder), replace(options, suv=suv), _remarks(headers, groups)))
         except ReadError as error:
             failed[group.key] = error
-    if failed and len(groups) == 1:
+    known = {group.first.series for group in groups}
+    for unreadable in headers.unreadable:
+        is_there = not isinstance(unreadable.error, MissingFileError)
+        if is_there and unreadable.is_of_series and unreadable.series not in known:
+            failed.setdefault(unreadable.series, unreadable.error)
+    if failed and len(failed) + len(volumes) == 1:
         raise next(iter(failed.values()))
     if failed:
         reasons = [(key, str(error)) for key, error in failed.items()]
         raise PartlyReadError(
-            f"{folder}: {len(failed)} of {len(groups)} volumes cannot be read: " + "; ".join(f"{k}: {r}" for k, r in reasons),
+            f"{folder}: {len(failed)} of {len(failed) + len(volumes)} volumes cannot be read: "
+            + "; ".join(f"{k}: {r}" for k, r in reasons),
             remedy="The others are in the error's `volumes`; `inspect` lists all, `read` takes one by `series`.",
             volumes=volumes,
             failed=reasons,
@@ -225,14 +231,25 @@ def _groups(headers: HeaderScan, path: Path) -> list[PlaneGroup]:
     raise MissingFileError(f"{path}: the folder holds no file", remedy="Check the path.")
 
 
-def may_belong(file: UnreadableFile, group: PlaneGroup) -> bool:
-    """An unreadable file is, or may be, one of a group's slices: it names the group's series, or its series is lost."""
-    return file.archive == group.first.archive and file.series in ("", group.first.series)
+def may_belong(file: UnreadableFile, group: PlaneGroup, *, alone: bool) -> bool:
+    """An unreadable file is, or may be, one of a group's slices: it names the group's series, or its series is lost.
+
+    Args:
+        file: the unreadable file.
+        group: a group of the same scan.
+        alone: the group is the only one there, and nobody chose it. Then a file in its folder whose series is lost counts as one
+            of its slices; where there are others it would make all of them unreadable.
+    """
+    if file.archive != group.first.archive:
+        return False
+    if file.is_of_series:
+        return file.series == group.first.series
+    return alone and not file.series and file.path.parent in {path.parent for path in group.files}
 
 
-def _refuse_unreadable(group: PlaneGroup, headers: HeaderScan) -> None:
+def _refuse_unreadable(group: PlaneGroup, headers: HeaderScan, *, alone: bool) -> None:
     for file in headers.unreadable:
-        if may_belong(file, group):
+        if may_belong(file, group, alone=alone):
             raise file.error
 
 
@@ -244,6 +261,7 @@ def _remarks(headers: HeaderScan, groups: Sequence[PlaneGroup]) -> list[str]:
         *_left_out(list(captures), "secondary captures, without a position in the patient"),
         *_left_out(headers.non_dicom_files, "no DICOM"),
         *_left_out(objects, "no image"),
+        *_left_out([file.path for file in headers.unreadable], "cannot be read"),
         *(f"left out: {error.problem}" for _, error in headers.refused),
     ]
 

@@ -24,12 +24,17 @@ from voxelry.formats.dicom.elements import (
     uid,
 )
 from voxelry.formats.dicom.pet import PET_TAGS, PetFacts, pet_facts
+from voxelry.formats.dicom.pixels.codestream import Codestream
 from voxelry.formats.dicom.pixels.fragments import PixelElement
 from voxelry.formats.dicom.voi import WINDOW_TAGS, windows_of
 from voxelry.formats.table import dicom_object
 
 XRAY_MODALITIES = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX"})
 """Modalities of projection X-ray: computed and digital radiography, mammography, fluoroscopy, angiography, dental."""
+
+_FLUOROSCOPIC = frozenset({"XA", "RF"})
+_FLUOROSCOPIC_CLASSES = ("Angiographic", "Radiofluoroscopic", "XA Image", "XRF Image")
+"""Modalities and SOP classes of images of a beam, which show dense tissue dark unless they were inverted."""
 
 DERIVED_MODALITIES = frozenset({"SEG", "RTDOSE", "PR"})
 """Modalities of objects that describe another image, with or without pixels: segmentations, doses, presentation states."""
@@ -46,7 +51,12 @@ _MODALITY_OF_CLASS = {
     "Digital X-Ray Image Storage - For Processing": "DX",
     "Digital Mammography X-Ray Image Storage - For Presentation": "MG",
     "Digital Mammography X-Ray Image Storage - For Processing": "MG",
+    "X-Ray Angiographic Image Storage": "XA",
+    "X-Ray Radiofluoroscopic Image Storage": "RF",
 }
+
+_MOSAICS = frozenset({"MOSAIC", "VFRAME"})
+"""Values of ImageType of mosaics."""
 
 FACTS = (
     "EchoNumbers EchoTime DiffusionBValue DiffusionGradientOrientation TemporalPositionIdentifier "
@@ -61,8 +71,8 @@ _TAGS = (
     "SeriesNumber InstanceNumber GantryDetectorTilt Units HighBit PixelPaddingValue PixelPaddingRangeLimit "
     "ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness SpacingBetweenSlices "
     "ImagerPixelSpacing EstimatedRadiographicMagnificationFactor PixelSpacingCalibrationType PresentationLUTShape "
-    "PixelIntensityRelationshipSign Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation "
-    "BitsAllocated BitsStored PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence"
+    "PixelIntensityRelationship PixelIntensityRelationshipSign Rows Columns NumberOfFrames SamplesPerPixel "
+    "PhotometricInterpretation BitsAllocated BitsStored PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence"
 ).split()
 WANTED = [pydicom.tag.Tag(name) for name in (*_TAGS, *FACTS, *_PATIENT, *B_VALUE_TAGS, *WINDOW_TAGS, *PET_TAGS)]
 """The elements that `parse` reads."""
@@ -99,6 +109,8 @@ class DicomHeader:
         has_lut: a modality look-up table replaces the rescale.
         lut_shape: PresentationLUTShape.
         intensity_sign: PixelIntensityRelationshipSign; 1: low stored values mean little X-ray intensity.
+        intensity_relationship: PixelIntensityRelationship: ``LIN``, ``LOG``, ``DISP``.
+        codestream: what the first frame's codestream states, where the file's first bytes hold that.
 
     Example:
         >>> from voxelry.phantom.acquisition import Acquisition
@@ -153,6 +165,8 @@ class DicomHeader:
     patient: str = field(default="", repr=False)
     gantry_tilt: float | None = None
     high_bit: int = 0
+    intensity_relationship: str = ""
+    codestream: Codestream | None = None
     padding: tuple[int | None, int | None] = (None, None)
     units: str = ""
     archive: Path | None = None
@@ -193,9 +207,19 @@ class DicomHeader:
         return self.frames > 1 or "Enhanced" in self.sop_class
 
     @property
+    def is_mosaic(self) -> bool:
+        """One image whose tiles are the slices of a volume, as Siemens (MOSAIC) and UIH (VFRAME) write it."""
+        return self.frames == 1 and not _MOSAICS.isdisjoint(self.image_type)
+
+    @property
     def is_projection(self) -> bool:
         """A radiograph, which has no position in the patient."""
         return self.modality in XRAY_MODALITIES and "3D" not in self.sop_class
+
+    @property
+    def is_fluoroscopic(self) -> bool:
+        """An image of fluoroscopy or angiography."""
+        return self.modality in _FLUOROSCOPIC or any(words in self.sop_class for words in _FLUOROSCOPIC_CLASSES)
 
     @property
     def is_for_processing(self) -> bool:
@@ -248,6 +272,7 @@ def parse(path: Path, data: Any, size: int) -> DicomHeader:
         calibration=text_of(data, "PixelSpacingCalibrationType"),
         lut_shape=text_of(data, "PresentationLUTShape").upper(),
         intensity_sign=None if sign is None else int(sign),
+        intensity_relationship=text_of(data, "PixelIntensityRelationship").upper(),
         rows=int(number_of(data, "Rows") or 0),
         columns=int(number_of(data, "Columns") or 0),
         frames=int(number_of(data, "NumberOfFrames") or 1),

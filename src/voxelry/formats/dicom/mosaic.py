@@ -1,8 +1,13 @@
-"""Siemens mosaics: splits an image whose tiles are the slices of a volume into planes.
+"""Mosaics of Siemens and UIH: splits an image whose tiles are the slices of a volume into planes.
 
-The number of tiles and the direction from slice to slice are in Siemens' private CSA header. ImagePositionPatient is the position
-that the first pixel would have if the whole mosaic were one slice, of the same pixel size, centred on the first slice; the first
-tile therefore starts half of the difference in size further along rows and columns (nibabel's documentation, "Siemens mosaic").
+Tiles lie row by row, as many in a row as the side of the smallest square that holds all.
+
+UIH (ImageType VFRAME) states the position of each tile in a private sequence, and leaves out empty rows of tiles.
+
+Siemens (ImageType MOSAIC) has the number of tiles and the direction from slice to slice in its private CSA header.
+ImagePositionPatient is the position that the first pixel would have if the whole mosaic were one slice, of the same pixel size,
+centred on the first slice; the first tile therefore starts half of the difference in size further along rows and columns
+(nibabel's documentation, "Siemens mosaic").
 """
 
 from __future__ import annotations
@@ -13,9 +18,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pydicom
+from pydicom.values import convert_SQ
 
 from voxelry.errors import CorruptFileError
-from voxelry.formats.dicom.elements import PARSE_ERRORS, short_message
+from voxelry.formats.dicom.elements import PARSE_ERRORS, numbers_of, short_message
 from voxelry.formats.dicom.header import DicomHeader
 
 _CSA_IMAGE = (0x0029, 0x1010)
@@ -23,6 +30,9 @@ _TILES = (0x0019, 0x100A)
 """The number of tiles, beside the CSA header, in newer files."""
 
 _LARGEST_CSA = 2**20
+_UIH_GROUP, _UIH_CREATOR = 0x0065, "Image Private Header"
+_UIH_TILES = 0x51
+"""The private sequence of UIH that has an item with the position of each tile, (0065,1051)."""
 
 
 def expand_mosaic(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
@@ -33,18 +43,41 @@ def expand_mosaic(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
         data: its elements before the pixels.
 
     Returns:
-        The slices in their stored order, along the CSA header's SliceNormalVector.
+        The slices in their stored order; of Siemens along the CSA header's SliceNormalVector. `header` alone where an image of
+        UIH has no positions of tiles but one of its own.
 
     Raises:
         CorruptFileError: the number of tiles is missing, or does not divide the image.
     """
+    if "MOSAIC" not in header.image_type:
+        tiles = _uih_positions(header, data)
+        return _planes(header, tiles, (-(-len(tiles) // _side(len(tiles))), _side(len(tiles)))) if tiles else (header,)
     csa = _csa(header, data)
     count = _tiles(header, data, csa)
-    side = math.ceil(math.sqrt(count))
-    if header.rows % side or header.columns % side:
+    grid = (_side(count), _side(count))
+    return _planes(header, _positions(header, csa, _tile_size(header, grid, count), count), grid)
+
+
+def _side(count: int) -> int:
+    """The side of the smallest square that holds so many tiles."""
+    return math.ceil(math.sqrt(count))
+
+
+def _tile_size(header: DicomHeader, grid: tuple[int, int], count: int) -> tuple[int, int]:
+    """Rows and columns of a tile.
+
+    Raises:
+        CorruptFileError: the tiles do not divide the image.
+    """
+    if header.rows % grid[0] or header.columns % grid[1]:
         raise _wrong(header, f"{count} tiles do not divide {header.rows} x {header.columns} pixels")
-    rows, columns = header.rows // side, header.columns // side
-    positions = _positions(header, csa, (rows, columns), count)
+    return header.rows // grid[0], header.columns // grid[1]
+
+
+def _planes(header: DicomHeader, positions: list[tuple[float, ...]], grid: tuple[int, int]) -> tuple[DicomHeader, ...]:
+    """A header for each tile of a grid of rows and columns of tiles."""
+    count, side = len(positions), grid[1]
+    rows, columns = _tile_size(header, grid, count)
     return tuple(
         replace(
             header,
@@ -57,6 +90,34 @@ def expand_mosaic(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
         )
         for index in range(count)
     )
+
+
+def _uih_positions(header: DicomHeader, data: Any) -> list[tuple[float, ...]]:
+    """The position of each tile's first pixel, LPS+ mm; none where the image has a position of its own and no tiles.
+
+    Raises:
+        CorruptFileError: a tile without a position, or no tiles and no position.
+    """
+    items = _uih_items(header, data)
+    if not items and header.position is not None:
+        return []
+    positions = [numbers_of(item, "ImagePositionPatient", 3) for item in items]
+    if not positions or None in positions:
+        raise _wrong(header, "it does not state the positions of its tiles in (0065,1051)")
+    return [position for position in positions if position is not None]
+
+
+def _uih_items(header: DicomHeader, data: Any) -> Any:
+    """The items of UIH's private sequence, whatever value representation it is stored with; none where there is none."""
+    try:
+        tag = data.private_block(_UIH_GROUP, _UIH_CREATOR).get_tag(_UIH_TILES)
+    except KeyError:  # the creator was removed
+        tag = pydicom.tag.Tag(_UIH_GROUP, 0x1000 | _UIH_TILES)
+    try:
+        value = data[tag].value if tag in data else []
+        return convert_SQ(value, is_implicit_VR=True, is_little_endian=True) if isinstance(value, bytes) else value
+    except PARSE_ERRORS as error:
+        raise _wrong(header, f"its positions of tiles cannot be read ({short_message(error)})") from error
 
 
 def _positions(header: DicomHeader, csa: dict[str, Any], size: tuple[int, int], count: int) -> list[tuple[float, ...]]:
@@ -110,6 +171,7 @@ def _vector(csa: dict[str, Any], name: str) -> np.ndarray[Any, np.dtype[np.float
 
 
 def _wrong(header: DicomHeader, problem: str) -> CorruptFileError:
+    maker = "Siemens" if "MOSAIC" in header.image_type else "UIH"
     return CorruptFileError(
-        f"{header.path}: a Siemens mosaic, but {problem}", remedy="Export it as single slices, or convert it with dcm2niix."
+        f"{header.path}: a {maker} mosaic, but {problem}", remedy="Export it as single slices, or convert it with dcm2niix."
     )

@@ -59,7 +59,7 @@ def expand(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
     Raises:
         CorruptFileError: the number of functional groups is not that of frames, or a mosaic contradicts itself.
     """
-    if "MOSAIC" in header.image_type and header.frames == 1:
+    if header.is_mosaic:
         return expand_mosaic(header, data)
     frames = data.get("PerFrameFunctionalGroupsSequence")
     if not frames:

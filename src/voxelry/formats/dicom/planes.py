@@ -18,7 +18,8 @@ from voxelry.errors import CorruptFileError
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message, text_of
 from voxelry.formats.dicom.header import WANTED, DicomHeader, parse
 from voxelry.formats.dicom.multiframe import expand
-from voxelry.formats.dicom.pixels.fragments import PixelElement, find_pixel_element
+from voxelry.formats.dicom.pixels.codestream import read_codestream
+from voxelry.formats.dicom.pixels.fragments import PixelElement, find_pixel_element, first_fragment
 from voxelry.formats.file_content import FileContent, open_content
 
 MAX_HEADER_BYTES = 64 * 2**20
@@ -74,7 +75,8 @@ def file_header(path: Path, content: FileContent, archive: Path | None = None) -
     try:
         with quiet_pydicom():
             data, element = _dataset(content, WANTED)
-            header = replace(parse(path, data, content.size), archive=archive, pixels=element)
+            stated = None if element is None else read_codestream(first_fragment(content.head, element))
+            header = replace(parse(path, data, content.size), archive=archive, pixels=element, codestream=stated)
             if _is_deflated(content):
                 header = replace(header, syntax=_DEFLATED.decode())
             _check_complete(header)
@@ -108,7 +110,7 @@ def file_planes(header: DicomHeader, content: FileContent) -> tuple[DicomHeader,
     Raises:
         ReadError: the frames contradict each other.
     """
-    if not (header.is_image and (header.is_multiframe or "MOSAIC" in header.image_type)) or header.is_projection:
+    if not (header.is_image and (header.is_multiframe or header.is_mosaic)) or header.is_projection:
         return (header,)
     try:
         with quiet_pydicom():

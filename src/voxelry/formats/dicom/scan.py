@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO
 
-import pydicom
-
 from voxelry.base.files import no_such_file
 from voxelry.base.progress import ProgressCallback, no_progress
-from voxelry.errors import CorruptFileError, MissingFileError, ReadError
+from voxelry.errors import CorruptFileError, ReadError
 from voxelry.formats.detection import sniff
 from voxelry.formats.dicom.archive import Archive, ArchiveMember, is_zip, open_archive
+from voxelry.formats.dicom.directory import DirectoryRecord, directory_records, missing_files
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import BrokenHeaderError, file_header, file_planes
@@ -32,7 +31,6 @@ DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _POSSIBLE_ENDINGS = frozenset({"", ".img"})
 _PROGRESS = "reading headers"
 _EVERY = 50
-_SHOWN = 3
 _NO_SERIES = "?"
 """Stands for the series of a file that a DICOMDIR lists outside any series."""
 
@@ -52,6 +50,11 @@ class UnreadableFile:
     error: ReadError
     series: str = ""
     archive: Path | None = None
+
+    @property
+    def is_of_series(self) -> bool:
+        """Its series is known."""
+        return self.series not in ("", _NO_SERIES)
 
 
 @dataclass
@@ -82,6 +85,11 @@ class HeaderScan:
     non_dicom_files: list[Path] = field(default_factory=list)
     unreadable: list[UnreadableFile] = field(default_factory=list)
     refused: list[tuple[Path, ReadError]] = field(default_factory=list)
+
+    @property
+    def instances(self) -> set[str]:
+        """The SOPInstanceUID of every DICOM object."""
+        return {header.sop_instance for header in (*self.planes, *self.other_objects)}
 
     @property
     def is_empty(self) -> bool:
@@ -116,25 +124,44 @@ def scan_headers(
     """
     root = Path(path)
     result = HeaderScan()
+    listed: list[DirectoryRecord] = []
     with quiet_pydicom():
         if root.is_dir():
             tree = walk(root)
             result.unreadable += [UnreadableFile(file, error) for file, error in tree.problems]
             files = [file for file, _ in tree.files]
         elif root.is_file():
-            files = _add(root, result, content)
+            listed = _add(root, result, content)
+            files = sorted({record.file for record in listed if record.file is not None})
             if not files:
                 progress(_PROGRESS, 1, 1)
         else:
             raise no_such_file(root)
         for number, file in enumerate(files, start=1):
-            _add(file, result)
+            listed += _add(file, result)
             if number % _EVERY == 0 or number == len(files):
                 progress(_PROGRESS, number, len(files))
+        if root.is_file():
+            _add_renamed(listed, files, result)
+        for (directory, series), error in missing_files(listed, result.instances).items():
+            result.unreadable.append(UnreadableFile(directory, error, series or _NO_SERIES))
     return result
 
 
-def _add(file: Path, result: HeaderScan, content: FileContent | None = None) -> list[Path]:
+def _add_renamed(listed: Sequence[DirectoryRecord], files: Sequence[Path], result: HeaderScan) -> None:
+    """Add the files of a DICOMDIR that lie below its folder under names that it does not know, by their SOPInstanceUID."""
+    wanted = {record.instance for record in listed if record.file is None} - {"", *result.instances}
+    if not wanted:
+        return
+    around = HeaderScan()
+    for file, _ in walk(listed[0].directory.parent).files:
+        if file not in files:
+            _add(file, around)
+    result.planes += [plane for plane in around.planes if plane.sop_instance in wanted]
+    result.other_objects += [header for header in around.other_objects if header.sop_instance in wanted]
+
+
+def _add(file: Path, result: HeaderScan, content: FileContent | None = None) -> list[DirectoryRecord]:
     """Add one file to the result; returns the files that it lists, where it is a DICOMDIR."""
     try:
         with open_content(file) if content is None else nullcontext(content) as opened:
@@ -148,7 +175,7 @@ def _add(file: Path, result: HeaderScan, content: FileContent | None = None) -> 
     return []
 
 
-def _add_file(path: Path, content: FileContent, result: HeaderScan, archive: Path | None = None) -> list[Path]:
+def _add_file(path: Path, content: FileContent, result: HeaderScan, archive: Path | None = None) -> list[DirectoryRecord]:
     kind = sniff(content.head[:SNIFF_BYTES])
     if kind is not None and kind.name != "dicom":
         result.non_dicom_files.append(path)
@@ -162,12 +189,22 @@ def _add_file(path: Path, content: FileContent, result: HeaderScan, archive: Pat
         result.unreadable.append(UnreadableFile(path, error, error.series_uid, archive))
         return []
     if header.sop_class_uid == DIRECTORY_CLASS:
-        return _listed_files(path, content.stream(), result) if archive is None else []
+        return _listed(path, content.stream(), result) if archive is None else []
     try:
         (result.planes if header.is_image else result.other_objects).extend(file_planes(header, content))
     except ReadError as error:
         result.unreadable.append(UnreadableFile(path, error, header.series, archive))
     return []
+
+
+def _listed(directory: Path, stream: IO[bytes], result: HeaderScan) -> list[DirectoryRecord]:
+    """The files that a DICOMDIR lists."""
+    try:
+        return directory_records(directory, stream)
+    except PARSE_ERRORS as error:
+        problem = f"{directory}: the DICOMDIR cannot be read ({short_message(error)})"
+        result.refused.append((directory, CorruptFileError(problem)))
+        return []
 
 
 def _add_unrecognised(path: Path, size: int, result: HeaderScan, archive: Path | None) -> None:
@@ -205,67 +242,3 @@ def _add_archive(file: Path, result: HeaderScan) -> None:
 
 def _unpacked(archive: Archive, member: ArchiveMember) -> io.BytesIO:
     return io.BytesIO(archive.read(member))
-
-
-def _listed_files(directory: Path, stream: IO[bytes], result: HeaderScan) -> list[Path]:
-    """The files that a DICOMDIR lists; missing ones, and those outside its folder, are unreadable files of their series.
-
-    Args:
-        directory: the DICOMDIR.
-        stream: its content.
-        result: gets the missing files.
-    """
-    stream.seek(0)
-    try:
-        records = list(_records(stream))
-    except PARSE_ERRORS as error:
-        problem = f"{directory}: the DICOMDIR cannot be read ({short_message(error)})"
-        result.refused.append((directory, CorruptFileError(problem)))
-        return []
-    missing: dict[str, list[str]] = {}
-    files: set[Path] = set()
-    for components, series in records:
-        file = _file_below(directory.parent, components)
-        if file is None:
-            missing.setdefault(series, []).append("/".join(components))
-        else:
-            files.add(file)
-    for series, names in missing.items():
-        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        problem = f"{directory}: names {len(names)} files of series {series or '?'} that are not below its folder: {shown}"
-        lost = MissingFileError(problem, remedy="Copy the whole medium.")
-        result.unreadable.append(UnreadableFile(directory, lost, series or _NO_SERIES))
-    return sorted(files)
-
-
-def _records(stream: IO[bytes]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """File ID and SeriesInstanceUID of each DICOMDIR record; a record follows its parent's record (PS3.3 annex F)."""
-    series = ""
-    for record in pydicom.dcmread(stream).get("DirectoryRecordSequence") or []:
-        kind = str(record.get("DirectoryRecordType", ""))
-        if kind in ("PATIENT", "STUDY"):
-            series = ""
-        elif kind == "SERIES":
-            series = str(record.get("SeriesInstanceUID", ""))
-        if record.get("ReferencedFileID"):
-            yield _file_id(record), series
-
-
-def _file_id(record: pydicom.Dataset) -> tuple[str, ...]:
-    value = record.ReferencedFileID
-    return (str(value),) if isinstance(value, str) else tuple(str(component) for component in value)
-
-
-def _file_below(folder: Path, components: Sequence[str]) -> Path | None:
-    """The file with a File ID, in whatever case the medium was copied; None where there is none."""
-    path = folder
-    for component in components:
-        if component in ("", ".", "..") or "/" in component or "\0" in component:
-            return None
-        path = next((spelling for spelling in _spellings(path, component) if spelling.exists()), path / component)
-    return path if path.is_file() else None
-
-
-def _spellings(folder: Path, name: str) -> Iterator[Path]:
-    for spelling in (name, name.lower(), f"{name}.dcm", f"{name.lower()}.dcm"):
-        yield folder / spelling

@@ -3,9 +3,13 @@
 Polarity. ``dense-bright`` gives dense tissue high values; ``stored`` leaves values as they are. Which stored values are dense
 follows from, in this order:
 
-1. for images FOR PROCESSING: PixelIntensityRelationshipSign; 1: low values are little radiation, so dense (DICOM PS3.3 section
+1. in fluoroscopy and angiography (XA, RF), where dense tissue is displayed dark as often as bright: by
+   PixelIntensityRelationshipSign, else PixelIntensityRelationship. LIN and LOG values grow with the intensity of the beam (PS3.3
+   section C.8.7.1.1.2), so low ones are dense. Otherwise (DISP, or neither) it is unknown: values are left as stored, and a
+   remark says so;
+2. for images FOR PROCESSING: PixelIntensityRelationshipSign; 1: low values are little radiation, so dense (DICOM PS3.3 section
    C.8.11.3.1.2). Such images are not for display, and their photometric interpretation is unreliable;
-2. PhotometricInterpretation MONOCHROME1 or PresentationLUTShape INVERSE: low values are displayed bright, as dense tissue is. The
+3. PhotometricInterpretation MONOCHROME1 or PresentationLUTShape INVERSE: low values are displayed bright, as dense tissue is. The
    two state one inversion, not two.
 
 In an image for presentation the display takes precedence over a sign that contradicts it, with a remark: vendors copy the sign
@@ -29,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +45,7 @@ from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.modality_lut import read_modality_lut
 from voxelry.formats.dicom.pixels.decode import check_decodable, decode_frame, decode_padding
-from voxelry.formats.dicom.pixels.grey_values import padding_of, rescale_of
+from voxelry.formats.dicom.pixels.grey_values import codestream_remarks, padding_of, rescale_of
 from voxelry.formats.dicom.voi import rescaled_windows
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.voxels import check_finite, rescaled
@@ -85,13 +89,13 @@ def read_projection(header: DicomHeader, options: ReadOptions = PLAIN, remarks: 
         )
     check_decodable(header)
     size, size_remark = pixel_size(header, options)
-    invert = options.polarity == "dense-bright" and is_dark_dense(header)
+    invert = options.polarity == "dense-bright" and dense_end(header) == "low"
     source = Source(
         kind="dicom",
         files=(str(header.path),),
         series_uid=header.series,
         instances=((header.sop_instance, 1),),
-        remarks=(*remarks, _polarity_remark(header, options), *_sign_remark(header), size_remark),
+        remarks=(*remarks, _polarity_remark(header, options), *_sign_remark(header), size_remark, *codestream_remarks([header])),
     )
     return Volume(
         partial(_decode, header, invert),
@@ -103,12 +107,15 @@ def read_projection(header: DicomHeader, options: ReadOptions = PLAIN, remarks: 
     )
 
 
-def is_dark_dense(header: DicomHeader) -> bool:
-    """Dense tissue has low stored values, by the rules of this module."""
-    sign = header.intensity_sign
-    if header.is_for_processing and sign in (1, -1):
-        return sign == 1
-    return header.photometric == "MONOCHROME1" or header.lut_shape == "INVERSE"
+def dense_end(header: DicomHeader) -> Literal["low", "high", "unknown"]:
+    """Which end of the stored values dense tissue has, by the rules of this module."""
+    by_sign: dict[int | None, Literal["low", "high"]] = {1: "low", -1: "high"}
+    if header.is_fluoroscopic:
+        grows = 1 if header.intensity_relationship in ("LIN", "LOG") else None
+        return by_sign.get(header.intensity_sign) or by_sign.get(grows) or "unknown"
+    if header.is_for_processing and header.intensity_sign in by_sign:
+        return by_sign[header.intensity_sign]
+    return "low" if header.photometric == "MONOCHROME1" or header.lut_shape == "INVERSE" else "high"
 
 
 def pixel_size(header: DicomHeader, options: ReadOptions = PLAIN) -> tuple[PixelPair | None, str]:
@@ -167,17 +174,27 @@ def _positive(values: tuple[float, ...] | None) -> PixelPair | None:
 
 
 def _polarity_remark(header: DicomHeader, options: ReadOptions) -> str:
+    """What was done about the polarity, and the elements that it depends on."""
     stored = header.photometric + (f", PresentationLUTShape {header.lut_shape}" if header.lut_shape else "")
-    if header.is_for_processing and header.intensity_sign is not None:
-        stored = f"for processing, PixelIntensityRelationshipSign {header.intensity_sign}"
+    sign = f"PixelIntensityRelationshipSign {header.intensity_sign}"
+    if header.is_fluoroscopic:
+        relationship = f"PixelIntensityRelationship {header.intensity_relationship or 'not stated'}"
+        stored = f"{header.modality or header.sop_class}, {relationship if header.intensity_sign not in (1, -1) else sign}"
+    elif header.is_for_processing and header.intensity_sign is not None:
+        stored = f"for processing, {sign}"
+    end = dense_end(header)
     if options.polarity == "stored":
         return f"polarity: as stored ({stored})"
-    return f"polarity: {'inverted to' if is_dark_dense(header) else 'stored as'} dense bright ({stored})"
+    if end == "unknown":
+        return f"polarity: unknown, values as stored ({stored})"
+    return f"polarity: {'inverted to' if end == 'low' else 'stored as'} dense bright ({stored})"
 
 
 def _sign_remark(header: DicomHeader) -> list[str]:
     """A remark where the detector's polarity contradicts that of the display."""
-    if header.intensity_sign not in (1, -1) or (header.intensity_sign == 1) == is_dark_dense(header):
+    if header.is_fluoroscopic or header.intensity_sign not in (1, -1):
+        return []
+    if (header.intensity_sign == 1) == (dense_end(header) == "low"):
         return []
     return [f"PixelIntensityRelationshipSign {header.intensity_sign} states that dense is displayed dark; not acted on"]
 

@@ -7,6 +7,7 @@ import pytest
 from pydicom import dcmread
 
 import voxelry
+from helpers.ct_series import ct_series, odd_series
 from helpers.sources import TILTED, headers, volume
 from voxelry.errors import ExportError
 from voxelry.formats.dicom.objects.resampled_series import write_resampled
@@ -49,6 +50,35 @@ def test_patient_and_frame_stay_and_uids_depend_on_what_is_written(upright, tmp_
     assert len({one.SOPInstanceUID for one in made + other}) == 2 * len(made)
     named = {item.ReferencedSOPInstanceUID for item in made[0].SourceImageSequence}
     assert named == {header.SOPInstanceUID for header in headers(upright)}
+
+
+def _tilted(header, k):
+    header.ImagePositionPatient = [-31.25, 40.5 + 0.9 * k, -512.125 + 2.5 * k]
+
+
+@pytest.mark.parametrize("keyword", ["PatientBirthDate", "StudyDate", "StudyTime", "PatientSex", "SeriesNumber", "PatientID"])
+@pytest.mark.parametrize("differ", [False, True])
+def test_one_series_comes_of_odd_tags(tmp_path, keyword, differ):
+    """An anonymiser's text, in all slices or in all but the first."""
+
+    if differ and keyword in ("PatientBirthDate", "PatientID"):
+        pytest.skip("two patients are two volumes")
+    odd_series(tmp_path, {keyword: b"ANON"}, first=not differ, change=_tilted)
+    scan = voxelry.read(tmp_path, repair="tilt")
+    found = voxelry.read(write_resampled(scan, tmp_path / "out.series"))
+    assert found.geometry.same_grid(scan.geometry)
+    written = [dcmread(file) for file in sorted((tmp_path / "out.series").iterdir())]
+    assert len({str(header.get(keyword)) for header in written}) == 1
+
+
+def test_a_single_value_of_image_type_is_no_list_of_letters(tmp_path):
+    def change(header, k):
+        _tilted(header, k)
+        header.ImageType = "ORIGINAL"
+
+    ct_series(tmp_path, change=change)
+    out = write_resampled(voxelry.read(tmp_path, repair="tilt"), tmp_path / "out.series")
+    assert list(dcmread(out / "0001.dcm").ImageType) == ["DERIVED", "SECONDARY"]
 
 
 def test_what_is_refused(upright, tmp_path):

@@ -5,19 +5,27 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 
+import imagecodecs
 import jpeg_ls
 import numpy as np
 import openjpeg
+import pydicom
 import pytest
 import rle
+import SimpleITK as sitk
 from pydicom import uid as uids
 from pydicom.encaps import encapsulate
 
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
-from voxelry.formats.dicom.pixels.codecs import check_codec, clear_unused
+from voxelry.formats.dicom.pixels.codecs import check_codec, clear_unused, decode_compressed
 from voxelry.formats.dicom.pixels.decode import check_decodable, decode_slices
+from voxelry.formats.dicom.pixels.decoders import Decoder
+from voxelry.formats.dicom.pixels.frame_format import FrameFormat
+from voxelry.formats.dicom.pixels.grey_values import codestream_remarks
+from voxelry.formats.dicom.pixels.transfer_syntaxes import TRANSFER_SYNTAXES
 from voxelry.formats.dicom.planes import read_planes
 
 ROWS, COLUMNS = 40, 64
@@ -77,6 +85,117 @@ def test_round_trip(make_slice, save_slice, tmp_path, syntax, bits, signed):
     data = coded(make_slice, stored, bits, [CODERS[syntax](stored, bits)], RescaleIntercept=-3)
     found = read(save_slice(data, tmp_path / "a.dcm", syntax))[0]
     np.testing.assert_array_equal(found, stored.astype(int) - 3)
+
+
+PRECISIONS = [(12, 16), (12, 12), (13, 16), (16, 16), (9, 10), (10, 12), (15, 16), (8, 16), (7, 8)]
+"""Bits of the codestream, and of the header."""
+
+
+@pytest.mark.parametrize(("precision", "bits"), PRECISIONS)
+@pytest.mark.parametrize("coded_signed", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_jpeg_2000_of_other_bits_or_sign_is_as_pydicom_has_it(
+    make_slice, save_slice, tmp_path, precision, bits, coded_signed, signed
+):
+    stored = image(precision, coded_signed)
+    frame = bytes(openjpeg.utils.encode_array(stored, bits_stored=precision, photometric_interpretation=2))
+    data = coded(make_slice, stored, bits, [frame], PixelRepresentation=int(signed))
+    path = save_slice(data, tmp_path / "a.dcm", uids.JPEG2000Lossless)
+    np.testing.assert_array_equal(read(path)[0].astype(int), pydicom.dcmread(path).pixel_array.astype(int))
+    (header,) = read_planes(path)
+    said = codestream_remarks([header, header])
+    assert len(said) == (coded_signed != signed)
+    assert all(f"the codestream states {precision} {'' if coded_signed else 'un'}signed bits" in remark for remark in said)
+
+
+@pytest.mark.parametrize(("precision", "bits"), PRECISIONS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_jpeg_ls_of_fewer_bits_is_as_pydicom_has_it(make_slice, save_slice, tmp_path, precision, bits, signed):
+    stored = image(precision, signed)
+    frame = jpeg_ls_frame(stored, precision) if precision > 8 else None
+    if frame is None:
+        narrow = (stored.astype(np.int16) & (2**precision - 1)).astype(np.uint8)
+        options = {"rows": ROWS, "columns": COLUMNS, "samples_per_pixel": 1, "bits_stored": precision, "interleave_mode": 0}
+        frame = bytes(jpeg_ls.encode_buffer(narrow.tobytes(), **options))
+    path = save_slice(coded(make_slice, stored, bits, [frame]), tmp_path / "a.dcm", uids.JPEGLSLossless)
+    found = read(path)[0].astype(int)
+    np.testing.assert_array_equal(found, stored.astype(int))
+    np.testing.assert_array_equal(found, pydicom.dcmread(path).pixel_array.astype(int))
+    assert len(codestream_remarks(read_planes(path))) == (signed and precision < bits)
+
+
+@pytest.mark.parametrize("quality", [50, 80, 95])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_lossy_values_beyond_the_stored_bits_stay_the_brightest(make_slice, save_slice, tmp_path, quality, photometric):
+    """JPEG of 12 bits overshoots 10 bits at edges; a cleared eleventh bit would turn the brightest pixels black."""
+    sharp = (np.random.default_rng(0).integers(0, 2, (ROWS, COLUMNS)) * 1023).astype(np.uint16)
+    frame = imagecodecs.jpeg8_encode(sharp, level=quality, bitspersample=12)
+    data = coded(make_slice, sharp, 10, [frame], PhotometricInterpretation=photometric, Modality="MR")
+    path = save_slice(data, tmp_path / "a.dcm", uids.JPEGExtended12Bit)
+    by_itk = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0].astype(int)
+    truth = imagecodecs.jpeg8_decode(frame).astype(int)
+    assert truth.max() > 1023
+    found = read(path)[0].astype(int)
+    if photometric == "MONOCHROME1":
+        np.testing.assert_array_equal(found, 1023 - truth)
+    else:
+        np.testing.assert_array_equal(found, truth)
+        np.testing.assert_array_equal(found[truth < 1024], by_itk[truth < 1024])  # GDCM makes the others black
+
+
+def test_overlays_in_high_bits_of_lossless_frames_are_cleared(make_slice, save_slice, tmp_path):
+    stored = image(12, False)
+    frame = jpeg_ls_frame(stored | np.uint16(0x8000), 16)
+    path = save_slice(coded(make_slice, stored, 12, [frame]), tmp_path / "a.dcm", uids.JPEGLSLossless)
+    np.testing.assert_array_equal(read(path)[0], stored)
+
+
+@pytest.mark.parametrize(
+    "shape", [(ROWS, COLUMNS + 1), (ROWS - 1, COLUMNS), (COLUMNS, ROWS), (ROWS, COLUMNS, 1), (ROWS * COLUMNS,)]
+)
+@pytest.mark.parametrize("syntax", [uids.JPEG2000Lossless, uids.JPEGLSLossless, uids.RLELossless])
+def test_what_a_decoder_gives_back_is_measured(tmp_path, monkeypatch, syntax, shape):
+    odd = Decoder("odd", "odd", lambda data, frame: np.zeros(shape, np.uint16))
+    monkeypatch.setitem(TRANSFER_SYNTAXES, str(syntax), replace(TRANSFER_SYNTAXES[str(syntax)], decoders=(odd,)))
+    frame = FrameFormat(tmp_path / "a.dcm", str(syntax), (ROWS, COLUMNS), 16, 12, is_signed=False)
+    with pytest.raises(ReadError, match=r"a\.dcm: .*odd finds"):
+        decode_compressed(CODERS[syntax](image(12, False), 12), frame)
+
+
+LYING = """
+import resource, sys
+from pathlib import Path
+from voxelry.errors import ReadError
+from voxelry.formats.dicom.pixels.codecs import decode_compressed
+from voxelry.formats.dicom.pixels.frame_format import FrameFormat
+import imagecodecs
+imagecodecs.jpeg2k_decode(Path(sys.argv[1], "sound").read_bytes())
+limit = 3 * 2**30
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for file in sorted(Path(sys.argv[1]).glob("*.j2k")):
+    frame = FrameFormat(file, "1.2.840.10008.1.2.4.90", (40, 64), 16, 12, is_signed=False)
+    try:
+        decode_compressed(file.read_bytes(), frame)
+    except ReadError as error:
+        assert "the codestream states" in str(error), error
+        print(file.stem)
+"""
+
+
+def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(tmp_path):
+    """In a process of its own, with little memory: decoders die of such frames, and the tests would with them."""
+    sound = jpeg_2000_frame(image(12, False), 12)
+    (tmp_path / "sound").write_bytes(sound)
+    at = sound.index(b"\xff\x51") + 6
+    sizes = [(65, 40), (64, 41), (63, 40), (64, 39), (1, 1), (2**16, 2**16), (2**31, 2**31), (2**32 - 1, 1), (40, 64)]
+    for number, (width, height) in enumerate(sizes):
+        lying = bytearray(sound)
+        lying[at : at + 8] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+        lying[at + 16 : at + 24] = lying[at : at + 8]  # one tile
+        (tmp_path / f"{number}.j2k").write_bytes(lying)
+    done = subprocess.run([sys.executable, "-c", LYING, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(number) for number in range(len(sizes))]
 
 
 @pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg (Debian package dcmtk) is not installed")

@@ -99,9 +99,9 @@ def test_a_tilt_is_measured_whatever_its_sign_and_direction(normal, spacing, ang
     found = fit_in_plane_shift(positions, normal, position_tolerance_mm(spacing))
     assert found.is_even
     assert found.is_tilted == (abs(slope) > SMALLEST_TILT and abs(slope) * spacing * (count - 1) > 1e-3)
-    np.testing.assert_allclose(found.slope, slope * aside, atol=1e-9)
+    np.testing.assert_allclose(found.slope, slope * aside * found.is_tilted, atol=1e-9)
     larger = max(slope * np.cos(turn), slope * np.sin(turn), key=abs)
-    assert found.degrees(across, down) == pytest.approx(np.copysign(abs(angle), larger), abs=1e-6)
+    assert found.degrees(across, down) == pytest.approx(np.copysign(abs(angle), larger) * found.is_tilted, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -14,7 +14,7 @@ from helpers.bad_series import turned
 from voxelry.errors import SeriesError, SpacingError
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.planes import read_planes
-from voxelry.formats.dicom.stacks.positions import SMALLEST_TILT, position_tolerance_mm
+from voxelry.formats.dicom.stacks.positions import SLICE_TOLERANCE_MM, SMALLEST_TILT, position_tolerance_mm
 from voxelry.formats.dicom.stacks.stack import MOST_GROWTH, assemble, decode_stack
 from voxelry.formats.read_options import ReadOptions
 
@@ -93,6 +93,48 @@ def test_every_voxel_lies_where_its_plane_says(header, angles, tilt, turn, rows,
             np.testing.assert_allclose(stack.geometry.world((column, row, level)), world(plane, column, row), atol=within)
     assert stack.geometry.is_orthogonal or stack.tilt
     assert any("tilt of" in remark for remark in stack.remarks) == bool(stack.tilt)
+
+
+@QUICK
+@given(
+    angles=ANGLES,
+    tilt=st.sampled_from([0.0, 0.0, 3.0, -21.0]),
+    step=st.floats(0.5, 5),
+    count=st.integers(5, 40),
+    size=st.sampled_from([0.005, 0.02, 0.028]),
+    seed=st.integers(0, 2**16),
+)
+def test_the_grid_is_the_best_fit_to_jittered_planes(header, angles, tilt, step, count, size, seed):
+    """Against least squares of all coordinates at once; an upright stack has no slope, but the mean displacement."""
+    jitter = np.random.default_rng(seed).uniform(-size, size, (count, 3))
+    jitter[0, 1:] = size  # the first slice is where a grid without a fit would begin
+    heights = np.arange(count) * step
+    made = planes(header, turned(*angles), heights + jitter[:, 0], heights[:, None] * slopes(tilt, 0.7) + jitter[:, 1:])
+    stack = assemble(made, "here")
+    positions = np.array([world(plane, 0, 0) for plane in made])
+    off = stack.geometry.world(np.arange(count)[:, None] * [0, 0, 1]) - positions
+    assert np.linalg.norm(off, axis=1).max() <= SLICE_TOLERANCE_MM
+    assert not any("from their positions" in remark for remark in stack.remarks)
+    design = np.column_stack([np.ones(count), heights])
+    if not stack.tilt:
+        along, down = np.array(turned(*angles)).reshape(2, 3) * (-1, -1, 1)
+        across = np.column_stack([off @ along, off @ down])
+        np.testing.assert_allclose(across.mean(axis=0), 0, atol=1e-9)
+    else:
+        best = positions - design @ np.linalg.lstsq(design, positions, rcond=None)[0]
+        assert np.sqrt((off**2).mean()) <= np.sqrt((best**2).mean()) + 1e-4
+
+
+def test_slices_off_along_and_across_are_remarked_on(header):
+    heights, shifts = np.arange(6) * 3.0, np.zeros((6, 2))
+    heights[2], shifts[2] = heights[2] + 0.06, (0, 0.06)
+    assert (
+        "slices lie up to 0.07 mm from their positions on the grid"
+        in assemble(planes(header, turned(10, 20, 30), heights, shifts), "here").remarks
+    )
+    shifts[2] = 0, 0.09
+    with pytest.raises(SpacingError, match="slices shift sideways unevenly"):
+        assemble(planes(header, turned(10, 20, 30), heights, shifts), "here")
 
 
 @QUICK

@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from voxelry.base.version import __version__
 from voxelry.errors import ExportError
+from voxelry.formats.dicom.elements import number_of
 
 _COPIED = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate",
@@ -64,8 +65,8 @@ def derived_object(header: Dataset, sop_class: str, modality: str, *, series_des
 
 
 def series_number(header: Dataset, offset: int) -> int:
-    """The scan's SeriesNumber plus an offset; the offset alone where DICOM cannot hold the sum."""
-    number = int(header.get("SeriesNumber") or 0) + offset
+    """The scan's SeriesNumber plus an offset; the offset alone where it is no number, or DICOM cannot hold the sum."""
+    number = int(number_of(header, "SeriesNumber") or 0) + offset
     return number if 0 < number <= _LARGEST_IS else offset
 
 

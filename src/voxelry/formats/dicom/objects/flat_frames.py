@@ -13,7 +13,9 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, generate_uid
 
+from voxelry.formats.dicom.elements import number_of
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries, reference_item, source_image_item
+from voxelry.formats.dicom.objects.unreadable_elements import drop_unreadable
 
 _MACROS = {
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -29,7 +31,7 @@ _MULTI_FRAME = (
 
 def is_divided(header: Dataset) -> bool:
     """Whether references to the file name frames: it has several, or positions in functional groups."""
-    return int(header.get("NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
+    return (number_of(header, "NumberOfFrames") or 1) > 1 or "PerFrameFunctionalGroupsSequence" in header
 
 
 def flat_frame(header: Dataset, frame: int) -> Dataset:
@@ -51,6 +53,7 @@ def flat_frame(header: Dataset, frame: int) -> Dataset:
     for group in groups:
         for macro, keywords in _MACROS.items():
             for item in group.get(macro, []):
+                drop_unreadable(item)
                 for keyword in keywords:
                     if keyword in item:
                         flat[keyword] = item[keyword]

@@ -31,6 +31,7 @@ from voxelry.base.files import atomic_folder
 from voxelry.core.labels import Code
 from voxelry.core.volume import Volume
 from voxelry.errors import ExportError
+from voxelry.formats.dicom.elements import text_of
 from voxelry.formats.dicom.objects.derived_object import save_object, series_number
 from voxelry.formats.dicom.objects.flat_frames import set_attribute, shallow_copy
 from voxelry.formats.dicom.objects.references import code_item, source_image_item
@@ -109,7 +110,7 @@ def _slice(image: Dataset, source: Volume, series: str, k: int) -> Dataset:
         "InstanceNumber": k + 1,
         "SeriesNumber": series_number(image, _SERIES_OFFSET),
         "SeriesDescription": "Resampled onto an upright grid",
-        "ImageType": ["DERIVED", "SECONDARY", *list(image.get("ImageType") or ["", "", "AXIAL"])[2:]],
+        "ImageType": ["DERIVED", "SECONDARY", *(text_of(image, "ImageType") or "\\\\AXIAL").split("\\")[2:]],
         "DerivationDescription": "Resampled by software for research",
         "DerivationCodeSequence": [code_item(_RESAMPLING)],
         "Columns": source.geometry.shape[0],

@@ -26,8 +26,10 @@ from pydicom.valuerep import DA, TM
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import Volume
 from voxelry.errors import ExportError
+from voxelry.formats.dicom.elements import number_of, quiet_pydicom
 from voxelry.formats.dicom.objects.flat_frames import flat_frame, is_divided, set_attribute, shallow_copy
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries
+from voxelry.formats.dicom.objects.unreadable_elements import drop_unreadable
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,12 @@ _MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
     "ReferringPhysicianName",
 )  # fmt: skip
+_OF_ALL = (
+    *_MAY_BE_EMPTY, "IssuerOfPatientID", "PatientBirthTime", "PatientAge", "PatientSize", "PatientWeight", "StudyDescription",
+    "SeriesNumber", "SeriesDate", "SeriesTime", "Modality", "PatientPosition", "Laterality", "BodyPartExamined",
+    "PositionReferenceIndicator", "Manufacturer", "ManufacturerModelName", "InstitutionName", "StationName",
+)  # fmt: skip
+"""Attributes of patient, study, series and equipment, which all instances of a series share."""
 _DATES_AND_TIMES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 _SEXES = ("", "M", "F", "O")
 _MISPLACED_VOXELS = 0.5
@@ -75,6 +83,8 @@ def source_series(source: Volume, path: str | os.PathLike[str]) -> SourceSeries:
     """
     _check_source(source, path)
     files = {str(file): _header(file) for file in source.source.files}
+    for keyword in dict.fromkeys(keyword for header in files.values() for keyword in drop_unreadable(header)):
+        log.warning("%s of the source series is no number and is left out", keyword)
     _check_identity(list(files.values()), source, path)
     stored = {str(header.SOPInstanceUID): (file, header) for file, header in files.items()}
     used = Counter(instance[0] for instance in source.source.instances if instance)
@@ -195,8 +205,11 @@ def _decimals(values: Any) -> list[str]:
 
 
 def _complete(headers: Sequence[Dataset], geometry: Geometry, path: str | os.PathLike[str]) -> None:
-    """Fill in the attributes that an object referring to these headers requires."""
+    """Fill in the attributes that an object referring to these headers requires; patient and study are those of the first."""
     _complete_study(headers[0])
+    for header in headers[1:]:
+        for keyword in _OF_ALL:
+            _copy(headers[0], header, keyword)
     if geometry.ndim == 2 or geometry.spacing is None:
         return
     if not headers[0].get("FrameOfReferenceUID"):
@@ -207,8 +220,16 @@ def _complete(headers: Sequence[Dataset], geometry: Geometry, path: str | os.Pat
     for header in headers:
         set_attribute(header, "ImageOrientationPatient", headers[0].ImageOrientationPatient)
         set_attribute(header, "SpacingBetweenSlices", f"{geometry.spacing[2]:.10g}")
-        if not header.get("SliceThickness"):
+        if not (number_of(header, "SliceThickness") or 0) > 0:
             set_attribute(header, "SliceThickness", header.SpacingBetweenSlices)
+
+
+def _copy(first: Dataset, header: Dataset, keyword: str) -> None:
+    """Give a header the element that the first one has, or none."""
+    header.pop(keyword, None)
+    if keyword in first:
+        with quiet_pydicom():
+            header[keyword] = first[keyword]
 
 
 def _complete_study(header: Dataset) -> None:

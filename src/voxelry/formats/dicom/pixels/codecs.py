@@ -1,7 +1,8 @@
 """Decodes one frame of DICOM pixels from its bytes: native pixels in place, compressed ones by the table of transfer syntaxes.
 
 `transfer_syntaxes` says which decoders serve which syntax. Bits beyond BitsStored, where scanners leave overlays and garbage, are
-cleared or sign-extended whatever decoder was used.
+cleared or sign-extended whatever decoder was used. Two cases differ, both of compressed frames (`_as_stored`): the sign bit of
+the codestream is below that of the header; and lossy values overshoot, which is no garbage.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
 from voxelry.formats.dicom.elements import PARSE_ERRORS, short_message
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.pixels.codestream import check_codestream
+from voxelry.formats.dicom.pixels.codestream import Codestream, check_codestream
 from voxelry.formats.dicom.pixels.fragments import PixelElement, Span, read_exactly
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
 from voxelry.formats.dicom.pixels.panics import panics_as_errors
@@ -141,8 +142,7 @@ def decode_compressed(data: bytes, frame: FrameFormat) -> NDArray[Any]:
         raise _unknown(frame)
     reasons: list[str] = []
     try:
-        if row.kinds:
-            check_codestream(data, frame, row.kinds)
+        stream = check_codestream(data, frame, row.kinds) if row.kinds else None
     except ValueError as error:
         raise _undecodable(frame, str(error)) from error
     for decoder in row.decoders:
@@ -153,7 +153,7 @@ def decode_compressed(data: bytes, frame: FrameFormat) -> NDArray[Any]:
             reasons.append(f"{decoder.library}: {short_message(error)}")
             continue
         if values.shape == frame.shape and values.dtype.kind in "iu":
-            return _as_stored(values, frame)
+            return _as_stored(values, frame, stream, is_lossless=row.is_lossless is True)
         reasons.append(f"{decoder.library} finds {values.shape}, the header states {frame.shape}")
     raise _undecodable(frame, "; ".join(reasons))
 
@@ -179,13 +179,21 @@ def clear_unused(values: NDArray[Any], bits_stored: int, high_bit: int) -> NDArr
     return values
 
 
-def _as_stored(values: NDArray[Any], frame: FrameFormat) -> NDArray[Any]:
-    """Decoded values in the stored type, whatever signedness the codestream stated."""
+def _as_stored(values: NDArray[Any], frame: FrameFormat, stream: Codestream | None, *, is_lossless: bool) -> NDArray[Any]:
+    """Decoded values in the stored type, whatever signedness the codestream stated.
+
+    Where header and codestream state different signs, the codestream's precision says where the sign bit is, as pydicom has it.
+    Values of a lossy frame may exceed BitsStored by a little: they are kept, since clearing their bits would make them black.
+    """
     kind = "i" if frame.is_signed else "u"
     stored = np.ascontiguousarray(values).view(f"{kind}{values.dtype.itemsize}")
     if not stored.flags.writeable:
         stored = stored.copy()
-    return clear_unused(stored, frame.bits_stored, frame.bits_stored - 1)
+    differs = stream is not None and stream.is_signed != frame.is_signed
+    if not is_lossless and not differs:
+        return stored
+    used = min(frame.bits_stored, stream.precision) if stream is not None and differs else frame.bits_stored
+    return clear_unused(stored, used, used - 1)
 
 
 def _unknown(frame: FrameFormat) -> UnsupportedFormatError:

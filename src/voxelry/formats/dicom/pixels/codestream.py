@@ -44,6 +44,7 @@ class Codestream:
         precision: bits of a component.
         kind: the start-of-frame marker of JPEG (0xC0 to 0xCF) and JPEG-LS (0xF7), `JPEG_2000` otherwise.
         offset: where in the bytes the codestream begins, after the boxes of a JP2 file.
+        is_signed: components are signed, which JPEG 2000 alone can state.
     """
 
     rows: int
@@ -52,6 +53,7 @@ class Codestream:
     precision: int
     kind: int = JPEG_2000
     offset: int = 0
+    is_signed: bool = False
 
 
 def read_codestream(data: bytes) -> Codestream | None:
@@ -72,13 +74,16 @@ def read_codestream(data: bytes) -> Codestream | None:
         return None
 
 
-def check_codestream(data: bytes, frame: FrameFormat, kinds: Collection[int]) -> None:
+def check_codestream(data: bytes, frame: FrameFormat, kinds: Collection[int]) -> Codestream:
     """Refuse a frame that contradicts its header or breaks off, before a decoder sees it.
 
     Args:
         data: the bytes of the frame.
         frame: storage format that the header states.
         kinds: of codestream that belong to the transfer syntax.
+
+    Returns:
+        What it states.
 
     Raises:
         ValueError: another kind, size or precision, several components, or a JPEG whose scan does not end: decoders would
@@ -96,6 +101,7 @@ def check_codestream(data: bytes, frame: FrameFormat, kinds: Collection[int]) ->
         raise ValueError(f"the codestream states {stream.precision} bits, the header {frame.bits_allocated}")
     if stream.kind in HUFFMAN_CODED:
         check_scan(data)
+    return stream
 
 
 def _jpeg(data: bytes) -> Codestream | None:
@@ -125,7 +131,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
 def _jpeg_2000(data: bytes, start: int) -> Codestream:
     width, height, left, top = struct.unpack(">4L", data[start + 8 : start + 24])
     (components,) = struct.unpack(">H", data[start + 40 : start + 42])
-    return Codestream(height - top, width - left, components, (data[start + 42] & 0x7F) + 1, offset=start)
+    depth = data[start + 42]
+    return Codestream(height - top, width - left, components, (depth & 0x7F) + 1, offset=start, is_signed=depth > 0x7F)
 
 
 def check_scan(data: bytes) -> None:

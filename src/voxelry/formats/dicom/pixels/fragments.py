@@ -132,6 +132,19 @@ def read_exactly(stream: IO[bytes], span: Span, path: Path) -> bytes:
     return data
 
 
+def first_fragment(head: bytes, element: PixelElement) -> bytes:
+    """As much of the first fragment as the first bytes of a file hold; empty for native pixels.
+
+    Args:
+        head: the first bytes.
+        element: the pixel data of the same file.
+    """
+    if element.length != UNDEFINED:
+        return b""
+    table = int.from_bytes(head[element.offset + 4 : element.offset + 8], "little")
+    return head[element.offset + 16 + table :]
+
+
 def fragments_of_frames(stream: IO[bytes], element: PixelElement, frames: int, path: Path) -> list[list[Span]]:
     """The fragments of each frame of encapsulated pixels.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from voxelry.core.volume import Window
 from voxelry.formats.dicom.header import DicomHeader
+from voxelry.formats.dicom.pixels.codestream import JPEG_2000
 from voxelry.formats.dicom.voi import rescaled_windows
 
 PHYSICAL = frozenset({"CT", "PT"})
@@ -47,7 +48,29 @@ def remarks_of(headers: Sequence[DicomHeader]) -> list[str]:
         remarks.append(f"PixelPaddingValue {stated}: such voxels have the lowest value of the others")
     if any(header.has_lut for header in headers):
         remarks.append("grey values by the modality look-up table")
-    return remarks
+    return [*remarks, *codestream_remarks(headers)]
+
+
+def codestream_remarks(headers: Sequence[DicomHeader]) -> list[str]:
+    """Remarks where codestream and header state other signs or bits, so that values depend on which of them counts."""
+    return list(dict.fromkeys(remark for header in headers if (remark := _contradiction(header))))
+
+
+def _contradiction(header: DicomHeader) -> str:
+    stream = header.codestream
+    if stream is None:
+        return ""
+    states_sign = stream.kind == JPEG_2000
+    other_sign = states_sign and stream.is_signed != header.signed
+    fewer_bits = header.signed and not states_sign and stream.precision < header.bits_stored
+    if not other_sign and not fewer_bits:
+        return ""
+    sign = {True: " signed", False: " unsigned"}
+    coded = f"{stream.precision}{sign[stream.is_signed] if states_sign else ''}"
+    return (
+        f"the codestream states {coded} bits, the header {header.bits_stored}{sign[header.signed]}: values taken as "
+        f"{min(stream.precision, header.bits_stored)}{sign[header.signed]} bits"
+    )
 
 
 def is_inverted(header: DicomHeader) -> bool:

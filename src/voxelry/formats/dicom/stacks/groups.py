@@ -99,7 +99,8 @@ class PlaneGroup:
         count = f"{len(self.planes)} image" + ("s" if len(self.planes) > 1 else "")
         number = f"series number {self.first.number or '?'}"
         series = f"'{self.first.description}' {self.first.modality or '?'}"
-        return ", ".join(filter(None, (series, number, facts, count)))
+        kind = "localizer" if self.first.is_localizer and "kind" not in self.facts else ""
+        return ", ".join(filter(None, (series, number, kind, facts, count)))
 
 
 def group_planes(planes: Sequence[DicomHeader]) -> list[PlaneGroup]:

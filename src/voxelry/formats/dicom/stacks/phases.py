@@ -86,12 +86,20 @@ def split_phases(planes: Sequence[DicomHeader]) -> list[PlaneSubset]:
     return [_with_copies(subset, copies) for subset in subsets]
 
 
-def _distinct_instances(planes: Sequence[DicomHeader]) -> tuple[list[DicomHeader], dict[tuple[str, int], list[DicomHeader]]]:
-    """The first plane of each instance and frame, and its copies."""
+PlaneName = tuple[str, int, tuple[int, int] | None]
+"""Instance, frame and tile of a plane."""
+
+
+def _name(plane: DicomHeader) -> PlaneName:
+    return plane.sop_instance, plane.frame, plane.tile
+
+
+def _distinct_instances(planes: Sequence[DicomHeader]) -> tuple[list[DicomHeader], dict[PlaneName, list[DicomHeader]]]:
+    """The first plane of each instance, frame and tile, and its copies."""
     distinct: list[DicomHeader] = []
-    copies: dict[tuple[str, int], list[DicomHeader]] = {}
+    copies: dict[PlaneName, list[DicomHeader]] = {}
     for plane in planes:
-        name = (plane.sop_instance, plane.frame)
+        name = _name(plane)
         if plane.sop_instance and name in copies:
             copies[name].append(plane)
         else:
@@ -100,8 +108,8 @@ def _distinct_instances(planes: Sequence[DicomHeader]) -> tuple[list[DicomHeader
     return distinct, copies
 
 
-def _with_copies(subset: PlaneSubset, copies: dict[tuple[str, int], list[DicomHeader]]) -> PlaneSubset:
-    own = [copy for plane in subset.planes if plane.sop_instance for copy in copies[plane.sop_instance, plane.frame]]
+def _with_copies(subset: PlaneSubset, copies: dict[PlaneName, list[DicomHeader]]) -> PlaneSubset:
+    own = [copy for plane in subset.planes if plane.sop_instance for copy in copies[_name(plane)]]
     return PlaneSubset((*subset.planes, *own), subset.facts, subset.remarks)
 
 

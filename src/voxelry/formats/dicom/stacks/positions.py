@@ -4,8 +4,9 @@ Two least-squares fits, both judged by one absolute tolerance in mm (`position_t
 
 * heights, the distances along the normal: ``start + spacing * level``, with integer levels from 0; a level without a plane is a
   missing slice.
-* in-plane shifts, the remaining displacement across the normal: ``shift + slope * height``. The slope is the gantry tilt; sign
-  and direction follow from the positions, so that any tilt of an oblique stack is the same case.
+* in-plane shifts, the remaining displacement across the normal: ``start + slope * height``. The slope is the gantry tilt; sign
+  and direction follow from the positions, so that any tilt of an oblique stack is the same case. It is 0 where rounding explains
+  the shifts; `start` is then their mean.
 """
 
 from __future__ import annotations
@@ -74,10 +75,9 @@ class InPlaneShift:
     Attributes:
         shifts: ``(planes, 3)`` LPS+ mm, of each plane relative to the first.
         start: ``(3,)`` fitted shift at height 0.
-        slope: ``(3,)`` mm of shift per mm of height.
+        slope: ``(3,)`` mm of shift per mm of height, 0 for an upright stack.
         residuals: ``(planes,)`` distance in mm of each plane from the fit.
         tolerance: largest residual in mm of an even shift.
-        extent: height in mm of the last plane above the first.
     """
 
     shifts: Floats
@@ -85,7 +85,6 @@ class InPlaneShift:
     slope: Floats
     residuals: Floats
     tolerance: float
-    extent: float
 
     @property
     def is_even(self) -> bool:
@@ -94,12 +93,8 @@ class InPlaneShift:
 
     @property
     def is_tilted(self) -> bool:
-        """The shift over the whole stack is larger than rounding explains, or too regular to be rounding."""
-        slope = float(np.linalg.norm(self.slope))
-        shift = slope * self.extent
-        is_larger = slope > SMALLEST_TILT and shift > _EXACT_MM
-        is_regular = len(self.residuals) > 2 and float(self.residuals.max()) < _CLEAR * shift
-        return shift > self.tolerance or (is_larger and is_regular)
+        """Slices shift in proportion to their height."""
+        return bool(self.slope.any())
 
     def degrees(self, across: Floats, down: Floats) -> float:
         """The tilt, with the sign of its larger component: along rows (`across`) or down columns (`down`)."""
@@ -195,14 +190,27 @@ def fit_in_plane_shift(positions: Floats, normal: Floats, tolerance: float) -> I
         tolerance: largest residual in mm of an even shift.
 
     Returns:
-        The fit; two planes always have residual 0.
+        The fit of a line; of a point, where that fits and the line is no tilt. Two tilted planes always have residual 0.
     """
     offsets = positions - positions[0]
     heights = offsets @ normal
     shifts = offsets - np.outer(heights, normal)
     slope, start = _fit_line(heights, shifts)
     residuals = np.linalg.norm(shifts - start - np.outer(heights, slope), axis=1)
-    return InPlaneShift(shifts, start, slope, residuals, tolerance, float(heights[-1]))
+    middle = shifts.mean(axis=0)
+    from_middle = np.linalg.norm(shifts - middle, axis=1)
+    if not _is_tilt(slope, residuals, float(heights[-1]), tolerance) and from_middle.max() <= tolerance:
+        return InPlaneShift(shifts, middle, np.zeros(3), from_middle, tolerance)
+    return InPlaneShift(shifts, start, slope, residuals, tolerance)
+
+
+def _is_tilt(slope: Floats, residuals: Floats, extent: float, tolerance: float) -> bool:
+    """The shift over the whole stack is larger than rounding explains, or too regular to be rounding."""
+    rate = float(np.linalg.norm(slope))
+    shift = rate * extent
+    is_larger = rate > SMALLEST_TILT and shift > _EXACT_MM
+    is_regular = len(residuals) > 2 and float(residuals.max()) < _CLEAR * shift
+    return shift > tolerance or (is_larger and is_regular)
 
 
 def _fit_line(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -21,7 +21,14 @@ from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.pixels.decode import check_decodable
 from voxelry.formats.dicom.pixels.grey_values import has_padding, remarks_of
 from voxelry.formats.dicom.stacks.consistency import check_consistent, check_slices
-from voxelry.formats.dicom.stacks.positions import EvenSpacing, Floats, InPlaneShift, position_tolerance_mm, sort_by_position
+from voxelry.formats.dicom.stacks.positions import (
+    SLICE_TOLERANCE_MM,
+    EvenSpacing,
+    Floats,
+    InPlaneShift,
+    position_tolerance_mm,
+    sort_by_position,
+)
 from voxelry.formats.dicom.stacks.repair import even_spacing, file_names, files_of, in_plane_shift, remove_duplicates
 from voxelry.formats.dicom.stacks.slice_resampling import (
     PlaneDecoder,
@@ -195,10 +202,11 @@ def _stack(planes: list[DicomHeader], axes: _PlaneAxes, where: str, options: Rea
         return SliceStack(plan.slices, plan.planes, geometry, tilt, tuple(remarks), tuple(repairs), plan)
     if tilt:
         remarks.append(_tilt_remark(tilt, shift, even, len(planes)))
-    start, slope = (shift.start, shift.slope) if tilt else (np.zeros(3), np.zeros(3))
-    origin = positions[0] + start + (axes.normal + slope) * even.start
+    step = axes.normal + shift.slope
+    origin = positions[0] + shift.start + step * even.start
     shape = (even.count, planes[0].rows, planes[0].columns)
-    geometry = _geometry(shape[::-1], axes, origin, (axes.normal + slope) * even.spacing)
+    geometry = _geometry(shape[::-1], axes, origin, step * even.spacing)
+    remarks += _distance_remark(positions, origin + np.outer(even.levels * even.spacing, step))
     if not spacing_repairs:
         return SliceStack(tuple(planes), tuple(planes), geometry, tilt, tuple(remarks), tuple(repairs))
     plan = SliceResampling(tuple(planes), even.levels, np.zeros((len(planes), 2)), shape)
@@ -228,6 +236,12 @@ def _upright(
     )
 
 
+def _distance_remark(positions: Floats, fitted: Floats) -> list[str]:
+    """A remark where planes lie further from their slices than along the normal or across it alone is allowed."""
+    distance = float(np.linalg.norm(positions - fitted, axis=1).max())
+    return [f"slices lie up to {distance:.2g} mm from their positions on the grid"] if distance > SLICE_TOLERANCE_MM else []
+
+
 def _tilt_remark(tilt: float, shift: InPlaneShift, even: EvenSpacing, count: int) -> str:
     shift_mm = float(np.linalg.norm(shift.slope)) * even.spacing
     doubt = "" if count > 2 else "; two slices alone do not distinguish a tilt from a wrong orientation"
@@ -244,6 +258,8 @@ def _tilt_tag_remark(plane: DicomHeader, tilt: float) -> list[str]:
 
 def _remarks(planes: Sequence[DicomHeader], even: EvenSpacing | None) -> list[str]:
     remarks = remarks_of(planes)
+    if planes[0].is_localizer:
+        remarks.append("localizer: a scout view to plan others by, as ImageType says")
     if not planes[0].frame_of_reference:
         remarks.append("no FrameOfReferenceUID stored")
     if even is None:
