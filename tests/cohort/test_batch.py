@@ -9,7 +9,7 @@ from pydicom import dcmread
 
 import voxelry as vx
 from voxelry.cohort.batch import segment_scans
-from voxelry.cohort.inputs import Scan
+from voxelry.cohort.scan_names import Scan
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
@@ -32,7 +32,9 @@ def bright(volume, progress=None):
 
 def predictor(predict, **more):
     """What `segment_scans` needs of a Predictor."""
-    model = SimpleNamespace(card=SimpleNamespace(name="bright", version="1"), plan=SimpleNamespace(reference=None))
+    model = SimpleNamespace(
+        card=SimpleNamespace(name="bright", version="1"), plan=SimpleNamespace(reference=None, channels=("x",))
+    )
     return SimpleNamespace(predict=predict, description="backend torch", model=model, scans=1, **more)
 
 
@@ -181,3 +183,8 @@ def test_a_report_brings_the_segmentation_it_refers_to(torso, torso_model, tmp_p
     assert segmentation.SOPInstanceUID in report.to_json()
     assert segmentation.SegmentSequence[0].SegmentAlgorithmName == vx.load_model(torso_model).model.card.name
     assert any("backend torch" in remark for remark in outcomes[0].remarks)
+
+
+def test_why_a_scan_is_not_called_as_its_file_is_a_remark(scans, tmp_path):
+    (outcome,) = segment_scans(PREDICTOR, [replace(scans[0], remark="a.nii: called 'p1'")], tmp_path / "out", ["nifti"])
+    assert outcome.remarks[0] == "a.nii: called 'p1'"

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from voxelry.cohort.inputs import Scan, case_id, find_scans
+from voxelry.cohort.inputs import case_id, find_scans
+from voxelry.cohort.scan_names import Scan
 from voxelry.errors import MissingFileError, UsageError
 from voxelry.phantom.dicom import write_dicom
 from voxelry.phantom.nifti import write_nifti
@@ -180,8 +181,10 @@ def test_nothing_there_and_nothing_in_it(tmp_path):
         find_scans([tmp_path / "empty"])
 
 
-def test_two_scans_of_one_name_are_refused(tmp_path):
-    one, other = nifti(tmp_path / "a" / "x.nii.gz"), nifti(tmp_path / "b" / "x.nii")
+def test_two_scans_of_one_name_in_one_folder_are_refused(tmp_path):
+    one, other = nifti(tmp_path / "a" / "x.nii.gz"), nifti(tmp_path / "a" / "x.nii")
+    with pytest.raises(UsageError, match="two scans are called 'x'"):
+        find_scans([one, one])
     with pytest.raises(UsageError) as caught:
         find_scans([one, other])
     assert all(str(path) in str(caught.value) for path in (one, other))

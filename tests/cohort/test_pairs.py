@@ -230,3 +230,36 @@ def test_predicted_contours_are_filled_on_the_image_of_their_case(tmp_path):
     card = {"name": "s", "modality": "CT", "labels": [{"value": 1, "name": "label_1"}], "cases": rows}
     write_yaml(tmp_path / "set.yaml", card)
     assert evaluate_pairs(find_pairs(tmp_path / "set.yaml", tmp_path / "far" / "away" / "out")).mean_dice == 1.0
+
+
+@pytest.mark.parametrize(
+    ("references", "predictions", "pairs"),
+    [
+        (["a", "b"], ["a_0000", "b_0000"], ["a", "b"]),
+        (["a_0000", "b_0000"], ["a", "b"], ["a_0000", "b_0000"]),
+        (["a", "b"], ["a", "b_0000"], ["a", "b"]),
+        (["a"], ["a", "a_0000"], ["a"]),
+        (["a", "a_0000"], ["a", "a_0000"], ["a", "a_0000"]),
+    ],
+)
+def test_the_number_of_the_first_channel_pairs_with_the_name_without_it(references, predictions, pairs, tmp_path):
+    for folder, names in (("ref", references), ("pred", predictions)):
+        for name in names:
+            mask(tmp_path / folder / f"{name}.nii.gz")
+    assert [case for case, _, _ in find_pairs(tmp_path / "ref", tmp_path / "pred")] == pairs
+    rows = [{"id": name, "images": [f"ref/{name}.nii.gz"], "labels": f"ref/{name}.nii.gz"} for name in references]
+    card = {"name": "s", "modality": "CT", "labels": [{"value": 1, "name": "x"}], "cases": rows}
+    write_yaml(tmp_path / "set.yaml", card)
+    assert [case for case, _, _ in find_pairs(tmp_path / "set.yaml", tmp_path / "pred")] == pairs
+
+
+def test_a_folder_for_each_case_with_its_only_mask(tmp_path):
+    for name in ("p1/seg.nii.gz", "p2/seg.nii.gz", "flat/p1.nii.gz", "flat/p2.nii.gz", "many/p1/a.nii", "many/p1/b.nii"):
+        mask(tmp_path / "r" / name)
+    (tmp_path / "ref").mkdir()
+    for patient in ("p1", "p2"):
+        (tmp_path / "r" / patient).rename(tmp_path / "ref" / patient)
+    assert masks_in(tmp_path / "ref") == {name: (tmp_path / "ref" / name / "seg.nii.gz",) for name in ("p1", "p2")}
+    assert [case for case, _, _ in find_pairs(tmp_path / "ref", tmp_path / "r" / "flat")] == ["p1", "p2"]
+    with pytest.raises(MissingFileError, match="many: holds no mask"):
+        masks_in(tmp_path / "r" / "many")

@@ -23,9 +23,13 @@ def test_a_mask_beside_its_image(image, mask):
     assert masks_by_name([mask, "another"]) == set()
 
 
-@pytest.mark.parametrize(
-    "names", [["x", "y"], ["x", "x_1"], ["segment", "seg"], ["x_post", "x_pre"], ["legs", "leg"], ["masked", "x"]]
-)
+def test_the_word_alone_is_a_mask_beside_an_image():
+    assert masks_by_name(["ct", "seg"]) == {"seg"}
+    assert masks_by_name(["t1", "t2", "segmentation", "t1_mask"]) == {"segmentation", "t1_mask"}
+    assert masks_by_name(["seg", "mask"]) == masks_by_name(["label"]) == set()
+
+
+@pytest.mark.parametrize("names", [["x", "y"], ["x", "x_1"], ["x_post", "x_pre"], ["legs", "leg"], ["masked", "x"]])
 def test_what_is_no_mask(names):
     assert masks_by_name(names) == set()
 

@@ -14,7 +14,7 @@ from voxelry.base.files import read_json, write_json
 from voxelry.base.progress import ProgressCallback, StepCallback
 from voxelry.base.version import version
 from voxelry.cohort.batch import Outcome, segment_scans
-from voxelry.cohort.inputs import Scan
+from voxelry.cohort.scan_names import Scan
 from voxelry.core.volume import Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_labels

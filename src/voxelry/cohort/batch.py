@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelry.base.progress import ProgressCallback, no_progress
-from voxelry.cohort.inputs import Scan
+from voxelry.cohort.scan_names import Scan
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.channels import read_channels
 from voxelry.errors import VoxelryError
@@ -114,7 +114,12 @@ def _segment(
         if not finished:  # Ctrl-C too
             for file in files.values():
                 shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-    remarks = (*volume.source.remarks, *volume.source.repairs, *filter(None, (predictor.description,)))
+    remarks = (
+        *filter(None, (scan.remark,)),
+        *volume.source.remarks,
+        *volume.source.repairs,
+        *filter(None, (predictor.description,)),
+    )
     return Outcome(scan.id, files, prediction.flags, remarks=remarks)
 
 

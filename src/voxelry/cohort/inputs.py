@@ -1,15 +1,16 @@
-"""Finds the scans in a list of paths: files, DICOM series, and flat folders of images."""
+"""Finds the scans in a list of paths: files, DICOM series, and folders of images."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from voxelry.base.files import free_name, no_such_file
+from voxelry.cohort.scan_names import Scan, named_scans
+from voxelry.datasets.leftovers import shown
+from voxelry.datasets.mask_names import masks_by_name
 from voxelry.errors import MissingFileError, ReadError, UsageError
 from voxelry.formats.detection import general_format, header_beside
 from voxelry.formats.file_content import open_content
@@ -18,21 +19,6 @@ from voxelry.formats.reader import read
 from voxelry.formats.table import claims_image, format_by_ending, image_formats, stem_of
 
 log = logging.getLogger(__name__)
-
-_CHANNEL = re.compile(r"(.+)_(\d{4})")
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One scan to segment.
-
-    Attributes:
-        id: the name of its results.
-        images: one file or DICOM folder, or one for each channel.
-    """
-
-    id: str
-    images: tuple[Path, ...]
 
 
 def case_id(path: str | os.PathLike[str]) -> str:
@@ -49,7 +35,9 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
     a scan that fails: it must not be lost without a word.
 
     If the model has several channels, files (or series' folders) ``<id>_0000``, ``<id>_0001``... up to the last channel are those
-    of scan ``<id>``, and every other one is a scan that holds all channels.
+    of scan ``<id>``, and every other one is a scan that holds all channels. Where a model has one channel, a lone ``<id>_0000``
+    is scan ``<id>``. Scans of one name in several folders are called after these. Files that are masks by their names beside
+    images (`voxelry.datasets.mask_names`) are passed over with a warning.
 
     Args:
         inputs: files and folders.
@@ -66,7 +54,7 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
     for path in paths:
         if not path.exists():
             raise no_such_file(path)
-    scans = _with_channels([scan for path in paths for scan in (_scans_in(path) if path.is_dir() else [_alone(path)])], channels)
+    scans = named_scans([scan for path in paths for scan in (_scans_in(path) if path.is_dir() else [_alone(path)])], channels)
     _check_ids(scans)
     return scans
 
@@ -98,7 +86,7 @@ def _scans_in(folder: Path) -> list[Scan]:
     ]
     lost = [path for path in visible if not (path.is_file() or path.is_dir()) and claims_image(path) and not _is_mask(path)]
     lost = [] if is_series else lost  # the reader of the series reports them
-    scans = [_alone(path) for path in (*sorted((*singles, *lost)), *([folder] if is_series else []))]
+    scans = [_alone(path) for path in (*_without_masks(folder, sorted((*singles, *lost))), *([folder] if is_series else []))]
     if not scans:
         scans = [scan for inner in visible if inner.is_dir() for scan in _scans_below(inner)]
     if not scans:
@@ -111,6 +99,15 @@ def _is_mask(file: Path) -> bool:
     """The ending is that of a file of labels, a report or a mesh in DICOM: no scan, though its format may hold images too."""
     row = format_by_ending(file)
     return row is not None and row.kind == "labels" and (row.is_read or bool(row.within))
+
+
+def _without_masks(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The files of a folder without those that are masks of others by their names, of which a warning tells."""
+    names = masks_by_name({case_id(file) for file in files})
+    masks = [file.name for file in files if case_id(file) in names]
+    if masks:
+        log.warning("%s: passed over as masks by their names: %s", folder, shown(masks))
+    return [file for file in files if case_id(file) not in names]
 
 
 def _scans_below(folder: Path) -> list[Scan]:
@@ -143,21 +140,3 @@ def _are_projections(slices: Sequence[Path]) -> bool:
 
 def _alone(path: Path) -> Scan:
     return Scan(case_id(path), (path,))
-
-
-def _with_channels(scans: list[Scan], channels: int) -> list[Scan]:
-    """The scans, each complete set of channels merged into one."""
-    if channels == 1:
-        return scans
-    sets: dict[tuple[Path, str], list[Scan]] = {}
-    for scan in scans:
-        match = _CHANNEL.fullmatch(scan.id)
-        sets.setdefault((scan.images[0].parent, match[1] if match else scan.id), []).append(scan)
-    whole_scans: list[Scan] = []
-    for (_, name), members in sets.items():
-        ordered = sorted(members, key=lambda scan: scan.id)
-        if [scan.id for scan in ordered] == [f"{name}_{number:04d}" for number in range(channels)]:
-            whole_scans.append(Scan(name, tuple(scan.images[0] for scan in ordered)))
-        else:
-            whole_scans += members
-    return whole_scans

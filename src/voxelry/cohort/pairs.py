@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -16,6 +16,7 @@ from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest, load_manifest
+from voxelry.datasets.nnunet_files import FIRST
 from voxelry.errors import GridMismatchError, MissingFileError, UsageError, some
 from voxelry.formats.detection import detect, header_beside
 from voxelry.formats.reader import read_labels
@@ -67,7 +68,8 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
         )
     if reference.is_file():
         return [_pair(case_id(reference), (reference,), (prediction,))]
-    references, predictions = masks_in(reference), masks_in(prediction)
+    references = masks_in(reference)
+    predictions = _called_as(references, masks_in(prediction))
     missing = sorted(set(references) - set(predictions))
     if missing:
         raise MissingFileError(
@@ -76,6 +78,15 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
         )
     _warn_of_surplus(prediction, predictions, references)
     return [_pair(name, references[name], predictions[name]) for name in sorted(references)]
+
+
+def _called_as(cases: Collection[str], masks: Mapping[str, Files]) -> dict[str, Files]:
+    """Masks by the names of cases: with or without nnU-Net's number of the first channel, where no mask has the name itself."""
+    called = {}
+    for name, files in masks.items():
+        other = name.removesuffix(FIRST) if name.endswith(FIRST) else f"{name}{FIRST}"
+        called[other if name not in cases and other in cases and other not in masks else name] = files
+    return called
 
 
 def _pair(case: str, reference: Files, prediction: Files) -> tuple[str, Loader, Loader]:
@@ -126,6 +137,7 @@ def _needs_image(path: Path) -> bool:
 
 def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
     masks = masks_in(prediction) if prediction.is_dir() else {case_id(prediction): (prediction,)}
+    masks = _called_as([case.id for case in manifest.cases], masks)
     cases = [case for case in manifest.cases if case.has_labels and case.id in masks]
     if not cases:
         raise UsageError(
@@ -174,22 +186,37 @@ def _warn_of_surplus(prediction: Path, predicted: Collection[str], scored: Colle
 def masks_in(folder: Path) -> dict[str, Files]:
     """Case id -> its mask, for the masks of every format that lie in a folder; several files where formats count the same.
 
+    A folder without masks may have a subfolder for each case with its only mask, whatever that is called.
+
     Where a case has several files, a Slicer segmentation counts before a plain file, which may be its scan, and both before
     DICOM, of which the first format of the table counts.
 
     Raises:
         MissingFileError: there are none.
     """
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
-    masks: dict[str, list[Path]] = {}
-    for file in files:
-        if claims_labels(file) and header_beside(file) == file:
-            masks.setdefault(case_id(file), []).append(file)
+    masks = _masks_directly_in(folder) or _masks_of_subfolders(folder)
     if not masks:
         endings = ", ".join(dict.fromkeys(ending for row in label_formats() for ending in row.all_endings))
         raise MissingFileError(f"{folder}: holds no mask", remedy=f"Files ending in {endings} are looked for.")
     maps = {f"{case}.{kind}" for case in masks for kind in get_args(ConfidenceMode)}  # of predict --confidence
     return {case: _counting(candidates) for case, candidates in masks.items() if case not in maps}
+
+
+def _masks_directly_in(folder: Path) -> dict[str, list[Path]]:
+    masks: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and not file.name.startswith(".") and claims_labels(file) and header_beside(file) == file:
+            masks.setdefault(case_id(file), []).append(file)
+    return masks
+
+
+def _masks_of_subfolders(folder: Path) -> dict[str, list[Path]]:
+    """The masks of a folder for each case, called after these folders; nothing where one of them holds several masks."""
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    masks = {path.name: _masks_directly_in(path) for path in inner}
+    if any(len(by_name) > 1 for by_name in masks.values()):
+        return {}
+    return {name: files for name, by_name in masks.items() for files in by_name.values()}
 
 
 def _counting(candidates: Sequence[Path]) -> Files:
