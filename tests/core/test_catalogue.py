@@ -62,6 +62,14 @@ def test_a_private_code_is_used_for_one_meaning():
     assert len(private) <= 25
 
 
+def test_as_many_labels_have_published_codes_as_the_documents_say():
+    labels = catalogue().labels
+    private = [label for label in labels if label.type.scheme == "99VOXELRY"]
+    changelog = " ".join((Path(__file__).parents[2] / "CHANGELOG.md").read_text().split())
+    published = len(labels) - len(private)
+    assert f"{len(labels)} labels, {published} of them with published SNOMED CT codes, {len(private)} with a private" in changelog
+
+
 # ---- what is in it
 
 

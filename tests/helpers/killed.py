@@ -1,6 +1,6 @@
 """A run that is killed again and again: a process trains, and dies by its own hand or its parent's.
 
-    python killed.py FOLDER SEED KILLS
+    python killed.py FOLDER SEED KILLS TYPE
 
 The parent imports once and forks; half of the children kill themselves at a chosen moment of writing a checkpoint, the others are
 killed from outside, a random time after a random number of steps. The last one is let live. What each kill left is told in a line
@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from helpers.training_cases import loop
+from voxelry.networks import cost
 from voxelry.training import checkpoint
 from voxelry.training.checkpoint import CHECKPOINT_FILE, load_checkpoint
 
@@ -27,10 +28,13 @@ STEPS, MILESTONES = 160, 32
 MOMENTS = ("half a checkpoint", "before the rename", "before the history")
 
 
-def training(folder: Path):
-    """The run, from its last checkpoint where there is one."""
+def training(folder: Path, dtype: torch.dtype):
+    """The run, from its last checkpoint where there is one; three voxels wide in its last stage."""
     torch.set_num_threads(1)
-    run = loop(folder, 3, steps=STEPS, validations=MILESTONES, optimiser={"ema": 0.9, "accumulate": 2}, mixed_precision="off")
+    cost.compute_dtype = lambda *_: dtype
+    optimiser = {"ema": 0.9, "accumulate": 2}
+    run = loop(folder, 3, steps=STEPS, validations=MILESTONES, optimiser=optimiser, patch_size=(12, 12, 12))
+    assert run.dtype == dtype
     if (folder / CHECKPOINT_FILE).exists():
         run.restore(load_checkpoint(folder))
     return run
@@ -60,15 +64,15 @@ def die_while_writing(moment: str, count: int) -> None:
     torch.save, checkpoint._write_history = saving, writing
 
 
-def child(folder: Path, moment: str | None, count: int, told: int) -> None:
+def child(folder: Path, dtype: torch.dtype, moment: str | None, count: int, told: int) -> None:
     if moment is not None:
         die_while_writing(moment, count)
-    training(folder).run(lambda _: os.write(told, b"."))
+    training(folder, dtype).run(lambda _: os.write(told, b"."))
     os._exit(0)
 
 
-def main(folder: Path, seed: int, kills: int) -> None:
-    training(folder / "nowhere")  # imports all that children need; nothing is written
+def main(folder: Path, seed: int, kills: int, dtype: torch.dtype) -> None:
+    training(folder / "nowhere", dtype)  # imports all that children need; nothing is written
     draw, left = random.Random(seed), []
     while True:
         last = len(left) == kills
@@ -77,7 +81,7 @@ def main(folder: Path, seed: int, kills: int) -> None:
         tell, told = os.pipe()
         pid = os.fork()
         if pid == 0:
-            child(folder, moment, count, told)
+            child(folder, dtype, moment, count, told)
         os.close(told)
         if moment is None and not last:
             for _ in range(steps):
@@ -94,4 +98,4 @@ def main(folder: Path, seed: int, kills: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), getattr(torch, sys.argv[4]))

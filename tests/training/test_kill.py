@@ -11,14 +11,15 @@ import torch
 
 from helpers import killed
 from helpers.killed import MILESTONES, MOMENTS, STEPS
+from voxelry.base.type_trial import is_sound
 from voxelry.training.checkpoint import load_checkpoint
 
 KILLS = 20
 
 
-def trained(folder: Path, kills: int) -> list[dict]:
+def trained(folder: Path, kills: int, dtype: str) -> list[dict]:
     """Train in a process of its own; what its kills left."""
-    command = [sys.executable, killed.__file__, str(folder), "7", str(kills)]
+    command = [sys.executable, killed.__file__, str(folder), "7", str(kills), dtype]
     done = subprocess.run(
         command, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, capture_output=True, text=True
     )
@@ -29,10 +30,13 @@ def trained(folder: Path, kills: int) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_a_run_killed_twenty_times_is_the_run_that_was_not(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_killed_twenty_times_is_the_run_that_was_not(tmp_path, dtype):
+    if dtype == "bfloat16" and not is_sound(torch.device("cpu"), torch.bfloat16):
+        pytest.skip("this machine does not compute in bfloat16 as it should")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    trained(whole, 0)
-    kills = trained(parts, KILLS)
+    trained(whole, 0, dtype)
+    kills = trained(parts, KILLS, dtype)
     assert len(kills) == KILLS
     assert {kill["moment"] for kill in kills} == {"any", *MOMENTS}
     assert 0 < kills[-1]["step"] < STEPS  # all of them hit it while it trained
