@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from voxelry.core.geometry import Geometry, Reindex
 from voxelry.core.labels import Label, LabelTable
-from voxelry.core.volume import LabelMap, Source, Volume
+from voxelry.core.volume import SPARSE, LabelMap, Source, Volume
 from voxelry.errors import GeometryError, GridMismatchError, LabelError
 
 GRID = Geometry.from_spacing((3, 4, 5), (1, 2, 3), (7, 8, 9))
@@ -94,6 +96,36 @@ def test_instance_ids_travel_with_their_labels():
     ids = np.arange(60, dtype=np.uint32).reshape(1, 3, 4, 5)
     stored = LabelMap(CHANGE.apply(LABELS[None]), GRID.reindexed(CHANGE), TABLE, instances=CHANGE.apply(ids))
     assert_array_equal(stored.on_grid(GRID).instances, ids)
+
+
+@pytest.mark.parametrize("change", [CHANGE, CHANGE.inverse, Reindex((0, 1, 2), (True, False, True))])
+def test_labels_on_some_slices_land_on_those_slices(change):
+    """Slices 0 and 4 of the grid as two of a coarser one, four slices apart; the grid may be turned."""
+    coarse = Geometry((*GRID.shape[:2], 2), GRID.affine @ np.diag([1, 1, 4, 1]))
+    source = Source(SPARSE, files=("x.dcm",), is_spacing_assumed=True)
+    stored = LabelMap.of(LABELS[:, :, ::4], coarse, TABLE, source)
+    expected = np.zeros_like(LABELS)
+    expected[:, :, ::4] = LABELS[:, :, ::4]
+    for landed in (stored.on_slices(GRID), stored.on_grid(GRID)):
+        assert_array_equal(landed.array, expected)
+    turned = GRID.reindexed(change)
+    assert_array_equal(stored.on_slices(turned).array, change.apply(expected))
+    known = replace(stored, source=replace(source, is_spacing_assumed=False))
+    with pytest.raises(GridMismatchError, match="different shapes"):
+        known.on_grid(GRID)
+    assert_array_equal(known.on_slices(GRID).array, expected)
+
+
+def test_labels_between_slices_land_on_none():
+    between = GRID.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1.5, 0], [0, 0, 0, 1]])
+    stored = LabelMap.of(
+        LABELS[:, :, :2], Geometry((*GRID.shape[:2], 2), between), TABLE, Source(SPARSE, is_spacing_assumed=True)
+    )
+    with pytest.raises(GridMismatchError, match=r"slice 1 .* is no slice of the image"):
+        stored.on_grid(GRID)
+    beyond = Geometry((*GRID.shape[:2], 2), GRID.affine @ np.diag([1, 1, 5, 1]))
+    with pytest.raises(GridMismatchError, match="beyond the grid"):
+        LabelMap.of(LABELS[:, :, :2], beyond, TABLE).on_slices(GRID)
 
 
 @pytest.mark.parametrize(

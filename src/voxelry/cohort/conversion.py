@@ -103,7 +103,22 @@ def _labels(
     if scan is None or image is None or drawn_on is not None:
         return labels
     remarks = check_same_image(mask, image, scan)
+    if image.names(scan.source.series_uid) and labels.geometry.reindexing_to(scan.geometry) is None:
+        labels, how = _on_slices(labels, scan)
+        remarks += how
     return replace(labels, source=replace(labels.source, remarks=(*labels.source.remarks, *remarks)))
+
+
+def _on_slices(labels: LabelMap, scan: Volume) -> tuple[LabelMap, list[str]]:
+    """A segmentation on the scan's slices that its frames lie on, whatever distance it states; unchanged if there are none."""
+    if labels.geometry.ndim == 2 or scan.geometry.ndim == 2:
+        return labels, []
+    try:
+        return labels.on_slices(scan.geometry), [
+            "frames were placed on the slices at their positions, of the series that they name"
+        ]
+    except GridMismatchError:
+        return labels, []
 
 
 @dataclass(frozen=True)

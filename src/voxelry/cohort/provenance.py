@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from voxelry.formats.detection import detect
 from voxelry.formats.dicom.elements import items_of, quiet_pydicom, text_of
 from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, plain_text
+from voxelry.formats.dicom.objects.stored_object import read_object
 
 MANUAL = "manual"
 """The algorithm's name that stands for a person."""
@@ -38,7 +39,7 @@ def algorithm_of(mask: Path, stated: Any = None) -> Algorithm | None:
     if form not in ("dicom-seg", "rtstruct"):
         return None
     with quiet_pydicom():
-        data = dcmread(mask, specific_tags=["SegmentSequence", "StructureSetROISequence"], stop_before_pixels=True)
+        data = read_object(mask, tags=["SegmentSequence", "StructureSetROISequence"])
         authors = _of_segments(data) if form == "dicom-seg" else _of_structures(data)
     kinds = {kind for kind, _ in authors if kind in _KINDS}
     if not kinds:

@@ -35,6 +35,7 @@ class Source:
             size came from.
         repairs: repairs that the caller asked for, a sentence each with its numbers; empty for a file read as it is.
         frame_of_reference: FrameOfReferenceUID, in whose coordinates positions are; empty where the file has none.
+        is_spacing_assumed: of a map of `SPARSE`: the position of each slice is known, the distance between slices is not.
 
     Example:
         >>> Source(kind="nifti", files=("scans/a.nii.gz",)).name
@@ -48,6 +49,7 @@ class Source:
     remarks: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
     frame_of_reference: str = ""
+    is_spacing_assumed: bool = False
 
     @property
     def name(self) -> str:
@@ -220,7 +222,8 @@ class LabelMap:
     def on_grid(self, geometry: Geometry) -> LabelMap:
         """These labels on an equal grid, re-indexed where only axis order or direction differ.
 
-        A map from a source of `SPARSE_KINDS` may also cover a box of the grid; the rest becomes background.
+        A map from a source of `SPARSE_KINDS` may also cover a box of the grid; the rest becomes background. One whose spacing is
+        assumed is laid slice by slice, as by `on_slices`.
 
         Args:
             geometry: the grid of the image the labels belong to.
@@ -238,6 +241,8 @@ class LabelMap:
             start = geometry.offset_of(box.geometry)
             assert start is not None
             return box._placed(geometry, start)
+        if change is None and self.source.is_spacing_assumed:
+            return self.on_slices(geometry)
         if change is None:
             raise GridMismatchError(
                 f"{self.source.name}: its grid ({self.geometry.describe()}) is not the image's ({geometry.describe()}; "
@@ -245,6 +250,31 @@ class LabelMap:
                 remedy="Resample one onto the other's grid first.",
             )
         return replace(self._reindexed(change), geometry=geometry)
+
+    def on_slices(self, geometry: Geometry) -> LabelMap:
+        """Each labelled slice on that slice of a grid which lies at its position, whatever lies between; the rest is background.
+
+        Args:
+            geometry: the grid of the image whose slices the labels were drawn on.
+
+        Raises:
+            GridMismatchError: a labelled slice lies on none of the grid's slices, or labels lie beyond `geometry`.
+        """
+        labelled = np.flatnonzero(self.layers.any(axis=tuple(range(self.layers.ndim - 1))))
+        layers = np.zeros((len(self.layers), *geometry.shape), dtype=self.layers.dtype)
+        change: Reindex | None = None
+        for k in labelled.tolist() or [0]:
+            grid = self.geometry.cropped((0, 0, k), (*self.geometry.shape[:2], 1))
+            piece = LabelMap(self.layers[..., k : k + 1], grid, self.table, self.source)
+            change = change or grid.reindexing_into(geometry)
+            start = None if change is None else geometry.offset_of(grid.reindexed(change))
+            if change is None or start is None:
+                raise GridMismatchError(
+                    f"{self.source.name}: slice {k} ({grid.describe()}) is no slice of the image ({geometry.describe()})",
+                    remedy="Resample one onto the other's grid first.",
+                )
+            piece._reindexed(change)._fill(layers, start)
+        return LabelMap(layers, geometry, self.table, replace(self.source, instances=()))
 
     def _reindexed(self, change: Reindex) -> LabelMap:
         if change.is_identity:
@@ -255,22 +285,27 @@ class LabelMap:
 
     def _placed(self, geometry: Geometry, start: tuple[int, ...]) -> LabelMap:
         """This map within a grid that shares its lattice, from voxel `start` on."""
+        layers = np.zeros((len(self.layers), *geometry.shape), dtype=self.layers.dtype)
+        self._fill(layers, start)
+        return LabelMap(layers, geometry, self.table, replace(self.source, instances=()))
+
+    def _fill(self, layers: NDArray[Any], start: tuple[int, ...]) -> None:
+        """Write this map's labels into the layers of a grid that shares its lattice, from voxel `start` on."""
+        shape = layers.shape[1:]
         ends = [(first, first + size) for first, size in zip(start, self.geometry.shape, strict=True)]
-        overlaps = [(max(0, first), min(last, n)) for (first, last), n in zip(ends, geometry.shape, strict=True)]
+        overlaps = [(max(0, first), min(last, n)) for (first, last), n in zip(ends, shape, strict=True)]
         there = (slice(None), *(slice(low, max(low, high)) for low, high in overlaps))
         here = (
             slice(None),
             *(slice(low - first, max(low, high) - first) for (low, high), first in zip(overlaps, start, strict=True)),
         )
-        layers = np.zeros((len(self.layers), *geometry.shape), dtype=self.layers.dtype)
         layers[there] = self.layers[here]
-        lost = int(np.count_nonzero(self.layers)) - int(np.count_nonzero(layers))
+        lost = int(np.count_nonzero(self.layers)) - int(np.count_nonzero(layers[there]))
         if lost:
             raise GridMismatchError(
-                f"{self.source.name}: {lost} labelled voxels lie beyond the grid of {geometry.describe()}",
+                f"{self.source.name}: {lost} labelled voxels lie beyond the grid of {' x '.join(map(str, shape))} voxels",
                 remedy="Use the image that the segmentation was made on.",
             )
-        return LabelMap(layers, geometry, self.table, replace(self.source, instances=()))
 
 
 def _apart(grid: Geometry, other: Geometry) -> str:

@@ -62,7 +62,16 @@ def detect(path: str | os.PathLike[str]) -> Format:
         return _detect_folder(place)
     file = existing_file(place)
     with open_content(file) as content:
-        return _specific(general_format(file, content), file, content)
+        return format_of(file, content)
+
+
+def format_of(file: Path, content: FileContent) -> Format:
+    """As `detect`, of an existing file that is open.
+
+    Raises:
+        ReadError: as `detect`.
+    """
+    return _specific(general_format(file, content), file, content)
 
 
 def existing_file(path: Path) -> Path:

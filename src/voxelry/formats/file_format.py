@@ -45,7 +45,8 @@ class Format:
         open_grid: takes a path and `ReadOptions`, and gives a `GridFile`, from which images, time points and labels are read.
         read_image: takes a path and `ReadOptions`, and gives a Volume. Files of a format `within` another are read by that.
         read_all: likewise, and gives every Volume; only where a file or folder can hold several.
-        takes_content: `read_image` and `read_all` take the open `FileContent` too, or None, so that a file is opened once.
+        takes_content: `read_image` and `read_all` take the open `FileContent` too, or None, so that a file is opened once; and
+            `read_labels` takes it by the keyword ``content``.
         read_header: takes a path, and gives shape and pixel type; only where `read_image` decodes pixels at once.
         read_labels: takes a path and a label table or None, and gives a LabelMap.
         label_options: which of ``reference`` and ``threshold`` reading labels takes, by keyword.

@@ -10,7 +10,7 @@ from pathlib import Path
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import UnsupportedFormatError, UsageError
-from voxelry.formats.detection import detect, existing_file, general_format
+from voxelry.formats.detection import detect, existing_file, format_of, general_format
 from voxelry.formats.dicom.archive import is_zip
 from voxelry.formats.file_content import FileContent, open_content
 from voxelry.formats.file_format import Format
@@ -195,12 +195,24 @@ def read_labels(
     """
     place = Path(path)
     options = {name: value for name, value in (("reference", reference), ("threshold", threshold)) if value is not None}
-    row = _label_format(place, detect(place), options)
-    if row.open_grid:
+    if place.is_dir():
+        return _labels_of(place, detect(place), None, table, options)
+    file = existing_file(place)
+    with open_content(file) as content:
+        return _labels_of(place, format_of(file, content), content, table, options)
+
+
+def _labels_of(
+    path: Path, row: Format, content: FileContent | None, table: LabelTable | None, options: Mapping[str, object]
+) -> LabelMap:
+    """The labels of a file, by the reader of its format."""
+    reader = _label_format(path, row, options)
+    if reader.open_grid:
         from voxelry.formats.plain_labels import grid_labels
 
-        return grid_labels(row.call(row.open_grid, place, PLAIN), table, **options)  # type: ignore[arg-type]
-    labels: LabelMap = row.call(row.read_labels, place, table, **options)
+        return grid_labels(reader.call(reader.open_grid, path, PLAIN), table, **options)  # type: ignore[arg-type]
+    opened = {"content": content} if reader.takes_content else {}
+    labels: LabelMap = reader.call(reader.read_labels, path, table, **options, **opened)
     return labels
 
 

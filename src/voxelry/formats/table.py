@@ -31,14 +31,14 @@ BUILT_IN = (
     Format(
         name="dicom-seg", title="DICOM SEG", noun="a DICOM SEG", kind="labels", endings=(".seg.dcm", ".dcm"), axes=_ANY,
         within="dicom", sop_classes=("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"),
-        read_labels=".dicom.objects.seg_read:read_dicom_seg", label_options=("threshold",),
+        read_labels=".dicom.objects.seg_read:read_dicom_seg", takes_content=True, label_options=("threshold",),
         write_labels=".dicom.objects.seg_write:write_dicom_seg", source="required", sheared=False,
         options=("kind", "compression", "profile", *_AUTHOR),
     ),
     Format(
         name="rtstruct", title="RTSTRUCT", noun="an RTSTRUCT", kind="labels", endings=(".rtstruct.dcm",),
         within="dicom", sop_classes=("1.2.840.10008.5.1.4.1.1.481.3",),
-        read_labels=".dicom.objects.rtstruct_read:read_rtstruct", label_options=("reference",),
+        read_labels=".dicom.objects.rtstruct_read:read_rtstruct", takes_content=True, label_options=("reference",),
         write_labels=".dicom.objects.rtstruct_write:write_rtstruct", source="required", options=("smooth", *_AUTHOR),
     ),
     Format(

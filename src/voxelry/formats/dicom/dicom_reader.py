@@ -69,7 +69,7 @@ def read_dicom(path: str | os.PathLike[str], options: ReadOptions = PLAIN, conte
     file = Path(path)
     headers = scan_headers(file, content=content)
     if [(header.path, header.object_format) for header in headers.other_objects] == [(file, "dicom-seg")]:
-        return read_dicom_seg_image(file)
+        return read_dicom_seg_image(file, content)
     groups = _groups(headers, file)
     group = select_group(groups, options.series, str(file))
     _refuse_unreadable(group, headers, alone=options.series is None)

@@ -28,6 +28,7 @@ MAX_HEADER_BYTES = 64 * 2**20
 _SOP_CLASS = pydicom.tag.Tag("SOPClassUID")
 _DEFLATED = str(pydicom.uid.DeflatedExplicitVRLittleEndian).encode()
 _LONGEST_META = 2048
+_META_GROUP = 2
 
 
 def read_planes(path: str | os.PathLike[str]) -> tuple[DicomHeader, ...]:
@@ -88,12 +89,28 @@ def file_header(path: Path, content: FileContent, archive: Path | None = None) -
 
 
 def sop_class_of(content: FileContent) -> str:
-    """The SOPClassUID of a DICOM file, empty where it cannot be parsed."""
+    """The SOPClassUID of a DICOM file, of its file meta information where the data set is damaged; empty where both are."""
     try:
         with quiet_pydicom():
-            return text_of(_dataset(content, [_SOP_CLASS])[0], "SOPClassUID")
+            class_uid = text_of(_dataset(content, [_SOP_CLASS])[0], "SOPClassUID")
+    except PARSE_ERRORS:
+        class_uid = ""
+    try:
+        return class_uid or text_of(file_meta(content.head), "MediaStorageSOPClassUID")
     except PARSE_ERRORS:
         return ""
+
+
+def file_meta(head: bytes) -> Any:
+    """The file meta information among a file's first bytes, empty where there is none; what follows is not parsed.
+
+    Raises:
+        Exception: any of `elements.PARSE_ERRORS`, where it is damaged.
+    """
+    stream = io.BytesIO(head[132:] if head[128:132] == b"DICM" else head)
+    return pydicom.filereader.read_dataset(
+        stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != _META_GROUP
+    )
 
 
 def file_planes(header: DicomHeader, content: FileContent) -> tuple[DicomHeader, ...]:

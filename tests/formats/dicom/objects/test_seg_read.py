@@ -1,6 +1,8 @@
 """DICOM SEG as label maps; highdicom writes what is read here, and reads what is compared."""
 
+from copy import deepcopy
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import highdicom as hd
@@ -10,7 +12,9 @@ from pydicom import dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from helpers.sources import volume
 from helpers.written import dicom_object
+from voxelry.api import convert
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import (
@@ -168,9 +172,9 @@ def check(found: LabelMap, seg: hd.seg.Segmentation) -> None:
     """As many voxels of each segment as highdicom finds, at the same places of the patient."""
     assert sum(np.count_nonzero(layer) for layer in found.layers) == np.count_nonzero(seg.pixel_array)
     if found.geometry.affine is not None and len(seg.segment_numbers) == 1:
-        volume = seg.get_volume(combine_segments=False, segment_numbers=list(seg.segment_numbers), allow_missing_positions=True)
-        where = np.argwhere(volume.array[..., 0])
-        lps = volume.affine[:3, :3] @ where.mean(0) + volume.affine[:3, 3]
+        whole = seg.get_volume(combine_segments=False, segment_numbers=list(seg.segment_numbers), allow_missing_positions=True)
+        where = np.argwhere(whole.array[..., 0])
+        lps = whole.affine[:3, :3] @ where.mean(0) + whole.affine[:3, 3]
         ours = found.geometry.world(np.argwhere(found.array)).mean(0)
         np.testing.assert_allclose(ours * (-1, -1, 1), lps, atol=1e-3)
 
@@ -275,6 +279,39 @@ def fewer_groups(data):
     data.PerFrameFunctionalGroupsSequence = data.PerFrameFunctionalGroupsSequence[1:]
 
 
+def twice_one_number(data):
+    data.SegmentSequence.append(deepcopy(data.SegmentSequence[0]))
+    data.SegmentSequence[1].SegmentLabel = "b"
+
+
+def no_number(data):
+    del data.SegmentSequence[0].SegmentNumber
+
+
+def number_zero(data):
+    data.SegmentSequence[0].SegmentNumber = 0
+
+
+def two_and_no_name(data):
+    twice_one_number(data)
+    data.SegmentSequence[1].SegmentNumber = 2
+    del data.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence
+
+
+def mixed_spacings(data):
+    measures = deepcopy(data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence)
+    measures[0].PixelSpacing = [9, 9]
+    data.PerFrameFunctionalGroupsSequence[1].PixelMeasuresSequence = measures
+
+
+def position_of_two(data):
+    data.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0].ImagePositionPatient = [1.0, 2.0]
+
+
+def no_plane(data):
+    data.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 1, 0, 0]
+
+
 def absurd_size(data):
     data.Rows = data.Columns = 65535
 
@@ -289,7 +326,14 @@ def tiled(data):
         (without_positions, CorruptFileError, "none has a position"),
         (without_orientation, CorruptFileError, "without orientation"),
         (off_the_stack, SeriesError, "off a regular stack"),
-        (unknown_segment, CorruptFileError, "segment 9, which is not described"),
+        (unknown_segment, CorruptFileError, "frame 1 is of segment 9, which is not described"),
+        (twice_one_number, CorruptFileError, "segments 'a' and 'b' are both number 1"),
+        (no_number, CorruptFileError, "segment 'a' has no number"),
+        (number_zero, CorruptFileError, "segment 'a' has the number 0"),
+        (two_and_no_name, CorruptFileError, "frame 1 names no segment"),
+        (mixed_spacings, SeriesError, "different pixel spacings"),
+        (position_of_two, CorruptFileError, r"frame 2 has the position '1\.0.2\.0', not three numbers"),
+        (no_plane, CorruptFileError, r"orientation \[1\.0, 0\.0, 0\.0, 1\.0, 0\.0, 0\.0\] is not that of a plane"),
         (fewer_groups, CorruptFileError, "are described"),
         (absurd_size, CorruptFileError, "65535 x 65535"),
         (tiled, UnsupportedFormatError, "tiled"),
@@ -299,6 +343,65 @@ def test_functional_groups_that_cannot_be(scan, tmp_path, change, kind, message)
     path = seg_file(scan, random_mask(scan).astype(np.uint8), "BINARY", [described(1, "a")], tmp_path / "x.dcm")
     with pytest.raises(kind, match=rf"x\.dcm.*{message}"):
         read_labels(broken(path, change))
+
+
+def test_a_frame_that_names_no_segment_is_of_the_only_one(scan, tmp_path):
+    mask = random_mask(scan).astype(np.uint8)
+    path = seg_file(scan, mask, "BINARY", [described(1, "a")], tmp_path / "x.dcm")
+
+    def change(data):
+        del data.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence
+
+    found = read_labels(broken(path, change))
+    np.testing.assert_array_equal(found.on_grid(scan.geometry).array, mask.T)
+    assert found.source.remarks == (f"{len(mask) - 2} frames name no segment: they are of the only one",)
+
+
+def test_frames_that_are_there_twice_are_told(scan, tmp_path):
+    mask = np.zeros(scan.geometry.shape[::-1], np.uint8)
+    mask[1, 2:4], mask[2, 3:5] = 1, 1
+    path = seg_file(scan, mask, "BINARY", [described(1, "a")], tmp_path / "x.dcm")
+
+    def change(data):
+        first, second = (frame.PlanePositionSequence for frame in data.PerFrameFunctionalGroupsSequence)
+        second[0].ImagePositionPatient = first[0].ImagePositionPatient
+
+    found = read_labels(broken(path, change))
+    assert found.source.remarks == ("1 frames are there twice, of one segment at one position: joined",)
+    assert found.array.sum() == 3 * scan.geometry.shape[0]
+
+
+@pytest.fixture(scope="module")
+def oblique(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("oblique")
+    volume("oblique", folder)
+    return read(folder / "source-oblique")
+
+
+@pytest.mark.parametrize("places", [[1, 4, 7], [2, 3, 4], [5], [0, 2, 7], [0, 8]])
+def test_frames_lie_where_they_say_whatever_the_distances_are(oblique, tmp_path, places):
+    """On the series that they name, by `convert`, with any stored distances; the voxels are compared one by one."""
+    mask = np.zeros(oblique.geometry.shape[::-1], np.uint8)
+    mask[places, 1:4, 2:7] = 1
+    path = seg_file(oblique, mask, "BINARY", [described(1, "a")], tmp_path / "x.dcm")
+    series = Path(oblique.source.files[0]).parent
+    for spacing, thickness in product([None, 0.5, 1.0, 3.0, 0.7], [None, 1.0, 3.0]):
+
+        def change(data, stored=(("SpacingBetweenSlices", spacing), ("SliceThickness", thickness))):
+            measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+            for keyword, share in stored:
+                setattr(measures, keyword, None if share is None else share * oblique.spacing[2])
+
+        converted = convert(broken(path, change), tmp_path / "x.nii.gz", reference=series)
+        assert not converted.losses
+        laid = read_labels(converted.path)
+        np.testing.assert_array_equal(laid.on_grid(oblique.geometry).array, mask.T)
+        try:
+            found = read_labels(path).on_grid(oblique.geometry)
+        except GridMismatchError:  # another distance, which the frames confirm: only their series knows better
+            assert (places, spacing) == ([1, 4, 7], 3.0)
+        else:
+            np.testing.assert_array_equal(found.array, mask.T)
 
 
 def test_a_sheared_stack_keeps_its_shear(scan, tmp_path):
@@ -323,13 +426,13 @@ def test_a_sheared_stack_keeps_its_shear(scan, tmp_path):
 def test_real_segmentations_equal_the_nrrd_files_beside_them(realdata):
     """dcmqi's own pairs of SEG and NRRD."""
     folder = realdata / "dicom" / "dev" / "dcmqi_seg" / "data" / "segmentations"
-    for seg, volume in (
+    for seg, nrrd in (
         ("liver.dcm", "liver_seg.nrrd"),
         ("24x38x3/seg/label.seg", "24x38x3/nrrd/label.nrrd"),
         ("23x38x3/seg/label.seg", "23x38x3/nrrd/label.nrrd"),
         ("sparse-labelmap-noppv.dcm", "sparse_labelmap_noppv_seg.nrrd"),
     ):
-        reference = read_labels(folder / volume)
+        reference = read_labels(folder / nrrd)
         found = read_labels(folder / seg).on_grid(reference.geometry)
         np.testing.assert_array_equal(found.array > 0, reference.array > 0)
     parts = read_labels(folder / "partial_overlaps.dcm")

@@ -323,6 +323,50 @@ def test_an_x_ray_with_a_frame_of_reference(tmp_path):
     np.testing.assert_array_equal((frames[0] * [5, 300, 2]).sum(axis=-1), labels.array)
 
 
+SIZES = {
+    "PixelSpacing": {"PixelSpacing": [0.15, 0.16]},
+    "ImagerPixelSpacing": {"ImagerPixelSpacing": [0.2, 0.21]},
+    "both": {"PixelSpacing": [0.13, 0.14], "ImagerPixelSpacing": [0.2, 0.21]},
+    "magnified": {"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": 1.25},
+    "zero": {"PixelSpacing": [0, 0]},
+    "zero, at the imager": {"PixelSpacing": [0, 0], "ImagerPixelSpacing": [0.2, 0.2]},
+    "negative": {"PixelSpacing": [-1, 0.2]},
+    "one": {"PixelSpacing": 0.2},
+    "thick": {"PixelSpacing": [0.1, 0.1], "SliceThickness": 40, "SpacingBetweenSlices": 0},
+    "framed": {"PixelSpacing": [0.1, 0.1], "FrameOfReferenceUID": "1.2.3"},
+    "none": {},
+}
+
+
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_radiograph_has_the_pixel_size_of_its_scan_or_none(tmp_path, dciodvfy, size, kind):
+    """As highdicom and we read it; whatever the file has."""
+
+    def change(header):
+        del header.ImagerPixelSpacing
+        for keyword, value in SIZES[size].items():
+            setattr(header, keyword, value)
+
+    x_ray(tmp_path, change)
+    source = read(tmp_path / "x.dcm")
+    path = write_dicom_seg(labels_on(source), source, tmp_path / "out.dcm", kind=kind)
+    found = read_labels(path, TABLE)
+    np.testing.assert_array_equal(found.array, labels_on(source).array)
+    assert not found.source.remarks
+    if source.spacing is None:
+        assert found.geometry.spacing is None
+    else:
+        np.testing.assert_allclose(found.geometry.spacing, source.spacing, rtol=1e-9)
+    seg = hd.seg.segread(path)
+    pixels = seg.get_pixels_by_source_instance([source.source.instances[0][0]], segment_numbers=[1, 2, 3])
+    np.testing.assert_array_equal((pixels[0] * [5, 300, 2]).sum(axis=-1), labels_on(source).array)
+    measures = seg.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
+    assert (measures is None) == (source.spacing is None)
+    if kind == "binary":
+        assert dciodvfy(path) == []
+
+
 @pytest.mark.realdata
 def test_real_series_carry_their_masks(realdata, tmp_path):
     """On every real volume that is read, a mask written as SEG comes back voxel for voxel, by our reader and by highdicom."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, generate_uid
+from pydicom.valuerep import DS
 
+from voxelry.core.geometry import Geometry
 from voxelry.formats.dicom.elements import number_of
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries, reference_item, source_image_item
 from voxelry.formats.dicom.objects.unreadable_elements import drop_unreadable
@@ -23,6 +25,8 @@ _MACROS = {
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
 }
 """Functional groups (PS3.3 C.7.6.16.2) and those of their attributes that a single-frame image has at its top level."""
+_NO_THICKNESS = 1
+"""Millimetres: SliceThickness of a projection, which has none; highdicom does not open a segmentation without."""
 _MULTI_FRAME = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames", "DimensionIndexSequence",
     "DimensionOrganizationSequence",
@@ -73,22 +77,35 @@ def set_attribute(header: Dataset, keyword: str, value: Any) -> None:
     setattr(header, keyword, value)
 
 
-def single_frame_headers(series: SourceSeries, *, flat: bool) -> list[Dataset]:
+def single_frame_headers(series: SourceSeries, geometry: Geometry) -> list[Dataset]:
     """The headers of all slices as single-frame instances, each with a SOPInstanceUID of its own.
+
+    That of a projection states the pixel size of its grid, or none: what the file has may be that of the detector, or zero.
 
     Args:
         series: classic, multi-frame or with interpolated slices.
-        flat: a projection, without a position in the patient.
+        geometry: its grid.
     """
-    if series.is_classic:
+    flat = geometry.ndim == 2
+    if series.is_classic and not flat:
         return list(series.headers)
     copies = []
     for header in series.headers:
         copy = shallow_copy(header)
-        set_attribute(copy, "SOPClassUID", DigitalXRayImageStorageForPresentation if flat else CTImageStorage)
-        set_attribute(copy, "SOPInstanceUID", generate_uid())
+        if not series.is_classic:
+            set_attribute(copy, "SOPClassUID", DigitalXRayImageStorageForPresentation if flat else CTImageStorage)
+            set_attribute(copy, "SOPInstanceUID", generate_uid())
+        if flat:
+            _set_pixel_size(copy, geometry.pixel_size)
         copies.append(copy)
     return copies
+
+
+def _set_pixel_size(header: Dataset, size: tuple[float, float] | None) -> None:
+    for keyword in ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"):
+        header.pop(keyword, None)
+    if size is not None:
+        header.PixelSpacing, header.SliceThickness = [DS(value, auto_format=True) for value in size], _NO_THICKNESS
 
 
 def restore_references(seg: Dataset, series: SourceSeries, headers: Sequence[Dataset]) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset
 
 from voxelry.core.volume import Volume
@@ -17,6 +16,7 @@ from voxelry.formats.detection import files_below
 from voxelry.formats.dicom.dicom_reader import volume_of_group
 from voxelry.formats.dicom.elements import PARSE_ERRORS, items_of, text_of
 from voxelry.formats.dicom.header import DicomHeader
+from voxelry.formats.dicom.objects.stored_object import read_object
 from voxelry.formats.dicom.scan import scan_headers
 from voxelry.formats.dicom.stacks.groups import group_planes
 from voxelry.formats.read_options import Repair
@@ -113,10 +113,11 @@ def image_named_by(path: str | os.PathLike[str]) -> ReferencedImage:
     """The image that a DICOM SEG or RTSTRUCT file names.
 
     Raises:
+        UnsupportedFormatError: an unknown transfer syntax.
         CorruptFileError: its references cannot be parsed.
     """
     try:
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_NAMING])
+        data = read_object(Path(path), tags=_NAMING)
         if "ReferencedFrameOfReferenceSequence" in data or "StructureSetROISequence" in data:
             return referenced_image(data)
         frame = text_of(data, "FrameOfReferenceUID")

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from voxelry.core.geometry import Geometry, flip_lps_ras
@@ -29,7 +28,9 @@ from voxelry.formats.dicom.objects.referenced_image import (
     read_image,
     referenced_image,
 )
+from voxelry.formats.dicom.objects.stored_object import read_object
 from voxelry.formats.dicom.objects.structure_set import XOR, Contour, Structure, structures_of
+from voxelry.formats.file_content import FileContent
 from voxelry.formats.label_layers import SegmentBox, match, stack_segments
 
 SLICE_TOLERANCE = 0.25
@@ -44,6 +45,7 @@ def read_rtstruct(
     table: LabelTable | None = None,
     *,
     reference: Volume | str | os.PathLike[str] | None = None,
+    content: FileContent | None = None,
 ) -> LabelMap:
     """Read a structure set as labels on the grid of its image.
 
@@ -52,6 +54,7 @@ def read_rtstruct(
         table: the structures to read, matched by name, then by code; the others are left out with a remark. None takes all,
             numbered by ROI number where those fit, with their names, codes and colours.
         reference: the image, or its path; None looks for the series that the file names in the file's folder and the one above.
+        content: of `path`, where it is open already; None opens it.
 
     Returns:
         A LabelMap ``(columns, rows, slices)``, on several layers where structures overlap. A structure without contours stays in
@@ -61,12 +64,13 @@ def read_rtstruct(
         MissingFileError: the series that it was drawn on is not beside the file.
         GridMismatchError: contours that lie on no slice of the reference, or another frame of reference.
         LabelError: none of the structures is in `table`, or structures overlap on one of its layers.
+        UnsupportedFormatError: an unknown transfer syntax.
         CorruptFileError: damaged, or contradicting itself.
     """
     file = Path(path)
     try:
         with quiet_pydicom():
-            data = pydicom.dcmread(file)
+            data = read_object(file, content)
             structures, remarks = structures_of(data)
             named = referenced_image(data)
     except PARSE_ERRORS as error:

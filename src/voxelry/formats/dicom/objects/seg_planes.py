@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from voxelry.core.geometry import GRID_TOLERANCE_VOXEL, Geometry, flip_lps_ras
+from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.errors import CorruptFileError, SeriesError
+from voxelry.formats.dicom.elements import integer_of, items_of, number_of, numbers_of, text_of
+from voxelry.formats.dicom.objects.frame_stack import StoredDistances, stack_of
 
-STACK_TOLERANCE_MM = 0.05
-"""Largest distance of a frame from its plane of the grid, or `GRID_TOLERANCE_VOXEL` of the spacing where that is more."""
-
-MOST_SLICES = 8192
-"""More planes than this are refused: no scan has so many, and a damaged position may imply any number."""
-
-_SAME_HEIGHT_DIGITS = 3
+_AGAIN = "Export it again."
+_UNIT = 0.01
+"""Largest difference of a direction cosine vector's length from 1, and of the two from perpendicular."""
+_SAME_DIRECTION = 1e-4
+_SAME_SPACING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -35,78 +36,139 @@ class SegFrame:
     segment: int
 
 
-def seg_frames(seg: Dataset, file: Path) -> list[SegFrame]:
-    """The frames in file order.
+@dataclass(frozen=True, eq=False)
+class SegGrid:
+    """The grid that frames span.
+
+    Attributes:
+        geometry: ``(columns, rows, slices)`` in RAS+ mm; ``(rows, columns)`` where no frame has a position.
+        slices: the slice of each frame.
+        is_assumed: the distance between slices is, since the file does not state one that its positions confirm.
+        remarks: what was decided.
+    """
+
+    geometry: Geometry
+    slices: Sequence[int]
+    is_assumed: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+def seg_frames(seg: Dataset, numbers: Sequence[int], file: Path) -> tuple[list[SegFrame], list[str]]:
+    """The frames in file order, and remarks.
+
+    Args:
+        seg: the segmentation.
+        numbers: of its segments.
+        file: for messages.
 
     Raises:
-        CorruptFileError: the functional groups that describe the frames are missing or do not number the frames.
+        CorruptFileError: the functional groups that describe the frames are missing, as many as no frames, or name no segment.
     """
-    groups = seg.get("PerFrameFunctionalGroupsSequence") or []
-    count = int(seg.get("NumberOfFrames") or 1)
+    groups = items_of(seg, "PerFrameFunctionalGroupsSequence")
+    count = integer_of(seg, "NumberOfFrames") or 1
     if not groups or len(groups) != count:
         raise CorruptFileError(
-            f"{file}: {count} frames, but {len(groups)} are described (PerFrameFunctionalGroupsSequence)",
-            remedy="Export it again.",
+            f"{file}: {count} frames, but {len(groups)} are described (PerFrameFunctionalGroupsSequence)", remedy=_AGAIN
         )
-    return [_frame(group, seg) for group in groups]
+    shared = (items_of(seg, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    frames, nameless = [], 0
+    for index, group in enumerate(groups, start=1):
+        segment = 0 if seg.SegmentationType == "LABELMAP" else _segment(group, shared)
+        if segment is None:
+            nameless += 1
+            segment = numbers[0] if len(numbers) == 1 else 0
+        if seg.SegmentationType != "LABELMAP" and segment not in numbers:
+            named = "names no segment" if segment == 0 else f"is of segment {segment}, which is not described"
+            raise CorruptFileError(f"{file}: frame {index} {named}", remedy=_AGAIN)
+        frames.append(SegFrame(_position(group, shared, index, file), segment))
+    remarks = [f"{nameless} frames name no segment: they are of the only one"] if nameless else []
+    placed = [frame for frame in frames if frame.position is not None]
+    doubled = len(placed) - len(set(placed))
+    return frames, remarks + ([f"{doubled} frames are there twice, of one segment at one position: joined"] if doubled else [])
 
 
-def grid_of(seg: Dataset, frames: Sequence[SegFrame], file: Path) -> tuple[Geometry, list[int]]:
-    """The grid that the frames span, and the slice of each frame.
+def _segment(group: Dataset, shared: Dataset) -> int | None:
+    item = _group("SegmentIdentificationSequence", group, shared)
+    return None if item is None else integer_of(item, "ReferencedSegmentNumber")
+
+
+def _position(group: Dataset, shared: Dataset, index: int, file: Path) -> tuple[float, ...] | None:
+    item = _group("PlanePositionSequence", group, shared)
+    if item is None:
+        return None
+    position = numbers_of(item, "ImagePositionPatient", 3)
+    if position is None:
+        value = text_of(item, "ImagePositionPatient")
+        raise CorruptFileError(f"{file}: frame {index} has the position '{value}', not three numbers", remedy=_AGAIN)
+    return position
+
+
+def grid_of(seg: Dataset, frames: Sequence[SegFrame], file: Path) -> SegGrid:
+    """The grid that the frames span.
 
     Args:
         seg: the segmentation.
         frames: its frames.
         file: for messages.
 
-    Returns:
-        ``(columns, rows, slices)`` in RAS+ mm; ``(rows, columns)`` where no frame has a position.
-
     Raises:
         SeriesError: the frames are not planes of one regular grid.
-        CorruptFileError: some frames have a position and others none, or an orientation is missing.
+        CorruptFileError: some frames have a position and others none, or an orientation or the pixel spacing is missing.
     """
-    first = seg.PerFrameFunctionalGroupsSequence[0]
-    measures = _group("PixelMeasuresSequence", first, seg) or Dataset()
-    spacing = [float(value) for value in measures.get("PixelSpacing") or ()]
+    shared = (items_of(seg, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    groups = items_of(seg, "PerFrameFunctionalGroupsSequence")
+    spacing = _pixel_spacing(groups, shared, file)
     placed = [frame.position for frame in frames if frame.position is not None]
     if not placed:
         return _flat(seg, frames, spacing, file)
-    orientation = _orientation(seg, file)
-    if len(placed) < len(frames) or len(spacing) != 2:
+    if len(placed) < len(frames) or spacing is None:
         raise CorruptFileError(
             f"{file}: {len(frames) - len(placed)} frames without position (PlanePositionSequence) or no PixelSpacing",
-            remedy="Export it again.",
+            remedy=_AGAIN,
         )
-    across, down = orientation[:3], orientation[3:]
-    normal = np.cross(across, down)
-    positions = np.array(placed)
-    stack = _stack(positions, normal, spacing, measures, file)
+    across, down = _orientation(groups, shared, file)
+    measures = _group("PixelMeasuresSequence", groups[0], shared) or Dataset()
+    stored = StoredDistances(_positive(measures, "SpacingBetweenSlices"), _positive(measures, "SliceThickness"), min(spacing))
+    stack = stack_of(np.array(placed), np.cross(across, down), stored, file)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = across * spacing[1], down * spacing[0], stack.step
     affine[:3, 3] = stack.origin
-    if max(stack.slices) >= MOST_SLICES:
-        raise SeriesError(f"{file}: its frames span {max(stack.slices) + 1} slices, at most {MOST_SLICES} are read")
-    return Geometry((seg.Columns, seg.Rows, max(stack.slices) + 1), flip_lps_ras(affine)), stack.slices
+    slices = [int(k) for k in stack.slices]
+    geometry = Geometry((seg.Columns, seg.Rows, max(slices) + 1), flip_lps_ras(affine))
+    return SegGrid(geometry, slices, stack.is_assumed, stack.remarks)
 
 
-def _group(keyword: str, frame: Dataset, seg: Dataset) -> Dataset | None:
-    """A functional group of one frame, or else the one shared by all frames."""
-    shared = (seg.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    items = frame.get(keyword) or shared.get(keyword)
+def _group(keyword: str, group: Dataset, shared: Dataset) -> Any:
+    """A functional group of one frame, or else the one shared by all frames; None where there is neither."""
+    items = items_of(group, keyword) or items_of(shared, keyword)
     return items[0] if items else None
 
 
-def _frame(group: Dataset, seg: Dataset) -> SegFrame:
-    position = _group("PlanePositionSequence", group, seg)
-    segment = _group("SegmentIdentificationSequence", group, seg)
-    return SegFrame(
-        tuple(float(value) for value in position.ImagePositionPatient) if position is not None else None,
-        int(segment.ReferencedSegmentNumber) if segment is not None and seg.SegmentationType != "LABELMAP" else 0,
-    )
+def _distinct(keyword: str, groups: Sequence[Dataset], shared: Dataset) -> list[Any]:
+    """The functional groups of all frames, the shared one once; None for frames that have none."""
+    own = [items_of(group, keyword) for group in groups]
+    common = [(items_of(shared, keyword) or [None])[0]] if not all(own) else []
+    return [items[0] for items in own if items] + common
 
 
-def _flat(seg: Dataset, frames: Sequence[SegFrame], spacing: list[float], file: Path) -> tuple[Geometry, list[int]]:
+def _positive(measures: Dataset, keyword: str) -> float | None:
+    value = number_of(measures, keyword)
+    return value if value is not None and value > 0 else None
+
+
+def _pixel_spacing(groups: Sequence[Dataset], shared: Dataset, file: Path) -> tuple[float, float] | None:
+    """Row and column spacing of all frames in mm; None where they state none that is positive."""
+    sizes = set()
+    for measures in _distinct("PixelMeasuresSequence", groups, shared):
+        size = None if measures is None else numbers_of(measures, "PixelSpacing", 2)
+        sizes.add((size[0], size[1]) if size is not None and min(size) > 0 else None)
+    first = sizes.pop()
+    if any(first is None or other is None or not np.allclose(first, other, rtol=_SAME_SPACING, atol=0) for other in sizes):
+        raise SeriesError(f"{file}: its frames have different pixel spacings", remedy="Export a segmentation for each.")
+    return first
+
+
+def _flat(seg: Dataset, frames: Sequence[SegFrame], spacing: tuple[float, float] | None, file: Path) -> SegGrid:
     """The grid of a projection, which has one frame for each segment."""
     numbers = [frame.segment for frame in frames]
     if len(set(numbers)) < len(numbers):
@@ -114,71 +176,26 @@ def _flat(seg: Dataset, frames: Sequence[SegFrame], spacing: list[float], file: 
             f"{file}: {len(numbers)} frames of {len(set(numbers))} segments, and none has a position (PlanePositionSequence)",
             remedy="Export it again with the plane position of each frame.",
         )
-    size = (spacing[0], spacing[1]) if len(spacing) == 2 else None
-    return Geometry((seg.Rows, seg.Columns), None, size), [0] * len(frames)
+    shared = (items_of(seg, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    measures = _group("PixelMeasuresSequence", items_of(seg, "PerFrameFunctionalGroupsSequence")[0], shared) or Dataset()
+    stated = text_of(measures, "PixelSpacing")
+    remarks = (f"PixelSpacing '{stated}' is no size: no physical size",) if stated and spacing is None else ()
+    return SegGrid(Geometry((seg.Rows, seg.Columns), None, spacing), [0] * len(frames), remarks=remarks)
 
 
-def _orientation(seg: Dataset, file: Path) -> NDArray[np.float64]:
-    """The six direction cosines that all frames share."""
-    items = [_group("PlaneOrientationSequence", frame, seg) for frame in seg.PerFrameFunctionalGroupsSequence]
-    if any(item is None for item in items):
-        raise CorruptFileError(f"{file}: frames without orientation (PlaneOrientationSequence)", remedy="Export it again.")
-    values = np.array([item.ImageOrientationPatient for item in items if item is not None], dtype=np.float64)
-    if values.shape[1] != 6 or not np.allclose(values, values[0], rtol=0, atol=1e-4):
+def _orientation(groups: Sequence[Dataset], shared: Dataset, file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The unit vectors along rows and down columns that all frames share."""
+    rows = []
+    for item in _distinct("PlaneOrientationSequence", groups, shared):
+        cosines = None if item is None else numbers_of(item, "ImageOrientationPatient", 6)
+        if cosines is None:
+            raise CorruptFileError(f"{file}: frames without orientation (PlaneOrientationSequence)", remedy=_AGAIN)
+        rows.append(cosines)
+    values = np.array(rows)
+    if not np.allclose(values, values[0], rtol=0, atol=_SAME_DIRECTION):
         raise SeriesError(f"{file}: its frames have different orientations", remedy="Export a segmentation for each.")
-    first: NDArray[np.float64] = values[0]
-    return first
-
-
-@dataclass(frozen=True)
-class _FrameStack:
-    """A regular stack: first plane, step to the next (mm, LPS+), slice of each frame, largest distance of a frame from it."""
-
-    origin: NDArray[np.float64]
-    step: NDArray[np.float64]
-    slices: list[int]
-    largest_offset: float
-
-
-def _stack(
-    positions: NDArray[np.float64], normal: NDArray[np.float64], spacing: list[float], measures: Dataset, file: Path
-) -> _FrameStack:
-    """The stack with the first candidate distance between slices that all frames fit."""
-    heights = positions @ normal
-    best: _FrameStack | None = None
-    for distance in _distances(np.unique(heights.round(_SAME_HEIGHT_DIGITS)), measures):
-        for stack in _fits(positions, heights, normal, distance):
-            if stack.largest_offset <= max(GRID_TOLERANCE_VOXEL * min(distance, *spacing), STACK_TOLERANCE_MM):
-                return stack
-            best = stack if best is None or stack.largest_offset < best.largest_offset else best
-    if best is None:
-        raise SeriesError(f"{file}: one plane, and no distance between slices is stored", remedy="Export it with SliceThickness.")
-    raise SeriesError(
-        f"{file}: frames lie up to {best.largest_offset:.3g} mm off a regular stack of {np.linalg.norm(best.step):.4g} mm",
-        remedy="Export it on its image's grid.",
-    )
-
-
-def _fits(
-    positions: NDArray[np.float64], heights: NDArray[np.float64], normal: NDArray[np.float64], distance: float
-) -> Iterator[_FrameStack]:
-    """The stack along the normal, and the sheared one (gantry tilt) through the outermost frames."""
-    slices = np.round((heights - heights.min()) / distance)
-    low, high = int(heights.argmin()), int(heights.argmax())
-    steps = [normal * distance]
-    if slices[high] > 0:
-        steps.append((positions[high] - positions[low]) / slices[high])
-    for step in steps:
-        offset = np.abs(positions - positions[low] - slices[:, None] * step).max()
-        yield _FrameStack(positions[low], step, [int(k) for k in slices.clip(max=2**31)], float(offset))
-
-
-def _distances(heights: NDArray[np.float64], measures: Dataset) -> Iterator[float]:
-    """Candidate distances between slices in mm: as stored, the smallest between frames, the slice thickness."""
-    for value in (
-        measures.get("SpacingBetweenSlices"),
-        None if len(heights) < 2 else np.diff(heights).min(),
-        measures.get("SliceThickness"),
-    ):
-        if value is not None and float(value) > 0:
-            yield float(value)
+    across, down = values[0, :3], values[0, 3:]
+    lengths = np.linalg.norm(across), np.linalg.norm(down)
+    if not np.allclose(lengths, 1, rtol=0, atol=_UNIT) or abs(across @ down) > _UNIT:
+        raise CorruptFileError(f"{file}: its orientation {values[0].tolist()} is not that of a plane", remedy=_AGAIN)
+    return across / lengths[0], down / lengths[1]

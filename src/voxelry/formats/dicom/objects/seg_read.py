@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
@@ -26,11 +25,14 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label, LabelTable
 from voxelry.core.volume import SPARSE, LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedFormatError, UsageError
-from voxelry.formats.dicom.elements import PARSE_ERRORS, items_of, text_of
+from voxelry.formats.dicom.elements import PARSE_ERRORS, integer_of, items_of, quiet_pydicom, short_message, text_of
 from voxelry.formats.dicom.objects.references import code_of
-from voxelry.formats.dicom.objects.seg_planes import SegFrame, grid_of, seg_frames
+from voxelry.formats.dicom.objects.seg_planes import SegFrame, SegGrid, grid_of, seg_frames
+from voxelry.formats.dicom.objects.stored_object import read_object
 from voxelry.formats.dicom.pixels.codecs import decode_compressed
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
+from voxelry.formats.dicom.pixels.transfer_syntaxes import TRANSFER_SYNTAXES, TransferSyntax
+from voxelry.formats.file_content import FileContent
 from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments, unique_names
 
 MAX_FRAME = 2**26
@@ -46,16 +48,21 @@ class _Segmentation:
     Attributes:
         seg: the data set.
         frames: position and segment of each frame.
-        slices: the slice of `geometry` of each frame.
+        grid: the grid that they span.
         labels: segment number -> the segment as a label of that value.
+        remarks: what was decided.
     """
 
     file: Path
     seg: Dataset
     frames: Sequence[SegFrame]
-    geometry: Geometry
-    slices: Sequence[int]
+    grid: SegGrid
     labels: dict[int, Label]
+    remarks: tuple[str, ...]
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.grid.geometry
 
     @property
     def is_fractional(self) -> bool:
@@ -63,17 +70,28 @@ class _Segmentation:
 
     @property
     def source(self) -> Source:
-        uid, frame_of_reference = (str(self.seg.get(name, "")) for name in ("SeriesInstanceUID", "FrameOfReferenceUID"))
-        return Source(kind=SPARSE, files=(str(self.file),), series_uid=uid, frame_of_reference=frame_of_reference)
+        return Source(
+            kind=SPARSE,
+            files=(str(self.file),),
+            series_uid=text_of(self.seg, "SeriesInstanceUID"),
+            remarks=self.remarks,
+            frame_of_reference=text_of(self.seg, "FrameOfReferenceUID"),
+            is_spacing_assumed=self.grid.is_assumed,
+        )
 
     def pixels(self) -> Iterator[tuple[SegFrame, tuple[int, ...], NDArray[Any]]]:
         """Each frame, the first voxel of its slice, and its pixels in the order of the grid's axes."""
         flat = self.geometry.ndim == 2
-        for frame, k, pixels in zip(self.frames, self.slices, _decoded(self.seg, self.file), strict=True):
+        for frame, k, pixels in zip(self.frames, self.grid.slices, _decoded(self.seg, self.file), strict=True):
             yield frame, (0, 0) if flat else (0, 0, k), pixels if flat else pixels.T[:, :, None]
 
 
-def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None, threshold: float | None = None) -> LabelMap:
+def read_dicom_seg(
+    path: str | os.PathLike[str],
+    table: LabelTable | None = None,
+    threshold: float | None = None,
+    content: FileContent | None = None,
+) -> LabelMap:
     """Read a segmentation as labels.
 
     Args:
@@ -81,6 +99,7 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
         table: the labels that the segments stand for, matched by name, or by codes. None makes a table of the segments' own
             numbers, labels, codes and colours.
         threshold: for FRACTIONAL segments: the fraction (0..1) from which a voxel belongs to its segment.
+        content: of `path`, where it is open already; None opens it.
 
     Returns:
         A LabelMap on the grid its frames span, ``(columns, rows, slices)`` in RAS+ mm, or ``(rows, columns)`` for a radiograph;
@@ -90,10 +109,10 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
         LabelError: a segment that `table` does not know; FRACTIONAL segments and no threshold.
         UsageError: a threshold for segments that are not FRACTIONAL, or beyond 0..1.
         SeriesError: frames that are not planes of one regular grid.
-        UnsupportedFormatError: a tiled segmentation.
+        UnsupportedFormatError: a tiled segmentation, or an unknown transfer syntax.
         CorruptFileError: damaged, or contradicting itself.
     """
-    segmentation = _open(Path(path))
+    segmentation = _open(Path(path), content)
     if segmentation.is_fractional and threshold is None:
         raise LabelError(
             f"{segmentation.file}: its segments are FRACTIONAL: probabilities, not labels",
@@ -121,11 +140,12 @@ def read_dicom_seg(path: str | os.PathLike[str], table: LabelTable | None = None
     return stack_segments(boxes, segmentation.geometry, names, table, segmentation.source)
 
 
-def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:
+def read_dicom_seg_image(path: str | os.PathLike[str], content: FileContent | None = None) -> Volume:
     """Read a FRACTIONAL segmentation as an image of probabilities (or occupied fractions), one channel for each segment.
 
     Args:
         path: a DICOM SEG file.
+        content: as `read_dicom_seg`.
 
     Returns:
         A Volume ``(segments, *spatial)`` float32, 0..1, on the grid that its frames span; `Volume.channel_names` are the names
@@ -135,7 +155,7 @@ def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:
         UsageError: segments that are labels.
         ReadError: as `read_dicom_seg`.
     """
-    segmentation = _open(Path(path))
+    segmentation = _open(Path(path), content)
     if not segmentation.is_fractional:
         raise UsageError(f"{segmentation.file}: a segmentation holds labels, not an image", remedy="Use `read_labels`.")
     kind = str(segmentation.seg.get("SegmentationFractionalType", "PROBABILITY")).lower()
@@ -145,7 +165,7 @@ def read_dicom_seg_image(path: str | os.PathLike[str]) -> Volume:
         segmentation.geometry,
         channels=len(segmentation.labels),
         modality="SEG",
-        source=replace(source, remarks=(f"fractional segments: {kind}",)),
+        source=replace(source, remarks=(*source.remarks, f"fractional segments: {kind}")),
         channel_names=tuple(label.name for label in unique_names(segmentation.labels).values()),
     )
 
@@ -161,20 +181,42 @@ def _fractions(segmentation: _Segmentation) -> NDArray[np.float32]:
     return values
 
 
-def _open(file: Path) -> _Segmentation:
+def _open(file: Path, content: FileContent | None) -> _Segmentation:
     """Parse a file and check everything but its pixels."""
     try:
-        seg = pydicom.dcmread(file)
-        _check(seg, file)
-        frames = seg_frames(seg, file)
-        labels = {int(item.SegmentNumber): _label(item) for item in seg.SegmentSequence if int(item.SegmentNumber) > 0}
-        geometry, slices = grid_of(seg, frames, file)
-        unknown = {frame.segment for frame in frames} - set(labels) - {0}
+        with quiet_pydicom():
+            seg = read_object(file, content)
+            _check(seg, file)
+            labels = _labels(seg, file)
+            frames, remarks = seg_frames(seg, list(labels), file)
+            grid = grid_of(seg, frames, file)
     except PARSE_ERRORS as error:
-        raise CorruptFileError(f"{file}: cannot be read as a segmentation ({error})", remedy=_TOO_DAMAGED) from error
-    if unknown:
-        raise CorruptFileError(f"{file}: a frame is of segment {min(unknown)}, which is not described", remedy=_TOO_DAMAGED)
-    return _Segmentation(file, seg, frames, geometry, slices, labels)
+        raise CorruptFileError(
+            f"{file}: cannot be read as a segmentation ({short_message(error)})", remedy=_TOO_DAMAGED
+        ) from error
+    return _Segmentation(file, seg, frames, grid, labels, (*remarks, *grid.remarks))
+
+
+def _labels(seg: Dataset, file: Path) -> dict[int, Label]:
+    """Segment number -> label; of a label map without the background, number 0.
+
+    Raises:
+        CorruptFileError: a segment without a number, or two of one.
+    """
+    labels: dict[int, Label] = {}
+    for item in items_of(seg, "SegmentSequence"):
+        number, name = integer_of(item, "SegmentNumber"), text_of(item, "SegmentLabel")
+        if number is None or number < (0 if seg.SegmentationType == "LABELMAP" else 1):
+            stated = "no number" if number is None else f"the number {number}"
+            raise CorruptFileError(f"{file}: segment '{name}' has {stated}", remedy=_TOO_DAMAGED)
+        if number in labels:
+            raise CorruptFileError(
+                f"{file}: the segments '{labels[number].name}' and '{name}' are both number {number}, by which frames name them",
+                remedy=_TOO_DAMAGED,
+            )
+        if number:
+            labels[number] = _label(item, number)
+    return labels
 
 
 def _check(seg: Dataset, file: Path) -> None:
@@ -186,21 +228,26 @@ def _check(seg: Dataset, file: Path) -> None:
     pixels, frames = int(seg.Rows) * int(seg.Columns), int(seg.get("NumberOfFrames") or 1)
     if not 0 < pixels <= MAX_FRAME or frames < 1:
         raise CorruptFileError(f"{file}: {frames} frames of {seg.Rows} x {seg.Columns} pixels cannot be", remedy=_TOO_DAMAGED)
-    if seg.SegmentationType != "LABELMAP" and any(int(item.SegmentNumber) < 1 for item in seg.SegmentSequence):
-        raise CorruptFileError(f"{file}: a segment has the number 0", remedy=_TOO_DAMAGED)
-    if not seg.file_meta.TransferSyntaxUID.is_compressed or seg.file_meta.TransferSyntaxUID.is_deflated:
-        size = -(-pixels * frames * int(seg.BitsAllocated) // 8)
-        if len(seg.PixelData) < size:
-            raise CorruptFileError(
-                f"{file}: {len(seg.PixelData)} bytes of pixels, the header promises {size}", remedy=_TOO_DAMAGED
-            )
+    row = TRANSFER_SYNTAXES[seg.file_meta.TransferSyntaxUID]
+    if row.is_native:
+        _check_native(seg, pixels, frames, file, row)
+
+
+def _check_native(seg: Dataset, pixels: int, frames: int, file: Path, row: TransferSyntax) -> None:
+    """Refuse uncompressed pixels that are fewer, or more by a frame, than the header states, or compressed after all."""
+    if seg["PixelData"].is_undefined_length:
+        raise CorruptFileError(
+            f"{file}: its frames are compressed, which its transfer syntax '{row.name}' denies", remedy=_TOO_DAMAGED
+        )
+    size, stored = -(-pixels * frames * int(seg.BitsAllocated) // 8), len(seg.PixelData)
+    if stored < size or stored >= size + 1 + -(-pixels * int(seg.BitsAllocated) // 8):
+        raise CorruptFileError(f"{file}: {stored} bytes of pixels, the header promises {size}", remedy=_TOO_DAMAGED)
 
 
 def _decoded(seg: Dataset, file: Path) -> Iterator[NDArray[Any]]:
     """The pixels of the frames ``(rows, columns)``, one after the other."""
     try:
-        syntax = seg.file_meta.TransferSyntaxUID
-        if syntax.is_compressed and not syntax.is_deflated:
+        if not TRANSFER_SYNTAXES[seg.file_meta.TransferSyntaxUID].is_native:
             yield from _decompressed(seg, file)
         elif seg.BitsAllocated == 1:
             yield from _unpacked(seg)
@@ -255,10 +302,9 @@ def _maximum(seg: Dataset) -> int:
     return max(1, int(seg.get("MaximumFractionalValue") or 255))
 
 
-def _label(item: Dataset) -> Label:
+def _label(item: Dataset, number: int) -> Label:
     """A segment as a label whose value is its number."""
     kinds = items_of(item, "SegmentedPropertyTypeCodeSequence")
-    number = int(item.SegmentNumber)
     return Label(
         value=number,
         name=clean_name(text_of(item, "SegmentLabel"), number),

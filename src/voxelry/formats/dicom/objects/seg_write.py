@@ -245,7 +245,7 @@ class _SegWriter:
         for text in (self.algorithm.name, self.algorithm.version, self.series_description):
             checked_text(text, self.path)
         series = source_series(self.source, self.path)
-        images = single_frame_headers(series, flat=self.source.geometry.ndim == 2)
+        images = single_frame_headers(series, self.source.geometry)
         seg = self._data_set(images, frames, segments, kind, omit_empty_frames=omit_empty_frames)
         restore_references(seg, series, images)
         seg.SeriesDescription = self.series_description
