@@ -77,7 +77,7 @@ import voxelry
 for module in pkgutil.walk_packages(voxelry.__path__, "voxelry."):
     importlib.import_module(module.name)
 import voxelry.formats.grids.nifti_read
-from voxelry.formats.grids.nifti_read import read_nifti
+from voxelry.formats.grids.nifti_read import open_nifti
 assert isinstance(voxelry.read, types.FunctionType), voxelry.read
 for name in voxelry.__all__:
     assert not isinstance(getattr(voxelry, name), types.ModuleType), name

@@ -34,7 +34,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 
 class VoxelryError(Exception):
@@ -215,8 +215,3 @@ def nearest(word: str, known: Iterable[str]) -> str:
     options = sorted(known)
     close = get_close_matches(word, options, n=1, cutoff=0.6)
     return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(options)}."
-
-
-def some(names: Sequence[str]) -> str:
-    """The first five of some names, for a message that counts them all."""
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

@@ -31,6 +31,9 @@ LEFT = Code(value="7771000", meaning="Left")
         ((Label(value=1, name="kidney", modifier=LEFT),), {}, (1, 2)),
         ((Label(value=1, name="liver"), Label(value=2, name="vertebra L1")), {}, (0, 1, 2)),
         ((Label(value=1, name="liver"),), {"orientation": None}, (0, 1, 2)),
+        ((Label(value=1, name="Niere links"),), {}, (1, 2)),
+        ((Label(value=1, name="left ventricle", mirror="left ventricle"),), {}, (0, 1, 2)),
+        ((Label(value=1, name="left ventricle", mirror="left ventricle"),), {"orientation": None}, (0, 1, 2)),
     ],
 )
 def test_axes_mirrored_by_default(labels, changes, axes):

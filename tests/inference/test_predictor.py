@@ -1,4 +1,5 @@
 import itertools
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -42,6 +43,11 @@ def scan(shape=(18, 15, 12), seed=0):
     return Volume(
         array[None], Geometry(shape, AFFINE), source=Source(kind="dicom", instances=tuple(("1.2", i + 1) for i in range(3)))
     )
+
+
+def speckled(shape, grey):
+    """Grey values of 1 above and below a median."""
+    return (np.arange(np.prod(shape)) % 3 + grey - 1).astype(np.int16).reshape(1, *shape)
 
 
 def every_order():
@@ -103,7 +109,7 @@ def test_confidence_of_many_classes_lies_between_one_over_k_and_one():
 
 
 def test_a_label_that_is_nowhere_has_no_confidence():
-    volume = Volume(np.full((1, 9, 9, 9), 30, np.int16), Geometry((9, 9, 9), np.eye(4)))
+    volume = Volume(speckled((9, 9, 9), 30), Geometry((9, 9, 9), np.eye(4)))
     prediction = threshold(tiny_plan()).predict(volume)
     assert prediction.confidence == {"label_7": None}
     assert not prediction.labels.array.any()
@@ -129,7 +135,7 @@ def test_spacings_unlike_the_training_set_are_flagged_along_ras_axes():
 
     def flags(spacing, change):
         grid = Geometry.from_spacing((9, 9, 9), spacing)
-        return predictor.predict(Volume(np.full((1, 9, 9, 9), 30, np.int16), grid).reindexed(change)).flags
+        return predictor.predict(Volume(speckled((9, 9, 9), 30), grid).reindexed(change)).flags
 
     for change in (Reindex((0, 1, 2), (False,) * 3), Reindex((2, 0, 1), (True, False, True))):
         assert flags((1.0, 1.0, 2.5), change) == ()
@@ -288,16 +294,16 @@ def test_scans_unlike_the_training_set():
         "extent_range": ((9.0, 9.0, 9.0), (12.0, 12.0, 12.0)), "grey_range": ((20.0, 40.0),), "tilt": 2.0,
         "spacing_range": ((0.5,) * 3, (3.0,) * 3), "orientations": {"RAS": 3},
     }  # fmt: skip
-    fitting = Volume(np.full((1, 10, 10, 10), 30, np.int16), Geometry.from_spacing((10, 10, 10), (1, 1, 1)))
+    fitting = Volume(speckled((10, 10, 10), 30), Geometry.from_spacing((10, 10, 10), (1, 1, 1)))
     predictor = threshold(tiny_plan(), **ranges)
 
     def flags(volume, using=predictor):
         return [flag for flag in using.predict(volume).flags if "border" not in flag]
 
     assert flags(fitting) == []
-    large = Volume(np.full((1, 10, 10, 30), 30, np.int16), Geometry.from_spacing((10, 10, 30), (1, 1, 1)))
+    large = Volume(speckled((10, 10, 30), 30), Geometry.from_spacing((10, 10, 30), (1, 1, 1)))
     assert flags(large) == ["size unlike the training set: 30 mm (trained on 9 to 12)"]
-    bright = Volume(np.full((1, 10, 10, 10), 90, np.int16), fitting.geometry)
+    bright = Volume(speckled((10, 10, 10), 90), fitting.geometry)
     assert flags(bright) == ["grey values of T1 unlike the training set: median 90 (trained on 20 to 40)"]
     turn, affine = np.deg2rad(30), np.eye(4)
     affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
@@ -307,6 +313,45 @@ def test_scans_unlike_the_training_set():
     stored = threshold(tiny_plan(orientation=None), **ranges)
     turned = fitting.reindexed(Reindex((1, 0, 2), (True, False, False)))
     assert flags(turned, stored) == [f"orientation unlike the training set: {turned.geometry.orientation} (trained on RAS)"]
+
+
+@pytest.mark.parametrize(
+    ("array", "flag"),
+    [
+        (np.full((10, 10, 10), 7, np.float32), "blank scan: every voxel has the same grey value (7)"),
+        (np.zeros((10, 10, 10), np.uint8), "blank scan: every voxel has the same grey value (0)"),
+        (np.full((10, 10, 10), -1024, np.int16), "blank scan: every voxel has the same grey value (-1024)"),
+        (np.full((10, 10, 10), 1e-9, np.float32), "blank scan: every voxel has the same grey value (1e-09)"),
+        (np.where(np.arange(1000).reshape(10, 10, 10) == 555, 9, 7), "almost blank scan: 99.90% of the voxels have the same"),
+        (np.arange(1000).reshape(10, 10, 10) // 500, "the voxels hold two grey values only, as those of a mask"),
+        (np.arange(1000).reshape(10, 10, 10) // 500 * 255, "the voxels hold two grey values only, as those of a mask"),
+        (np.arange(1000).reshape(10, 10, 10) // 334, ""),
+        (np.where(np.arange(1000).reshape(10, 10, 10) < 5, 9, 7) + (np.arange(1000).reshape(10, 10, 10) == 0), ""),
+    ],
+)
+def test_blank_scans_are_flagged(array, flag):
+    volume = Volume(array[None], Geometry.from_spacing((10, 10, 10), (1, 1, 1)))
+    flags = [line for line in threshold(tiny_plan()).predict(volume).flags if "blank" in line or "two grey" in line]
+    assert len(flags) == bool(flag)
+    assert all(line.startswith(flag) for line in flags)
+
+
+def test_the_blank_channel_of_several_is_named():
+    plan = tiny_plan(channels=("T1", "T2"), normalisation=(Normalisation(scheme="image"),) * 2)
+    arrays = np.stack([np.arange(1000).reshape(10, 10, 10), np.full((10, 10, 10), 7)]).astype(np.float32)
+    volume = Volume(arrays, Geometry.from_spacing((10, 10, 10), (1, 1, 1)), channels=2)
+    flags = Predictor(tiny_model(plan), "cpu", OFF).predict(volume).flags
+    assert "blank scan: every voxel of T2 has the same grey value (7)" in flags
+    assert not any("T1" in flag for flag in flags)
+
+
+@pytest.mark.parametrize(("names", "mirrors"), [(("left", "right"), [(), (1,)]), (("organ", "lesion"), [(), (0,), (1,), (0, 1)])])
+def test_a_model_is_not_mirrored_from_side_to_side_where_labels_have_no_twins(names, mirrors, caplog):
+    table = LabelTable.model_validate({"labels": [{"value": value, "name": name} for value, name in enumerate(names, 1)]})
+    with caplog.at_level(logging.WARNING):
+        (ensemble,) = Predictor(tiny_model(tiny_plan(flips=(0, 1)), table), "cpu", OFF).segmenter.ensembles
+    assert sorted(map(sorted, ensemble.mirrors)) == sorted(map(sorted, mirrors))
+    assert ("not mirrored from side to side: labels without a mirror twin (left, right)" in caplog.text) == ("left" in names)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

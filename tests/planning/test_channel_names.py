@@ -12,7 +12,7 @@ from voxelry.recipes.settings import PlanSettings
 
 
 def plan(names, modality="MR", content=1.0):
-    statistics = tuple(ChannelStatistics(mean=10 * n, std=n + 1, p005=-n, p995=100 * n) for n in range(len(names)))
+    statistics = tuple(ChannelStatistics(mean=10 * n, std=n + 1, p005=-n, p995=100 * n + 50) for n in range(len(names)))
     fingerprint = Fingerprint(
         cases=3, modality=modality, dimensions=3, channels=tuple(names), shapes=((32, 32, 32),) * 3, spacing=(1.0, 1.0, 1.0),
         orientations={"RAS": 3}, statistics=statistics, voxels=3 * 32**3, label_voxels={"x": 9}, content=content,
@@ -35,7 +35,7 @@ def test_each_channel_is_scaled_as_nnunet_scales_it(names):
     if "CT" in names:
         scale = plan(names).normalisation[names.index("CT")]
         n = names.index("CT")
-        assert (scale.low, scale.high, scale.mean, scale.std) == (-n, 100 * n, 10 * n, n + 1)
+        assert (scale.low, scale.high, scale.mean, scale.std) == (-n, 100 * n + 50, 10 * n, n + 1)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_other_channels_are_normalised_inside_small_content():
     assert [scale.scheme for scale in scaled.normalisation] == ["mask", "global"]
     text = " ".join(scaled.reasons)
     assert "Grey values (PET) have no absolute scale" in text
-    assert "Grey values of CT (CT) are absolute, so they are clipped (to -1 .. 100)" in text
+    assert "Grey values of CT (CT) are absolute, so they are clipped (to -1 .. 150)" in text
 
 
 def test_names_with_a_scale_of_their_own():

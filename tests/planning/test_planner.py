@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as effort
@@ -11,6 +12,7 @@ from voxelry.core.plan import ChannelStatistics
 from voxelry.errors import ConfigError
 from voxelry.planning.patch_budget import CPUS
 from voxelry.planning.planner import configurations, make_plan
+from voxelry.preparation.normalisation import normalise
 from voxelry.recipes.settings import PlanSettings
 
 HIPPOCAMPUS = tiny_fingerprint(shapes=((31, 40, 24), (35, 50, 36), (43, 59, 47)))
@@ -160,10 +162,21 @@ def test_ct_is_clipped_to_the_percentiles_of_the_set():
     assert (scheme.scheme, scheme.low, scheme.high, scheme.mean, scheme.std) == ("global", -100, 200, 40, 20)
 
 
-def test_a_ct_set_without_any_contrast_has_a_finite_plan():
-    flat = (ChannelStatistics(mean=5.0, std=0.0, p005=5.0, p995=5.0),)
-    (scheme,) = make_plan(tiny_fingerprint(modality="CT", statistics=flat), PlanSettings()).normalisation
-    assert scheme.std > 0
+@pytest.mark.parametrize("value", [5.0, 3071.0, -1024.0, 0.0, 1e-9])
+def test_a_ct_set_whose_labels_have_one_grey_value_is_scaled_by_each_image(value):
+    flat = (ChannelStatistics(mean=value, std=0.0, p005=value, p995=value),)
+    plan = make_plan(tiny_fingerprint(modality="CT", statistics=flat), PlanSettings())
+    assert [scheme.scheme for scheme in plan.normalisation] == ["image"]
+    assert f"one grey value ({value:g})" in why(plan, "no range to clip to")
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e-6, 1.0, 1e6])
+def test_a_ct_set_of_any_scale_is_clipped_and_scaled_alike(scale):
+    values = (ChannelStatistics(mean=40 * scale, std=20 * scale, p005=-100 * scale, p995=200 * scale),)
+    (scheme,) = make_plan(tiny_fingerprint(modality="CT", statistics=values), PlanSettings()).normalisation
+    image = (np.array([[-200, -100, 40, 60, 200, 300]], np.float32) * scale).astype(np.float32)
+    normalise(image, (scheme,))
+    np.testing.assert_allclose(image, [[-7, -7, 0, 1, 8, 8]], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voxelry.core.plan import Normalisation
 from voxelry.preparation.normalisation import normalise
@@ -31,6 +33,24 @@ def test_global_clips_then_scales():
 def test_a_constant_channel_becomes_zero(value):
     array = np.full((1, 31, 17, 3), value, dtype=np.float32)
     assert (normalised(array, (IMAGE,)) == 0).all()
+
+
+@given(st.floats(-38, 36).map(lambda power: 10.0**power), st.floats(-50, 50), st.sampled_from([IMAGE, MASK]), st.integers(0, 99))
+def test_any_scale_of_grey_values_is_brought_to_one(scale, offset, scheme, seed):
+    array = (np.random.default_rng(seed).normal(offset, 1, size=(1, 9, 8, 7)) * scale).astype(np.float32)
+    if np.abs(array).max() < 1e-35:
+        scale, array = 1e-9, array.astype(np.float64) / scale * 1e-9  # below, float32 has few digits
+        array = array.astype(np.float32)
+    before = array[0].astype(np.float64)
+    result = normalised(array, (scheme,), np.ones((9, 8, 7), bool))[0]
+    np.testing.assert_allclose(result, (before - before.mean()) / before.std(), atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.1, 7.1, 1e-9, -3e-12, 1e6 + 0.3, 3071, 1e-40])
+def test_rounding_of_one_value_is_not_blown_up(value):
+    array = np.full((1, 40, 50, 30), value, dtype=np.float32)
+    array[0, ::3] = np.nextafter(array[0, ::3], np.float32(np.inf))
+    assert np.abs(normalised(array, (IMAGE,))).max() == 0
 
 
 def test_by_the_mask_counts_the_content_alone_and_zeroes_the_rest():

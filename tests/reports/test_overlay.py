@@ -147,6 +147,14 @@ def test_ct_has_a_soft_tissue_window_and_all_else_percentiles(modality, low, hig
     np.testing.assert_allclose(sagittal.grey, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e6])
+def test_grey_values_of_any_size_are_drawn_alike(scale):
+    values = np.random.default_rng(0).normal(0, 300, (1, 20, 16, 12)).astype(np.float32)
+    panels = [panels_of(Volume(array, GRID, modality="MR"), organs(), None) for array in (values, values * np.float32(scale))]
+    for plain, scaled in zip(*panels, strict=True):
+        np.testing.assert_allclose(scaled.grey, plain.grey, atol=1e-4)
+
+
 # ---- the file
 
 

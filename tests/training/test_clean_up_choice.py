@@ -59,3 +59,32 @@ def test_a_label_that_should_be_absent_counts_as_right_once_it_is():
 
 def test_pictures_are_not_judged_by_area():
     assert not any("min_mm3" in rule for rule in CleanUpChoice(TABLE, 2).candidates)
+
+
+def test_mirror_twins_get_one_rule_that_is_best_for_both_together():
+    twins = LabelTable(
+        labels=(
+            Label(value=1, name="kidney_left", mirror="kidney_right"),
+            Label(value=2, name="kidney_right", mirror="kidney_left"),
+            Label(value=5, name="liver"),
+        )
+    )
+    truth = np.zeros((24, 24, 24), np.uint8)
+    truth[2:10, 2:10, 2:10], truth[14:22, 2:10, 2:10], truth[2:22, 14:22, 12:22] = 1, 2, 5
+    guess = truth.copy()
+    guess[0, 22, 0] = 1  # a speck of the left kidney alone
+    maps = [LabelMap.of(array, Geometry.from_spacing(truth.shape, (1.5, 1.5, 1.5)), twins) for array in (truth, guess)]
+    choice = CleanUpChoice(twins, 3)
+    choice.add(*maps)
+    assert choice.rules() == tuple(CleanUp(label=name, keep_largest=True) for name in ("kidney_left", "kidney_right"))
+    # a rule that helps one twin less than it costs the other is given to neither
+    truth[14:22, 2:10, 2:10] = 0
+    truth[14:16, 2:4, 2:4], truth[20:22, 20:22, 2:4] = 2, 2
+    guess = truth.copy()
+    guess[0, 22, 0] = 1
+    choice = CleanUpChoice(twins, 3)
+    choice.add(*(LabelMap.of(array, maps[0].geometry, twins) for array in (truth, guess)))
+    rules = choice.rules()
+    assert [rule.label for rule in rules] == ["kidney_left", "kidney_right"]
+    assert not any(rule.keep_largest for rule in rules)
+    assert {rule.min_mm3 for rule in rules} == {10.0}

@@ -1,3 +1,4 @@
+import logging
 from dataclasses import replace
 
 import nibabel
@@ -5,10 +6,12 @@ import numpy as np
 import pytest
 
 from helpers.kidneys import config, kidneys, run
+from voxelry.core.labels import Label
+from voxelry.datasets.card import Card
 from voxelry.errors import ConfigError, ManifestError, ModelError, SplitLeakError
 from voxelry.networks.classes import make_regions
 from voxelry.training.options import RunOptions
-from voxelry.training.setup import dataset_fingerprint, labelled_cases, make_plans
+from voxelry.training.setup import dataset_fingerprint, labelled_cases, make_plans, prepare_cases
 
 
 def plans(recipe, manifest, fingerprint, plan=None):
@@ -148,3 +151,78 @@ def test_a_plan_of_other_channels(manifest, seen, given):
     other = replace(manifest, card=manifest.card.model_copy(update={"channels": ("T2",)}))
     with pytest.raises(ConfigError, match=r"with channels image; the data are 3D with T2. Plan for these data"):
         plans(config(), other, seen, given)
+
+
+UNPAIRED = "labels that name a side have no mirror twin: "
+
+
+def relabelled(manifest, labels):
+    return replace(manifest, card=Card.model_validate(manifest.card.model_dump() | {"labels": labels}))
+
+
+@pytest.mark.parametrize(
+    ("names", "alone"),
+    [
+        (("left kidney", "right kidney"), "left kidney, right kidney"),
+        (("l_kidney", "r_kidney"), "l_kidney, r_kidney"),
+        (("kidney_L", "kidney_R"), "kidney_L, kidney_R"),
+        (("ren sinister", "ren dexter"), "ren sinister, ren dexter"),
+        (("Niere links", "Niere rechts"), "Niere links, Niere rechts"),
+        (("liver", "KidneyRight"), "KidneyRight"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"flips": (0,)}, "flips"), ({"flips": (0, 1, 2)}, "flips"), ({"augment": {"flip_axes": (0,)}}, "augment.flip_axes")],
+)
+def test_flips_from_side_to_side_need_twins(manifest, seen, names, alone, changes, key):
+    labels = tuple(Label(value=value, name=name) for value, name in zip((2, 6), names, strict=True))
+    other = relabelled(manifest, labels)
+    with pytest.raises(ConfigError, match=rf"^{key} mirrors axis 0.*{UNPAIRED}{alone}\. Give each its twin as 'mirror'"):
+        plans(config(**changes), other, seen)
+    for harmless in ({"flips": (1, 2)}, {"augment": {"flip_axes": (1,)}}, {"augment": {"flip_axes": "auto"}}):
+        plans(config(**harmless), other, seen)
+    twinned = tuple(
+        label.model_copy(update={"mirror": label.name if "liver" in names else twin.name})
+        for label, twin in zip(labels, labels[::-1], strict=True)
+    )
+    plans(config(**changes), relabelled(manifest, twinned), seen)
+
+
+def test_a_given_plan_that_flips_from_side_to_side_needs_twins_too(manifest, seen, given):
+    labels = (Label(value=2, name="left"), Label(value=6, name="right"))
+    other = relabelled(manifest, labels)
+    with pytest.raises(ConfigError, match=f"{UNPAIRED}left, right"):
+        plans(config(), other, seen, given.model_copy(update={"flips": (0,)}))
+    with pytest.raises(ConfigError, match="could not tell left from right"):
+        plans(config(), other, seen, given.model_copy(update={"flips": (1,), "orientation": None}))
+
+
+def test_blank_images_are_named_and_refused_where_all_are(manifest, caplog):
+    cases = labelled_cases(manifest, "train")
+
+    def blank(case, grey):
+        image = nibabel.load(case.images[0])
+        nibabel.save(nibabel.Nifti1Image(np.full(image.shape, grey, np.int16), image.affine), case.images[0])
+
+    blank(cases[0], 3071)
+    with caplog.at_level(logging.WARNING):
+        dataset_fingerprint(manifest, cases, lambda *_: None)
+    assert [record.getMessage() for record in caplog.records] == ["case 'case0': 1 of 1 channels hold one grey value alone"]
+    for number, case in enumerate(cases):
+        blank(case, number)  # each another value: scaled by its own mean, all are 0
+    with pytest.raises(ManifestError, match=r"tiny\.yaml: each of the 3 images holds one grey value alone"):
+        dataset_fingerprint(manifest, cases, lambda *_: None)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e7])
+def test_grey_values_of_any_size_are_prepared_alike(manifest, tmp_path, scale):
+    cases = labelled_cases(manifest, "train")
+    plan = plans(config(), manifest, dataset_fingerprint(manifest, cases, lambda *_: None))["3d"]
+    before = np.array(prepare_cases(manifest, plan, cases[:1], tmp_path / "one", lambda *_: None)[0].image)
+    image = nibabel.load(cases[0].images[0])
+    scaled = (np.asarray(image.dataobj) * scale).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(scaled, image.affine), cases[0].images[0])
+    after = np.array(prepare_cases(manifest, plan, cases[:1], tmp_path / "other", lambda *_: None)[0].image)
+    assert before.std() > 0.9
+    np.testing.assert_allclose(after, before, atol=5e-3)  # float16

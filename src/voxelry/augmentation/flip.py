@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -11,11 +10,10 @@ from pydantic import Field
 from voxelry.augmentation.augmentation import Change, DrawContext, SpatialAugmentation
 from voxelry.augmentation.ranges import Probability
 from voxelry.base.schema import Frozen
-from voxelry.core.labels import Label, LabelTable
+from voxelry.core.labels import LabelTable
+from voxelry.core.mirror_twins import has_side, without_twin
 from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError
-
-_SIDES = {"left", "right", "l", "r", "lt", "rt"}
 
 
 class FlipSettings(Frozen):
@@ -27,7 +25,7 @@ class FlipSettings(Frozen):
         description="mirrored axes. `auto`: every axis but that across slices; where labels have a side, mirror twins are "
         "swapped on the axis from side to side, which is left out where a label named left or right has no `mirror` twin, and "
         "all axes are left out where volumes are not oriented. `sides`: of these the axis from side to side alone. Axes that "
-        "are named are mirrored whatever the labels",
+        "are named are mirrored, or refused where `auto` would leave them out for the labels' sides",
     )
 
 
@@ -81,15 +79,8 @@ def mirrored_axes(plan: Plan, flip_axes: tuple[int, ...] | Literal["auto", "side
             raise ConfigError(f"augment.flip_axes names axis {wrong[0]}; the data have axes 0..{plan.dimensions - 1}")
         return flip_axes
     axes = [axis for axis in range(plan.dimensions) if axis != plan.slice_axis]
-    sided = [label for label in table.labels if label.mirror or _is_sided(label)]
-    if sided and plan.dimensions == 3 and plan.orientation is None:
+    if any(map(has_side, table.labels)) and plan.dimensions == 3 and plan.orientation is None:
         return ()
-    if any(label.mirror is None for label in sided):
+    if without_twin(table.labels):
         axes = [axis for axis in axes if axis != plan.side_axis]
     return tuple(axis for axis in axes if flip_axes == "auto" or axis == plan.side_axis)
-
-
-def _is_sided(label: Label) -> bool:
-    """Whether a label's name or code names a side."""
-    words = re.split(r"[^a-z0-9]+", label.name.lower())
-    return not _SIDES.isdisjoint(words) or (label.modifier is not None and label.modifier.meaning.lower() in _SIDES)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxelry.cli.output import Device, Json, Repair, Series, list_failures, print_json, say
-from voxelry.errors import some
 
 if TYPE_CHECKING:
     from voxelry.cohort.batch import Outcome
@@ -104,10 +103,12 @@ def predict(
 
 def _say_remarks(outcomes: Sequence[Outcome]) -> None:
     """Say each remark once, with the scans that it is about, so that the flags after them stand out."""
+    from voxelry.datasets.leftovers import shown
+
     about: dict[str, list[str]] = {}
     for outcome in outcomes:
         for remark in outcome.remarks:
             about.setdefault(remark, []).append(outcome.id)
     segmented = sum(not outcome.error for outcome in outcomes)
     for remark, ids in about.items():
-        say(f"{f'all {segmented} scans' if len(ids) == segmented > 1 else some(ids)}: {remark}")
+        say(f"{f'all {segmented} scans' if len(ids) == segmented > 1 else shown(ids)}: {remark}")

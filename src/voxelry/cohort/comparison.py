@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from voxelry.base.files import read_json
 from voxelry.cohort.evaluation import frame_of
 from voxelry.cohort.statistics import bootstrap, holm, patient_means, permutation_test, wilcoxon_test
-from voxelry.errors import CorruptFileError, MissingFileError, UsageError, nearest, some
+from voxelry.datasets.leftovers import shown
+from voxelry.errors import CorruptFileError, MissingFileError, UsageError, nearest
 from voxelry.metrics.metric_table import metric_named
 from voxelry.metrics.scores import TRAINING, Scores
 
@@ -172,7 +173,7 @@ def _warn_of_unpaired(a: pl.DataFrame, b: pl.DataFrame) -> None:
             alone = [name for name in own if name not in set(other)]
             if alone:
                 log.warning(
-                    "%d of %d %ss are in %s alone and not compared: %s", len(alone), len(own), column, letter, some(alone)
+                    "%d of %d %ss are in %s alone and not compared: %s", len(alone), len(own), column, letter, shown(alone)
                 )
 
 

@@ -14,10 +14,11 @@ from voxelry.base.files import no_such_file
 from voxelry.cohort.inputs import case_id
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
+from voxelry.datasets.leftovers import shown
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.datasets.nnunet_files import FIRST
-from voxelry.errors import GridMismatchError, MissingFileError, UsageError, some
+from voxelry.errors import GridMismatchError, MissingFileError, UsageError
 from voxelry.formats.detection import detect, header_beside
 from voxelry.formats.reader import read_labels
 from voxelry.formats.table import all_formats, claims_labels, format_by_ending, label_formats
@@ -73,7 +74,7 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
     missing = sorted(set(references) - set(predictions))
     if missing:
         raise MissingFileError(
-            f"{prediction}: no prediction for {len(missing)} of {len(references)} references ({some(missing)})",
+            f"{prediction}: no prediction for {len(missing)} of {len(references)} references ({shown(missing)})",
             remedy="Files are paired by name without ending.",
         )
     _warn_of_surplus(prediction, predictions, references)
@@ -173,14 +174,14 @@ def _warn_of_missing(manifest: Manifest, cases: list[Case]) -> None:
     predicted = {case.id for case in cases}
     missing = [case.id for case in manifest.cases if case.has_labels and case.split in splits and case.id not in predicted]
     if missing:
-        log.warning("%d labelled cases have no prediction and are not scored: %s", len(missing), some(missing))
+        log.warning("%d labelled cases have no prediction and are not scored: %s", len(missing), shown(missing))
 
 
 def _warn_of_surplus(prediction: Path, predicted: Collection[str], scored: Collection[str]) -> None:
     """Warn of predictions that no reference goes with."""
     surplus = sorted(set(predicted) - set(scored))
     if surplus:
-        log.warning("%s: %d predictions have no reference and are not scored: %s", prediction, len(surplus), some(surplus))
+        log.warning("%s: %d predictions have no reference and are not scored: %s", prediction, len(surplus), shown(surplus))
 
 
 def masks_in(folder: Path) -> dict[str, Files]:

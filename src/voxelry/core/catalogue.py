@@ -13,15 +13,14 @@ from __future__ import annotations
 import csv
 import re
 from functools import cache
-from types import MappingProxyType
 from typing import TypeAlias
 
 from voxelry.base.files import read_text
 from voxelry.core.labels import Code, Label, LabelTable
+from voxelry.core.sides import SIDES
 from voxelry.errors import LabelError, nearest
 
 _FILE = __file__.removesuffix(".py") + ".csv"
-_SIDES = MappingProxyType({"l": "left", "lt": "left", "sin": "left", "r": "right", "rt": "right", "dex": "right"})
 _SILENT = frozenset({"of", "the", "and"})
 
 _Key: TypeAlias = tuple[str, ...]
@@ -125,11 +124,11 @@ def _label(value: int, row: dict[str, str]) -> Label:
 
 
 def _key(name: str) -> _Key:
-    words = (_SIDES.get(word, word) for word in re.findall(r"[a-z0-9]+", name.lower()))
+    words = (SIDES.get(word, word) for word in re.findall(r"[a-z0-9]+", name.lower()))
     return tuple(sorted(word for word in words if word not in _SILENT))
 
 
 def _plain(name: str) -> str:
     """A name in the catalogue's spelling, for the hint: words joined by ``_``, the side last."""
-    words = [_SIDES.get(word, word) for word in re.findall(r"[a-z0-9]+", name.lower())]
+    words = [SIDES.get(word, word) for word in re.findall(r"[a-z0-9]+", name.lower())]
     return "_".join([word for word in words if word not in ("left", "right")] + [w for w in words if w in ("left", "right")])

@@ -52,7 +52,8 @@ class Label(Frozen):
         category, type, modifier: SNOMED CT codes as DICOM SEG wants them (segmented property category, type, laterality).
         color: RGB, 0..255.
         kind: ``stuff`` (one structure) or ``thing`` (countable objects).
-        mirror: the name of the label on the other side of the body, swapped when an image is mirrored.
+        mirror: the name of the label on the other side of the body, swapped when an image is mirrored; its own name where it
+            has no side although its name says one (the left ventricle of the heart).
         layer: the layer of a LabelMap that holds it (labels that overlap lie on different layers).
         tracking_id, tracking_uid: name of one finding across objects and dates (PS3.3 section C.8.20.2.4); None where it has
             none.

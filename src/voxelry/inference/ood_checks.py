@@ -1,4 +1,4 @@
-"""Out-of-distribution checks: warnings where a scan differs from the training set, or a label reaches the scan's border."""
+"""Out-of-distribution checks: warnings where a scan is blank or differs from the training set, or a label reaches its border."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.model import Model
 from voxelry.core.volume import Volume
 from voxelry.planning.fingerprint import CANONICAL, grey_medians, tilt
+from voxelry.preparation.dominant_value import dominant_value
 from voxelry.preparation.preparation import reordering
 
 SPACING_FACTOR = 1.5
@@ -21,6 +22,9 @@ EXTENT_FACTOR = 1.5
 
 GREY_WIDTHS = 2.0
 """Widths of the training set's range (at least its labels' standard deviation) that a median grey value may lie outside."""
+
+BLANK = 0.999
+"""Share of voxels with one grey value from which a scan counts as blank."""
 
 TILT_DEGREES = 15.0
 """Degrees by which a scan may be more oblique than any training case; preparation never rotates."""
@@ -34,11 +38,18 @@ def out_of_distribution(volume: Volume, model: Model) -> list[str]:
         model: with the fingerprint of its training set.
 
     Returns:
-        A sentence each for spacing, size, orientation and grey values that lie outside the fingerprint's range; grey values only
-        where they are absolute (CT), since others are brought to a common scale.
+        A sentence for each channel that is blank, or holds two grey values only, and for spacing, size, orientation and grey
+        values that lie outside the fingerprint's range; grey values only where they are absolute (CT), since others are brought
+        to a common scale.
     """
     oriented = volume.geometry.reindexed(reordering(volume.geometry, CANONICAL))
-    return [*_spacing(oriented, model), *_size(oriented, model), *_orientation(volume.geometry, model), *_grey(volume, model)]
+    return [
+        *_blank(volume, model),
+        *_spacing(oriented, model),
+        *_size(oriented, model),
+        *_orientation(volume.geometry, model),
+        *_grey(volume, model),
+    ]
 
 
 def at_border(labels: NDArray[Any], names: dict[int, str]) -> list[str]:
@@ -56,6 +67,25 @@ def at_border(labels: NDArray[Any], names: dict[int, str]) -> list[str]:
         for end in (0, -1) if labels.shape[axis] > 1 else ():
             touching |= set(np.unique(np.take(labels, end, axis)).tolist())
     return [f"{names[value]} reaches the border of the scan" for value in sorted(touching - {0})]
+
+
+def _blank(volume: Volume, model: Model) -> list[str]:
+    warnings = []
+    for name, channel in zip(model.plan.channels, volume.array, strict=True):
+        where = f" of {name}" if volume.channels > 1 else ""
+        value, share = dominant_value(channel)
+        if share == 1:
+            warnings.append(f"blank scan: every voxel{where} has the same grey value ({value:g})")
+        elif share >= BLANK:
+            warnings.append(f"almost blank scan: {share:.2%} of the voxels{where} have the same grey value ({value:g})")
+        elif _holds_two_values(channel):
+            warnings.append(f"the voxels{where} hold two grey values only, as those of a mask")
+    return warnings
+
+
+def _holds_two_values(channel: NDArray[Any]) -> bool:
+    low, high = channel.min(), channel.max()
+    return all(bool(((plane == low) | (plane == high)).all()) for plane in channel)
 
 
 def _spacing(oriented: Geometry, model: Model) -> list[str]:

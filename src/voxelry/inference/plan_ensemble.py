@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from voxelry.base.device import compute_dtype
 from voxelry.base.memory import Footprint
 from voxelry.base.progress import ProgressCallback, no_progress
+from voxelry.core.mirror_twins import without_twin
 from voxelry.core.model import Model
 from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
+from voxelry.datasets.leftovers import shown
 from voxelry.inference.backend_selection import MemberForwards
 from voxelry.inference.cascade import PreviousLabels, one_hot_labels, with_one_hot_labels
 from voxelry.inference.engine import Member, SliceSink, TestTimeAugmentation, stream
@@ -31,6 +34,8 @@ from voxelry.networks.classes import mirror_classes
 from voxelry.networks.weights import network_of
 from voxelry.preparation.preparation import Preparation, prepare
 from voxelry.preparation.slice_stream import open_slice_stream, slice_stream_footprint
+
+log = logging.getLogger(__name__)
 
 SHARED_FIELDS = (
     "dimensions", "channels", "configuration", "slice_axis", "orientation", "spacing", "long_side", "image_order", "coarse_axis",
@@ -74,6 +79,10 @@ class PlanEnsemble:
         self.networks = [network_of(model, device) for model in models]
         dtype, regions = compute_dtype(device, options.mixed_precision), bool(self.plan.regions)
         self.members = MemberForwards(self.networks, device, dtype, options.backend, regions)
+        if self.plan.side_axis in self.plan.flips and without_twin(self.labels.labels):
+            log.warning(
+                "not mirrored from side to side: labels without a mirror twin (%s)", shown(without_twin(self.labels.labels))
+            )
 
     @property
     def classes(self) -> int:
@@ -87,9 +96,14 @@ class PlanEnsemble:
 
     @property
     def mirrors(self) -> list[tuple[int, ...]]:
-        """Sets of axes to mirror patches along; across the slices of a slice-wise plan that would change nothing."""
+        """Sets of axes to mirror patches along.
+
+        Across the slices of a slice-wise plan that would change nothing; from side to side it would mix up labels that name a
+        side and have no mirror twin, so a model with such a plan is mirrored along its other axes alone.
+        """
         wanted = self.options.flips is None or self.options.flips
-        return mirror_sets([axis for axis in self.plan.flips if axis != self.plan.slice_axis] if wanted else ())
+        left_out = {self.plan.slice_axis} | ({self.plan.side_axis} if without_twin(self.labels.labels) else set())
+        return mirror_sets([axis for axis in self.plan.flips if axis not in left_out] if wanted else ())
 
     @cached_property
     def mirror_map(self) -> tuple[int, ...]:

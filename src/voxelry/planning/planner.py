@@ -18,6 +18,7 @@ from voxelry.planning.channel_names import FIXED_SCALES, absolute_channels
 from voxelry.planning.draft import Draft, Drafter, gpu_of
 from voxelry.planning.fingerprint import CANONICAL
 from voxelry.planning.spacing import Spacing, by, coarse_axis
+from voxelry.preparation.normalisation import ROUNDING
 from voxelry.recipes.settings import PlanSettings
 
 CONTENT = 0.75
@@ -229,6 +230,11 @@ def _normalisation(fingerprint: Fingerprint, reasons: list[str]) -> tuple[Normal
     own = Normalisation(scheme="mask" if inside else "image")
     absolute = absolute_channels(fingerprint.channels, fingerprint.modality)
     fixed = [FIXED_SCALES.get(name.casefold()) for name in fingerprint.channels]
+    flat = [is_absolute and _is_flat(fingerprint.statistics[n]) for n, is_absolute in enumerate(absolute)]
+    if any(flat):
+        value = fingerprint.statistics[flat.index(True)].p005
+        reasons.append(f"All labelled voxels of CT have one grey value ({value:g}), so there is no range to clip to.")
+        absolute = [is_absolute and not is_flat for is_absolute, is_flat in zip(absolute, flat, strict=True)]
     schemes = [_by_set(fingerprint.statistics[n]) if absolute[n] else fixed[n] or own for n in range(len(absolute))]
 
     def named(flags: Sequence[object]) -> str:
@@ -255,7 +261,12 @@ def _normalisation(fingerprint: Fingerprint, reasons: list[str]) -> tuple[Normal
 
 def _by_set(values: ChannelStatistics) -> Normalisation:
     """Clipping and scaling by the labelled voxels of the set."""
-    return Normalisation(scheme="global", low=values.p005, high=values.p995, mean=values.mean, std=max(values.std, 1e-6))
+    return Normalisation(scheme="global", low=values.p005, high=values.p995, mean=values.mean, std=values.std)
+
+
+def _is_flat(values: ChannelStatistics) -> bool:
+    """Nothing would be left of grey values that are clipped to the range of the labelled voxels."""
+    return values.p995 - values.p005 <= ROUNDING * max(abs(values.p005), abs(values.p995))
 
 
 def _check(settings: PlanSettings, fingerprint: Fingerprint, flips: tuple[int, ...]) -> None:

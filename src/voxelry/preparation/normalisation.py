@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from voxelry.base.threads import run_slabs
 from voxelry.core.plan import Normalisation
 
-_SMALLEST_STD = 1e-6
+ROUNDING = 2 * float(np.finfo(np.float32).eps)
+"""A deviation that is no larger a share of the mean is the rounding of values that are all equal."""
+
 _CHUNK = 2**16  # values processed at a time, few enough to stay in the processor's cache
 
 
@@ -22,7 +24,8 @@ class Scaling:
 
     Attributes:
         mean: grey value that becomes 0.
-        std: distance of grey values that becomes 1.
+        std: distance of grey values that becomes 1, however small (maps of diffusion hold values around 1e-9); where it is 0,
+            every value becomes 0.
         limits: lowest and highest grey value, to which others are clipped; None without clipping.
     """
 
@@ -44,8 +47,11 @@ class Scaling:
                 chunk = values[section]
                 if self.limits is not None:
                     np.clip(chunk, *self.limits, out=chunk)
-                chunk -= self.mean
-                chunk /= max(self.std, _SMALLEST_STD)
+                if self.std:
+                    chunk -= self.mean
+                    chunk /= self.std
+                else:
+                    chunk[...] = 0
                 if inside is not None:
                     chunk[~inside[section]] = 0
 
@@ -71,7 +77,9 @@ class Moments:
     @property
     def scaling(self) -> Scaling:
         """The scaling to mean 0 and deviation 1; values that are all equal become 0."""
-        return Scaling(self._mean, math.sqrt(self._squares / max(1, self._count)))
+        std = math.sqrt(self._squares / max(1, self._count))
+        smallest = max(ROUNDING * abs(self._mean), float(np.finfo(np.float32).tiny))
+        return Scaling(self._mean, std if std > smallest else 0.0)
 
 
 def normalise(image: NDArray[np.float32], schemes: tuple[Normalisation, ...], inside: NDArray[np.bool_] | None = None) -> None:

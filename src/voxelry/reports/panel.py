@@ -155,7 +155,7 @@ def _window(volume: Volume) -> tuple[float, float]:
 
 
 def _windowed(values: NDArray[Any], low: float, high: float) -> NDArray[np.floating[Any]]:
-    scaled: NDArray[np.floating[Any]] = np.clip((values.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1)
+    scaled: NDArray[np.floating[Any]] = np.clip((values.astype(np.float32) - low) / ((high - low) or 1.0), 0, 1)
     return scaled
 
 

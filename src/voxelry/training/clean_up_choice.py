@@ -1,8 +1,9 @@
 """Chooses clean-up rules (largest component, minimum volume, filled holes) for each label, where they help on validation cases.
 
 A rule changes only its own label and the background, so each label is decided by itself: it gets the rule with the highest mean
-Dice over the validation cases, if that is more than `GAIN` above the mean without a rule; no other label can get worse. The idea
-is nnU-Net's (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), which has the largest component alone.
+Dice over the validation cases, if that is more than `GAIN` above the mean without a rule; no other label can get worse. Mirror
+twins (left kidney, right kidney) are decided together, by the mean of both, and get the same rule. The idea is nnU-Net's (Isensee
+et al. 2021, doi:10.1038/s41592-020-01008-z), which has the largest component alone.
 """
 
 from __future__ import annotations
@@ -79,8 +80,10 @@ class CleanUpChoice:
         return {"cases": len(self._dice), "mean_dice": changed}
 
     def _best(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """For each label the best row (0: no rule; of equals the first) and its gain in mean Dice over row 0."""
+        """For each label the best row (0: no rule; of equals the first) and its gain in mean Dice over row 0, twins together."""
         if not self._dice:
             return np.zeros(len(self.table), np.int64), np.zeros(len(self.table))
         mean = np.mean(self._dice, axis=0)
+        twins = [number - 1 for number in self.table.mirror_classes()[1:]]
+        mean = (mean + mean[:, twins]) / 2
         return mean.argmax(axis=0), mean.max(axis=0) - mean[0]

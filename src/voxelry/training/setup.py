@@ -11,6 +11,7 @@ import numpy as np
 
 from voxelry.base.device import choose_device
 from voxelry.base.progress import ProgressCallback
+from voxelry.core.mirror_twins import has_side, without_twin
 from voxelry.core.plan import Configuration, Fingerprint, Plan, Region
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
@@ -24,6 +25,7 @@ from voxelry.networks.weights import load_models
 from voxelry.planning.fingerprint import make_fingerprint
 from voxelry.planning.planner import configurations, make_plan
 from voxelry.preparation.cache import CachedCase, cached_cases
+from voxelry.preparation.dominant_value import dominant_value
 from voxelry.recipes.recipe import Config
 from voxelry.recipes.settings import PlanSettings
 from voxelry.training.loss import make_loss
@@ -68,20 +70,25 @@ def dataset_fingerprint(
         volumes: filled with the volume of each label in each case, where it is given.
 
     Raises:
-        ManifestError: no case has a labelled voxel.
+        ManifestError: no case has a labelled voxel, or every image is blank.
         SplitLeakError: two cases on two sides of the split are the same image.
     """
     refuse_shared_files(manifest.cases, str(manifest.path))
     for remark in manifest.remarks:
         log.warning("%s: %s", manifest.path, remark)
-    volumes = {} if volumes is None else volumes
+    volumes, blank = {} if volumes is None else volumes, set[str]()
     fingerprint = make_fingerprint(
-        [partial(_read, case, manifest, volumes) for case in cases],
+        [partial(_read, case, manifest, volumes, blank) for case in cases],
         manifest.card.channels,
         manifest.card.modality,
         manifest.card.table,
         progress,
     )
+    if len(blank) == len(cases):
+        raise ManifestError(
+            f"{manifest.path}: each of the {len(cases)} images holds one grey value alone, from which nothing can be learnt",
+            remedy="Check the image files, and what wrote them.",
+        )
     _check_labels(manifest, len(cases), fingerprint, volumes)
     return fingerprint
 
@@ -105,8 +112,14 @@ def _check_labels(manifest: Manifest, cases: int, fingerprint: Fingerprint, volu
         log.warning("%s: %d of %d training masks hold no labelled voxel: %s", manifest.path, len(empty), cases, shown(empty))
 
 
-def _read(case: Case, manifest: Manifest, volumes: LabelVolumes) -> tuple[Volume, LabelMap | None]:
+def _read(case: Case, manifest: Manifest, volumes: LabelVolumes, blank: set[str]) -> tuple[Volume, LabelMap | None]:
+    """A case; its volumes are noted, and whether its image is blank."""
     volume, labels = load_case(case, manifest)
+    uniform = [channel for channel in volume.array if dominant_value(channel)[1] == 1]
+    if len(uniform) == volume.channels:
+        blank.add(case.id)
+    if uniform:
+        log.warning("case '%s': %d of %d channels hold one grey value alone", case.id, len(uniform), volume.channels)
     if labels is not None:
         volumes[case.id] = label_volumes(labels)
     return volume, labels
@@ -126,18 +139,27 @@ def check_sides(plan: Plan, config: Config, manifest: Manifest) -> None:
     """Refuse flips that would swap left and right unnoticed.
 
     Raises:
-        ConfigError: volumes are flipped but not oriented, while labels have a side; a region whose mirror image, which averaging
-            over flips needs, is no region.
+        ConfigError: a flip from side to side while labels that name a side have no mirror twin; volumes are flipped but not
+            oriented, while labels have a side; a region whose mirror image, which averaging over flips needs, is no region.
     """
+    labels = manifest.card.table.labels
+    named = config.augment.flip_axes if isinstance(config.augment.flip_axes, tuple) else ()
+    flips = {"flips": (*config.flips, *plan.flips), "augment.flip_axes": named}
+    for key, axes in flips.items():
+        if axes and plan.dimensions == 3 and plan.orientation is None and any(map(has_side, labels)):
+            raise ConfigError(
+                "plan.orientation is 'stored' and labels have a side: a flip could not tell left from right",
+                remedy=f"Set plan.orientation to RAS, or leave {key} out.",
+            )
+        alone = without_twin(labels)
+        if plan.side_axis in axes and alone:
+            raise ConfigError(
+                f"{key} mirrors axis {plan.side_axis}, from one side of the body to the other, but labels that name a side have "
+                f"no mirror twin: {shown(alone)}",
+                remedy="Give each its twin as 'mirror' in the card (its own name where it has none), or leave this axis out.",
+            )
     if plan.side_axis in plan.flips:
         mirror_classes(plan, manifest.card.table)
-    has_sides = any(label.mirror for label in manifest.card.table.labels)
-    has_flips = config.flips or (isinstance(config.augment.flip_axes, tuple) and config.augment.flip_axes)
-    if has_sides and has_flips and plan.dimensions == 3 and plan.orientation is None:
-        raise ConfigError(
-            "plan.orientation is 'stored' and labels have mirror twins: a flip could not tell left from right",
-            remedy="Set plan.orientation to RAS, or leave flips out.",
-        )
 
 
 def make_plans(options: RunOptions, fingerprint: Fingerprint) -> dict[Configuration, Plan]:

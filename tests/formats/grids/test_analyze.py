@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from voxelry.errors import CorruptFileError, MissingFileError
-from voxelry.formats.grids.nifti_read import read_nifti
+from voxelry.formats.grids.nifti_read import open_nifti
 from voxelry.formats.read_options import ReadOptions
 from voxelry.formats.reader import read, read_labels
 
@@ -61,13 +61,13 @@ def test_the_preferred_transform_and_what_is_said(tmp_path):
     image.header.set_qform(np.diag([1, 2, 4, 1.0]), 1)
     image.to_filename(tmp_path / "a.nii")
     for transform, spacing, other in (("sform", 3, "qform"), ("qform", 4, "sform")):
-        found = read_nifti(tmp_path / "a.nii", ReadOptions(transform=transform))
+        found = open_nifti(tmp_path / "a.nii", ReadOptions(transform=transform)).volume()
         assert found.spacing == (1, 2, spacing)
         assert found.source.remarks == (f"{transform} used", f"the {other} places voxels up to 3 mm elsewhere and was not used")
     np.testing.assert_array_equal(read(tmp_path / "a.nii", transform="qform").spacing, (1, 2, 4))
     image.header.set_qform(None, 0)
     image.to_filename(tmp_path / "b.nii")
-    assert read_nifti(tmp_path / "b.nii", ReadOptions(transform="qform")).source.remarks == ("sform used",)
+    assert open_nifti(tmp_path / "b.nii", ReadOptions(transform="qform")).volume().source.remarks == ("sform used",)
 
 
 def test_intents_and_vectors(tmp_path):

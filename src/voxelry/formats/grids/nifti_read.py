@@ -10,7 +10,6 @@ import os
 from functools import partial
 from pathlib import Path
 
-from voxelry.core.volume import Volume
 from voxelry.formats.grids.grid_file import GridFile
 from voxelry.formats.grids.nifti_header import read_header
 from voxelry.formats.grids.nifti_names import stored_table
@@ -52,20 +51,3 @@ def open_nifti(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Gr
         components=header.components,
         stored_table=partial(stored_table, header.path) if header.kind == "nifti" else None,
     )
-
-
-def read_nifti(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -> Volume:
-    """An image, header first; voxels are decoded when `Volume.array` is first used.
-
-    Args:
-        path: the file.
-        options: `ReadOptions.transform` names the affine to prefer.
-
-    Returns:
-        A Volume ``(C, x, y, z)``, of a picture ``(C, rows, cols)``; int16 where that is lossless, else float32.
-
-    Raises:
-        ReadError: as `open_nifti`.
-        NonFiniteError: (from `Volume.array`) NaN or infinite voxels.
-    """
-    return open_nifti(path, options).volume()

@@ -80,6 +80,18 @@ def test_grey_is_the_window_and_insides_are_tinted(tmp_path):
     np.testing.assert_allclose(frames[0, ..., 1], wide[:, :, 0].T, atol=1)
 
 
+def test_grey_values_of_any_size_are_drawn_alike(tmp_path):
+    source = volume("axial", tmp_path)
+    empty = LabelMap.of(np.zeros(source.geometry.shape, np.uint8), source.geometry, RED)
+    drawn = []
+    for scale in (1, 1e-9, 0):
+        scaled = type(source)(source.array * np.float32(scale), source.geometry, modality="MR", source=source.source)
+        drawn.append(pictures(write_secondary_capture(empty, scaled, tmp_path / f"{scale}.sc"))[1].astype(int))
+    np.testing.assert_allclose(drawn[1], drawn[0], atol=1)
+    assert drawn[0].std() > 10
+    assert not drawn[2].any()
+
+
 def test_a_projection(tmp_path, dciodvfy):
     source = x_ray(tmp_path)
     array = np.zeros(source.geometry.shape, np.uint8)

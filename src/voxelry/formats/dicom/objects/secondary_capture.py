@@ -98,7 +98,7 @@ def _window(source: Volume) -> tuple[float, float]:
         return _SOFT_TISSUE
     flat = source.array[0].ravel()
     low, high = np.percentile(flat[:: max(1, flat.size // _SAMPLES)], _PERCENTILES)
-    return float(low), float(max(high, low + 1e-6))
+    return float(low), float(high if high > low else low + 1)
 
 
 def _paint(picture: NDArray[np.float32], mask: NDArray[np.bool_], color: NDArray[np.float32]) -> None:

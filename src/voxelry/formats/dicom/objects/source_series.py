@@ -50,22 +50,6 @@ _MISPLACED_VOXELS = 0.5
 """Largest distance in voxels of an instance from its position on the grid: this checks order and flips, not regularity."""
 
 
-def source_headers(source: Volume, path: str | os.PathLike[str]) -> list[Dataset]:
-    """The headers of a scan all of whose slices are stored, as in `source_series`.
-
-    Raises:
-        ExportError: as `source_series`; or a slice was interpolated.
-    """
-    series = source_series(source, path)
-    interpolated = sum(instance is None for instance in source.source.instances)
-    if interpolated:
-        raise ExportError(
-            f"{path}: {interpolated} of the scan's slices were interpolated and no instance holds them ({source.source.name})",
-            remedy="Write a DICOM SEG or NIfTI.",
-        )
-    return list(series.headers)
-
-
 def source_series(source: Volume, path: str | os.PathLike[str]) -> SourceSeries:
     """The instances of a volume read from DICOM, slice by slice, ready to be referenced.
 
