@@ -254,7 +254,7 @@ def _yes(value: bool) -> str:
 
 def _options(row: Format) -> str:
     """Options that a user gives; those that conversion fills in are left out."""
-    return ", ".join(f"`{option}`" for option in row.options if option != "measure")
+    return ", ".join(f"`{option}`" for option in row.options)
 
 
 def losses_page() -> str:

@@ -35,6 +35,7 @@ def predictor(predict, **more):
     model = SimpleNamespace(
         card=SimpleNamespace(name="bright", version="1"), plan=SimpleNamespace(reference=None, channels=("x",))
     )
+    more = {"options": PredictOptions(), **more}
     return SimpleNamespace(predict=predict, description="backend torch", model=model, scans=1, **more)
 
 
@@ -67,6 +68,22 @@ def test_each_scan_gets_its_mask(scans, tmp_path):
         labels = read_labels(outcome.files["nifti"])
         assert labels.geometry.same_grid(GRID)
         assert labels.table == TABLE
+
+
+def test_results_that_would_be_one_file_are_refused_before_anything_is_written(scans, tmp_path):
+    """A map's name may be another scan's mask's; ids that differ in case alone are one name on some disks."""
+    out = tmp_path / "out"
+    sure = predictor(bright, options=PredictOptions(confidence="entropy"))
+    for pair, formats, predicts in (
+        (("a", "a.entropy"), ["nifti"], sure),
+        (("a", "a.seg"), ["seg-nrrd", "nrrd"], PREDICTOR),
+        (("a", "a.seg"), ["dicom-sr", "seg-nrrd", "nrrd"], PREDICTOR),
+        (("Ä", "a\u0308"), ["nifti"], PREDICTOR),
+    ):
+        clashing = [Scan(name, scan.images) for name, scan in zip(pair, scans, strict=False)]
+        with pytest.raises(UsageError, match="would both be written to"):
+            segment_scans(predicts, clashing, out, formats)
+        assert not out.exists()
 
 
 @pytest.mark.parametrize("reference", [None, 0, 1])

@@ -22,9 +22,7 @@ from voxelry.core.model import Model, ModelCard
 from voxelry.core.volume import LabelMap
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
 from voxelry.formats.grids.nifti_write import write_nifti_image
-from voxelry.formats.writer import write_format
 from voxelry.metrics.families import measure
-from voxelry.metrics.measurements import measure_labels
 from voxelry.networks.build import build_network
 from voxelry.networks.weights import save_model, weights_of
 from voxelry.planning.fingerprint import make_fingerprint
@@ -76,9 +74,7 @@ def write_labels(row, given, folder):
     options = {"algorithm": Algorithm(name="a")} if "algorithm" in row.options else {}
     if "segmentation" in row.required_options:
         options |= {"segmentation": given.segmentation}
-    if "measure" in row.required_options:
-        options |= {"measure": measure_labels}
-    return write_format(row, labels, path, None if row.is_picture else given.scan, options)
+    return row.write(labels, path, None if row.is_picture else given.scan, options)
 
 
 def checkpoint(given, folder):

@@ -229,6 +229,13 @@ def test_a_table_with_foreign_columns(tmp_path):
     assert found[1].images == (tmp_path / "old/x2.jpg",)
 
 
+def test_ids_that_some_disks_take_for_one_name(tmp_path):
+    (tmp_path / "index.csv").write_text("stem,id\na,Leber\nb,LEBER\n")
+    touch(tmp_path, "a.jpg", "b.jpg")
+    with pytest.raises(ManifestError, match="'Leber' and 'LEBER' name one file"):
+        cases({"table": "index.csv", "id": "{id}", "images": ["{stem}.jpg"]}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

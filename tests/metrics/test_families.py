@@ -72,7 +72,16 @@ def test_tolerances_of_nsd_for_all_labels_or_by_name(given, by_index):
     np.testing.assert_allclose(found, [expected[1]["nsd"], expected[2]["nsd"]])
 
 
-@pytest.mark.parametrize(("tolerance", "words"), [({"a": 1.0, "c": 1.0}, "'c', which is no label"), ({"a": 1.0}, "no tolerance")])
+@pytest.mark.parametrize(
+    ("tolerance", "words"),
+    [
+        ({"a": 1.0, "c": 1.0}, "'c', which is no label"),
+        ({"a": 1.0}, "no tolerance"),
+        (float("nan"), "tolerance of nan"),
+        (-1.0, "of -1"),
+        ({"a": 1.0, "b": float("inf")}, "of inf"),
+    ],
+)
 def test_tolerances_that_do_not_fit_the_labels(tolerance, words):
     with pytest.raises(UsageError, match=words):
         measure(cubes(), cubes(), metrics=["surface"], tolerance=tolerance)

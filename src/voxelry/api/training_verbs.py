@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,12 +150,12 @@ def estimate(
 
 
 def check_budget(seconds: float) -> None:
-    """Refuse a time budget that is not above 0.
+    """Refuse a time budget that is not above 0, or without end.
 
     Raises:
-        UsageError: not above 0.
+        UsageError: it is so.
     """
-    if not seconds > 0:
+    if not 0 < seconds < inf:
         raise UsageError(f"a time budget of {seconds:g} s", remedy="Give a duration above 0, as 10m.")
 
 

@@ -21,7 +21,7 @@ _Path = tuple[_Key, ...]
 class Frozen(BaseModel):
     """A frozen mapping of named fields in which an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 Schema = TypeVar("Schema", bound=Frozen)

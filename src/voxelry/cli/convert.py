@@ -11,7 +11,7 @@ import typer
 from voxelry.cli.output import Json, Repair, Series, print_json, say
 from voxelry.errors import UsageError
 
-_SWITCHES = {"true": True, "false": False}
+_SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def convert(
@@ -69,7 +69,7 @@ def convert(
 
 
 def _options(changes: Sequence[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` as options, ``true`` and ``false`` as such.
+    """``KEY=VALUE`` as options; words for true and false as such.
 
     Raises:
         UsageError: no ``=``.

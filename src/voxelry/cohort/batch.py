@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxelry.base.distinct_names import folded
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.scan_names import Scan
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.channels import read_channels
-from voxelry.errors import VoxelryError
+from voxelry.errors import UsageError, VoxelryError
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
 from voxelry.formats.file_format import Format
 from voxelry.formats.grids.nifti_write import write_nifti_image
@@ -71,11 +72,10 @@ def segment_scans(
         One outcome a scan, in order. A scan that fails, or is interrupted, leaves no file.
 
     Raises:
-        UsageError: an unknown format.
+        UsageError: an unknown format, or two results that would be written to one file.
         OSError: `out` cannot be made.
     """
-    for name in formats:
-        written_format(name)
+    _check_outputs(scans, formats, predictor.options.confidence)
     out.mkdir(parents=True, exist_ok=True)
     predictor.scans = len(scans)
     outcomes = []
@@ -83,6 +83,26 @@ def segment_scans(
         outcomes.append(_segment(predictor, scan, out, formats, watch, progress, options))
         progress("segmenting", number, len(scans))
     return outcomes
+
+
+def _check_outputs(scans: Sequence[Scan], formats: Sequence[str], confidence: str) -> None:
+    """Refuse unknown formats, and scans whose results would be one file: ``a.entropy.nii.gz`` may be a mask or a map.
+
+    Raises:
+        UsageError: it is so.
+    """
+    rows = [written_format(name) for name in formats]
+    rows += [format_named("dicom-seg")] if any("segmentation" in row.required_options for row in rows) else []
+    endings = {row.ending for row in rows} | ({f".{confidence}.nii.gz"} if confidence else set())
+    owners: dict[str, Scan] = {}
+    for scan in scans:
+        for ending in endings:
+            owner = owners.setdefault(folded(f"{scan.id}{ending}"), scan)
+            if owner is not scan:
+                raise UsageError(
+                    f"scans '{owner.id}' and '{scan.id}' would both be written to {scan.id}{ending}",
+                    remedy="Rename one, or segment them separately.",
+                )
 
 
 def _segment(

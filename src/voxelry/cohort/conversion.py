@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _labels(
     if form is None:
         if not mask_files(mask):
             raise UsageError(f"{mask}: a folder without mask files", remedy="Name the file that holds the labels.")
-        return read_mask_folder(mask, table, read_labels)
+        return read_mask_folder(mask, table, partial(read_labels, threshold=threshold))
     drawn_on = scan if "reference" in form.label_options else None
     labels = read_labels(mask, table, reference=drawn_on, threshold=threshold)
     if scan is None or image is None or drawn_on is not None:

@@ -20,7 +20,7 @@ from voxelry.cohort.statistics import RESAMPLES, bootstrap
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import UsageError, VoxelryError
 from voxelry.metrics.families import measure
-from voxelry.metrics.metric_input import Tolerance
+from voxelry.metrics.metric_input import Tolerance, check_tolerance
 from voxelry.metrics.metric_table import check_metrics
 from voxelry.metrics.scores import TRAINING, Scores
 from voxelry.metrics.shared_labels import label_warnings
@@ -56,9 +56,10 @@ def evaluate_cohort(
         MissingFileError: a file, or the prediction of a reference, is missing.
         GridMismatchError: two maps lie on different grids.
         LabelError: values that the reference does not know.
-        UsageError: an unknown family, or no worker.
+        UsageError: an unknown family, no worker, or a tolerance that is no distance.
     """
     check_metrics(metrics)
+    check_tolerance(tolerance)
     manifest = load_manifest(reference, root) if is_manifest(reference) else None
     scores = evaluate_pairs(find_pairs(manifest or reference, prediction), metrics, workers, tolerance)
     for sentence in label_warnings(scores):

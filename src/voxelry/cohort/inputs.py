@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxelry.base.distinct_names import folded
 from voxelry.base.files import free_name, no_such_file
 from voxelry.cohort.scan_names import Scan, named_scans
 from voxelry.datasets.leftovers import shown
@@ -62,10 +63,11 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
 def _check_ids(scans: Sequence[Scan]) -> None:
     first: dict[str, Scan] = {}
     for scan in scans:
-        other = first.setdefault(free_name(scan.id), scan)
+        other = first.setdefault(folded(free_name(scan.id)), scan)
         if other is not scan:
+            names = f"'{scan.id}'" if scan.id == other.id else f"'{other.id}' and '{scan.id}', which some disks take for one name"
             raise UsageError(
-                f"two scans are called '{scan.id}': {other.images[0]} and {scan.images[0]}",
+                f"two scans are called {names}: {other.images[0]} and {scan.images[0]}",
                 remedy="Rename one, or segment them separately.",
             )
 

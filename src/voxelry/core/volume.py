@@ -27,7 +27,7 @@ class Source:
         kind: ``dicom``, ``dicom-seg``, ``rtstruct``, ``nifti``, ``analyze``, ``mgh``, ``nrrd``, ``seg-nrrd``, ``metaimage``,
             ``picture`` or ``memory``.
         files: the files read, each once, in slice order for a DICOM series; fewer than slices where a file holds several, or
-            where slices were interpolated.
+            where slices were interpolated. Of a zip archive its path, followed by the member's.
         series_uid: SeriesInstanceUID, empty where there is none.
         instances: per slice the ``(SOPInstanceUID, frame number from 1)`` an exporter must reference; None for a slice
             that no instance holds.

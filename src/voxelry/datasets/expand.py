@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxelry.base.bounded_regex import search_groups
+from voxelry.base.distinct_names import folded
 from voxelry.base.files import free_name, read_json
 from voxelry.datasets.cases import (
     SPLITS,
@@ -200,7 +201,12 @@ def _check_ids(ids: Sequence[str], where: str) -> None:
     twice = [id for id, count in Counter(ids).items() if count > 1]
     if twice:
         raise ManifestError(f"{where}: case id {', '.join(map(repr, twice[:_SHOWN]))} occurs twice", remedy="Ids must differ.")
+    first: dict[str, str] = {}
     for id in ids:
+        if (other := first.setdefault(folded(id), id)) != id:
+            raise ManifestError(
+                f"{where}: case ids '{other}' and '{id}' name one file on some disks", remedy="Let ids differ in more than case."
+            )
         try:
             free_name(id)
         except UsageError as error:

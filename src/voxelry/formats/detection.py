@@ -20,12 +20,14 @@ GZIP_ERRORS = (EOFError, OSError, zlib.error, isal_zlib.error)
 """Exceptions that a damaged gzip stream raises."""
 
 _GZIP = b"\x1f\x8b"
+_ZIP = b"PK\x03\x04"
+_ZIP_ENDINGS = {".npz": "NumPy's archive of arrays", ".docx": "a Word document", ".xlsx": "an Excel workbook"}
 _KNOWN_BUT_NOT_READ = {
     b"GIF8": "GIF",
     b"BM": "BMP",
     b"RIFF": "WebP",
     b"%PDF": "PDF",
-    b"PK\x03\x04": "zip archive",
+    _ZIP: "a zip archive as a mask",
     b"\x28\xb5\x2f\xfd": "zstd archive",
     b"\x93NUMPY": "NumPy array",
     b"\x89HDF": "HDF5",
@@ -220,5 +222,6 @@ def _unsupported(path: Path, head: bytes) -> UnsupportedFormatError:
     readable = f"{', '.join(titles)} and {last} are read."
     for magic, name in _KNOWN_BUT_NOT_READ.items():
         if head.startswith(magic):
+            name = _ZIP_ENDINGS.get(path.suffix.lower(), name) if magic == _ZIP else name
             return UnsupportedFormatError(f"{path}: {name} is not read", remedy=f"Convert it. {readable}")
     return UnsupportedFormatError(f"{path}: starts with {head[:4]!r}, which is no image format known here", remedy=readable)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Source
-from voxelry.errors import LabelError
+from voxelry.errors import LabelError, UsageError
 from voxelry.formats.grids.grid_file import GridFile
 from voxelry.formats.pictures.picture_read import read_picture_labels
 from voxelry.formats.voxels import values_of
@@ -28,6 +28,7 @@ def grid_labels(grid: GridFile, table: LabelTable | None, threshold: float | Non
 
     Raises:
         LabelError: fractions without a threshold, negative values, several channels, or values that `table` does not know.
+        UsageError: a threshold that is no probability, and beyond the values of the map.
     """
     if threshold is not None:
         return _above(grid, table, threshold)
@@ -56,6 +57,12 @@ def _above(grid: GridFile, table: LabelTable | None, threshold: float) -> LabelM
     volume = grid.volume()
     if volume.channels != 1:
         raise LabelError(f"{grid.path}: {volume.channels} channels of probabilities", remedy="Split them into a file each.")
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if not min(0.0, low) < threshold <= max(1.0, high):
+        raise UsageError(
+            f"{grid.path}: a threshold of {threshold:g} for values from {low:g} to {high:g}",
+            remedy="Give a probability above 0 and up to 1, such as 0.5.",
+        )
     source = replace(volume.source, remarks=(*volume.source.remarks, f"label 1 where the probability is at least {threshold:g}"))
     if table is not None:
         table.check_values([1], str(grid.path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 
 from voxelry.core.labels import LabelTable
@@ -181,7 +182,7 @@ def read_labels(
         LabelError: fractions without a threshold, negative values, colours, or values that `table` does not know.
         UnsupportedFormatError: other DICOM, JPEG, or a format that is not read.
         GridMismatchError: contours of an RTSTRUCT that do not lie on the slices of its reference.
-        UsageError: a reference or a threshold for a file that takes none.
+        UsageError: a reference or a threshold for a file that takes none, or a threshold out of range.
         ReadError: as `read`.
 
     Examples:
@@ -194,6 +195,8 @@ def read_labels(
         ('liver',)
     """
     place = Path(path)
+    if threshold is not None and not isfinite(threshold):
+        raise UsageError(f"{place}: a threshold of {threshold:g}", remedy="Give a probability, such as 0.5.")
     options = {name: value for name, value in (("reference", reference), ("threshold", threshold)) if value is not None}
     if place.is_dir():
         return _labels_of(place, detect(place), None, table, options)

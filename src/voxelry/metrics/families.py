@@ -14,7 +14,7 @@ from voxelry.metrics.centreline import mask_cldice
 from voxelry.metrics.evaluate import aligned, score
 from voxelry.metrics.instances import connected_objects, object_overlaps
 from voxelry.metrics.matching import match
-from voxelry.metrics.metric_input import MetricInput, Tolerance
+from voxelry.metrics.metric_input import MetricInput, Tolerance, check_tolerance
 from voxelry.metrics.metric_table import FAMILIES, Family, check_metrics
 from voxelry.metrics.overlap import Values
 from voxelry.metrics.panoptic import average_precision, score_matches
@@ -61,6 +61,7 @@ def measure(
         (0.75, [[2.0]])
     """
     check_metrics(metrics)
+    check_tolerance(tolerance)
     reference, prediction = aligned(reference, prediction)
     overlap = score(reference, prediction, case_id)
     case = MetricInput(reference, prediction, overlap.labels, overlap.confusions[0], tolerance)

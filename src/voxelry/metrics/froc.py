@@ -38,13 +38,15 @@ def detections(pairs: ObjectOverlaps, scores: Values, threshold: float = 0.0) ->
         threshold: smallest IoU of a hit; at 0 any shared voxel is a hit.
 
     Raises:
-        UsageError: the scores are not one finite number for each predicted object.
+        UsageError: the scores are not one finite number for each predicted object, or a threshold out of range.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != pairs.prediction_sizes.shape or not np.isfinite(values).all():
         raise UsageError(
             f"scores of shape {values.shape} for {len(pairs.prediction_sizes)} objects", remedy="Give each one finite score."
         )
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"a threshold of {threshold:g} on IoU", remedy="Use a number from 0 to 1.")
     hits = np.full(len(values), -1, dtype=np.int64)
     candidates = np.flatnonzero(pairs.iou >= threshold)
     rising = candidates[np.argsort(pairs.iou[candidates], kind="stable")]

@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.core.volume import LabelMap
+from voxelry.errors import UsageError
 from voxelry.metrics.evaluate import common_classes
 from voxelry.metrics.overlap import Counts, Values
 
 Tolerance = float | Mapping[str, float]
 """NSD tolerance in mm (pixels with ``surface_pixels``): one for all labels, or one for each label by name."""
+
+
+def check_tolerance(tolerance: Tolerance) -> None:
+    """Refuse tolerances that are no distance.
+
+    Raises:
+        UsageError: below 0, infinite, or not a number.
+    """
+    values = tolerance.values() if isinstance(tolerance, Mapping) else [tolerance]
+    wrong = [value for value in values if not 0 <= value < inf]
+    if wrong:
+        raise UsageError(f"a tolerance of {wrong[0]:g}", remedy="Give a distance of 0 or more, such as 1.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,7 @@ from voxelry.core.plan import Plan
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.errors import VoxelryError
-from voxelry.formats.dicom.archive import is_unpacked
+from voxelry.formats.dicom.archive import archive_of
 from voxelry.preparation.class_locations import class_counts, class_locations
 from voxelry.preparation.mapped_array import MappedArray, checksum, store_array
 from voxelry.preparation.preparation import Preparation, prepare, reordering
@@ -201,7 +201,8 @@ def _write(home: Path, plan: Plan, table: LabelTable, volume: Volume, labels: La
     else:
         classes = preparation.classes(table.to_classes(labels.array, volume.source.name))
     locations = class_locations(classes, len(table) + 1)
-    sources = {Path(file) for source in (volume, labels) if source is not None for file in source.source.files}
+    files = [Path(file) for source in (volume, labels) if source is not None for file in source.source.files]
+    sources = {archive_of(file) or file for file in files}
     entry = {
         "counts": class_counts(classes, len(table) + 1),
         "class_locations": {index: len(voxels) for index, voxels in locations.items()},
@@ -209,7 +210,7 @@ def _write(home: Path, plan: Plan, table: LabelTable, volume: Volume, labels: La
         "start": preparation.start,
         "extent": preparation.extent,
         "shape": preparation.shape,
-        "read": {str(file): _stamp(file) for file in sorted(sources) if file.is_file() and not is_unpacked(file)},
+        "read": {str(file): _stamp(file) for file in sorted(sources) if file.is_file()},
     }
     with atomic_folder(home, keep=lambda folder: _valid_entry(folder) is not None) as temporary:
         store_array(temporary / "image.npy", preparation.image(volume), np.float16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import tempfile
 import warnings
 import zipfile
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread
 
 from helpers.dicom_files import save, series
-from voxelry.errors import CorruptFileError, DuplicateSlicesError, ReadError, SelectionError, UnsupportedFormatError
+from voxelry.core.labels import LabelTable
+from voxelry.core.volume import LabelMap
+from voxelry.errors import CorruptFileError, DuplicateSlicesError, ExportError, ReadError, SelectionError, UnsupportedFormatError
 from voxelry.formats.dicom import archive as module
 from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all
+from voxelry.formats.writer import write
 
 
 @pytest.fixture
@@ -71,9 +76,10 @@ def test_an_archive_reads_as_its_folder(zipped, folder, plain):
 def test_its_files_live_as_long_as_the_volume(zipped):
     before = leftovers()
     volume = read(zipped())
-    assert all(Path(file).is_file() for file in volume.source.files)
+    (folder,) = leftovers() - before
+    assert len([file for file in folder.rglob("*") if file.is_file()]) == 5
     _ = volume.array
-    assert all(Path(file).is_file() for file in volume.source.files)
+    assert folder.exists()
     del volume
     gc.collect()
     assert leftovers() == before
@@ -221,3 +227,33 @@ def test_archives_inside_archives_are_not_opened(tmp_path, zipped):
         packed.write(inner, "inner.zip")
     with pytest.raises(UnsupportedFormatError):
         read(path)
+
+
+def test_its_files_are_named_by_the_archive(zipped, plain, tmp_path):
+    """A temporary path tells nobody anything, and is gone tomorrow; exports find the files in the archive."""
+    for data in plain:
+        data.StudyInstanceUID = "1.2.3"
+    path = zipped(plain)
+    volume = read(path)
+    with zipfile.ZipFile(path) as packed:
+        names = {f"{path}/{name}" for name in packed.namelist()}
+    assert set(volume.source.files) <= names
+    assert len(volume.source.files) == 5
+    assert tempfile.gettempdir() + "/voxelry-" not in str(volume.source)
+    labels = LabelMap.of(np.ones(volume.geometry.shape, np.uint8), volume.geometry, LabelTable.numbered([1]))
+    stored = dcmread(write(labels, tmp_path / "a.seg.dcm", source=volume))
+    referenced = {item.ReferencedSOPInstanceUID for item in stored.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    assert referenced == {instance[0] for instance in volume.source.instances}
+    path.unlink()
+    with pytest.raises(ExportError, match="gone"):
+        write(labels, tmp_path / "b.seg.dcm", source=volume)
+    path.write_bytes(_archive_of_nothing())
+    with pytest.raises(ReadError, match="not in its archive any more"):
+        write(labels, tmp_path / "b.seg.dcm", source=volume)
+
+
+def _archive_of_nothing():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as packed:
+        packed.writestr("a.txt", "nothing")
+    return content.getvalue()

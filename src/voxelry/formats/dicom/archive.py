@@ -10,10 +10,10 @@ messages; of members that repeat one name and one content the first is kept.
 
 from __future__ import annotations
 
+import io
 import lzma
 import shutil
 import tempfile
-import unicodedata
 import weakref
 import zipfile
 import zlib
@@ -21,9 +21,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from voxelry.base.distinct_names import folded
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
 from voxelry.formats.dicom.elements import short_message
 from voxelry.formats.dicom.header import DicomHeader
@@ -160,15 +162,39 @@ class UnpackedFolder:
         try:
             yield
         except ReadError as error:
-            error.problem = error.problem.replace(str(self.folder), str(self.archive))
-            error.args = (error.args[0].replace(str(self.folder), str(self.archive)),)
+            error.problem = self.shown(error.problem)
+            error.args = (self.shown(error.args[0]),)
             raise
 
+    def shown(self, text: str) -> str:
+        """A path, or a text with paths, that names files by their path in the archive."""
+        return text.replace(str(self.folder), str(self.archive))
 
-def is_unpacked(file: Path) -> bool:
-    """A file is a temporary copy in an `UnpackedFolder`."""
-    folder = Path(tempfile.gettempdir())
-    return file.is_relative_to(folder) and file.relative_to(folder).parts[0].startswith(_PREFIX)
+
+def archive_of(file: Path) -> Path | None:
+    """The archive that a path leads into, None for a file on disk and for one that is nowhere."""
+    return None if file.exists() else next((parent for parent in file.parents if parent.is_file()), None)
+
+
+def contents(files: Sequence[str]) -> Iterator[tuple[str, str | IO[bytes]]]:
+    """Each file with what `pydicom.dcmread` takes: its path, or its content where it lies in an archive.
+
+    Args:
+        files: of `Source.files`.
+
+    Raises:
+        ReadError: an archive cannot be read, or does not hold a file any more.
+    """
+    for archive, members_or_files in groupby(files, key=lambda file: archive_of(Path(file))):
+        if archive is None:
+            yield from ((file, file) for file in members_or_files)
+            continue
+        with open_archive(archive) as reader:
+            members = {str(member.path): member for member in reader.members()}
+            for file in members_or_files:
+                if file not in members:
+                    raise ReadError(f"{file}: is not in its archive any more", remedy="Read the scan again.")
+                yield file, io.BytesIO(reader.read(members[file]))
 
 
 def unpack_planes(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...], UnpackedFolder | None]:
@@ -201,7 +227,7 @@ def unpack_planes(planes: Sequence[DicomHeader]) -> tuple[tuple[DicomHeader, ...
 
 def _members(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> list[ArchiveMember]:
     """The members with distinct paths: a name that another member has, or that is a folder of others, gets a number."""
-    folders = {_path_key(parent) for entry in entries for parent in _member_path(entry.filename).parents}
+    folders = {folded(str(parent)) for entry in entries for parent in _member_path(entry.filename).parents}
     contents: set[tuple[PurePosixPath, int, int]] = set()
     taken: set[str] = set()
     numbers: Counter[PurePosixPath] = Counter()
@@ -213,17 +239,12 @@ def _members(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> list[ArchiveM
             continue
         contents.add(content)
         distinct = path
-        while _path_key(distinct) in taken or _path_key(distinct) in folders:
+        while folded(str(distinct)) in taken or folded(str(distinct)) in folders:
             numbers[path] += 1
             distinct = path.with_name(f"{path.stem} ({numbers[path] + 1}){path.suffix}")
-        taken.add(_path_key(distinct))
+        taken.add(folded(str(distinct)))
         members.append(ArchiveMember(archive / distinct, entry))
     return members
-
-
-def _path_key(path: PurePosixPath) -> str:
-    """Equal for paths that are one file on some disk: case and spelling of accents may not count there."""
-    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _member_path(name: str) -> PurePosixPath:

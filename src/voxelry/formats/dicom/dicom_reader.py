@@ -150,10 +150,13 @@ def volume_of_group(group: PlaneGroup, where: str, options: ReadOptions = PLAIN,
 
 
 def _holding(volume: Volume, unpacked: UnpackedFolder) -> Volume:
-    """The volume with a reference to its unpacked files, which keeps them on disk; errors name them by their archive."""
+    """The volume with a reference to its unpacked files, which keeps them on disk; all else names them by their archive."""
     assert callable(volume.pixels)
+    origin = volume.source
+    files, remarks, repairs = (tuple(map(unpacked.shown, texts)) for texts in (origin.files, origin.remarks, origin.repairs))
     outside = partial(_decoded, volume.outside, unpacked) if callable(volume.outside) else volume.outside
-    return replace(volume, pixels=partial(_decoded, volume.pixels, unpacked), outside=outside)
+    source = replace(origin, files=files, remarks=remarks, repairs=repairs)
+    return replace(volume, pixels=partial(_decoded, volume.pixels, unpacked), outside=outside, source=source)
 
 
 def _decoded(decode: Callable[[], Any], unpacked: UnpackedFolder) -> Any:
@@ -226,9 +229,20 @@ def _groups(headers: HeaderScan, path: Path) -> list[PlaneGroup]:
     if headers.other_objects:
         raise _not_an_image(str(path), headers.other_objects[0])
     if headers.non_dicom_files:
-        count = f"none of the {len(headers.non_dicom_files)} files here is DICOM"
-        raise UnsupportedFormatError(f"{path}: {count}", remedy="Name a single file to read NIfTI or pictures.")
+        raise _without_dicom(path, len(headers.non_dicom_files))
     raise MissingFileError(f"{path}: the folder holds no file", remedy="Check the path.")
+
+
+def _without_dicom(path: Path, count: int) -> UnsupportedFormatError:
+    """The error of a folder or an archive that holds files, none of them DICOM."""
+    if path.is_dir():
+        problem = f"none of the {count} files here is DICOM"
+        return UnsupportedFormatError(f"{path}: {problem}", remedy="Name a single file to read NIfTI or pictures.")
+    if path.suffix.lower() == ".npz":
+        return UnsupportedFormatError(f"{path}: NumPy's archive of arrays is not read", remedy="Save the array as NIfTI.")
+    return UnsupportedFormatError(
+        f"{path}: a zip archive without DICOM; nothing else is read of archives", remedy="Unpack it, and name a file in it."
+    )
 
 
 def may_belong(file: UnreadableFile, group: PlaneGroup, *, alone: bool) -> bool:

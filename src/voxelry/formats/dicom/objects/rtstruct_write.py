@@ -30,7 +30,7 @@ from voxelry.core.geometry import flip_lps_ras
 from voxelry.core.label_boxes import Box, boxes
 from voxelry.core.labels import ANATOMICAL_STRUCTURE
 from voxelry.core.volume import LabelMap, Volume
-from voxelry.errors import ExportError
+from voxelry.errors import ExportError, UsageError
 from voxelry.formats.dicom.objects.derived_object import checked_text, derived_object, save_object
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries, code_item, reference_item
 from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, Segment, property_type, segments_of
@@ -105,6 +105,7 @@ def write_rtstruct(
         ExportError: the source is not DICOM, not as read, or a projection; or the table is empty.
         GridMismatchError: the labels lie on another grid.
         LabelError: values that the table does not know.
+        UsageError: `smooth` is neither True nor False.
 
     Example:
         >>> import voxelry as vx
@@ -117,6 +118,8 @@ def write_rtstruct(
         >>> "liver" in vx.read_labels(path, reference=scan).table.names
         True
     """
+    if not isinstance(smooth, bool):
+        raise UsageError(f"smooth is {smooth!r}", remedy="Give true or false.")
     if source.geometry.ndim != 3:
         raise ExportError(
             f"{path}: contours need a position in the patient, a projection has none", remedy="Write SEG, PNG or COCO."

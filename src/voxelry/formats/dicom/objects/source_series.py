@@ -14,7 +14,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from pydicom.valuerep import DA, TM
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import Volume
 from voxelry.errors import ExportError
+from voxelry.formats.dicom.archive import contents
 from voxelry.formats.dicom.elements import number_of, quiet_pydicom
 from voxelry.formats.dicom.objects.flat_frames import flat_frame, is_divided, set_attribute, shallow_copy
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries
@@ -62,11 +63,12 @@ def source_series(source: Volume, path: str | os.PathLike[str]) -> SourceSeries:
         path: the file being written, for messages.
 
     Raises:
+        ReadError: its archive cannot be read any more.
         ExportError: the source is not DICOM, was re-oriented after reading, or its files are gone, changed, or not where its grid
             has them.
     """
     _check_source(source, path)
-    files = {str(file): _header(file) for file in source.source.files}
+    files = {file: _header(file, content) for file, content in contents(source.source.files)}
     for keyword in dict.fromkeys(keyword for header in files.values() for keyword in drop_unreadable(header)):
         log.warning("%s of the source series is no number and is left out", keyword)
     _check_identity(list(files.values()), source, path)
@@ -127,9 +129,9 @@ def _check_identity(headers: Sequence[Dataset], source: Volume, path: str | os.P
             )
 
 
-def _header(file: str) -> Dataset:
+def _header(file: str, content: str | IO[bytes]) -> Dataset:
     try:
-        header = dcmread(file, stop_before_pixels=True)
+        header = dcmread(content, stop_before_pixels=True)
     except FileNotFoundError as error:
         raise ExportError(f"{file}: the scan's file is gone", remedy="Put it back, or read the scan again.") from error
     except InvalidDicomError as error:
