@@ -98,3 +98,14 @@ def test_localizers_are_said_to_be_localizers(tmp_path, make_slice, save_slice, 
     assert [said in row.remarks for row in inspect(tmp_path)] == [True, False]
     with pytest.raises(SelectionError, match="series number \\?, localizer, 1 image"):
         read_dicom(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("description", "is_called"),
+    [("AAHead_Scout", True), ("3-plane loc", True), ("Topogram  0.6  T20f", True), ("LOCALISER", True), ("Surview", True),
+     ("3 Plane Localizer_ND", True), ("T1 local shim", False), ("Scouting party", False), ("", False), ("blood flow", False)],
+)  # fmt: skip
+def test_what_is_called_a_localizer_is_said_to_be_perhaps_one(tmp_path, make_slice, save_slice, description, is_called):
+    path = save_slice(make_slice(np.zeros((6, 8), np.int16), Modality="MR", SeriesDescription=description), tmp_path / "a.dcm")
+    remarks = read_dicom(path).source.remarks
+    assert any(remark.startswith("perhaps a localizer") for remark in remarks) == is_called

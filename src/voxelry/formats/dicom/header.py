@@ -6,6 +6,7 @@ Only the elements in `WANTED` are parsed, up to the pixel data, so that 300 file
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ _MODALITY_OF_CLASS = {
     "X-Ray Angiographic Image Storage": "XA",
     "X-Ray Radiofluoroscopic Image Storage": "RF",
 }
+
+_LOCALIZERS = re.compile(
+    r"(?<![a-z])(locali[sz]er|loc|scout|topogram|surview|survey|scanogram|pilot|3[ -]?plane)(?![a-z])", re.IGNORECASE
+)
+"""What vendors and technologists call scout views."""
 
 _MOSAICS = frozenset({"MOSAIC", "VFRAME"})
 """Values of ImageType of mosaics."""
@@ -230,6 +236,11 @@ class DicomHeader:
     def is_localizer(self) -> bool:
         """A scout view."""
         return "LOCALIZER" in self.image_type
+
+    @property
+    def is_called_localizer(self) -> bool:
+        """Its series is called a scout view, as those of MR are, which ImageType does not tell."""
+        return _LOCALIZERS.search(self.description) is not None
 
 
 def parse(path: Path, data: Any, size: int) -> DicomHeader:

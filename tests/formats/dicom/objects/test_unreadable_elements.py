@@ -16,6 +16,7 @@ from pydicom.tag import Tag
 import voxelry as vx
 from helpers.ct_series import odd_series, raw_element
 from helpers.sources import volume
+from voxelry.formats.dicom.objects.resampled_series import write_resampled
 from voxelry.formats.dicom.objects.source_series import source_series
 from voxelry.formats.dicom.objects.unreadable_elements import drop_unreadable
 
@@ -74,7 +75,7 @@ def test_what_is_left_out_is_said_once(tmp_path, caplog):
     odd_series(tmp_path, {"KVP": b"secret"})
     with caplog.at_level(logging.WARNING):
         source_series(vx.read(tmp_path), "out.dcm")
-    assert [record.getMessage() for record in caplog.records] == ["KVP of the source series is no number and is left out"]
+    assert [record.getMessage() for record in caplog.records] == ["KVP of the source series cannot be read and is left out"]
 
 
 @given(st.sampled_from(["IS", "DS"]), st.integers(-(2**31), 2**31 - 1) | st.floats(-1e9, 1e9).map(lambda x: round(x, 3)))
@@ -85,6 +86,24 @@ def test_numbers_stay(vr, number):
     data[Tag(keyword)] = raw_element(keyword, text.encode())
     assert drop_unreadable(data) == []
     assert float(data[keyword].value) == float(text)
+
+
+@pytest.mark.parametrize("form", ["rtstruct", "dicom-seg"])
+def test_text_within_sequences(tmp_path, form):
+    def change(header, k):
+        inner, outer = Dataset(), Dataset()
+        inner[Tag("KVP")] = raw_element("KVP", b"secret")
+        inner.PatientID = "kept"
+        outer.RequestAttributesSequence = [inner]
+        header.RequestAttributesSequence = [outer]
+        header.ImagePositionPatient = [-31.25, 40.5 + 0.9 * k, -512.125 + 2.5 * k]
+
+    odd_series(tmp_path, {}, change=change)
+    scan = vx.read(tmp_path, repair="tilt")
+    vx.write(labels(scan), tmp_path / FORMATS[form], format=form, source=scan)
+    written = dcmread(write_resampled(scan, tmp_path / "series") / "0001.dcm")
+    inner = written.RequestAttributesSequence[0].RequestAttributesSequence[0]
+    assert (inner.PatientID, "KVP" in inner) == ("kept", False)
 
 
 def test_bytes_of_another_length():

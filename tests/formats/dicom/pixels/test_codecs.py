@@ -143,6 +143,17 @@ def test_lossy_values_beyond_the_stored_bits_stay_the_brightest(make_slice, save
         np.testing.assert_array_equal(found[truth < 1024], by_itk[truth < 1024])  # GDCM makes the others black
 
 
+@pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ExplicitVRBigEndian])
+def test_compressed_pixels_that_are_called_uncompressed(make_slice, save_slice, tmp_path, syntax):
+    """Run lengths of noise take more bytes than the pixels: there would be enough for a picture of them."""
+    stored = image(16, False)
+    path = save_slice(coded(make_slice, stored, 16, [rle_frame(stored, 16)]), tmp_path / "a.dcm", uids.RLELossless)
+    wrong = path.read_bytes().replace(uids.RLELossless.encode(), syntax.encode().ljust(len(uids.RLELossless), b"\0"))
+    path.write_bytes(wrong)
+    with pytest.raises(ReadError, match=r"a\.dcm"):
+        read(path)
+
+
 def test_overlays_in_high_bits_of_lossless_frames_are_cleared(make_slice, save_slice, tmp_path):
     stored = image(12, False)
     frame = jpeg_ls_frame(stored | np.uint16(0x8000), 16)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import openjpeg
+import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import JPEG2000Lossless
 
 from voxelry.core.volume import Window
 from voxelry.formats.dicom.pixels.decode import check_decodable, decode_padding, decode_slices
 from voxelry.formats.dicom.pixels.grey_values import remarks_of, shown_windows
 from voxelry.formats.dicom.planes import read_planes
+from voxelry.formats.reader import read as read_any
 
 RAMP = (np.arange(48, dtype=np.int16) * 37 - 800).reshape(6, 8)
 
@@ -105,3 +109,25 @@ def test_all_padding_stays(make_slice, save_slice, tmp_path):
     header = read_planes(save_slice(data, tmp_path / "a.dcm"))[0]
     assert (decode_slices([header]) == 5).all()
     assert decode_padding([header]).all()
+
+
+def test_a_scan_says_that_its_codestream_contradicts_its_header(tmp_path, make_series, save_slice, xray):
+    """The first frame's codestream is known from the header scan: the file is not opened again for it."""
+    values = np.random.default_rng(0).integers(-900, 900, (3, 40, 64)).astype(np.int16)
+    for index, data in enumerate(make_series(values)):
+        save_slice(_compressed(data), tmp_path / f"{index}.dcm", JPEG2000Lossless)
+    said = "the codestream states 12 unsigned bits, the header 16 signed: values taken as 12 signed bits"
+    volume = read_any(tmp_path)
+    assert said in volume.source.remarks
+    np.testing.assert_array_equal(volume.array[0].T, values)
+    picture = read_any(save_slice(_compressed(pydicom.dcmread(xray(values[0]))), tmp_path / "x" / "x.dcm", JPEG2000Lossless))
+    assert said in picture.source.remarks
+    np.testing.assert_array_equal(picture.array[0], values[0])
+
+
+def _compressed(data):
+    unsigned = np.frombuffer(data.PixelData, "<i2").reshape(40, 64).view(np.uint16) & np.uint16(0xFFF)
+    frame = bytes(openjpeg.utils.encode_array(unsigned, bits_stored=12, photometric_interpretation=2))
+    data.PixelData = pydicom.encaps.encapsulate([frame])
+    data["PixelData"].VR = "OB"
+    return data

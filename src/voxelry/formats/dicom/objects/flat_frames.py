@@ -17,7 +17,6 @@ from pydicom.valuerep import DS
 from voxelry.core.geometry import Geometry
 from voxelry.formats.dicom.elements import number_of
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries, reference_item, source_image_item
-from voxelry.formats.dicom.objects.unreadable_elements import drop_unreadable
 
 _MACROS = {
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -57,7 +56,6 @@ def flat_frame(header: Dataset, frame: int) -> Dataset:
     for group in groups:
         for macro, keywords in _MACROS.items():
             for item in group.get(macro, []):
-                drop_unreadable(item)
                 for keyword in keywords:
                     if keyword in item:
                         flat[keyword] = item[keyword]

@@ -70,7 +70,7 @@ def source_series(source: Volume, path: str | os.PathLike[str]) -> SourceSeries:
     _check_source(source, path)
     files = {file: _header(file, content) for file, content in contents(source.source.files)}
     for keyword in dict.fromkeys(keyword for header in files.values() for keyword in drop_unreadable(header)):
-        log.warning("%s of the source series is no number and is left out", keyword)
+        log.warning("%s of the source series cannot be read and is left out", keyword)
     _check_identity(list(files.values()), source, path)
     stored = {str(header.SOPInstanceUID): (file, header) for file, header in files.items()}
     used = Counter(instance[0] for instance in source.source.instances if instance)

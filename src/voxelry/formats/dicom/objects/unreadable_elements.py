@@ -1,4 +1,4 @@
-"""Elements of a header that hold no number where DICOM demands one: left out of objects that copy the header."""
+"""Elements of a header that cannot be read, as a text where DICOM demands a number: left out of objects that copy the header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BINARY = frozenset({"US", "SS", "UL", "SL", "FL", "FD", "US or SS", "AT"})
 
 
 def drop_unreadable(header: Dataset) -> list[str]:
-    """Remove the elements of a data set whose numbers cannot be read; items of sequences are not looked into.
+    """Remove the elements of a data set, and of the items of its sequences, whose numbers cannot be read.
 
     Args:
         header: changed in place.
@@ -26,11 +26,28 @@ def drop_unreadable(header: Dataset) -> list[str]:
     Returns:
         Keywords of the elements removed, the tag of a private one.
     """
-    unreadable = [tag for tag, element in list(header.items()) if not _is_readable(header, tag, element)]
-    names = [keyword_for_tag(tag) or str(tag) for tag in unreadable]
-    for tag in unreadable:
-        del header[tag]
+    names: list[str] = []
+    for tag, element in list(header.items()):
+        if _demanded_vr(tag, element) == "SQ":
+            names += _drop_within(header, tag)
+        elif not _is_readable(header, tag, element):
+            names.append(_drop(header, tag))
     return names
+
+
+def _drop_within(header: Dataset, tag: Any) -> list[str]:
+    """As `drop_unreadable` for the items of a sequence; the sequence itself where it cannot be parsed."""
+    try:
+        with quiet_pydicom():
+            items = list(header[tag].value or [])
+            return [name for item in items for name in drop_unreadable(item)]
+    except PARSE_ERRORS:
+        return [_drop(header, tag)]
+
+
+def _drop(header: Dataset, tag: Any) -> str:
+    header.pop(tag)
+    return keyword_for_tag(tag) or str(tag)
 
 
 def _is_readable(header: Dataset, tag: Any, element: Any) -> bool:

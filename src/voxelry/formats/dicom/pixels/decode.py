@@ -32,8 +32,9 @@ from voxelry.formats.dicom.pixels.codecs import (
     is_deflated,
     is_native,
 )
-from voxelry.formats.dicom.pixels.fragments import PixelElement, Span, fragments_of_frames, open_pixels
+from voxelry.formats.dicom.pixels.fragments import UNDEFINED, PixelElement, Span, fragments_of_frames, open_pixels
 from voxelry.formats.dicom.pixels.grey_values import padding_of, rescale_of
+from voxelry.formats.dicom.pixels.transfer_syntaxes import syntax_name
 from voxelry.formats.voxels import check_finite, fits_int16
 
 MAX_WORKERS = 4
@@ -78,9 +79,15 @@ def check_decodable(header: DicomHeader) -> None:
 
     Raises:
         UnsupportedFormatError: no decoder for the transfer syntax, naming the codings that have one.
-        CorruptFileError: the file is too short for its pixels, or the rescale slope is 0 or no number.
+        CorruptFileError: the file is too short for its pixels, they are compressed where it says they are not, or the rescale
+            slope is 0 or no number.
     """
     check_codec(header)
+    if is_native(header) and header.pixels is not None and header.pixels.length == UNDEFINED:
+        raise CorruptFileError(
+            f"{header.path}: its pixels are compressed, but its transfer syntax is '{syntax_name(header.syntax)}'",
+            remedy="Export the images again, or correct TransferSyntaxUID (0002,0010).",
+        )
     rows, columns = header.stored_shape
     needed, available = frame_bytes(header) * header.frames, header.pixel_bytes
     if is_native(header) and not is_deflated(header) and available < needed:

@@ -260,6 +260,8 @@ def _remarks(planes: Sequence[DicomHeader], even: EvenSpacing | None) -> list[st
     remarks = remarks_of(planes)
     if planes[0].is_localizer:
         remarks.append("localizer: a scout view to plan others by, as ImageType says")
+    elif planes[0].is_called_localizer:
+        remarks.append("perhaps a localizer, a scout view to plan others by: its SeriesDescription says so")
     if not planes[0].frame_of_reference:
         remarks.append("no FrameOfReferenceUID stored")
     if even is None:
