@@ -203,6 +203,27 @@ def test_given_folds_are_honoured(manifest, tmp_path):
     assert json.loads((tmp_path / "other" / "folds.json").read_text()) == given
 
 
+def test_cases_that_no_fold_holds_out_are_learnt_and_not_scored(manifest, tmp_path):
+    """nnU-Net's splits may have cases in every fold's `train` and in no `val`."""
+    ids = [case.id for case in manifest.cases]
+    splits = [{"train": [id for id in ids if id != held_out], "val": [held_out]} for held_out in ids[:2]]
+    (tmp_path / "splits_final.json").write_text(json.dumps(splits))
+    recipe = config(**STEPS | {"folds": str(tmp_path / "splits_final.json")})
+    result, _ = run(manifest, tmp_path / "run", recipe)
+    assert list(result.scores.cases) == ids[:2]
+    assert [model.card.training["cases"] for model in result.models] == [3, 3]
+    assert json.loads((tmp_path / "run" / "folds.json").read_text())["always_trained"] == ids[2:]
+    resumed, _ = run(manifest, tmp_path / "run", recipe, resume=True)
+    assert list(resumed.scores.cases) == ids[:2]
+    small = PLAN | {"patch_size": (8, 8, 4), "features": (4, 8), "network": "unet"}
+    with pytest.raises(ConfigError, match=r"a cascade's second stage learns from predictions for held-out cases.*'case2'"):
+        run(
+            manifest,
+            tmp_path / "cascade",
+            config(**STEPS | {"folds": recipe.folds, "configurations": ("3d_cascade",), "plan": small}),
+        )
+
+
 def test_what_a_cross_validation_refuses(manifest, tmp_path):
     with pytest.raises(TrainingError, match="no run to resume"):
         run(manifest, tmp_path / "run", config(**STEPS), resume=True)

@@ -89,6 +89,7 @@ def plan(
     Raises:
         ManifestError: no labelled training cases.
         ConfigError: settings that do not apply to the data.
+        UsageError: no name of a device.
 
     Example:
         >>> import voxelry
@@ -98,11 +99,12 @@ def plan(
         >>> fingerprint.cases, plan.dimensions
         (2, 2)
     """
-    from voxelry.base.device import choose_device
+    from voxelry.base.device import check_device_name, choose_device
     from voxelry.planning.plan_file import save_plan
     from voxelry.planning.planner import make_plan
     from voxelry.training.setup import dataset_fingerprint, labelled_cases
 
+    check_device_name(device)
     data = load_manifest(manifest, root)
     fingerprint = dataset_fingerprint(data, labelled_cases(data, "train"), progress)
     planned = make_plan(fingerprint, settings or PlanSettings(), choose_device(device).type if device == "auto" else device)

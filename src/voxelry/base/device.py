@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from voxelry.errors import UsageError
 
-_DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?", re.ASCII)
 _REMEDY = "Use 'auto', 'cpu', 'cuda' or 'cuda:N'."
 
 if TYPE_CHECKING:
     import torch
+
+
+def check_device_name(name: str) -> None:
+    """Refuse what is no name of a device, whether it is there or not.
+
+    Raises:
+        UsageError: none of ``auto``, ``cpu``, ``cuda`` and ``cuda:N``.
+    """
+    if name != "auto" and not _DEVICE.fullmatch(name):
+        raise UsageError(f"device '{name}' cannot be used: it is none that voxelry computes on", remedy=_REMEDY)
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,12 +36,10 @@ def choose_device(name: str) -> torch.device:
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    check_device_name(name)
     if name == "auto":
         return torch.device("cuda" if gpus else "cpu")
-    match = _DEVICE.fullmatch(name)
-    if match is None:
-        raise UsageError(f"device '{name}' cannot be used: it is none that voxelry computes on", remedy=_REMEDY)
-    if name != "cpu" and int(match[1] or 0) >= gpus:
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= gpus:
         there = f"this machine has {gpus}, counted from 0" if gpus else "PyTorch finds no GPU on this machine"
         raise UsageError(f"device '{name}' cannot be used: {there}", remedy=_REMEDY)
     device = torch.device(name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+_EXPECTED = " is expected"
 _WHOLE, _NUMBER, _SWITCH = "a whole number is expected", "a number is expected", "true or false is expected"
 
 _PHRASES: dict[str, str] = {
@@ -53,6 +54,17 @@ def expectation(item: Any, keys: Sequence[str]) -> str:
     phrase = _PHRASES.get(kind)
     limits = {name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()}
     return phrase.format(**limits) if phrase else "a value of another kind is expected"
+
+
+def either(phrases: Iterable[str]) -> str:
+    """Several expectations of which one would do.
+
+    Example:
+        >>> either(["a whole number is expected", "a text is expected"])
+        'a whole number or a text is expected'
+    """
+    *others, last = phrases
+    return " or ".join([*(phrase.partition(_EXPECTED)[0] for phrase in others), last])
 
 
 def _text(value: Any, _: Sequence[str]) -> str:

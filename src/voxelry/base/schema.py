@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from voxelry.base.expectations import expectation
+from voxelry.base.expectations import either, expectation
 from voxelry.errors import ConfigError, UsageError, nearest
 
 _LONGEST = 80
@@ -90,7 +90,7 @@ def _explain(kind: type[BaseModel], path: _Path, items: list[Any]) -> str:
         return f"unknown key '{key}'. {nearest(str(path[-1]), _keys(kind, path[:-1]))}"
     if item["type"] == "missing":
         return f"key '{key}' is missing" if isinstance(path[-1], str) else f"key '{_dotted(path[:-1])}' has too few entries"
-    expected = " or ".join(dict.fromkeys(expectation(each, _keys_needed(kind, path)) for each in items))
+    expected = either(dict.fromkeys(expectation(each, _keys_needed(kind, path)) for each in items))
     if item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel):
         return f"{key}: {expected}" if key else expected
     value = repr(item["input"])

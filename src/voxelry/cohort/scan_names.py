@@ -79,7 +79,7 @@ def _without_number(scan: Scan, stems: Mapping[Path, Set[str]], channels: int) -
     numbered = re.compile(rf"{re.escape(name)}(_\d{{4}})?")
     if any(numbered.fullmatch(other) for other in stems[file.parent] if other != scan.id):
         return scan
-    return replace(scan, id=name, remark=f"{file.name}: called '{name}', without the number of its only channel")
+    return replace(scan, id=name, remark=f"the number of the only channel ({FIRST}) is left out of the name")
 
 
 def _apart(scans: Sequence[Scan]) -> list[Scan]:
@@ -108,4 +108,4 @@ def _renamed(scan: Scan, name: str | None, taken: Counter[str]) -> Scan:
     if name is None:
         return scan
     name = name if taken[name] == 1 else f"{name}_{scan.id}"
-    return replace(scan, id=name, remark=f"{scan.images[0].name}: called '{name}' after its folder, since others have its name")
+    return replace(scan, id=name, remark="called after the folder, since files of several folders have one name")

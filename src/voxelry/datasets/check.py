@@ -136,7 +136,7 @@ def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey) -> list[
     try:
         labels = load_labels(case, manifest.card, volume.geometry)
     except VoxelryError as error:
-        return [*notes, Problem(case.id, file, str(error))]
+        return [Problem(case.id, file, str(error)), *notes]
     if labels is not None:
         survey.add_labels(case, labels)
         if not np.isin(labels.layers, [label.value for label in labels.table.labels]).any():

@@ -15,11 +15,12 @@ import yaml
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from voxelry.augmentation.augment_settings import AugmentSettings
+from voxelry.base.device import check_device_name
 from voxelry.base.files import read_yaml
 from voxelry.base.schema import Frozen, parse
 from voxelry.core.patch import DEFAULT_OVERLAP
 from voxelry.core.plan import Configuration
-from voxelry.errors import ConfigError
+from voxelry.errors import ConfigError, UsageError
 from voxelry.recipes.renamed_keys import current_tree
 from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettings
 
@@ -91,6 +92,15 @@ class Config(Frozen):
     @classmethod
     def _seconds(cls, value: Any) -> Any:
         return parse_duration(value) if isinstance(value, str) else value
+
+    @field_validator("device")
+    @classmethod
+    def _device_name(cls, value: str) -> str:
+        try:
+            check_device_name(value)
+        except UsageError as error:
+            raise ValueError(f"it is none that voxelry computes on. {error.remedy}") from None
+        return value
 
     @field_validator("mixed_precision", "compile", mode="before")
     @classmethod

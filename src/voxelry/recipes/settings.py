@@ -65,12 +65,13 @@ class PlanSettings(Frozen):
             preset(self.network, self.preset)
         return self
 
-    @field_validator("memory")
+    @field_validator("memory", mode="before")
     @classmethod
-    def _amount(cls, value: str | None) -> str | None:
+    def _amount(cls, value: Any) -> Any:
+        """A bare number has no unit, whether it is text or not."""
         try:
-            if value is not None:
-                parse_memory(value)
+            if isinstance(value, str | int | float):
+                parse_memory(str(value))
         except UsageError as error:
             raise ValueError(str(error)) from None
         return value

@@ -233,9 +233,6 @@ def load_folds(file: Path, cases: Sequence[Case]) -> Folds:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise ManifestError(f"{file}: {reason}{more}", remedy="Every case to train on must be in exactly one fold.")
     _refuse_leak(file, folds, known)
-    if folds.always_trained:
-        shown = ", ".join(folds.always_trained[:_SHOWN]) + (" ..." if len(folds.always_trained) > _SHOWN else "")
-        log.warning("%s: %d cases are trained on by every fold and validated by none: %s", file, len(folds.always_trained), shown)
     return folds
 
 
@@ -278,6 +275,9 @@ def _of_nnunet(file: Path, content: list[dict[str, Any]]) -> Folds:
             )
     held_out = {id for entry in content for id in entry["val"]}
     always = tuple(id for id in every if id not in held_out)
+    if always:
+        shown = ", ".join(always[:_SHOWN]) + (" ..." if len(always) > _SHOWN else "")
+        log.warning("%s: %d cases are trained on by every fold and validated by none: %s", file, len(always), shown)
     return Folds(tuple(tuple(entry["val"]) for entry in content), None, always)
 
 
