@@ -322,6 +322,16 @@ class TestADicomdir:
             with pytest.raises(MissingFileError, match=f"{name}: names 1 files"):
                 read(place)
 
+    def test_files_beside_it_may_have_lost_their_folders_and_instances(self, medium):
+        images = sorted(path for path in medium.rglob("*") if path.is_file() and "IM" in path.name)
+        for path in images:
+            data = pydicom.dcmread(path)
+            data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+            data.save_as(medium / f"{path.name.lower()}.dcm")
+            path.unlink()
+        for place in (medium, medium / "DICOMDIR"):
+            assert read(place).shape == (1, 8, 6, 5)
+
     def test_other_files_of_the_folder_are_not_read_through_it(self, tmp_path, medium, make_series, save_slice):
         images = sorted(path for path in medium.rglob("*") if path.is_file() and "IM" in path.name)
         images[0].rename(medium / "renamed")

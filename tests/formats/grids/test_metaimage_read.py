@@ -181,3 +181,10 @@ def test_letters_of_an_orientation_without_a_matrix_are_remarked_on(tmp_path):
     path = write(tmp_path / "a.mha", TransformMatrix=None, AnatomicalOrientation="RAS")
     assert read(path).source.remarks == (NO_ORIENTATION, "AnatomicalOrientation RAS not used")
     assert read(write(path, TransformMatrix=None, AnatomicalOrientation="RAI")).source.remarks == (NO_ORIENTATION,)
+
+
+@pytest.mark.parametrize(("offset", "said"), [("0 0", ()), ("3 0", ("Offset not used: a picture has no position",)), (None, ())])
+def test_a_picture_says_that_it_drops_a_position(tmp_path, offset, said):
+    path = write(tmp_path / "a.mha", NDims="2", DimSize="6 4", ElementSpacing="2 3", Offset=offset, TransformMatrix="1 0 0 1")
+    assert read(path).source.remarks == said
+    assert read(path).geometry.spacing == (3, 2)

@@ -113,6 +113,13 @@ def test_a_picture_says_that_it_drops_a_position(tmp_path, field):
     assert found.remarks == (f"'{field.partition(':')[0]}' not used: a picture has no position",)
 
 
+def test_a_picture_at_the_origin_drops_nothing(tmp_path):
+    head = HEAD.replace("dimension: 3", "dimension: 2").replace("4 5 6", "20 6")
+    text = "space dimension: 2\nspace directions: (2,0) (0,3)\nspace origin: (0,0)\n"
+    assert open_nrrd(write(tmp_path, text, head)).remarks == ()
+    assert open_nrrd(write(tmp_path, text.replace("(0,0)", "none"), head)).remarks == ()
+
+
 @pytest.mark.parametrize(
     "text",
     ["axis mins: 1 2 3\naxis maxs: 2 3 4\n", "spacings: 1 2 3\naxis mins: 1 2\n", "spacings: 1 2 3\nspace origin: (1,2)\n",

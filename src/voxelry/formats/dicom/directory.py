@@ -1,7 +1,7 @@
 """The files that a DICOMDIR lists (DICOM PS3.3 annex F), wherever they were copied to.
 
 A record names its file by folders and a name, and usually by its SOPInstanceUID too. Media are copied in other cases, with
-endings, or flat into one folder, and then only the UID is left to know a file by.
+endings, or flat into one folder, and then the name alone or the UID is left to know a file by.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def directory_records(directory: Path, stream: IO[bytes]) -> list[DirectoryRecor
         components = tuple(component.strip() for component in text_of(record, "ReferencedFileID").split("\\"))
         if components != ("",):
             instance = text_of(record, "ReferencedSOPInstanceUIDInFile")
-            records.append(DirectoryRecord(directory, components, series, instance, _file_below(directory.parent, components)))
+            folder = directory.parent
+            file = _file_below(folder, components) or _file_below(folder, components[-1:])
+            records.append(DirectoryRecord(directory, components, series, instance, file))
     return records
 
 

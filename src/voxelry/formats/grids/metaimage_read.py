@@ -129,7 +129,10 @@ def _geometry(fields: Fields, sizes: tuple[int, ...], file: Path) -> tuple[Geome
     origin = _numbers(fields, _ORIGIN_KEYS, file) or [0.0] * axes
     if axes == 2:
         size = (spacing[1], spacing[0]) if len(spacing) == 2 else None
-        return grid((sizes[1], sizes[0]), None, size, file, "ElementSpacing"), [] if size else ["no physical size"]
+        remarks = [] if size else ["no physical size"]
+        if any(origin):
+            remarks.append("Offset not used: a picture has no position")
+        return grid((sizes[1], sizes[0]), None, size, file, "ElementSpacing"), remarks
     if not spacing:
         raise CorruptFileError(f"{file}: no ElementSpacing, and 1 mm is never assumed", remedy="Write it into the header.")
     if len(spacing) != axes or len(origin) != axes or len(matrix) not in (0, axes**2):

@@ -158,9 +158,11 @@ def _picture(header: NrrdHeader, shape: tuple[int, ...], axes: _PlainAxes) -> tu
     known = bool(np.isfinite(axes.spacing).all())
     size = (float(axes.spacing[1]), float(axes.spacing[0])) if known else None
     remarks = [*axes.remarks, *([] if known else ["no physical size"])]
-    stored = [field for field in ("space origin", "axis mins") if header.has_numbers(field)]
-    if stored:
-        remarks.append(f"{' and '.join(map(repr, stored))} not used: a picture has no position")
+    origins = header.vectors("space origin", 1)
+    stored = {"space origin": any((origins and origins[0]) or ()), "axis mins": header.has_numbers("axis mins")}
+    unused = [field for field, is_stored in stored.items() if is_stored]
+    if unused:
+        remarks.append(f"{' and '.join(map(repr, unused))} not used: a picture has no position")
     return grid((shape[1], shape[0]), None, size, header.path, "'spacings'"), remarks
 
 
