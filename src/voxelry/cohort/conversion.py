@@ -104,10 +104,28 @@ def _labels(
     if scan is None or image is None or drawn_on is not None:
         return labels
     remarks = check_same_image(mask, image, scan)
-    if image.names(scan.source.series_uid) and labels.geometry.reindexing_to(scan.geometry) is None:
+    remarks += _named_elsewhere(labels, scan)
+    is_own = image.names(scan.source.series_uid) or labels.source.is_spacing_assumed
+    if is_own and labels.geometry.reindexing_to(scan.geometry) is None:
         labels, how = _on_slices(labels, scan)
         remarks += how
     return replace(labels, source=replace(labels.source, remarks=(*labels.source.remarks, *remarks)))
+
+
+def _named_elsewhere(labels: LabelMap, scan: Volume) -> list[str]:
+    """A remark on slices of a segmentation that name another slice of the scan than the one at their position."""
+    if labels.geometry.ndim == 2 or scan.geometry.ndim == 2:
+        return []
+    instances = scan.source.instances
+    origins = labels.geometry.world([(0, 0, k) for k in range(labels.geometry.shape[2])])
+    places = np.round(scan.geometry.index(origins)[:, 2]).clip(-1, len(instances)).astype(int).tolist()
+    known = set(instances)
+    count = sum(
+        own in known and not (0 <= k < len(instances) and instances[k] == own)
+        for own, k in zip(labels.source.instances, places, strict=False)
+        if own is not None
+    )
+    return [f"{count} slices name another image of the scan than that at their position: positions count"] if count else []
 
 
 def _on_slices(labels: LabelMap, scan: Volume) -> tuple[LabelMap, list[str]]:
@@ -115,9 +133,7 @@ def _on_slices(labels: LabelMap, scan: Volume) -> tuple[LabelMap, list[str]]:
     if labels.geometry.ndim == 2 or scan.geometry.ndim == 2:
         return labels, []
     try:
-        return labels.on_slices(scan.geometry), [
-            "frames were placed on the slices at their positions, of the series that they name"
-        ]
+        return labels.on_slices(scan.geometry), ["frames were placed on the slices at their positions"]
     except GridMismatchError:
         return labels, []
 

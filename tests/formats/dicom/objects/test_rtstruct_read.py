@@ -113,6 +113,13 @@ def test_points_and_open_lines_enclose_nothing(plain_scan, tmp_path):
     assert "structure 'a': 1 contours of type OPEN_PLANAR enclose nothing" in found.source.remarks
 
 
+def test_contours_between_the_centres_of_voxels_are_told(plain_scan, tmp_path):
+    small = drawn(plain_scan, np.array([(1.2, 1.2), (1.4, 1.2), (1.4, 1.4)]), 1)
+    found = read_labels(structure_set(tmp_path / "series" / "rt", [("a", None, [small])]))
+    assert not found.array.any()
+    assert "structure 'a': its contours enclose no voxel: empty" in found.source.remarks
+
+
 def test_slices_without_a_contour_between_others_are_told(plain_scan, tmp_path):
     rois = [("every other", None, [drawn(plain_scan, SQUARE, place) for place in (0, 2, 4)])]
     found = read_labels(structure_set(tmp_path / "series" / "rt", rois))

@@ -9,9 +9,11 @@ import highdicom as hd
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.sr.codedict import codes
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from helpers.ct_series import x_ray
 from helpers.sources import volume
 from helpers.written import dicom_object
 from voxelry.api import convert
@@ -50,6 +52,14 @@ def test_a_mask_comes_back_on_its_scan(case):
     scan, labels, path = case
     found = read_labels(path, labels.table).on_grid(scan.geometry)
     np.testing.assert_array_equal(found.array, labels.array)
+
+
+def test_slices_know_the_instances_that_they_were_drawn_on(case):
+    scan, labels, path = case
+    found = read_labels(path, labels.table)
+    own = [found.source.instances[k] for k in np.flatnonzero(found.array.any(axis=(0, 1)))]
+    drawn = [scan.source.instances[k] for k in np.flatnonzero(labels.array.any(axis=(0, 1)))]
+    assert sorted(own) == sorted(drawn)
 
 
 def test_names_and_codes_come_back(case):
@@ -312,6 +322,12 @@ def no_plane(data):
     data.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 1, 0, 0]
 
 
+def source_of_text(data):
+    group = data.PerFrameFunctionalGroupsSequence[0]
+    tag = group["DerivationImageSequence"].tag
+    group[tag] = RawDataElement(tag, "LO", 4, b"text", 0, False, True)
+
+
 def absurd_size(data):
     data.Rows = data.Columns = 65535
 
@@ -335,6 +351,7 @@ def tiled(data):
         (position_of_two, CorruptFileError, r"frame 2 has the position '1\.0.2\.0', not three numbers"),
         (no_plane, CorruptFileError, r"orientation \[1\.0, 0\.0, 0\.0, 1\.0, 0\.0, 0\.0\] is not that of a plane"),
         (fewer_groups, CorruptFileError, "are described"),
+        (source_of_text, CorruptFileError, "cannot be read as a segmentation"),
         (absurd_size, CorruptFileError, "65535 x 65535"),
         (tiled, UnsupportedFormatError, "tiled"),
     ],
@@ -402,6 +419,113 @@ def test_frames_lie_where_they_say_whatever_the_distances_are(oblique, tmp_path,
             assert (places, spacing) == ([1, 4, 7], 3.0)
         else:
             np.testing.assert_array_equal(found.array, mask.T)
+
+
+def without_series(data):
+    del data.ReferencedSeriesSequence
+    for frame in data.PerFrameFunctionalGroupsSequence:
+        frame.pop("DerivationImageSequence", None)
+
+
+def without_distances(data):
+    measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    del measures.SpacingBetweenSlices, measures.SliceThickness
+
+
+def shuffled(data):
+    order = np.random.default_rng(0).permutation(len(data.PerFrameFunctionalGroupsSequence))
+    frames = data.pixel_array[order].astype(np.uint8)
+    data.PerFrameFunctionalGroupsSequence = [data.PerFrameFunctionalGroupsSequence[k] for k in order]
+    packed = np.packbits(frames.ravel(), bitorder="little").tobytes()
+    data.PixelData = packed + bytes(len(packed) % 2)
+
+
+def other_sources(data):
+    groups = data.PerFrameFunctionalGroupsSequence
+    sources = [group.DerivationImageSequence for group in groups]
+    for group, source in zip(groups, sources[1:] + sources[:1], strict=True):
+        group.DerivationImageSequence = source
+
+
+def other_indices(data):
+    for index, frame in enumerate(data.PerFrameFunctionalGroupsSequence):
+        frame.FrameContentSequence[0].DimensionIndexValues = [1, 9 - index]
+
+
+def negative_distance(data):
+    data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = -2.5
+
+
+def rounded(data):
+    for frame in data.PerFrameFunctionalGroupsSequence:
+        plane = frame.PlanePositionSequence[0]
+        plane.ImagePositionPatient = [round(float(value), 3) for value in plane.ImagePositionPatient]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (without_series, without_distances),
+        (without_distances,),
+        (shuffled,),
+        (shuffled, without_series, without_distances),
+        (other_sources,),
+        (other_indices,),
+        (negative_distance,),
+        (rounded, without_distances),
+    ],
+    ids=lambda changes: " ".join(change.__name__ for change in changes),
+)
+def test_nothing_but_positions_says_where_frames_lie(oblique, tmp_path, changes):
+    mask = np.zeros(oblique.geometry.shape[::-1], np.uint8)
+    mask[[1, 4, 7], 1:4, 2:7] = 1
+    mask[4, 2, 3:9] = 1
+    path = seg_file(oblique, mask, "BINARY", [described(1, "a")], tmp_path / "x.dcm")
+    for change in changes:
+        broken(path, change)
+    converted = convert(path, tmp_path / "x.nii.gz", reference=Path(oblique.source.files[0]).parent)
+    np.testing.assert_array_equal(read_labels(converted.path).on_grid(oblique.geometry).array, mask.T)
+    assert any("is no distance" in remark for remark in converted.remarks) == (negative_distance in changes)
+    told = "3 slices name another image of the scan than that at their position: positions count" in converted.remarks
+    assert told == (other_sources in changes)
+
+
+def test_a_projection_of_no_size(tmp_path):
+    source = x_ray(tmp_path)
+    labels = LabelMap.of(np.eye(*source.geometry.shape, dtype=np.uint8), source.geometry, LabelTable.numbered([1]))
+    path = write_dicom_seg(labels, source, tmp_path / "x.dcm")
+
+    def change(data):
+        data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0, 0]
+
+    found = read_labels(broken(path, change))
+    np.testing.assert_array_equal(found.array, labels.array)
+    assert found.geometry.spacing is None
+    assert found.source.remarks == (r"PixelSpacing '0.0\0.0' is no size: no physical size",)
+
+
+@pytest.mark.parametrize("surplus", [0, 1, 2, 4096])
+def test_surplus_bytes_of_pixels(scan, tmp_path, surplus):
+    """Padding is none; another frame contradicts the header."""
+    path = seg_file(scan, random_mask(scan).astype(np.uint8), "BINARY", [described(1, "a")], tmp_path / "x.dcm")
+
+    def change(data):
+        data.PixelData += bytes(surplus)
+
+    if surplus == 4096:
+        with pytest.raises(CorruptFileError, match=r"x\.dcm: \d+ bytes of pixels, the header promises"):
+            read_labels(broken(path, change))
+    else:
+        assert read_labels(broken(path, change)).array.any()
+
+
+def test_frames_that_are_compressed_after_all(scan, tmp_path):
+    pixels = random_mask(scan).astype(np.uint8)
+    path = seg_file(scan, pixels, "LABELMAP", [described(1, "a")], tmp_path / "x.dcm", transfer_syntax_uid=RLELossless)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0", 1))
+    with pytest.raises(CorruptFileError, match=r"its frames are compressed, which its transfer syntax 'Explicit"):
+        read_labels(path)
 
 
 def test_a_sheared_stack_keeps_its_shear(scan, tmp_path):

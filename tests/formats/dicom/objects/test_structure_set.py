@@ -105,12 +105,35 @@ def test_contours_of_no_listed_structure_are_remarked():
     data = data_of([1, 2])
     data.ROIContourSequence[0].ReferencedROINumber = 9
     del data.ROIContourSequence[1].ReferencedROINumber
+    data.RTROIObservationsSequence[1].ReferencedROINumber = 9
     starts, remarks = starts_of(data)
     assert starts == {"n0": [], "n1": []}
     assert remarks == [
         "1 contours of ROI number 9, which is not listed, are left out",
         "1 contours without a ROI number are left out",
+        "codes of 1 structures that are not listed are left out",
     ]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_missing_number_is_told_by_the_order_of_the_others(place):
+    data = data_of([3, 1, 2])
+    del data.ROIContourSequence[place].ReferencedROINumber
+    starts, remarks = starts_of(data)
+    assert starts == {"n0": [0], "n1": [1], "n2": [2]}
+    assert remarks == ["contours without a ROI number are told apart by the order of the file"]
+    data = data_of([3, 1, 2])
+    del data.StructureSetROISequence[place].ROINumber
+    starts, remarks = starts_of(data)
+    assert starts == {"n0": [0], "n1": [1], "n2": [2]}
+    assert remarks == [f"'n{place}' without a ROI number: told apart by the order of the file"]
+
+
+def test_a_structure_set_without_structures_is_damaged():
+    data = data_of([1])
+    data.StructureSetROISequence = []
+    with pytest.raises(ValueError, match="lists no structure"):
+        structures_of(data)
 
 
 def test_several_observations_of_one_structure():

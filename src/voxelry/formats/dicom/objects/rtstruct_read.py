@@ -211,6 +211,7 @@ def _boxes(file: Path, structure: Structure, image: Volume) -> tuple[list[Segmen
             repeated += filled.repeated
         if filled.inside.any():
             boxes.append(SegmentBox((*filled.start, k), filled.inside[:, :, None]))
+    remarks += ["its contours enclose no voxel: empty"] if structure.contours and not boxes else []
     remarks += [f"{overlaps} contours overlap others in part: joined"] if overlaps else []
     remarks += [f"{repeated} contours are there twice"] if repeated else []
     remarks += [f"{cancelled} contours of type {XOR} are there twice, and cancel each other"] if cancelled else []

@@ -133,9 +133,26 @@ def grid_of(seg: Dataset, frames: Sequence[SegFrame], file: Path) -> SegGrid:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = across * spacing[1], down * spacing[0], stack.step
     affine[:3, 3] = stack.origin
+    stated = text_of(measures, "SpacingBetweenSlices")
+    odd = (f"SpacingBetweenSlices '{stated}' is no distance: positions count",) if stated and stored.spacing is None else ()
     slices = [int(k) for k in stack.slices]
     geometry = Geometry((seg.Columns, seg.Rows, max(slices) + 1), flip_lps_ras(affine))
-    return SegGrid(geometry, slices, stack.is_assumed, stack.remarks)
+    return SegGrid(geometry, slices, stack.is_assumed, (*odd, *stack.remarks))
+
+
+def source_instances(seg: Dataset, grid: SegGrid) -> tuple[tuple[str, int] | None, ...]:
+    """The image that the first frame of each slice says it was drawn on, with its frame from 1; None where it names not one."""
+    if grid.geometry.ndim == 2:
+        return ()
+    instances: list[tuple[str, int] | None] = [None] * grid.geometry.shape[2]
+    for group, k in zip(items_of(seg, "PerFrameFunctionalGroupsSequence"), grid.slices, strict=True):
+        if instances[k] is None:
+            derivations = items_of(group, "DerivationImageSequence")
+            images = [image for item in derivations for image in items_of(item, "SourceImageSequence")]
+            if len(images) == 1:
+                uid, frame = text_of(images[0], "ReferencedSOPInstanceUID"), integer_of(images[0], "ReferencedFrameNumber")
+                instances[k] = (uid, frame or 1)
+    return tuple(instances)
 
 
 def _group(keyword: str, group: Dataset, shared: Dataset) -> Any:

@@ -27,7 +27,7 @@ from voxelry.core.volume import SPARSE, LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedFormatError, UsageError
 from voxelry.formats.dicom.elements import PARSE_ERRORS, integer_of, items_of, quiet_pydicom, short_message, text_of
 from voxelry.formats.dicom.objects.references import code_of
-from voxelry.formats.dicom.objects.seg_planes import SegFrame, SegGrid, grid_of, seg_frames
+from voxelry.formats.dicom.objects.seg_planes import SegFrame, SegGrid, grid_of, seg_frames, source_instances
 from voxelry.formats.dicom.objects.stored_object import read_object
 from voxelry.formats.dicom.pixels.codecs import decode_compressed
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
@@ -50,6 +50,7 @@ class _Segmentation:
         frames: position and segment of each frame.
         grid: the grid that they span.
         labels: segment number -> the segment as a label of that value.
+        instances: the image that each slice was drawn on.
         remarks: what was decided.
     """
 
@@ -58,6 +59,7 @@ class _Segmentation:
     frames: Sequence[SegFrame]
     grid: SegGrid
     labels: dict[int, Label]
+    instances: tuple[tuple[str, int] | None, ...]
     remarks: tuple[str, ...]
 
     @property
@@ -74,6 +76,7 @@ class _Segmentation:
             kind=SPARSE,
             files=(str(self.file),),
             series_uid=text_of(self.seg, "SeriesInstanceUID"),
+            instances=self.instances,
             remarks=self.remarks,
             frame_of_reference=text_of(self.seg, "FrameOfReferenceUID"),
             is_spacing_assumed=self.grid.is_assumed,
@@ -190,11 +193,12 @@ def _open(file: Path, content: FileContent | None) -> _Segmentation:
             labels = _labels(seg, file)
             frames, remarks = seg_frames(seg, list(labels), file)
             grid = grid_of(seg, frames, file)
+            instances = source_instances(seg, grid)
     except PARSE_ERRORS as error:
         raise CorruptFileError(
             f"{file}: cannot be read as a segmentation ({short_message(error)})", remedy=_TOO_DAMAGED
         ) from error
-    return _Segmentation(file, seg, frames, grid, labels, (*remarks, *grid.remarks))
+    return _Segmentation(file, seg, frames, grid, labels, instances, (*remarks, *grid.remarks))
 
 
 def _labels(seg: Dataset, file: Path) -> dict[int, Label]:

@@ -77,6 +77,8 @@ def structures_of(data: Dataset) -> tuple[dict[int, Structure], list[str]]:
         if keyword not in data:
             raise ValueError(f"{keyword} is missing")
     rois = items_of(data, "StructureSetROISequence")
+    if not rois:
+        raise ValueError("it lists no structure")
     drawings, observations = items_of(data, "ROIContourSequence"), items_of(data, "RTROIObservationsSequence")
     numbers = [integer_of(roi, "ROINumber") for roi in rois]
     of_drawings = [integer_of(item, "ReferencedROINumber") for item in drawings]
@@ -96,7 +98,12 @@ def structures_of(data: Dataset) -> tuple[dict[int, Structure], list[str]]:
                 roi, key, name, [drawings[place] for place in own], [observations[place] for place in notes or ()]
             )
     remarks = [] if distinct else [_numbering(numbers, names)]
-    remarks += _strays(numbers, drawings, of_drawings)
+    if any(of_drawings[place] is None for own in drawn for place in own or ()) and distinct:
+        remarks.append("contours without a ROI number are told apart by the order of the file")
+    remarks += _strays(_unlisted(drawings, of_drawings, numbers, drawn))
+    others = _unlisted(observations, of_observations, numbers, described)
+    lost = sum(bool(code_of(item, "RTROIIdentificationCodeSequence")) for _, item in others)
+    remarks += [f"codes of {lost} structures that are not listed are left out"] if lost else []
     labels = unique_names({key: structure.label for key, structure in structures.items()})
     return {key: replace(structure, label=labels[key]) for key, structure in structures.items()}, remarks
 
@@ -108,6 +115,11 @@ def _paired(numbers: Numbers, references: Numbers) -> list[list[int] | None]:
         numbers: of the structures, None where one is missing.
         references: the number that each item of the other sequence refers to.
     """
+    if len(numbers) == len(references) and all(
+        own == other or (own is None and other not in numbers) or (other is None and own not in references)
+        for own, other in zip(numbers, references, strict=True)
+    ):
+        return [[place] for place in range(len(numbers))]
     listed = [number for number in references if number in numbers]
     same_order = listed == [number for number in numbers if number in references]
     places: list[list[int] | None] = []
@@ -132,12 +144,20 @@ def _numbering(numbers: Numbers, names: Sequence[str]) -> str:
     return f"{'; '.join(_shared(number, numbers, names) for number in odd)}: told apart by the order of the file"
 
 
-def _strays(numbers: Numbers, drawings: Sequence[Dataset], references: Numbers) -> list[str]:
+def _unlisted(
+    items: Sequence[Dataset], references: Numbers, numbers: Numbers, pairs: Sequence[list[int] | None]
+) -> list[tuple[int | None, Dataset]]:
+    """The items of another sequence that belong to no structure, each with the number that it refers to."""
+    used = {place for places in pairs for place in places or ()}
+    pairs_of = enumerate(zip(references, items, strict=True))
+    return [(number, item) for place, (number, item) in pairs_of if place not in used and number not in numbers]
+
+
+def _strays(unlisted: Sequence[tuple[int | None, Dataset]]) -> list[str]:
     """Remarks on contours of structures that are not listed."""
     counts: Counter[int | None] = Counter()
-    for item, number in zip(drawings, references, strict=True):
-        if number not in numbers:
-            counts[number] += len(items_of(item, "ContourSequence"))
+    for number, item in unlisted:
+        counts[number] += len(items_of(item, "ContourSequence"))
     return [
         f"{count} contours {'without a ROI number' if number is None else f'of ROI number {number}, which is not listed,'}"
         " are left out"
