@@ -148,3 +148,34 @@ def test_what_lies_elsewhere_is_refused():
 def test_an_empty_map_stays_empty():
     labels = LabelMap.of(np.zeros((4, 4, 4), np.uint8), Geometry.from_spacing((4, 4, 4), (1, 1, 1)), TABLE)
     assert not regrid_labels(labels, turned((5, 5, 5), (1, 1, 1), 0.2)).labels.array.any()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("pair", "winner"),
+    [
+        ((1, 2), 1), ((2, 1), 1),  # half and half: the lower value
+        ((0, 1), 0), ((1, 0), 0), ((0, 2), 0),  # half of a voxel is not most of it
+        ((1, 1), 1), ((2, 2), 2), ((0, 0), 0),
+    ],
+)  # fmt: skip
+def test_ties_go_to_the_background_then_to_the_lower_value(axis, pair, winner):
+    shape, coarse_shape = [4, 4, 4], [4, 4, 4]
+    shape[axis], coarse_shape[axis] = 8, 4
+    spacing, coarse_spacing = [2.0] * 3, [2.0] * 3
+    spacing[axis] = 1.0
+    affine = np.diag([*spacing, 1.0])
+    target_affine = np.diag([*coarse_spacing, 1.0])
+    target_affine[axis, 3] = 0.5
+    classes = np.moveaxis(np.broadcast_to(np.tile(pair, 4), (4, 4, 8)), 2, axis).astype(np.uint8)
+    result = resampled(classes, Geometry(tuple(shape), affine), Geometry(tuple(coarse_shape), target_affine))
+    assert np.unique(result).tolist() == [winner]
+
+
+def test_a_third_each_is_the_lowest_and_a_background_of_a_third_wins():
+    fine, target = np.diag([1.0, 1, 1, 1]), np.diag([3.0, 1, 1, 1])
+    target[0, 3] = 1.0
+    for triple, winner in (((3, 1, 2), 1), ((2, 3, 3), 3), ((0, 2, 1), 0), ((0, 2, 2), 2)):
+        classes = np.array(triple * 2, np.uint8)[:, None, None] * np.ones((6, 2, 2), np.uint8)
+        result = resampled(classes, Geometry((6, 2, 2), fine), Geometry((2, 2, 2), target))
+        assert np.unique(result).tolist() == [winner], triple

@@ -242,6 +242,22 @@ def test_the_map_lies_on_the_scans_own_grid(kind):
         assert np.abs(found.array - 255 * wanted).max() <= 1
 
 
+@pytest.mark.parametrize(("kind", "certain"), [("probability", 255), ("entropy", 0)])
+def test_outside_the_box_of_content_the_background_is_certain(kind, certain):
+    array = np.zeros((20, 18, 16), np.int16)
+    array[5:15, 4:14, 3:13] = 90  # an undecided network: nowhere certain inside
+    volume = Volume(array[None], Geometry((20, 18, 16), AFFINE))
+    predictor = Predictor(tiny_model(tiny_plan(), ORGAN), "cpu", PredictOptions(mixed_precision="off", confidence=kind))
+    predictor.networks[:] = [Threshold()]
+    for change in list(every_order())[::13]:
+        turned = volume.reindexed(change)
+        values = predictor.predict(turned).map.array[0]
+        outside = turned.array[0] == 0
+        assert outside.any()
+        assert (values[outside] == certain).all()
+        assert (values[~outside] != certain).all()
+
+
 def test_flips_and_steps_can_be_chosen():
     volume = scan()
     mirrored = tiny_model(tiny_plan(flips=(1, 2)))

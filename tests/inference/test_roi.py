@@ -91,3 +91,19 @@ def test_pictures():
     roi = body_roi(InMemorySlices(picture, grid.axis), grid)
     assert np.array_equal(np.argwhere(roi.blocks), [[5, 0], [6, 0]])
     assert not roi.keeps((0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"), [(0.0, False), (0.01, False), (0.02, False), (0.025, True), (0.05, True), (0.1, True)]
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_dark_tissue_is_no_air(share, kept, channels):
+    """Lung is at 11 % of the range of clipped CT, fat of MRI may be at 3 %: air ends at 2 % above the darkest voxel."""
+    image = np.zeros((channels, 64, 40, 48), np.float32)
+    image[:, :8, :8, :8] = 1000  # the brightest voxels
+    image[-1, 40:48, 24:32, 32:40] = 1000 * share
+    grid = PatchGrid.of(image.shape[1:], (16, 16, 16), 0.5)
+    blocks = body_roi(InMemorySlices(image - 500, grid.axis), grid).blocks
+    expected = np.zeros(blocks.shape, bool)
+    expected[0, 0, 0], expected[5, 3, 4] = True, kept
+    assert np.array_equal(blocks, expected)

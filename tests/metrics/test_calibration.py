@@ -40,6 +40,19 @@ def test_bins_and_brier_are_those_of_a_voxel_by_voxel_loop(seed, classes, bins):
     assert result.brier == pytest.approx(np.mean(brier))
 
 
+@pytest.mark.parametrize(
+    ("sure", "counts"),
+    [(0.5, [0, 1, 0, 0]), (0.75, [0, 0, 1, 0]), (1.0, [0, 0, 0, 1]), (np.nextafter(0.75, 1), [0, 0, 0, 1])],
+)
+def test_a_confidence_on_the_edge_of_two_bins_is_in_the_lower(sure, counts):
+    result = calibration(np.array([[1 - sure], [sure]]), np.array([1]), bins=4)
+    assert result.counts.tolist() == counts
+
+
+def test_four_equal_classes_are_in_the_first_of_four_bins():
+    assert calibration(np.full((4, 1), 0.25), np.array([1]), bins=4).counts.tolist() == [1, 0, 0, 0]
+
+
 def test_a_sure_and_right_prediction_is_perfect_and_a_sure_and_wrong_one_the_worst():
     truth = np.array([0, 1, 1])
     right = np.eye(2)[truth].T

@@ -87,6 +87,46 @@ def test_tolerances_that_do_not_fit_the_labels(tolerance, words):
         measure(cubes(), cubes(), metrics=["surface"], tolerance=tolerance)
 
 
+@pytest.mark.parametrize("shape", [(20, 20, 20), (160, 140, 130)])  # plain loops, compiled loops
+def test_what_a_prediction_says_of_ignored_voxels_counts_nowhere(shape):
+    """Ignored voxels are background in both maps: wrong labels there change no column, nor does a whole object there."""
+    grid, names = Geometry.from_spacing(shape, SPACING), LabelTable(labels=TABLE.labels, ignore=255)
+    truth = np.zeros(shape, np.uint8)
+    truth[2:8, 3:9, 4:10] = 4
+    truth[10:16, 10:16, 2:8] = 9
+    clean = truth.copy()
+    truth[6:, :, 12:], truth[6:8, 3:9, 4:10] = 255, 255
+    clean[truth == 255] = 0
+    wrong = clean.copy()
+    wrong[6:8, 3:9, 4:10], wrong[12:15, 5:8, 14:18], wrong[17:19, 2:4, 14:16] = 9, 4, 9  # in ignored voxels alone
+    assert (wrong != clean).sum() == (wrong[truth == 255] != 0).sum() > 0
+    scored = [
+        measure(LabelMap.of(truth, grid, names), LabelMap.of(guess, grid, TABLE), metrics=list(FAMILIES)).values
+        for guess in (clean, wrong)
+    ]
+    for name, values in scored[0].items():
+        np.testing.assert_array_equal(scored[1][name], values, err_msg=name)
+    assert scored[1]["hd"].tolist() == [[0.0, 0.0]]
+    assert scored[1]["instance_fp"].tolist() == [[0.0, 0.0]]
+    assert scored[1]["instance_tp"].tolist() == [[1.0, 1.0]]
+    assert scored[1]["nsd"].tolist() == scored[1]["boundary_iou"].tolist() == [[1.0, 1.0]]
+
+
+def test_where_an_ignored_region_cuts_a_label_both_maps_have_a_surface():
+    """The cut is a surface at distance 0 of both: HD does not see the ignored voxels, NSD counts the cut as right."""
+    grid, names = Geometry.from_spacing((20, 20, 20), (1, 1, 1)), LabelTable(labels=TABLE.labels, ignore=255)
+    truth = np.zeros((20, 20, 20), np.uint8)
+    truth[4:16, 4:16, 4:10] = 4
+    guess = np.roll(truth, 2, axis=0)
+    truth[:, :, 10:] = 255
+    guess[:, :, 10:] = 4
+    values = measure(LabelMap.of(truth, grid, names), LabelMap.of(guess, grid, TABLE), metrics=["surface"]).values
+    cut = [np.where(array == 255, 0, array) for array in (truth, np.where(truth == 255, 0, guess))]
+    by_hand = surface_metrics(*cut, (1, 1, 1), [4])[4]
+    assert values["hd"][0, 0] == by_hand["hd"] == 2
+    assert values["nsd"][0, 0] == by_hand["nsd"]
+
+
 def test_an_unknown_family_names_the_nearest():
     with pytest.raises(UsageError, match="surface"):
         measure(cubes(), cubes(), metrics=["surfaces"])

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
+from helpers.peak_memory import peak_megabytes
+from voxelry.base.threads import THREADS
 from voxelry.errors import GridMismatchError, LabelError
-from voxelry.metrics.overlap import CHUNK_VOXELS, confusion, dice_of_confusion, iou_of_confusion
+from voxelry.metrics.overlap import CHUNK_VOXELS, confusion, count_values, dice_of_confusion, iou_of_confusion
 
 CLASSES = 4
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=6)
@@ -154,3 +156,13 @@ def test_refusals():
         confusion(np.array([0, 1]), np.array([0, 2]), 2)
     with pytest.raises(LabelError, match=r"prediction.*\[-1\]"):
         confusion(np.array([1, 1]), np.array([0, -1]), 2)
+
+
+def test_memory_is_that_of_the_tables_alone():
+    shape = (130, 140, 150)
+    array = np.random.default_rng(0).integers(0, 12, shape)
+    for kind, order, most in ((np.uint8, "C", 8), (np.int32, "C", 8), (np.uint8, "F", 8), (np.int16, "F", 8)):
+        truth, guess = array.astype(kind), np.array(array, kind, order=order)
+        assert peak_megabytes(lambda a=truth, b=guess: count_values(a, b)) < most
+    many = np.random.default_rng(0).integers(0, 1000, shape).astype(np.int16)
+    assert peak_megabytes(lambda: count_values(many, many)) < 8.4 * (THREADS + 2)

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 import voxelry.metrics.nearest_distances as nearest
 import voxelry.metrics.surface_points as points
+from helpers.peak_memory import peak_megabytes
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap
@@ -19,7 +20,7 @@ from voxelry.errors import GeometryError, GridMismatchError, LabelError, UsageEr
 from voxelry.metrics.boundary import border_voxels
 from voxelry.metrics.empty_policy import EmptyPolicy
 from voxelry.metrics.nearest_distances import nearest_distances
-from voxelry.metrics.surface import spacing_for_surfaces, surface_distances, surface_metrics
+from voxelry.metrics.surface import SurfaceDistances, spacing_for_surfaces, surface_distances, surface_metrics
 from voxelry.metrics.surface_elements import element_sizes, neighbour_codes
 
 SPACING = (0.7, 1.3, 3.1)
@@ -215,6 +216,40 @@ def test_types_and_label_values_do_not_matter(way, dtype):
             assert got[value] == expected[label]
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([1, 2, 4])), min_size=1, max_size=40), st.integers(0, 100))
+def test_a_percentile_at_a_tie_is_the_smallest_distance_that_covers_it(points, percent):
+    points = sorted(points)
+    distances, weights = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
+    sides = SurfaceDistances(distances, weights, np.zeros(1), np.ones(1))
+    total = sum(weight for _, weight in points)
+    covered = itertools.accumulate(weight for _, weight in points)
+    # in whole numbers, exact at ties
+    expected = next(distance for (distance, _), sum_ in zip(points, covered, strict=True) if sum_ * 100 >= percent * total)
+    if total & (total - 1) == 0 or total == 20:  # shares that floats hold, or that agree with percent / 100 in every digit
+        assert sides.hausdorff(percent) == expected
+
+
+def test_hd95_of_twenty_equal_elements_is_the_nineteenth():
+    sides = SurfaceDistances(np.arange(20.0), np.ones(20), np.zeros(1), np.ones(1))
+    assert sides.hausdorff(95) == 18
+    assert SurfaceDistances(np.zeros(1), np.ones(1), np.arange(20.0), np.ones(20)).hausdorff(95) == 18
+    assert sides.hausdorff(95.01) == 19
+    assert sides.hausdorff(100) == 19
+    assert SurfaceDistances(np.arange(21.0), np.ones(21), np.zeros(1), np.ones(1), "voxels").hausdorff(95) == 19
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 0.5), (0.5, 2.0), (1.0, 1.0), (0.3, 7.0)])
+def test_the_outline_of_a_rectangle_is_as_long_as_its_pixels_are(spacing):
+    mask = np.zeros((9, 16), np.uint8)
+    mask[2:6, 3:13] = 1  # 4 rows, 10 columns
+    weights = surface_distances(mask, mask, spacing, [1])[1].reference_weights
+    row, column = spacing
+    corners = 4 * 0.5 * np.hypot(row, column)
+    assert weights.sum() == pytest.approx(2 * 9 * column + 2 * 3 * row + corners)
+    turned = surface_distances(mask.T, mask.T, spacing[::-1], [1])[1].reference_weights
+    np.testing.assert_allclose(np.sort(turned), np.sort(weights))
+
+
 def test_tolerances_by_label():
     reference, prediction = pair()
     got = surface_metrics(reference, prediction, SPACING, tolerances={1: 0.0, 2: 1.0, 3: 100.0}, percentile=90)
@@ -274,3 +309,15 @@ def test_refusals():
         got.hausdorff(101)
     with pytest.raises(UsageError, match="tolerance"):
         got.nsd(-1)
+
+
+def test_memory_grows_with_the_points_of_the_surfaces():
+    shape = (130, 140, 150)
+    for share in (0.0005, 0.02):
+        reference = (np.random.default_rng(0).random(shape) < share).astype(np.uint8)
+        prediction = np.roll(reference, 3, axis=0)
+        distances = surface_distances(reference, prediction, (1.0, 1.0, 1.0))[1]
+        count = len(distances.to_prediction) + len(distances.to_reference)
+        used = peak_megabytes(lambda a=reference, b=prediction: surface_distances(a, b, (1.0, 1.0, 1.0)))
+        assert used < (64 * count + 5 * reference.size) / 1e6
+        assert used > 20 * count / 1e6

@@ -14,7 +14,7 @@ from voxelry.base.schema import Frozen
 from voxelry.errors import LabelError, nearest
 
 IGNORE_INDEX = -1
-"""The class index of voxels that neither loss nor metrics count (`LabelTable.to_classes`)."""
+"""The class index of ignored voxels (`LabelTable.to_classes`)."""
 
 _UNKNOWN = np.iinfo(np.int16).min
 _Byte = Annotated[int, Field(ge=0, le=255)]
@@ -98,7 +98,8 @@ class LabelTable(Frozen):
 
     Attributes:
         labels: unique values (per layer) and names; mirror twins name each other.
-        ignore: a stored value whose voxels neither the loss nor any metric counts.
+        ignore: a stored value whose voxels enter neither the loss nor a count of voxels; metrics of shape take them for
+            background in reference and prediction alike.
 
     Example:
         >>> from voxelry.core import Label

@@ -29,7 +29,7 @@ class Card(Frozen):
         reference_channel: the channel on whose grid the others are resampled where grids differ, and on whose grid the labels
             lie; None refuses such cases.
         labels: meaning of the stored values of the masks.
-        ignore: a stored value whose voxels count nowhere.
+        ignore: a stored value whose voxels enter no loss and no count of voxels.
 
     Examples:
         >>> from voxelry.datasets import Card

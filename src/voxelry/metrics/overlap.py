@@ -46,7 +46,8 @@ def count_values(reference: NDArray[Any], prediction: NDArray[Any]) -> PairCount
     """Count the pairs of values of two label maps in one pass, for any values.
 
     Every overlap metric, of labels and of unions of labels, follows from the result (`voxelry.metrics.regions.count_regions`).
-    Memory beyond the inputs is a few megabytes. Large arrays are fastest as uint8, both in the same memory order.
+    Memory beyond the inputs is below 8 MB for uint8; otherwise a table of 8 bytes for each pair of values in the range that
+    occurs, at most 8 MiB, for each thread and two more. Large arrays are fastest as uint8, both in the same memory order.
 
     Args:
         reference: integers (or booleans) of any shape and memory order.
@@ -143,7 +144,7 @@ def _flattened(reference: NDArray[Any], prediction: NDArray[Any]) -> tuple[NDArr
 def confusion(reference: NDArray[Any], prediction: NDArray[Any], classes: int, ignore: int | None = IGNORE_INDEX) -> Counts:
     """Count the voxels of each reference class that are predicted as each class.
 
-    Memory beyond the inputs is a few megabytes, whatever their size, type or memory order.
+    Memory beyond the inputs is that of `count_values`, whatever their size and memory order.
 
     Args:
         reference: class indices 0..classes-1, integers of any shape; `ignore` where a voxel is not counted.

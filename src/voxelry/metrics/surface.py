@@ -129,8 +129,8 @@ def surface_distances(
 ) -> dict[int, SurfaceDistances]:
     """Distances between the surfaces of every label in two label maps.
 
-    Memory beyond the inputs: the points of both surfaces, and one byte for each voxel of a label's box. Large arrays of
-    types other than uint8, uint16 and bool are copied into one of those.
+    Memory beyond the inputs: up to 64 bytes for each point of both surfaces, and up to 5 for each voxel of the box of a label.
+    Large arrays of types other than uint8, uint16 and bool are copied into uint16, at another 3 bytes a voxel.
 
     Args:
         reference: integers or booleans, ``(*spatial)``, 2D or 3D.
