@@ -117,6 +117,11 @@ def test_slips_of_beginners_name_the_remedy(kind, value, words):
     assert words in words_of(kind, value)
 
 
+def test_what_follows_from_another_mistake_is_not_said():
+    text = words_of(Card, CARD | {"labels": [{"value": 1, "name": "a", "color": "red"}]})
+    assert text == "file.yaml: key 'labels.0.color' is 'red': a list is expected; write it in brackets, as [red]"
+
+
 def test_a_kind_of_error_without_a_phrase_is_still_no_word_of_the_library():
     assert expectation({"type": "a kind to come", "input": 1, "msg": "Input should be valid"}, ()).startswith(
         "a value of another"

@@ -174,6 +174,8 @@ def test_a_missing_file_is_named(tmp_path, read):
         ("a: [1, 2", "not valid YAML.*line 1"),
         ("a: 1\n\tb: 2", "not valid YAML.*line 2"),
         ("day: 2026-02-30", "not valid YAML.*day"),
+        ("a: 1\nb: {c: x/{id}.nii}", "in line 2, column [0-9]+; write text with braces in quotes, as 'images/{id}.nii.gz'"),
+        ("a:\n\t- b", "in line 2, column 1; indent by spaces, not by tabs"),
         ("a: 1\nb: 2\na: 3", "key 'a' occurs twice.*line 3"),
         ("a: {b: 1, b: 2}", "key 'b' occurs twice"),
         ("- a", "holds a list at the top. A YAML mapping"),

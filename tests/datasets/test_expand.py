@@ -184,6 +184,14 @@ def test_a_missing_partner_is_named_with_the_count(tmp_path):
     assert "--root" in str(raised.value)
 
 
+def test_no_file_that_fits_names_what_is_there(tmp_path):
+    touch(tmp_path, "i/a.nii.gz", "i/b.nii.gz", "i/notes.txt")
+    with pytest.raises(
+        ManifestError, match=r"no file fits 'i/\{id\}\.nii' below .*; beside it are 2 images: a\.nii\.gz, b\.nii\.gz"
+    ):
+        cases({"images": ["i/{id}.nii"]}, tmp_path)
+
+
 def test_no_file_at_all_names_pattern_and_root(tmp_path):
     with pytest.raises(ManifestError, match=r"no file fits 'i/\{id\}\.nii' below .*VOXELRY_DATA"):
         cases({"images": ["i/{id}.nii"]}, tmp_path)

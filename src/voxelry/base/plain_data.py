@@ -29,7 +29,7 @@ def parse_yaml(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_place_and_hint(error, text)) from error
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except (AttributeError, TypeError, LookupError) as error:  # the loader's own, of tags on the wrong kind of value
@@ -48,6 +48,17 @@ def parse_json(text: str) -> Any:
         raise ValueError(_TOO_DEEP) from None
     _check(value, DEEPEST)
     return value
+
+
+def _place_and_hint(error: yaml.YAMLError, text: str) -> str:
+    """Where a YAML text is wrong and why, with what helps in the two common cases: braces without quotes, and tabs."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:
+        return str(error)
+    line = next(iter(text.splitlines()[mark.line : mark.line + 1]), "")
+    hint = "; indent by spaces, not by tabs" if "\t" in line else ""
+    hint = "; write text with braces in quotes, as 'images/{id}.nii.gz'" if "{" in line and not hint else hint
+    return f"{getattr(error, 'problem', '') or error} in line {mark.line + 1}, column {mark.column + 1}{hint}"
 
 
 _TOO_DEEP = f"lists and mappings within each other on more than {DEEPEST} levels"

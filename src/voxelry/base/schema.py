@@ -103,11 +103,15 @@ def _dotted(path: _Path) -> str:
 
 
 def _without_other_branches(by_path: dict[_Path, list[Any]]) -> dict[_Path, list[Any]]:
-    """Errors without those of the branches of a union that the value was not meant for: another kind of value, or none deeper."""
+    """Errors without those that follow from others.
+
+    Of a union these are the branches that the value was not meant for, since it is of another kind; and a list is too short where
+    its wrong entries do not count.
+    """
     kept = {}
     for path, items in by_path.items():
-        fitting = [item for item in items if not item["type"].endswith("_type")]
         deeper = any(len(other) > len(path) and other[: len(path)] == path for other in by_path)
+        fitting = [item for item in items if not item["type"].endswith("_type") and not (deeper and item["type"] == "too_short")]
         if fitting or not deeper:
             kept[path] = fitting or items
     return kept

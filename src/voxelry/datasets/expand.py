@@ -24,7 +24,8 @@ from voxelry.datasets.cases import (
     TableFiles,
     read_table,
 )
-from voxelry.datasets.file_patterns import Claim, FileFinder, find_ids, matching_files
+from voxelry.datasets.file_patterns import Claim, FileFinder, files_beside, find_ids, matching_files
+from voxelry.datasets.leftovers import counted, shown
 from voxelry.datasets.mask_names import masks_by_name
 from voxelry.errors import ConfigError, ManifestError, SplitLeakError, UsageError, nearest
 from voxelry.formats.table import claims_image, claims_labels
@@ -98,7 +99,9 @@ def _from_row(row: CaseRow, root: Path) -> Case:
 def _expand_found(rule: FoundFiles, context: _ManifestContext) -> tuple[Case, ...]:
     ids = _image_ids(rule, context)
     if not ids:
-        raise ManifestError(f"{context.where}: no file fits '{rule.images[0]}' below {context.root}", remedy=_REMEDY)
+        others = [file.name for file in files_beside(rule.images[0], context.root) if claims_image(file.name)]
+        there = f"; beside it are {counted(len(others), 'image', 'images')}: {shown(others)}" if others else ""
+        raise ManifestError(f"{context.where}: no file fits '{rule.images[0]}' below {context.root}{there}", remedy=_REMEDY)
     _check_ids(ids, context.where)
     splits = _read_splits(rule, set(ids), context)
     return tuple(_with_files(rule, Case(id, (), group=id, split=splits.get(id)), {"id": id}, context) for id in ids)
