@@ -116,11 +116,16 @@ def test_a_label_that_is_nowhere_has_no_confidence():
     assert prediction.flags == ()
 
 
-def test_a_label_at_the_border_is_flagged():
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("end", [0, -1])
+def test_a_label_at_any_border_is_flagged(axis, end):
     volume = scan()
     assert not any("border" in flag for flag in threshold(tiny_plan()).predict(volume).flags)
-    touching = Volume(volume.array[:, 5:], Geometry((13, 15, 12), AFFINE))
-    assert "label_7 reaches the border of the scan" in threshold(tiny_plan()).predict(touching).flags
+    cut = [slice(None)] * 4
+    cut[axis + 1] = slice((5, 4, 3)[axis], None) if end == 0 else slice(None, (12, 9, 8)[axis])
+    touching = volume.array[tuple(cut)]
+    flags = threshold(tiny_plan()).predict(Volume(touching, Geometry(touching.shape[1:], AFFINE))).flags
+    assert "label_7 reaches the border of the scan" in flags
 
 
 def test_a_single_slice_has_no_border_along_its_depth():
@@ -321,6 +326,8 @@ def test_scans_unlike_the_training_set():
     assert flags(large) == ["size unlike the training set: 30 mm (trained on 9 to 12)"]
     bright = Volume(speckled((10, 10, 10), 90), fitting.geometry)
     assert flags(bright) == ["grey values of T1 unlike the training set: median 90 (trained on 20 to 40)"]
+    relative = threshold(tiny_plan(normalisation=(Normalisation(scheme="image"),)), **ranges)
+    assert flags(bright, relative) == []  # brought to a common scale anyway
     turn, affine = np.deg2rad(30), np.eye(4)
     affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
     assert flags(Volume(fitting.array, Geometry((10, 10, 10), affine))) == [

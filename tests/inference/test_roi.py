@@ -60,6 +60,13 @@ def test_labels_outside_skipped_air_are_identical(noise):
     assert len(np.unique(whole[~skipped])) > 1
 
 
+def test_what_any_channel_shows_is_of_interest():
+    image = np.zeros((2, 64, 40, 48), np.float32)
+    image[0, 3, 3, 3], image[1, 50, 20, 33] = 1, 200
+    grid = PatchGrid.of(image.shape[1:], (16, 16, 16), 0.5)
+    assert np.argwhere(body_roi(InMemorySlices(image, grid.axis), grid).blocks).tolist() == [[0, 0, 0], [6, 2, 4]]
+
+
 def test_the_coarse_pass_finds_what_is_there_and_looks_around_it():
     def bright(x):
         return torch.cat([torch.zeros_like(x), x - 0.5], 1)

@@ -77,6 +77,11 @@ def test_large_images_in_pieces_as_in_one():
     assert abs(one.mean(dtype=np.float64)) < 1e-4
 
 
+def test_pieces_of_other_means_count_as_one():
+    ramp = np.linspace(-50, 70, 80 * 70 * 60).reshape(1, 80, 70, 60)
+    np.testing.assert_allclose(normalised(ramp, (IMAGE,)), (ramp - ramp.mean()) / ramp.std(), atol=1e-4)
+
+
 def test_each_channel_has_its_own_scheme():
     scheme = Normalisation(scheme="global", low=0, high=10, mean=5, std=5)
     result = normalised(np.array([[[0, 10]], [[0, 10]]]), (scheme, IMAGE))

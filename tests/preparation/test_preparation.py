@@ -13,7 +13,7 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
 from voxelry.errors import ModelError
-from voxelry.preparation.preparation import content_box, prepare, target_shape
+from voxelry.preparation.preparation import content, content_box, prepare, target_shape
 from voxelry.preparation.resampling import resample_classes, resample_image
 
 ORIENTATIONS = ["".join(order[i] for i in range(3)) for pairs in itertools.product("RL", "AP", "SI") for order in
@@ -206,6 +206,15 @@ def test_inside_the_content_grey_values_are_normalised_and_outside_they_are_zero
     assert inside.mean() < 0.7
     assert (image[~inside] == 0).all()
     np.testing.assert_allclose((image[inside].mean(), image[inside].std()), (0, 1), atol=1e-3)
+
+
+def test_content_is_inside_where_any_channel_shows_something():
+    array = np.zeros((2, 6, 7, 8), np.float32)
+    array[0, 1:3, 2:5, 2:5], array[1, 4, 5, 6] = 9, 5
+    wanted = np.zeros(array.shape[1:], bool)
+    wanted[1:3, 2:5, 2:5] = wanted[4, 5, 6] = True
+    assert np.array_equal(content(array), wanted)
+    assert np.array_equal(content(array[::-1]), wanted)
 
 
 def test_large_scans_are_prepared_as_small_ones_in_any_memory_order():

@@ -99,6 +99,19 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path, monkeypatch, dtype,
     assert [(m.step, m.loss, m.pseudo_dice) for m in got.history] == [(m.step, m.loss, m.pseudo_dice) for m in expected.history]
 
 
+def test_a_resumed_run_draws_on_where_batches_are_accumulated(tmp_path):
+    settings = {"steps": 4, "optimiser": {"accumulate": 2, "ema": 0.9}}
+    whole = loop(tmp_path / "whole", 2, **settings)
+    whole.run(QUIET)
+    with pytest.raises(StopError):
+        loop(tmp_path / "parts", 2, **settings).run(until(3))
+    rest = loop(tmp_path / "parts", 2, **settings)
+    rest.restore(load_checkpoint(tmp_path / "parts"))
+    rest.run(QUIET)
+    assert (tmp_path / "parts" / "losses.jsonl").read_bytes() == (tmp_path / "whole" / "losses.jsonl").read_bytes()
+    assert torch.equal(weights(whole), weights(rest))
+
+
 def test_a_finished_run_stays_finished(tmp_path):
     first = loop(tmp_path, steps=3)
     first.run(QUIET)
@@ -391,9 +404,29 @@ def test_whole_cases_are_validated_as_often_as_their_share_of_time_allows(tmp_pa
 
 
 def test_validation_changes_no_loss(tmp_path):
-    plain = loop(tmp_path / "a", steps=6).run(QUIET)
-    other = loop(tmp_path / "b", steps=6, validate=lambda network, seconds: float(torch.rand(1))).run(QUIET)
-    assert [m.loss for m in plain.history] == [m.loss for m in other.history]
+    histories = []
+    for name, more in (("a", {}), ("b", {"validate": lambda network, seconds: float(torch.rand(1))})):
+        run = loop(tmp_path / name, steps=6, **more)
+        drop_out(run.network)
+        histories.append([m.loss for m in run.run(QUIET).history])
+    assert histories[0] == histories[1]
+
+
+def test_averaged_weights_are_what_milestones_measure(tmp_path, monkeypatch):
+    """By pseudo-Dice and on whole cases, and training goes on with its own."""
+    measured = []
+
+    def keep(network, *_):
+        measured.append(torch.cat([tensor.flatten().clone() for tensor in network.state_dict().values()]))
+        return 0.5
+
+    monkeypatch.setattr(module.PseudoDice, "__call__", lambda _, network, *more: keep(network) and dict.fromkeys(NAMES))
+    run = loop(tmp_path, steps=4, validations=1, optimiser={"ema": 0.9}, validate=keep)
+    trained = []
+    run.run(lambda progress: trained.append(weights(run).clone()))
+    assert len(measured) == 2
+    assert all(torch.equal(each, weights(run)) for each in measured)  # the kept weights are the average
+    assert not torch.equal(measured[0], trained[-1])
 
 
 def test_every_step_has_its_line(tmp_path):

@@ -74,6 +74,7 @@ def test_a_run_learns_from_the_training_cases_alone_and_is_measured_on_the_valid
 
     def spy(sampler, number, slot):
         case, start = locate(sampler, number, slot)
+        assert (sampler.augment is None) == (sampler.seed != settings.seed)  # validation patches are seen as they are
         drawn.add(("learnt" if sampler.seed == settings.seed else "measured", case.id))
         return case, start
 

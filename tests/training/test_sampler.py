@@ -127,6 +127,17 @@ def test_within_a_class_every_voxel_is_as_likely():
     assert 250 < min(starts.values()) <= max(starts.values()) < 350
 
 
+@pytest.mark.parametrize("edge", [4, 7, 8])
+def test_a_forced_voxel_lies_in_the_middle_half_of_its_patch(edge):
+    classes = np.zeros((40, 40), dtype=np.int16)
+    classes[20, 20] = 1
+    lone = of_classes(classes)
+    sampler = Sampler([lone], (edge, edge), 1, 1.0, seed=0)
+    places = [tuple(20 - sampler._start(lone, np.random.default_rng(seed), True)) for seed in range(300)]
+    middle = set(range(edge // 4, edge - edge // 4))
+    assert all({int(place[axis]) for place in places} == middle for axis in (0, 1))
+
+
 def test_regions_are_drawn_in_place_of_labels_and_their_voxels_evenly(monkeypatch):
     """Two regions, (1, 2, 3) and (3,): each half of the time; in the first a voxel of label 1 comes 9 times as often as of 3."""
     from voxelry.preparation import class_locations as places

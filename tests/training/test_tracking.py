@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 
 from helpers.plans import tiny_plan
@@ -35,8 +37,14 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch):
     kept = Notes()
-    monkeypatch.setattr(module, "_open", lambda *_: kept)
+    for name in module.TRACKERS:
+        monkeypatch.setitem(module.TRACKERS, name, lambda *_: kept)
     return kept
+
+
+def test_every_tracker_that_a_recipe_may_name_has_its_row():
+    names = get_args(get_args(Config.model_fields["track"].annotation)[0])
+    assert set(module.TRACKERS) == set(names)
 
 
 def test_what_is_tracked(notes, tmp_path):

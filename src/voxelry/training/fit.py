@@ -30,7 +30,7 @@ from voxelry.networks.build import build_network, count_parameters, input_channe
 from voxelry.networks.classes import class_members
 from voxelry.networks.cost import network_cost, training_dtype
 from voxelry.networks.transfer import NetworkEnds, load_matching
-from voxelry.networks.weights import load_models, save_model, weights_of
+from voxelry.networks.weights import PLAN_FILE, load_models, save_model, weights_of
 from voxelry.planning.plan_file import save_plan
 from voxelry.preparation.cache import CachedCase, with_first_stage
 from voxelry.recipes.recipe import Config
@@ -40,7 +40,7 @@ from voxelry.training.full_volume_validation import FullVolumeValidation
 from voxelry.training.loop import TrainingLoop
 from voxelry.training.options import RunOptions
 from voxelry.training.predictions import HeldOutCases
-from voxelry.training.run_files import PLAN_FILE, save_recipe
+from voxelry.training.run_files import save_recipe
 from voxelry.training.sampler import Sampler
 from voxelry.training.setup import prepare_cases
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from voxelry.core.plan import Configuration, Plan
 from voxelry.datasets.cases import Case
 from voxelry.errors import ConfigError, TrainingError
+from voxelry.networks.weights import PLAN_FILE
 from voxelry.planning.plan_file import load_plan, save_plan
 from voxelry.training.cross_validation import CrossValidation
 from voxelry.training.fit import refuse_existing_run, require_checkpoint
 from voxelry.training.folds import FOLDS_FILE, Folds, folds_to_train, load_folds, make_folds, save_folds
 from voxelry.training.options import RunOptions
 from voxelry.training.result import TrainResult
-from voxelry.training.run_files import PLAN_FILE, load_fingerprint, recorded_recipe, save_fingerprint, save_recipe
+from voxelry.training.run_files import load_fingerprint, recorded_recipe, save_fingerprint, save_recipe
 from voxelry.training.setup import CONFIGURATIONS, LabelVolumes, check_sides, dataset_fingerprint, labelled_cases, make_plans
 from voxelry.training.single import train_single
 from voxelry.training.throughput import narrowed_to_budget

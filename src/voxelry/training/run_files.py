@@ -16,7 +16,6 @@ from voxelry.recipes.recipe import LENGTHS, Config, parse_config
 
 RECIPE_FILE = "recipe.yaml"
 FINGERPRINT_FILE = "fingerprint.json"
-PLAN_FILE = "plan.yaml"
 VALIDATION_FILE = "validation.json"
 ROWS_FILE = "validation.csv"
 

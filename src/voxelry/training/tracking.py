@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +59,7 @@ class Tracking:
         with ExitStack() as stack:
             for name in dict.fromkeys(self.config.track):
                 with self._recording(name):
-                    tracker = _open(name, self.config, self.folder, self.state)
+                    tracker = TRACKERS[name](self.config, self.folder, self.state)
                     stack.callback(self._close, name)
                     self.trackers[name] = tracker
                     if not self.state.step:
@@ -147,11 +147,17 @@ def _yaml(tree: Mapping[str, object]) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _open(name: str, config: Config, folder: Path, state: RunState) -> Tracker:
-    if name == "tensorboard":
-        from voxelry.training.tracking_tensorboard import TensorBoard
+def _tensorboard(_: Config, folder: Path, state: RunState) -> Tracker:
+    from voxelry.training.tracking_tensorboard import TensorBoard
 
-        return TensorBoard(folder, state.step)
+    return TensorBoard(folder, state.step)
+
+
+def _mlflow(config: Config, folder: Path, state: RunState) -> Tracker:
     from voxelry.training.tracking_mlflow import MLflow
 
     return MLflow(folder, Path(config.manifest).stem, state.step, state.tracking)
+
+
+TRACKERS: dict[str, Callable[[Config, Path, RunState], Tracker]] = {"tensorboard": _tensorboard, "mlflow": _mlflow}
+"""Opens each tracker that a recipe may name."""
