@@ -113,7 +113,7 @@ def test_training_tells_of_its_progress_and_can_go_on(torso, tmp_path):
 def test_a_time_budget_takes_the_place_of_steps(torso, tmp_path):
     result = vx.train(torso / "recipe.yaml", tmp_path / "run", time_budget=1e-3)
     assert result.model.card.training["steps"] == 1
-    for wrong in (0, -1.0, float("nan")):
+    for wrong in (0, -1.0, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="time budget"):
             vx.train(torso / "recipe.yaml", tmp_path / "other", time_budget=wrong)
         with pytest.raises(UsageError, match="time budget"):

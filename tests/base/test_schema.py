@@ -54,6 +54,8 @@ def test_plain_data_becomes_a_frozen_word():
         ({}, "key 'learning_rate' is missing"),
         ({"learning_rate": "fast"}, "key 'learning_rate' is 'fast': "),
         ({"learning_rate": 1, "loss": {"smooth": 0}}, "key 'loss.smooth' is 0: a number above 0 is expected"),
+        ({"learning_rate": 1, "loss": {"smooth": float("inf")}}, "key 'loss.smooth' is inf: a finite number is expected"),
+        ({"learning_rate": float("nan")}, "key 'learning_rate' is nan: a finite number is expected"),
         ({"learning_rate": 13}, "recipe.yaml: 13 is unlucky"),
         ("a word", "recipe.yaml: 'a word': "),
     ],

@@ -24,7 +24,19 @@ def test_every_form(tmp_path, name, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["{liver: spleen}", "labels: [{value: 0, name: a}]", "labels: [{valu: 1, name: a}]", "labels: 3", "a: [1, 2]"]
+    "text",
+    [
+        "{1: a, 2: a}",
+        "{1: a, '01': b}",
+        "{a: 1, b: 1}",
+        "{1: ignore, 2: ignore, 3: a}",
+        f"{{1: {'x' * 65}}}",
+        "{liver: spleen}",
+        "labels: [{value: 0, name: a}]",
+        "labels: [{valu: 1, name: a}]",
+        "labels: 3",
+        "a: [1, 2]",
+    ],
 )
 def test_what_is_no_table(tmp_path, text):
     (tmp_path / "labels.yaml").write_text(text)

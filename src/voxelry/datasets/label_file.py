@@ -39,7 +39,10 @@ def load_label_file(path: str | os.PathLike[str]) -> LabelTable:
     labels = content.get("labels", content)
     if isinstance(labels, Mapping):
         pairs = [_pair(key, value, file) for key, value in labels.items()]
-        ignored = next((value for value, name in pairs if name == "ignore"), None)
+        ignored_values = [value for value, name in pairs if name == "ignore"]
+        if len(ignored_values) > 1:
+            raise ConfigError(f"{file}: values {ignored_values} are all called 'ignore'", remedy="Ignore one value.")
+        ignored = next(iter(ignored_values), None)
         rows: Any = [{"value": value, "name": name} for value, name in pairs if value != ignored and value != 0]
     else:
         rows, ignored = labels, content.get("ignore")

@@ -14,7 +14,6 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Source
 from voxelry.errors import LabelError, UsageError
 from voxelry.formats.grids.grid_file import GridFile
-from voxelry.formats.pictures.picture_read import read_picture_labels
 from voxelry.formats.voxels import values_of
 
 
@@ -40,7 +39,9 @@ def grid_labels(grid: GridFile, table: LabelTable | None, threshold: float | Non
 
 
 def picture_labels(path: str | os.PathLike[str], table: LabelTable | None = None) -> LabelMap:
-    """Labels of a picture; see `read_picture_labels`."""
+    """Labels of a picture; see `pictures.picture_read.read_picture_labels`."""
+    from voxelry.formats.pictures.picture_read import read_picture_labels  # decoders of pictures, which grids do without
+
     array, geometry, source = read_picture_labels(path)
     return _label_map(array, geometry, table, source)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
 
 from voxelry.core.labels import LabelTable
@@ -195,8 +194,6 @@ def read_labels(
         ('liver',)
     """
     place = Path(path)
-    if threshold is not None and not isfinite(threshold):
-        raise UsageError(f"{place}: a threshold of {threshold:g}", remedy="Give a probability, such as 0.5.")
     options = {name: value for name, value in (("reference", reference), ("threshold", threshold)) if value is not None}
     if place.is_dir():
         return _labels_of(place, detect(place), None, table, options)

@@ -18,7 +18,6 @@ from voxelry.core.volume import Source, Volume
 from voxelry.errors import CorruptFileError
 from voxelry.formats.pictures.png_jpeg import open_jpeg, open_png
 from voxelry.formats.pictures.stored_picture import StoredPicture
-from voxelry.formats.pictures.tiff_read import open_tiff
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.signatures import is_jpeg, is_png, is_tiff
 from voxelry.formats.voxels import as_labels, check_finite, rescaled
@@ -109,9 +108,14 @@ def _opened(file: Path) -> StoredPicture:
     """The picture's header, by the format that its first bytes say."""
     with file.open("rb") as stream:
         head = stream.read(16)
-    for recognise, opening in ((is_png, open_png), (is_jpeg, open_jpeg), (is_tiff, open_tiff)):
-        if recognise(head):
-            return opening(file)
+    if is_png(head):
+        return open_png(file)
+    if is_jpeg(head):
+        return open_jpeg(file)
+    if is_tiff(head):
+        from voxelry.formats.pictures.tiff_read import open_tiff  # tifffile, which the others do without
+
+        return open_tiff(file)
     raise CorruptFileError(f"{file}: is no PNG, JPEG or TIFF", remedy="It is truncated or damaged: copy it again.")
 
 
