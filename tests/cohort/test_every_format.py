@@ -1,5 +1,6 @@
 """Every format of the table, from file to file: evaluated, converted, trained from and predicted on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,12 +85,17 @@ def pairs(picture: bool) -> list[tuple[Format, Format]]:
     return plain if picture else [*plain, *((DICOM, row) for row in LABELS if row.family == "dicom")]
 
 
+def brighter(scan: Volume, by: int) -> Volume:
+    """The scan as another patient's: the same image for training and validation is a fault of the set."""
+    return replace(scan, pixels=scan.array + np.int16(by))
+
+
 def dataset(folder: Path, picture: bool, scan: Volume) -> list[str]:
     """A manifest with a case for each of `pairs`; the ids of its cases."""
     rows = []
     for number, (image, mask) in enumerate(pairs(picture)):
         id = f"c{number}"
-        file = samples.image(image, samples.picture(number) if picture else scan, folder / "images" / id)
+        file = samples.image(image, samples.picture(number) if picture else brighter(scan, number), folder / "images" / id)
         reference = samples.labels(mask, scan if image is DICOM else vx.read(file), folder / "labels" / id)
         rows.append({"id": id, "images": [str(file)], "labels": str(reference), "split": "val" if number == 1 else "train"})
     card = {"name": "s", "modality": "DX" if picture else "CT", "dimensions": 2 if picture else 3}
@@ -100,7 +106,7 @@ def dataset(folder: Path, picture: bool, scan: Volume) -> list[str]:
 @pytest.mark.parametrize("picture", [False, True], ids=["volumes", "pictures"])
 def test_trained_from_and_predicted_on(picture, scan, tmp_path):
     ids = dataset(tmp_path, picture, scan)
-    assert vx.check(tmp_path / "set.yaml") == []
+    assert [problem for problem in vx.check(tmp_path / "set.yaml") if problem.kind != "note"] == []  # DICOM images are copies
     patch = [16, 16] if picture else [8, 8, 8]
     write_yaml(tmp_path / "recipe.yaml", RECIPE | {"plan": {"patch_size": patch, "batch_size": 2, "features": [4, 8]}})
     model = vx.train(tmp_path / "recipe.yaml", tmp_path / "run").model.path
