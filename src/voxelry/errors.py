@@ -25,7 +25,8 @@ Each message names the problem, the value, and the remedy. `assert` is kept for 
     ├── LabelError                 label values or names that are not in the table
     ├── ModelError                 a model folder that cannot be used
     ├── TrainingError              training cannot start or go on
-    └── ExportError                a mask cannot be written in the requested format
+    ├── ExportError                a mask cannot be written in the requested format
+    └── UnexpectedError            a fault of voxelry or of a library; in a batch the other scans go on
 """
 
 from __future__ import annotations
@@ -200,6 +201,10 @@ class TrainingError(VoxelryError):
 
 class ExportError(VoxelryError):
     """A mask cannot be written in the requested format."""
+
+
+class UnexpectedError(VoxelryError):
+    """A fault of voxelry or of a library, met while one scan of many was worked on; its cause is chained."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -315,6 +315,8 @@ def test_warnings_of_ours_are_shown_and_those_of_others_are_not(monkeypatch, cap
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)
     monkeypatch.setattr(sys, "argv", ["voxelry", "version"])
+    monkeypatch.setattr(cli, "keep_chatter_out", lambda: None)  # the test's own standard error stays
+    monkeypatch.setattr(logging, "captureWarnings", lambda _: None)
     with pytest.raises(SystemExit):
         cli.main()
     logging.getLogger("voxelry.cohort.pairs").warning("mind the gap")

@@ -8,7 +8,7 @@ import pytest
 
 from helpers.command import refused, run, run_json, save, text_file, tree, truncated
 from helpers.tiny import recipe
-from voxelry.base.files import write_yaml
+from voxelry.base.files import write_json, write_yaml
 
 
 def with_nan(path):
@@ -340,3 +340,28 @@ def test_a_link_among_scans_that_leads_nowhere_is_listed_as_failed(make, torso, 
     make(tmp_path / "in" / "lost.nii.gz")
     refused(run("predict", torso_model, tmp_path / "in", "--out", tmp_path / "out"), "failed: lost:", "lost.nii.gz", code=1)
     assert tree(tmp_path / "out") == ["good.nii.gz"]
+
+
+HOSTILE_LISTS = [
+    {"training": [{"image": "a.nii.gz", "label": ["a"]}]},
+    {"training": [{"image": "a.nii.gz", "label": {"a": 1}}]},
+    {"training": [{"image": "a.nii.gz", "label": 1.5}]},
+    {"training": [{"image": "x" * 4000, "label": "a.nii.gz"}]},
+    {"training": "x"},
+    {"training": [[]]},
+    {"training": None},
+    {"labels": [[1]]},
+    {"labels": {"0": {"a": 1}}},
+    {"modality": []},
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE_LISTS)
+def test_a_hostile_dataset_json_is_one_error(change, tmp_path):
+    save(tmp_path / "a.nii.gz")
+    listed = {"image": "a.nii.gz", "label": "a.nii.gz"}
+    whole = {"name": "x", "modality": {"0": "CT"}, "labels": {"0": "background", "1": "a"}, "training": [listed]}
+    write_json(tmp_path / "dataset.json", whole | change)
+    result = run("check", tmp_path / "dataset.json")
+    assert result.exit_code in (1, 2)
+    assert str(tmp_path) in result.stderr or result.exit_code == 1

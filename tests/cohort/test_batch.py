@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from pydicom import dcmread
 
 import voxelry as vx
+from voxelry.cohort import batch
 from voxelry.cohort.batch import segment_scans
 from voxelry.cohort.scan_names import Scan
 from voxelry.core.geometry import Geometry
@@ -205,3 +207,69 @@ def test_a_report_brings_the_segmentation_it_refers_to(torso, torso_model, tmp_p
 def test_why_a_scan_is_not_called_as_its_file_is_a_remark(scans, tmp_path):
     (outcome,) = segment_scans(PREDICTOR, [replace(scans[0], remark="a.nii: called 'p1'")], tmp_path / "out", ["nifti"])
     assert outcome.remarks[0] == "a.nii: called 'p1'"
+
+
+BROKEN = [
+    (MemoryError(), "memory ran out"),
+    (np._core._exceptions._ArrayMemoryError((9, 9), np.dtype(np.int8)), "memory ran out"),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "memory ran out"),
+    (torch.OutOfMemoryError("CUDA out of memory"), "memory ran out"),
+    (ValueError("a\nb\nc" * 400), "an unexpected error (ValueError: a b c"),
+    (RecursionError("maximum recursion depth exceeded"), "an unexpected error (RecursionError: maximum"),
+    (
+        ZeroDivisionError("division by zero"),
+        "an unexpected error (ZeroDivisionError: division by zero). This is a fault of voxelry",
+    ),
+    (AssertionError(), "an unexpected error (AssertionError:"),
+    (KeyError("x"), "an unexpected error (KeyError: 'x')"),
+    (StopIteration(), "an unexpected error (StopIteration:"),
+    (OSError(28, "No space left on device"), "No space left on device"),
+]
+
+
+WHILE_READING = {"memory ran out": "does not fit into memory"}
+
+
+@pytest.mark.parametrize(("error", "message"), BROKEN)
+@pytest.mark.parametrize("where", ["predicting", "writing", "watching", "decoding"])
+def test_whatever_one_scan_raises_the_others_go_on(scans, tmp_path, monkeypatch, error, message, where):
+    def fail(*_, **__):
+        raise error
+
+    def on_b(works):
+        return lambda scan, *rest: fail() if "b" in str(scan) else works(scan, *rest)
+
+    broken = predictor(lambda volume, _=None: fail() if "b.nii" in volume.source.name else bright(volume))
+    used, watch = PREDICTOR, lambda *_: None
+    if where == "predicting":
+        used = broken
+    elif where == "watching":
+        watch = on_b(watch)
+    elif where == "writing":
+        works = batch._write
+        monkeypatch.setattr(
+            batch, "_write", lambda row, labels, path, *rest: fail() if path.name[0] == "b" else works(row, labels, path, *rest)
+        )
+    else:
+        works = batch.read_channels
+        monkeypatch.setattr(
+            batch,
+            "read_channels",
+            lambda images, *rest: replace(works(images), pixels=fail) if images[0].name[0] == "b" else works(images),
+        )
+        message = WHILE_READING.get(message, "cannot be read (")
+    outcomes = segment_scans(used, scans, tmp_path / "out", ["nifti"], watch=watch)
+    assert [bool(outcome.error) for outcome in outcomes] == [False, True, False]
+    assert len(outcomes[1].error) < 500
+    assert message in outcomes[1].error
+    assert "\n" not in outcomes[1].error
+    assert names(tmp_path / "out") == ["a.nii.gz", "c.nii.gz"]
+
+
+def test_an_interruption_ends_the_batch(scans, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_scans(predictor(interrupted), scans, tmp_path / "out", ["nifti"])
+    assert names(tmp_path / "out") == []

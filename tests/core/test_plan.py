@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from helpers.plans import IDENTITY, tiny_fingerprint, tiny_network, tiny_plan
 from voxelry.base.files import read_yaml, write_yaml
@@ -71,3 +72,22 @@ def test_a_network_of_uneven_stages_is_refused():
 def test_a_global_scheme_needs_its_numbers():
     with pytest.raises(ValueError, match="needs low, high, mean and std"):
         Normalisation(scheme="global", low=0.0, high=1.0, mean=0.5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spacing": (1.0,)},
+        {"spacing_range": ((1.0, 1.0, 1.0), (1.0, 1.0))},
+        {"extent_range": ((1.0,), (1.0, 1.0, 1.0))},
+        {"shapes": ((8, 8), (8, 8, 8), (8, 8, 8))},
+        {"grey_range": ()},
+        {"grey_range": ((0.0, 1.0), (0.0, 1.0))},
+        {"content_shape": (1.0, 2.0, 3.0, 4.0)},
+        {"spacing_fine": ()},
+    ],
+)
+def test_ranges_of_another_length_than_axes_or_channels_are_refused(change):
+    known = tiny_fingerprint().model_dump()
+    with pytest.raises(ValidationError, match=r"for (3 axes|1 channels)"):
+        Fingerprint.model_validate(known | change)

@@ -13,6 +13,7 @@ from helpers.plans import tiny_model, tiny_network, tiny_plan
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import Volume
+from voxelry.errors import BudgetError
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 
@@ -56,7 +57,11 @@ def main(kind, size, slices, classes, patch, memory):
         part[:] = np.random.default_rng(0).integers(-1000, 1000, (1, size, size), np.int16)
     scan = Volume(array, Geometry.from_spacing((size, size, slices), (0.8, 0.8, 1.0)))
     base = status("VmRSS")
-    labels = predictor.predict(scan).labels.array
+    try:
+        labels = predictor.predict(scan).labels.array
+    except BudgetError as error:
+        sys.stdout.write(json.dumps({"needed": error.needed}))
+        return
     known = array.nbytes + labels.nbytes
     sys.stdout.write(
         json.dumps({"peak": status("VmHWM"), "base": base, "scan and labels": known, "found": int(np.unique(labels).size)})

@@ -14,16 +14,20 @@ MIB = 1 << 20
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="only Linux says")]
 
 
-def peak(size, slices, classes, patch, memory=0, kind="one"):
-    """What a child process took, in bytes: beyond scan and labels, and in all."""
-    numbers = [size, slices, classes, memory, *patch]
-    paths = {"PYTHONPATH": str(HERE.parent)}
+def child(program, *arguments):
+    """What a program of the helpers says, in JSON."""
+    paths = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, HERE.parent / "helpers" / "segment_child.py", kind, *map(str, numbers)],
-        capture_output=True, text=True, timeout=1800, check=False, env={**os.environ, **paths},
+        [sys.executable, HERE.parent / "helpers" / program, *map(str, arguments)],
+        capture_output=True, text=True, timeout=1800, check=False, env={**os.environ, "PYTHONPATH": paths},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def peak(size, slices, classes, patch, memory=0, kind="one"):
+    """What a child process took, in bytes: beyond scan and labels, and in all."""
+    said = child("segment_child.py", kind, size, slices, classes, memory, *patch)
     assert said["found"] > 1
     return said["peak"] - said["scan and labels"], said["peak"]
 
@@ -51,6 +55,26 @@ def test_a_cascade_holds_the_first_stages_labels_alone():
     beyond, _ = peak(96, 60, 30, patch, kind="cascade")
     longer, _ = peak(96, 360, 30, patch, kind="cascade")
     assert longer - beyond < 96 * 96 * 300 + 24 * MIB
+
+
+@pytest.mark.parametrize("kind", ["one", "mixed", "cascade"])
+def test_the_smallest_budget_that_a_refusal_names_suffices(kind):
+    """The absolute promise: refused with 1 MiB, and then within what the refusal asked for.
+
+    A little is added, since two processes do not hold the same to the byte before they begin.
+    """
+    patch = (64, 64, 32)
+    budget = child("segment_child.py", kind, 256, 200, 14, 1 << 20, *patch)["needed"] + 16 * MIB
+    _, total = peak(256, 200, 14, patch, budget, kind)
+    assert total <= budget
+
+
+def test_a_scan_of_many_gigabytes_is_refused_by_its_header_in_few_megabytes(tmp_path):
+    """A file of 10 GB (a hole on the disk) and a budget of 900 MiB: nothing of it is decoded."""
+    said = child("refused_child.py", tmp_path / "scan.nii", 900 << 20)
+    assert "too small" in said["error"]
+    assert said["peak"] - said["base"] < 64 * MIB
+    assert said["peak"] < 900 * MIB
 
 
 @pytest.mark.timeout(2400)

@@ -2,12 +2,15 @@ import dataclasses
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voxelry.base.malloc import installed_memory
 from voxelry.base.memory import Footprint
 from voxelry.errors import BudgetError
+from voxelry.inference import memory_budget
 from voxelry.inference.engine import DEVICE_REORDERED, REORDERED, reorder_bytes
-from voxelry.inference.memory_budget import SPARE, ScanFootprint, candidates, resident_memory, split_memory
+from voxelry.inference.memory_budget import SPARE, ScanFootprint, candidates, host_limit, resident_memory, split_memory
 from voxelry.inference.patches import PatchGrid
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.ring_buffer import HostRingBuffer, ring_bytes
@@ -84,6 +87,21 @@ def test_candidates_come_from_the_best_to_the_smallest():
     assert [split.slab for split in splits] == sorted((split.slab for split in splits), reverse=True)
     assert splits[-1].host.total == min(split.host.total for split in splits)
     assert {split.batch for split in candidates(SCAN, PredictOptions(batch=3), 40 << 30, True)} == {3, 1}
+
+
+@given(st.integers(1, 64 << 10))
+def test_the_default_budget_is_a_share_of_the_machine_and_never_more_than_it_has(mebibytes):
+    installed = mebibytes * MIB
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_budget, "installed_memory", lambda: installed)
+        assert host_limit(PredictOptions()) == installed * 3 // 4
+        assert host_limit(PredictOptions(memory=5 * MIB)) == 5 * MIB
+        least = min(split.host.total for split in candidates(SCAN, PredictOptions(), None, True))
+        if least > installed * 3 // 4:
+            with pytest.raises(BudgetError):
+                split_memory(SCAN, PredictOptions(), CPU)
+        else:
+            assert split_memory(SCAN, PredictOptions(), CPU).host.total <= installed * 3 // 4
 
 
 def test_the_process_and_the_machine_know_their_memory():

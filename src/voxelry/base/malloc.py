@@ -5,16 +5,43 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+
 def installed_memory() -> int:
-    """Bytes of the machine's memory; 8 GiB where the system does not report it."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 << 30
+    """Bytes of memory of the machine, or of the container or job that limits this process; 8 GiB where no one says."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 << 30
+    return min([installed, *_group_limits(Path("/proc/self/cgroup"))])
+
+
+def _group_limits(membership: Path) -> list[int]:
+    """The limits of the control groups that hold this process, innermost first (cgroups(7)); none outside of Linux.
+
+    Args:
+        membership: lists its groups, as ``0::/user.slice`` or ``5:memory:/docker/1a2b``.
+    """
+    try:
+        rows = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return []
+    limits = []
+    for _, controllers, group in (row for row in rows if len(row) == 3 and (not row[1] or "memory" in row[1].split(","))):
+        root = _CONTROL_GROUPS / "memory" if controllers else _CONTROL_GROUPS
+        name = "memory.limit_in_bytes" if controllers else "memory.max"
+        inside = PurePosixPath(group.lstrip("/"))
+        for folder in (inside, *inside.parents):
+            with suppress(OSError, ValueError):  # "max" is no limit
+                limits.append(int((root / folder / name).read_text(encoding="ascii")))
+    return [limit for limit in limits if limit > 0]
 
 
 def keep_freed_memory() -> None:

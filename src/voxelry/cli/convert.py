@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from voxelry.cli.output import Json, Repair, Series, print_json, say
+from voxelry.cli.output import Json, Repair, Series, print_json, say, tell
 from voxelry.errors import UsageError
 
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -65,7 +65,7 @@ def convert(
         return
     for remark in (*result.remarks, *(f"also written: {path}" for path in result.also)):
         say(remark)
-    typer.echo(f"{len(result.labels)} labels in {result.path} ({result.format})")
+    tell(f"{len(result.labels)} labels in {result.path} ({result.format})")
 
 
 def _options(changes: Sequence[str]) -> dict[str, Any]:

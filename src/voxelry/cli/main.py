@@ -27,8 +27,10 @@ from voxelry.cli.output import (
     say,
     seconds_of,
     show_scores,
+    tell,
 )
 from voxelry.cli.predict import predict
+from voxelry.cli.printable import PrintableFormatter, keep_chatter_out
 from voxelry.cli.train import train
 from voxelry.errors import VoxelryError
 from voxelry.metrics.metric_table import FAMILIES
@@ -43,6 +45,9 @@ class _Verbs(TyperGroup):
             return super().invoke(ctx)
         except VoxelryError as error:
             say(f"error: {error}")
+            raise typer.Exit(WRONG_USAGE) from None
+        except MemoryError:
+            say("error: memory ran out. Close other programs, work on less at a time, or take a larger machine.")
             raise typer.Exit(WRONG_USAGE) from None
         except BrokenPipeError:
             raise
@@ -170,7 +175,7 @@ def plan(
     if as_json:
         print_json(content)
     else:
-        typer.echo(yaml_text(content))
+        tell(yaml_text(content))
 
 
 app.command()(train)
@@ -205,7 +210,7 @@ def evaluate(
         from voxelry.cohort.evaluation import summarise
         from voxelry.reports.tables import paper_table
 
-        typer.echo(paper_table(summarise(scores), table), nl=False)
+        tell(paper_table(summarise(scores), table), newline=False)
     list_failures(list(scores.failed.items()), quiet=True)  # they were logged
 
 
@@ -231,7 +236,7 @@ def compare(
     if as_json:
         print_json({"differences": rows, "wins": {side: sum(row["winner"] == side for row in rows) for side in ("A", "B")}})
     else:
-        typer.echo(comparison_table(rows, table or "markdown"), nl=False)
+        tell(comparison_table(rows, table or "markdown"), newline=False)
 
 
 app.command()(predict)
@@ -246,7 +251,7 @@ def version(as_json: Json = False) -> None:
     if as_json:
         print_json({"version": version()})
     else:
-        typer.echo(version())
+        tell(version())
 
 
 def _check_table(style: str | None) -> None:
@@ -261,8 +266,12 @@ def main() -> None:
     """Run the command line.
 
     Warnings of voxelry are shown; of the libraries that it uses only errors are, since their warnings may quote patients' names.
+    What decoders in other languages write to standard error by themselves is not shown: the error that follows says what counts.
     """
+    keep_chatter_out()
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.name.startswith("voxelry"))
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler])
+    handler.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.captureWarnings(True)
     app()

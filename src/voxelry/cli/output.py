@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from voxelry.cli.printable import printable
 from voxelry.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,8 +38,13 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    """Print a message on standard error."""
-    typer.echo(text, err=True)
+    """Print a message on standard error; characters that would steer a terminal are printed as escapes."""
+    typer.echo(printable(text), err=True)
+
+
+def tell(text: str, *, newline: bool = True) -> None:
+    """Print a result on standard output, as `say` does."""
+    typer.echo(printable(text), nl=newline)
 
 
 def list_failures(failed: Sequence[tuple[str, str]], quiet: bool = False) -> None:

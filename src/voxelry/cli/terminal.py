@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 
 from voxelry.base.progress import TrainingStep
+from voxelry.cli.printable import PrintableContent, printable
 
 if TYPE_CHECKING:
     from voxelry.formats.inspection import InspectRow
@@ -64,7 +65,7 @@ class Bars:
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Show the progress of a stage (a `ProgressCallback`)."""
         if what not in self.tasks:
-            self.tasks[what] = self.progress.add_task(escape(what), total=None, count="", note="")
+            self.tasks[what] = self.progress.add_task(escape(printable(what)), total=None, count="", note="")
         self.progress.update(self.tasks[what], completed=done, total=total, count=_count(done, total), note=self.note)
         self.note = ""
 
@@ -107,7 +108,7 @@ class Lines:
         self.note = _note(step)
 
     def _print(self, text: str) -> None:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
+        Console(stderr=True, soft_wrap=True, highlight=False).print(printable(text), markup=False)
 
 
 def _fixed(width: int) -> Column:
@@ -132,7 +133,7 @@ def clock(seconds: float) -> str:
 
 def show(content: RenderableType) -> None:
     """Draw on standard output, `WIDE` characters wide in a file or pipe."""
-    Console(width=None if sys.stdout.isatty() else WIDE).print(content)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(PrintableContent(content))
 
 
 def inspect_rows(rows: Sequence[InspectRow]) -> list[dict[str, Any]]:

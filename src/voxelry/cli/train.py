@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voxelry.cli.output import Json, Root, print_json, say, seconds_of, show_scores
+from voxelry.cli.output import Json, Root, print_json, say, seconds_of, show_scores, tell
 from voxelry.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def train(
         if as_json:
             print_json(estimate.to_dict())
         else:
-            typer.echo(_estimate_text(estimate), nl=False)
+            tell(_estimate_text(estimate), newline=False)
         return
     if out is None:
         raise UsageError("train without --out", remedy="Name a folder for the run, as --out run.")

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelry.base.distinct_names import folded
+from voxelry.base.failures import task_failures
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.scan_names import Scan
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.channels import read_channels
-from voxelry.errors import UsageError, VoxelryError
+from voxelry.errors import UnexpectedError, UsageError, VoxelryError
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
 from voxelry.formats.file_format import Format
 from voxelry.formats.grids.nifti_write import write_nifti_image
@@ -69,7 +70,8 @@ def segment_scans(
         options: options of the readers.
 
     Returns:
-        One outcome a scan, in order. A scan that fails, or is interrupted, leaves no file.
+        One outcome a scan, in order. A scan that fails, whatever happened (memory that runs out, a fault of a library), or is
+        interrupted, leaves no file, and the others go on.
 
     Raises:
         UsageError: an unknown format, or two results that would be written to one file.
@@ -117,18 +119,19 @@ def _segment(
     files: dict[str, Path] = {}
     finished = False
     try:
-        plan = predictor.model.plan
-        volume = read_channels(scan.images, options, plan.reference, len(plan.channels))
-        prediction = predictor.predict(volume, progress)
-        for row in sorted(map(written_format, formats), key=lambda row: bool(row.required_options)):
-            files[row.name] = _write(row, prediction.labels, out / f"{scan.id}{row.ending}", volume, predictor, files)
-        if prediction.map is not None:
-            kind = predictor.options.confidence
-            files[kind] = write_nifti_image(prediction.map, out / f"{scan.id}.{kind}.nii.gz")
-        watch(scan, volume, prediction)
+        with task_failures(str(scan.images[0])):
+            plan = predictor.model.plan
+            volume = read_channels(scan.images, options, plan.reference, len(plan.channels))
+            prediction = predictor.predict(volume, progress)
+            for row in sorted(map(written_format, formats), key=lambda row: bool(row.required_options)):
+                files[row.name] = _write(row, prediction.labels, out / f"{scan.id}{row.ending}", volume, predictor, files)
+            if prediction.map is not None:
+                kind = predictor.options.confidence
+                files[kind] = write_nifti_image(prediction.map, out / f"{scan.id}.{kind}.nii.gz")
+            watch(scan, volume, prediction)
         finished = True
     except (VoxelryError, OSError) as error:
-        log.info("%s: %s", scan.id, error)
+        log.info("%s: %s", scan.id, error, exc_info=isinstance(error, UnexpectedError))
         return Outcome(scan.id, {}, error=str(error))
     finally:
         if not finished:  # Ctrl-C too

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import dcmread
 
 from voxelry.cohort.provenance import with_algorithm
 from voxelry.cohort.regrid import LabelLoss, regrid_labels
@@ -23,6 +22,7 @@ from voxelry.errors import ExportError, GridMismatchError, ReadError, UsageError
 from voxelry.formats.detection import detect
 from voxelry.formats.dicom.objects.referenced_image import ReferencedImage, check_same_image, image_named_by, read_image
 from voxelry.formats.dicom.objects.resampled_series import write_resampled
+from voxelry.formats.dicom.objects.stored_object import read_object
 from voxelry.formats.file_format import Format
 from voxelry.formats.mask_folder import mask_files, read_mask_folder
 from voxelry.formats.read_options import Repair
@@ -216,7 +216,7 @@ def _describes(file: Path, labels: LabelMap) -> bool:
     """Whether a DICOM SEG has a segment of each label's name."""
     if file.is_dir() or detect(file).name != "dicom-seg":
         return False
-    segments = dcmread(file, stop_before_pixels=True, specific_tags=["SegmentSequence"]).SegmentSequence
+    segments = read_object(file, tags=["SegmentSequence"]).get("SegmentSequence") or []
     return set(labels.table.names) <= {str(item.get("SegmentLabel", "")) for item in segments}
 
 

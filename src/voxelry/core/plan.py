@@ -26,6 +26,9 @@ class ChannelStatistics(Frozen):
     p995: float
 
 
+_OF_AXES = ("spacing", "spacing_fine", "content_shape")
+
+
 class Fingerprint(Frozen):
     """Properties of a dataset that a plan follows from.
 
@@ -77,6 +80,18 @@ class Fingerprint(Frozen):
     spacing_fine: tuple[float, ...] | None = None
     content_shape: tuple[float, ...] | None = None
     content_extent: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Self:
+        """What is known of each axis is as long as there are axes, and what is known of each channel as there are channels."""
+        ranges = [each for name in ("spacing_range", "extent_range") for each in getattr(self, name) or ()]
+        single = [each for name in _OF_AXES if (each := getattr(self, name)) is not None]
+        for values in (*self.shapes, *ranges, *single):
+            if len(values) != self.dimensions:
+                raise ValueError(f"{len(values)} numbers {values} for {self.dimensions} axes")
+        if self.grey_range is not None and len(self.grey_range) != len(self.channels):
+            raise ValueError(f"{len(self.grey_range)} ranges of grey values for {len(self.channels)} channels")
+        return self
 
 
 class Normalisation(Frozen):

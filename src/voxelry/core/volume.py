@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelry.base.failures import read_failures
 from voxelry.core.geometry import Geometry, Reindex
 from voxelry.core.labels import LabelTable
 from voxelry.errors import GeometryError, GridMismatchError, LabelError
@@ -17,6 +19,9 @@ from voxelry.errors import GeometryError, GridMismatchError, LabelError
 SPARSE = "dicom-seg"
 SPARSE_KINDS = (SPARSE, "seg-nrrd")
 """The kinds of a Source that leave out slices without labels: beyond its grid all voxels are background."""
+
+_LEAST_BYTES, _MOST_BYTES = 1, 8
+"""Of a voxel while it is decoded, where the header is not asked: a picture's byte; a stored float and its copy."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class Volume:
         windows: for display, the default first.
         outside: ``(*spatial)`` bool, or a function that computes it: voxels the scanner did not image; None where it imaged all.
         channel_names: name of each channel, where the file has them (the segments of probabilities); else empty.
+        decoding: bytes of memory that decoding the pixels takes at its peak, at the least and at the most, by the header; None
+            where only their number is known.
 
     Example:
         >>> import numpy as np
@@ -110,6 +117,7 @@ class Volume:
     windows: tuple[Window, ...] = ()
     outside: NDArray[np.bool_] | Callable[[], NDArray[np.bool_]] | None = field(default=None, repr=False)
     channel_names: tuple[str, ...] = ()
+    decoding: tuple[int, int] | None = None
 
     @cached_property
     def array(self) -> NDArray[Any]:
@@ -119,7 +127,8 @@ class Volume:
             ReadError: the pixels cannot be decoded.
             GeometryError: they have another shape than the header said.
         """
-        value = self.pixels() if callable(self.pixels) else self.pixels
+        with read_failures(self.source.name):
+            value = self.pixels() if callable(self.pixels) else self.pixels
         expected = (self.channels, *self.geometry.shape)
         if value.shape != expected:
             raise GeometryError(f"{self.source.name}: pixels have shape {value.shape}, the header states {expected}")
@@ -136,7 +145,8 @@ class Volume:
         """
         if self.outside is None:
             return np.zeros(self.geometry.shape, dtype=np.bool_)
-        return self.outside() if callable(self.outside) else self.outside
+        with read_failures(self.source.name):
+            return self.outside() if callable(self.outside) else self.outside
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -147,6 +157,14 @@ class Volume:
     def spacing(self) -> tuple[float, ...] | None:
         """Millimetres along each spatial axis, or None for a picture of unknown size."""
         return self.geometry.spacing
+
+    @property
+    def undecoded_bytes(self) -> tuple[int, int]:
+        """Bytes of memory that decoding the pixels will take, at the least and at the most; 0 once they are decoded."""
+        if not callable(self.pixels) or "array" in self.__dict__:
+            return 0, 0
+        voxels = math.prod(self.shape)
+        return self.decoding or (voxels * _LEAST_BYTES, voxels * _MOST_BYTES)
 
     def reindexed(self, change: Reindex) -> Volume:
         """The same image with its spatial axes permuted and flipped; every voxel keeps its position in the patient."""

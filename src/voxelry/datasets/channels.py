@@ -75,6 +75,7 @@ def read_channels(
         channels=len(volumes),
         modality=target.modality if len(modalities) == 1 else "",
         source=_joined(target, on_grid, reference or 0),
+        decoding=_decoding(on_grid),
     )
 
 
@@ -139,6 +140,12 @@ def _turned(volume: Volume, change: Reindex) -> NDArray[Any]:
 
 def _stacked(volumes: Sequence[Volume]) -> NDArray[Any]:
     return np.concatenate([replace(volume).array for volume in volumes])
+
+
+def _decoding(volumes: Sequence[Volume]) -> tuple[int, int]:
+    """Bytes that `_stacked` takes, at the least and at the most: each channel, and the stack of them."""
+    least, most = zip(*(volume.undecoded_bytes for volume in volumes), strict=True)
+    return 2 * sum(least), 2 * sum(most)
 
 
 def _joined(target: Volume, channels: Sequence[Volume], reference: int) -> Source:

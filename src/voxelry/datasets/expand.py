@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -218,7 +219,8 @@ def _check_ids(ids: Sequence[str], where: str) -> None:
 
 def _check_files(cases: tuple[Case, ...], where: str) -> None:
     """Refuse missing images and masks; of masks with one file per label only the first is checked, since a case may have 100."""
-    missing = [str(file) for case in cases for file in (*case.images, *case.label_files[:1]) if not file.exists()]
+    files = [file for case in cases for file in (*case.images, *case.label_files[:1])]
+    missing = [str(file) for file in files if not os.path.lexists(file) or not file.exists()]  # lexists takes names of any length
     if missing:
         shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
         raise ManifestError(f"{where}: {len(missing)} files of {len(cases)} cases are missing: {shown}", remedy=_REMEDY)

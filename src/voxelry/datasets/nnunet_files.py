@@ -5,6 +5,7 @@ Read too: all channels in the one file ``{case}_0000`` (colour pictures), and, o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,17 @@ def listed_row(image: str, channels: int, folder: Path) -> dict[str, Any]:
 
 def unlisted(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """A sentence about the images in the folders of listed ones that are not listed; nothing where there are none."""
-    listed = {(folder / image).resolve() for row in rows for image in row["images"]}
+    listed = {Path(os.path.realpath(folder / image)) for row in rows for image in row["images"]}
     folders = sorted({image.parent for image in listed if image.parent.is_dir()})
     others = [
         file.name
         for inner in folders
         for file in sorted(inner.iterdir())
-        if file.is_file() and claims_image(file.name) and not file.name.startswith(".") and file.resolve() not in listed
+        if file.is_file()
+        and claims_image(file.name)
+        and not file.name.startswith(".")
+        and Path(os.path.realpath(file)) not in listed
     ]
-    masks = {(folder / row["labels"]).name for row in rows if row.get("labels")}
+    masks = {(folder / row["labels"]).name for row in rows if isinstance(row.get("labels"), str)}
     others = [name for name in others if name not in masks]
     return [f"{counted(len(others), 'image is', 'images are')} beside those listed: {shown(others)}"] if others else []

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from voxelry.base.failures import read_failures
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import UnsupportedFormatError, UsageError
@@ -86,7 +87,7 @@ def read_file(path: Path, options: ReadOptions = PLAIN) -> Volume:
     Raises:
         VoxelryError: as `read`.
     """
-    with _opened(path) as (row, content):
+    with read_failures(str(path)), _opened(path) as (row, content):
         if options.series is not None and row.name != "dicom":
             raise UsageError(f"{path}: a series is chosen of DICOM; this is {row.name}", remedy="Leave it out.")
         volume: Volume
@@ -147,7 +148,7 @@ def read_all(
     """
     options = ReadOptions(None, (repair,) if isinstance(repair, str) else tuple(repair), polarity, pixel_size, suv)
     place = Path(path)
-    with _opened(place) as (row, content):
+    with read_failures(str(place)), _opened(place) as (row, content):
         volumes: list[Volume]
         if row.read_all:
             volumes = row.call(row.read_all, place, options, *([content] if row.takes_content else []))
@@ -195,11 +196,12 @@ def read_labels(
     """
     place = Path(path)
     options = {name: value for name, value in (("reference", reference), ("threshold", threshold)) if value is not None}
-    if place.is_dir():
-        return _labels_of(place, detect(place), None, table, options)
-    file = existing_file(place)
-    with open_content(file) as content:
-        return _labels_of(place, format_of(file, content), content, table, options)
+    with read_failures(str(place)):
+        if place.is_dir():
+            return _labels_of(place, detect(place), None, table, options)
+        file = existing_file(place)
+        with open_content(file) as content:
+            return _labels_of(place, format_of(file, content), content, table, options)
 
 
 def _labels_of(

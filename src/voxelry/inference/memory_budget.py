@@ -99,7 +99,7 @@ def split_memory(scan: ScanFootprint, options: PredictOptions, device: torch.dev
     Raises:
         BudgetError: none does; it names the smallest budget that suffices, and its parts.
     """
-    limit = options.memory or int(HOST_SHARE * installed_memory())
+    limit = host_limit(options)
     device_limit = None if device.type == "cpu" else device_memory(options, device)
     splits = list(candidates(scan, options, device_limit, ring_on_device))
     fitting = next((split for split in splits if split.host.total <= limit), None)
@@ -112,8 +112,18 @@ def split_memory(scan: ScanFootprint, options: PredictOptions, device: torch.dev
             remedy=f"Give --device-memory {format_memory(patch.total)} where the device has it, or use --device cpu.",
             needed=patch.total,
         )
+    raise too_small(scan, limit, splits)
+
+
+def host_limit(options: PredictOptions) -> int:
+    """Bytes of the host's memory that the process may take."""
+    return options.memory or int(HOST_SHARE * installed_memory())
+
+
+def too_small(scan: ScanFootprint, limit: int, splits: Iterable[MemorySplit]) -> BudgetError:
+    """The error for a scan of which no split stays within the host's budget; it names the smallest budget that suffices."""
     least = min((split.host for split in splits), key=lambda host: host.total)
-    raise BudgetError(
+    return BudgetError(
         f"a memory budget of {format_memory(limit)} is too small for {scan.classes} classes, which need {least}",
         remedy=f"Give --memory {format_memory(least.total)}, or a model with smaller patches.",
         needed=least.total,

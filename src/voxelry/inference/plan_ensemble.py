@@ -44,6 +44,9 @@ SHARED_FIELDS = (
 """Fields of a plan that models averaged patch by patch must share: how a scan is brought to their grid, and their classes."""
 
 
+_LARGEST_VOXEL = 4
+
+
 def group_by_plan(models: Sequence[Model]) -> list[list[Model]]:
     """Models in the order given, those of one plan together."""
     groups: list[list[Model]] = []
@@ -121,13 +124,17 @@ class PlanEnsemble:
             "one-hot labels": values if self.is_second_stage else 0,
         })  # fmt: skip
 
-    def task(self, volume: Volume) -> ScanTask:
+    def task(self, volume: Volume, *, whole: bool = False) -> ScanTask:
         """A scan to be segmented, along the axis that takes the smallest ring buffer.
+
+        Args:
+            volume: the scan.
+            whole: take its whole grid for content, and decode nothing.
 
         Raises:
             ModelError: the image has other channels or another number of axes than the plan.
         """
-        preparation = prepare(volume, self.plan)
+        preparation = prepare(volume, self.plan, whole=whole)
         overlap = self.plan.overlap if self.options.overlap is None else self.options.overlap
         grid = PatchGrid.of(preparation.shape, self.plan.patch_size, overlap, self.options.weights)
         return ScanTask(self, volume, preparation, grid)
@@ -165,8 +172,9 @@ class ScanTask:
         return interp3d([axes[axis] for axis in self.grid.order])
 
     def image_footprint(self) -> Footprint:
-        """Slices of the prepared scan held at a time, and of a first stage's labels."""
-        channels, itemsize, depth = len(self.ensemble.plan.channels), self.volume.array.itemsize, self._depth
+        """Slices of the prepared scan held at a time, and of a first stage's labels; voxels not yet decoded may be wide."""
+        channels, depth = len(self.ensemble.plan.channels), self._depth
+        itemsize = _LARGEST_VOXEL if any(self.volume.undecoded_bytes) else self.volume.array.itemsize
         streams = [
             slice_stream_footprint(preparation, channels, itemsize, self.grid.axis, depth)
             for preparation in self._preparations().values()

@@ -18,7 +18,17 @@ from voxelry.core.volume import Volume
 from voxelry.errors import ModelError
 from voxelry.inference.cleanup import COMPONENT_BYTES
 from voxelry.inference.forward import Batches
-from voxelry.inference.memory_budget import SPARE, MemorySplit, ScanFootprint, resident_memory, split_memory
+from voxelry.inference.memory_budget import (
+    SPARE,
+    MemorySplit,
+    ScanFootprint,
+    candidates,
+    device_memory,
+    host_limit,
+    resident_memory,
+    split_memory,
+    too_small,
+)
 from voxelry.inference.multi_plan import EnsembleOutput, SingleOutput, align_tasks, slab_value_bytes
 from voxelry.inference.output_arrays import OutputArrays
 from voxelry.inference.plan_ensemble import PlanEnsemble, ScanTask, group_by_plan
@@ -31,6 +41,8 @@ log = logging.getLogger(__name__)
 
 NEW_VOXEL_BYTES = 6
 """Of a voxel of a new slice: its label, confidence, and the indices of its corners."""
+
+_IN_USE = ("already in use", "Python and torch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +102,7 @@ class Segmenter:
             ModelError: the image does not fit the models.
             BudgetError: the scan cannot be segmented within the memory budget.
         """
+        self._check_header(volume)
         tasks = align_tasks([ensemble.task(volume) for ensemble in self.ensembles])
         footprint = self._footprint(tasks)
         split = split_memory(footprint, self.options, self.device)
@@ -128,6 +141,24 @@ class Segmenter:
             confidence[self.labels.names[labels[number] - 1]] = float(probability_sum[number] / voxel_count[number])
         return SegmentedScan(arrays, confidence, overlooked)
 
+    def _check_header(self, volume: Volume) -> None:
+        """Refuse, before its pixels are decoded, a scan that cannot fit by its header: pixels and labels alone are too large.
+
+        Raises:
+            BudgetError: it names a budget that suffices for the whole grid.
+        """
+        least, most = volume.undecoded_bytes
+        if not most:
+            return
+        scan = self._footprint(align_tasks([ensemble.task(volume, whole=True) for ensemble in self.ensembles]))
+        limit, device = host_limit(self.options), None if self.device.type == "cpu" else device_memory(self.options, self.device)
+        certain = sum(scan.host[name] for name in (*_IN_USE, "labels", "confidence map"))
+        if certain + least > limit:
+            scan = replace(scan, host=scan.host + Footprint({"pixels": most}))
+            splits = list(candidates(scan, self.options, device, ring_on_device=True))
+            if splits:
+                raise too_small(scan, limit, splits)
+
     def _footprint(self, tasks: Sequence[ScanTask]) -> ScanFootprint:
         """Memory of the scan, before it is split."""
         classes, voxels = self.ensembles[0].classes, math.prod(tasks[0].volume.geometry.shape)
@@ -137,8 +168,8 @@ class Segmenter:
         extent, axis = tasks[0].preparation.extent, tasks[0].grid.axis
         plane = math.prod(extent) // extent[axis]
         host = Footprint({
-            "already in use": resident_memory(),
-            "Python and torch": SPARE,
+            _IN_USE[0]: resident_memory(),
+            _IN_USE[1]: SPARE,
             "labels": voxels * labels,
             "confidence map": voxels * confidence,
             "labels of the first stage": voxels * (labels + confidence) * any(stage is not None for stage in self.first_stages),

@@ -81,7 +81,7 @@ class Preparation:
         return self.reorder.apply(array)[lead + inner]
 
 
-def prepare(volume: Volume, plan: Plan) -> Preparation:
+def prepare(volume: Volume, plan: Plan, *, whole: bool = False) -> Preparation:
     """Plan the steps that bring a scan to the network's grid.
 
     Content is where any channel differs from its padding value 0; a scan without zeros at its faces is not cropped.
@@ -89,6 +89,7 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
     Args:
         volume: the scan; its pixels are decoded.
         plan: plan to follow.
+        whole: take the whole grid for content, and decode nothing.
 
     Returns:
         The preparation; apply it with `image` and `classes`. Inference undoes it slab by slab (`inference.slice_writer`).
@@ -127,7 +128,7 @@ def prepare(volume: Volume, plan: Plan) -> Preparation:
         )
     reorder = reordering(volume.geometry, plan.orientation)
     reordered = volume.geometry.reindexed(reorder)
-    start, extent = content_box(reorder.apply(volume.array))
+    start, extent = ((0,) * plan.dimensions, reordered.shape) if whole else content_box(reorder.apply(volume.array))
     shape = target_shape(extent, reordered.spacing, plan)
     return Preparation(plan, volume.geometry, reorder, start, extent, shape)
 

@@ -81,7 +81,7 @@ def test_voxels_in_other_files(tmp_path):
             read(write(tmp_path / "c.mhd", b"", ElementDataFile=name))
 
 
-def test_slices_in_files_by_simpleitk(tmp_path):
+def test_slices_in_files(tmp_path):
     names = [f"s{index + 1:02d}.raw" for index in range(4)]
     for index, name in enumerate(names):
         (tmp_path / name).write_bytes(VALUES[:, :, index].tobytes(order="F"))
@@ -89,9 +89,67 @@ def test_slices_in_files_by_simpleitk(tmp_path):
     np.testing.assert_array_equal(found.array[0], VALUES)
     found = read(write(tmp_path / "b.mhd", b"", ElementDataFile="s%02d.raw 1 4 1"))
     np.testing.assert_array_equal(found.array[0], VALUES)
+    for where, list_ in (("LIST 2D", names), ("LIST 2", names), ("LIST 3D", ["all.raw"]), ("s%02d.raw", ()), ("s%02d.raw 1", ())):
+        (tmp_path / "all.raw").write_bytes(VALUES.tobytes(order="F"))
+        path = write(tmp_path / "c.mhd", "".join(f"{name}\n" for name in list_).encode(), ElementDataFile=where)
+        np.testing.assert_array_equal(read(path).array[0], VALUES)
+        if where == "LIST 2D":
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, VALUES)
     (tmp_path / names[0]).unlink()
-    with pytest.raises(CorruptFileError, match=r"a\.mhd"):
+    with pytest.raises(MissingFileError, match=r"a\.mhd \(voxels in s01\.raw\)"):
         _ = read(tmp_path / "a.mhd").array
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["%n%n%n%n", "%s%s%s", "s%s.raw 1 4 1", "%99999999d 1 4 1", "%d%d 1 4 1", "%*d 1 4 1", "s%02d.raw 1 1000000000 1",
+     "s%02d.raw 1 4 0", "s%02d.raw 1 3 1", "s%02d.raw x 4 1", "LIST", "LIST 1D", "s%02d.raw 4 1 1", "../s%02d.raw 1 4 1"],
+)  # fmt: skip
+def test_a_name_is_never_a_format_string(tmp_path, where):
+    """`%n` ended the interpreter, `%d` without end read for ever."""
+    for index in range(4):
+        (tmp_path / f"s{index + 1:02d}.raw").write_bytes(VALUES[:, :, index].tobytes(order="F"))
+    with pytest.raises(CorruptFileError, match=r"a\.mhd"):
+        read(write(tmp_path / "a.mhd", b"", ElementDataFile=where))
+
+
+@pytest.mark.parametrize("list_", [["../secret"], ["/etc/passwd"], ["link"], ["s01.raw", "../secret"], ["folder/secret"]])
+def test_voxels_are_not_read_through_links_that_leave_the_folder(tmp_path, list_):
+    (tmp_path / "secret").write_bytes(bytes(1000))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "s01.raw").write_bytes(bytes(1000))
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "folder").symlink_to(tmp_path)
+    for path in (
+        write(folder / "a.mhd", "\n".join(list_).encode(), ElementDataFile="LIST"),
+        write(folder / "b.mhd", b"", ElementDataFile=list_[-1]),
+    ):
+        with pytest.raises(CorruptFileError, match="outside of its own folder"):
+            read(path)
+
+
+def test_links_that_users_make_are_followed(tmp_path):
+    """Within the folder; both files linked from one place; a store of git-annex."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "v.raw").write_bytes(VALUES.tobytes(order="F"))
+    write(data / "a.mhd", b"", ElementDataFile="v.raw")
+    farm = tmp_path / "farm"
+    farm.mkdir()
+    for name in ("a.mhd", "v.raw"):
+        (farm / name).symlink_to(data / name)
+    np.testing.assert_array_equal(read(farm / "a.mhd").array[0], VALUES)
+    (data / "w.raw").symlink_to("v.raw")
+    np.testing.assert_array_equal(read(write(data / "b.mhd", b"", ElementDataFile="w.raw")).array[0], VALUES)
+    annex = tmp_path / "repo"
+    annex.mkdir()
+    for number, name in enumerate(("a.mhd", "v.raw")):
+        kept = annex / ".git" / "annex" / "objects" / str(number) / name
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes((data / name).read_bytes())
+        (annex / name).symlink_to(kept)
+    np.testing.assert_array_equal(read(annex / "a.mhd").array[0], VALUES)
 
 
 def test_text(tmp_path):

@@ -27,17 +27,12 @@ from typing import IO
 
 from voxelry.base.distinct_names import folded
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
+from voxelry.formats.dicom.deflated import FREE_BYTES, MAX_RATIO
 from voxelry.formats.dicom.elements import short_message
 from voxelry.formats.dicom.header import DicomHeader
 
 MAX_BYTES = 256 * 2**30
 """Largest unpacked size of an archive."""
-
-FREE_BYTES = 256 * 2**20
-"""An archive that unpacks to no more than this may have any ratio."""
-
-MAX_RATIO = 100
-"""Largest ratio of unpacked to packed size of a larger archive. Images of one grey value reach 1000, real studies 2 to 20."""
 
 MAX_MEMBERS = 500_000
 """Largest number of files in an archive."""

@@ -19,7 +19,7 @@ from voxelry.formats.dicom.archive import UnpackedFolder, unpack_planes
 from voxelry.formats.dicom.elements import quiet_pydicom
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.objects.seg_read import read_dicom_seg_image
-from voxelry.formats.dicom.pixels.decode import decode_padding, decode_slices
+from voxelry.formats.dicom.pixels.decode import decode_padding, decode_slices, decoding_bytes
 from voxelry.formats.dicom.pixels.grey_values import shown_windows
 from voxelry.formats.dicom.scan import HeaderScan, UnreadableFile, scan_headers
 from voxelry.formats.dicom.stacks.groups import PlaneGroup, group_planes
@@ -188,6 +188,7 @@ def _volume(group: PlaneGroup, planes: Sequence[DicomHeader], where: str, option
         source=_source(stack, remarks),
         windows=shown_windows(stack.planes[0]),
         outside=partial(_outside, stack) if stack.has_outside else None,
+        decoding=None if stack.repairs else decoding_bytes(stack.planes),
     )
 
 

@@ -10,6 +10,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from voxelry.errors import CorruptFileError
+from voxelry.formats.dicom.deflated import open_inflated
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
 from voxelry.formats.dicom.header import DicomHeader
 
@@ -45,8 +46,8 @@ def read_modality_lut(header: DicomHeader) -> ModalityLut:
         CorruptFileError: descriptor and data of the table contradict each other.
     """
     try:
-        with quiet_pydicom():
-            data = pydicom.dcmread(header.path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        with quiet_pydicom(), open_inflated(header.path) as stream:
+            data = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True)
             item = data.ModalityLUTSequence[0]
             entries, first, bits = (int(value) for value in item.LUTDescriptor)
             values = _entries(item["LUTData"].value, bits, entries or _LARGEST, little=data.original_encoding[1] is not False)

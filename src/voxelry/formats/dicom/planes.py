@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +14,7 @@ from typing import IO, Any
 import pydicom
 
 from voxelry.errors import CorruptFileError
+from voxelry.formats.dicom.deflated import SYNTAX, inflated_head, is_deflated
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message, text_of
 from voxelry.formats.dicom.header import WANTED, DicomHeader, parse
 from voxelry.formats.dicom.multiframe import expand
@@ -26,8 +26,6 @@ MAX_HEADER_BYTES = 64 * 2**20
 """A deflated header is inflated up to this size."""
 
 _SOP_CLASS = pydicom.tag.Tag("SOPClassUID")
-_DEFLATED = str(pydicom.uid.DeflatedExplicitVRLittleEndian).encode()
-_LONGEST_META = 2048
 _META_GROUP = 2
 
 
@@ -78,8 +76,8 @@ def file_header(path: Path, content: FileContent, archive: Path | None = None) -
             data, element = _dataset(content, WANTED)
             stated = None if element is None else read_codestream(first_fragment(content.head, element))
             header = replace(parse(path, data, content.size), archive=archive, pixels=element, codestream=stated)
-            if _is_deflated(content):
-                header = replace(header, syntax=_DEFLATED.decode())
+            if is_deflated(content.head):
+                header = replace(header, syntax=SYNTAX)
             _check_complete(header)
     except PARSE_ERRORS as error:
         raise _unreadable(path, f"cannot be read ({short_message(error)})", data) from error
@@ -165,13 +163,9 @@ class BrokenHeaderError(CorruptFileError):
         self.series_uid = series
 
 
-def _is_deflated(content: FileContent) -> bool:
-    return _DEFLATED in content.head[: 132 + _LONGEST_META]
-
-
 def _dataset(content: FileContent, tags: list[Any] | None) -> tuple[Any, PixelElement | None]:
     """The parsed elements before the pixels, and the location of the pixels; None in a deflated file, where they have none."""
-    if _is_deflated(content):
+    if is_deflated(content.head):
         return _parsed(io.BytesIO(_inflated(content)), tags)[0], None
     if len(content.head) >= content.size:
         return _parsed(io.BytesIO(content.head), tags)
@@ -194,9 +188,6 @@ def _within(head: bytes, tags: list[Any] | None) -> tuple[Any, PixelElement | No
 
 
 def _inflated(content: FileContent) -> bytes:
-    """A deflated file's elements, inflated up to `MAX_HEADER_BYTES` and marked as not deflated (PS3.5 section A.5)."""
-    start = 144 + int.from_bytes(content.head[140:144], "little")
-    stream = io.BytesIO(content.head) if len(content.head) >= content.size else content.stream()
-    stream.seek(start)
-    inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(MAX_HEADER_BYTES), MAX_HEADER_BYTES)
-    return content.head[:start].replace(_DEFLATED, _DEFLATED[:-3] + b"\0\0\0") + inflated
+    """A deflated file's elements, inflated up to `MAX_HEADER_BYTES`."""
+    whole = len(content.head) >= content.size
+    return inflated_head(content.head, io.BytesIO(content.head) if whole else content.stream(), MAX_HEADER_BYTES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class GridFile:
 
     def volume(self) -> Volume:
         """The image; voxels are decoded when `Volume.array` is first used."""
-        return Volume(self._image, self.geometry, channels=self.channels, source=self.source)
+        return Volume(self._image, self.geometry, self.channels, source=self.source, decoding=self._decoding())
 
     def time_points(self) -> list[Volume]:
         """The channels as volumes of one channel each, in order; decoded together when one is first used.
@@ -120,6 +121,16 @@ class GridFile:
     def scaled(self) -> NDArray[Any]:
         """``(C, *spatial)`` after slope and intercept."""
         return rescaled(self.numbers(), self.slope, self.intercept)
+
+    def _decoding(self) -> tuple[int, int] | None:
+        """Bytes that `_image` takes, at the least and at the most: the stored numbers, and what `rescaled` makes of them."""
+        if not isinstance(self.stored, Stored):
+            return None
+        dtype, count = self.stored.dtype, prod(self.sizes)
+        if dtype == np.int16 and dtype.isnative and self.slope == 1 and self.intercept == 0:
+            return 2 * count, 2 * count
+        least, most = (4, 4) if dtype.kind == "f" else (2, 6)
+        return count * (dtype.itemsize + least), count * (dtype.itemsize + most)
 
     def _image(self) -> NDArray[Any]:
         array = self.scaled()

@@ -1,7 +1,7 @@
 """Reads MetaImage: ``.mha``, or ``.mhd`` with its voxels in other files (Kitware's MetaIO documentation).
 
-The header is parsed and checked before anything is allocated; sheared and reflected matrices are kept. Voxels in one file, raw,
-compressed or text, are decoded into their array; SimpleITK decodes those in a list of files.
+The header is parsed and checked before anything is allocated; sheared and reflected matrices are kept. Voxels are raw, packed or
+text, in one file, a list of files, or a numbered pattern of them.
 
 A 4D file has channels along its last axis, one of several `ElementNumberOfChannels` along its components.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from voxelry.core.geometry import Affine, Geometry, flip_lps_ras
 from voxelry.errors import CorruptFileError, UnsupportedFormatError
 from voxelry.formats.detection import head_of
 from voxelry.formats.grids.grid_file import NO_ORIENTATION, GridFile, grid
-from voxelry.formats.grids.stored import MAX_DEFLATE_RATIO, Encoding, Stored, beside
+from voxelry.formats.grids.stored import Encoding, Stored
+from voxelry.formats.grids.voxel_files import beside, joined, listed, numbered
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.signatures import is_metaimage
 
@@ -76,10 +76,10 @@ def open_metaimage(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
     all_sizes = (components, *sizes)
     spatial = (2, 1) if len(sizes) == 2 else (1, 2, 3)
     beyond = (4,) if len(sizes) == 4 else ()
-    stored, voxel_file = _stored(fields, file, end, prod(all_sizes))
+    stored, voxel_files = _stored(fields, file, end, components, sizes)
     return GridFile(
         kind="metaimage",
-        files=(file,) if voxel_file is None else (file, voxel_file),
+        files=(file, *voxel_files),
         geometry=geometry,
         channels=components * (sizes[3] if beyond else 1),
         sizes=all_sizes,
@@ -163,58 +163,59 @@ def _affine(directions: NDArray[np.float64], spacing: list[float], origin: list[
     return flip_lps_ras(affine)
 
 
-def _stored(fields: Fields, file: Path, end: int, count: int) -> tuple[Stored | Callable[[], NDArray[Any]], Path | None]:
+def _stored(
+    fields: Fields, file: Path, end: int, components: int, sizes: tuple[int, ...]
+) -> tuple[Stored | Callable[[], NDArray[Any]], tuple[Path, ...]]:
     """The location of the voxels, checked against the file's size, and the separate file that holds them, if there is one."""
     kind = fields.get("ElementType", "").removesuffix("_ARRAY")
     if kind not in _TYPES:
         raise UnsupportedFormatError(f"{file}: ElementType {kind!r} is no plain number", remedy="Store it as MET_SHORT or so.")
     big = _is_true(fields, "BinaryDataByteOrderMSB") or _is_true(fields, "ElementByteOrderMSB")
     dtype = np.dtype(_TYPES[kind]).newbyteorder(">" if big else "<")
-    where = fields["ElementDataFile"]
-    if where.startswith("LIST") or "%" in where:
-        return _by_simpleitk(file, end, where, count, dtype), None
-    local = where.upper() == "LOCAL"
-    voxels = file if local else beside(file, where)
     packed: Encoding = "zlib" if _is_true(fields, "CompressedData") else "raw"
     if not _is_true(fields, "BinaryData", default="true"):
         packed = "text"
-    skip = int(_numbers(fields, ("HeaderSize",), file, whole=True)[0]) if "HeaderSize" in fields else 0
-    start = end if local else skip
-    if skip == -1 and voxels.is_file():  # the voxels are the end of the file
-        start = max(0, voxels.stat().st_size - count * dtype.itemsize)
-    stored = Stored(voxels, dtype, count, packed, skip=max(0, start), header=file)
-    stored.check_room()
-    return stored, None if local else voxels
+    skip = next(iter(_numbers(fields, ("HeaderSize",), file, whole=True)), 0)
+    count, voxel_files = components * prod(sizes), _voxel_files(fields, file, end, sizes)
+    if count % len(voxel_files):
+        raise CorruptFileError(f"{file}: {count} voxels in {len(voxel_files)} files of equal size", remedy="Repair the header.")
+    blocks = []
+    for voxels in voxel_files:
+        start, block = end if voxels == file else int(skip), count // len(voxel_files)
+        if skip == -1 and voxels.is_file():  # the voxels are the end of the file
+            start = max(0, voxels.stat().st_size - block * dtype.itemsize)
+        blocks.append(Stored(voxels, dtype, block, packed, skip=max(0, start), header=file))
+        blocks[-1].check_room()
+    return joined(blocks), tuple(voxels for voxels in voxel_files if voxels != file)
+
+
+def _voxel_files(fields: Fields, file: Path, end: int, sizes: tuple[int, ...]) -> list[Path]:
+    """The file's own, one beside it, a list of files (``LIST``, ``LIST 2D``), or a numbered pattern of one file a slice."""
+    where = fields["ElementDataFile"]
+    kind, *numbers = where.split() or [""]
+    if kind == "LIST":
+        axes = numbers[0].upper().removesuffix("D") if numbers else ""
+        each = int(axes) if axes.isdecimal() and int(axes) < len(sizes) else len(sizes) - 1
+        with file.open("rb") as stream:
+            stream.seek(end)
+            names = stream.read(_LONGEST_HEADER).decode("latin-1").split("\n")
+        voxel_files = listed(file, names)
+        if len(voxel_files) != prod(sizes[each:]):
+            raise CorruptFileError(
+                f"{file}: lists {len(voxel_files)} files for {prod(sizes[each:])} parts of {each} axes", remedy="Repair its list."
+            )
+        return voxel_files
+    if "%" in where:
+        try:
+            first, last, step = (int(number) for number in (*numbers, *("1", str(sizes[-1]), "1")[len(numbers) :]))
+        except ValueError:
+            raise CorruptFileError(f"{file}: ElementDataFile {where[:80]!r} is no pattern", remedy="Repair the header.") from None
+        voxel_files = numbered(file, kind, first, last, step)
+        if len(voxel_files) != sizes[-1]:
+            raise CorruptFileError(f"{file}: names {len(voxel_files)} files for {sizes[-1]} slices", remedy="Repair the header.")
+        return voxel_files
+    return [file if where.upper() == "LOCAL" else beside(file, where)]
 
 
 def _is_true(fields: Fields, key: str, default: str = "false") -> bool:
     return fields.get(key, default).strip().lower() in ("true", "t", "1")
-
-
-def _by_simpleitk(file: Path, end: int, where: str, count: int, dtype: np.dtype[Any]) -> Callable[[], NDArray[Any]]:
-    """A function that decodes voxels in several files, whose sizes are checked together."""
-    names = [where.split()[0]] if "%" in where else []
-    if where.startswith("LIST"):
-        names = file.read_bytes()[end:].decode("latin-1").split()
-    for name in names:
-        beside(file, name)
-    room = sum(other.stat().st_size for other in file.parent.iterdir() if other.is_file())
-    if count > room * MAX_DEFLATE_RATIO:
-        raise CorruptFileError(f"{file}: the header promises {count} voxels, its folder holds {room} bytes")
-    return partial(_decode, file, count, dtype)
-
-
-def _decode(file: Path, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("MetaImageIO")  # else it goes by the file's name
-    reader.SetFileName(str(file))
-    try:
-        values = sitk.GetArrayFromImage(reader.Execute()).reshape(-1)
-    except RuntimeError as error:
-        raise CorruptFileError(f"{file}: SimpleITK cannot decode it ({error})", remedy="Is a file of it missing?") from error
-    if len(values) != count:
-        raise CorruptFileError(f"{file}: {len(values)} voxels, the header states {count}", remedy="The file is damaged.")
-    native: NDArray[Any] = values.astype(dtype.newbyteorder("="), copy=False)
-    return native

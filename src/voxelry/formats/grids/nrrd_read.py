@@ -6,22 +6,20 @@ Axes in space, by `kinds` or `space directions`, are spatial; all others (colour
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from voxelry.errors import UnsupportedFormatError
 from voxelry.formats.detection import head_of
 from voxelry.formats.grids.grid_file import GridFile
 from voxelry.formats.grids.nrrd_geometry import nrrd_geometry
 from voxelry.formats.grids.nrrd_header import NrrdHeader, Vector, parse_nrrd
-from voxelry.formats.grids.stored import Encoding, Stored, beside
+from voxelry.formats.grids.stored import Encoding, Stored
+from voxelry.formats.grids.voxel_files import beside, joined, listed, numbered
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.signatures import is_nrrd
 
@@ -40,7 +38,6 @@ _TYPES = {
 _ENCODINGS: dict[str, Encoding] = {
     "raw": "raw", "gzip": "gzip", "gz": "gzip", "txt": "text", "text": "text", "ascii": "text",
 }  # fmt: skip
-_MOST_FILES = 65536
 _SPATIAL_KINDS = ("domain", "space")
 _TOGETHER = ("vector", "color", "rgb", "hsv", "xyz", "complex", "quaternion", "matrix", "point", "normal", "gradient")
 
@@ -90,7 +87,7 @@ def grid_of(header: NrrdHeader) -> GridFile:
         channels=prod(sizes[axis] for axis in beyond),
         sizes=sizes,
         order=(*beyond[::-1], *(spatial[::-1] if flat else spatial)),
-        stored=stored[0] if len(stored) == 1 else partial(_joined, stored),
+        stored=joined(stored),
         remarks=tuple(remarks),
         components=any(_is_component_axis(kinds[axis]) for axis in beyond),
     )
@@ -125,7 +122,8 @@ def _stored(header: NrrdHeader, count: int) -> tuple[Stored, ...]:
     encoding = _ENCODINGS.get(header.fields.get("encoding", "").lower())
     if encoding is None:
         raise UnsupportedFormatError(
-            f"{header.path}: NRRD encoding '{header.fields.get('encoding')}' is not read", remedy="Write it as raw or gzip."
+            f"{header.path}: NRRD encoding '{header.fields.get('encoding', '')[:40]}' is not read",
+            remedy="Write it as raw or gzip.",
         )
     files = _data_files(header)
     if count % len(files):
@@ -157,19 +155,15 @@ def _data_files(header: NrrdHeader) -> list[Path]:
     if not where:
         return [header.path]
     if where.upper().startswith("LIST"):
-        return [beside(header.path, line.strip()) for line in header.tail if line.strip()] or [beside(header.path, "")]
+        return listed(header.path, header.tail)
     if "%" not in where:
         return [beside(header.path, where)]
     pattern, *numbers = where.split()
     try:
         first, last, step = (int(number) for number in numbers[:3])
-        numbered = range(first, last + (1 if step > 0 else -1), step)
     except ValueError:
         raise header.wrong("datafile") from None
-    if len(numbered) > _MOST_FILES or not re.fullmatch(r"[^%]*%(0?\d)?[du][^%]*", pattern):
-        raise header.wrong("datafile")
-    names = [pattern % number for number in numbered]
-    return [beside(header.path, name) for name in names] or [beside(header.path, "")]
+    return numbered(header.path, pattern, first, last, step)
 
 
 def _skips(header: NrrdHeader, file: Path, start: int, size: int, encoding: Encoding) -> tuple[int, int]:
@@ -191,7 +185,3 @@ def _skips(header: NrrdHeader, file: Path, start: int, size: int, encoding: Enco
         whole = file.stat().st_size if file.is_file() else 0
         return (max(start, whole - size), 0) if encoding == "raw" else (start, 0)
     return (start, skip) if encoding in ("gzip", "zlib") else (start + skip, 0)
-
-
-def _joined(blocks: Sequence[Stored]) -> NDArray[Any]:
-    return np.concatenate([block.numbers() for block in blocks])

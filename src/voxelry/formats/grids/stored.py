@@ -146,17 +146,3 @@ def _inflated(stream: BinaryIO, size: int) -> Iterator[bytes]:
         block = inflater.decompress(packed, min(size + 1, _CHUNK))
         size -= len(block)
         yield block
-
-
-def beside(header: Path, name: str) -> Path:
-    """The voxel file that a header names; refused unless it is in the header's folder or below it.
-
-    Raises:
-        CorruptFileError: an absolute path, or one that leaves the folder.
-    """
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
-        raise CorruptFileError(
-            f"{header}: names {name[:80]!r} as the file of its voxels, outside of its own folder",
-            remedy="Put both files into one folder and correct the header.",
-        )
-    return header.parent / name

@@ -38,6 +38,12 @@ from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments,
 MAX_FRAME = 2**26
 """Most pixels of a frame that is decoded: a damaged header may claim any size."""
 
+FREE_VOXELS = 2**29
+"""The grid that frames span may always have so many voxels (512 x 512 x 2048)..."""
+
+VOXELS_PER_BYTE = 256
+"""... and so many for each byte of the file: frames far apart must not claim any grid."""
+
 _TOO_DAMAGED = "Export it again."
 
 
@@ -193,12 +199,22 @@ def _open(file: Path, content: FileContent | None) -> _Segmentation:
             labels = _labels(seg, file)
             frames, remarks = seg_frames(seg, list(labels), file)
             grid = grid_of(seg, frames, file)
+            _check_span(prod(grid.geometry.shape), file)
             instances = source_instances(seg, grid)
     except PARSE_ERRORS as error:
         raise CorruptFileError(
             f"{file}: cannot be read as a segmentation ({short_message(error)})", remedy=_TOO_DAMAGED
         ) from error
     return _Segmentation(file, seg, frames, grid, labels, instances, (*remarks, *grid.remarks))
+
+
+def _check_span(voxels: int, file: Path) -> None:
+    """Refuse frames that span a grid out of all proportion to their file, before it is allocated."""
+    size = file.stat().st_size
+    if voxels > max(FREE_VOXELS, VOXELS_PER_BYTE * size):
+        raise CorruptFileError(
+            f"{file}: {size} bytes, whose frames lie so far apart that they span {voxels} voxels", remedy=_TOO_DAMAGED
+        )
 
 
 def _labels(seg: Dataset, file: Path) -> dict[int, Label]:
@@ -232,6 +248,7 @@ def _check(seg: Dataset, file: Path) -> None:
     pixels, frames = int(seg.Rows) * int(seg.Columns), int(seg.get("NumberOfFrames") or 1)
     if not 0 < pixels <= MAX_FRAME or frames < 1:
         raise CorruptFileError(f"{file}: {frames} frames of {seg.Rows} x {seg.Columns} pixels cannot be", remedy=_TOO_DAMAGED)
+    _check_span(pixels * frames // 8, file)  # of a stack of frames one on the other, as overlapping segments are
     row = TRANSFER_SYNTAXES[seg.file_meta.TransferSyntaxUID]
     if row.is_native:
         _check_native(seg, pixels, frames, file, row)

@@ -14,6 +14,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import Volume
 from voxelry.errors import ExportError
 from voxelry.formats.dicom.archive import contents
+from voxelry.formats.dicom.deflated import open_inflated
 from voxelry.formats.dicom.elements import number_of, quiet_pydicom
 from voxelry.formats.dicom.objects.flat_frames import flat_frame, is_divided, set_attribute, shallow_copy
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries
@@ -131,7 +133,8 @@ def _check_identity(headers: Sequence[Dataset], source: Volume, path: str | os.P
 
 def _header(file: str, content: str | IO[bytes]) -> Dataset:
     try:
-        header = dcmread(content, stop_before_pixels=True)
+        with open_inflated(Path(file), None if isinstance(content, str) else content) as stream:
+            header = dcmread(stream, stop_before_pixels=True)
     except FileNotFoundError as error:
         raise ExportError(f"{file}: the scan's file is gone", remedy="Put it back, or read the scan again.") from error
     except InvalidDicomError as error:

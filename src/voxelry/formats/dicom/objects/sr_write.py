@@ -16,7 +16,6 @@ from typing import TypeAlias
 import highdicom.sr as hsr
 from highdicom import UID
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import generate_uid
@@ -27,6 +26,8 @@ from voxelry.core.labels import ANATOMICAL_STRUCTURE, Label
 from voxelry.core.measurement import Measurement
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
+from voxelry.formats.dicom.deflated import open_inflated
+from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.derived_object import EQUIPMENT, series_number
 from voxelry.formats.dicom.objects.references import SourceSeries
 from voxelry.formats.dicom.objects.segment_descriptions import (
@@ -150,11 +151,12 @@ def write_dicom_sr(
 
 def _segmentation(file: Path, series: SourceSeries) -> Dataset:
     """The header of the SEG; refuses one of another scan."""
+    if not file.is_file():
+        raise ExportError(f"{file}: no such DICOM SEG", remedy="Write the SEG first.")
     try:
-        seg = dcmread(file, stop_before_pixels=True)
-    except FileNotFoundError as error:
-        raise ExportError(f"{file}: no such DICOM SEG", remedy="Write the SEG first.") from error
-    except InvalidDicomError as error:
+        with open_inflated(file) as stream:
+            seg = dcmread(stream, stop_before_pixels=True)
+    except PARSE_ERRORS as error:
         raise ExportError(f"{file}: is not a DICOM file", remedy="Give a DICOM SEG.") from error
     if seg.get("Modality") != "SEG":
         raise ExportError(

@@ -11,6 +11,7 @@ import pydicom
 from pydicom.dataset import FileDataset
 
 from voxelry.errors import UnsupportedFormatError
+from voxelry.formats.dicom.deflated import open_inflated
 from voxelry.formats.dicom.elements import quiet_pydicom, text_of, transfer_syntax
 from voxelry.formats.dicom.pixels.transfer_syntaxes import TRANSFER_SYNTAXES, syntax_name
 from voxelry.formats.dicom.planes import file_meta
@@ -45,9 +46,9 @@ def _parsed(path: Path, stream: IO[bytes], tags: Sequence[str] | None) -> FileDa
                 f"{path}: the transfer syntax '{syntax_name(syntax)}' is not known, so its elements cannot be read",
                 remedy="Export it again in explicit VR little endian.",
             )
-        stream.seek(0)
         wanted = None if tags is None else list(tags)
-        data = pydicom.dcmread(stream, stop_before_pixels=tags is not None, force=True, specific_tags=wanted)
+        with open_inflated(path, stream) as plain:
+            data = pydicom.dcmread(plain, stop_before_pixels=tags is not None, force=True, specific_tags=wanted)
     if not syntax:
         data.file_meta.TransferSyntaxUID = transfer_syntax(data)
     return data

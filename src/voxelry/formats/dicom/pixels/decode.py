@@ -120,9 +120,7 @@ def decode_slices(headers: Sequence[DicomHeader]) -> NDArray[Any]:
         ReadError: a file that cannot be decoded, naming it and its transfer syntax.
         NonFiniteError: NaN or infinite values in floating-point pixels.
     """
-    rescales = [rescale_of(header) for header in headers]
-    whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in rescales)
-    if not whole or any(header.bits_allocated > 16 for header in headers):
+    if not _is_whole(headers):
         return _decode_wide(headers)
     words = np.empty(_shape(headers), dtype=np.uint16)
     planes = _decode_planes(headers, lambda index, stored: _write_word(words[index], stored), words)
@@ -133,6 +131,27 @@ def decode_slices(headers: Sequence[DicomHeader]) -> NDArray[Any]:
     result = np.empty(words.shape, dtype=np.float32)
     _parallel(lambda index: _rescale_to_float(result[index], words[index], planes[index], lowest), len(planes))
     return result
+
+
+def decoding_bytes(headers: Sequence[DicomHeader]) -> tuple[int, int]:
+    """Bytes that `decode_slices` takes at its peak, at the least and at the most: the result, and the words it comes from."""
+    voxels = math.prod(_shape(headers))
+    if not _is_whole(headers):
+        return 4 * voxels, 4 * voxels
+    certain = all(not header.has_lut and fits_int16(*_stored_range(header), *rescale_of(header)) for header in headers)
+    return 2 * voxels, (2 if certain else 6) * voxels
+
+
+def _stored_range(header: DicomHeader) -> tuple[int, int]:
+    half = 1 << (header.bits_stored - 1)
+    return (-half, half - 1) if header.signed else (0, 2 * half - 1)
+
+
+def _is_whole(headers: Sequence[DicomHeader]) -> bool:
+    """Every grey value is a whole number, stored in up to 16 bits."""
+    rescales = [rescale_of(header) for header in headers]
+    whole = all(slope.is_integer() and intercept.is_integer() for slope, intercept in rescales)
+    return whole and all(header.bits_allocated <= 16 for header in headers)
 
 
 def decode_padding(headers: Sequence[DicomHeader]) -> NDArray[np.bool_]:

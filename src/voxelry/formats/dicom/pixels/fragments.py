@@ -18,6 +18,7 @@ from typing import IO, Any
 import pydicom
 
 from voxelry.errors import CorruptFileError, ReadError
+from voxelry.formats.dicom.deflated import open_inflated
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 
 PIXEL_KEYWORDS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
@@ -109,7 +110,8 @@ def open_pixels(path: Path, element: PixelElement | None) -> Iterator[tuple[IO[b
 def _parsed_pixels(stream: IO[bytes], path: Path) -> tuple[bytes, str, bool]:
     """The value of the pixel data element, its keyword, and whether it is native rather than encapsulated."""
     try:
-        data = pydicom.dcmread(stream, specific_tags=list(PIXEL_KEYWORDS.values()), force=True)
+        with open_inflated(path, stream) as plain:
+            data = pydicom.dcmread(plain, specific_tags=list(PIXEL_KEYWORDS.values()), force=True)
         for keyword in PIXEL_KEYWORDS.values():
             if keyword in data:
                 syntax = data.file_meta.get("TransferSyntaxUID")
