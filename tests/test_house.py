@@ -16,7 +16,7 @@ ROOMS = sorted(path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.r
 LONGEST_FILE = 400
 TOUCH_FILES = {
     "core/catalogue.py", "cli/main.py", "recipes/recipe.py", "api/demo_run.py",
-    "base/compiled.py", "base/files.py", "base/library_file.py", "base/malloc.py", "cli/printable.py",
+    "base/compiled.py", "base/files.py", "base/library_file.py", "base/output_folder.py", "base/malloc.py", "cli/printable.py",
     "networks/weights.py", "preparation/cache.py", "preparation/mapped_array.py", "planning/plan_file.py",
     "training/checkpoint.py", "training/cross_validation.py", "training/folds.py", "training/model_card.py",
     "training/predictions.py", "training/run_files.py",

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import highdicom
@@ -16,7 +17,8 @@ from typer.testing import CliRunner
 import voxelry
 from helpers.tiny import SPACINGS, phantoms
 from voxelry.api.verbs import demo as demo_verb
-from voxelry.base.files import read_yaml, write_json, write_yaml
+from voxelry.base.files import read_yaml, write_yaml
+from voxelry.base.output_folder import RECORD
 from voxelry.cli import main as cli
 from voxelry.errors import ManifestError, ReadError, UsageError
 from voxelry.phantom.dataset import write_phantoms
@@ -77,7 +79,7 @@ def test_the_demo_makes_everything_it_promises(small, tmp_path):
 
 
 def check_folder(out, cases):
-    assert sorted(path.name for path in (out / "masks").iterdir()) == sorted(
+    assert sorted(path.name for path in (out / "masks").glob("[!.]*")) == sorted(
         f"{case}{ending}" for case in cases for ending in (".nii.gz", ".seg.dcm")
     )
     assert sorted(path.stem for path in (out / "pictures").iterdir()) == cases
@@ -115,41 +117,48 @@ def test_a_folder_of_anything_else_is_left_as_it_is(small, tmp_path):
         assert tree(out) == before
 
 
-@pytest.mark.parametrize("marker", [{}, {"made_by": "me"}, {"version": "0.1.0"}])
-def test_somebody_elses_demo_json_is_no_permission(small, tmp_path, marker):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "precious").write_text("x")
-    write_json(tmp_path / "demo.json", marker)
-    before = tree(tmp_path)
-    with pytest.raises(UsageError, match="no earlier demo"):
-        demo_verb(tmp_path, seconds=SECONDS)
-    assert tree(tmp_path) == before
+def stop(*_, **__):
+    raise KeyboardInterrupt
 
 
-def test_the_marker_is_there_before_anything_else(tmp_path, monkeypatch):
-    def stopped(folder, *_, **__):
-        assert read_yaml(tmp_path / "demo.json")["made_by"] == "voxelry demo"
+def test_a_demo_that_was_stopped_may_be_made_again(tmp_path, monkeypatch):
+    def half(folder, *_, **__):
+        (folder / "images").mkdir(parents=True)
+        (folder / "images" / "half").write_text("x")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MODULE, "write_phantoms", stopped)
-    for _ in range(2):
+    monkeypatch.setattr(MODULE, "write_phantoms", half)
+    for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             demo_verb(tmp_path)
+    assert set(tree(tmp_path)) == {RECORD, "data/images/half"}
 
 
-def test_what_a_user_put_into_a_demo_stays(small, tmp_path, monkeypatch):
-    write_json(tmp_path / "demo.json", {"made_by": "voxelry demo", "version": "0"})
-    for name in ("data/old", "masks/old", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("x")
-    monkeypatch.setattr(MODULE, "write_phantoms", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+@pytest.mark.parametrize("name", ["data/mine", "masks/mine", "pictures/mine", "run/model/mine"])
+def test_what_a_user_put_into_a_demo_stays(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(MODULE, "write_phantoms", lambda folder, *_, **__: (folder / "x").mkdir(parents=True) or stop())
     with pytest.raises(KeyboardInterrupt):
         demo_verb(tmp_path)
-    assert sorted(tree(tmp_path)) == ["demo.json", "notes.txt"]
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=Path(name).parts[0]):
+        demo_verb(tmp_path)
+    assert (tmp_path / name).read_text() == (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_two_demos_in_one_folder(tmp_path, monkeypatch):
+    def second(*_, **__):
+        with pytest.raises(UsageError, match="another run is writing"):
+            demo_verb(tmp_path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MODULE, "write_phantoms", second)
+    with pytest.raises(KeyboardInterrupt):
+        demo_verb(tmp_path)
 
 
 def test_a_dataset_in_the_demos_own_folder_is_refused(tmp_path):
-    write_json(tmp_path / "demo" / "demo.json", {"made_by": "voxelry demo", "version": "0"})
     manifest = phantoms(tmp_path / "demo" / "data", format="nifti")
     before = tree(tmp_path)
     with pytest.raises(UsageError, match=r"manifest\.yaml: is inside.*--out"):
@@ -199,7 +208,7 @@ def test_a_held_out_scan_that_fails_is_shown(set_of_nifti, tmp_path):
     assert "grid" in failures[1]
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "torso_002.nii.gz" in page
-    assert sorted(path.name for path in (out / "masks").iterdir()) == ["torso_001.nii.gz"]
+    assert sorted(path.name for path in (out / "masks").glob("[!.]*")) == ["torso_001.nii.gz"]
     assert all(case in page for case in ("torso_001", "torso_002", "torso_003"))
 
 

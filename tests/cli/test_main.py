@@ -239,7 +239,7 @@ def test_folds_on_the_command_line(torso, tmp_path):
     assert done["cases"] == 1
     assert read_yaml(out / "recipe.yaml")["epochs"] == 1
     assert read_yaml(out / "recipe.yaml")["steps"] is None
-    refused(run("train", torso / "recipe.yaml", "--out", out, "--folds", "9"), "another recipe (folds)")
+    refused(run("train", torso / "recipe.yaml", "--out", out, "--folds", "9"), "another recipe (folds: ")
     refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "b", "--folds", "9"), "9 folds of 3 patients")
     refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "b", "--folds", "1"), "one fold is no cross-validation")
     refused(run("train", torso / "recipe.yaml", "--out", tmp_path / "b", "--fold", "1"), "without folds", "--folds 5")

@@ -38,7 +38,7 @@ def predictor(predict, **more):
         card=SimpleNamespace(name="bright", version="1"), plan=SimpleNamespace(reference=None, channels=("x",))
     )
     more = {"options": PredictOptions(), **more}
-    return SimpleNamespace(predict=predict, description="backend torch", model=model, scans=1, **more)
+    return SimpleNamespace(predict=predict, description="backend torch", model=model, models=(), scans=1, **more)
 
 
 PREDICTOR = predictor(bright)
@@ -54,7 +54,7 @@ def scans(tmp_path):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.glob("[!.]*"))
 
 
 def test_each_scan_gets_its_mask(scans, tmp_path):

@@ -143,7 +143,7 @@ def test_a_mask_on_another_grid_is_resampled_and_the_loss_said(scan, tmp_path):
     done = voxelry.convert(mask, tmp_path / "out.seg.dcm", reference=series)
     same(voxelry.read_labels(done.path).on_grid(source.geometry), expected)  # whole voxels become whole voxels again
     shifted = voxelry.write(LabelMap.of(doubled, fine.cropped((1, 1, 1), fine.shape), FLAT_TABLE), tmp_path / "shifted.nii.gz")
-    done = voxelry.convert(shifted, tmp_path / "out.seg.dcm", reference=series)
+    done = voxelry.convert(shifted, tmp_path / "shifted.seg.dcm", reference=series)
     by_name = {loss.label: loss for loss in done.losses}
     assert by_name["lung left"].dice < 1
     assert by_name["lung left"].before_mm3 == pytest.approx(expected.mask("lung left").sum() * source.geometry.voxel_volume)
@@ -244,6 +244,7 @@ def test_a_report_has_its_segmentation(scan, tmp_path):
     changed = flat_labels(source.geometry).array.copy()
     changed[0, 0, 0] = 3
     other = voxelry.write(LabelMap.of(changed, source.geometry, FLAT_TABLE), tmp_path / "other.nii.gz")
+    (tmp_path / "a.sr.dcm").unlink()
     with pytest.raises(ExportError, match="not the DICOM SEG of these labels"):
         voxelry.convert(other, tmp_path / "a.sr.dcm", reference=series)
 
@@ -288,7 +289,8 @@ def test_mistakes(scan, tmp_path):
     refused(run("convert", mask, tmp_path / "o.seg.dcm", "--reference", mask), "DICOM")
     refused(run("convert", mask, tmp_path / "o.seg.dcm", "--reference", series, "--set", "kind"), "KEY=VALUE")
     refused(run("convert", mask, tmp_path / "o.seg.dcm", "--reference", series, "--set", "knd=labelmap"), "kind")
-    refused(run("convert", tmp_path, tmp_path / "o.seg.nrrd", "--labels", tmp_path / "none.yaml"), "none.yaml")
+    refused(run("convert", tmp_path, tmp_path / "deep" / "o.seg.nrrd", "--labels", tmp_path / "none.yaml"), "none.yaml")
+    refused(run("convert", tmp_path, tmp_path / "o.seg.nrrd"), "inside the folder of masks")
     refused(run("convert", series, tmp_path / "o.seg.nrrd"), "folder without mask files")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.nii.gz"]
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from helpers.command import refused, run
 from voxelry.base.files import write_yaml
 from voxelry.cohort.evaluation import evaluate_cohort, evaluate_pairs, summarise, write_scores
 from voxelry.errors import GridMismatchError, UsageError
@@ -76,8 +77,24 @@ def test_rows_are_written_and_read_back(folders, tmp_path, name):
         assert summary["mean_dice"] == scores.mean_dice
         write_scores(scores, tmp_path / name)
         (tmp_path / name / "mine.txt").write_text("keep")
-        with pytest.raises(UsageError, match="replaced"):
-            write_scores(scores, tmp_path / name)
+        write_scores(scores, tmp_path / name)
+        assert (tmp_path / name / "mine.txt").read_text() == "keep"
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match="from other inputs"):
+        write_scores(scores, tmp_path / name, [folders[0]])
+    file.write_bytes(before + b"# mine")
+    with pytest.raises(UsageError, match="changed"):
+        write_scores(scores, tmp_path / name)
+    assert file.read_bytes() == before + b"# mine"
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet", "out.json", "out/scores.csv", "out"])
+def test_what_others_wrote_is_refused_before_scoring(folders, tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    refused(run("evaluate", *folders, "--out", tmp_path / name.partition("/")[0]), name)
+    assert file.read_text() == "mine"
 
 
 def test_a_bad_case_is_listed_and_the_others_go_on(folders, tmp_path):

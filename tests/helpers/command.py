@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 from typer.testing import CliRunner
 
+from voxelry.base.output_folder import RECORD
 from voxelry.cli import main as cli
 
 
@@ -33,7 +34,8 @@ def refused(result, *words, code=2):
 
 
 def tree(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    """Everything below a folder but the records of outputs."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != RECORD)
 
 
 def save(path, array=None, affine=None):

@@ -72,7 +72,7 @@ class Watched:
         monkeypatch.setattr(CrossValidation, "model", lambda self, name, fold: (name, fold))
 
     def fit(self, options, task, *, resume, spent):
-        task.folder.mkdir(parents=True)
+        task.folder.mkdir(parents=True, exist_ok=True)
         self.tasks[task.folder.parent.name, task.folder.name] = task
         return None, None
 
@@ -231,7 +231,7 @@ def test_what_a_cross_validation_refuses(manifest, tmp_path):
         run(manifest, tmp_path / "run", config(steps=1), fold=0)
     assert not (tmp_path / "run").exists()
     run(manifest, tmp_path / "run", config(**STEPS | {"steps": 1}), fold=0)
-    with pytest.raises(TrainingError, match=r"began with another recipe \(seed\)"):
+    with pytest.raises(TrainingError, match=r"began with another recipe \(seed: \d+, now \d+\)"):
         run(manifest, tmp_path / "run", config(**STEPS | {"steps": 1, "seed": 9}), fold=1)
 
 

@@ -39,7 +39,7 @@ def test_a_run_from_files_to_scores(manifest, tmp_path):
     # left and right are told apart, whatever the stored orientation
     assert result.scores.mean_dice > 0.8
     assert [m.step for m in result.history][-1] == 60
-    names = {file.name for file in (tmp_path / "run").iterdir()}
+    names = {file.name for file in (tmp_path / "run").glob("[!.]*")}
     assert names == {
         "recipe.yaml",
         "fingerprint.json",
@@ -50,6 +50,7 @@ def test_a_run_from_files_to_scores(manifest, tmp_path):
         "losses.jsonl",
         "model",
         "predictions",
+        "split.json",
         "validation.csv",
         "validation.json",
     }
@@ -126,9 +127,16 @@ def test_a_plan_edited_between_start_and_resume_is_refused(manifest, tmp_path):
 def test_a_plan_that_the_user_edited_is_taken_as_it_is(manifest, tmp_path):
     made = run(manifest, tmp_path / "run", config(steps=1))[0].model.plan
     edited = made.model_copy(update={"batch_size": 1, "overlap": 0.25})
-    assert run(manifest, tmp_path / "other", config(steps=1), plan=edited)[0].model.plan == edited
+    assert run(manifest, tmp_path / "other", config(steps=1, plan={}), plan=edited)[0].model.plan == edited
+    with pytest.raises(ConfigError, match=r"plan.batch_size: \d+, the plan has 1"):
+        run(manifest, tmp_path / "third", config(steps=1), plan=edited)
     with pytest.raises(ConfigError, match="the plan is for 3D images with channels CT; the data are 3D with image"):
-        run(manifest, tmp_path / "third", config(steps=1), plan=Plan.model_validate(edited.model_dump() | {"channels": ("CT",)}))
+        run(
+            manifest,
+            tmp_path / "third",
+            config(steps=1, plan={}),
+            plan=Plan.model_validate(edited.model_dump() | {"channels": ("CT",)}),
+        )
 
 
 def test_training_goes_on_from_another_model(manifest, tmp_path):

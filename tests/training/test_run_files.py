@@ -49,7 +49,7 @@ def test_a_run_goes_on_with_the_length_that_it_began_with(tmp_path):
     assert recorded_recipe(begun, tmp_path) is None
     save_recipe(begun, tmp_path)
     assert recorded_recipe(Config(manifest="m.yaml", time_budget=9.0, folds=3), tmp_path) == begun
-    with pytest.raises(TrainingError, match=r"began with another recipe \(seed, folds\)"):
+    with pytest.raises(TrainingError, match=r"began with another recipe \(seed: \d+, now \d+; folds: \d+, now \d+\)"):
         recorded_recipe(Config(manifest="m.yaml", steps=5, folds=4, seed=1), tmp_path)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxelry.base.files import read_json, write_json
+from voxelry.base.files import write_json
+from voxelry.base.output_folder import RECORD as OUTPUT_RECORD
+from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, StepCallback
-from voxelry.base.version import version
 from voxelry.cohort.batch import Outcome, segment_scans
 from voxelry.cohort.scan_names import Scan
 from voxelry.core.volume import Volume
@@ -34,10 +36,7 @@ from voxelry.training.run import train_model
 TRAINING_SECONDS = 210.0
 TRAIN_CASES, VAL_CASES, TEST_CASES = 18, 2, 5
 RECORD = "scores.json"
-MARKER = "demo.json"
-"""Marks a folder as a demo's, which may be cleared; it is written first."""
-_MADE_BY = "voxelry demo"
-_FOLDERS = ("data", "run", "masks", "pictures")
+_OUTPUTS = ("data", "run", "masks", "pictures", "index.html", RECORD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ def run_demo(
         on_step: called at every training step.
 
     Raises:
-        UsageError: `out` holds something other than a demo, or the dataset.
+        UsageError: `out` holds something other than a demo, or the dataset; or a demo is running there.
         ManifestError: the dataset has no held-out cases with labels.
         ReadError: no held-out scan could be segmented.
     """
@@ -89,7 +88,19 @@ def run_demo(
     if dataset is not None:
         _held_out(dataset)
         _refuse_inside(out, dataset)
-    _clear(out)
+    with _own_folder(out):
+        return _run(out, dataset, seconds, progress, on_step, began)
+
+
+def _run(
+    out: Path,
+    dataset: Manifest | None,
+    seconds: float | None,
+    progress: ProgressCallback,
+    on_step: StepCallback,
+    began: float,
+) -> DemoResult:
+    """Run the demo in a folder of its own, with phantoms where there is no dataset."""
     data = dataset or load_manifest(_phantoms(out, progress))
     held_out = _held_out(data)
     recipe = Config(manifest=str(data.path), time_budget=TRAINING_SECONDS if seconds is None else seconds)
@@ -110,7 +121,7 @@ def run_demo(
         )
     scores = Scores.merge([*drawer.scores.values()])
     write_json(out / RECORD, {**scores.to_dict(), "rows": scores.rows()})
-    notes = _notes(data, training, len(held_out), manifest is None)
+    notes = _notes(data, training, len(held_out), dataset is None)
     page = write_page(
         out,
         title=f"voxelry demo: {data.card.title}",
@@ -154,20 +165,25 @@ def _refuse_inside(out: Path, data: Manifest) -> None:
         raise UsageError(f"{inside}: is inside {out}, which the demo clears", remedy="Choose another folder with --out.")
 
 
-def _clear(out: Path) -> None:
-    """Remove an earlier demo from the folder and mark it as a demo's; a folder with anything else is refused."""
-    marker = out / MARKER
+@contextmanager
+def _own_folder(out: Path) -> Iterator[None]:
+    """Remove an earlier demo from the folder, and record what the block writes; a folder with anything else is refused."""
+    outputs, paths = OutputFolder(out, "demo"), [out / name for name in _OUTPUTS]
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file", remedy="Choose another folder with --out.")
-    if out.exists() and any(out.iterdir()):
-        if not (marker.is_file() and read_json(marker).get("made_by") == _MADE_BY):
-            raise UsageError(f"{out}: is not empty and holds no earlier demo", remedy="Choose another folder with --out.")
-        for name in _FOLDERS:
-            if (out / name).is_dir():
-                shutil.rmtree(out / name)
-        for name in ("index.html", RECORD):
-            (out / name).unlink(missing_ok=True)
-    write_json(marker, {"made_by": _MADE_BY, "version": version()})
+    is_empty = not out.exists() or all(path.name == OUTPUT_RECORD for path in out.iterdir())
+    if not is_empty and not any(map(outputs.has, paths)):
+        raise UsageError(f"{out}: is not empty and holds no earlier demo", remedy="Choose another folder with --out.")
+    with outputs.locked():
+        for path in paths:
+            outputs.check(path)
+        outputs.claim(paths)
+        for path in paths:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            outputs.stamp(paths)
 
 
 def _phantoms(out: Path, progress: ProgressCallback) -> Path:

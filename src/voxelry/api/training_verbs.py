@@ -8,10 +8,11 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import UsageError
-from voxelry.recipes.recipe import Config, changed, load_config
+from voxelry.recipes.recipe import LENGTHS, Config, changed, load_config
 
 if TYPE_CHECKING:
     from voxelry.core.plan import Plan
@@ -85,14 +86,17 @@ def train(
     from voxelry.reports.learning import write_curves
     from voxelry.training.options import RunOptions
     from voxelry.training.run import train_model
+    from voxelry.training.run_files import CURVE_FILES
 
     recipe = _recipe(config, changes, {"epochs": epochs, "folds": folds, "initial": initial}, time_budget)
     data = load_manifest(recipe.manifest, root)
-    options = RunOptions(recipe, data, resume, fold, time_budget, _plan(plan), progress, on_step)
+    length = _names_length(changes, epochs, time_budget)
+    options = RunOptions(recipe, data, resume, fold, time_budget, _plan(plan), length, progress, on_step)
     if not resume:
         Path(out).mkdir(parents=True, exist_ok=True)
     result = train_model(options, Path(out))
-    write_curves(result.histories, Path(out), f"Training on {data.card.title or data.card.name}")
+    with OutputFolder(Path(out), "train").writing([Path(out) / name for name in CURVE_FILES]):
+        write_curves(result.histories, Path(out), f"Training on {data.card.title or data.card.name}")
     return result
 
 
@@ -146,7 +150,7 @@ def estimate(
 
     recipe = _recipe(config, changes, {"epochs": epochs, "folds": folds, "initial": initial}, time_budget)
     data = load_manifest(recipe.manifest, root)
-    return estimate_run(RunOptions(recipe, data, False, fold, time_budget, _plan(plan), progress))
+    return estimate_run(RunOptions(recipe, data, False, fold, time_budget, _plan(plan), progress=progress))
 
 
 def check_budget(seconds: float) -> None:
@@ -165,11 +169,34 @@ def _recipe(config: PathLike, changes: Sequence[str], values: Mapping[str, Any],
         check_budget(time_budget)
         if values["epochs"] is not None:
             raise UsageError(f"{values['epochs']} epochs beside a time budget", remedy="Give one of the two.")
+    _refuse_both(changes, {**values, "time_budget": time_budget})
     recipe = load_config(config, tuple(changes))
     plain = {
         key: value if isinstance(value, int) else str(Path(value).resolve()) for key, value in values.items() if value is not None
     }
     return changed(recipe, **plain) if plain else recipe
+
+
+def _names_length(changes: Sequence[str], epochs: int | None, time_budget: float | None) -> bool:
+    """Whether the command itself names the length of training."""
+    return epochs is not None or time_budget is not None or any(_key(change) in LENGTHS for change in changes)
+
+
+def _key(change: str) -> str:
+    return change.partition("=")[0].strip()
+
+
+def _refuse_both(changes: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Refuse a change of a key that an argument sets too.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in (name for name, value in values.items() if value is not None):
+        keys = LENGTHS if name in LENGTHS else (name,)
+        change = next((change for change in changes if _key(change) in keys), None)
+        if change is not None:
+            raise UsageError(f"'{change}' is set beside {name} {values[name]}", remedy="Give one of the two.")
 
 
 def _plan(file: PathLike | None) -> Plan | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelry.api.training_verbs import check_budget
+from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.base.version import version
 from voxelry.cohort.inputs import find_scans
@@ -105,12 +106,16 @@ def plan(
     from voxelry.training.setup import dataset_fingerprint, labelled_cases
 
     check_device_name(device)
+    outputs = None if out is None else OutputFolder(Path(out).parent, "plan")
+    if outputs is not None:
+        outputs.check(Path(out or ""), [Path(manifest)])
     data = load_manifest(manifest, root)
     fingerprint = dataset_fingerprint(data, labelled_cases(data, "train"), progress)
     planned = make_plan(fingerprint, settings or PlanSettings(), choose_device(device).type if device == "auto" else device)
     planned = planned.model_copy(update={"reference_channel": data.card.reference_channel})
-    if out is not None:
-        save_plan(planned, out)
+    if outputs is not None:
+        with outputs.writing([Path(out or "")], [Path(manifest)]):
+            save_plan(planned, out or "")
     return fingerprint, planned
 
 
@@ -154,7 +159,12 @@ def load_model(
 
     options = PredictOptions.of(**choices)
     folders = [path] if isinstance(path, str | os.PathLike) else list(path)
-    return Predictor([model for folder in folders for model in load_models(folder, network)], device, options)
+    models = [model for folder in folders for model in load_models(folder, network)]
+    if network is not None and all(model.plan.network.name != network for model in models):
+        raise UsageError(f"network '{network}', but the model's is '{models[0].plan.network.name}'", remedy="Leave it out.")
+    if options.flips and not any(model.plan.flips for model in models):
+        raise UsageError("flips are asked for, but the model's plan names no axes to flip", remedy="Leave flips out.")
+    return Predictor(models, device, options)
 
 
 def predict(

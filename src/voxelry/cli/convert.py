@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from voxelry.cli.output import Json, Repair, Series, print_json, say, tell
+from voxelry.cli.output import Json, Repair, Series, print_json, refuse_beside, say, tell
 from voxelry.errors import UsageError
 
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -40,6 +40,8 @@ def convert(
 
     from voxelry import api
 
+    for flag, value in (("--series", series), ("--repair", repair)):
+        refuse_beside(flag, bool(value) and reference is None, "without --reference", "Name the scan by --reference.")
     result = api.convert(
         mask,
         out,

@@ -24,6 +24,7 @@ from voxelry.cli.output import (
     Root,
     list_failures,
     print_json,
+    refuse_beside,
     say,
     seconds_of,
     show_scores,
@@ -86,6 +87,7 @@ def demo(
     from voxelry import api
     from voxelry.cli.terminal import progress
 
+    refuse_beside("--root", root is not None and manifest is None, "without --manifest", "Name a dataset card, or leave it out.")
     with progress() as shown:
         result = api.demo(
             out, manifest=manifest, root=root, seconds=seconds_of(time_budget), progress=shown, on_step=shown.on_step
@@ -186,7 +188,7 @@ def evaluate(
     reference: Annotated[Path, typer.Argument(help="A mask, a folder of masks, or a manifest.")],
     prediction: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.")],
     metric: Annotated[list[str] | None, typer.Option("--metric", help=f"Family: {', '.join(FAMILIES)}; may be repeated.")] = None,
-    tolerance: Annotated[float, typer.Option("--tolerance", help="NSD tolerance in mm.")] = 1.0,
+    tolerance: Annotated[float | None, typer.Option("--tolerance", help="NSD tolerance in mm (default: 1).")] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Write the scores to a .json, .csv or .parquet file, or all of them into a folder."),
@@ -198,12 +200,20 @@ def evaluate(
     """Score predictions against references."""
     from voxelry import api
 
-    _check_table(table)
+    _check_table(table, as_json)
+    has_distances = any(name.startswith("surface") for name in metric or [])
+    refuse_beside("--tolerance", tolerance is not None and not has_distances, "without distances", "Add --metric surface.")
+    refuse_beside("--root", root is not None and reference.is_dir(), "beside a folder of masks", "Leave it out.")
+    inputs, tolerance = [reference, prediction], 1.0 if tolerance is None else tolerance
+    if out is not None:
+        from voxelry.cohort.evaluation import check_outputs
+
+        check_outputs(out, inputs)
     scores = api.evaluate(reference, prediction, metrics=metric or ["overlap"], tolerance=tolerance, root=root)
     if out is not None:
         from voxelry.cohort.evaluation import write_scores
 
-        write_scores(scores, out)
+        write_scores(scores, out, inputs)
     if table is None:
         show_scores(scores, as_json, {"out": None if out is None else str(out)})
     else:
@@ -231,7 +241,7 @@ def compare(
     from voxelry import api
     from voxelry.reports.tables import comparison_table
 
-    _check_table(table)
+    _check_table(table, as_json)
     rows = [dataclasses.asdict(row) for row in api.compare(a, b, metrics=metric or [], test=test)]  # type: ignore[arg-type]
     if as_json:
         print_json({"differences": rows, "wins": {side: sum(row["winner"] == side for row in rows) for side in ("A", "B")}})
@@ -254,9 +264,10 @@ def version(as_json: Json = False) -> None:
         tell(version())
 
 
-def _check_table(style: str | None) -> None:
-    """Refuse an unknown table style before scoring starts."""
+def _check_table(style: str | None, as_json: bool) -> None:
+    """Refuse an unknown table style, or one beside JSON, before scoring starts."""
     if style is not None:
+        refuse_beside("--table", as_json, "beside --json", "Give one of the two.")
         from voxelry.reports.tables import text_table
 
         text_table([], [], style)

@@ -74,6 +74,16 @@ def show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
             show(table)
 
 
+def refuse_beside(flag: str, is_given: bool, other: str, remedy: str) -> None:
+    """Refuse a flag that has no effect beside, or without, another.
+
+    Raises:
+        UsageError: it is given.
+    """
+    if is_given:
+        raise UsageError(f"{flag} {other}, where it has no effect", remedy=remedy)
+
+
 def seconds_of(text: str | None) -> float | None:
     """Seconds of ``--time-budget``.
 

@@ -53,6 +53,8 @@ def train(
         "changes": change or [], "epochs": epochs, "time_budget": seconds_of(time_budget), "folds": fold_choice, "fold": fold,
         "plan": plan, "initial": initial, "root": root,
     }  # fmt: skip
+    if dry_run and resume:
+        raise UsageError("--dry-run estimates a new run, and --resume continues an old one", remedy="Give one of the two.")
     if dry_run:
         with progress() as shown:
             estimate = api.estimate(config, progress=shown, **choices)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxelry.base.distinct_names import folded
 from voxelry.base.failures import task_failures
+from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.scan_names import Scan
 from voxelry.core.volume import LabelMap, Volume
@@ -19,6 +20,7 @@ from voxelry.errors import UnexpectedError, UsageError, VoxelryError
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
 from voxelry.formats.file_format import Format
 from voxelry.formats.grids.nifti_write import write_nifti_image
+from voxelry.formats.multi_file import folder_beside
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.table import format_named, written_format
 
@@ -74,15 +76,18 @@ def segment_scans(
         interrupted, leaves no file, and the others go on.
 
     Raises:
-        UsageError: an unknown format, or two results that would be written to one file.
+        UsageError: an unknown format; two results that would be written to one file; an output that is an input, or would replace
+            what this model did not write from the same scan.
         OSError: `out` cannot be made.
     """
     _check_outputs(scans, formats, predictor.options.confidence)
+    batch = _Batch(predictor, out, tuple(dict.fromkeys(formats)), watch, progress, options)
+    batch.check(scans)
     out.mkdir(parents=True, exist_ok=True)
     predictor.scans = len(scans)
     outcomes = []
     for number, scan in enumerate(scans, start=1):
-        outcomes.append(_segment(predictor, scan, out, formats, watch, progress, options))
+        outcomes.append(batch.segment(scan))
         progress("segmenting", number, len(scans))
     return outcomes
 
@@ -107,43 +112,75 @@ def _check_outputs(scans: Sequence[Scan], formats: Sequence[str], confidence: st
                 )
 
 
-def _segment(
-    predictor: Predictor,
-    scan: Scan,
-    out: Path,
-    formats: Sequence[str],
-    watch: Watch,
-    progress: ProgressCallback,
-    options: ReadOptions,
-) -> Outcome:
-    files: dict[str, Path] = {}
-    finished = False
-    try:
-        with task_failures(str(scan.images[0])):
-            plan = predictor.model.plan
-            volume = read_channels(scan.images, options, plan.reference, len(plan.channels))
-            prediction = predictor.predict(volume, progress)
-            for row in sorted(map(written_format, formats), key=lambda row: bool(row.required_options)):
-                files[row.name] = _write(row, prediction.labels, out / f"{scan.id}{row.ending}", volume, predictor, files)
-            if prediction.map is not None:
-                kind = predictor.options.confidence
-                files[kind] = write_nifti_image(prediction.map, out / f"{scan.id}.{kind}.nii.gz")
-            watch(scan, volume, prediction)
-        finished = True
-    except (VoxelryError, OSError) as error:
-        log.info("%s: %s", scan.id, error, exc_info=isinstance(error, UnexpectedError))
-        return Outcome(scan.id, {}, error=str(error))
-    finally:
-        if not finished:  # Ctrl-C too
-            for file in files.values():
-                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-    remarks = (
-        *filter(None, (scan.remark,)),
-        *volume.source.remarks,
-        *volume.source.repairs,
-        *filter(None, (predictor.description,)),
-    )
-    return Outcome(scan.id, files, prediction.flags, remarks=remarks)
+@dataclass(frozen=True)
+class _Batch:
+    """How every scan is segmented, and where its results go."""
+
+    predictor: Predictor
+    out: Path
+    formats: tuple[str, ...]
+    watch: Watch
+    progress: ProgressCallback
+    options: ReadOptions
+
+    def check(self, scans: Sequence[Scan]) -> None:
+        """Refuse outputs that would replace something, before the first scan is segmented."""
+        outputs = OutputFolder(self.out, "predict")
+        for scan in scans:
+            for path in self._targets(scan):
+                outputs.check(path, self._inputs(scan))
+
+    def segment(self, scan: Scan) -> Outcome:
+        """Segment a scan and write its results."""
+        predictor, files = self.predictor, dict[str, Path]()
+        finished = False
+        try:
+            with task_failures(str(scan.images[0])):
+                plan = predictor.model.plan
+                volume = read_channels(scan.images, self.options, plan.reference, len(plan.channels))
+                prediction = predictor.predict(volume, self.progress)
+                with OutputFolder(self.out, "predict").writing(self._targets(scan), self._inputs(scan)):
+                    for row in self._rows():
+                        files[row.name] = _write(
+                            row, prediction.labels, self.out / f"{scan.id}{row.ending}", volume, predictor, files
+                        )
+                    if prediction.map is not None:
+                        files[predictor.options.confidence] = write_nifti_image(prediction.map, self._map_file(scan))
+                    self.watch(scan, volume, prediction)
+            finished = True
+        except (VoxelryError, OSError) as error:
+            log.info("%s: %s", scan.id, error, exc_info=isinstance(error, UnexpectedError))
+            return Outcome(scan.id, {}, error=str(error))
+        finally:
+            if not finished:  # Ctrl-C too
+                for file in files.values():
+                    shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+        remarks = (
+            *filter(None, (scan.remark,)),
+            *volume.source.remarks,
+            *volume.source.repairs,
+            *filter(None, (predictor.description,)),
+        )
+        return Outcome(scan.id, files, prediction.flags, remarks=remarks)
+
+    def _rows(self) -> list[Format]:
+        """The formats, those that refer to another one last."""
+        return sorted(map(written_format, self.formats), key=lambda row: bool(row.required_options))
+
+    def _map_file(self, scan: Scan) -> Path:
+        return self.out / f"{scan.id}.{self.predictor.options.confidence}.nii.gz"
+
+    def _targets(self, scan: Scan) -> list[Path]:
+        """Every file and folder that may be written for a scan."""
+        rows = self._rows()
+        if any("segmentation" in row.required_options for row in rows):
+            rows = [*rows, format_named("dicom-seg")]
+        files = {self.out / f"{scan.id}{row.ending}": row.ending for row in rows}
+        maps = [self._map_file(scan)] if self.predictor.options.confidence else []
+        return [*files, *(folder_beside(file, ending) for file, ending in files.items()), *maps]
+
+    def _inputs(self, scan: Scan) -> list[Path]:
+        return [*(model.path for model in self.predictor.models if model.path is not None), *scan.images]
 
 
 def _write(row: Format, labels: LabelMap, path: Path, volume: Volume, predictor: Predictor, files: dict[str, Path]) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from voxelry.base.output_folder import OutputFolder
 from voxelry.cohort.provenance import with_algorithm
 from voxelry.cohort.regrid import LabelLoss, regrid_labels
 from voxelry.core.catalogue import coded
@@ -25,6 +26,7 @@ from voxelry.formats.dicom.objects.resampled_series import write_resampled
 from voxelry.formats.dicom.objects.stored_object import read_object
 from voxelry.formats.file_format import Format
 from voxelry.formats.mask_folder import mask_files, read_mask_folder
+from voxelry.formats.multi_file import folder_beside
 from voxelry.formats.read_options import Repair
 from voxelry.formats.reader import read, read_labels
 from voxelry.formats.table import format_named, format_to_write, written_format
@@ -69,6 +71,12 @@ def convert_mask(
     row = format_to_write(out) if format is None else written_format(format)
     if os.path.realpath(mask) == os.path.realpath(out):
         raise UsageError(f"{out}: is the mask itself", remedy="Name another file to write.")
+    if mask.is_dir() and os.path.realpath(mask) == os.path.realpath(out.parent):
+        raise UsageError(f"{out}: is inside the folder of masks that is converted", remedy="Write it elsewhere.")
+    inputs = [path for path in (mask, reference, labels) if path is not None]
+    outputs = OutputFolder(out.parent, "convert")
+    for path in (out, folder_beside(out, _own_ending(out, row))):
+        outputs.check(path, inputs)
     if row.source == "required" and reference is None:
         raise UsageError(f"{out}: {row.noun} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")
     form = None if mask.is_dir() else detect(mask)
@@ -83,7 +91,8 @@ def convert_mask(
         )
     table = None if labels is None else load_label_file(labels)
     drawing = _labels(mask, form, table, scan, image, threshold)
-    return _Conversion(mask, out, row, with_algorithm(options or {}, mask, row.options)).run(drawing, scan, image)
+    chosen = with_algorithm(options or {}, mask, row.options)
+    return _Conversion(mask, out, row, chosen, outputs, inputs).run(drawing, scan, image)
 
 
 def _labels(
@@ -140,12 +149,14 @@ def _on_slices(labels: LabelMap, scan: Volume) -> tuple[LabelMap, list[str]]:
 
 @dataclass(frozen=True)
 class _Conversion:
-    """One conversion: mask, output, format and options."""
+    """One conversion: mask, output, format and options; the record of outputs, and all inputs."""
 
     mask: Path
     out: Path
     row: Format
     options: dict[str, Any]
+    outputs: OutputFolder
+    inputs: Sequence[Path]
 
     def run(self, drawing: LabelMap, scan: Volume | None, image: ReferencedImage | None) -> Converted:
         """Bring the labels onto the scan's grid and write them."""
@@ -172,13 +183,15 @@ class _Conversion:
         if scan is not None and self.row.source == "required" and scan.source.repairs and not any(scan.source.instances):
             folder = self._beside(".series")
             was_there = folder.exists()
-            scan = read(write_resampled(scan, folder))
+            with self.outputs.writing([folder], self.inputs):
+                scan = read(write_resampled(scan, folder))
             also += [] if was_there else [folder]
             remarks.append(f"refers to the resampled series in {folder}, not to the original slices")
         if "segmentation" in self.row.required_options and scan is not None and "segmentation" not in self.options:
             also += self._segmentation(labels, scan, image)
             remarks.append(f"measurements refer to the segments of {self.options['segmentation']}")
-        path = self.row.write(labels, self.out, scan, self.options)
+        with self.outputs.writing([self.out, folder_beside(self.out, _own_ending(self.out, self.row))], self.inputs):
+            path = self.row.write(labels, self.out, scan, self.options)
         return Converted(path, self.row.name, _present(labels), tuple(dict.fromkeys(remarks)), losses, tuple(also))
 
     def _segmentation(self, labels: LabelMap, scan: Volume, image: ReferencedImage | None) -> list[Path]:
@@ -196,13 +209,18 @@ class _Conversion:
                 )
             return []
         seg = format_named("dicom-seg")
-        return [seg.write(labels, beside, scan, with_algorithm({}, self.mask, seg.options))]
+        with self.outputs.writing([beside], self.inputs):
+            return [seg.write(labels, beside, scan, with_algorithm({}, self.mask, seg.options))]
 
     def _beside(self, ending: str) -> Path:
         """A path like that of the result, with another ending."""
         name = self.out.name
-        own = next((end for end in self.row.endings if name.lower().endswith(end)), "")
-        return self.out.with_name(f"{name[: len(name) - len(own)]}{ending}")
+        return self.out.with_name(f"{name[: len(name) - len(_own_ending(self.out, self.row))]}{ending}")
+
+
+def _own_ending(path: Path, row: Format) -> str:
+    """The ending of a format that a path has; empty where it has none."""
+    return next((end for end in row.endings if path.name.lower().endswith(end)), "")
 
 
 def _present(labels: LabelMap) -> tuple[str, ...]:

@@ -7,14 +7,16 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from voxelry.base.files import atomic_folder, atomic_path, write_json
+from voxelry.base.files import atomic_path, write_json
 from voxelry.base.library_file import library_file
+from voxelry.base.output_folder import OutputFolder
 from voxelry.cohort.pairs import Loader, Pairs, find_pairs, is_manifest
 from voxelry.cohort.statistics import RESAMPLES, bootstrap
 from voxelry.datasets.manifest import load_manifest
@@ -166,16 +168,41 @@ def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
     return {**scores.to_dict(), "patients": len(set(groups)), "resamples": RESAMPLES, "metrics": table}
 
 
-def write_scores(scores: Scores, out: Path) -> None:
+SCORE_FILES = ("scores.csv", "scores.parquet", "summary.json")
+"""Files of a folder of scores."""
+
+
+def check_outputs(out: Path, inputs: Sequence[Path]) -> None:
+    """Refuse, before scoring, a place where `write_scores` would replace something.
+
+    Raises:
+        UsageError: as `write_scores`.
+    """
+    outputs, files = _outputs(out)
+    for file in files:
+        outputs.check(file, inputs)
+
+
+def _outputs(out: Path) -> tuple[OutputFolder, list[Path]]:
+    """Where `write_scores` writes: the folder with its record of outputs, and the files."""
+    if out.suffix.lower() in (".json", ".csv", ".parquet"):
+        return OutputFolder(out.parent, "evaluate"), [out]
+    if out.is_file():
+        raise UsageError(f"{out}: is no folder, and ends in none of .json, .csv and .parquet", remedy="Name another folder.")
+    return OutputFolder(out, "evaluate"), [out / name for name in SCORE_FILES]
+
+
+def write_scores(scores: Scores, out: Path, inputs: Sequence[Path] = ()) -> None:
     """Write scores: a table of rows as ``.csv`` or ``.parquet``, all in one ``.json``, or a folder with the three.
 
     Args:
         scores: scores of a cohort.
         out: ends in ``.json`` (summary and rows), ``.csv`` or ``.parquet`` (rows), or is a folder that gets ``scores.csv``,
-            ``scores.parquet`` and ``summary.json``, and is replaced if it holds nothing else.
+            ``scores.parquet`` and ``summary.json``.
+        inputs: the files or folders that were scored; files are replaced only by scores of the same.
 
     Raises:
-        UsageError: the folder holds other files.
+        UsageError: a file would be replaced that was not written from these inputs, or was changed since.
 
     Example:
         >>> from pathlib import Path
@@ -187,22 +214,15 @@ def write_scores(scores: Scores, out: Path) -> None:
         >>> Path("scores.csv").read_text().splitlines()[1].split(",")[0]
         'case 1'
     """
-    kind = out.suffix.lower()
-    if kind == ".json":
-        write_json(out, {**summarise(scores), "rows": scores.rows()})
-        return
-    frame = frame_of(scores)
-    if kind in (".csv", ".parquet"):
-        with atomic_path(out) as temporary:
-            _write_frame(frame, temporary)
-        return
-    files = ("scores.csv", "scores.parquet", "summary.json")
-    if out.is_file() or (out.is_dir() and any(path.name not in files for path in out.iterdir())):
-        raise UsageError(f"{out}: is no folder of scores and would be replaced", remedy="Name a new folder.")
-    with atomic_folder(out) as folder:
-        _write_frame(frame, folder / files[0])
-        _write_frame(frame, folder / files[1])
-        write_json(folder / files[2], summarise(scores))
+    frame, summary = frame_of(scores), summarise(scores)
+    outputs, files = _outputs(out)
+    with outputs.writing(files, inputs), ExitStack() as stack:  # all are complete before the first gets its name
+        for file in files:
+            temporary = stack.enter_context(atomic_path(file))
+            if file.suffix.lower() == ".json":
+                write_json(temporary, summary if len(files) > 1 else {**summary, "rows": scores.rows()})
+            else:
+                _write_frame(frame, temporary)
 
 
 def frame_of(scores: Scores) -> pl.DataFrame:

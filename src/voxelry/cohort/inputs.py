@@ -9,6 +9,7 @@ from pathlib import Path
 
 from voxelry.base.distinct_names import folded
 from voxelry.base.files import free_name, no_such_file
+from voxelry.base.output_folder import outputs_in
 from voxelry.cohort.scan_names import Scan, named_scans
 from voxelry.datasets.leftovers import shown
 from voxelry.datasets.mask_names import masks_by_name
@@ -31,9 +32,9 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
     """The scans in some paths.
 
     A file is a scan. A folder of DICOM slices is a scan; a folder of other images, or of single X-rays in DICOM, holds one scan a
-    file, and its subfolders are not searched; in a folder without images, subfolders are searched. Hidden files, masks, and files
-    that neither are images nor have the ending of one are skipped. A link called an image that leads nowhere is
-    a scan that fails: it must not be lost without a word.
+    file, and its subfolders are not searched; in a folder without images, subfolders are searched. Hidden files, masks, what
+    voxelry wrote there, and files that neither are images nor have the ending of one are skipped. A link called an image that
+    leads nowhere is a scan that fails: it must not be lost without a word.
 
     If the model has several channels, files (or series' folders) ``<id>_0000``, ``<id>_0001``... up to the last channel are those
     of scan ``<id>``, and every other one is a scan that holds all channels. Where a model has one channel, a lone ``<id>_0000``
@@ -78,7 +79,8 @@ def _scans_in(folder: Path) -> list[Scan]:
     Raises:
         MissingFileError: there are none.
     """
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    ours = outputs_in(folder)
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in ours)
     files = [path for path in visible if path.is_file() and header_beside(path) == path and not _is_mask(path)]
     formats = {file: _general_format(file) for file in files}
     slices = [file for file, row in formats.items() if row is not None and row.name == "dicom"]
@@ -93,7 +95,8 @@ def _scans_in(folder: Path) -> list[Scan]:
         scans = [scan for inner in visible if inner.is_dir() for scan in _scans_below(inner)]
     if not scans:
         titles = ", ".join(row.title for row in image_formats())
-        raise MissingFileError(f"{folder}: holds no image", remedy=f"Files of {titles} are looked for.")
+        passed = f" but {len(ours)} that voxelry wrote" if ours else ""
+        raise MissingFileError(f"{folder}: holds no image{passed}", remedy=f"Files of {titles} are looked for.")
     return scans
 
 

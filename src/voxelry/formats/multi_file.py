@@ -32,11 +32,16 @@ def save_each(path: Path, ending: str, names: Sequence[str], contents: Sequence[
         with atomic_path(path) as temporary:
             contents[0](temporary)
         return path
-    folder = fresh_folder(path.with_name(path.name[: -len(ending)] + ending.replace(".", "_")))
+    folder = fresh_folder(folder_beside(path, ending))
     with atomic_folder(folder) as temporary:
         for name, write in zip(names, contents, strict=True):
             write(temporary / name)
     return folder
+
+
+def folder_beside(path: Path, ending: str) -> Path:
+    """The folder that several files go to in place of one: ``a_stl`` for ``a.stl``."""
+    return path.with_name(path.name[: len(path.name) - len(ending)] + ending.replace(".", "_"))
 
 
 def fresh_folder(path: Path) -> Path:

@@ -153,9 +153,14 @@ def load_config(path: str | os.PathLike[str], changes: tuple[str, ...] = ()) -> 
     """
     tree = current_tree(read_yaml(path), str(path))
     given: dict[str, str] = {}
+    twice: list[tuple[str, str]] = []
     for change in changes:
-        given.update(dict.fromkeys(_apply(tree, change), f"--set {change}"))
+        keys = _apply(tree, change)
+        twice += [(given[key], key) for key in keys if given.get(key, f"--set {change}") != f"--set {change}"]
+        given.update(dict.fromkeys(keys, f"--set {change}"))
     config = parse(Config, tree, str(path), given=given)
+    for other, key in twice:
+        raise ConfigError(f"{other} and {given[key]} both set '{key}'", remedy="Give one of the two.")
     paths = {key: value for key in _PATHS if isinstance(value := getattr(config, key), str)}
     return config.model_copy(update={key: str((Path(path).resolve().parent / value).resolve()) for key, value in paths.items()})
 
@@ -184,7 +189,7 @@ def changed(config: Config, **values: Any) -> Config:
         >>> changed(Config(manifest="liver.yaml", steps=100), epochs=20).steps is None
         True
     """
-    values_before = config.model_dump(exclude=set(LENGTHS) if set(LENGTHS) & set(values) else None)
+    values_before = config.model_dump(exclude=set(LENGTHS) if set(LENGTHS) & set(values) else None, exclude_unset=True)
     given = {key: f"{key.replace('_', '-')} {value}" for key, value in values.items()}
     return parse(Config, values_before | values, "the recipe", given=given)
 

@@ -10,9 +10,7 @@ from markupsafe import Markup, escape
 from voxelry.base.files import write_text
 from voxelry.reports.curve import HEIGHT, WIDTH, curve_svgs, line_svg
 from voxelry.training.checkpoint import Milestone
-
-PAGE_FILE = "curves.html"
-PICTURE_FILE = "curves.svg"
+from voxelry.training.run_files import CURVE_FILES
 
 _HEADING = 26
 _STYLE = """\
@@ -35,7 +33,7 @@ def write_curves(histories: Mapping[str, Sequence[Milestone]], folder: Path, tit
         The page and the picture.
     """
     plots = {name: _plots(points) for name, points in histories.items()}
-    page, picture = folder / PAGE_FILE, folder / PICTURE_FILE
+    page, picture = (folder / name for name in CURVE_FILES)
     write_text(page, _page(plots, title))
     write_text(picture, _picture(plots))
     return page, picture

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxelry.base.files import write_json
+from voxelry.base.output_folder import OutputFolder
 from voxelry.core.model import Model
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.cases import Case
@@ -29,13 +30,21 @@ from voxelry.networks.weights import load_models, save_ensemble
 from voxelry.training.checkpoint import CHECKPOINT_FILE, Milestone, load_checkpoint
 from voxelry.training.clean_up_choice import CleanUpChoice
 from voxelry.training.find_best_configuration import Candidate, ConfigurationComparison, candidate_name, candidates
-from voxelry.training.fit import CACHE_FOLDER, MODEL_FOLDER, PREDICTIONS_FOLDER, NetworkTask, fit, refuse_existing_run
+from voxelry.training.fit import CACHE_FOLDER, NetworkTask, fit
 from voxelry.training.folds import Folds
 from voxelry.training.model_card import write_model_card
 from voxelry.training.options import RunOptions
 from voxelry.training.predictions import HeldOutCases, StoredPredictions, predict_cases, score_cases, score_cleaned
 from voxelry.training.result import TrainResult
-from voxelry.training.run_files import VALIDATION_FILE, dice_by_name, save_validation
+from voxelry.training.run_files import (
+    MODEL_FOLDER,
+    PREDICTIONS_FOLDER,
+    ROWS_FILE,
+    VALIDATION_FILE,
+    dice_by_name,
+    save_validation,
+)
+from voxelry.training.run_folder import cross_validation_end, network_folder, refuse_existing_run
 from voxelry.training.time_budget import seconds_spent
 from voxelry.training.tracking import track_result
 
@@ -102,10 +111,13 @@ class CrossValidation:
             progress("networks", number, len(todo))
             log.info("%s, fold %d of %d", name, fold, len(self.folds))
             spent = seconds_spent(self.options, number, self.began, last)
-            scores.setdefault(name, {})[fold] = self._train(name, fold, spent)
+            folder = self.fold_folder(name, fold)
+            with network_folder(folder, resume=(folder / CHECKPOINT_FILE).is_file()):
+                scores.setdefault(name, {})[fold] = self._train(name, fold, spent)
             last = time.monotonic()
         progress("networks", len(todo), len(todo))
         if todo:
+            OutputFolder(self.folder, "train").check(self.folder / ENSEMBLES_FOLDER)
             shutil.rmtree(self.folder / ENSEMBLES_FOLDER, ignore_errors=True)
         return scores
 
@@ -177,6 +189,11 @@ class CrossValidation:
 
     def finish(self) -> TrainResult:
         """Choose the best candidate over all folds, and keep its networks together as a model."""
+        of_each = [f"{name}/{file}" for name in self.plans for file in (VALIDATION_FILE, ROWS_FILE)]
+        with cross_validation_end(self.folder, (CHOICE_FILE, ENSEMBLES_FOLDER, *of_each)):
+            return self._finish()
+
+    def _finish(self) -> TrainResult:
         comparison, card = self.compare(), self.options.manifest.card
         best = comparison.best
         clean_up = CleanUpChoice(card.table, self.plans[best[0]].dimensions)

@@ -25,7 +25,7 @@ from voxelry.core.volume import LabelMap
 from voxelry.datasets.cases import Case
 from voxelry.datasets.duplicates import LEAK_REMEDY
 from voxelry.datasets.load import load_image
-from voxelry.errors import SplitLeakError, TrainingError, UsageError
+from voxelry.errors import SplitLeakError, TrainingError
 from voxelry.networks.build import build_network, count_parameters, input_channels
 from voxelry.networks.classes import class_members
 from voxelry.networks.cost import network_cost, training_dtype
@@ -40,13 +40,11 @@ from voxelry.training.full_volume_validation import FullVolumeValidation
 from voxelry.training.loop import TrainingLoop
 from voxelry.training.options import RunOptions
 from voxelry.training.predictions import HeldOutCases
-from voxelry.training.run_files import save_recipe
+from voxelry.training.run_files import MODEL_FOLDER, PREDICTIONS_FOLDER, save_recipe
 from voxelry.training.sampler import Sampler
 from voxelry.training.setup import prepare_cases
 
 CACHE_FOLDER = "cache"
-MODEL_FOLDER = "model"
-PREDICTIONS_FOLDER = "predictions"
 FEW_STEPS = 50
 """Below this number of steps a time budget is too short to learn anything, of which a warning is logged."""
 
@@ -77,16 +75,6 @@ class NetworkTask:
     cache: Path
     first_stage: Model | None = None
     first_stage_masks: HeldOutCases | None = None
-
-
-def refuse_existing_run(folder: Path) -> None:
-    """Refuse to train in a folder that already holds a run.
-
-    Raises:
-        UsageError: there is a checkpoint.
-    """
-    if (folder / CHECKPOINT_FILE).exists():
-        raise UsageError(f"{folder}: holds a run already", remedy="Add --resume to continue it, or choose another --out.")
 
 
 def require_checkpoint(folder: Path) -> None:

@@ -33,6 +33,7 @@ from voxelry.training.loss import make_loss
 from voxelry.training.optimiser import learning_rate, make_optimiser
 from voxelry.training.prefetch import Batch, BatchLoader
 from voxelry.training.pseudo_dice import PseudoDice
+from voxelry.training.run_files import refuse_other_recipe
 from voxelry.training.sampler import Sampler
 from voxelry.training.stopping import is_best, is_over
 from voxelry.training.torch_compile import CompiledNetwork
@@ -105,11 +106,7 @@ class TrainingLoop:
         Raises:
             TrainingError: it belongs to another recipe or network.
         """
-        if parse_config(json.loads(state.recipe), str(self.folder)).model_dump_json() != self.state.recipe:
-            raise TrainingError(
-                f"{self.folder}: the checkpoint was made with another recipe",
-                remedy="Resume with the same, or choose another --out.",
-            )
+        refuse_other_recipe(self.folder, parse_config(json.loads(state.recipe), str(self.folder)), self.config)
         try:
             self.network.load_state_dict(state.network)
             self.optimiser.load_state_dict(state.optimiser)

@@ -21,6 +21,7 @@ class RunOptions:
         fold: the one fold of a cross-validation to train, from 0; None trains all and chooses among configurations.
         time_budget: seconds for all networks that the command trains, in place of the recipe's length; None keeps the recipe's.
         plan: a plan to use unchanged, in place of the planner's.
+        names_length: the command, not the recipe's file, names the length of training.
         progress: called as cases are measured, prepared and validated, and at every step.
         on_step: called at every step with loss, pseudo-Dice and time left.
 
@@ -41,5 +42,6 @@ class RunOptions:
     fold: int | None = None
     time_budget: float | None = None
     plan: Plan | None = None
+    names_length: bool = False
     progress: ProgressCallback = no_progress
     on_step: StepCallback = no_step

@@ -17,12 +17,23 @@ from voxelry.datasets.cases import Case
 from voxelry.errors import ConfigError, TrainingError
 from voxelry.networks.weights import PLAN_FILE
 from voxelry.planning.plan_file import load_plan, save_plan
+from voxelry.training.asked_settings import refuse_other_length, refuse_other_plan
 from voxelry.training.cross_validation import CrossValidation
-from voxelry.training.fit import refuse_existing_run, require_checkpoint
+from voxelry.training.fit import require_checkpoint
 from voxelry.training.folds import FOLDS_FILE, Folds, folds_to_train, load_folds, make_folds, save_folds
 from voxelry.training.options import RunOptions
 from voxelry.training.result import TrainResult
-from voxelry.training.run_files import load_fingerprint, recorded_recipe, save_fingerprint, save_recipe
+from voxelry.training.run_files import (
+    FINGERPRINT_FILE,
+    RECIPE_FILE,
+    load_fingerprint,
+    recorded_recipe,
+    recorded_split,
+    save_fingerprint,
+    save_recipe,
+    save_split,
+)
+from voxelry.training.run_folder import cross_validation_beginning, network_folder
 from voxelry.training.setup import CONFIGURATIONS, LabelVolumes, check_sides, dataset_fingerprint, labelled_cases, make_plans
 from voxelry.training.single import train_single
 from voxelry.training.throughput import narrowed_to_budget
@@ -70,15 +81,29 @@ def _train(options: RunOptions, folder: Path) -> TrainResult:
     options = share_time_budget(options, 1)
     if options.resume:
         require_checkpoint(folder)
+    with network_folder(folder, resume=options.resume):
+        return _train_locked(options, folder, training, validation, began)
+
+
+def _train_locked(
+    options: RunOptions, folder: Path, training: Sequence[Case], validation: Sequence[Case], began: float
+) -> TrainResult:
+    """Train one network in a folder that no other run writes into."""
+    if options.resume:
+        recorded_recipe(options.config, folder)
         fingerprint, plan = load_fingerprint(folder), load_plan(folder / PLAN_FILE)
+        refuse_other_plan(options, {plan.configuration: plan}, folder)
         check_sides(plan, options.config, options.manifest)
+        labelled = [case for case in options.manifest.cases if case.has_labels]
+        training, validation = recorded_split(labelled, folder) or (training, validation)
     else:
-        refuse_existing_run(folder)
         fingerprint = dataset_fingerprint(options.manifest, training, options.progress)
         plans = make_plans(options, fingerprint)
         (plan,) = narrowed_to_budget(options, fingerprint, plans).values()
     _refuse_cascade(plan)
-    save_fingerprint(fingerprint, folder)
+    if not options.resume:
+        save_fingerprint(fingerprint, folder)
+        save_split(training, validation, folder)
     return train_single(options, fingerprint, plan, training, validation, folder, began=began)
 
 
@@ -86,13 +111,17 @@ def _cross_validate(options: RunOptions, folder: Path) -> TrainResult:
     """Train the networks of all folds and choose among them, or those of one fold."""
     began = time.monotonic()
     cases = labelled_cases(options.manifest, "train", "val")
-    config = recorded_recipe(options.config, folder)
-    if config is not None:
-        options = replace(options, config=config)
-    elif options.resume:
+    if options.resume and not (folder / RECIPE_FILE).is_file():
         raise TrainingError(f"{folder}: no run to resume", remedy="Leave out --resume to start a new run.")
-    else:
-        options = _begin_cross_validation(options, cases, folder)
+    plans = (f"{name}/{PLAN_FILE}" for name in CONFIGURATIONS)
+    own_folds = () if (folder / FOLDS_FILE).is_file() else (FOLDS_FILE,)
+    with cross_validation_beginning(folder, (RECIPE_FILE, FINGERPRINT_FILE, *own_folds, *plans)) as has_begun:
+        if has_begun:
+            refuse_other_length(options, folder)
+        config = recorded_recipe(options.config, folder) if has_begun else None
+        options = replace(options, config=config) if config else _begin_cross_validation(options, cases, folder)
+    if has_begun:
+        refuse_other_plan(options, _recorded_plans(folder), folder)
     folds = load_folds(folder / FOLDS_FILE, cases)
     numbers = folds_to_train(options.fold, len(folds))
     validation = CrossValidation(options, folder, load_fingerprint(folder), _recorded_plans(folder), folds, cases, began)
@@ -118,7 +147,8 @@ def _begin_cross_validation(options: RunOptions, cases: Sequence[Case], folder: 
         )
     options = share_time_budget(options, len(plans) * len(folds_to_train(options.fold, len(folds))))
     plans = narrowed_to_budget(options, fingerprint, plans)
-    save_folds(folds, folder / FOLDS_FILE)
+    if not (folder / FOLDS_FILE).is_file():
+        save_folds(folds, folder / FOLDS_FILE)
     save_fingerprint(fingerprint, folder)
     for name, plan in plans.items():
         save_plan(plan, folder / name / PLAN_FILE)

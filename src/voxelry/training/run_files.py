@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from voxelry.base.files import atomic_path, read_json, read_yaml, write_json, write_yaml
 from voxelry.base.schema import parse
 from voxelry.core.plan import Fingerprint, Region
+from voxelry.datasets.cases import Case
 from voxelry.errors import TrainingError
 from voxelry.metrics.scores import Scores
 from voxelry.recipes.recipe import LENGTHS, Config, parse_config
+from voxelry.recipes.recipe_changes import differences
+
+log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
 FINGERPRINT_FILE = "fingerprint.json"
+SPLIT_FILE = "split.json"
 VALIDATION_FILE = "validation.json"
 ROWS_FILE = "validation.csv"
+CURVE_FILES = ("curves.html", "curves.svg")
+MODEL_FOLDER = "model"
+PREDICTIONS_FOLDER = "predictions"
 
 
 def save_recipe(config: Config, folder: Path) -> None:
     """Write the recipe as it was used, with every key: an explicit null differs from a key left out."""
     write_yaml(folder / RECIPE_FILE, config.model_dump(mode="json"))
+
+
+def load_recipe(folder: Path) -> Config:
+    """The recipe that a run began with."""
+    return parse_config(read_yaml(folder / RECIPE_FILE), str(folder / RECIPE_FILE))
 
 
 def recorded_recipe(config: Config, folder: Path) -> Config | None:
@@ -31,18 +45,79 @@ def recorded_recipe(config: Config, folder: Path) -> Config | None:
     Raises:
         TrainingError: it differs from `config` in more than the length of training.
     """
-    file = folder / RECIPE_FILE
-    if not file.is_file():
+    if not (folder / RECIPE_FILE).is_file():
         return None
-    recorded = parse_config(read_yaml(file), str(file))
-    theirs, ours = (recipe.model_dump(mode="json", exclude=set(LENGTHS)) for recipe in (recorded, config))
-    changed_keys = [key for key in ours if ours[key] != theirs[key]]
-    if changed_keys:
+    recorded = load_recipe(folder)
+    refuse_other_recipe(folder, recorded, config, LENGTHS)
+    return recorded
+
+
+def refuse_other_recipe(folder: Path, recorded: Config, config: Config, ignored: Collection[str] = ()) -> None:
+    """Refuse to go on with another recipe than a run began with.
+
+    Args:
+        folder: folder of the run.
+        recorded: the recipe that it began with.
+        config: the recipe to go on with.
+        ignored: keys that may differ.
+
+    Raises:
+        TrainingError: they differ; every key is named with both values.
+    """
+    changes = differences(recorded.model_dump(mode="json"), config.model_dump(mode="json"), ignored)
+    if changes:
         raise TrainingError(
-            f"{folder}: the run began with another recipe ({', '.join(changed_keys)})",
+            f"{folder}: the run began with another recipe ({'; '.join(changes)})",
             remedy="Continue with the same, or choose another --out.",
         )
-    return recorded
+
+
+def save_split(training: Sequence[Case], validation: Sequence[Case], folder: Path) -> None:
+    """Write which cases a run trains on, and which it validates on."""
+    write_json(folder / SPLIT_FILE, {"train": [case.id for case in training], "val": [case.id for case in validation]})
+
+
+def recorded_split(cases: Sequence[Case], folder: Path) -> tuple[list[Case], list[Case]] | None:
+    """The cases that a run began with, training and validation; cases that came later are left out, with a warning.
+
+    Args:
+        cases: all labelled cases of the dataset as it is now.
+        folder: folder of the run.
+
+    Returns:
+        None where an earlier version recorded no split.
+
+    Raises:
+        TrainingError: a case of the run is no longer in the dataset.
+    """
+    file = folder / SPLIT_FILE
+    if not file.is_file():
+        return None
+    record, known = read_json(file), {case.id: case for case in cases}
+    ids: dict[str, list[str]] = {side: [str(id) for id in record.get(side, ())] for side in ("train", "val")}
+    gone = [id for side in ids.values() for id in side if id not in known]
+    if gone:
+        raise TrainingError(
+            f"{folder}: {len(gone)} of the run's cases are no longer in the dataset, or have no labels there ({shown(gone)})",
+            remedy="Put them back, or start a new run with another --out.",
+        )
+    new = [id for id in known if id not in {*ids["train"], *ids["val"]}]
+    if new:
+        log.warning(
+            "%s: a resumed run keeps its split, so %d cases that came later are left out (%s). Start a new run to use them",
+            folder,
+            len(new),
+            shown(new),
+        )
+    moved = [id for side, own in ids.items() for id in own if known[id].split != side]
+    if moved:
+        log.warning("%s: %d cases are in another split now (%s); the run keeps its own", folder, len(moved), shown(moved))
+    return [known[id] for id in ids["train"]], [known[id] for id in ids["val"]]
+
+
+def shown(ids: Sequence[str]) -> str:
+    """The first few ids."""
+    return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
 
 
 def save_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:

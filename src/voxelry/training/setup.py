@@ -28,6 +28,7 @@ from voxelry.preparation.cache import CachedCase, cached_cases
 from voxelry.preparation.dominant_value import dominant_value
 from voxelry.recipes.recipe import Config
 from voxelry.recipes.settings import PlanSettings
+from voxelry.training.asked_settings import refuse_other_network, refuse_unmet
 from voxelry.training.loss import make_loss
 from voxelry.training.options import RunOptions
 
@@ -184,7 +185,10 @@ def make_plans(options: RunOptions, fingerprint: Fingerprint) -> dict[Configurat
             f"{config.initial}: a model of {start.plan.dimensions}D images, the data are {manifest.card.dimensions}D",
             remedy="Start from another model.",
         )
+    if start is not None:
+        refuse_other_network(config.plan.network, start.plan, str(config.initial))
     if options.plan is not None:
+        refuse_unmet(options.plan, config, "the plan (--plan)")
         plans = [_checked_plan(options.plan, config, manifest)]
     elif start is not None and config.plan in (PlanSettings(), PlanSettings(network=config.plan.network)):
         plans = [_continued_plan(start.plan, config, manifest, fingerprint, device)]

@@ -15,12 +15,12 @@ from voxelry.metrics.scores import Scores
 from voxelry.networks.weights import save_model
 from voxelry.training.checkpoint import Milestone
 from voxelry.training.clean_up_choice import CleanUpChoice
-from voxelry.training.fit import CACHE_FOLDER, MODEL_FOLDER, PREDICTIONS_FOLDER, NetworkTask, fit
+from voxelry.training.fit import CACHE_FOLDER, NetworkTask, fit
 from voxelry.training.model_card import write_model_card
 from voxelry.training.options import RunOptions
 from voxelry.training.predictions import HeldOutCases, StoredPredictions, predict_cases, score_cleaned
 from voxelry.training.result import TrainResult
-from voxelry.training.run_files import dice_by_name, save_validation
+from voxelry.training.run_files import MODEL_FOLDER, PREDICTIONS_FOLDER, dice_by_name, save_validation
 from voxelry.training.tracking import track_result
 
 
