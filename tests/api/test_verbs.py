@@ -85,6 +85,13 @@ def test_check_looks_at_voxels_unless_told_not_to(tmp_path):
     assert (problem.case, problem.kind, problem.file) == ("torso_000", "error", str(image))
 
 
+def test_the_former_name_of_on_step_still_tells_of_every_step(torso, tmp_path, caplog):
+    steps = []
+    vx.train(torso / "recipe.yaml", tmp_path / "run", report=lambda step: steps.append(step.step))
+    assert steps == list(range(1, STEPS + 1))
+    assert "former name of 'on_step'" in caplog.text
+
+
 def test_training_tells_of_its_progress_and_can_go_on(torso, tmp_path):
     steps, stages = [], []
     result = vx.train(

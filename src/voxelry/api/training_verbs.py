@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["estimate", "train"]
 
+log = logging.getLogger(__name__)
+
 PathLike = str | os.PathLike[str]
 
 
@@ -39,6 +42,7 @@ def train(
     root: PathLike | None = None,
     progress: ProgressCallback = no_progress,
     on_step: StepCallback = no_step,
+    report: StepCallback | None = None,
 ) -> TrainResult:
     """Train a model by a recipe; with folds, cross-validate, and the best configuration's networks become one ensemble.
 
@@ -59,6 +63,7 @@ def train(
         root: folder that the manifest's relative paths start from.
         progress: called as ``progress(what, done, total)`` as cases are prepared and validated, and at every step.
         on_step: called at every step with its loss, pseudo-Dice and time left.
+        report: the former name of `on_step`, which still works, with a warning.
 
     Returns:
         The model, its scores on held-out cases, and the history of training.
@@ -88,6 +93,9 @@ def train(
     from voxelry.training.run import train_model
     from voxelry.training.run_files import CURVE_FILES
 
+    if report is not None:
+        log.warning("train: 'report' is the former name of 'on_step'")
+        on_step = report
     recipe = _recipe(config, changes, {"epochs": epochs, "folds": folds, "initial": initial}, time_budget)
     data = load_manifest(recipe.manifest, root)
     length = _names_length(changes, epochs, time_budget)

@@ -258,7 +258,8 @@ def convert(
 
     Args:
         mask: a file of any readable format, or a folder with one mask file for each structure.
-        out: the file to write; replaced if it exists. Its ending selects the format.
+        out: the file to write; its ending selects the format. A file of this name is replaced only if `convert` wrote it from the
+            same inputs.
         reference: the scan: a DICOM folder, zip archive or file, or a NIfTI file; needed by formats that refer to a DICOM series.
         format: name of the format; overrides the ending.
         labels: a file with the names of the values: a dataset card, or a mapping of values to names.
