@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     JPEG2000,
     DigitalXRayImageStorageForProcessing,
@@ -164,6 +165,23 @@ def test_fluoroscopy_is_dense_bright_only_where_it_says_which_values_are_dense(x
     kept = read(file, polarity="stored")
     np.testing.assert_array_equal(kept.array[0], STORED)
     assert any(remark.startswith("polarity: as stored (") for remark in kept.source.remarks)
+
+
+@pytest.mark.parametrize("place", ["Shared", "PerFrame"])
+@pytest.mark.parametrize(("sign", "dense"), [(None, "low"), (1, "low"), (-1, "high")])
+def test_an_enhanced_angiogram_says_in_functional_groups_what_its_values_are(xray, place, sign, dense):
+    properties = Dataset()
+    properties.PixelIntensityRelationship, properties.ImagerPixelSpacing = "LIN", [0.3, 0.2]
+    if sign is not None:
+        properties.PixelIntensityRelationshipSign = sign
+    group = Dataset()
+    group.FramePixelDataPropertiesSequence = [properties]
+    groups = {f"{name}FunctionalGroupsSequence": [group if name == place else Dataset()] for name in ("Shared", "PerFrame")}
+    file = xray(STORED, BitsStored=12, HighBit=11, SOPClassUID=EnhancedXAImageStorage, Modality="XA", NumberOfFrames=1, **groups)
+    volume = read(file)
+    np.testing.assert_array_equal(volume.array[0], 4095 - STORED if dense == "low" else STORED)
+    assert volume.spacing == (0.3, 0.2)
+    assert not any("not stated" in remark for remark in volume.source.remarks)
 
 
 def test_one_angiogram_has_one_polarity_in_every_encoding(xray, tmp_path):

@@ -246,3 +246,32 @@ def test_a_picture_says_that_it_drops_a_position(tmp_path, offset, said):
     path = write(tmp_path / "a.mha", NDims="2", DimSize="6 4", ElementSpacing="2 3", Offset=offset, TransformMatrix="1 0 0 1")
     assert read(path).source.remarks == said
     assert read(path).geometry.spacing == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("keys", "values"),
+    [
+        (("Origin", "Offset", "Position"), ("1 2 3", "4 5 6", "7 8 9")),
+        (("TransformMatrix", "Rotation", "Orientation"), ("0 1 0 -1 0 0 0 0 1", "1 0 0 0 -1 0 0 0 -1", "-1 0 0 0 -1 0 0 0 1")),
+    ],
+)
+@pytest.mark.parametrize("chosen", [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1), (2, 1, 0)])
+def test_names_of_one_thing_that_contradict_each_other(tmp_path, keys, values, chosen):
+    first = min(chosen)
+    path = write(tmp_path / "a.mha", **(dict.fromkeys(keys) | {keys[k]: values[k] for k in chosen}))
+    volume = read(path)
+    itk = sitk.ReadImage(str(path))
+    corner = flip_lps_ras(np.array(itk.TransformIndexToPhysicalPoint((1, 2, 3))))
+    np.testing.assert_allclose(volume.geometry.world(np.array([1, 2, 3])), corner)
+    said = [f"{keys[k]} contradicts {keys[first]}, which counts" for k in sorted(chosen) if k != first]
+    assert list(volume.source.remarks) == said
+    same = write(path, **(dict.fromkeys(keys) | {keys[k]: values[first] for k in chosen}))
+    assert read(same).source.remarks == ()
+
+
+def test_a_key_of_two_values(tmp_path):
+    path = write(tmp_path / "a.mha")
+    path.write_bytes(b"ElementSpacing = 9 9 9\n" + path.read_bytes())
+    volume = read(path)
+    assert volume.source.remarks == ("ElementSpacing is there twice, with different values: the last counts",)
+    np.testing.assert_allclose(volume.spacing, sitk.ReadImage(str(write(tmp_path / "b.mha"))).GetSpacing())

@@ -205,3 +205,17 @@ def test_real_files_as_simpleitk_reads_them(realdata):
             assert read_labels(path).array.max() >= 1
         seen += 1
     assert seen >= 10
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("sizes: 2 3 4", "Sizes: 4 3 2"), ("centers: cell cell cell", "centerings: node node node")]
+)
+def test_a_field_of_two_values(tmp_path, first, second):
+    """Teem refuses any field that is there twice; the same value twice does no harm."""
+    path = write(tmp_path / "a.nrrd")
+    whole = path.read_bytes().replace(b"sizes: 2 3 4\n", b"" if first.startswith("sizes") else b"sizes: 2 3 4\n")
+    path.write_bytes(whole.replace(b"# a comment", f"{first}\n{second}".encode()))
+    with pytest.raises(CorruptFileError, match="twice"):
+        read(path)
+    path.write_bytes(whole.replace(b"# a comment", f"{first}\n{first}".encode()))
+    np.testing.assert_array_equal(read(path).array[0], VALUES)

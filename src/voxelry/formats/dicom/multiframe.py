@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from voxelry.errors import CorruptFileError
-from voxelry.formats.dicom.elements import PARSE_ERRORS, finite_numbers, text_of
+from voxelry.formats.dicom.elements import PARSE_ERRORS, finite_numbers, integer_of, items_of, numbers_of, text_of
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.mosaic import expand_mosaic
 from voxelry.formats.dicom.voi import windows_of
@@ -71,6 +71,27 @@ def expand(header: DicomHeader, data: Any) -> tuple[DicomHeader, ...]:
         )
     shared = (data.get("SharedFunctionalGroupsSequence") or [None])[0]
     return tuple(_plane(header, _FunctionalGroups(frame, shared, data), number) for number, frame in enumerate(frames, 1))
+
+
+def enhanced_projection(header: DicomHeader, data: Any) -> DicomHeader:
+    """The header of an enhanced radiograph of one frame, whose functional groups say what its pixels are (PS3.3 C.8.19.6.4).
+
+    Args:
+        header: the file's header.
+        data: its elements before the pixels.
+    """
+    frames, shared = (items_of(data, f"{name}FunctionalGroupsSequence") for name in ("PerFrame", "Shared"))
+    groups = _FunctionalGroups(frames[0] if frames else None, shared[0] if shared else None, data)
+    item = groups.item("FramePixelDataPropertiesSequence")
+    if item is None:
+        return header
+    sign = integer_of(item, "PixelIntensityRelationshipSign")
+    return replace(
+        header,
+        intensity_relationship=text_of(item, "PixelIntensityRelationship").upper() or header.intensity_relationship,
+        intensity_sign=header.intensity_sign if sign is None else sign,
+        imager_spacing=numbers_of(item, "ImagerPixelSpacing", 2) or header.imager_spacing,
+    )
 
 
 class _FunctionalGroups:

@@ -17,7 +17,7 @@ from voxelry.errors import CorruptFileError
 from voxelry.formats.dicom.deflated import SYNTAX, inflated_head, is_deflated
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message, text_of
 from voxelry.formats.dicom.header import WANTED, DicomHeader, parse
-from voxelry.formats.dicom.multiframe import expand
+from voxelry.formats.dicom.multiframe import enhanced_projection, expand
 from voxelry.formats.dicom.pixels.codestream import read_codestream
 from voxelry.formats.dicom.pixels.fragments import PixelElement, find_pixel_element, first_fragment
 from voxelry.formats.file_content import FileContent, open_content
@@ -125,11 +125,14 @@ def file_planes(header: DicomHeader, content: FileContent) -> tuple[DicomHeader,
     Raises:
         ReadError: the frames contradict each other.
     """
-    if not (header.is_image and (header.is_multiframe or header.is_mosaic)) or header.is_projection:
+    if not (header.is_image and (header.is_multiframe or header.is_mosaic)):
+        return (header,)
+    if header.is_projection and not (header.is_multiframe and header.frames == 1):
         return (header,)
     try:
         with quiet_pydicom():
-            return expand(header, _dataset(content, None)[0])
+            data = _dataset(content, None)[0]
+            return (enhanced_projection(header, data),) if header.is_projection else expand(header, data)
     except PARSE_ERRORS as error:
         raise CorruptFileError(
             f"{header.path}: the frames of this file cannot be identified ({short_message(error)})",

@@ -6,7 +6,7 @@ follows from, in this order:
 1. in fluoroscopy and angiography (XA, RF), where dense tissue is displayed dark as often as bright: by
    PixelIntensityRelationshipSign, else PixelIntensityRelationship. LIN and LOG values grow with the intensity of the beam (PS3.3
    section C.8.7.1.1.2), so low ones are dense. Otherwise (DISP, or neither) it is unknown: values are left as stored, and a
-   remark says so;
+   remark says so. Enhanced images state both, and ImagerPixelSpacing, in their functional groups;
 2. for images FOR PROCESSING: PixelIntensityRelationshipSign; 1: low values are little radiation, so dense (DICOM PS3.3 section
    C.8.11.3.1.2). Such images are not for display, and their photometric interpretation is unreliable;
 3. PhotometricInterpretation MONOCHROME1 or PresentationLUTShape INVERSE: low values are displayed bright, as dense tissue is. The
@@ -180,7 +180,7 @@ def _polarity_remark(header: DicomHeader, options: ReadOptions) -> str:
     if header.is_fluoroscopic:
         relationship = f"PixelIntensityRelationship {header.intensity_relationship or 'not stated'}"
         stored = f"{header.modality or header.sop_class}, {relationship if header.intensity_sign not in (1, -1) else sign}"
-    elif header.is_for_processing and header.intensity_sign is not None:
+    elif header.is_for_processing and header.intensity_sign in (1, -1):
         stored = f"for processing, {sign}"
     end = dense_end(header)
     if options.polarity == "stored":

@@ -35,7 +35,9 @@ _TYPES = {
 _SEPARATOR = re.compile("[=:]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MATRIX_KEYS = ("TransformMatrix", "Rotation", "Orientation")
-_ORIGIN_KEYS = ("Offset", "Position", "Origin")
+_ORIGIN_KEYS = ("Origin", "Offset", "Position")
+"""Names of one thing each; the first that is there counts, as ITK has it."""
+
 _ITK_LETTERS = "RAI"
 """What ITK calls axes that run left, posterior and superior: from right, from anterior, from inferior."""
 
@@ -62,7 +64,7 @@ def open_metaimage(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
     file = Path(path)
     if not is_metaimage(head_of(file)):
         raise UnsupportedFormatError(f"{file}: not a MetaImage", remedy="Check that it is what its name says.")
-    fields, end = _parse(file)
+    fields, end, doubled = _parse(file)
     sizes = tuple(int(n) for n in _numbers(fields, ("DimSize",), file, whole=True))
     components = int(fields.get("ElementNumberOfChannels", "1")) if fields.get("ElementNumberOfChannels", "1").isdigit() else 0
     if not 2 <= len(sizes) <= 4 or fields.get("NDims") != str(len(sizes)) or min(*sizes, components) < 1:
@@ -85,16 +87,17 @@ def open_metaimage(path: str | os.PathLike[str], options: ReadOptions = PLAIN) -
         sizes=all_sizes,
         order=(0, *beyond, *spatial),
         stored=stored,
-        remarks=tuple(remarks),
+        remarks=(*(f"{key} is there twice, with different values: the last counts" for key in doubled), *remarks),
         components=components > 1,
     )
 
 
-def _parse(file: Path) -> tuple[Fields, int]:
-    """Keys and values up to `ElementDataFile`, which ends the header, and its length in bytes."""
+def _parse(file: Path) -> tuple[Fields, int, list[str]]:
+    """Keys and values up to `ElementDataFile`, which ends the header, its length in bytes, and keys of several values."""
     with file.open("rb") as stream:
         head = stream.read(_LONGEST_HEADER)
     fields: Fields = {}
+    doubled: list[str] = []
     at = 0
     while at < len(head):
         end = head.find(b"\n", at)
@@ -106,9 +109,11 @@ def _parse(file: Path) -> tuple[Fields, int]:
         key, *values = (word.strip() for word in _SEPARATOR.split(line, maxsplit=1))
         if not values:
             raise CorruptFileError(f"{file}: header line {line[:40]!r} is no 'key = value'", remedy="The file is damaged.")
+        if fields.setdefault(key, values[0]) != values[0]:
+            doubled.append(key)
         fields[key] = values[0]
         if key == "ElementDataFile":
-            return fields, at
+            return fields, at, doubled
     raise CorruptFileError(f"{file}: the header has no ElementDataFile", remedy="It is truncated: copy it again.")
 
 
@@ -127,9 +132,10 @@ def _geometry(fields: Fields, sizes: tuple[int, ...], file: Path) -> tuple[Geome
     spacing = _numbers(fields, _SPACING_KEYS, file)
     matrix = _numbers(fields, _MATRIX_KEYS, file)
     origin = _numbers(fields, _ORIGIN_KEYS, file) or [0.0] * axes
+    contradictions = [*_contradictions(fields, _ORIGIN_KEYS, file), *_contradictions(fields, _MATRIX_KEYS, file)]
     if axes == 2:
         size = (spacing[1], spacing[0]) if len(spacing) == 2 else None
-        remarks = [] if size else ["no physical size"]
+        remarks = contradictions if size else [*contradictions, "no physical size"]
         if any(origin):
             remarks.append("Offset not used: a picture has no position")
         return grid((sizes[1], sizes[0]), None, size, file, "ElementSpacing"), remarks
@@ -145,7 +151,13 @@ def _geometry(fields: Fields, sizes: tuple[int, ...], file: Path) -> tuple[Geome
         raise UnsupportedFormatError(f"{file}: its fourth axis runs through space", remedy="Store it as 3D files.")
     shape = (sizes[0], sizes[1], sizes[2])
     geometry = grid(shape, _affine(directions, spacing, origin), None, file, "TransformMatrix and ElementSpacing")
-    return geometry, [] if matrix else [NO_ORIENTATION, *_unused_orientation(fields)]
+    return geometry, contradictions if matrix else [NO_ORIENTATION, *_unused_orientation(fields), *contradictions]
+
+
+def _contradictions(fields: Fields, keys: tuple[str, ...], file: Path) -> list[str]:
+    """A remark on each name of one thing that states another value than the name that counts."""
+    stated = [(key, _numbers(fields, (key,), file)) for key in keys if key in fields]
+    return [f"{key} contradicts {stated[0][0]}, which counts" for key, values in stated[1:] if values != stated[0][1]]
 
 
 def _unused_orientation(fields: Fields) -> list[str]:
@@ -195,7 +207,7 @@ def _voxel_files(fields: Fields, file: Path, end: int, sizes: tuple[int, ...]) -
     kind, *numbers = where.split() or [""]
     if kind == "LIST":
         axes = numbers[0].upper().removesuffix("D") if numbers else ""
-        each = int(axes) if axes.isdecimal() and int(axes) < len(sizes) else len(sizes) - 1
+        each = int(axes) if axes.isdecimal() and 0 < int(axes) <= len(sizes) else len(sizes) - 1
         with file.open("rb") as stream:
             stream.seek(end)
             names = stream.read(_LONGEST_HEADER).decode("latin-1").split("\n")

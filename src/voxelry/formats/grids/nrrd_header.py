@@ -141,5 +141,9 @@ def _take(line: str, fields: dict[str, str], pairs: dict[str, str], path: Path) 
     if value.startswith("="):
         pairs[name] = value[1:].replace("\\n", "\n").replace("\\\\", "\\")
     else:
-        field = name.strip().lower()
-        fields[_ALIASES.get(field, field)] = value.strip()
+        field = _ALIASES.get(name.strip().lower(), name.strip().lower())
+        if fields.setdefault(field, value.strip()) != value.strip():
+            raise CorruptFileError(
+                f"{path}: the NRRD header has '{field}' twice: {fields[field][:60]!r} and {value.strip()[:60]!r}",
+                remedy="Remove the wrong one.",
+            )

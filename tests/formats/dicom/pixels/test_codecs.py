@@ -21,6 +21,7 @@ from pydicom.encaps import encapsulate
 
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
 from voxelry.formats.dicom.pixels.codecs import check_codec, clear_unused, decode_compressed
+from voxelry.formats.dicom.pixels.codestream import read_codestream
 from voxelry.formats.dicom.pixels.decode import check_decodable, decode_slices
 from voxelry.formats.dicom.pixels.decoders import Decoder
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
@@ -87,7 +88,7 @@ def test_round_trip(make_slice, save_slice, tmp_path, syntax, bits, signed):
     np.testing.assert_array_equal(found, stored.astype(int) - 3)
 
 
-PRECISIONS = [(12, 16), (12, 12), (13, 16), (16, 16), (9, 10), (10, 12), (15, 16), (8, 16), (7, 8)]
+PRECISIONS = [(12, 16), (12, 12), (13, 16), (16, 16), (9, 10), (10, 12), (15, 16), (8, 16), (7, 8), (12, 10), (14, 13)]
 """Bits of the codestream, and of the header."""
 
 
@@ -104,7 +105,7 @@ def test_jpeg_2000_of_other_bits_or_sign_is_as_pydicom_has_it(
     np.testing.assert_array_equal(read(path)[0].astype(int), pydicom.dcmread(path).pixel_array.astype(int))
     (header,) = read_planes(path)
     said = codestream_remarks([header, header])
-    assert len(said) == (coded_signed != signed)
+    assert len(said) == (coded_signed != signed or precision > bits)
     assert all(f"the codestream states {precision} {'' if coded_signed else 'un'}signed bits" in remark for remark in said)
 
 
@@ -121,7 +122,7 @@ def test_jpeg_ls_of_fewer_bits_is_as_pydicom_has_it(make_slice, save_slice, tmp_
     found = read(path)[0].astype(int)
     np.testing.assert_array_equal(found, stored.astype(int))
     np.testing.assert_array_equal(found, pydicom.dcmread(path).pixel_array.astype(int))
-    assert len(codestream_remarks(read_planes(path))) == (signed and precision < bits)
+    assert len(codestream_remarks(read_planes(path))) == (precision > bits or (signed and precision < bits))
 
 
 @pytest.mark.parametrize("quality", [50, 80, 95])
@@ -141,6 +142,21 @@ def test_lossy_values_beyond_the_stored_bits_stay_the_brightest(make_slice, save
     else:
         np.testing.assert_array_equal(found, truth)
         np.testing.assert_array_equal(found[truth < 1024], by_itk[truth < 1024])  # GDCM makes the others black
+
+
+@pytest.mark.parametrize("syntax", [uids.JPEG2000Lossless, uids.JPEG2000])
+def test_lossy_jpeg_2000_is_known_by_its_wavelet(make_slice, save_slice, tmp_path, syntax):
+    """Writers put lossy codestreams under the lossless syntax, in words of 16 bits: values overshoot BitsStored there too."""
+    sharp = (np.random.default_rng(0).integers(0, 2, (ROWS, COLUMNS)) * 1023).astype(np.uint16)
+    frame = imagecodecs.jpeg2k_encode(sharp, level=60, bitspersample=16, codecformat="j2k")
+    path = save_slice(coded(make_slice, sharp, 10, [frame]), tmp_path / "a.dcm", syntax)
+    truth = imagecodecs.jpeg2k_decode(frame)
+    assert truth.max() > 1023
+    np.testing.assert_array_equal(read(path)[0], truth)
+    exact = imagecodecs.jpeg2k_encode(sharp, level=0, reversible=True, bitspersample=16, codecformat="j2k")
+    assert read_codestream(frame).is_irreversible
+    assert not read_codestream(exact).is_irreversible
+    assert not read_codestream(exact[:60]).is_irreversible
 
 
 @pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.ExplicitVRBigEndian])

@@ -121,11 +121,11 @@ def grid_of(seg: Dataset, frames: Sequence[SegFrame], file: Path) -> SegGrid:
     placed = [frame.position for frame in frames if frame.position is not None]
     if not placed:
         return _flat(seg, frames, spacing, file)
-    if len(placed) < len(frames) or spacing is None:
-        raise CorruptFileError(
-            f"{file}: {len(frames) - len(placed)} frames without position (PlanePositionSequence) or no PixelSpacing",
-            remedy=_AGAIN,
-        )
+    if spacing is None:
+        raise CorruptFileError(f"{file}: no PixelSpacing (PixelMeasuresSequence)", remedy=_AGAIN)
+    if len(placed) < len(frames):
+        lost = len(frames) - len(placed)
+        raise CorruptFileError(f"{file}: {lost} frames without position (PlanePositionSequence)", remedy=_AGAIN)
     across, down = _orientation(groups, shared, file)
     measures = _group("PixelMeasuresSequence", groups[0], shared) or Dataset()
     stored = StoredDistances(_positive(measures, "SpacingBetweenSlices"), _positive(measures, "SliceThickness"), min(spacing))

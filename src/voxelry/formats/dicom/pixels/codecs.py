@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
 from voxelry.formats.dicom.elements import PARSE_ERRORS, short_message
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.pixels.codestream import Codestream, check_codestream
+from voxelry.formats.dicom.pixels.codestream import Codestream, check_codestream, used_bits
 from voxelry.formats.dicom.pixels.fragments import PixelElement, Span, read_exactly
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
 from voxelry.formats.dicom.pixels.panics import panics_as_errors
@@ -182,17 +182,20 @@ def clear_unused(values: NDArray[Any], bits_stored: int, high_bit: int) -> NDArr
 def _as_stored(values: NDArray[Any], frame: FrameFormat, stream: Codestream | None, *, is_lossless: bool) -> NDArray[Any]:
     """Decoded values in the stored type, whatever signedness the codestream stated.
 
-    Where header and codestream state different signs, the codestream's precision says where the sign bit is, as pydicom has it.
-    Values of a lossy frame may exceed BitsStored by a little: they are kept, since clearing their bits would make them black.
+    Where header and codestream state different signs, the codestream's precision says where the sign bit is, as pydicom has it;
+    where it has more bits than the header but not all of a word, they are values too, and no overlay. Values of a lossy frame may
+    exceed BitsStored by a little: they are kept, since clearing their bits would make them black.
     """
     kind = "i" if frame.is_signed else "u"
     stored = np.ascontiguousarray(values).view(f"{kind}{values.dtype.itemsize}")
     if not stored.flags.writeable:
         stored = stored.copy()
     differs = stream is not None and stream.is_signed != frame.is_signed
-    if not is_lossless and not differs:
+    if not differs and (not is_lossless or (stream is not None and stream.is_irreversible)):
         return stored
-    used = min(frame.bits_stored, stream.precision) if stream is not None and differs else frame.bits_stored
+    used = frame.bits_stored
+    if stream is not None:
+        used = used_bits(stream, frame.bits_stored, frame.bits_allocated, is_signed=frame.is_signed)
     return clear_unused(stored, used, used - 1)
 
 

@@ -32,6 +32,8 @@ _SCAN_MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _START_OF_JPEG = b"\xff\xd8"
 _START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
 _LONGEST_BOXES = 4096
+_CODING_STYLE, _TILE = 0x52, 0x90
+"""Markers of JPEG 2000: COD, and SOT, which ends the header."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Codestream:
         kind: the start-of-frame marker of JPEG (0xC0 to 0xCF) and JPEG-LS (0xF7), `JPEG_2000` otherwise.
         offset: where in the bytes the codestream begins, after the boxes of a JP2 file.
         is_signed: components are signed, which JPEG 2000 alone can state.
+        is_irreversible: of JPEG 2000, transformed by the lossy wavelet, whatever the transfer syntax says.
     """
 
     rows: int
@@ -54,6 +57,7 @@ class Codestream:
     kind: int = JPEG_2000
     offset: int = 0
     is_signed: bool = False
+    is_irreversible: bool = False
 
 
 def read_codestream(data: bytes) -> Codestream | None:
@@ -72,6 +76,20 @@ def read_codestream(data: bytes) -> Codestream | None:
         return None if start < 0 else _jpeg_2000(data, start)
     except (struct.error, IndexError):
         return None
+
+
+def used_bits(stream: Codestream, bits_stored: int, bits_allocated: int, *, is_signed: bool) -> int:
+    """How many bits of a decoded word are its value, where codestream and header disagree.
+
+    Args:
+        stream: what the codestream states.
+        bits_stored: of the header.
+        bits_allocated: of the header.
+        is_signed: by the header.
+    """
+    if bits_stored < stream.precision < bits_allocated:
+        return stream.precision
+    return bits_stored if stream.is_signed == is_signed else min(bits_stored, stream.precision)
 
 
 def check_codestream(data: bytes, frame: FrameFormat, kinds: Collection[int]) -> Codestream:
@@ -132,7 +150,25 @@ def _jpeg_2000(data: bytes, start: int) -> Codestream:
     width, height, left, top = struct.unpack(">4L", data[start + 8 : start + 24])
     (components,) = struct.unpack(">H", data[start + 40 : start + 42])
     depth = data[start + 42]
-    return Codestream(height - top, width - left, components, (depth & 0x7F) + 1, offset=start, is_signed=depth > 0x7F)
+    return Codestream(
+        height - top,
+        width - left,
+        components,
+        (depth & 0x7F) + 1,
+        offset=start,
+        is_signed=depth > 0x7F,
+        is_irreversible=_is_irreversible(data, start),
+    )
+
+
+def _is_irreversible(data: bytes, start: int) -> bool:
+    """The coding style of a JPEG 2000 codestream names the 9-7 wavelet (T.800 section A.6.1), which is lossy."""
+    at = start + 2
+    while at + 14 <= len(data) and data[at] == 0xFF and data[at + 1] != _TILE:
+        if data[at + 1] == _CODING_STYLE:
+            return data[at + 13] == 0
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False
 
 
 def check_scan(data: bytes) -> None:

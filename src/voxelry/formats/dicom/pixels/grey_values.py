@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from voxelry.core.volume import Window
 from voxelry.formats.dicom.header import DicomHeader
-from voxelry.formats.dicom.pixels.codestream import JPEG_2000
+from voxelry.formats.dicom.pixels.codestream import JPEG_2000, used_bits
 from voxelry.formats.dicom.voi import rescaled_windows
 
 PHYSICAL = frozenset({"CT", "PT"})
@@ -63,13 +63,15 @@ def _contradiction(header: DicomHeader) -> str:
     states_sign = stream.kind == JPEG_2000
     other_sign = states_sign and stream.is_signed != header.signed
     fewer_bits = header.signed and not states_sign and stream.precision < header.bits_stored
-    if not other_sign and not fewer_bits:
+    more_bits = header.bits_stored < stream.precision < header.bits_allocated
+    if not other_sign and not fewer_bits and not more_bits:
         return ""
     sign = {True: " signed", False: " unsigned"}
+    used = used_bits(stream, header.bits_stored, header.bits_allocated, is_signed=header.signed)
     coded = f"{stream.precision}{sign[stream.is_signed] if states_sign else ''}"
     return (
-        f"the codestream states {coded} bits, the header {header.bits_stored}{sign[header.signed]}: values taken as "
-        f"{min(stream.precision, header.bits_stored)}{sign[header.signed]} bits"
+        f"the codestream states {coded} bits, the header {header.bits_stored}{sign[header.signed]}: values taken as {used}"
+        f"{sign[header.signed]} bits"
     )
 
 
