@@ -70,6 +70,12 @@ def test_every_mistake_is_named_at_once():
     assert all(part in text for part in ("patch.0", "'los'. Did you mean 'loss'", "learning_rate"))
 
 
+def test_of_very_many_mistakes_the_first_are_named():
+    text = message({f"key{number}": 1 for number in range(500)} | {"learning_rate": 0.1})
+    assert text.count("unknown key") == 20
+    assert text.endswith("; and 480 more")
+
+
 def test_a_long_value_is_cut():
     text = message({"learning_rate": list(range(1000))})
     assert "[0, 1, 2" in text

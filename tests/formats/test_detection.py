@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from voxelry.errors import CorruptFileError, MissingFileError, UnsupportedFormatError
-from voxelry.formats.detection import detect, header_beside, voxels_beside
+from voxelry.formats.detection import detect, head_of, header_beside, voxels_beside
 from voxelry.formats.table import all_formats
 
 
@@ -115,6 +115,13 @@ def test_gzip_around_something_else(tmp_path, plain, save_slice):
     packed.write_bytes(gzip.compress(file.read_bytes()))
     with pytest.raises(UnsupportedFormatError, match="dicom inside gzip"):
         detect(packed)
+
+
+def test_gzip_with_a_header_longer_than_any(tmp_path):
+    file = tmp_path / "a.nii.gz"
+    file.write_bytes(b"\x1f\x8b\x08\x08" + bytes(6) + b"a" * 1_000_000)  # a name of a million letters
+    with pytest.raises(CorruptFileError, match="gzip"):
+        head_of(file)
 
 
 def test_gzip_broken_within_the_header(tmp_path):

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from voxelry.base.expectations import either, expectation
 from voxelry.errors import ConfigError, UsageError, nearest
 
+_MOST_LINES = 20
+"""Wrong keys that a message lists."""
+
 _LONGEST = 80
 """Characters of a wrong value that a message shows."""
 
@@ -53,7 +56,13 @@ def parse(
         return kind.model_validate(value)
     except ValidationError as failure:
         lines = _lines(kind, failure, where, given or {})
-        raise error("; ".join(f"{origin}: {'; '.join(texts)}" for origin, texts in lines.items())) from None
+        raise error("; ".join(f"{origin}: {_first(texts)}" for origin, texts in lines.items())) from None
+
+
+def _first(texts: list[str]) -> str:
+    """The first of the texts, and how many more there are."""
+    more = len(texts) - _MOST_LINES
+    return "; ".join([*texts[:_MOST_LINES], *([f"and {more} more"] if more > 0 else [])])
 
 
 def reasons(failure: ValidationError) -> str:

@@ -16,7 +16,7 @@ from voxelry.formats.file_format import Format
 from voxelry.formats.signatures import HEAD_BYTES, is_dicom
 from voxelry.formats.table import all_formats, dicom_object, format_by_ending, format_named
 
-GZIP_ERRORS = (EOFError, OSError, zlib.error, isal_zlib.error)
+GZIP_ERRORS = (EOFError, OSError, OverflowError, zlib.error, isal_zlib.error)
 """Exceptions that a damaged gzip stream raises."""
 
 _GZIP = b"\x1f\x8b"

@@ -6,6 +6,8 @@ import io
 import subprocess
 import sys
 import time
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import jpeg_ls
@@ -16,10 +18,11 @@ from PIL import Image
 from pydicom import uid as uids
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
+from rle.utils import encode_pixel_data
 
 from voxelry.errors import ReadError
 from voxelry.formats.dicom.pixels.codecs import decode_compressed
-from voxelry.formats.dicom.pixels.decoders import CHARLS, PYDICOM_RLE, PYLIBJPEG_RLE, decode_jpeg_2000, decode_jpeg_ls
+from voxelry.formats.dicom.pixels.decoders import CHARLS, PYLIBJPEG_RLE, decode_jpeg_2000, decode_jpeg_ls
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
 
 SHAPE = (40, 64)
@@ -129,14 +132,53 @@ def rle_frame(*segments):
     return np.array([len(packed), *offsets, *[0] * (15 - len(packed))], "<u4").tobytes() + b"".join(packed)
 
 
-def test_rle_segments_that_are_longer_than_their_pixels(caplog):
+def test_rle_segments_that_are_longer_than_their_pixels():
     stored = pixels(16, False)
     low, high = (stored & 255).astype(np.uint8).tobytes(), (stored >> 8).astype(np.uint8).tobytes()
     frame = frame_format(uids.RLELossless, 16, False)
     np.testing.assert_array_equal(PYLIBJPEG_RLE.decode(rle_frame(high, low), frame), stored)
-    padded = rle_frame(high + bytes(40), low + bytes(2))
-    with pytest.warns(UserWarning, match="padding|length"):
-        np.testing.assert_array_equal(PYDICOM_RLE.decode(padded, frame), stored)
+    np.testing.assert_array_equal(PYLIBJPEG_RLE.decode(rle_frame(high + bytes(40), low + bytes(2)), frame), stored)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_rle_frames_of_every_depth(bits):
+    stored = np.random.default_rng(bits).integers(0, 2**bits, SHAPE).astype(f"<u{bits // 8}")
+    stored[3:9] = stored[0, 0]  # runs
+    rows, columns = SHAPE
+    data = encode_pixel_data(
+        stored.tobytes(), rows=rows, columns=columns, samples_per_pixel=1, bits_allocated=bits, byteorder="<"
+    )
+    frame = replace(frame_format(uids.RLELossless, bits, False), bits_allocated=bits)
+    np.testing.assert_array_equal(PYLIBJPEG_RLE.decode(bytes(data), frame), stored)
+
+
+def test_a_long_rle_segment_takes_no_memory_without_bound():
+    frame = replace(frame_format(uids.RLELossless, 8, False), shape=(2, 2))
+    data = np.array([1, 64, *[0] * 14], "<u4").tobytes() + b"\x81\7" * 10_000_000
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(PYLIBJPEG_RLE.decode(data, frame), np.full((2, 2), 7))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_damaged_rle_frames_are_plain_errors_and_print_nothing(capfd):
+    stored = pixels(16, False)
+    low, high = (stored & 255).astype(np.uint8).tobytes(), (stored >> 8).astype(np.uint8).tobytes()
+    sound, frame = rle_frame(high, low), frame_format(uids.RLELossless, 16, False)
+    generator = np.random.default_rng(0)
+    errors = 0
+    for _ in range(2000):
+        broken = np.frombuffer(sound, np.uint8).copy()
+        first = 64 if generator.random() < 0.8 else 0
+        broken[generator.integers(first, len(broken), 2)] = generator.integers(0, 256, 2)
+        try:
+            PYLIBJPEG_RLE.decode(broken[: generator.integers(len(broken) // 2, len(broken) + 1)].tobytes(), frame)
+        except ValueError:
+            errors += 1
+    assert errors > 500
+    assert capfd.readouterr() == ("", "")
 
 
 def test_every_decoders_reason_is_in_the_error():

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
-from pydicom.uid import RLELossless
 
 from voxelry.formats.dicom.pixels.codestream import read_codestream
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
 
 _END_OF_IMAGE = b"\xff\xd9"
+_RLE_HEADER = 64
+"""Bytes of the number of segments and the offsets of up to 15."""
+_RLE_PADDING = 1 << 16
+"""Bytes of a segment beyond the two that a pixel takes at most: two bytes may become 128."""
 
 DecodeFunction = Callable[[bytes, FrameFormat], NDArray[Any]]
 """From the bytes of a frame and what its header says to ``(rows, columns)`` integers of any sign.
@@ -101,7 +103,9 @@ def decode_jpeg_2000(data: bytes, frame: FrameFormat) -> NDArray[Any]:  # noqa: 
 
 
 def decode_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
-    """An RLE frame (DICOM PS3.5 annex G).
+    """An RLE frame (DICOM PS3.5 annex G); what some writers pad its segments with is dropped.
+
+    Segment by segment: as a whole, the library panics on runs beyond the frame, and prints that by itself.
 
     Args:
         data: the bytes of the frame.
@@ -109,43 +113,28 @@ def decode_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
 
     Returns:
         ``(rows, columns)`` unsigned integers of `FrameFormat.bits_allocated`.
+
+    Raises:
+        ValueError: the segments are not those of the frame, or break off.
     """
-    from rle.utils import decode_pixel_data
+    from rle.rle import decode_segment
 
-    rows, columns = frame.shape
-    values = decode_pixel_data(data, version=2, rows=rows, columns=columns, bits_allocated=frame.bits_allocated)
-    return np.frombuffer(values, dtype=f"<u{max(1, frame.bits_allocated // 8)}").reshape(frame.shape)
-
-
-def decode_long_rle(data: bytes, frame: FrameFormat) -> NDArray[Any]:
-    """An RLE frame whose segments hold more than their pixels, as some writers pad them; slow, since it runs in Python.
-
-    Args:
-        data: the bytes of the frame.
-        frame: storage format that the header states.
-
-    Returns:
-        ``(rows, columns)`` of the stored type.
-    """
-    values, _ = get_decoder(RLELossless).as_array(
-        encapsulate([data]),
-        index=0,
-        decoding_plugin="pydicom",
-        rows=frame.shape[0],
-        columns=frame.shape[1],
-        samples_per_pixel=1,
-        photometric_interpretation="MONOCHROME2",
-        bits_allocated=frame.bits_allocated,
-        bits_stored=frame.bits_stored,
-        pixel_representation=int(frame.is_signed),
-        number_of_frames=1,
-        pixel_keyword="PixelData",
-    )
-    return np.asarray(values)
+    count, pixels = max(1, frame.bits_allocated // 8), frame.shape[0] * frame.shape[1]
+    header = np.frombuffer(data[:_RLE_HEADER].ljust(_RLE_HEADER, b"\0"), "<u4")
+    bounds = [*map(int, header[1 : count + 1]), len(data)]
+    if np.count_nonzero(header[1:]) != count or bounds[0] != _RLE_HEADER or bounds != sorted(set(bounds)):
+        raise ValueError(f"{np.count_nonzero(header[1:])} RLE segments from {bounds[:-1]} on in a frame of {len(data)} bytes")
+    values = np.zeros(pixels, f"<u{count}")
+    for start, end in pairwise(bounds):  # the highest byte comes first
+        segment = decode_segment(data[start : min(end, start + 2 * pixels + _RLE_PADDING)])
+        if len(segment) < pixels:
+            raise ValueError(f"an RLE segment holds {len(segment)} of {pixels} bytes")
+        values <<= 8
+        values |= np.frombuffer(segment, np.uint8, pixels)
+    return values.reshape(frame.shape)
 
 
 CHARLS = Decoder("CharLS", "imagecodecs", decode_jpeg_ls)
 LIBJPEG_TURBO = Decoder("libjpeg-turbo", "imagecodecs", decode_jpeg)
 OPENJPEG = Decoder("OpenJPEG", "imagecodecs", decode_jpeg_2000)
-PYDICOM_RLE = Decoder("pydicom", "pydicom", decode_long_rle)
 PYLIBJPEG_RLE = Decoder("pylibjpeg-rle", "pylibjpeg-rle", decode_rle)

@@ -12,7 +12,7 @@ from pydicom import uid as uids
 
 from voxelry.formats.dicom.elements import uid
 from voxelry.formats.dicom.pixels.codestream import JPEG_2000, JPEG_BASELINE, JPEG_EXTENDED, JPEG_LOSSLESS, JPEG_LS
-from voxelry.formats.dicom.pixels.decoders import CHARLS, LIBJPEG_TURBO, OPENJPEG, PYDICOM_RLE, PYLIBJPEG_RLE, Decoder
+from voxelry.formats.dicom.pixels.decoders import CHARLS, LIBJPEG_TURBO, OPENJPEG, PYLIBJPEG_RLE, Decoder
 
 NATIVE = "uncompressed"
 """The coding of pixels that are not compressed by themselves."""
@@ -85,7 +85,7 @@ _ROWS = (
     _jpeg_2000(uids.HTJ2KLossless, "HTJ2K", lossless=True),
     _jpeg_2000(uids.HTJ2KLosslessRPCL, "HTJ2K", lossless=True),
     _jpeg_2000(uids.HTJ2K, "HTJ2K", lossless=None),
-    TransferSyntax(uids.RLELossless, "RLE", decoders=(PYLIBJPEG_RLE, PYDICOM_RLE)),
+    TransferSyntax(uids.RLELossless, "RLE", decoders=(PYLIBJPEG_RLE,)),
 )
 
 TRANSFER_SYNTAXES: dict[str, TransferSyntax] = {str(row.uid): row for row in _ROWS}
