@@ -56,7 +56,11 @@ def test_every_error_says_what_it_is():
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("lerning_rate", "Did you mean 'learning_rate'?"), ("qqq", "Known: learning_rate, patch.")],
+    [
+        ("lerning_rate", "Did you mean 'learning_rate'?"),
+        ("PATCH", "Did you mean 'patch'?"),
+        ("qqq", "Known: learning_rate, patch."),
+    ],
 )
 def test_nearest_names_the_close_word_or_all_of_them(word, hint):
     assert nearest(word, {"patch", "learning_rate"}) == hint

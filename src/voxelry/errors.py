@@ -218,5 +218,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
         ``"Did you mean 'x'?"``, or the list of known words when none is close.
     """
     options = sorted(known)
-    close = get_close_matches(word, options, n=1, cutoff=0.6)
-    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(options)}."
+    by_lower = {option.lower(): option for option in reversed(options)}
+    close = get_close_matches(word.lower(), sorted(by_lower), n=1, cutoff=0.6)
+    return f"Did you mean '{by_lower[close[0]]}'?" if close else f"Known: {', '.join(options)}."

@@ -215,3 +215,13 @@ def test_a_file_system_without_locks(outputs, monkeypatch, caplog):
     with outputs.locked():
         pass
     assert "cannot be locked" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/inner"])
+def test_a_file_in_the_folders_place(tmp_path, place):
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = OutputFolder(tmp_path / place, "train")
+    for use in (folder.locked(), folder.writing([tmp_path / place / "a"])):
+        with pytest.raises(UsageError, match=r"notes\.txt.*is a file, no folder"), use:
+            pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"

@@ -1,3 +1,4 @@
+from datetime import date
 from typing import Self
 
 import pytest
@@ -74,6 +75,11 @@ def test_of_very_many_mistakes_the_first_are_named():
     text = message({f"key{number}": 1 for number in range(500)} | {"learning_rate": 0.1})
     assert text.count("unknown key") == 20
     assert text.endswith("; and 480 more")
+
+
+def test_a_date_is_shown_as_it_was_written():
+    text = message({"learning_rate": 1, "parts": [{"name": date(2026, 2, 3)}]})
+    assert "key 'parts.0.name' is '2026-02-03': a text is expected; write it in quotes, as '2026-02-03'" in text
 
 
 def test_a_long_value_is_cut():

@@ -184,3 +184,32 @@ def test_wrong_dataset_files_name_the_key(value, message, tmp_path):
     with pytest.raises(ManifestError, match=message) as raised:
         load_manifest(tmp_path)
     assert "dataset.json" in str(raised.value)
+
+
+def test_cases_that_an_nnunet_file_names(tmp_path, monkeypatch):
+    """nnU-Net's key ``dataset`` names the files of each case, wherever they lie, in place of those in imagesTr."""
+    monkeypatch.setenv("SCANS", str(tmp_path / "elsewhere"))
+    named = {
+        "p1": {"images": ["scans/x.nii.gz", "scans/y.nii.gz"], "label": "masks/x.nii.gz"},
+        "p2": {"images": ["$SCANS/x.nii.gz", "scans/y.nii.gz"], "label": str(tmp_path / "masks/z.nii.gz")},
+    }
+    files = ["scans/x.nii.gz", "scans/y.nii.gz", "elsewhere/x.nii.gz", "masks/x.nii.gz", "masks/z.nii.gz"]
+    files += [f"images{part}/{id}_{c:04d}.nii.gz" for part, id in (("Tr", "left_out"), ("Ts", "new")) for c in range(2)]
+    manifest = load_manifest(folder(tmp_path, NNUNET | {"dataset": named, "numTraining": "2"}, files))
+    assert [case.id for case in manifest.cases] == ["p1", "p2", "new"]
+    assert manifest.case("p2").images == (tmp_path / "elsewhere/x.nii.gz", tmp_path / "scans/y.nii.gz")
+    assert manifest.case("p2").labels == tmp_path / "masks/z.nii.gz"
+    assert manifest.case("new").split == "test"
+
+
+@pytest.mark.parametrize("entry", [None, "x.nii.gz", {"images": "x.nii.gz", "label": "y"}, {"images": ["x.nii.gz"]}])
+def test_a_named_case_needs_images_and_a_label(entry, tmp_path):
+    with pytest.raises(ManifestError, match=r"'dataset' holds 'p1'.*is expected"):
+        from_dataset_json(NNUNET | {"dataset": {"p1": entry}}, tmp_path / "dataset.json", [])
+
+
+def test_another_ending_than_that_of_the_files(tmp_path):
+    files = ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz"]
+    folder(tmp_path, NNUNET | {"file_ending": ".nrrd"}, files)
+    with pytest.raises(ManifestError, match=r"ends in '.nrrd' \('file_ending'\); there are a_0000.nii.gz, a_0001.nii.gz"):
+        load_manifest(tmp_path)

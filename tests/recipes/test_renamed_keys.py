@@ -1,4 +1,5 @@
 import logging
+import math
 
 import pytest
 import yaml
@@ -56,6 +57,7 @@ def test_keys_and_values_within_groups(monkeypatch, caplog):
 
 def test_todays_names_load_in_silence(recipe, caplog):
     config = load_config(recipe(oversample_foreground=0.7))
+    current_tree({"optimiser": {"learning_rate": math.nan}}, "recipe.yaml")
     assert parse_config(config.model_dump(mode="json"), "recipe.yaml") == config
     assert not caplog.records
 

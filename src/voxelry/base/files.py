@@ -260,6 +260,10 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _mapping(Path(path), "JSON", parse_json)
 
 
+_KINDS = {list: "a list", str: "a text", int: "a number", float: "a number"}
+"""What is no mapping, in words."""
+
+
 def _mapping(file: Path, kind: str, parse: Callable[[str], Any]) -> dict[str, Any]:
     text = read_text(file)
     try:
@@ -267,9 +271,8 @@ def _mapping(file: Path, kind: str, parse: Callable[[str], Any]) -> dict[str, An
     except ValueError as error:
         raise ConfigError(f"{file}: not valid {kind}: {' '.join(str(error).split())[:_LONGEST_REASON]}") from error
     if not isinstance(value, dict):
-        raise ConfigError(
-            f"{file}: holds a {type(value).__name__} at the top", remedy=f"A {kind} mapping of keys to values is expected."
-        )
+        content = "is empty" if value is None else f"holds {_KINDS.get(type(value), 'a single value')} at the top"
+        raise ConfigError(f"{file}: {content}", remedy=f"A {kind} mapping of keys to values is expected.")
     return value
 
 

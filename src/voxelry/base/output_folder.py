@@ -93,7 +93,7 @@ class OutputFolder:
         for path in paths:
             self.check(path, inputs)
         is_new, before = not self.record.exists(), self._entries()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make()
         try:
             self._add(dict.fromkeys(paths), inputs)
         except OSError as error:
@@ -114,7 +114,7 @@ class OutputFolder:
 
     def claim(self, paths: Iterable[Path]) -> None:
         """Record outputs as being written: until `stamp`, they are the command's whatever is in them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make()
         self._add(dict.fromkeys(paths), ())
 
     def stamp(self, paths: Sequence[Path]) -> None:
@@ -149,7 +149,7 @@ class OutputFolder:
         import fcntl
 
         is_new = not self.folder.exists()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make()
         with self.record.open("a", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,6 +171,12 @@ class OutputFolder:
                     self.record.unlink(missing_ok=True)
                     with suppress(OSError):
                         self.folder.rmdir() if is_new else None
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{error.filename}: is a file, no folder", remedy="Name another folder to write into.") from None
 
     def _name(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.folder)).as_posix()

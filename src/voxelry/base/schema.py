@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -102,7 +103,7 @@ def _explain(kind: type[BaseModel], path: _Path, items: list[Any]) -> str:
     expected = either(dict.fromkeys(expectation(each, _keys_needed(kind, path)) for each in items))
     if item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel):
         return f"{key}: {expected}" if key else expected
-    value = repr(item["input"])
+    value = repr(str(item["input"]) if isinstance(item["input"], date) else item["input"])
     value = value if len(value) <= _LONGEST else f"{value[: _LONGEST - 4]} ..."
     return f"key '{key}' is {value}: {expected}" if key else f"{value}: {expected}"
 

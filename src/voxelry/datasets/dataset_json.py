@@ -7,15 +7,16 @@ for all channels); nnU-Net's documentation of its dataset format (`channel_names
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from voxelry.core.modalities import modality_term
-from voxelry.datasets.leftovers import counted
+from voxelry.datasets.leftovers import counted, shown
 from voxelry.datasets.nnunet_files import listed_row, nnunet_rows, unlisted
 from voxelry.errors import ManifestError
-from voxelry.formats.table import format_by_ending
+from voxelry.formats.table import claims_image, format_by_ending
 
 _CT, _VOLUMES, _PICTURES = "CT", "MR", "OT"
 """Modality of channels called CT, and of volumes and pictures whose channels say none."""
@@ -37,7 +38,7 @@ def from_dataset_json(value: Mapping[str, Any], file: Path, remarks: list[str]) 
     if "channel_names" in value:
         channels = _strings(value["channel_names"], "channel_names", file)
         labels = _nnunet_labels(value, file)
-        cases = nnunet_rows(_ending(value), len(channels), file.parent, remarks)
+        cases = _nnunet_cases(value, len(channels), file, remarks)
     elif "modality" in value and "training" in value:
         channels = _strings(value["modality"], "modality", file)
         _strings(value.get("labels"), "labels", file)
@@ -102,6 +103,46 @@ def _ending(value: Mapping[str, Any]) -> str:
     return ending if ending.startswith(".") else f".{ending}"
 
 
+def _nnunet_cases(value: Mapping[str, Any], channels: int, file: Path, remarks: list[str]) -> list[dict[str, Any]]:
+    """Cases by the names of files, or those for training as the key ``dataset`` lists them."""
+    dataset = value.get("dataset")
+    others: list[str] = []
+    cases = nnunet_rows(_ending(value), channels, file.parent, others)
+    if isinstance(dataset, dict):
+        cases = [*_named_cases(dataset, file), *(row for row in cases if row["split"] == "test")]
+        others = unlisted(cases, file.parent)
+    elif not any(row["split"] is None for row in cases):
+        _refuse_other_endings(_ending(value), file)
+    remarks += others
+    return cases
+
+
+def _named_cases(dataset: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
+    """The training cases of nnU-Net's key ``dataset``, which names their files."""
+    rows: list[dict[str, Any]] = []
+    for id, entry in dataset.items():
+        images = entry.get("images") if isinstance(entry, dict) else None
+        mask = entry.get("label") if isinstance(entry, dict) else None
+        if not isinstance(images, list) or not all(isinstance(name, str) for name in images) or not isinstance(mask, str):
+            raise ManifestError(
+                f"{file}: 'dataset' holds {id!r}: {entry!r}", remedy='{"images": [...], "label": ...} is expected.'
+            )
+        paths = [os.path.expandvars(image) for image in images]
+        rows.append({"id": id, "images": paths, "labels": os.path.expandvars(mask), "split": None})
+    return rows
+
+
+def _refuse_other_endings(ending: str, file: Path) -> None:
+    """Say which images there are where none has the ending that the file states."""
+    folder = file.parent / "imagesTr"
+    names = sorted(path.name for path in folder.iterdir() if claims_image(path.name)) if folder.is_dir() else []
+    if names:
+        raise ManifestError(
+            f"{file}: no image of imagesTr/ ends in '{ending}' ('file_ending'); there are {shown(names)}",
+            remedy="Correct 'file_ending'.",
+        )
+
+
 def _dimensions(value: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) -> int:
     """2 where the file says so, or else where the first image is a picture."""
     if "tensorImageSize" in value:
@@ -140,7 +181,11 @@ def _miscounted(value: Mapping[str, Any], cases: Sequence[Mapping[str, Any]]) ->
     """A sentence where the file states another number of training cases than there are."""
     count = sum(row["split"] is None for row in cases)
     stated = value.get("numTraining")
-    return [] if stated in (None, count) else [f"numTraining is {stated!r}, there are {counted(count, 'case', 'cases')}"]
+    return (
+        []
+        if stated is None or str(stated) == str(count)
+        else [f"numTraining is {stated!r}, there are {counted(count, 'case', 'cases')}"]
+    )
 
 
 def _file_name(name: str) -> str:

@@ -61,7 +61,9 @@ def _current(tree: dict[str, Any], prefix: str, where: str, changes: list[str]) 
 def _current_value(path: str, value: Any, where: str, changes: list[str]) -> Any:
     if isinstance(value, dict):
         return _current(value, f"{path}.", where, changes)
-    name = RENAMED_VALUES.get(path, {}).get(value, value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    name = RENAMED_VALUES.get(path, {}).get(value, value)
     if name != value:
         changes.append(f"'{path}: {value}' is now '{path}: {name}'")
     return name
