@@ -103,6 +103,7 @@ def test_localizers_are_said_to_be_localizers(tmp_path, make_slice, save_slice, 
 @pytest.mark.parametrize(
     ("description", "is_called"),
     [("AAHead_Scout", True), ("3-plane loc", True), ("Topogram  0.6  T20f", True), ("LOCALISER", True), ("Surview", True),
+     ("AAScout", True), ("Topogramm", True), ("Lokalisator", True), ("Lokale Rekonstruktion", False),
      ("3 Plane Localizer_ND", True), ("T1 local shim", False), ("Scouting party", False), ("", False), ("blood flow", False)],
 )  # fmt: skip
 def test_what_is_called_a_localizer_is_said_to_be_perhaps_one(tmp_path, make_slice, save_slice, description, is_called):

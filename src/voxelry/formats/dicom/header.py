@@ -57,7 +57,8 @@ _MODALITY_OF_CLASS = {
 }
 
 _LOCALIZERS = re.compile(
-    r"(?<![a-z])(locali[sz]er|loc|scout|topogram|surview|survey|scanogram|pilot|3[ -]?plane)(?![a-z])", re.IGNORECASE
+    r"(?<![a-z])(lo[ck]ali[sz](er|ator)|loc|(aa)?scout|topogramm?|surview|survey|scanogramm?|pilot|3[ -]?plane)(?![a-z])",
+    re.IGNORECASE,
 )
 """What vendors and technologists call scout views."""
 
