@@ -231,7 +231,7 @@ def test_a_place_that_cannot_be_written_to(torso, torso_model, tmp_path):
         ["predict", torso_model, torso / "images", "--out", file],
         ["predict", torso_model, torso / "images", "--out", file / "masks"],
         ["evaluate", masks, masks, "--out", file / "scores.json"],
-        ["evaluate", masks, masks, "--out", tmp_path],
+        ["evaluate", masks, masks, "--out", file],
         ["demo", "--out", file],
         ["demo", "--out", file / "demo"],
     ):

@@ -56,7 +56,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     if target.exists() and not target.is_file():
-        raise UsageError(f"{target}: is there already, and is no regular file", remedy="Name another file to write.")
+        raise irregular(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target, ".tmp-")
     try:
@@ -221,6 +221,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def irregular(path: Path) -> UsageError:
+    """The error for an output whose place a folder, a pipe or a device has."""
+    return UsageError(f"{path}: is there already, and is no regular file", remedy="Name another file to write.")
 
 
 def no_such_file(path: Path, what: str = "file or folder") -> MissingFileError:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from voxelry.base.files import irregular
 from voxelry.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -62,11 +63,14 @@ class OutputFolder:
             inputs: files and folders that the output is made from.
 
         Raises:
-            UsageError: it is an input; or it exists and is not in the record, was made from something else, or was changed since.
+            UsageError: it is an input, a pipe or a device; or it exists and is not in the record, was made from something else,
+                or was changed since.
         """
         refuse_input(path, inputs)
         if not _is_there(path):
             return
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise irregular(path)
         entry = self._entries().get(self._name(path))
         remedy = "Write elsewhere, or move it away."
         if entry is None:
@@ -97,6 +101,9 @@ class OutputFolder:
         try:
             self._add(dict.fromkeys(paths), inputs)
         except OSError as error:
+            if is_new:
+                with suppress(OSError):
+                    self.record.unlink(missing_ok=True)
             error.filename = str(paths[0])
             raise
         try:

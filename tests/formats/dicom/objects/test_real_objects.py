@@ -86,7 +86,7 @@ def test_without_their_images_objects_become_what_needs_none(realdata, tmp_path,
             voxelry.convert(mask, tmp_path / f"out{ending}", threshold=threshold)
     with pytest.raises(GridMismatchError):
         voxelry.convert(mask, tmp_path / "out.seg.dcm", reference=realdata / _DCMQI / "ct-3slice", threshold=threshold)
-    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == [target.name]
 
 
 @pytest.mark.parametrize("file", NOT_ON_ITS_IMAGE)
