@@ -88,5 +88,9 @@ def test_a_long_value_is_cut():
     assert len(text) < 200
 
 
+def test_a_long_text_in_place_of_a_list_is_cut():
+    assert len(message({"patch": "x" * 100_000, "learning_rate": 0.1})) < 1200
+
+
 def test_the_caller_names_the_error():
     assert "missing" in message({}, ManifestError)

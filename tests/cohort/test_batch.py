@@ -57,6 +57,12 @@ def names(folder):
     return sorted(path.name for path in folder.glob("[!.]*"))
 
 
+def test_a_scan_whose_name_can_be_no_file_name_everywhere_ends_no_batch(scans, tmp_path):
+    outcomes = segment_scans(PREDICTOR, [Scan("a:b", scans[0].images), scans[1]], tmp_path / "out", ["nifti"])
+    assert "'a:b' cannot be a file name" in outcomes[0].error
+    assert names(tmp_path / "out") == ["b.nii.gz"]
+
+
 def test_each_scan_gets_its_mask(scans, tmp_path):
     seen = []
     out = tmp_path / "out" / "masks"

@@ -82,6 +82,7 @@ def test_a_global_scheme_needs_its_numbers():
         {"extent_range": ((1.0,), (1.0, 1.0, 1.0))},
         {"shapes": ((8, 8), (8, 8, 8), (8, 8, 8))},
         {"grey_range": ()},
+        {"grey_range": ((0.0, 1.0),), "statistics": ()},
         {"grey_range": ((0.0, 1.0), (0.0, 1.0))},
         {"content_shape": (1.0, 2.0, 3.0, 4.0)},
         {"spacing_fine": ()},

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from voxelry.base.expectations import either, expectation
 from voxelry.errors import ConfigError, UsageError, nearest
 
+_LONGEST_LINE = 1000
+"""Characters that say what is wrong with a key."""
+
 _MOST_LINES = 20
 """Wrong keys that a message lists."""
 
@@ -82,7 +85,7 @@ def _lines(kind: type[BaseModel], failure: ValidationError, where: str, given: M
         by_path.setdefault(_path(kind, item), []).append(item)
     lines: dict[str, list[str]] = {}
     for path, items in _without_other_branches(by_path).items():
-        lines.setdefault(_origin(path, where, given), []).append(_explain(kind, path, items))
+        lines.setdefault(_origin(path, where, given), []).append(_cut(_explain(kind, path, items), _LONGEST_LINE))
     return lines
 
 
@@ -103,9 +106,12 @@ def _explain(kind: type[BaseModel], path: _Path, items: list[Any]) -> str:
     expected = either(dict.fromkeys(expectation(each, _keys_needed(kind, path)) for each in items))
     if item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel):
         return f"{key}: {expected}" if key else expected
-    value = repr(str(item["input"]) if isinstance(item["input"], date) else item["input"])
-    value = value if len(value) <= _LONGEST else f"{value[: _LONGEST - 4]} ..."
+    value = _cut(repr(str(item["input"]) if isinstance(item["input"], date) else item["input"]), _LONGEST)
     return f"key '{key}' is {value}: {expected}" if key else f"{value}: {expected}"
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 4]} ..."
 
 
 def _dotted(path: _Path) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxelry.base.distinct_names import folded
 from voxelry.base.failures import task_failures
+from voxelry.base.files import free_name
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.scan_names import Scan
@@ -136,6 +137,7 @@ class _Batch:
         finished = False
         try:
             with task_failures(str(scan.images[0])):
+                free_name(scan.id)
                 plan = predictor.model.plan
                 volume = read_channels(scan.images, self.options, plan.reference, len(plan.channels))
                 prediction = predictor.predict(volume, self.progress)

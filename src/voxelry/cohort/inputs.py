@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxelry.base.distinct_names import folded
-from voxelry.base.files import free_name, no_such_file
+from voxelry.base.files import no_such_file
 from voxelry.base.output_folder import outputs_in
 from voxelry.cohort.scan_names import Scan, named_scans
 from voxelry.datasets.leftovers import shown
@@ -50,7 +50,7 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
 
     Raises:
         MissingFileError: a path is not there, or a folder holds no image.
-        UsageError: two scans have the same id, or one that cannot be a file name.
+        UsageError: two scans have the same id.
     """
     paths = [Path(path) for path in inputs]
     for path in paths:
@@ -64,7 +64,7 @@ def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> l
 def _check_ids(scans: Sequence[Scan]) -> None:
     first: dict[str, Scan] = {}
     for scan in scans:
-        other = first.setdefault(folded(free_name(scan.id)), scan)
+        other = first.setdefault(folded(scan.id), scan)
         if other is not scan:
             names = f"'{scan.id}'" if scan.id == other.id else f"'{other.id}' and '{scan.id}', which some disks take for one name"
             raise UsageError(

@@ -91,6 +91,8 @@ class Fingerprint(Frozen):
                 raise ValueError(f"{len(values)} numbers {values} for {self.dimensions} axes")
         if self.grey_range is not None and len(self.grey_range) != len(self.channels):
             raise ValueError(f"{len(self.grey_range)} ranges of grey values for {len(self.channels)} channels")
+        if self.grey_range is not None and len(self.statistics) != len(self.channels):
+            raise ValueError(f"{len(self.statistics)} statistics for {len(self.channels)} channels")
         return self
 
 
