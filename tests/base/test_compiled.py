@@ -16,7 +16,7 @@ SOURCE = Path(voxelry.__file__).parent
 
 HELPER = """
 from voxelry.base.compiled import inlined, jitable
-FACTOR = 2.0
+from voxelry.core.factor import FACTOR
 
 @inlined
 def scaled(x):
@@ -54,11 +54,14 @@ def copied(tmp_path):
     for name in ("__init__.py", "base/__init__.py", "core/__init__.py"):
         (package / name).write_text("")
     (package / "core" / "kernel.py").write_text(KERNEL)
-    helper = package / "core" / "helper.py"
+    helper, constant = package / "core" / "helper.py", package / "core" / "constant.py"
     helper.write_text(HELPER)
+    constant.write_text("FACTOR = 2.0\n")
+    (package / "core" / "factor.py").write_text("from voxelry.core.constant import FACTOR\n")
 
     def run(old="", new=""):
-        helper.write_text(helper.read_text().replace(old, new) if old else helper.read_text())
+        for file in (helper, constant):
+            file.write_text(file.read_text().replace(old, new) if old else file.read_text())
         environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
         environment.pop("NUMBA_CACHE_DIR", None)
         answer = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=False)
@@ -73,7 +76,7 @@ def test_a_change_of_a_helper_counts_at_once(copied):
     assert copied() == [8, 8, 1, 1]  # nothing changed: taken from disk
     assert copied("x * 3.0", "x * 5.0") == [12, 12, 0, 0]  # inlined
     assert copied("x + 1.0", "x + 2.0") == [14, 14, 0, 0]  # called
-    assert copied("FACTOR = 2.0", "FACTOR = 4.0") == [28, 28, 0, 0]  # frozen
+    assert copied("FACTOR = 2.0", "FACTOR = 4.0") == [28, 28, 0, 0]  # frozen, three modules away
     assert copied() == [28, 28, 1, 1]
     assert copied("FACTOR = 4.0", "FACTOR = 2.0") == [14, 14, 1, 1]  # what was compiled before is there still
 

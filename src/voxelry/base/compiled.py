@@ -26,13 +26,16 @@ _IMPORTS = re.compile(r"^from voxelry\.([\w.]+) import", re.MULTILINE)
 
 @cache
 def kernel_digest() -> str:
-    """16 hexadecimal digits of the sources of all modules of kernels, and of those that they import."""
+    """16 hexadecimal digits of the sources of all modules of kernels, and of all that these import, however far away."""
     files = {file: file.read_bytes() for file in _PACKAGE.rglob("*.py")}
-    kernels = [file for file, source in files.items() if b"voxelry.base.compiled import" in source]
-    names = [name for file in kernels for name in _IMPORTS.findall(files[file].decode())]
-    imported = [_PACKAGE.joinpath(*name.split(".")).with_suffix(".py") for name in names]
+    sources: set[Path] = set()
+    waiting = {file for file, source in files.items() if b"voxelry.base.compiled import" in source}
+    while waiting:
+        sources |= waiting
+        names = {name for file in waiting for name in _IMPORTS.findall(files[file].decode())}
+        waiting = ({_PACKAGE.joinpath(*name.split(".")).with_suffix(".py") for name in names} & files.keys()) - sources
     digest = hashlib.sha256()
-    for file in sorted({*kernels, *imported} & files.keys()):
+    for file in sorted(sources):
         digest.update(file.name.encode() + b"\0" + files[file] + b"\0")
     return digest.hexdigest()[:16]
 

@@ -120,6 +120,21 @@ def test_a_rounded_orientation_is_no_tilt():
     assert not found.is_tilted
 
 
+@given(st.integers(0, 1000), st.floats(0.1, 0.6))
+def test_the_residuals_of_a_tilt_are_those_of_a_line_with_its_start(seed, rate):
+    """The first plane lies off the line as any other, so the line does not pass through it; NumPy's least squares agree."""
+    heights = np.arange(12) * 2.5
+    positions = np.stack([np.zeros(12), rate * heights, heights], axis=1)
+    positions[:, :2] += np.random.default_rng(seed).uniform(-0.03, 0.03, (12, 2))
+    shift = fit_in_plane_shift(positions, np.array([0, 0, 1.0]), 0.06)
+    terms = np.stack([heights, np.ones(12)], axis=1)
+    (slope, start), *_ = np.linalg.lstsq(terms, positions - positions[0] - np.outer(heights, [0, 0, 1]), rcond=None)
+    distances = np.linalg.norm(shift.shifts - terms @ np.stack([slope, start]), axis=1)
+    np.testing.assert_allclose(shift.slope, slope, atol=1e-9)
+    np.testing.assert_allclose(shift.start, start, atol=1e-9)
+    np.testing.assert_allclose(shift.residuals, distances, atol=1e-9)
+
+
 def test_slices_shifted_at_random_do_not_lie_on_a_tilt():
     positions = np.array([[0, 0, 0], [0, 3, 2.5], [0, -1, 5], [0, 2, 7.5]], dtype=float)
     assert not fit_in_plane_shift(positions, np.array([0, 0, 1.0]), 0.05).is_even
