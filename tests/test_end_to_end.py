@@ -124,6 +124,7 @@ def test_pictures(tmp_path, format):
         np.testing.assert_array_equal(voxelry.read_labels(masks / "chest_000.png").array, labels.array)
         shutil.rmtree(masks)
         run("predict", tmp_path / "run" / "model", folder / "images", "--out", masks)
-    scores = run("evaluate", folder / "labels", masks)
-    assert scores["cases"] == 4
-    assert scores["mean_dice"] == pytest.approx(run("evaluate", folder / "manifest.yaml", masks)["mean_dice"])
+    of_folder, of_card = (voxelry.evaluate(references, masks) for references in (folder / "labels", folder / "manifest.yaml"))
+    dice = [{(row["case"], row["label"]): row["dice"] for row in scores.rows()} for scores in (of_folder, of_card)]
+    assert len(of_folder.cases) == 4
+    assert dice[0] == dice[1]

@@ -30,7 +30,7 @@ SIGNATURES = {
     "read": "path, *, series, repair, polarity, pixel_size, suv, dpi, transform",
     "read_all": "path, *, repair, polarity, pixel_size, suv",
     "read_labels": "path, table, *, reference, threshold",
-    "train": "config, out, *, changes, epochs, time_budget, folds, fold, plan, initial, resume, root, progress, on_step",
+    "train": "config, out, *, changes, epochs, time_budget, folds, fold, plan, initial, resume, root, progress, on_step, report",
     "version": "",
     "write": "labels, path, *, format, source",
 }
