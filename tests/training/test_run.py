@@ -184,7 +184,7 @@ def test_rules_that_help_in_validation_are_kept_with_the_model(manifest, tmp_pat
     cases, told = manifest.split("train"), []
     options = RunOptions(config(), manifest, progress=lambda *call: told.append(call))
     model, scores = with_clean_up(options, trained, cases, tmp_path / "cleaned")
-    assert model.card.clean_up == (CleanUp(label="left", keep_largest=True),)
+    assert model.card.clean_up == tuple(CleanUp(label=twin, keep_largest=True) for twin in ("left", "right"))
     record = model.card.training["clean_up"]
     assert record["cases"] == 3
     assert record["mean_dice"]["left"]["before"] < record["mean_dice"]["left"]["after"] == 1
