@@ -49,6 +49,8 @@ class OutputFolder:
     def __init__(self, folder: Path, command: str) -> None:
         self.folder = folder
         self.command = command
+        self._known: dict[str, dict[str, Any]] = {}
+        self._read_bytes = 0
 
     @property
     def record(self) -> Path:
@@ -96,7 +98,7 @@ class OutputFolder:
         """
         for path in paths:
             self.check(path, inputs)
-        is_new, before = not self.record.exists(), self._entries()
+        is_new, before = not self.record.exists(), dict(self._entries())
         self._make()
         try:
             self._add(dict.fromkeys(paths), inputs)
@@ -138,7 +140,7 @@ class OutputFolder:
     @property
     def is_blank(self) -> bool:
         """Whether nothing was ever recorded."""
-        return not _read(self.record)
+        return not self._entries()
 
     @contextmanager
     def locked(self, *, wait: bool = False) -> Iterator[None]:
@@ -195,8 +197,19 @@ class OutputFolder:
         return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16] if names else ""
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        """What is recorded of each output."""
-        return _read(self.record)
+        """What is recorded of each output; of a record that grew, its new lines alone are read."""
+        try:
+            with self.record.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._read_bytes:
+                    self._known, self._read_bytes = {}, 0
+                file.seek(self._read_bytes)
+                content = file.read()
+        except OSError:
+            self._known, self._read_bytes = {}, 0
+            return self._known
+        _take(content, self._known)
+        self._read_bytes += content.rfind(b"\n") + 1
+        return self._known
 
     def _add(self, outputs: Mapping[Path, Stamps | None], inputs: Sequence[Path]) -> None:
         common = {"command": self.command, "inputs": self._inputs(inputs)}
@@ -215,7 +228,7 @@ class OutputFolder:
 
 def outputs_in(folder: Path) -> set[str]:
     """The names of files and folders in a folder that voxelry wrote, by its record."""
-    return set(_read(folder / RECORD))
+    return set(OutputFolder(folder, "")._entries())
 
 
 def refuse_input(path: Path, inputs: Iterable[Path]) -> None:
@@ -230,21 +243,15 @@ def refuse_input(path: Path, inputs: Iterable[Path]) -> None:
             raise UsageError(f"{path}: is the input {source}, or holds it", remedy="Write elsewhere.")
 
 
-def _read(record: Path) -> dict[str, dict[str, Any]]:
-    """The last line of each output that is not gone; lines that are damaged are passed over."""
-    entries: dict[str, dict[str, Any]] = {}
-    try:
-        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    for line in lines:
+def _take(content: bytes, entries: dict[str, dict[str, Any]]) -> None:
+    """Lines of a record: the last one of each output counts, and lines that are damaged are passed over."""
+    for line in content.decode("utf-8", errors="replace").splitlines():
         with suppress(ValueError, TypeError, KeyError):
             entry = json.loads(line)
             if "gone" in entry:
                 entries.pop(entry["output"], None)
             else:
                 entries[entry["output"]] = {key: entry[key] for key in ("command", "inputs", "files")}
-    return entries
 
 
 def _is_there(path: Path) -> bool:

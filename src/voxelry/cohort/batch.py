@@ -82,7 +82,7 @@ def segment_scans(
         OSError: `out` cannot be made.
     """
     _check_outputs(scans, formats, predictor.options.confidence)
-    batch = _Batch(predictor, out, tuple(dict.fromkeys(formats)), watch, progress, options)
+    batch = _Batch(predictor, OutputFolder(out, "predict"), tuple(dict.fromkeys(formats)), watch, progress, options)
     batch.check(scans)
     out.mkdir(parents=True, exist_ok=True)
     predictor.scans = len(scans)
@@ -99,9 +99,7 @@ def _check_outputs(scans: Sequence[Scan], formats: Sequence[str], confidence: st
     Raises:
         UsageError: it is so.
     """
-    rows = [written_format(name) for name in formats]
-    rows += [format_named("dicom-seg")] if any("segmentation" in row.required_options for row in rows) else []
-    endings = {row.ending for row in rows} | ({f".{confidence}.nii.gz"} if confidence else set())
+    endings = {row.ending for row in _rows_written(formats)} | ({f".{confidence}.nii.gz"} if confidence else set())
     owners: dict[str, Scan] = {}
     for scan in scans:
         for ending in endings:
@@ -113,12 +111,18 @@ def _check_outputs(scans: Sequence[Scan], formats: Sequence[str], confidence: st
                 )
 
 
+def _rows_written(formats: Sequence[str]) -> list[Format]:
+    """The formats, and DICOM SEG where one of them refers to it."""
+    rows = [written_format(name) for name in formats]
+    return [*rows, format_named("dicom-seg")] if any("segmentation" in row.required_options for row in rows) else rows
+
+
 @dataclass(frozen=True)
 class _Batch:
     """How every scan is segmented, and where its results go."""
 
     predictor: Predictor
-    out: Path
+    outputs: OutputFolder
     formats: tuple[str, ...]
     watch: Watch
     progress: ProgressCallback
@@ -126,10 +130,9 @@ class _Batch:
 
     def check(self, scans: Sequence[Scan]) -> None:
         """Refuse outputs that would replace something, before the first scan is segmented."""
-        outputs = OutputFolder(self.out, "predict")
         for scan in scans:
             for path in self._targets(scan):
-                outputs.check(path, self._inputs(scan))
+                self.outputs.check(path, self._inputs(scan))
 
     def segment(self, scan: Scan) -> Outcome:
         """Segment a scan and write its results."""
@@ -141,7 +144,7 @@ class _Batch:
                 plan = predictor.model.plan
                 volume = read_channels(scan.images, self.options, plan.reference, len(plan.channels))
                 prediction = predictor.predict(volume, self.progress)
-                with OutputFolder(self.out, "predict").writing(self._targets(scan), self._inputs(scan)):
+                with self.outputs.writing(self._targets(scan), self._inputs(scan)):
                     for row in self._rows():
                         files[row.name] = _write(
                             row, prediction.labels, self.out / f"{scan.id}{row.ending}", volume, predictor, files
@@ -165,6 +168,10 @@ class _Batch:
         )
         return Outcome(scan.id, files, prediction.flags, remarks=remarks)
 
+    @property
+    def out(self) -> Path:
+        return self.outputs.folder
+
     def _rows(self) -> list[Format]:
         """The formats, those that refer to another one last."""
         return sorted(map(written_format, self.formats), key=lambda row: bool(row.required_options))
@@ -174,10 +181,7 @@ class _Batch:
 
     def _targets(self, scan: Scan) -> list[Path]:
         """Every file and folder that may be written for a scan."""
-        rows = self._rows()
-        if any("segmentation" in row.required_options for row in rows):
-            rows = [*rows, format_named("dicom-seg")]
-        files = {self.out / f"{scan.id}{row.ending}": row.ending for row in rows}
+        files = {self.out / f"{scan.id}{row.ending}": row.ending for row in _rows_written(self.formats)}
         maps = [self._map_file(scan)] if self.predictor.options.confidence else []
         return [*files, *(folder_beside(file, ending) for file, ending in files.items()), *maps]
 

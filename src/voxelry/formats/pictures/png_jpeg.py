@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from voxelry.errors import UnsupportedFormatError
 from voxelry.formats.dicom.pixels.codestream import HUFFMAN_CODED, JPEG_LOSSLESS, Codestream, check_scan, read_codestream
 from voxelry.formats.pictures.stored_picture import (
+    DOTS_PER_UNIT,
     Pixels,
     StoredPicture,
     check_size,
@@ -30,8 +31,6 @@ _KINDS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with 
 """Colour types of PNG (specification, section 11.2.2)."""
 _GREY, _PALETTE = 0, 3
 _TEXTS = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
-_INCH, _CENTIMETRE = 2, 3
-_CM_PER_INCH = 2.54
 
 
 def open_png(file: Path) -> StoredPicture:
@@ -104,7 +103,7 @@ def _jpeg_dpi(image: Image.Image) -> tuple[float, float] | None:
         across, down = image.info["dpi"]
         return float(across), float(down)
     exif: Mapping[int, Any] = image.getexif()
-    scale = {_INCH: 1.0, _CENTIMETRE: _CM_PER_INCH}.get(exif.get(ExifTags.Base.ResolutionUnit, 0))
+    scale = DOTS_PER_UNIT.get(exif.get(ExifTags.Base.ResolutionUnit, 0))
     resolution = exif.get(ExifTags.Base.XResolution), exif.get(ExifTags.Base.YResolution)
     if scale is None or None in resolution:
         return None

@@ -23,6 +23,9 @@ from voxelry.errors import CorruptFileError, LabelError, ReadError, UnsupportedF
 MAX_PIXELS = 2**28
 """Larger pictures are refused before anything is decoded: a small file can claim any size."""
 
+DOTS_PER_UNIT = {2: 1.0, 3: 2.54}
+"""Resolution units of TIFF 6.0 and EXIF, inches and centimetres: dots per inch of one dot per unit."""
+
 DECODE_ERRORS = (
     ArithmeticError,
     AssertionError,

@@ -21,6 +21,7 @@ from tifffile import COMPRESSION, TIFF, TiffFile, TiffPage
 
 from voxelry.errors import CorruptFileError, UnsupportedFormatError
 from voxelry.formats.pictures.stored_picture import (
+    DOTS_PER_UNIT,
     Pixels,
     StoredPicture,
     check_size,
@@ -31,9 +32,6 @@ from voxelry.formats.pictures.stored_picture import (
 
 _PHOTOMETRIC, _ORIENTATION, _SUB_IFDS, _UIC2 = 262, 274, 330, 33629
 _RESOLUTION_X, _RESOLUTION_Y, _RESOLUTION_UNIT = 282, 283, 296
-_DOTS_PER_UNIT = {2: 1.0, 3: 2.54}
-"""Resolution units of inches and centimetres: dots per inch of one dot per unit."""
-
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _JPEG = (6, 7, 33007, 34892)
 _PERHAPS_LOSSY = (33004, 33005, 34712, 34887, 34934, 22610, 50001, 50002, 34927, 52546)
@@ -173,7 +171,7 @@ def _check_segments(file: Path, page: TiffPage) -> None:
 
 
 def _dpi(page: TiffPage) -> tuple[float, float] | None:
-    scale = _DOTS_PER_UNIT.get(int(page.tags.valueof(_RESOLUTION_UNIT, 2)))
+    scale = DOTS_PER_UNIT.get(int(page.tags.valueof(_RESOLUTION_UNIT, 2)))
     resolution = page.tags.valueof(_RESOLUTION_X), page.tags.valueof(_RESOLUTION_Y)
     if scale is None or None in resolution:
         return None
