@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.command import refused, run
+from helpers.command import at_home, refused, run
 from helpers.full_disk import contents
 from helpers.tiny import SPACINGS
 from voxelry.base.files import write_yaml
@@ -36,10 +36,7 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def home(trained, tmp_path, monkeypatch):
     """A copy of it, which is the working folder."""
-    folder = tmp_path / "home"
-    shutil.copytree(trained, folder)
-    monkeypatch.chdir(folder)
-    return folder
+    return at_home(trained, tmp_path, monkeypatch)
 
 
 def untouched(home, before):

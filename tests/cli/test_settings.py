@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.command import refused, run
+from helpers.command import at_home, refused, run
 from helpers.tiny import SPACINGS
 from voxelry.base.files import read_yaml, write_yaml
 from voxelry.phantom.dataset import write_phantoms
@@ -31,10 +31,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def home(prepared, tmp_path, monkeypatch):
-    folder = tmp_path / "home"
-    shutil.copytree(prepared, folder)
-    monkeypatch.chdir(folder)
-    return folder
+    return at_home(prepared, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from voxelry.base.listing import shown
 from voxelry.datasets.cases import FoundFiles
 from voxelry.datasets.file_patterns import find_ids
-from voxelry.datasets.leftovers import leftovers, shown
+from voxelry.datasets.leftovers import leftovers
 
 
 def remarks(root: Path, names: list[str], images: list[str], labels=None) -> tuple[str, ...]:

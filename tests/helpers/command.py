@@ -1,6 +1,7 @@
 """Running the command line in tests, and files for it to stumble over."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -56,3 +57,11 @@ def truncated(path):
     save(path, np.random.default_rng(0).normal(size=(24, 20, 12)).astype(np.float32))
     path.write_bytes(path.read_bytes()[:5000])
     return path
+
+
+def at_home(folder, tmp_path, monkeypatch):
+    """A copy of a folder, which becomes the working folder."""
+    home = tmp_path / "home"
+    shutil.copytree(folder, home)
+    monkeypatch.chdir(home)
+    return home

@@ -103,7 +103,7 @@ def predict(
 
 def _say_remarks(outcomes: Sequence[Outcome]) -> None:
     """Say each remark once, with the scans that it is about, so that the flags after them stand out."""
-    from voxelry.datasets.leftovers import shown
+    from voxelry.base.listing import shown
 
     about: dict[str, list[str]] = {}
     for outcome in outcomes:

@@ -14,9 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from voxelry.base.files import read_json
+from voxelry.base.listing import shown
 from voxelry.cohort.evaluation import frame_of
 from voxelry.cohort.statistics import bootstrap, holm, patient_means, permutation_test, wilcoxon_test
-from voxelry.datasets.leftovers import shown
 from voxelry.errors import CorruptFileError, MissingFileError, UsageError, nearest
 from voxelry.metrics.metric_table import metric_named
 from voxelry.metrics.scores import TRAINING, Scores

@@ -75,7 +75,7 @@ def convert_mask(
         raise UsageError(f"{out}: is inside the folder of masks that is converted", remedy="Write it elsewhere.")
     inputs = [path for path in (mask, reference, labels) if path is not None]
     outputs = OutputFolder(out.parent, "convert")
-    for path in (out, folder_beside(out, _own_ending(out, row))):
+    for path in _targets(out, row):
         outputs.check(path, inputs)
     if row.source == "required" and reference is None:
         raise UsageError(f"{out}: {row.noun} refers to the scan it was made on", remedy="Name its DICOM series by --reference.")
@@ -190,7 +190,7 @@ class _Conversion:
         if "segmentation" in self.row.required_options and scan is not None and "segmentation" not in self.options:
             also += self._segmentation(labels, scan, image)
             remarks.append(f"measurements refer to the segments of {self.options['segmentation']}")
-        with self.outputs.writing([self.out, folder_beside(self.out, _own_ending(self.out, self.row))], self.inputs):
+        with self.outputs.writing(_targets(self.out, self.row), self.inputs):
             path = self.row.write(labels, self.out, scan, self.options)
         return Converted(path, self.row.name, _present(labels), tuple(dict.fromkeys(remarks)), losses, tuple(also))
 
@@ -216,6 +216,11 @@ class _Conversion:
         """A path like that of the result, with another ending."""
         name = self.out.name
         return self.out.with_name(f"{name[: len(name) - len(_own_ending(self.out, self.row))]}{ending}")
+
+
+def _targets(out: Path, row: Format) -> list[Path]:
+    """The file that a format writes, or the folder in its place."""
+    return [out, folder_beside(out, _own_ending(out, row))]
 
 
 def _own_ending(path: Path, row: Format) -> str:

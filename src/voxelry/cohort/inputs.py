@@ -9,9 +9,9 @@ from pathlib import Path
 
 from voxelry.base.distinct_names import folded
 from voxelry.base.files import no_such_file
+from voxelry.base.listing import shown
 from voxelry.base.output_folder import outputs_in
 from voxelry.cohort.scan_names import Scan, named_scans
-from voxelry.datasets.leftovers import shown
 from voxelry.datasets.mask_names import masks_by_name
 from voxelry.errors import MissingFileError, ReadError, UsageError
 from voxelry.formats.detection import general_format, header_beside

@@ -11,10 +11,10 @@ from typing import get_args
 import numpy as np
 
 from voxelry.base.files import no_such_file
+from voxelry.base.listing import shown
 from voxelry.cohort.inputs import case_id
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
-from voxelry.datasets.leftovers import shown
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.datasets.nnunet_files import FIRST

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from voxelry.base.listing import counted, shown
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.duplicates import LEAK_REMEDY, voxel_digest
-from voxelry.datasets.leftovers import counted, shown
 from voxelry.datasets.load import load_image, load_labels
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import NonFiniteError, VoxelryError

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from voxelry.base.listing import counted, shown
 from voxelry.core.modalities import modality_term
-from voxelry.datasets.leftovers import counted, shown
 from voxelry.datasets.nnunet_files import listed_row, nnunet_rows, unlisted
 from voxelry.errors import ManifestError
 from voxelry.formats.table import claims_image, format_by_ending

@@ -13,6 +13,7 @@ from pathlib import Path
 from voxelry.base.bounded_regex import search_groups
 from voxelry.base.distinct_names import folded
 from voxelry.base.files import free_name, read_json
+from voxelry.base.listing import counted, shown
 from voxelry.datasets.cases import (
     SPLITS,
     Case,
@@ -26,7 +27,6 @@ from voxelry.datasets.cases import (
     read_table,
 )
 from voxelry.datasets.file_patterns import Claim, FileFinder, files_beside, find_ids, matching_files
-from voxelry.datasets.leftovers import counted, shown
 from voxelry.datasets.mask_names import masks_by_name
 from voxelry.errors import ConfigError, ManifestError, SplitLeakError, UsageError, nearest
 from voxelry.formats.table import claims_image, claims_labels
@@ -222,5 +222,5 @@ def _check_files(cases: tuple[Case, ...], where: str) -> None:
     files = [file for case in cases for file in (*case.images, *case.label_files[:1])]
     missing = [str(file) for file in files if not os.path.lexists(file) or not file.exists()]  # lexists takes names of any length
     if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
-        raise ManifestError(f"{where}: {len(missing)} files of {len(cases)} cases are missing: {shown}", remedy=_REMEDY)
+        listed = shown(missing, _SHOWN)
+        raise ManifestError(f"{where}: {len(missing)} files of {len(cases)} cases are missing: {listed}", remedy=_REMEDY)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
+from voxelry.base.listing import counted, shown
 from voxelry.datasets.cases import FoundFiles, PerLabel
 from voxelry.datasets.file_patterns import ANY_ENDING, ID, files_beside, matching_files
 from voxelry.formats.table import claims_image, claims_labels, stem_of
-
-_SHOWN = 5
 
 
 def leftovers(rule: FoundFiles, root: Path, ids: Collection[str]) -> tuple[str, ...]:
@@ -61,14 +60,3 @@ def _belongs(file: Path, ids: Collection[str]) -> bool:
     stem = stem_of(file)
     starts = {stem[: match.start()] for match in re.finditer(r"[-_. ]", stem)}
     return not starts.isdisjoint(ids)
-
-
-def shown(names: Sequence[str]) -> str:
-    """The first few of some names, and how many there are more."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def counted(count: int, singular: str, plural: str) -> str:
-    """A number with its noun."""
-    return f"{count} {singular if count == 1 else plural}"

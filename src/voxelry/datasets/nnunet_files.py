@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from voxelry.base.listing import counted, shown
 from voxelry.datasets.cases import FoundFiles
 from voxelry.datasets.file_patterns import ID, find_ids, matching_files
-from voxelry.datasets.leftovers import counted, leftovers, shown
+from voxelry.datasets.leftovers import leftovers
 from voxelry.formats.table import claims_image, stem_of
 
 FIRST = "_0000"

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from voxelry.base.device import compute_dtype
+from voxelry.base.listing import shown
 from voxelry.base.memory import Footprint
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.mirror_twins import without_twin
 from voxelry.core.model import Model
 from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
-from voxelry.datasets.leftovers import shown
 from voxelry.inference.backend_selection import MemberForwards
 from voxelry.inference.cascade import PreviousLabels, one_hot_labels, with_one_hot_labels
 from voxelry.inference.engine import Member, SliceSink, TestTimeAugmentation, stream

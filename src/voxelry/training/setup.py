@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from voxelry.base.device import choose_device
+from voxelry.base.listing import counted, shown
 from voxelry.base.progress import ProgressCallback
 from voxelry.core.mirror_twins import has_side, without_twin
 from voxelry.core.plan import Configuration, Fingerprint, Plan, Region
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.duplicates import refuse_shared_files
-from voxelry.datasets.leftovers import counted, shown
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import ConfigError, ManifestError

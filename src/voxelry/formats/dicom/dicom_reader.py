@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from voxelry.base.listing import shown
 from voxelry.core.volume import Source, Volume
 from voxelry.errors import MissingFileError, PartlyReadError, ReadError, UnsupportedFormatError
 from voxelry.formats.dicom.archive import UnpackedFolder, unpack_planes
@@ -285,8 +286,7 @@ def _left_out(files: Sequence[Path], reason: str) -> list[str]:
     """The remark about files that are not read; none without files."""
     if not files:
         return []
-    names = ", ".join(file.name for file in files[:_SHOWN])
-    return [f"left out ({reason}): {names}" + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")]
+    return [f"left out ({reason}): {shown([file.name for file in files], _SHOWN)}"]
 
 
 def _not_an_image(where: str, header: DicomHeader) -> UnsupportedFormatError:

@@ -13,6 +13,7 @@ from typing import IO
 
 import pydicom
 
+from voxelry.base.listing import shown
 from voxelry.errors import MissingFileError
 from voxelry.formats.dicom.elements import text_of
 
@@ -81,8 +82,9 @@ def missing_files(records: Sequence[DirectoryRecord], instances: Collection[str]
 
 
 def _missing(directory: Path, series: str, names: Sequence[str]) -> MissingFileError:
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    problem = f"{directory}: names {len(names)} files of series {series or '?'} that are not below its folder: {shown}"
+    problem = (
+        f"{directory}: names {len(names)} files of series {series or '?'} that are not below its folder: {shown(names, _SHOWN)}"
+    )
     return MissingFileError(problem, remedy="Copy the whole medium.")
 
 

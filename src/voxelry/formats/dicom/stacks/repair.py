@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voxelry.base.listing import shown
 from voxelry.errors import DuplicateSlicesError, MissingSlicesError, SeriesError, SpacingError
 from voxelry.formats.dicom.header import DicomHeader
 from voxelry.formats.dicom.pixels.decode import decode_slices
@@ -39,8 +40,7 @@ _SHOWN = 5
 
 def file_names(planes: Sequence[DicomHeader], where: str = "") -> str:
     """File names for a message, relative to `where` if they lie below it; the first few of many."""
-    shown = ", ".join(plane_label(plane, where) for plane in planes[:_SHOWN])
-    return shown + (f" and {len(planes) - _SHOWN} more" if len(planes) > _SHOWN else "")
+    return shown([plane_label(plane, where) for plane in planes], _SHOWN)
 
 
 def plane_label(plane: DicomHeader, where: str) -> str:
