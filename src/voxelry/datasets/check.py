@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from voxelry.base.listing import counted, shown
+from voxelry.core.label_boxes import boxes
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.duplicates import LEAK_REMEDY, voxel_digest
@@ -76,13 +77,15 @@ class _Survey:
         if digest:
             self.digests[digest].append(case)
 
-    def add_labels(self, case: Case, labels: LabelMap) -> None:
-        names = [label.name for label in labels.table.labels if labels.mask(label.name).any()]
+    def add_labels(self, case: Case, labels: LabelMap) -> list[str]:
+        """Note which labels a case has, and give their names."""
+        names = [label.name for label, box in boxes(labels, case.label_files[0]) if box is not None]
         for name in names:
             self.labels[name][case.split or ""] += 1
         if case.split == "train":
             self.labelled += 1
             self.empty += [] if names else [case.id]
+        return names
 
 
 def check_manifest(manifest: Manifest, *, deep: bool = False) -> Problems:
@@ -137,10 +140,8 @@ def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey) -> list[
         labels = load_labels(case, manifest.card, volume.geometry)
     except VoxelryError as error:
         return [Problem(case.id, file, str(error)), *notes]
-    if labels is not None:
-        survey.add_labels(case, labels)
-        if not np.isin(labels.layers, [label.value for label in labels.table.labels]).any():
-            notes.append(Problem(case.id, file, f"holds no labelled voxel: {_values(labels)}", "note"))
+    if labels is not None and not survey.add_labels(case, labels):
+        notes.append(Problem(case.id, file, f"holds no labelled voxel: {_values(labels)}", "note"))
     return notes
 
 
