@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from voxelry.base.schema import Frozen
 from voxelry.core.architectures import DEFAULT_NETWORK, check_stages, checked_name
+from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.patch import DEFAULT_OVERLAP
 
 Configuration = Literal["2d", "3d", "3d_lowres", "3d_cascade"]
@@ -217,6 +218,7 @@ class Plan(Frozen):
         batch_size: patches a training step.
         network: the network.
         regions: the network's classes after the background, in place of the labels; they may overlap.
+        instances: how objects are told apart; None where labels are semantic alone.
         overlap: overlap of neighbouring patches at inference, as a share of a patch, 0 to below 1.
         flips: axes mirrored at inference, predictions averaged.
         reasons: the planner's, in sentences.
@@ -245,6 +247,7 @@ class Plan(Frozen):
     batch_size: PositiveInt
     network: NetworkPlan
     regions: tuple[Region, ...] = ()
+    instances: InstancePlan | None = None
     overlap: float = Field(default=DEFAULT_OVERLAP, ge=0, lt=1)
     flips: tuple[int, ...] = ()
     reasons: tuple[str, ...] = ()
