@@ -20,6 +20,7 @@ from .core.geometry import Geometry as Geometry
 from .core.labels import Code as Code
 from .core.labels import Label as Label
 from .core.labels import LabelTable as LabelTable
+from .core.labels import id2label as id2label
 from .core.model import Model as Model
 from .core.plan import Fingerprint as Fingerprint
 from .core.plan import Plan as Plan
@@ -34,4 +35,5 @@ from .inference.predictor import Prediction as Prediction
 from .inference.predictor import Predictor as Predictor
 from .metrics.measurements import measure_labels as measure_labels
 from .metrics.scores import Scores as Scores
+from .metrics.segments import segments_info as segments_info
 from .recipes.recipe import Config as Config

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
-from voxelry.core.labels import IGNORE_INDEX, Code, Label, LabelTable
-from voxelry.errors import LabelError
+from voxelry.core.labels import BACKGROUND, IGNORE_INDEX, Code, Label, LabelTable, id2label
+from voxelry.errors import ConfigError, LabelError
 
 
 def table(*values: int, ignore: int | None = None) -> LabelTable:
@@ -191,3 +191,45 @@ def test_a_tracking_uid_is_a_uid(wrong):
     assert Label(value=1, name="a", tracking_uid="1.2.3").tracking_uid == "1.2.3"
     with pytest.raises(ValidationError):
         Label(value=1, name="a", tracking_uid=wrong)
+
+
+# ---- id2label, as configurations of models have it
+
+
+@given(values_of_tables)
+def test_id2label_out_and_in_is_the_identity(values):
+    known = table(*sorted(values))
+    assert LabelTable.from_id2label(id2label(known)) == known
+    assert LabelTable.from_id2label({str(value): name for value, name in id2label(known).items()}) == known
+
+
+def test_id2label_is_a_copy():
+    names = id2label(KIDNEYS)
+    names.clear()
+    assert id2label(KIDNEYS) == {0: "background", 1: "liver", 2: "kidney right", 5: "kidney left"}
+
+
+@pytest.mark.parametrize("zero", [*BACKGROUND, "Background", None])
+def test_value_0_is_the_background_or_missing(zero):
+    names = {1: "nucleus"} if zero is None else {0: zero, 1: "nucleus"}
+    assert LabelTable.from_id2label(names).names == ("nucleus",)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ({0: "wall", 1: "sky"}, LabelError, "value 0 is 'wall', but 0 is the background"),
+        ({1: "a", "1": "b"}, LabelError, "stands twice"),
+        ({"one": "a"}, LabelError, "'one' is no stored value"),
+        ({-1: "a"}, LabelError, "-1 is no stored value"),
+        ({True: "a"}, LabelError, "True is no stored value"),
+        ({1.0: "a"}, LabelError, "1.0 is no stored value"),
+        ({70000: "a"}, ConfigError, "70000: a number of at most 65535"),
+        ({1: ""}, ConfigError, "at least 1 characters"),
+        ({1: "a", 2: "a"}, ConfigError, "name"),
+        ({1: 5}, ConfigError, "5: a text is expected"),
+    ],
+)
+def test_a_bad_id2label_is_an_error(names, error, message):
+    with pytest.raises(error, match=message):
+        LabelTable.from_id2label(names)

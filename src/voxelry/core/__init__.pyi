@@ -9,6 +9,7 @@ from .instance_plan import InstancePlan as InstancePlan
 from .labels import Code as Code
 from .labels import Label as Label
 from .labels import LabelTable as LabelTable
+from .labels import id2label as id2label
 from .model import CleanUp as CleanUp
 from .model import Model as Model
 from .model import ModelCard as ModelCard
@@ -17,6 +18,7 @@ from .plan import NetworkPlan as NetworkPlan
 from .plan import Normalisation as Normalisation
 from .plan import Plan as Plan
 from .plan import Region as Region
+from .segment_info import SegmentInfo as SegmentInfo
 from .volume import LabelMap as LabelMap
 from .volume import Source as Source
 from .volume import Volume as Volume

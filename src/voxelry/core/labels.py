@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from voxelry.base.schema import Frozen
+from voxelry.base.schema import Frozen, parse
 from voxelry.errors import LabelError, nearest
+
+BACKGROUND = ("background", "unlabeled", "unlabelled", "void")
+"""Names of value 0 in the ``id2label`` of other programs, ours first."""
 
 IGNORE_INDEX = -1
 """The class index of ignored voxels (`LabelTable.to_classes`)."""
@@ -128,6 +131,33 @@ class LabelTable(Frozen):
         """A table for values without names: ``label_1``, ``label_2``..."""
         return cls(labels=tuple(Label(value=v, name=f"label_{v}") for v in sorted({int(v) for v in values} - {0})))
 
+    @classmethod
+    def from_id2label(cls, names: Mapping[int, str] | Mapping[str, str]) -> LabelTable:
+        """A table for the ``id2label`` of a model's configuration, as Hugging Face writes it.
+
+        Args:
+            names: stored value -> name; values may be text, as JSON has them. Value 0 is the background and may be left out.
+
+        Raises:
+            LabelError: value 0 is not the background, or a value is no whole number or stands twice.
+            ConfigError: values above 65535, or names that are empty, too long or not unique.
+
+        Example:
+            >>> LabelTable.from_id2label({"0": "background", "1": "nucleus"}).id2label
+            {0: 'background', 1: 'nucleus'}
+        """
+        values = [_whole(key) for key in names]
+        numbers = dict(zip(values, names.values(), strict=True))
+        if len(numbers) < len(values):
+            raise LabelError(f"id2label: a value stands twice among {list(names)}", remedy="Give each value once.")
+        zero = numbers.pop(0, BACKGROUND[0])
+        if str(zero).lower() not in BACKGROUND:
+            raise LabelError(
+                f"id2label: value 0 is '{zero}', but 0 is the background of every mask",
+                remedy=f"Number labels from 1; names of the background are {', '.join(BACKGROUND)}.",
+            )
+        return parse(cls, {"labels": [{"value": value, "name": numbers[value]} for value in sorted(numbers)]}, "id2label")
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -223,6 +253,31 @@ class LabelTable(Frozen):
         lookup = np.array([0, *(label.value for label in self.labels)], dtype=np.uint8 if highest < 256 else np.uint16)
         result: NDArray[np.uint8] | NDArray[np.uint16] = lookup[classes]
         return result
+
+
+def id2label(table: LabelTable) -> dict[int, str]:
+    """Stored value -> name, background included: the ``id2label`` of a model's configuration, as Hugging Face writes it.
+
+    Args:
+        table: the labels; values that are on several layers have the name of the last.
+
+    Example:
+        >>> from voxelry import LabelTable
+        >>> id2label(LabelTable.from_id2label({1: "nucleus"}))
+        {0: 'background', 1: 'nucleus'}
+    """
+    return dict(table.id2label)
+
+
+def _whole(value: int | str) -> int:
+    """A stored value, which JSON holds as text.
+
+    Raises:
+        LabelError: it is no whole number.
+    """
+    if isinstance(value, int | str) and not isinstance(value, bool) and str(value).strip().isdecimal():
+        return int(value)
+    raise LabelError(f"id2label: {value!r} is no stored value", remedy="Give whole numbers, as numbers or as text.")
 
 
 _XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))

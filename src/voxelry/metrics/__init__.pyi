@@ -17,3 +17,5 @@ from .functional import specificity as specificity
 from .functional import volume_error as volume_error
 from .measurements import measure_labels as measure_labels
 from .scores import Scores as Scores
+from .segments import panoptic_ids as panoptic_ids
+from .segments import segments_info as segments_info
