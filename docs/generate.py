@@ -222,7 +222,7 @@ def format_table_page() -> str:
         if row.is_read
     ]
     written = [
-        f"| `{row.name}` | {_endings(row.endings)} | {', '.join(f'{axes}D' for axes in row.axes)} | {_yes(row.layers)} | "
+        f"| `{row.name}` | {_endings(row.written_endings)} | {', '.join(f'{axes}D' for axes in row.axes)} | {_yes(row.layers)} | "
         f"{_yes(row.sheared)} | {_yes(row.source == 'required')} | {_options(row)} | {row.cannot_hold} |"
         for row in BUILT_IN
         if row.write_labels

@@ -203,7 +203,8 @@ def test_a_manifest_and_masks_that_have_nothing_in_common(manifest, folders, tmp
         (("a.rtstruct.dcm", "a.seg.dcm", "a.dcm"), "a.seg.dcm"),
         (("a.dcm", "a.rtstruct.dcm"), "a.rtstruct.dcm"),
         (("a.hdr", "a.img"), "a.hdr"),
-        (("a.png", "a.stl", "a.coco.json", "a.jpg"), "a.png"),
+        (("a.png", "a.stl", "a.coco.json", "a.jpg"), "a.coco.json"),
+        (("a.png", "a.stl", "a.json", "a.jpg"), "a.png"),
     ],
 )
 def test_which_of_several_masks_of_a_case_counts(tmp_path, names, counts):

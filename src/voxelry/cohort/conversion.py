@@ -225,7 +225,7 @@ def _targets(out: Path, row: Format) -> list[Path]:
 
 def _own_ending(path: Path, row: Format) -> str:
     """The ending of a format that a path has; empty where it has none."""
-    return next((end for end in row.endings if path.name.lower().endswith(end)), "")
+    return next((end for end in row.written_endings if path.name.lower().endswith(end)), "")
 
 
 def _present(labels: LabelMap) -> tuple[str, ...]:

@@ -34,8 +34,8 @@ _MANIFESTS = (".yaml", ".yml", ".json")
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether a path is a manifest's file, by its ending."""
-    return path.is_file() and path.suffix.lower() in _MANIFESTS
+    """Whether a path is a manifest's file, by its ending, and not a mask's."""
+    return path.is_file() and path.suffix.lower() in _MANIFESTS and not claims_labels(path)
 
 
 def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None = None) -> Pairs:
@@ -197,7 +197,7 @@ def masks_in(folder: Path) -> dict[str, Files]:
     """
     masks = _masks_directly_in(folder) or _masks_of_subfolders(folder)
     if not masks:
-        endings = ", ".join(dict.fromkeys(ending for row in label_formats() for ending in row.all_endings))
+        endings = ", ".join(dict.fromkeys(ending for row in label_formats() for ending in row.own_endings))
         raise MissingFileError(f"{folder}: holds no mask", remedy=f"Files ending in {endings} are looked for.")
     maps = {f"{case}.{kind}" for case in masks for kind in get_args(ConfidenceMode)}  # of predict --confidence
     return {case: _counting(candidates) for case, candidates in masks.items() if case not in maps}

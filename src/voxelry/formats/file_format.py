@@ -36,6 +36,8 @@ class Format:
         kind: usual content of its files. A file of ``labels`` is never taken for a scan, one of ``image`` never for a mask.
         endings: endings of its files, lower case; the first is given to new files.
         read_only_endings: endings of files that are read and not written.
+        shared_endings: endings that files of other kinds have too, as ``.json``: written, and read where such a file is named,
+            but none in a folder is taken for one of these.
         voxel_endings: endings of the second file of an image in two files, beside the header of the same name.
         within: the more general format of its files, which is recognised first: ``dicom`` for a DICOM SEG.
         recognise: takes the first `HEAD_BYTES` bytes of a file (decompressed), and tells whether they are of this format; takes
@@ -75,6 +77,7 @@ class Format:
     kind: Kind
     endings: tuple[str, ...]
     read_only_endings: tuple[str, ...] = ()
+    shared_endings: tuple[str, ...] = ()
     voxel_endings: tuple[str, ...] = ()
     within: str = ""
     recognise: str = ""
@@ -104,9 +107,19 @@ class Format:
         return self.endings[0]
 
     @property
+    def written_endings(self) -> tuple[str, ...]:
+        """The endings of files to be written."""
+        return (*self.endings, *self.shared_endings)
+
+    @property
+    def own_endings(self) -> tuple[str, ...]:
+        """The endings by which its files are found in a folder."""
+        return (*self.endings, *self.read_only_endings, *self.voxel_endings)
+
+    @property
     def all_endings(self) -> tuple[str, ...]:
         """Every ending of its files."""
-        return (*self.endings, *self.read_only_endings, *self.voxel_endings)
+        return (*self.own_endings, *self.shared_endings)
 
     @property
     def family(self) -> str:

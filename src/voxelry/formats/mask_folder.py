@@ -36,8 +36,8 @@ def mask_files(folder: Path) -> list[Path]:
 def _endings() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The endings of mask files: of formats that hold volumes, and of those of pictures alone."""
     formats = [row for row in label_formats() if row.family != "dicom"]
-    volumes = tuple(ending for row in formats if not row.is_picture for ending in row.all_endings)
-    return volumes, tuple(ending for row in formats if row.is_picture for ending in row.all_endings)
+    volumes = tuple(ending for row in formats if not row.is_picture for ending in row.own_endings)
+    return volumes, tuple(ending for row in formats if row.is_picture for ending in row.own_endings)
 
 
 def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, read: Callable[[Path], LabelMap]) -> LabelMap:

@@ -19,6 +19,8 @@ _META_KEYS = frozenset(
     b"CompressedDataSize TransformMatrix CenterOfRotation AnatomicalOrientation ElementSpacing ElementSize ElementType "
     b"ElementNumberOfChannels ElementDataFile".split()
 )
+_COCO_KEYS = frozenset(b"info licenses images annotations categories label_table type".split())
+_FIRST_KEY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(\w+)"\s*:')
 _META_FIELD = re.compile(rb"\s*([A-Za-z][\w .-]*?)\s*[=:]")
 _MGH_TYPES = (0, 1, 3, 4, 10)
 """Unsigned char, int, float, short, unsigned short."""
@@ -89,6 +91,12 @@ def is_mgh(head: bytes) -> bool:
         return False
     version, *sizes, kind = struct.unpack_from(">6i", head)
     return version == 1 and min(sizes) >= 1 and kind in _MGH_TYPES
+
+
+def is_coco(head: bytes) -> bool:
+    """A JSON object whose first key is one of COCO's."""
+    key = _FIRST_KEY.match(head)
+    return key is not None and key.group(1) in _COCO_KEYS
 
 
 def is_metaimage(head: bytes) -> bool:

@@ -129,8 +129,9 @@ BUILT_IN = (
         write_labels=".meshes.mesh_files:write_glb", options=("space",),
     ),
     Format(
-        name="coco", title="COCO", noun="a COCO file", kind="labels", endings=(".coco.json", ".json"), axes=_FLAT,
-        write_labels=".pictures.coco:write_coco", source="optional", options=("shape",), cannot_hold=_CODES,
+        name="coco", title="COCO", noun="a COCO file", kind="labels", endings=(".coco.json",), axes=_FLAT,
+        shared_endings=(".json",), recognise=".signatures:is_coco", read_labels=".pictures.coco_read:read_coco",
+        label_options=("reference",), write_labels=".pictures.coco:write_coco", source="optional", options=("shape",),
     ),
     Format(
         name="rle", title="RLE", noun="an RLE file", kind="labels", endings=(".rle.json",), axes=_FLAT,
@@ -202,7 +203,8 @@ def format_to_write(path: str | os.PathLike[str]) -> Format:
         ExportError: no format that is written has that ending.
     """
     name = Path(path).name.lower()
-    endings = {ending: row for row in all_formats().values() if row.write_labels or row.write_image for ending in row.endings}
+    rows = [row for row in all_formats().values() if row.write_labels or row.write_image]
+    endings = {ending: row for row in rows for ending in row.written_endings}
     matches = [ending for ending in endings if name.endswith(ending)]
     if matches:
         return endings[max(matches, key=len)]
@@ -237,12 +239,12 @@ def label_formats() -> Iterator[Format]:
 
 def claims_image(path: str | os.PathLike[str]) -> bool:
     """A file's ending is one of an image."""
-    return _ending(Path(path).name) in {ending for row in image_formats() for ending in row.all_endings}
+    return _ending(Path(path).name) in {ending for row in image_formats() for ending in row.own_endings}
 
 
 def claims_labels(path: str | os.PathLike[str]) -> bool:
     """A file's ending is one of a mask."""
-    return _ending(Path(path).name) in {ending for row in label_formats() for ending in row.all_endings}
+    return _ending(Path(path).name) in {ending for row in label_formats() for ending in row.own_endings}
 
 
 @cache

@@ -19,8 +19,8 @@ from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, GridMismatchError, LabelError, nearest
+from voxelry.formats.contours import fill
 from voxelry.formats.dicom.elements import PARSE_ERRORS, quiet_pydicom, short_message
-from voxelry.formats.dicom.objects.contours import fill
 from voxelry.formats.dicom.objects.referenced_image import (
     ReferencedImage,
     check_same_image,

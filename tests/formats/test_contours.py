@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skimage.measure import find_contours, label
 from skimage.measure import points_in_poly as inside_of
 
-from voxelry.formats.dicom.objects.contours import EDGE_TOLERANCE, fill
+from voxelry.formats.contours import EDGE_TOLERANCE, fill
 
 SHAPE = (23, 17)
 SQUARE = np.array([(2.5, 3.5), (6.5, 3.5), (6.5, 8.5), (2.5, 8.5)])
