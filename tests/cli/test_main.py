@@ -152,8 +152,16 @@ def test_inspect(torso):
 
 
 def test_check(torso):
-    assert run_json("check", torso / "manifest.yaml") == {"cases": 4, "usable": 4, "errors": 0, "problems": []}
-    assert run("check", torso / "manifest.yaml").output == "Every case can be used: 4 cases (2 train, 1 val, 1 test)\n"
+    found = run_json("check", torso / "manifest.yaml")
+    assert found | {"objects": {}} == {
+        "cases": 4, "usable": 4, "errors": 0, "problems": [], "objects": {},
+        "instances": "connected parts, since the card has no key `instances`",
+    }  # fmt: skip
+    assert found["objects"]["liver_lesion"]["total"] >= 4
+    first, second = run("check", torso / "manifest.yaml").output.splitlines()
+    assert first == "Every case can be used: 4 cases (2 train, 1 val, 1 test)"
+    assert second.startswith("liver_lesion: ")
+    assert second.endswith("; told apart by connected parts, since the card has no key `instances`")
 
 
 def test_check_counts_what_cannot_be_used(torso, tmp_path):

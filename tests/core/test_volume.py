@@ -98,6 +98,16 @@ def test_instance_ids_travel_with_their_labels():
     assert_array_equal(stored.on_grid(GRID).instances, ids)
 
 
+def test_instance_ids_are_placed_within_a_larger_grid():
+    ids = np.where(LABELS > 0, np.arange(60, dtype=np.uint32).reshape(3, 4, 5) + 70_000, 0).astype(np.uint32)
+    box = LabelMap(LABELS[None, 1:, :2], GRID.cropped((1, 0, 0), (2, 2, 5)), TABLE, Source(SPARSE), ids[None, 1:, :2])
+    placed = box.on_grid(GRID)
+    expected = np.zeros_like(ids)
+    expected[1:, :2] = ids[1:, :2]
+    assert_array_equal(placed.instances[0], expected)
+    assert placed.instances.dtype == np.uint32
+
+
 @pytest.mark.parametrize("change", [CHANGE, CHANGE.inverse, Reindex((0, 1, 2), (True, False, True))])
 def test_labels_on_some_slices_land_on_those_slices(change):
     """Slices 0 and 4 of the grid as two of a coarser one, four slices apart; the grid may be turned."""
@@ -110,6 +120,9 @@ def test_labels_on_some_slices_land_on_those_slices(change):
         assert_array_equal(landed.array, expected)
     turned = GRID.reindexed(change)
     assert_array_equal(stored.on_slices(turned).array, change.apply(expected))
+    ids = replace(stored, instances=stored.layers.astype(np.uint32) + np.uint32(70_000) * (stored.layers > 0))
+    landed_ids = ids.on_slices(GRID).instances
+    assert_array_equal(landed_ids[0], np.where(expected > 0, expected.astype(np.uint32) + 70_000, 0))
     known = replace(stored, source=replace(source, is_spacing_assumed=False))
     with pytest.raises(GridMismatchError, match="different shapes"):
         known.on_grid(GRID)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
@@ -9,8 +10,9 @@ from voxelry.base.files import read_yaml
 from voxelry.base.schema import parse
 from voxelry.core.labels import ANATOMICAL_STRUCTURE, Code
 from voxelry.datasets.card import Card
-from voxelry.datasets.cases import parse_cases
+from voxelry.datasets.cases import parse_cases, read_table
 from voxelry.datasets.check import check_manifest
+from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import load_manifest
 from voxelry.datasets.splits import check_no_leak
 from voxelry.phantom.phantom import CHANNELS, TABLES
@@ -61,9 +63,11 @@ def is_published(code: Code) -> bool:
 
 def test_all_cards_are_here():
     assert {file.stem for file in FILES} == {
+        "axon_sem",
         "cxr_lung",
         "hippocampus",
         "ivdm3seg",
+        "nuclei_dsb2018",
         "phantom_chest",
         "phantom_spine",
         "phantom_torso",
@@ -175,7 +179,10 @@ def test_totalsegmentator_finds_one_mask_a_structure(tmp_path):
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(("name", "train", "val"), [("hippocampus", 104, 26), ("cxr_lung", 230, 55), ("spine_waterfat", 9, 3)])
+@pytest.mark.parametrize(
+    ("name", "train", "val"),
+    [("hippocampus", 104, 26), ("cxr_lung", 230, 55), ("spine_waterfat", 9, 3), ("nuclei_dsb2018", 156, 39), ("axon_sem", 5, 1)],
+)
 def test_real_sets_have_their_cases(name, train, val, realdata):
     manifest = load_manifest(FOLDER / f"{name}.yaml", root=realdata)
     assert (len(manifest.split("train")), len(manifest.split("val"))) == (train, val)
@@ -184,6 +191,28 @@ def test_real_sets_have_their_cases(name, train, val, realdata):
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize("name", ["hippocampus", "cxr_lung", "spine_waterfat"])
+@pytest.mark.parametrize("name", ["hippocampus", "cxr_lung", "spine_waterfat", "nuclei_dsb2018", "axon_sem"])
 def test_every_case_of_the_real_sets_is_sound(name, realdata):
     assert check_manifest(load_manifest(FOLDER / f"{name}.yaml", root=realdata), deep=True) == []
+
+
+@pytest.mark.realdata
+def test_the_nuclei_are_those_of_the_index(realdata):
+    """Oracle: index_dev.csv, which counts the nuclei of each picture."""
+    manifest = load_manifest(FOLDER / "nuclei_dsb2018.yaml", root=realdata)
+    counts = {row["stem"]: int(row["n"]) for row in read_table(realdata / "nuclei_dsb2018/index_dev.csv")}
+    for case in manifest.cases[::10]:
+        image, labels = load_case(case, manifest)
+        assert image.channels == 3
+        assert len(np.unique(labels.instances)) - 1 == counts[case.id]
+    statistics = check_manifest(manifest).objects["nucleus"]
+    assert statistics.total == sum(counts.values())
+    assert statistics.per_case == (min(counts.values()), float(np.median(list(counts.values()))), max(counts.values()))
+
+
+@pytest.mark.realdata
+def test_each_vertebra_is_one_object(realdata):
+    problems = check_manifest(load_manifest(FOLDER / "spine_waterfat.yaml", root=realdata))
+    assert {name: statistics.total for name, statistics in problems.objects.items()} == dict.fromkeys(
+        ["L1", "L2", "L3", "L4", "L5"], 12
+    )

@@ -129,3 +129,30 @@ def test_samples_of_many_cases_are_bounded_together(monkeypatch):
     loads = [case(np.ones((10, 10, 10))) for _ in range(4)]
     make_fingerprint(loads, ("T1",), "MR", SIDED)
     assert drawn == [(1, 100)]
+
+
+def test_objects_of_things_are_counted_over_the_cases():
+    table = LabelTable(
+        labels=(
+            Label(value=1, name="cell", kind="thing"),
+            Label(value=2, name="vessel"),
+            Label(value=3, name="spot", kind="thing"),
+        )
+    )
+
+    def two(ids):
+        layers = np.minimum(ids, 1).astype(np.uint8)
+        volume = Volume(np.arange(ids.size, dtype=np.int16).reshape(1, *ids.shape), Geometry.from_spacing(ids.shape, (1, 2, 3)))
+        return lambda: (volume, LabelMap(layers[None], volume.geometry, table, instances=ids[None]))
+
+    ids = np.zeros((4, 4, 4), np.uint32)
+    ids[0, 0], ids[1, 1], ids[3, 3, 3] = 5, 7, 70_000
+    seen = make_fingerprint([two(ids), two(np.zeros_like(ids))], ("T1",), "MR", table)
+    assert seen.objects == seen.objects_by_label["cell"]
+    assert (seen.objects.total, seen.objects.per_case, seen.objects.touching, seen.objects.unit) == (3, (0, 1.5, 3), 2, "mm")
+    assert seen.objects.median_diameter == pytest.approx((6 * 4 * 6 / np.pi) ** (1 / 3), abs=1e-6)
+    assert list(seen.objects_by_label) == ["cell", "spot"]
+    assert seen.objects_by_label["spot"].diameter is None
+    plain = make_fingerprint([case(np.arange(8, dtype=np.int16).reshape(2, 2, 2))], ("T1",), "MR", SIDED)
+    assert plain.objects is None
+    assert plain.objects_by_label == {}

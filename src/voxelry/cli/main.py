@@ -132,7 +132,9 @@ def check(
         say(": ".join(filter(None, (problem.kind, problem.case, problem.message))))
     if as_json:
         rows = [{"case": p.case, "file": p.file, "kind": p.kind, "message": p.message} for p in problems]
-        print_json({"cases": problems.cases, "usable": problems.usable, "errors": len(errors), "problems": rows})
+        objects = {name: statistics.model_dump(mode="json") for name, statistics in problems.objects.items()}
+        counts = {"cases": problems.cases, "usable": problems.usable, "errors": len(errors)}
+        print_json({**counts, "problems": rows, "objects": objects, "instances": problems.instances})
     else:
         which = (
             f"{problems.usable} of {problems.cases} cases can be read"
@@ -140,6 +142,8 @@ def check(
             else f"Every case can be used: {problems.cases} cases"
         )
         say(f"{which} ({problems.counts})" if problems.cases else "There are no cases.")
+        for name, statistics in problems.objects.items():
+            say(f"{name}: {statistics.describe()}; told apart by {problems.instances}")
         if problems:
             say(f"{len(errors)} errors, {len(problems) - len(errors)} notes")
     if errors:

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from voxelry.base.schema import Frozen
 from voxelry.core.architectures import DEFAULT_NETWORK, check_stages, checked_name
 from voxelry.core.instance_plan import InstancePlan
+from voxelry.core.object_statistics import ObjectStatistics
 from voxelry.core.patch import DEFAULT_OVERLAP
 
 Configuration = Literal["2d", "3d", "3d_lowres", "3d_cascade"]
@@ -51,6 +52,8 @@ class Fingerprint(Frozen):
         tilt: the largest angle in degrees between an axis of a case and the patient axis nearest to it; None where unknown.
         spacing_fine: 10th percentile of the cases' mm along each axis; None where unknown.
         content_shape: median voxels of the box of content along each axis; None where unknown.
+        objects: the objects of all things together; None where no label is a thing.
+        objects_by_label: the objects of each thing, by the label's name.
         content_extent: the two middle values of the mm that these boxes cover along each axis, equal where the number of cases is
             odd; None where unknown.
 
@@ -81,6 +84,8 @@ class Fingerprint(Frozen):
     spacing_fine: tuple[float, ...] | None = None
     content_shape: tuple[float, ...] | None = None
     content_extent: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    objects: ObjectStatistics | None = None
+    objects_by_label: dict[str, ObjectStatistics] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _counts_agree(self) -> Self:

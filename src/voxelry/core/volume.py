@@ -279,11 +279,12 @@ class LabelMap:
             GridMismatchError: a labelled slice lies on none of the grid's slices, or labels lie beyond `geometry`.
         """
         labelled = np.flatnonzero(self.layers.any(axis=tuple(range(self.layers.ndim - 1))))
-        layers = np.zeros((len(self.layers), *geometry.shape), dtype=self.layers.dtype)
+        result = self._blank(geometry)
         change: Reindex | None = None
         for k in labelled.tolist() or [0]:
             grid = self.geometry.cropped((0, 0, k), (*self.geometry.shape[:2], 1))
-            piece = LabelMap(self.layers[..., k : k + 1], grid, self.table, self.source)
+            ids = None if self.instances is None else self.instances[..., k : k + 1]
+            piece = replace(self, layers=self.layers[..., k : k + 1], geometry=grid, instances=ids)
             change = change or grid.reindexing_into(geometry)
             start = None if change is None else geometry.offset_of(grid.reindexed(change))
             if change is None or start is None:
@@ -291,8 +292,8 @@ class LabelMap:
                     f"{self.source.name}: slice {k} ({grid.describe()}) is no slice of the image ({geometry.describe()})",
                     remedy="Resample one onto the other's grid first.",
                 )
-            piece._reindexed(change)._fill(layers, start)
-        return LabelMap(layers, geometry, self.table, replace(self.source, instances=()))
+            piece._reindexed(change)._fill(result, start)
+        return result
 
     def _reindexed(self, change: Reindex) -> LabelMap:
         if change.is_identity:
@@ -303,13 +304,20 @@ class LabelMap:
 
     def _placed(self, geometry: Geometry, start: tuple[int, ...]) -> LabelMap:
         """This map within a grid that shares its lattice, from voxel `start` on."""
-        layers = np.zeros((len(self.layers), *geometry.shape), dtype=self.layers.dtype)
-        self._fill(layers, start)
-        return LabelMap(layers, geometry, self.table, replace(self.source, instances=()))
+        result = self._blank(geometry)
+        self._fill(result, start)
+        return result
 
-    def _fill(self, layers: NDArray[Any], start: tuple[int, ...]) -> None:
-        """Write this map's labels into the layers of a grid that shares its lattice, from voxel `start` on."""
-        shape = layers.shape[1:]
+    def _blank(self, geometry: Geometry) -> LabelMap:
+        """A map of background on another grid, with as many layers, and with instance ids where this one has them."""
+        shape = (len(self.layers), *geometry.shape)
+        ids = None if self.instances is None else np.zeros(shape, np.uint32)
+        source = replace(self.source, instances=())
+        return replace(self, layers=np.zeros(shape, self.layers.dtype), geometry=geometry, source=source, instances=ids)
+
+    def _fill(self, target: LabelMap, start: tuple[int, ...]) -> None:
+        """Write this map's labels and ids into a map whose grid shares its lattice, from voxel `start` on."""
+        layers, shape = target.layers, target.geometry.shape
         ends = [(first, first + size) for first, size in zip(start, self.geometry.shape, strict=True)]
         overlaps = [(max(0, first), min(last, n)) for (first, last), n in zip(ends, shape, strict=True)]
         there = (slice(None), *(slice(low, max(low, high)) for low, high in overlaps))
@@ -318,6 +326,8 @@ class LabelMap:
             *(slice(low - first, max(low, high) - first) for (low, high), first in zip(overlaps, start, strict=True)),
         )
         layers[there] = self.layers[here]
+        if self.instances is not None and target.instances is not None:
+            target.instances[there] = self.instances[here]
         lost = int(np.count_nonzero(self.layers)) - int(np.count_nonzero(layers[there]))
         if lost:
             raise GridMismatchError(

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from voxelry.base.files import free_name
 from voxelry.base.schema import Frozen, reasons
+from voxelry.core.instance_form import InstanceForm
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.modalities import modality_term
 from voxelry.errors import UsageError, nearest
@@ -30,6 +31,7 @@ class Card(Frozen):
             lie; None refuses such cases.
         labels: meaning of the stored values of the masks.
         ignore: a stored value whose voxels enter no loss and no count of voxels.
+        instances: how the references tell objects of things apart; None takes what the files of the cases say, else components.
 
     Examples:
         >>> from voxelry.datasets import Card
@@ -50,6 +52,7 @@ class Card(Frozen):
     reference_channel: str | None = None
     labels: tuple[Label, ...] = Field(min_length=1)
     ignore: int | None = None
+    instances: InstanceForm | None = None
 
     @field_validator("name")
     @classmethod
@@ -78,6 +81,19 @@ class Card(Frozen):
             LabelTable(labels=self.labels, ignore=self.ignore)
         except ValidationError as failure:
             raise ValueError(reasons(failure)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _instances_are_of_things(self) -> Self:
+        if self.instances is None:
+            return self
+        if not any(label.kind == "thing" for label in self.labels):
+            raise ValueError("instances are asked for, but no label is of kind thing; write `kind: thing` at those to tell apart")
+        if self.instances.form == "mask_ids" and len(self.labels) > 1:
+            raise ValueError(
+                f"instances: mask_ids takes the mask's values for ids, which cannot say which of {len(self.labels)} labels an "
+                "object has; give an id map beside a mask of classes (instances: id_map)"
+            )
         return self
 
     @model_validator(mode="after")

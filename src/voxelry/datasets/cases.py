@@ -22,7 +22,7 @@ r"""Case, and the forms in which a manifest may list its cases.
       split_names: {train: dev_train, val: dev_val}
 
 With one mask file for each label, `labels` is ``{per_label: "{id}/segmentations/{label}.nii.gz"}``, where {label} is the
-label's name.
+label's name; with one for each object, ``{per_object: "{id}/masks/*.png"}``. A file of ids beside the mask is `instances`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from voxelry.base.files import read_text
 from voxelry.base.schema import Frozen, parse
@@ -53,6 +54,8 @@ class Case:
         images: the image file (or DICOM folder) of each channel; one file may hold several channels.
         labels: the reference mask, None where there is none or where `masks` holds it.
         masks: with one mask file per label: pairs of label name and file.
+        objects: with one mask file per object: pairs of label name and file; None with other references.
+        instances: the id map beside the mask, None where there is none.
         group: the patient; a group is never split.
         site: where the case comes from (a hospital, a scanner), which folds balance; empty where it is not known.
         split: ``train``, ``val``, ``test``, or None for a case that is not used.
@@ -72,16 +75,19 @@ class Case:
     group: str = ""
     split: SplitName | None = None
     site: str = ""
+    objects: tuple[tuple[str, Path], ...] | None = None
+    instances: Path | None = None
 
     @property
     def has_labels(self) -> bool:
         """There is a reference to learn from or to score against."""
-        return self.labels is not None or bool(self.masks)
+        return self.labels is not None or bool(self.masks) or self.objects is not None
 
     @property
     def label_files(self) -> tuple[Path, ...]:
         """Every file of the reference."""
-        return (self.labels,) if self.labels is not None else tuple(file for _, file in self.masks)
+        masks = (self.labels,) if self.labels is not None else tuple(file for _, file in (*self.masks, *(self.objects or ())))
+        return masks if self.instances is None else (*masks, self.instances)
 
     def reference_image(self, channel: int | None = None) -> Path:
         """The image on whose grid the labels lie: that of the reference channel, numbered from 0, else the first."""
@@ -94,9 +100,15 @@ class CaseRow(Frozen):
     id: str
     images: tuple[str, ...] = Field(min_length=1)
     labels: str | None = None
+    instances: str | None = None
     group: str | None = None
     split: SplitName | None = None
     site: str | None = None
+
+    @model_validator(mode="after")
+    def _ids_beside_a_mask(self) -> Self:
+        _check_mask(self.instances, self.labels)
+        return self
 
 
 class CaseRows(Frozen):
@@ -105,22 +117,46 @@ class CaseRows(Frozen):
     cases: tuple[CaseRow, ...] = ()
 
 
-class PerLabel(Frozen):
-    """One mask file for each label: a pattern with {label}."""
+class MaskFiles(Frozen):
+    """Several mask files of one case.
 
-    per_label: str
+    Attributes:
+        per_label: one for each label: a pattern with {label}.
+        per_object: one for each object: a pattern with ``*``, and with {label} where there are several labels.
+    """
 
-    @field_validator("per_label")
-    @classmethod
-    def _has_wildcard(cls, pattern: str) -> str:
-        return _with_placeholder(pattern, "{label}")
+    per_label: str | None = None
+    per_object: str | None = None
+
+    @model_validator(mode="after")
+    def _one_with_its_wildcard(self) -> Self:
+        if (self.per_label is None) == (self.per_object is None):
+            raise ValueError("either per_label or per_object is expected")
+        if self.per_label is not None:
+            _with_placeholder(self.per_label, "{label}")
+        if self.per_object is not None:
+            _with_placeholder(self.per_object, "*")
+        return self
 
 
 class _Files(Frozen):
     images: tuple[str, ...] = Field(min_length=1)
-    labels: str | PerLabel | None = None
+    labels: str | MaskFiles | None = None
+    instances: str | None = None
     group_pattern: str | None = None
     split_names: dict[SplitName, str] = Field(default_factory=dict)
+
+    def reference_patterns(self, names: Sequence[str]) -> list[str]:
+        """The patterns of the files of the reference, those of every label."""
+        masks = self.labels if isinstance(self.labels, MaskFiles) else MaskFiles.model_construct()
+        plain = [pattern for pattern in (self.labels, self.instances) if isinstance(pattern, str)]
+        each = [pattern for pattern in (masks.per_label, masks.per_object) if pattern is not None]
+        return [*plain, *(pattern.replace("{label}", name) for pattern in each for name in names)]
+
+    @model_validator(mode="after")
+    def _ids_beside_a_mask(self) -> Self:
+        _check_mask(self.instances, self.labels)
+        return self
 
     @field_validator("group_pattern")
     @classmethod
@@ -211,6 +247,15 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if not rows:
         raise ManifestError(f"{path}: no rows", remedy="A header line and one line per case are expected.")
     return rows
+
+
+def _check_mask(ids: str | None, labels: object) -> None:
+    """Refuse a file of ids without a mask of classes beside it."""
+    if ids is not None and not isinstance(labels, str):
+        raise ValueError(
+            f"instances '{ids}' is a file of ids without a mask of classes as `labels` beside it; where all objects "
+            "have one label, give it as `labels`, with `instances: mask_ids` in the card"
+        )
 
 
 def _with_placeholder(pattern: str, placeholder: str) -> str:

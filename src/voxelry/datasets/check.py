@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,12 +11,15 @@ import numpy as np
 
 from voxelry.base.listing import counted, shown
 from voxelry.core.label_boxes import boxes
+from voxelry.core.object_statistics import ObjectStatistics
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.duplicates import LEAK_REMEDY, voxel_digest
-from voxelry.datasets.load import load_image, load_labels
+from voxelry.datasets.instance_files import form_in_words
+from voxelry.datasets.load import load_image, read_reference
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import NonFiniteError, VoxelryError
+from voxelry.metrics.object_sizes import ObjectSizes, object_sizes, summarise
 
 Kind = Literal["error", "note"]
 
@@ -44,11 +47,20 @@ class Problems(list[Problem]):
     Attributes:
         cases: number of cases.
         counts: the cases of each split in words, such as ``9 train, 3 val``.
+        objects: number, size and contacts of the objects of each thing, over all labelled cases.
+        instances: how they were told apart, in words; empty without things.
     """
 
-    def __init__(self, problems: Iterable[Problem], manifest: Manifest) -> None:
+    def __init__(
+        self,
+        problems: Iterable[Problem],
+        manifest: Manifest,
+        objects: Mapping[str, ObjectStatistics] | None = None,
+    ) -> None:
         super().__init__(problems)
         self.cases, self.counts = len(manifest.cases), manifest.counts
+        self.objects = dict(objects or {})
+        self.instances = form_in_words(manifest.cases, manifest.card) if self.objects else ""
 
     @property
     def usable(self) -> int:
@@ -65,12 +77,16 @@ class _Survey:
         labels: name of a label -> splits of the cases that have it.
         empty: training cases without a labelled voxel.
         labelled: number of training cases whose labels were read.
+        objects: the objects of each case.
+        trained: the things of which a training case has an object.
     """
 
     digests: dict[str, list[Case]] = field(default_factory=lambda: defaultdict(list))
     labels: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     empty: list[str] = field(default_factory=list)
     labelled: int = 0
+    objects: list[dict[str, ObjectSizes]] = field(default_factory=list)
+    trained: set[str] = field(default_factory=set)
 
     def add_image(self, case: Case, volume: Volume) -> None:
         digest = voxel_digest(volume)
@@ -79,10 +95,12 @@ class _Survey:
 
     def add_labels(self, case: Case, labels: LabelMap) -> list[str]:
         """Note which labels a case has, and give their names."""
-        names = [label.name for label, box in boxes(labels, case.label_files[0]) if box is not None]
+        names = [label.name for label, box in boxes(labels, _file_of(case)) if box is not None]
         for name in names:
             self.labels[name][case.split or ""] += 1
+        self.objects.append(object_sizes(labels))
         if case.split == "train":
+            self.trained |= {name for name, sizes in self.objects[-1].items() if len(sizes.ids)}
             self.labelled += 1
             self.empty += [] if names else [case.id]
         return names
@@ -115,7 +133,9 @@ def check_manifest(manifest: Manifest, *, deep: bool = False) -> Problems:
     """
     survey = _Survey()
     problems = [problem for case in manifest.cases for problem in _check(case, manifest, deep, survey)]
-    return Problems([*_of_the_set(manifest, survey), *problems], manifest)
+    things = [label.name for label in manifest.card.labels if label.kind == "thing"] if survey.objects else []
+    objects = {name: summarise(survey.objects, name) for name in things}
+    return Problems([*_of_the_set(manifest, survey), *problems], manifest, objects)
 
 
 def check_case(case: Case, manifest: Manifest, *, deep: bool = False) -> list[Problem]:
@@ -135,14 +155,20 @@ def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey) -> list[
     if not case.has_labels:
         needed = case.split in ("train", "val")
         return [*notes, *([Problem(case.id, str(case.images[0]), f"no labels, but it is in {case.split}")] if needed else [])]
-    file = str(case.label_files[0])
+    file = _file_of(case)
     try:
-        labels = load_labels(case, manifest.card, volume.geometry)
+        labels, remarks = read_reference(case, manifest.card, volume.geometry)
     except VoxelryError as error:
         return [Problem(case.id, file, str(error)), *notes]
+    notes += [Problem(case.id, file, remark, "note") for remark in remarks]
     if labels is not None and not survey.add_labels(case, labels):
         notes.append(Problem(case.id, file, f"holds no labelled voxel: {_values(labels)}", "note"))
     return notes
+
+
+def _file_of(case: Case) -> str:
+    """The first file of a case's reference, for messages; its image where the reference is no file, since there is no object."""
+    return str((*case.label_files, *case.images)[0])
 
 
 def _check_voxels(case: Case, volume: Volume) -> list[Problem]:
@@ -192,6 +218,11 @@ def _absent(manifest: Manifest, survey: _Survey) -> list[str]:
             where = f" (others have it: {elsewhere})" if elsewhere else ""
             total = counted(survey.labelled, "training case", "training cases")
             messages.append(f"label '{label.name}' ({label.value}) is in none of {total}{where}, so it cannot be learnt")
+        elif label.kind == "thing" and label.name not in survey.trained:
+            messages.append(
+                f"thing '{label.name}' ({label.value}) has voxels but no object in any training case, so its objects cannot be "
+                "learnt: give its voxels ids, or make it `kind: stuff`"
+            )
     return messages
 
 

@@ -21,7 +21,7 @@ from voxelry.datasets.cases import (
     CaseRow,
     CaseRows,
     FoundFiles,
-    PerLabel,
+    MaskFiles,
     SplitName,
     TableFiles,
     read_table,
@@ -93,8 +93,9 @@ def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tup
 
 
 def _from_row(row: CaseRow, root: Path) -> Case:
-    labels = root / row.labels if row.labels else None
-    return Case(row.id, tuple(root / image for image in row.images), labels, (), row.group or row.id, row.split, row.site or "")
+    labels, instances = (root / file if file else None for file in (row.labels, row.instances))
+    images = tuple(root / image for image in row.images)
+    return Case(row.id, images, labels, (), row.group or row.id, row.split, row.site or "", instances=instances)
 
 
 def _expand_found(rule: FoundFiles, context: _ManifestContext) -> tuple[Case, ...]:
@@ -115,8 +116,7 @@ def _image_ids(rule: FoundFiles, context: _ManifestContext) -> list[str]:
         files.setdefault(id, set()).add(file)
     if rule.labels is None:
         return sorted(set(files) - masks_by_name(list(files)))
-    labels = rule.labels
-    patterns = [labels] if isinstance(labels, str) else [labels.per_label.replace("{label}", name) for name in context.names]
+    patterns = rule.reference_patterns(context.names)
     masks = {
         file for pattern in patterns if "{id}" in pattern for id, file in matching_files(pattern, context.root) if id in files
     }
@@ -140,12 +140,34 @@ def _with_files(rule: FoundFiles | TableFiles, case: Case, cells: Mapping[str, s
     labels = file(rule.labels) if isinstance(rule.labels, str) else None
     images = tuple(file(image, claims_image, () if labels is None else (labels,)) for image in rule.images)
     group = _patient(case.group, rule.group_pattern, context.where)
-    if isinstance(rule.labels, PerLabel):
-        template = rule.labels.per_label
-        return replace(
-            case, images=images, group=group, masks=tuple((name, file(template, label=name)) for name in context.names)
+    case = replace(case, images=images, group=group, labels=labels, instances=file(rule.instances) if rule.instances else None)
+    if not isinstance(rule.labels, MaskFiles):
+        return case
+    if rule.labels.per_object is not None:
+        return replace(case, objects=_object_files(rule.labels.per_object, cells, context))
+    template = rule.labels.per_label or ""
+    return replace(case, masks=tuple((name, file(template, label=name)) for name in context.names))
+
+
+def _object_files(template: str, cells: Mapping[str, str], context: _ManifestContext) -> tuple[tuple[str, Path], ...]:
+    """Label and file of each object of a case; none where the folder is there and empty.
+
+    Raises:
+        ManifestError: no such folder, or a pattern that leaves open which of several labels an object has.
+    """
+    if "{label}" not in template and len(context.names) > 1:
+        raise ManifestError(
+            f"{context.where}: '{template}' does not say which of {len(context.names)} labels an object has",
+            remedy="Put {label} into the pattern, for the label's name.",
         )
-    return replace(case, images=images, group=group, labels=labels)
+    files = []
+    for name in context.names:
+        path = context.root / _fill(template, {**cells, "label": name}, context.where)
+        matches = context.finder.find_all(path, claims_labels)
+        if not matches and "*" not in str(path.parent) and not path.parent.is_dir():
+            raise ManifestError(f"{context.where}: no folder {path.parent}, where the files of objects should be", remedy=_REMEDY)
+        files += [(name, file) for file in matches]
+    return tuple(files)
 
 
 def _patient(group: str, pattern: str | None, where: str) -> str:
@@ -219,7 +241,8 @@ def _check_ids(ids: Sequence[str], where: str) -> None:
 
 def _check_files(cases: tuple[Case, ...], where: str) -> None:
     """Refuse missing images and masks; of masks with one file per label only the first is checked, since a case may have 100."""
-    files = [file for case in cases for file in (*case.images, *case.label_files[:1])]
+    ids = [case.instances for case in cases if case.instances is not None]
+    files = [*(file for case in cases for file in (*case.images, *case.label_files[:1])), *ids]
     missing = [str(file) for file in files if not os.path.lexists(file) or not file.exists()]  # lexists takes names of any length
     if missing:
         listed = shown(missing, _SHOWN)

@@ -119,6 +119,10 @@ class FileFinder:
             )
         return files[0] if files else path
 
+    def find_all(self, path: Path, claim: Claim) -> list[Path]:
+        """Every file that a path with a ``*`` means, in order; as `find` otherwise."""
+        return self._fitting(path, claim)
+
     def _fitting(self, path: Path, claim: Claim) -> list[Path]:
         free = path.name.endswith(ANY_ENDING)
         plain = path.with_name(path.name.removesuffix(ANY_ENDING)) if free else path

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from voxelry.base.listing import counted, shown
-from voxelry.datasets.cases import FoundFiles, PerLabel
+from voxelry.datasets.cases import FoundFiles
 from voxelry.datasets.file_patterns import ANY_ENDING, ID, files_beside, matching_files
 from voxelry.formats.table import claims_image, claims_labels, stem_of
 
@@ -37,7 +37,8 @@ def leftovers(rule: FoundFiles, root: Path, ids: Collection[str]) -> tuple[str, 
 
 def without_image(masks: str, root: Path, ids: Collection[str]) -> list[str]:
     """A sentence about the masks of a pattern that belong to no case; nothing where there are none."""
-    names = [file.name for id, file in matching_files(masks, root, claims_labels) if id not in ids]
+    matches = matching_files(masks, root, claims_labels) if ID in masks else ()
+    names = [file.name for id, file in matches if id not in ids]
     return [f"{counted(len(names), 'mask has', 'masks have')} no image: {shown(names)}"] if names else []
 
 
@@ -50,8 +51,8 @@ def _passed_over(rule: FoundFiles, root: Path, ids: Collection[str]) -> list[str
     fitting = {file for pattern in patterns if ID in pattern for _, file in matching_files(pattern, root)}
     used = {file.parent for file in fitting} if ID in rule.images[0].rpartition("/")[0] else set()
     files = [file for file in files_beside(rule.images[0], root) if file not in fitting and file.parent not in used]
-    if isinstance(rule.labels, PerLabel):
-        masks = {file for _, file in matching_files(rule.labels.per_label.replace("{label}", "*"), root, claims_labels)}
+    for mask_pattern in rule.reference_patterns(("*",)):
+        masks = {file for _, file in matching_files(mask_pattern, root, claims_labels)} if ID in mask_pattern else set()
         files = [file for file in files if file not in masks]
     return [file.relative_to(root).as_posix() for file in files if claims_image(file.name) and not _belongs(file, ids)]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +17,11 @@ from voxelry.datasets.channels import read_channels
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import ManifestError
 from voxelry.formats.detection import detect
+from voxelry.formats.mask_folder import mask_boxes
+from voxelry.formats.object_files import DrawnObject, painted
+from voxelry.formats.object_parts import with_parts
 from voxelry.formats.reader import read_labels
+from voxelry.formats.reference_objects import labels_with_objects, with_objects
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +76,49 @@ def load_image(case: Case, card: Card) -> Volume:
 
 
 def load_labels(case: Case, card: Card, geometry: Geometry) -> LabelMap | None:
-    """Read a case's reference onto a grid; see `load_case`."""
+    """Read a case's reference onto a grid, with the ids of its objects where the card has things; see `load_case`."""
+    labels, remarks = read_reference(case, card, geometry)
+    if labels is None or not remarks:
+        return labels
+    return replace(labels, source=replace(labels.source, remarks=(*labels.source.remarks, *remarks)))
+
+
+def read_reference(case: Case, card: Card, geometry: Geometry) -> tuple[LabelMap | None, list[str]]:
+    """As `load_labels`, and what had to be decided about the objects, in sentences."""
+    remarks: list[str] = []
+    if case.objects is not None:
+        return _painted(case, card, geometry)
     if case.masks:
-        return _merge(case, card.table, geometry)
+        labels = _merge(case, card.table, geometry)
+        if _has_things(card):
+            labels, remarks = with_objects(labels, card.instances, str(case.masks[0][1].parent))
+        return labels, remarks
     if case.labels is None:
-        return None
+        return None, remarks
     needs_image = "reference" in detect(case.labels).label_options  # contours are filled on an image
     image = case.reference_image(card.reference) if needs_image else None
-    return read_labels(case.labels, card.table, reference=image).on_grid(geometry)
+    read = partial(read_labels, case.labels, card.table, reference=image)
+    if not _has_things(card):
+        return read().on_grid(geometry), remarks
+    labels, remarks = labels_with_objects(case.labels, card.table, card.instances, read, case.instances)
+    return labels.on_grid(geometry), remarks
+
+
+def _has_things(card: Card) -> bool:
+    return any(label.kind == "thing" for label in card.labels)
+
+
+def _painted(case: Case, card: Card, geometry: Geometry) -> tuple[LabelMap, list[str]]:
+    """One mask file for each object, into one map."""
+    objects = []
+    for name, file in case.objects or ():
+        mask = read_labels(file).on_grid(geometry)
+        objects.append(DrawnObject(card.table[name], file.name, tuple(mask_boxes(mask))))
+    where = case.label_files[0].parent if case.objects else case.images[0]
+    source = Source(kind="memory", files=tuple(str(file) for _, file in case.objects or ()))
+    labels, remarks = painted(objects, geometry, card.table, source, str(where))
+    labels, more = with_parts(labels, "keep" if card.instances is None else card.instances.parts, str(where))
+    return labels, [*remarks, *more]
 
 
 def _merge(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap:

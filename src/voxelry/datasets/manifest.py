@@ -19,6 +19,7 @@ from voxelry.datasets.card import Card
 from voxelry.datasets.cases import SPLITS, Case, CaseList, FoundFiles, parse_cases
 from voxelry.datasets.dataset_json import from_dataset_json
 from voxelry.datasets.expand import expand, is_below
+from voxelry.datasets.instance_files import check_instance_files
 from voxelry.datasets.leftovers import leftovers
 from voxelry.datasets.splits import SplitRule, check_no_leak, share_out
 from voxelry.errors import ManifestError, MissingFileError, nearest
@@ -130,6 +131,7 @@ def load_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
     base = _root(case_list, file, root, os.environ)
     cases = share_out(expand(case_list, base, card.table.names, str(file)), parsed.split)
     _check_channels(cases, card, file)
+    check_instance_files(cases, card, str(file))
     check_no_leak(cases, str(file))
     if card.modality != value["modality"]:
         remarks.append(f"modality '{value['modality']}' is DICOM's {card.modality}")

@@ -86,7 +86,7 @@ def read_mask_folder(path: str | os.PathLike[str], table: LabelTable | None, rea
             raise LabelError(
                 f"{file}: holds {len(mask.table)} labels; in a folder each file is one structure", remedy="Convert it by itself."
             )
-        boxes[number] = _boxes(mask.on_grid(grid))
+        boxes[number] = mask_boxes(mask.on_grid(grid))
     assert grid is not None
     return stack_segments(boxes, grid, labels, table, Source(KIND, tuple(map(str, files)), remarks=tuple(remarks)))
 
@@ -107,7 +107,7 @@ def _check_each_its_own(labels: Mapping[int, Label], files: Sequence[Path]) -> N
             )
 
 
-def _boxes(mask: LabelMap) -> list[SegmentBox]:
+def mask_boxes(mask: LabelMap) -> list[SegmentBox]:
     """The smallest box that holds the mask, none where it is empty."""
     inside = mask.array != 0
     if not inside.any():

@@ -15,6 +15,9 @@ WHOLE_TOLERANCE = 1e-4
 LARGEST_LABEL = 65535
 """The largest label value that a label table holds."""
 
+LARGEST_ID = 2**32 - 1
+"""The largest id of an object that a LabelMap holds."""
+
 _INT16 = np.iinfo(np.int16)
 _LARGEST_STEP = 2**30
 """Whole slopes and intercepts up to here are computed in int32 without overflow, given a result within int16."""
@@ -91,6 +94,30 @@ def as_labels(stored: NDArray[Any], where: str) -> NDArray[np.uint8] | NDArray[n
         NonFiniteError: NaN or infinite values.
         LabelError: fractions, negative values, or values above `LARGEST_LABEL`; naming the values.
     """
+    whole, high = _whole(stored, where)
+    if high > LARGEST_LABEL:
+        raise LabelError(
+            f"{where}: value {high:.0f} is above {LARGEST_LABEL}, the largest label",
+            remedy="Renumber the labels; is this an image? For ids of objects give `instances: mask_ids` or `id_map`.",
+        )
+    return whole.astype(np.uint8) if high < 256 else whole.astype(np.uint16)
+
+
+def as_ids(stored: NDArray[Any], where: str) -> NDArray[np.uint32]:
+    """Stored numbers as ids of objects, in the same way; up to 2^32 - 1.
+
+    Raises:
+        NonFiniteError: NaN or infinite values.
+        LabelError: fractions, negative or larger values; naming the values.
+    """
+    whole, high = _whole(stored, where)
+    if high > LARGEST_ID:
+        raise LabelError(f"{where}: value {high:.0f} is above {LARGEST_ID}, the largest id", remedy="Renumber the objects.")
+    return whole.astype(np.uint32)
+
+
+def _whole(stored: NDArray[Any], where: str) -> tuple[NDArray[Any], int]:
+    """Stored numbers without fractions and negative ones, and the largest."""
     check_finite(stored, where)
     if stored.dtype.kind == "f":
         whole = np.rint(stored)
@@ -101,18 +128,12 @@ def as_labels(stored: NDArray[Any], where: str) -> NDArray[np.uint8] | NDArray[n
                 remedy="Threshold a probability map first, or resample labels with nearest neighbour.",
             )
         stored = whole
-    low, high = float(stored.min()), float(stored.max())
-    if low < 0:
+    if stored.min() < 0:
         raise LabelError(
             f"{where}: negative values ({_some(stored[stored < 0])}) are no labels",
-            remedy="Labels are whole numbers from 0 (background) up; is this an image?",
+            remedy="Labels and ids are whole numbers from 0 (background) up; is this an image?",
         )
-    if high > LARGEST_LABEL:
-        raise LabelError(
-            f"{where}: value {high:.0f} is above {LARGEST_LABEL}, the largest label",
-            remedy="Renumber the labels; is this an image?",
-        )
-    return stored.astype(np.uint8) if high < 256 else stored.astype(np.uint16)
+    return stored, int(stored.max())
 
 
 def values_of(labels: NDArray[np.uint8] | NDArray[np.uint16]) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.plan import ChannelStatistics, Fingerprint
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ManifestError
+from voxelry.metrics.object_sizes import ObjectSizes, object_sizes, summarise
 from voxelry.preparation.preparation import content_box, reordering
 
 SAMPLES = 100_000_000
@@ -69,6 +70,7 @@ def make_fingerprint(
     boxes: list[tuple[int, ...]] = []
     medians: list[tuple[float, ...]] = []
     tilts: list[float] = []
+    objects: list[dict[str, ObjectSizes]] = []
     limit = min(SAMPLES_PER_CASE, max(1, SAMPLES // max(1, len(cases))))
     for number, load in enumerate(cases, start=1):
         volume, labels = load()
@@ -82,6 +84,7 @@ def make_fingerprint(
         extent = content_box(volume.array)[1]
         boxes.append(tuple(extent[axis] for axis in reindex.order))
         if labels is not None:
+            objects.append(object_sizes(labels))
             for label in table.labels:
                 label_voxels[label.name] += int(np.count_nonzero(labels.mask(label.name)))
         progress("looking at cases", number, len(cases))
@@ -111,8 +114,15 @@ def make_fingerprint(
         tilt=max(tilts),
         spacing_fine=None if spacings is None else _real(np.percentile(spacings, 10, axis=0)),
         content_shape=_real(np.median(contents, 0)),
+        objects=summarise(objects) if any(objects) else None,
+        objects_by_label={name: summarise(objects, name) for name in _things(objects, table)},
         content_extent=None if spacings is None else _middle(contents * spacings),
     )
+
+
+def _things(objects: Sequence[Mapping[str, ObjectSizes]], table: LabelTable) -> list[str]:
+    """The names of the labels whose objects are told apart, in the order of the table."""
+    return [name for name in table.names if any(name in case for case in objects)]
 
 
 def grey_medians(volume: Volume) -> tuple[float, ...]:

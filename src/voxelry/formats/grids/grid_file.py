@@ -20,7 +20,7 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.volume import Source, Volume
 from voxelry.errors import CorruptFileError, GeometryError, LabelError, UsageError
 from voxelry.formats.grids.stored import Stored
-from voxelry.formats.voxels import as_labels, check_finite, rescaled
+from voxelry.formats.voxels import as_ids, as_labels, check_finite, rescaled
 
 COMPONENTS = "channels are components of one quantity (colour, vector), not time points"
 """Remark on a file whose channels are one quantity."""
@@ -104,12 +104,27 @@ class GridFile:
             LabelError: fractions, negative values, or several channels.
             ReadError: the voxels cannot be decoded.
         """
+        return as_labels(self._whole_numbers(), str(self.path)), self.geometry, self.source
+
+    def ids(self) -> tuple[NDArray[np.uint32], Geometry, Source]:
+        """The ids of objects ``(*spatial)`` of a file of one channel, their grid and source.
+
+        Raises:
+            LabelError: fractions, negative values, or several channels.
+            ReadError: the voxels cannot be decoded.
+        """
+        return as_ids(self._whole_numbers(), str(self.path)), self.geometry, self.source
+
+    def _whole_numbers(self) -> NDArray[Any]:
+        """``(*spatial)`` the values of a mask; unscaled ones as stored, since float32 does not hold every number of 32 bits."""
         if self.channels != 1:
             raise LabelError(
                 f"{self.path}: a label file has one channel, this one {self.channels}",
                 remedy="Merge one-hot channels into one map, or split them into a file each.",
             )
-        return as_labels(self.scaled()[0], str(self.path)), self.geometry, self.source
+        array = self.numbers() if (self.slope, self.intercept) == (1, 0) else self.scaled()
+        values: NDArray[Any] = array[0]
+        return values
 
     def numbers(self) -> NDArray[Any]:
         """``(C, *spatial)`` as stored."""

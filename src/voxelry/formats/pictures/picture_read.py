@@ -20,7 +20,7 @@ from voxelry.formats.pictures.png_jpeg import open_jpeg, open_png
 from voxelry.formats.pictures.stored_picture import StoredPicture
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.signatures import is_jpeg, is_png, is_tiff
-from voxelry.formats.voxels import as_labels, check_finite, rescaled
+from voxelry.formats.voxels import as_ids, as_labels, check_finite, rescaled
 
 _NO_SIZE = "no physical size: DPI is not one"
 _MM_PER_INCH = 25.4
@@ -98,10 +98,20 @@ def read_picture_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8]
         UnsupportedFormatError: JPEG, which changes values; or as `read_picture`.
         CorruptFileError: truncated or damaged.
     """
-    file = Path(path)
+    stored, geometry, source = _whole_numbers(Path(path))
+    return as_labels(stored, source.name), geometry, source
+
+
+def read_picture_ids(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint32], Geometry, Source]:
+    """The ids of objects of a PNG or TIFF, of up to 32 bits; otherwise as `read_picture_labels`."""
+    stored, geometry, source = _whole_numbers(Path(path))
+    return as_ids(stored, source.name), geometry, source
+
+
+def _whole_numbers(file: Path) -> tuple[NDArray[Any], Geometry, Source]:
+    """The values of a mask as stored."""
     stored, remarks = _opened(file).labels()
-    labels = as_labels(stored, str(file))
-    return labels, _grid(labels[None]), _source(file, [*remarks, _NO_SIZE])
+    return stored, _grid(stored[None]), _source(file, [*remarks, _NO_SIZE])
 
 
 def _opened(file: Path) -> StoredPicture:
