@@ -64,7 +64,7 @@ def streamed(
     along = [Interp1d.of(n, m) for n, m in zip(grid.shape, grid.streamed(target), strict=True)]
     parts, maps = [], []
     writer = SliceWriter(
-        made, tuple(along), slab, lambda first, labels, some: (parts.append(labels), maps.append(some)), confidence
+        made, tuple(along), slab, lambda new: (parts.append(new.labels), maps.append(new.confidence)), confidence
     )
     kept, progress = more.pop("kept", lambda _: True), more.pop("progress", lambda *_: None)
     batches = more.pop("batches", Batches(2))

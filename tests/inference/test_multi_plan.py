@@ -107,8 +107,8 @@ def on_torch(monkeypatch):
     """Rings of torch tensors, as a GPU has them."""
     monkeypatch.setattr(
         module, "make_ring_buffer",
-        lambda classes, shape, weights, *, half, logits, device=None, regions=False: DeviceRingBuffer(
-            classes, shape, weights, False, logits, CPU, regions
+        lambda classes, shape, weights, *, half, logits, device=None, regions=False, head=0: DeviceRingBuffer(
+            classes, shape, weights, False, logits, CPU, regions, head
         ),
     )  # fmt: skip
 

@@ -273,6 +273,11 @@ class Plan(Frozen):
         return tuple(0 if axis == self.coarse_axis else 1 for axis in range(self.dimensions))
 
     @property
+    def head_channels(self) -> int:
+        """Channels of the network's instance head, behind its classes; 0 without one."""
+        return 0 if self.instances is None else self.instances.head_channels
+
+    @property
     def side_axis(self) -> int:
         """The spatial axis that runs from one side of the body to the other: columns of a picture, R or L of a volume."""
         if self.dimensions == 2:

@@ -47,7 +47,13 @@ class BackendSelection:
 
 
 def select_backend(
-    network: nn.Module, patch_BC: Tensor, device: torch.device, dtype: torch.dtype, passes: int, regions: bool = False
+    network: nn.Module,
+    patch_BC: Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    passes: int,
+    regions: bool = False,
+    head: int = 0,
 ) -> tuple[BackendSelection, Forward]:
     """Try the installed backends on one patch and keep the fastest that agrees.
 
@@ -58,12 +64,13 @@ def select_backend(
         dtype: type of the convolutions.
         passes: forward passes of the run.
         regions: whether the network's classes are regions.
+        head: channels of an instance head behind the classes.
 
     Returns:
         The selection, and its forward pass, built.
     """
     forwards: dict[str, Forward] = {"torch": BACKENDS["torch"](network, device, dtype)}
-    plain, usual = _timed(forwards["torch"], patch_BC, device, regions)
+    plain, usual = _timed(forwards["torch"], patch_BC, device, regions, head)
     seconds, agreement, skipped = {"torch": usual}, {"torch": 1.0}, []
     for name in installed_backends(device)[1:]:
         if usual * passes < TRIAL_SECONDS[name]:
@@ -71,7 +78,7 @@ def select_backend(
             continue
         try:
             forward = BACKENDS[name](network, device, dtype)
-            labels, seconds[name] = _timed(forward, patch_BC, device, regions)
+            labels, seconds[name] = _timed(forward, patch_BC, device, regions, head)
         except (VoxelryError, RuntimeError, ValueError, TypeError, OSError) as error:
             log.info("backend %s cannot run this network: %s", name, " ".join(str(error).split())[:200])
             continue
@@ -107,14 +114,16 @@ def check_logits(name: str, forward: Forward, plain: Forward, patch_BC: Tensor) 
         )
 
 
-def _timed(forward: Callable[[Tensor], Tensor], patch_BC: Tensor, device: torch.device, regions: bool) -> tuple[Tensor, float]:
+def _timed(
+    forward: Callable[[Tensor], Tensor], patch_BC: Tensor, device: torch.device, regions: bool, head: int
+) -> tuple[Tensor, float]:
     """The winning classes, and the seconds of the second of two passes; the first compiles and allocates."""
     forward(patch_BC)
     _wait(device)
     start = time.perf_counter()
     logits = forward(patch_BC)
     _wait(device)
-    return winners(logits, regions), time.perf_counter() - start
+    return winners(logits[:, : logits.shape[1] - head], regions), time.perf_counter() - start
 
 
 def _wait(device: torch.device) -> None:
@@ -137,17 +146,24 @@ class MemberForwards:
         dtype: type of the convolutions.
         backend: its name, or ``auto``.
         regions: whether the networks' classes are regions.
+        head: channels of an instance head behind the classes.
 
     Raises:
         UsageError: no such backend.
     """
 
     def __init__(
-        self, networks: Sequence[nn.Module], device: torch.device, dtype: torch.dtype, backend: str, regions: bool = False
+        self,
+        networks: Sequence[nn.Module],
+        device: torch.device,
+        dtype: torch.dtype,
+        backend: str,
+        regions: bool = False,
+        head: int = 0,
     ) -> None:
         check_backend(backend)
         self._networks, self._device, self._dtype, self._backend = networks, device, dtype, backend
-        self._regions = regions
+        self._regions, self._head = regions, head
         self._lock = threading.Lock()
         self._forwards: list[Forward] = []
         self.selection: BackendSelection | None = None
@@ -182,6 +198,8 @@ class MemberForwards:
                 plain = BACKENDS["torch"](self._networks[0], self._device, torch.float32)
                 check_logits(self._backend, named[0], plain, patch())
             return named
-        self.selection, first = select_backend(self._networks[0], patch(), self._device, self._dtype, passes, self._regions)
+        self.selection, first = select_backend(
+            self._networks[0], patch(), self._device, self._dtype, passes, self._regions, self._head
+        )
         build = BACKENDS[self.selection.name]
         return [first, *(build(network, self._device, self._dtype) for network in self._networks[1:])]

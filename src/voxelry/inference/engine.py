@@ -63,8 +63,9 @@ class TestTimeAugmentation:
     Attributes:
         members: members of an ensemble; one for a single model.
         mirrors: sets of axes to mirror a patch along; the empty set is the patch itself.
-        mirror_map: class that each class becomes when left and right are swapped.
+        mirror_map: channel that each channel of the networks becomes when left and right are swapped.
         side_axis: the axis from one side of the body to the other.
+        head: channels of an instance head behind the classes.
         probabilities: average probabilities; else logits.
         regions: whether classes are regions, whose probabilities are averaged less one half.
     """
@@ -77,6 +78,7 @@ class TestTimeAugmentation:
     side_axis: int
     probabilities: bool = False
     regions: bool = False
+    head: int = 0
 
     @property
     def share(self) -> float:
@@ -188,7 +190,7 @@ def _add(
 ) -> Tensor:
     """Add the copies of one patch, with their mirrored axes, to the ring buffer; whether they were finite."""
     if augmentation.probabilities:
-        logits = [(_probabilities(logits_K.float(), augmentation.regions), mirror) for logits_K, mirror in logits]
+        logits = [(_probabilities(logits_K.float(), augmentation), mirror) for logits_K, mirror in logits]
     depth = grid.patch_shape[0]
     count = REORDERED if logits[0][0].device.type == "cpu" else DEVICE_REORDERED
     step = max(1, count * depth // logits[0][0].numel())
@@ -204,8 +206,12 @@ def _add(
         return torch.isfinite(torch.stack(sums)).all()
 
 
-def _probabilities(logits_K: Tensor, regions: bool) -> Tensor:
-    return logits_K.sigmoid() - 0.5 if regions else logits_K.softmax(0)
+def _probabilities(logits_C: Tensor, augmentation: TestTimeAugmentation) -> Tensor:
+    """Probabilities of the classes; of an instance head the distance, its last channel, stays as it is."""
+    classes = len(logits_C) - augmentation.head
+    logits_K = logits_C[:classes]
+    probabilities = logits_K.sigmoid() - 0.5 if augmentation.regions else logits_K.softmax(0)
+    return torch.cat([probabilities, logits_C[classes:-1].sigmoid(), logits_C[-1:]]) if augmentation.head else probabilities
 
 
 def _mirrored(patch_C: Tensor, mirror: tuple[int, ...]) -> Tensor:

@@ -41,6 +41,7 @@ class ScanFootprint:
         host: bytes of the host's memory, for every split.
         new_slice: bytes of the host's memory, for each new slice of labels at a time.
         patch: bytes of the network's device, for each patch at a time.
+        head: channels of an instance head behind the classes.
     """
 
     grids: tuple[PatchGrid, ...]
@@ -48,10 +49,11 @@ class ScanFootprint:
     host: Footprint
     new_slice: Footprint
     patch: Footprint
+    head: int = 0
 
     def ring(self, half: bool) -> Footprint:
         """Of the ring buffers: sums, weights, winners."""
-        return Footprint({"ring buffer": sum(ring_bytes(self.classes, grid.ring_shape, half) for grid in self.grids)})
+        return Footprint({"ring buffer": sum(ring_bytes(self.classes + self.head, grid.ring_shape, half) for grid in self.grids)})
 
     def batch(self, patches: int, on_device: bool = False) -> Footprint:
         """Of a batch in the network, and on its way into the ring buffer."""

@@ -20,8 +20,8 @@ from voxelry.errors import ModelError
 from voxelry.inference.engine import SliceSink
 from voxelry.inference.multi_plan_kernels import decide_mean
 from voxelry.inference.plan_ensemble import ScanTask
-from voxelry.inference.ring_buffer import RingBuffer, run_and_count
-from voxelry.inference.slice_writer import SliceCallback, SliceWriter
+from voxelry.inference.ring_buffer import HEAD_SUMS, RingBuffer, packed_head, run_and_count
+from voxelry.inference.slice_writer import NewSlices, SliceCallback, SliceWriter
 
 SUMMED = 64 << 20
 """Bytes of probabilities summed at a time, or a single slice of all classes where that is more."""
@@ -77,6 +77,10 @@ class ProbabilitySink:
         """Add the share of new slices `first` to `last` to ``(K, last - first, Y', X')``."""
         self.ring.add_probabilities(self.interp, first, last, self.share, sums)
 
+    def add_head(self, first: int, last: int, sums: NDArray[np.float32]) -> None:
+        """Add the share of core probability and distance to ``(2, last - first, Y', X')``."""
+        self.ring.add_head(self.interp, first, last, self.share, sums)
+
 
 class SingleOutput:
     """Labels of one ensemble, straight from its ring buffer.
@@ -87,13 +91,16 @@ class SingleOutput:
         slab: new slices at a time.
         write: where labels, in the task's streaming order, go.
         confidence: ``probability`` or ``entropy`` for a map beside the labels; empty for none.
+        head: whether the channels of an instance head are wanted too.
 
     Attributes:
         sinks: where the task's finished slices go.
     """
 
-    def __init__(self, task: ScanTask, ring: RingBuffer, slab: int, write: SliceCallback, confidence: str) -> None:
-        self.sinks: Sequence[SliceSink] = [SliceWriter(ring, task.interpolation(), slab, write, confidence)]
+    def __init__(
+        self, task: ScanTask, ring: RingBuffer, slab: int, write: SliceCallback, confidence: str, head: bool = False
+    ) -> None:
+        self.sinks: Sequence[SliceSink] = [SliceWriter(ring, task.interpolation(), slab, write, confidence, head)]
         self._ring = ring
 
     @property
@@ -120,6 +127,7 @@ class EnsembleOutput:
         slab: new slices at a time, at most.
         write: where labels, in the first task's streaming order, go.
         confidence: ``probability`` or ``entropy`` for a map beside the labels; empty for none.
+        head: whether the channels of their instance heads are wanted too.
 
     Attributes:
         sinks: where each task's finished slices go.
@@ -128,16 +136,23 @@ class EnsembleOutput:
     """
 
     def __init__(
-        self, tasks: Sequence[ScanTask], rings: Sequence[RingBuffer], slab: int, write: SliceCallback, confidence: str
+        self,
+        tasks: Sequence[ScanTask],
+        rings: Sequence[RingBuffer],
+        slab: int,
+        write: SliceCallback,
+        confidence: str,
+        head: bool = False,
     ) -> None:
         self._sinks = [ProbabilitySink(ring, task, 1 / len(tasks)) for ring, task in zip(rings, tasks, strict=True)]
         self.sinks: Sequence[SliceSink] = self._sinks
         self._turns = [_reorientation(tasks[0].streaming_axes(), task.streaming_axes()) for task in tasks]
         along, *plane = (len(axis) for axis in self._sinks[0].interp)
-        classes = tasks[0].ensemble.classes
+        classes, channels = tasks[0].ensemble.classes, HEAD_SUMS if head else 0
         self._size, self._plane = along, tuple(plane)
-        self._slab = max(1, min(slab, SUMMED // (4 * classes * math.prod(plane))))
+        self._slab = max(1, min(slab, SUMMED // (4 * (classes + channels) * math.prod(plane))))
         self._sums = np.empty((classes, self._slab, *plane), np.float32).reshape(-1)
+        self._head_sums = np.empty((channels, self._slab, *plane), np.float32).reshape(-1)
         self._write, self._confidence, self._regions = write, confidence, bool(tasks[0].ensemble.plan.regions)
         self.probability_sum, self.voxel_count = np.zeros(classes), np.zeros(classes, np.int64)
 
@@ -168,6 +183,7 @@ class EnsembleOutput:
         sums[:] = 0
         for sink, (order, flips) in zip(self._sinks, self._turns, strict=True):
             sink.add(first, last, sums.transpose(order)[(slice(None), slice(None), *flips)])
+        head = self._mean_head(first, last) if self._head_sums.size else None
         flat, labels = sums.reshape(count, -1), np.empty(shape[1:], np.uint16)
         confidence = np.empty(shape[1:] if self._confidence else (0, 0, 0), np.uint8)
         flat_labels, flat_confidence = labels.reshape(-1), confidence.reshape(-1)
@@ -177,7 +193,16 @@ class EnsembleOutput:
             decide_mean(flat, low, high, self._regions, entropy, flat_labels, flat_confidence, total, won)
 
         run_and_count(work, flat.shape[1], self.probability_sum, self.voxel_count)
-        self._write(first, labels, confidence if self._confidence else None)
+        self._write(NewSlices(first, labels, confidence if self._confidence else None, head))
+
+    def _mean_head(self, first: int, last: int) -> NDArray[np.uint16]:
+        """Packed core probability and distance of new slices, the means of all ensembles."""
+        shape = (HEAD_SUMS, last - first, *self._plane)
+        sums = self._head_sums[: math.prod(shape)].reshape(shape)
+        sums[:] = 0
+        for sink, (order, flips) in zip(self._sinks, self._turns, strict=True):
+            sink.add_head(first, last, sums.transpose(order)[(slice(None), slice(None), *flips)])
+        return packed_head(sums)
 
 
 def _reorientation(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from voxelry.core.volume import Volume
 from voxelry.inference.patches import PatchGrid
-from voxelry.inference.slice_writer import SliceCallback
+from voxelry.inference.slice_writer import NewSlices, SliceCallback
 from voxelry.preparation.preparation import Preparation
 
 
@@ -22,28 +22,33 @@ class OutputArrays:
         volume: the scan.
         classes: K.
         confidence: ``probability`` or ``entropy`` for a map; empty for none.
+        head: whether to keep the channels of an instance head.
 
     Attributes:
         classes: ``(*spatial)`` uint8, or uint16 where there are more than 256 classes.
         confidence: ``(*spatial)`` uint8, 0..255 for 0..1; None where none was asked for.
+        head: ``(*spatial)`` uint32, packed core probability and distance (`head_kernels`), as wide as the ids that take their
+            place (`instance_decoder`); None where they are not kept.
     """
 
-    def __init__(self, volume: Volume, classes: int, confidence: str) -> None:
+    def __init__(self, volume: Volume, classes: int, confidence: str, head: bool = False) -> None:
         shape, order = volume.geometry.shape, _memory_order(volume)
         self.classes = np.zeros(shape, np.uint8 if classes <= 256 else np.uint16, order)
         certain = 0 if confidence == "entropy" else 255
         self.confidence = np.full(shape, certain, np.uint8, order) if confidence else None
+        self.head = np.zeros(shape, np.uint32, order) if head else None
 
     def slice_callback(self, preparation: Preparation, grid: PatchGrid) -> SliceCallback:
         """A function that puts new slices, which come in streaming order, into the arrays."""
-        classes = _content(self.classes, preparation, grid)
-        confidence = None if self.confidence is None else _content(self.confidence, preparation, grid)
+        arrays = [
+            None if array is None else _content(array, preparation, grid) for array in (self.classes, self.confidence, self.head)
+        ]
 
-        def write(first: int, labels: NDArray[np.uint16], values: NDArray[np.uint8] | None) -> None:
-            slices = slice(first, first + len(labels))
-            classes[slices] = labels.reshape(classes[slices].shape)
-            if confidence is not None and values is not None:
-                confidence[slices] = values.reshape(confidence[slices].shape)
+        def write(new: NewSlices) -> None:
+            slices = slice(new.first, new.first + len(new.labels))
+            for array, values in zip(arrays, (new.labels, new.confidence, new.head), strict=True):
+                if array is not None and values is not None:
+                    array[slices] = values.reshape(array[slices].shape)
 
         return write
 

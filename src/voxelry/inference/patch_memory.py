@@ -84,4 +84,4 @@ def patch_bytes(network: nn.Module, plan: Plan, classes: int, device: torch.devi
     finally:
         for hook in hooks:
             hook.remove()
-    return max(int(tensors.peak * share), 4 * math.prod(plan.patch_size) * (channels + classes))
+    return max(int(tensors.peak * share), 4 * math.prod(plan.patch_size) * (channels + classes + plan.head_channels))

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 SHARED_FIELDS = (
     "dimensions", "channels", "configuration", "slice_axis", "orientation", "spacing", "long_side", "image_order", "coarse_axis",
-    "patch_size", "regions",
+    "patch_size", "regions", "instances",
 )  # fmt: skip
 """Fields of a plan that models averaged patch by patch must share: how a scan is brought to their grid, and their classes."""
 
@@ -81,7 +81,7 @@ class PlanEnsemble:
         self.plan, self.labels = models[0].plan, models[0].labels
         self.networks = [network_of(model, device) for model in models]
         dtype, regions = compute_dtype(device, options.mixed_precision), bool(self.plan.regions)
-        self.members = MemberForwards(self.networks, device, dtype, options.backend, regions)
+        self.members = MemberForwards(self.networks, device, dtype, options.backend, regions, self.head)
         if self.plan.side_axis in self.plan.flips and without_twin(self.labels.labels):
             log.warning(
                 "not mirrored from side to side: labels without a mirror twin (%s)", shown(without_twin(self.labels.labels))
@@ -91,6 +91,11 @@ class PlanEnsemble:
     def classes(self) -> int:
         """K: classes of the networks, background included."""
         return len(self.labels) + 1
+
+    @property
+    def head(self) -> int:
+        """Channels of the networks' instance head, behind the classes."""
+        return self.plan.head_channels
 
     @property
     def is_second_stage(self) -> bool:
@@ -110,14 +115,15 @@ class PlanEnsemble:
 
     @cached_property
     def mirror_map(self) -> tuple[int, ...]:
-        """The network's class that each becomes when left and right are swapped, as mirrored patches may do."""
+        """The network's channel that each becomes when left and right are swapped, as mirrored patches may do."""
         swapped = any(self.plan.side_axis in axes for axes in self.mirrors)
-        return mirror_classes(self.plan, self.labels) if swapped else tuple(range(self.classes))
+        classes = mirror_classes(self.plan, self.labels) if swapped else tuple(range(self.classes))
+        return (*classes, *range(self.classes, self.classes + self.head))
 
     @cached_property
     def patch_footprint(self) -> Footprint:
         """Of a patch: the network's peak, and the copies made of its input and output."""
-        values = 4 * self.classes * math.prod(self.plan.patch_size)
+        values = 4 * (self.classes + self.head) * math.prod(self.plan.patch_size)
         return Footprint({
             "network": patch_bytes(self.networks[0], self.plan, self.classes, self.device),
             "probabilities": values if self.options.average == "probabilities" else 0,
@@ -211,12 +217,13 @@ class ScanTask:
             side_axis=ensemble.plan.side_axis,
             probabilities=ensemble.options.average == "probabilities",
             regions=bool(ensemble.plan.regions),
+            head=ensemble.head,
         )
         roi = None
         if ensemble.options.roi == "body":
             roi = body_roi(members[0].image, grid)
         elif ensemble.options.roi == "coarse":
-            roi = coarse_roi(members[0], grid, batches, ensemble.device, progress)
+            roi = coarse_roi(members[0], grid, batches, ensemble.device, progress, ensemble.head)
         keeps = roi.keeps if roi is not None else lambda _: True
         return RunningTask(roi, stream(grid, augmentation, ring, sink, batches, ensemble.device, keeps))
 

@@ -6,6 +6,9 @@ import logging
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from voxelry.core.instance_plan import InstancePlan
+from voxelry.core.labels import LabelTable
+from voxelry.core.plan import Plan
 from voxelry.errors import UsageError, nearest
 from voxelry.recipes.settings import parse_memory
 
@@ -35,6 +38,8 @@ class PredictOptions:
         roi: ``whole`` runs every patch, ``body`` leaves out those that hold nothing but air, ``coarse`` first runs patches
             side by side and then only those near labels.
         confidence: a map beside the labels: ``probability`` of the winner, ``entropy``, or none.
+        instances: whether objects are told apart. True of a model without an instance plan gives the components of its things,
+            or of all labels where none is a thing.
         batch: patches at a time; None for as many as fit.
         backend: backend of the network: ``torch``, ``compile``, ``openvino``, ``onnxruntime``, or ``auto`` for the fastest
             of those installed whose labels agree with PyTorch's.
@@ -57,6 +62,7 @@ class PredictOptions:
     weights: Literal["gaussian", "constant"] = "gaussian"
     roi: RoiMode = "whole"
     confidence: ConfidenceMode = ""
+    instances: bool | None = None
     batch: int | None = None
     backend: str = "torch"
     mixed_precision: Literal["auto", "off"] = "auto"
@@ -72,6 +78,15 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} {value}", remedy="Give a number above 0.")
+
+    def instance_plan(self, plan: Plan, table: LabelTable) -> InstancePlan | None:
+        """How objects are told apart in predictions by models of a plan; None where they are not."""
+        if self.instances is False:
+            return None
+        if plan.instances is None and self.instances:
+            things = tuple(label.name for label in table.labels if label.kind == "thing")
+            return InstancePlan(labels=things or table.names, decoder="components", diameter=1)
+        return plan.instances
 
     @classmethod
     def of(cls, **choices: Any) -> PredictOptions:

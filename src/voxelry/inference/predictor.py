@@ -14,6 +14,7 @@ from voxelry.core.model import Model
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ModelError, UsageError
 from voxelry.inference.cleanup import clean_array
+from voxelry.inference.instance_decoder import decode_instances
 from voxelry.inference.ood_checks import at_border, out_of_distribution
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.segmenter import Segmenter
@@ -24,7 +25,7 @@ class Prediction:
     """The result of a prediction: labels on the scan's own grid, confidence, and flags.
 
     Attributes:
-        labels: the label map.
+        labels: the label map, with `instances` where objects are told apart: 1..n in the order of their first voxels.
         confidence: label name -> mean probability (0..1) of that label over the voxels it won on the network's grid, None where
             it won none.
         flags: sentences about anything unusual: a label at the scan's border, a scan unlike those of training.
@@ -120,13 +121,18 @@ class Predictor:
         stored = segmentation.output.relabelled(table.from_classes(np.arange(len(table) + 1)))
         rules = {table[rule.label].value: rule for rule in self.model.card.clean_up}
         clean_array(stored, rules, volume.geometry.voxel_volume)
-        flags = [*out_of_distribution(volume, self.model), *at_border(stored, table.id2label)]
+        ids, remarks = None, tuple[str, ...]()
+        if self.segmenter.instances is not None:
+            plan, head = self.segmenter.instances, segmentation.output.head
+            ids, remarks = decode_instances(stored, head, table, plan, volume.geometry.voxel_volume)
+        flags = [*out_of_distribution(volume, self.model), *at_border(stored, table.id2label), *remarks]
         if segmentation.overlooked:
             flags.append(f"the {self.options.roi} pass found nothing, so no patch was run")
         confidence = None
         if segmentation.output.confidence is not None:
             confidence = Volume(segmentation.output.confidence[None], volume.geometry, modality="", source=volume.source)
-        labels = LabelMap.of(stored, volume.geometry, table, volume.source)
+        instances = None if ids is None else ids[None]
+        labels = LabelMap(stored[None], volume.geometry, table, volume.source, instances)
         return Prediction(labels, segmentation.confidence, tuple(flags), confidence)
 
 
@@ -137,6 +143,8 @@ def _check_members(models: tuple[Model, ...]) -> None:
     first = models[0]
     for other in models[1:]:
         differences = [name for name in MEMBER_FIELDS if getattr(first.plan, name) != getattr(other.plan, name)]
+        if _objects(first) != _objects(other):
+            differences.append("instances")
         if first.labels != other.labels:
             differences.append("labels")
         if differences:
@@ -144,6 +152,12 @@ def _check_members(models: tuple[Model, ...]) -> None:
                 f"{other.path} and {first.path} differ in {', '.join(differences)}",
                 remedy="Average models of one label table that take the same channels.",
             )
+
+
+def _objects(model: Model) -> tuple[tuple[str, ...], str] | None:
+    """The labels whose objects a model tells apart, and how."""
+    plan = model.plan.instances
+    return None if plan is None else (plan.labels, plan.decoder)
 
 
 MEMBER_FIELDS = ("dimensions", "channels", "reference_channel", "regions")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voxelry.base.threads import run_slabs
-from voxelry.inference import blending_kernels, multi_plan_kernels, region_kernels
+from voxelry.inference import blending_kernels, head_kernels, multi_plan_kernels, region_kernels
 from voxelry.inference.half import LARGEST_HALF
 from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
 from voxelry.inference.patches import Start
@@ -25,20 +25,25 @@ LIMIT = 0.9 * LARGEST_HALF
 
 _WEIGHT_AND_WINNER_BYTES = 8
 
+HEAD_SUMS, PACKED_BYTES = 2, 2
+"""Of an instance head core probability and distance leave a ring buffer, and are packed into so many bytes."""
 
-def ring_bytes(classes: int, shape: Start, half: bool) -> int:
-    """Bytes of a ring buffer: sums of all classes, weights and winners.
+
+def ring_bytes(channels: int, shape: Start, half: bool) -> int:
+    """Bytes of a ring buffer: sums of all channels, weights and winners.
 
     Args:
-        classes: K.
+        channels: classes, and channels of an instance head.
         shape: ``(depth, Y, X)``.
         half: whether sums are half floats.
     """
-    return math.prod(shape) * (classes * (2 if half else 4) + _WEIGHT_AND_WINNER_BYTES)
+    return math.prod(shape) * (channels * (2 if half else 4) + _WEIGHT_AND_WINNER_BYTES)
 
 
 class RingBuffer(Protocol):
     """Interface between the engine and a ring buffer. Shapes are in streaming order: K classes, S slices, Y, X.
+
+    C channels are the classes and those of an instance head, if there is one.
 
     Attributes:
         depth: slices it holds; slice z lies in slot ``z % depth``.
@@ -58,13 +63,13 @@ class RingBuffer(Protocol):
         """Set the slots of slices `first` to `last` to 0."""
 
     def add(self, start: Start, dz: int, values: Tensor, scale: float) -> None:
-        """Add slices `dz` and on of a patch, ``(K, n, q, r)`` float32, times their weights and `scale`."""
+        """Add slices `dz` and on of a patch, ``(C, n, q, r)`` float32, times their weights and `scale`."""
 
     def add_weights(self, start: Start) -> None:
         """Add the weights of a patch, once for all its copies."""
 
     def fill(self, first: int, values: NDArray[np.floating]) -> None:
-        """Put in finished slices ``(K, n, Y, X)`` from slice `first` on."""
+        """Put in finished slices ``(C, n, Y, X)`` from slice `first` on."""
 
     def finish(self, first: int, last: int) -> None:
         """Turn the sums of slices `first` to `last`, which no further patch touches, into means, and find their winners."""
@@ -78,6 +83,9 @@ class RingBuffer(Protocol):
     def add_probabilities(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
         """Add `share` times the probabilities of new slices to ``(K, last - first, Y', X')``, of any memory order."""
 
+    def add_head(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add `share` times the core probability and distance of new slices to ``(2, last - first, Y', X')``."""
+
 
 class HostRingBuffer:
     """A ring buffer in the host's memory; see `RingBuffer`.
@@ -89,13 +97,15 @@ class HostRingBuffer:
         half: keep sums as half floats.
         logits: whether sums are of logits; else of probabilities.
         regions: whether classes are regions, which decide each for itself.
+        head: channels of an instance head behind the classes.
     """
 
     def __init__(
-        self, classes: int, shape: Start, weights: Tensor | None, half: bool, logits: bool, regions: bool = False
+        self, classes: int, shape: Start, weights: Tensor | None, half: bool, logits: bool, regions: bool = False, head: int = 0
     ) -> None:
         self.depth = shape[0]
-        self.sums = np.zeros((classes, *shape), np.uint16 if half else np.float32)
+        self.channels = np.zeros((classes + head, *shape), np.uint16 if half else np.float32)
+        self.sums, self.head = self.channels[:classes], self.channels[classes:]
         self.weights = np.zeros(shape, np.float32)
         self.winners = np.zeros(shape, np.uint16)
         self.patch = None if weights is None else weights.numpy()
@@ -105,7 +115,7 @@ class HostRingBuffer:
     def clear(self, first: int, last: int) -> None:
         """Set the slots of slices `first` to `last` to 0."""
         for z in range(first, last):
-            self.sums[:, z % self.depth] = 0
+            self.channels[:, z % self.depth] = 0
             self.weights[z % self.depth] = 0
 
     def add(self, start: Start, dz: int, values: Tensor, scale: float) -> None:
@@ -115,7 +125,7 @@ class HostRingBuffer:
         weights = self.patch[dz : dz + array.shape[1]]
         share, limit = np.float32(scale), np.float32(LIMIT)
         blend = blending_kernels.blend
-        run_slabs(lambda low, high: blend(self.sums, array, weights, z + dz, y, x, low, high, share, limit), len(array))
+        run_slabs(lambda low, high: blend(self.channels, array, weights, z + dz, y, x, low, high, share, limit), len(array))
 
     def add_weights(self, start: Start) -> None:
         """Add the weights of a patch."""
@@ -126,10 +136,10 @@ class HostRingBuffer:
             self.weights[(z + dz) % self.depth, y : y + height, x : x + width] += self.patch[dz]
 
     def fill(self, first: int, values: NDArray[np.floating]) -> None:
-        """Put in finished slices ``(K, n, Y, X)``."""
+        """Put in finished slices ``(C, n, Y, X)``."""
         for n in range(values.shape[1]):
             slot = (first + n) % self.depth
-            self.sums[:, slot] = (
+            self.channels[:, slot] = (
                 values[:, n] if self.sums.dtype == np.float32 else values[:, n].astype(np.float16).view(np.uint16)
             )
             self.weights[slot] = 1
@@ -141,7 +151,10 @@ class HostRingBuffer:
         def work(low: int, high: int, total: NDArray[np.float64], won: NDArray[np.int64]) -> None:
             kernels.finish(self.sums, self.weights, self.winners, first, low, high, total, won, self.logits)
 
-        run_and_count(work, (last - first) * self.sums.shape[2], self.probability_sum, self.voxel_count)
+        rows = (last - first) * self.sums.shape[2]
+        run_and_count(work, rows, self.probability_sum, self.voxel_count)
+        if len(self.head):
+            run_slabs(lambda low, high: head_kernels.finish_head(self.head, self.weights, first, low, high), rows)
 
     def labels(self, interp: Interp3d, first: int, last: int) -> NDArray[np.uint16]:
         """Class indices of new slices."""
@@ -164,6 +177,11 @@ class HostRingBuffer:
         slab, weight, kernel = self._slab(interp, first, last), np.float32(share), multi_plan_kernels.add_probabilities
         rows = math.prod(slab.shape[:2])
         run_slabs(lambda low, high: kernel(self.sums, slab, low, high, self.logits, self.regions, weight, sums), rows)
+
+    def add_head(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add the core probability and distance of new slices."""
+        slab, weight, kernel = self._slab(interp, first, last), np.float32(share), head_kernels.add_head
+        run_slabs(lambda low, high: kernel(self.head, slab, low, high, self.logits, weight, sums), math.prod(slab.shape[:2]))
 
     def _slab(self, interp: Interp3d, first: int, last: int) -> SlabInterp:
         return SlabInterp.of(interp, first, last, self.depth, self.sums.shape[2])
@@ -194,3 +212,11 @@ def run_and_count(
     for total, won in counts:
         probability_sum += total
         voxel_count += won
+
+
+def packed_head(sums: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """``(n, Y', X')`` core probability and distance, quantised (`head_kernels.CORE_UNIT`), of ``(2, n, Y', X')`` float32."""
+    packed = np.empty(sums.shape[1:], np.uint16)
+    flat, out = sums.reshape(2, -1), packed.reshape(-1)
+    run_slabs(lambda low, high: head_kernels.pack(flat, out, low, high), packed.size)
+    return packed

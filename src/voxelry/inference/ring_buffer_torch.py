@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from voxelry.inference.head_kernels import CORE, DISTANCE
 from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
 from voxelry.inference.patches import Start
 from voxelry.inference.ring_buffer import LIMIT
@@ -28,6 +29,7 @@ class DeviceRingBuffer:
         logits: whether sums are of logits; else of probabilities.
         device: where.
         regions: whether classes are regions, which decide each for itself.
+        head: channels of an instance head behind the classes.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class DeviceRingBuffer:
         logits: bool,
         device: torch.device,
         regions: bool = False,
+        head: int = 0,
     ) -> None:
         self.depth, self.logits, self.device, self.regions = shape[0], logits, device, regions
-        self.sums = torch.zeros((classes, *shape), dtype=torch.float16 if half else torch.float32, device=device)
+        self.channels = torch.zeros((classes + head, *shape), dtype=torch.float16 if half else torch.float32, device=device)
+        self.sums, self.head = self.channels[:classes], self.channels[classes:]
         self.weights = torch.zeros(shape, device=device)
         self.winners = torch.zeros(shape, dtype=torch.int32, device=device)
         self.patch = None if weights is None else weights.to(device)
@@ -63,7 +67,7 @@ class DeviceRingBuffer:
     def clear(self, first: int, last: int) -> None:
         """Set the slots of slices `first` to `last` to 0."""
         for low, high in self._slot_ranges(first, last):
-            self.sums[:, low:high] = 0
+            self.channels[:, low:high] = 0
             self.weights[low:high] = 0
 
     def add(self, start: Start, dz: int, values: Tensor, scale: float) -> None:
@@ -74,7 +78,7 @@ class DeviceRingBuffer:
         weights = self.patch[dz : dz + count] * scale
         weighted = values.to(self.device).clamp(-LIMIT, LIMIT) * weights
         for low, high in self._slot_ranges(z + dz, z + dz + count):
-            sums = self.sums[:, low:high, y : y + height, x : x + width]
+            sums = self.channels[:, low:high, y : y + height, x : x + width]
             sums.copy_(sums.float() + weighted[:, done : done + high - low])
             done += high - low
 
@@ -89,10 +93,10 @@ class DeviceRingBuffer:
             done += high - low
 
     def fill(self, first: int, values: NDArray[np.floating]) -> None:
-        """Put in finished slices ``(K, n, Y, X)``."""
+        """Put in finished slices ``(C, n, Y, X)``."""
         for n in range(values.shape[1]):
             slot = (first + n) % self.depth
-            self.sums[:, slot] = torch.as_tensor(np.ascontiguousarray(values[:, n])).to(self.device)
+            self.channels[:, slot] = torch.as_tensor(np.ascontiguousarray(values[:, n])).to(self.device)
             self.weights[slot] = 1
 
     def finish(self, first: int, last: int) -> None:
@@ -101,7 +105,7 @@ class DeviceRingBuffer:
             slot = z % self.depth
             weight = self.weights[slot]
             inverse = torch.where(weight > 0, 1 / weight, torch.zeros_like(weight))
-            self.sums[:, slot] = (self.sums[:, slot].float() * inverse).to(self.sums.dtype)
+            self.channels[:, slot] = (self.channels[:, slot].float() * inverse).to(self.sums.dtype)
             values = self.sums[:, slot].float()
             winner = self._winners(values)
             if self.regions:
@@ -163,6 +167,17 @@ class DeviceRingBuffer:
                 done += len(pixels)
             sums[:, index] += plane.cpu().numpy().reshape(len(self.sums), *shape)
 
+    def add_head(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add the core probability and distance of new slices, slice by slice."""
+        corners, fractions = self._slab(interp, first, last)
+        shape = [len(axis) for axis in corners[1:]]
+        across = torch.ones(shape, dtype=torch.bool, device=self.device).nonzero()
+        for index in range(last - first):
+            voxels = torch.cat([torch.full_like(across[:, :1], index), across], 1)
+            core, distance = self._interpolated(corners, fractions, voxels, self.head[CORE : DISTANCE + 1])
+            both = torch.stack([core.sigmoid() if self.logits else core, distance]) * share
+            sums[:, index] += both.cpu().numpy().reshape(2, *shape)
+
     def _probabilities(self, values: Tensor) -> Tensor:
         """Probabilities ``(K, n)`` of interpolated sums; of regions less one half."""
         if self.regions:
@@ -211,15 +226,18 @@ class DeviceRingBuffer:
     def _numbers(self, values: Tensor) -> Tensor:
         return torch.arange(len(values), device=self.device).reshape(-1, *(1,) * (values.ndim - 1))
 
-    def _interpolated(self, corners: list[Tensor], fractions: list[Tensor], voxels: Tensor) -> Tensor:
-        """``(K, n)`` float32 at new voxels ``(n, 3)``, added in the order in which the compiled loops add."""
+    def _interpolated(
+        self, corners: list[Tensor], fractions: list[Tensor], voxels: Tensor, means: Tensor | None = None
+    ) -> Tensor:
+        """``(K, n)`` float32 at new voxels ``(n, 3)``, of classes or other `means`, added in the order of the compiled loops."""
+        sums = self.sums if means is None else means
         z, y, x = (axis[voxels[:, n]] for n, axis in enumerate(corners))
         fz, fy, fx = (fraction[voxels[:, n]] for n, fraction in enumerate(fractions))
         w00, w01, w10, w11 = (1 - fz) * (1 - fy), (1 - fz) * fy, fz * (1 - fy), fz * fy
 
         def row(column: Tensor) -> Tensor:
-            row00, row01 = self.sums[:, z[:, 0], y[:, 0], column].float(), self.sums[:, z[:, 0], y[:, 1], column].float()
-            row10, row11 = self.sums[:, z[:, 1], y[:, 0], column].float(), self.sums[:, z[:, 1], y[:, 1], column].float()
+            row00, row01 = sums[:, z[:, 0], y[:, 0], column].float(), sums[:, z[:, 0], y[:, 1], column].float()
+            row10, row11 = sums[:, z[:, 1], y[:, 0], column].float(), sums[:, z[:, 1], y[:, 1], column].float()
             return (row00 * w00 + row01 * w01) + (row10 * w10 + row11 * w11)
 
         return row(x[:, 0]) * (1 - fx) + row(x[:, 1]) * fx

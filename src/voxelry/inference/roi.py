@@ -73,6 +73,7 @@ def coarse_roi(
     batches: Batches,
     device: torch.device,
     progress: ProgressCallback = no_progress,
+    head: int = 0,
 ) -> RoiBlocks:
     """Blocks in which patches without overlap or mirroring predict any label, and `MARGIN` blocks around them.
 
@@ -82,6 +83,7 @@ def coarse_roi(
         batches: runs patches through the network.
         device: where it is.
         progress: called as patches are done.
+        head: channels of an instance head behind the classes.
     """
     coarse = PatchGrid(grid.size, grid.patch, 0.0, grid.axis, grid.weighting)
     blocks = np.zeros([-(-size // BLOCK) for size in grid.size], dtype=bool)
@@ -93,7 +95,7 @@ def coarse_roi(
             patches_BC = upload([member.patch(coarse, start) for start in batch], device)
             for begin, logits_BK in batches.run(member.forward, patches_BC):
                 for start, logits_K in zip(batch[begin:], logits_BK, strict=False):
-                    _mark(blocks, coarse, start, coarse.streaming_view(logits_K))
+                    _mark(blocks, coarse, start, coarse.streaming_view(logits_K[: len(logits_K) - head]))
             done += len(batch)
             progress("patches", done, coarse.count)
     return RoiBlocks(binary_dilation(blocks, np.ones((3,) * blocks.ndim, bool), iterations=MARGIN), grid)

@@ -18,6 +18,7 @@ from voxelry.core.volume import Volume
 from voxelry.errors import ModelError
 from voxelry.inference.cleanup import COMPONENT_BYTES
 from voxelry.inference.forward import Batches
+from voxelry.inference.instance_decoder import DECODING_BYTES
 from voxelry.inference.memory_budget import (
     SPARE,
     MemorySplit,
@@ -33,7 +34,7 @@ from voxelry.inference.multi_plan import EnsembleOutput, SingleOutput, align_tas
 from voxelry.inference.output_arrays import OutputArrays
 from voxelry.inference.plan_ensemble import PlanEnsemble, ScanTask, group_by_plan
 from voxelry.inference.predict_options import PredictOptions
-from voxelry.inference.ring_buffer import RingBuffer
+from voxelry.inference.ring_buffer import HEAD_SUMS, PACKED_BYTES, RingBuffer
 from voxelry.inference.slice_writer import make_ring_buffer
 from voxelry.networks.classes import label_classes
 
@@ -71,11 +72,13 @@ class Segmenter:
 
     Attributes:
         ensembles: the models, by plan.
+        instances: how objects are told apart; None where they are not.
         first_stages: of each ensemble that is the second stage of a cascade, its models' own first stages, averaged; else None.
     """
 
     def __init__(self, models: Sequence[Model], device: torch.device, options: PredictOptions, cleaned: bool = False) -> None:
         self.device, self.options, self.cleaned = device, options, cleaned
+        self.instances = options.instance_plan(models[0].plan, models[0].labels)
         self.ensembles = [PlanEnsemble(group, device, options) for group in group_by_plan(models)]
         self.first_stages = [_first_stage(ensemble, device, options) for ensemble in self.ensembles]
 
@@ -83,6 +86,11 @@ class Segmenter:
     def labels(self) -> LabelTable:
         """The table of all models."""
         return self.ensembles[0].labels
+
+    @property
+    def _keeps_head(self) -> bool:
+        """Whether the networks' instance head leaves the ring buffers."""
+        return self.instances is not None and self.instances.head_channels > 0
 
     @property
     def description(self) -> str:
@@ -109,7 +117,7 @@ class Segmenter:
         log.info("%s: %s", volume.source.name, split)
         previous = [None if stage is None else stage.run(volume, progress, scans).output.classes for stage in self.first_stages]
         rings, split = self._rings(footprint, split)
-        arrays = OutputArrays(volume, footprint.classes, self.options.confidence)
+        arrays = OutputArrays(volume, footprint.classes, self.options.confidence, self._keeps_head)
         output = self._output(tasks, rings, arrays, split.slab)
         batches = Batches(split.batch)
         running = [
@@ -128,8 +136,8 @@ class Segmenter:
         """The output that turns finished slices of one ensemble, or of several, into labels."""
         write, confidence = arrays.slice_callback(tasks[0].preparation, tasks[0].grid), self.options.confidence
         if len(tasks) == 1:
-            return SingleOutput(tasks[0], rings[0], slab, write, confidence)
-        return EnsembleOutput(tasks, rings, slab, write, confidence)
+            return SingleOutput(tasks[0], rings[0], slab, write, confidence, self._keeps_head)
+        return EnsembleOutput(tasks, rings, slab, write, confidence, self._keeps_head)
 
     def _segmented(self, arrays: OutputArrays, output: SingleOutput | EnsembleOutput, overlooked: bool) -> SegmentedScan:
         """Classes of networks become those of labels."""
@@ -174,14 +182,18 @@ class Segmenter:
             "confidence map": voxels * confidence,
             "labels of the first stage": voxels * (labels + confidence) * any(stage is not None for stage in self.first_stages),
             "clean-up": voxels * COMPONENT_BYTES * self.cleaned,
+            "instance ids": voxels * 4 * (self.instances is not None),
+            "decoding": voxels * DECODING_BYTES * (self.instances is not None),
         })  # fmt: skip
         averaged = 0 if len(tasks) == 1 else slab_value_bytes(self.device) * classes
+        head = HEAD_SUMS * slab_value_bytes(self.device) + PACKED_BYTES if self._keeps_head else 0
         return ScanFootprint(
             grids=tuple(task.grid for task in tasks),
             classes=classes,
             host=Footprint.sum([host, *(task.image_footprint() for task in tasks)]),
-            new_slice=Footprint({"new slices": plane * NEW_VOXEL_BYTES, "mean probabilities": plane * averaged}),
+            new_slice=Footprint({"new slices": plane * (NEW_VOXEL_BYTES + head), "mean probabilities": plane * averaged}),
             patch=max((ensemble.patch_footprint for ensemble in self.ensembles), key=lambda patch: patch.total),
+            head=self.ensembles[0].head,
         )
 
     def _rings(self, footprint: ScanFootprint, split: MemorySplit) -> tuple[list[RingBuffer], MemorySplit]:
@@ -198,7 +210,14 @@ class Segmenter:
         logits, regions = self.options.average == "logits", bool(self.ensembles[0].plan.regions)
         return [
             make_ring_buffer(
-                footprint.classes, grid.ring_shape, grid.weights, half=split.half, logits=logits, device=device, regions=regions
+                footprint.classes,
+                grid.ring_shape,
+                grid.weights,
+                half=split.half,
+                logits=logits,
+                device=device,
+                regions=regions,
+                head=footprint.head,
             )
             for grid in footprint.grids
         ]
@@ -213,4 +232,4 @@ def _first_stage(ensemble: PlanEnsemble, device: torch.device, options: PredictO
             reason = "without its first" if model.previous is None else "whose first has other labels"
             raise ModelError(f"{model.path}: the second stage of a cascade {reason}", remedy="Copy its folder again.")
     previous = dict.fromkeys(model.previous for model in ensemble.models if model.previous is not None)
-    return Segmenter(tuple(previous), device, replace(options, confidence=""))
+    return Segmenter(tuple(previous), device, replace(options, confidence="", instances=False))

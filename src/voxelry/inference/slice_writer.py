@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,11 +12,29 @@ from numpy.typing import NDArray
 from voxelry.errors import UsageError
 from voxelry.inference.linear_interpolation import Interp1d, Interp3d, interp3d
 from voxelry.inference.patches import Start
-from voxelry.inference.ring_buffer import HostRingBuffer, RingBuffer
+from voxelry.inference.ring_buffer import HEAD_SUMS, HostRingBuffer, RingBuffer, packed_head
 from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
 
-SliceCallback = Callable[[int, NDArray[np.uint16], "NDArray[np.uint8] | None"], None]
-"""Takes new slices: the number of the first, ``(n, Y', X')`` class indices, and the map of confidence if one was asked for."""
+
+@dataclass(frozen=True, eq=False)
+class NewSlices:
+    """New slices on the output grid, in streaming order.
+
+    Attributes:
+        first: number of the first.
+        labels: ``(n, Y', X')`` class indices.
+        confidence: ``(n, Y', X')``, 0..255, if a map of confidence was asked for.
+        head: ``(n, Y', X')`` packed core probability and distance (`head_kernels`), if objects are to be told apart by them.
+    """
+
+    first: int
+    labels: NDArray[np.uint16]
+    confidence: NDArray[np.uint8] | None = None
+    head: NDArray[np.uint16] | None = None
+
+
+SliceCallback = Callable[[NewSlices], None]
+"""Takes new slices."""
 
 CHUNK_BYTES = 48 << 20
 
@@ -29,10 +48,14 @@ class SliceWriter:
         slab: new slices at a time.
         write: where they go.
         confidence: ``probability`` or ``entropy`` for a map beside the labels; empty for none.
+        head: whether the channels of an instance head are wanted too.
     """
 
-    def __init__(self, ring: RingBuffer, interp: Interp3d, slab: int, write: SliceCallback, confidence: str = "") -> None:
+    def __init__(
+        self, ring: RingBuffer, interp: Interp3d, slab: int, write: SliceCallback, confidence: str = "", head: bool = False
+    ) -> None:
         self.ring, self.interp, self.slab, self.write, self.confidence = ring, interp, slab, write, confidence
+        self.head = head
         self.finished, self.written = 0, 0
 
     def advance(self, stop: int) -> None:
@@ -43,10 +66,21 @@ class SliceWriter:
         ready = int(np.searchsorted(self.interp[0].above, stop))
         for first in range(self.written, ready, self.slab):
             last = min(first + self.slab, ready)
-            labels = self.ring.labels(self.interp, first, last)
             entropy = self.confidence == "entropy"
-            self.write(first, labels, self.ring.confidence(self.interp, first, last, entropy) if self.confidence else None)
+            self.write(
+                NewSlices(
+                    first,
+                    self.ring.labels(self.interp, first, last),
+                    self.ring.confidence(self.interp, first, last, entropy) if self.confidence else None,
+                    self._head(first, last) if self.head else None,
+                )
+            )
         self.written = ready
+
+    def _head(self, first: int, last: int) -> NDArray[np.uint16]:
+        sums = np.zeros((HEAD_SUMS, last - first, len(self.interp[1]), len(self.interp[2])), np.float32)
+        self.ring.add_head(self.interp, first, last, 1.0, sums)
+        return packed_head(sums)
 
 
 def make_ring_buffer(
@@ -58,11 +92,12 @@ def make_ring_buffer(
     logits: bool = True,
     device: torch.device | None = None,
     regions: bool = False,
+    head: int = 0,
 ) -> RingBuffer:
-    """A ring buffer of ``(K, depth, Y, X)``: compiled loops in the host's memory, torch operations on another device."""
+    """A ring buffer of ``(C, depth, Y, X)``: compiled loops in the host's memory, torch operations on another device."""
     if device is None or device.type == "cpu":
-        return HostRingBuffer(classes, shape, weights, half, logits, regions)
-    return DeviceRingBuffer(classes, shape, weights, half, logits, device, regions)
+        return HostRingBuffer(classes, shape, weights, half, logits, regions, head)
+    return DeviceRingBuffer(classes, shape, weights, half, logits, device, regions, head)
 
 
 def restore_logits(
@@ -110,8 +145,8 @@ def restore_logits(
     ring = make_ring_buffer(classes, (min(step, spatial[0]) + 1, *spatial[1:]), None, half=False, regions=regions)
     result = np.empty(target, np.uint8 if classes <= 256 else np.uint16)
 
-    def write(first: int, labels: NDArray[np.uint16], _: NDArray[np.uint8] | None) -> None:
-        result[first : first + len(labels)] = labels
+    def write(new: NewSlices) -> None:
+        result[new.first : new.first + len(new.labels)] = new.labels
 
     writer = SliceWriter(ring, interp3d([Interp1d.of(n, m) for n, m in zip(spatial, target, strict=True)]), 8, write)
     for chunk in chunks:

@@ -1,0 +1,241 @@
+"""Compiled loops of the instance decoder: runs of foreground voxels, joined across rows and slices by union-find.
+
+Arrays are ``(S, Y, X)`` with X closest in memory, seen as rows: row ``z * Y + y``. A run is a stretch of one row: `starts` is its
+first voxel, `stops` the voxel to stop before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from voxelry.base.compiled import compiled, inlined, readonly
+from voxelry.inference.head_kernels import CORE_UNIT
+from voxelry.inference.watershed_kernels import LABEL_SHIFT, LEVELS, NEW
+
+CORE_RUN = 2
+"""Value of a run of a core's voxels; 1 of other foreground. Where there are no cores, a run's value is its class."""
+
+_u, _i, _n, _b, _h = numba.uint32, numba.int64, numba.int32, numba.boolean, numba.uint16
+_CLASSES = (numba.uint8, numba.uint16)
+_RUNS = (readonly(_n), readonly(_n), readonly(_n))
+
+
+@inlined
+def _value(code: Any, cores: bool) -> Any:
+    """Value of a run of voxels of this code; 0 of background."""
+    if cores and code > 0:
+        return np.uint32(CORE_RUN) if code & NEW else np.uint32(1)
+    return np.uint32(code)
+
+
+@compiled(*(numba.void(readonly(c, 2), _u[:, ::1], readonly(_b), _i, _i, _i, _i[::1]) for c in _CLASSES))
+def encode(classes: Any, voxels: Any, things: Any, core: int, first: int, last: int, counts: Any) -> None:
+    """Bring rows to the codes of `watershed_kernels` (or to their class), and count their runs.
+
+    Args:
+        classes: ``(rows, X)`` class indices.
+        voxels: ``(rows, X)`` uint32, packed core probability and distance (`head_kernels`); written.
+        things: ``(K,)`` bool, classes whose objects are told apart.
+        core: the smallest probability of a core's voxel, 0..255; -1 where there are no cores.
+        first: the first row to work on.
+        last: the row to stop before.
+        counts: ``(rows,)`` int64, runs of each row; written.
+    """
+    cores = core >= 0
+    for row in range(first, last):
+        before, count = np.uint32(0), 0
+        for n in range(classes.shape[1]):
+            number, packed, code = classes[row, n], voxels[row, n], np.uint32(0)
+            if things[number]:
+                code = np.uint32(number)
+                if cores:
+                    code = np.uint32(max(packed % CORE_UNIT, 1) | (NEW if packed // CORE_UNIT >= core else 0))
+            voxels[row, n] = code
+            value = _value(code, cores)
+            count += value != before and value > 0
+            before = value
+        counts[row] = count
+
+
+@compiled(numba.void(readonly(_u, 2), _b, readonly(_i), _i, _i, _i, _n[::1], _n[::1], _n[::1], _h[::1]))
+def find_runs(
+    voxels: Any, cores: bool, offsets: Any, begin: int, first: int, last: int, rows: Any, starts: Any, stops: Any, values: Any
+) -> None:
+    """Write down the runs of rows `first` to `last`.
+
+    Args:
+        voxels: ``(rows, X)`` uint32 codes.
+        cores: whether cores are runs of their own.
+        offsets: ``(rows + 1,)`` number of each row's first run.
+        begin: number of the first row in the whole array.
+        first: the first row to work on.
+        last: the row to stop before.
+        rows: ``(R,)`` written.
+        starts: ``(R,)`` written.
+        stops: ``(R,)`` written.
+        values: ``(R,)`` uint16, written.
+    """
+    width = voxels.shape[1]
+    for row in range(first, last):
+        before, run = np.uint32(0), offsets[row] - 1
+        for n in range(width):
+            value = _value(voxels[row, n], cores)
+            if value == before:
+                continue
+            if before > 0:
+                stops[run] = n
+            if value > 0:
+                run += 1
+                rows[run], starts[run], values[run] = begin + row, n, value
+            before = value
+        if before > 0:
+            stops[run] = width
+
+
+@inlined
+def _root(parents: Any, run: Any) -> Any:
+    while parents[run] != run:
+        parents[run] = parents[parents[run]]
+        run = parents[run]
+    return run
+
+
+@inlined
+def _unite(parents: Any, run: Any, other: Any) -> None:
+    a, b = _root(parents, run), _root(parents, other)
+    if a < b:
+        parents[b] = a
+    elif b < a:
+        parents[a] = b
+
+
+@inlined
+def _meet(values: Any, run: Any, other: Any, cores: bool, objects: Any, seeds: Any) -> None:
+    """Join two runs that touch, where they are of one object, or of one core."""
+    if cores or values[run] == values[other]:
+        _unite(objects, run, other)
+    if cores and values[run] == CORE_RUN and values[other] == CORE_RUN:
+        _unite(seeds, run, other)
+
+
+@compiled(numba.void(readonly(_i), _i, _i, *_RUNS[1:], readonly(_h), _b, _n[::1], _n[::1]))
+def join(
+    offsets: Any, height: int, first: int, starts: Any, stops: Any, values: Any, cores: bool, objects: Any, seeds: Any
+) -> None:
+    """Join the runs of new slices with those that they touch, through faces, edges and corners.
+
+    Args:
+        offsets: ``(rows + 1,)`` number of each row's first run, of the slice before and of the new ones.
+        height: rows of a slice.
+        first: the first row that is new.
+        starts: ``(R,)`` runs.
+        stops: ``(R,)`` runs.
+        values: ``(R,)`` their values.
+        cores: whether all foreground belongs together, and cores beside; else runs of one value.
+        objects: ``(R,)`` int32, each run's parent within its object; changed.
+        seeds: ``(R,)`` int32, each run's parent within its core; changed.
+    """
+    for row in range(first, len(offsets) - 1):
+        for run in range(offsets[row] + 1, offsets[row + 1]):
+            if stops[run - 1] == starts[run]:
+                _meet(values, run, run - 1, cores, objects, seeds)
+        y = row % height
+        for place in range(4):
+            if (place < 2 and y == 0) or (place == 3 and y == height - 1):
+                continue
+            other_row = row - 1 if place == 0 else row - height + place - 2
+            if other_row < 0:
+                continue
+            other, end = offsets[other_row], offsets[other_row + 1]
+            for run in range(offsets[row], offsets[row + 1]):
+                while other < end and stops[other] < starts[run]:
+                    other += 1
+                touching = other
+                while touching < end and starts[touching] <= stops[run]:
+                    _meet(values, run, touching, cores, objects, seeds)
+                    touching += 1
+
+
+@compiled(numba.void(_n[::1]))
+def flatten(parents: Any) -> None:
+    """Make every run's parent its root, the first run of its set."""
+    for run in range(len(parents)):
+        parents[run] = parents[parents[run]]
+
+
+@compiled(numba.void(_u[:, ::1], *_RUNS, readonly(_u), _i, _i))
+def paint(voxels: Any, rows: Any, starts: Any, stops: Any, labels: Any, first: int, last: int) -> None:
+    """Give the voxels of runs `first` to `last` the label of each run; runs of label 0 stay."""
+    for run in range(first, last):
+        if labels[run] == 0:
+            continue
+        row = voxels[rows[run]]
+        for n in range(starts[run], stops[run]):
+            row[n] = labels[run] << LABEL_SHIFT | row[n] & (LEVELS - 1)
+
+
+@compiled(*(numba.void(readonly(_u, 2), readonly(c, 2), *_RUNS, readonly(_i), _i, readonly(_i), _i, _i[::1], _i[::1], _u[:, ::1])
+            for c in _CLASSES))  # fmt: skip
+def survey(
+    voxels: Any, classes: Any, rows: Any, starts: Any, stops: Any, strides: Any, height: int, columns: Any, low: int,
+    sizes: Any, places: Any, votes: Any,
+) -> None:  # fmt: skip
+    """Voxels, first voxel and classes of each label.
+
+    Args:
+        voxels: ``(rows, X)`` labelled voxels.
+        classes: ``(rows, X)`` class indices.
+        rows: ``(R,)`` runs.
+        starts: ``(R,)`` runs.
+        stops: ``(R,)`` runs.
+        strides: ``(3,)`` steps along S, Y and X in the scan's own order.
+        height: rows of a slice.
+        columns: ``(K,)`` column of `votes` of each class.
+        low: label of the first row of `votes`.
+        sizes: ``(L,)`` int64, raised by the voxels of each label.
+        places: ``(L,)`` int64, lowered to the first voxel of each label in the scan's own order.
+        votes: ``(V, columns)`` uint32, raised by the voxels of each class of labels from `low` on; others are left out.
+    """
+    for run in range(len(rows)):
+        row = np.int64(rows[run])
+        place = row // height * strides[0] + row % height * strides[1]
+        for n in range(starts[run], stops[run]):
+            label = np.int64(voxels[row, n] >> LABEL_SHIFT)
+            sizes[label] += 1
+            places[label] = min(places[label], place + n * strides[2])
+            if 0 <= label - low < len(votes):
+                votes[label - low, columns[classes[row, n]]] += 1
+
+
+@compiled(*(numba.void(_u[:, ::1], c[:, ::1], *_RUNS, readonly(_u), readonly(c), _i, _i) for c in _CLASSES))
+def settle(voxels: Any, classes: Any, rows: Any, starts: Any, stops: Any, ids: Any, owners: Any, first: int, last: int) -> None:
+    """Turn the labels of runs `first` to `last` into ids, and their classes into those of their objects.
+
+    Args:
+        voxels: ``(rows, X)`` labelled voxels; written.
+        classes: ``(rows, X)`` class indices; written.
+        rows: ``(R,)`` runs.
+        starts: ``(R,)`` runs.
+        stops: ``(R,)`` runs.
+        ids: ``(L,)`` uint32 id of each label, 0 for none.
+        owners: ``(L,)`` class of each label.
+        first: the first run to work on.
+        last: the run to stop before.
+    """
+    for run in range(first, last):
+        row = rows[run]
+        for n in range(starts[run], stops[run]):
+            label = voxels[row, n] >> LABEL_SHIFT
+            voxels[row, n] = ids[label]
+            classes[row, n] = owners[label]
+
+
+@compiled(numba.void(_u[::1], readonly(_u), _i, _i))
+def renumber(voxels: Any, numbers: Any, first: int, last: int) -> None:
+    """Replace ids by the numbers that `numbers` gives them."""
+    for n in range(first, last):
+        if voxels[n] > 0:
+            voxels[n] = numbers[voxels[n]]
