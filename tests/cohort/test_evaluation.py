@@ -42,7 +42,7 @@ def test_every_family_measures_every_case_and_label(folders):
     assert scores.labels == ("label_1", "label_2")
     assert all(values.shape == (3, 2) for values in scores.values.values())
     perfect = {name: values[0, 0] for name, values in scores.values.items()}
-    for name in ("dice", "iou", "precision", "recall", "nsd", "instance_pq", "instance_sensitivity", "instance_ap"):
+    for name in ("dice", "iou", "precision", "recall", "nsd", "instance_pq", "instance_sensitivity", "dsb_ap50_95"):
         assert perfect[name] == 1
     for name in ("hd", "hd95", "assd", "fpr", "volume_error", "instance_fp", "instance_count_error"):
         assert perfect[name] == 0

@@ -104,14 +104,14 @@ def test_a_named_label_without_voxels_does_no_harm():
     assert scores.mean_dice == 1.0
 
 
-def test_other_grids_and_layers_are_refused():
+def test_other_grids_are_refused_and_class_indices_of_several_layers():
     one = labels(np.zeros((4, 5, 6), np.uint8), table(a=1), GRID)
     shifted = Geometry.from_spacing((4, 5, 6), (1, 2, 3), (0, 0, 0.5))
     with pytest.raises(GridMismatchError, match=r"up to 0\.5 mm apart"):
         score(one, labels(np.zeros((4, 5, 6), np.uint8), table(a=1), shifted))
     layered = LabelMap(np.zeros((2, 4, 5, 6), np.uint8), GRID, table(a=1))
     with pytest.raises(LabelError, match="2 layers"):
-        score(one, layered)
+        common_classes(one, layered)
 
 
 def test_common_classes_are_on_the_references_grid_and_background_where_ignored():

@@ -40,7 +40,7 @@ def test_overlaps_are_those_of_brute_force(classes, random):
         (i, j): int(((one.ids == i + 1) & (two.ids == j + 1)).sum())
         for i in range(len(one))
         for j in range(len(two))
-        if one.classes[i] == two.classes[j] and ((one.ids == i + 1) & (two.ids == j + 1)).any()
+        if ((one.ids == i + 1) & (two.ids == j + 1)).any()
     }
     assert (
         dict(zip(zip(found.reference.tolist(), found.prediction.tolist(), strict=True), found.shared.tolist(), strict=True))
@@ -48,7 +48,9 @@ def test_overlaps_are_those_of_brute_force(classes, random):
     )
     assert found.reference_sizes.tolist() == [int((one.ids == i + 1).sum()) for i in range(len(one))]
     assert found.prediction_sizes.tolist() == [int((two.ids == j + 1).sum()) for j in range(len(two))]
-    assert sum(len(found.of_class(index).shared) for index in (1, 2)) == len(found.shared)
+    same = sum(one.classes[i] == two.classes[j] for i, j in expected)
+    assert sum(len(found.of_class(index).shared) for index in (1, 2)) == same
+    assert len(found.of_classes(np.array([1, 2])).shared) == len(found.shared)
 
 
 def test_many_objects_take_the_sorted_path():
@@ -76,6 +78,18 @@ def test_given_ids_close_gaps_and_part_classes():
     objects = objects_from_ids(ids, classes)
     assert objects.ids.tolist() == [[0, 1, 2], [3, 3, 0]]
     assert objects.classes.tolist() == [1, 2, 2]
+    assert objects.given.tolist() == [7, 7, 9]
+
+
+@given(MAPS, st.permutations(range(1, 3)), st.booleans())
+def test_which_ids_objects_have_changes_nothing_but_what_was_given(classes, order, far):
+    """Small ids take a table, ids up to 32 bits the sorted path."""
+    ids = np.arange(classes.size).reshape(classes.shape) % 3
+    other = np.array([0, *order])[ids] * ((2**32 - 1) // 2 if far else 1)
+    one, two = objects_from_ids(ids, classes), objects_from_ids(other.astype(np.uint32), classes)
+    np.testing.assert_array_equal(one.ids, two.ids)
+    assert one.classes.tolist() == two.classes.tolist()
+    assert [other[two.ids == i + 1][0] for i in range(len(two))] == two.given.tolist()
 
 
 def test_iou_and_dice_of_a_shifted_square():

@@ -121,7 +121,7 @@ def test_comparison_prefers_the_model_that_the_table_calls_better(monkeypatch):
         return Scores(tuple("abcdefgh"), ("x",), confusions, {name: np.array(values, float)[:, None]})
 
     low, high = np.arange(8.0) + 1, np.arange(8.0) + 5
-    for name, winner in (("nsd_px", "B"), ("hd95_px", "A"), ("volume_error", "A"), ("instance_ap", "B")):
+    for name, winner in (("nsd_px", "B"), ("hd95_px", "A"), ("volume_error", "A"), ("dsb_ap50_95", "B")):
         rows = compare_scores(scores(name, low), scores(name, high), [name])
         assert rows[0].winner == winner, name
     rows = compare_scores(scores("volume_error", -low), scores("volume_error", -high), ["volume_error"])

@@ -1,4 +1,4 @@
-"""Computes the families of the table of metrics for one case: rates, surface distances, instances, boundary, centreline."""
+"""Computes the families of the table of metrics for one case; here those of masks: rates, surfaces, boundary, centreline."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import numpy as np
 
 from voxelry.core.volume import LabelMap
 from voxelry.errors import UsageError, nearest
+from voxelry.metrics.aligned_pair import AlignedPair
 from voxelry.metrics.boundary import mask_boundary_iou
 from voxelry.metrics.centreline import mask_cldice
-from voxelry.metrics.evaluate import aligned, score
-from voxelry.metrics.instances import connected_objects, object_overlaps
-from voxelry.metrics.matching import match
+from voxelry.metrics.evaluate import OverlapCounts
 from voxelry.metrics.metric_input import MetricInput, Tolerance, check_tolerance
 from voxelry.metrics.metric_table import FAMILIES, Family, check_metrics
 from voxelry.metrics.overlap import Values
-from voxelry.metrics.panoptic import average_precision, score_matches
 from voxelry.metrics.regions import RegionCounts
 from voxelry.metrics.scores import Scores
 from voxelry.metrics.surface import spacing_for_surfaces, surface_metrics
@@ -33,8 +31,8 @@ def measure(
     """Every metric of some families, of one prediction with its reference.
 
     Args:
-        reference: the truth, one layer.
-        prediction: the map to judge, one layer.
+        reference: the truth; labels that overlap lie on several layers.
+        prediction: the map to judge.
         case_id: id of the case.
         metrics: names of `voxelry.metrics.metric_table.FAMILIES`; ``overlap`` is always measured.
         tolerance: NSD tolerance in mm (pixels with ``surface_pixels``).
@@ -44,7 +42,7 @@ def measure(
 
     Raises:
         GridMismatchError: the grids differ by more than order and direction of axes.
-        LabelError: several layers, or values that the reference's table does not know.
+        LabelError: values that the reference's table does not know.
         GeometryError: ``surface`` on a picture of unknown pixel size or a sheared grid.
         UsageError: an unknown family.
 
@@ -62,13 +60,12 @@ def measure(
     """
     check_metrics(metrics)
     check_tolerance(tolerance)
-    reference, prediction = aligned(reference, prediction)
-    overlap = score(reference, prediction, case_id)
-    case = MetricInput(reference, prediction, overlap.labels, overlap.confusions[0], tolerance)
+    pair = AlignedPair.of(reference, prediction)
+    case = MetricInput(pair, OverlapCounts.of(pair), tolerance)
     measures: dict[str, Values] = {}
     for name in dict.fromkeys(metrics):
         measures |= {metric: values[None] for metric, values in columns(FAMILIES[name], case).items()}
-    return Scores(overlap.cases, overlap.labels, overlap.confusions, measures)
+    return Scores((case_id,), case.labels, case.confusion[None], measures)
 
 
 def columns(family: Family, case: MetricInput) -> dict[str, Values]:
@@ -86,7 +83,7 @@ def rates(case: MetricInput) -> dict[str, Values]:
     matrix = case.confusion
     tp = np.diagonal(matrix)[1:]
     fp, fn = matrix.sum(axis=0)[1:] - tp, matrix.sum(axis=1)[1:] - tp
-    counts = RegionCounts(case.labels, tp, fp, fn, matrix.sum() - tp - fp - fn)
+    counts = RegionCounts(case.labels, tp, fp, fn, case.overlap.counted - tp - fp - fn)
     return {metric.name: counts.score(metric.name) for metric in FAMILIES["rates"].metrics}
 
 
@@ -101,10 +98,12 @@ def surface_pixels(case: MetricInput) -> dict[str, Values]:
 
 
 def _distances(case: MetricInput, spacing: tuple[float, ...], suffix: str) -> dict[str, Values]:
-    truth, guess = case.classes
-    labels = range(1, len(case.labels) + 1)
-    by_label = surface_metrics(truth, guess, spacing, labels, _tolerances(case))
+    tolerances = _tolerances(case)
+    by_label: dict[int, dict[str, float]] = {}
+    for layer in case.layers:
+        by_label |= surface_metrics(layer.truth, layer.guess, spacing, layer.labels, tolerances)
     names = ("hd", "hd95", "assd", "masd", "nsd")
+    labels = range(1, len(case.labels) + 1)
     return {name + suffix: np.array([by_label[k][name] for k in labels], dtype=np.float64) for name in names}
 
 
@@ -116,19 +115,6 @@ def _tolerances(case: MetricInput) -> float | dict[int, float]:
     if unknown:
         raise UsageError(f"a tolerance for '{unknown[0]}', which is no label", remedy=nearest(unknown[0], case.labels))
     return {index: case.tolerance[name] for index, name in enumerate(case.labels, start=1) if name in case.tolerance}
-
-
-def instances(case: MetricInput) -> dict[str, Values]:
-    """Metrics of objects (26- or 8-connected) matched at an IoU of 0.5."""
-    overlaps = object_overlaps(*(connected_objects(classes) for classes in case.classes))
-    names = ("tp", "fp", "fn", "pq", "sq", "rq", "lesion_dice", "sensitivity", "count_error", "ap")
-    lists: dict[str, list[float]] = {name: [] for name in names}
-    for index in range(1, len(case.labels) + 1):
-        objects = overlaps.of_class(index)
-        scores = score_matches(match(objects)).to_dict() | {"ap": float(average_precision(objects).mean())}
-        for name in names:
-            lists[name].append(scores[name])
-    return {f"instance_{name}": np.array(values, dtype=np.float64) for name, values in lists.items()}
 
 
 def boundary(case: MetricInput) -> dict[str, Values]:

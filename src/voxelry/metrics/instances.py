@@ -5,6 +5,7 @@ The stages: a label map -> `ObjectMap` -> `ObjectOverlaps` of two of them -> `vo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,8 @@ CONNECTIVITY = {2: 8, 3: 26}
 """Default connectivity: voxels that share at least a corner are one object, as in BraTS and scipy's full structure."""
 
 _KNOWN_CONNECTIVITY = {2: (4, 8), 3: (6, 18, 26)}
-_DENSE_CELLS = 1 << 24
+_CHUNK, _DENSE_CELLS = 1 << 22, 1 << 22
+"""Voxels at a time, and the largest table of all pairs of objects, which bound memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +35,12 @@ class ObjectMap:
     Attributes:
         ids: ``(*spatial)`` uint32, 0 outside objects, else 1..n.
         classes: ``(n,)`` int64 class index (1..K-1) of each object; object `i` has the id ``i + 1``.
+        given: ``(n,)`` int64 id by which the map named each object; 0 of connected components, which have none.
     """
 
     ids: Ids = field(repr=False)
     classes: Indices
+    given: Indices
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -69,11 +73,11 @@ def connected_objects(classes: NDArray[Any], connectivity: int | None = None) ->
     box = _bounding_box(values)
     ids = np.zeros(values.shape, dtype=np.uint32)
     if box is None:
-        return ObjectMap(ids, np.zeros(0, dtype=np.int64))
+        return ObjectMap(ids, *np.zeros((2, 0), dtype=np.int64))
     inside = np.asfortranarray(values[box]) if values.flags.f_contiguous else np.ascontiguousarray(values[box])
     components, count = cc3d.connected_components(inside, connectivity=neighbours, out_dtype=np.uint32, return_N=True)
     ids[box] = components
-    return ObjectMap(ids, _class_of_each(components, inside, count))
+    return ObjectMap(ids, _class_of_each(components, inside, count), np.zeros(count, dtype=np.int64))
 
 
 def objects_from_ids(ids: NDArray[Any], classes: NDArray[Any]) -> ObjectMap:
@@ -84,7 +88,7 @@ def objects_from_ids(ids: NDArray[Any], classes: NDArray[Any]) -> ObjectMap:
         classes: ``(*spatial)`` class indices; ids where they are 0 are ignored.
 
     Returns:
-        The objects, in the order of class and id.
+        The objects, numbered in scan order: which ids they have changes nothing.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -92,18 +96,51 @@ def objects_from_ids(ids: NDArray[Any], classes: NDArray[Any]) -> ObjectMap:
     """
     if ids.shape != classes.shape:
         raise GridMismatchError(f"instance ids of shape {ids.shape} beside classes of shape {classes.shape}")
-    numbers, kinds = _unsigned(ids), _unsigned(classes)
-    counted = np.flatnonzero((numbers.ravel() > 0) & (kinds.ravel() > 0))
-    pairs = np.stack([kinds.ravel()[counted], numbers.ravel()[counted]]).astype(np.int64)
-    distinct, inverse = np.unique(pairs, axis=1, return_inverse=True)
+    numbers, kinds = _unsigned(ids).ravel(), _unsigned(classes).ravel()
+    span = int(numbers.max(initial=0)) + 1
+    cells = span * (int(kinds.max(initial=0)) + 1)
+    distinct, first = _first_places(numbers, kinds, span, cells)
+    order = np.argsort(first)
+    rank = np.empty(len(distinct), dtype=np.uint32)
+    rank[order] = np.arange(1, len(distinct) + 1)
+    table = np.zeros(cells if cells <= _DENSE_CELLS else 0, dtype=np.uint32)
+    table[distinct if table.size else distinct[:0]] = rank if table.size else 0
     dense = np.zeros(ids.size, dtype=np.uint32)
-    dense[counted] = inverse.ravel() + 1
-    return ObjectMap(dense.reshape(ids.shape), distinct[0])
+    for places, keys in _keys(numbers, kinds, span):
+        dense[places] = table[keys] if table.size else rank[np.searchsorted(distinct, keys)]
+    kind, number = np.divmod(distinct[order], span)
+    return ObjectMap(dense.reshape(ids.shape), kind, number)
+
+
+def _keys(numbers: NDArray[Any], kinds: NDArray[Any], span: int) -> Iterator[tuple[Indices, Indices]]:
+    """For each piece of two flat arrays, the voxels of objects, and the class and id of each as one number."""
+    for start in range(0, numbers.size, _CHUNK):
+        number, kind = numbers[start : start + _CHUNK], kinds[start : start + _CHUNK]
+        inside = np.flatnonzero((number > 0) & (kind > 0))
+        yield inside + start, kind[inside].astype(np.int64) * span + number[inside].astype(np.int64)
+
+
+def _first_places(numbers: NDArray[Any], kinds: NDArray[Any], span: int, cells: int) -> tuple[Indices, Indices]:
+    """The distinct keys of `_keys`, rising and below `cells`, and the first voxel of each."""
+    if cells <= _DENSE_CELLS:
+        first = np.full(cells, -1, dtype=np.int64)
+        for inside, keys in _keys(numbers, kinds, span):
+            new = first[keys] < 0
+            first[keys[new][::-1]] = inside[new][::-1]  # of equal keys numpy keeps the last one written: the first voxel
+        distinct = np.flatnonzero(first >= 0)
+        return distinct, first[distinct]
+    parts, places = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for inside, keys in _keys(numbers, kinds, span):
+        distinct, first = np.unique(keys, return_index=True)
+        parts.append(distinct)
+        places.append(inside[first])
+    distinct, first = np.unique(np.concatenate(parts), return_index=True)
+    return distinct, np.concatenate(places)[first]
 
 
 @dataclass(frozen=True, eq=False)
 class ObjectOverlaps:
-    """The pairs of reference and predicted objects of one class that share voxels.
+    """The pairs of reference and predicted objects that share voxels, whatever their classes.
 
     Attributes:
         reference_classes: ``(R,)`` class index of each reference object.
@@ -139,8 +176,12 @@ class ObjectOverlaps:
 
     def of_class(self, index: int) -> ObjectOverlaps:
         """The objects of one class, renumbered in order."""
-        rows, columns = self.reference_classes == index, self.prediction_classes == index
-        pairs = rows[self.reference]
+        return self.of_classes(np.array([index], dtype=np.int64))
+
+    def of_classes(self, indices: Indices) -> ObjectOverlaps:
+        """The objects of some classes, renumbered in order."""
+        rows, columns = np.isin(self.reference_classes, indices), np.isin(self.prediction_classes, indices)
+        pairs = rows[self.reference] & columns[self.prediction]
         return ObjectOverlaps(
             self.reference_classes[rows],
             self.prediction_classes[columns],
@@ -153,7 +194,7 @@ class ObjectOverlaps:
 
 
 def object_overlaps(reference: ObjectMap, prediction: ObjectMap) -> ObjectOverlaps:
-    """Count the voxels that each reference object shares with each predicted object of its class, in one pass.
+    """Count the voxels that each reference object shares with each predicted object, in one pass and bounded memory.
 
     Args:
         reference: objects of the truth.
@@ -167,35 +208,45 @@ def object_overlaps(reference: ObjectMap, prediction: ObjectMap) -> ObjectOverla
     """
     if reference.ids.shape != prediction.ids.shape:
         raise GridMismatchError(f"objects on a grid of {reference.ids.shape} against {prediction.ids.shape}")
-    first, second = _same_order(reference.ids, prediction.ids)
     columns = len(prediction) + 1
-    inside = np.flatnonzero((first != 0) | (second != 0))
-    keys = first[inside].astype(np.int64) * columns + second[inside]
-    cells, counts = _histogram(keys, (len(reference) + 1) * columns)
+    cells, counts = _histogram(*_same_order(reference.ids, prediction.ids), len(reference) + 1, columns)
     rows, cols = np.divmod(cells, columns)
     reference_sizes = np.bincount(rows, counts, minlength=len(reference) + 1).astype(np.int64)[1:]
     prediction_sizes = np.bincount(cols, counts, minlength=columns).astype(np.int64)[1:]
     paired = (rows > 0) & (cols > 0)
-    first_objects, second_objects, shared = rows[paired] - 1, cols[paired] - 1, counts[paired]
-    same = reference.classes[first_objects] == prediction.classes[second_objects]
     return ObjectOverlaps(
         reference.classes,
         prediction.classes,
         reference_sizes,
         prediction_sizes,
-        first_objects[same],
-        second_objects[same],
-        shared[same],
+        rows[paired] - 1,
+        cols[paired] - 1,
+        counts[paired],
     )
 
 
-def _histogram(keys: Indices, cells: int) -> tuple[Indices, Indices]:
-    """The distinct keys and the count of each."""
-    if cells > max(_DENSE_CELLS, 4 * keys.size):
-        return np.unique(keys, return_counts=True)
-    counts = np.bincount(keys, minlength=cells)
-    distinct = np.flatnonzero(counts)
-    return distinct, counts[distinct]
+def _histogram(first: NDArray[Any], second: NDArray[Any], rows: int, columns: int) -> tuple[Indices, Indices]:
+    """The distinct keys ``first * columns + second`` of two flat arrays, both zero left out, and the count of each.
+
+    A table of all keys where that is small, else only those that occur in each piece.
+    """
+    dense = np.zeros(rows * columns if rows * columns <= _DENSE_CELLS else 0, dtype=np.int64)
+    parts, numbers = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for start in range(0, first.size, _CHUNK):
+        rows_here, columns_here = first[start : start + _CHUNK], second[start : start + _CHUNK]
+        inside = np.flatnonzero((rows_here != 0) | (columns_here != 0))
+        keys = rows_here[inside].astype(np.int64) * columns + columns_here[inside]
+        if dense.size:
+            dense += np.bincount(keys, minlength=dense.size)
+        else:
+            distinct, counts = np.unique(keys, return_counts=True)
+            parts.append(distinct)
+            numbers.append(counts)
+    if dense.size:
+        occurring = np.flatnonzero(dense)
+        return occurring, dense[occurring]
+    keys, place = np.unique(np.concatenate(parts), return_inverse=True)
+    return keys, np.bincount(place, np.concatenate(numbers), minlength=len(keys)).astype(np.int64)
 
 
 def _same_order(first: NDArray[Any], second: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

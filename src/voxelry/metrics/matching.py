@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from voxelry.errors import UsageError, nearest
 from voxelry.metrics.instances import Indices, ObjectOverlaps, Values
@@ -98,7 +100,20 @@ def _greedy(overlaps: ObjectOverlaps, candidates: Indices) -> Indices:
 
 
 def _optimal(overlaps: ObjectOverlaps, candidates: Indices) -> Indices:
-    """The most pairs, then the largest sum of IoU: a pair weighs 1 plus a fraction of its IoU too small to outweigh a pair."""
+    """The most pairs, then the largest sum of IoU, found apart for each group of objects that candidates connect."""
+    rows, row = np.unique(overlaps.reference[candidates], return_inverse=True)
+    columns, column = np.unique(overlaps.prediction[candidates], return_inverse=True)
+    nodes = len(rows) + len(columns)
+    links = coo_array((np.ones(len(candidates)), (row, len(rows) + column)), shape=(nodes, nodes))
+    group = connected_components(links, directed=False)[1][row] if nodes else row
+    alone = np.bincount(group)[group] == 1
+    order = np.flatnonzero(~alone)[np.argsort(group[~alone], kind="stable")]
+    groups = np.split(candidates[order], np.flatnonzero(np.diff(group[order])) + 1)
+    return np.sort(np.concatenate([candidates[alone], *(_assigned(overlaps, members) for members in groups if len(members))]))
+
+
+def _assigned(overlaps: ObjectOverlaps, candidates: Indices) -> Indices:
+    """The best pairs of a group: a pair weighs 1 plus a fraction of its IoU too small to outweigh a pair."""
     rows, row = np.unique(overlaps.reference[candidates], return_inverse=True)
     columns, column = np.unique(overlaps.prediction[candidates], return_inverse=True)
     gain = np.zeros((len(rows), len(columns)))
@@ -106,4 +121,5 @@ def _optimal(overlaps: ObjectOverlaps, candidates: Indices) -> Indices:
     pair_at = np.full(gain.shape, -1, dtype=np.int64)
     pair_at[row, column] = candidates
     pairs = pair_at[linear_sum_assignment(gain, maximize=True)]
-    return np.sort(pairs[pairs >= 0])
+    assigned: Indices = pairs[pairs >= 0]
+    return assigned

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from voxelry.core.volume import LabelMap
 from voxelry.errors import UsageError
-from voxelry.metrics.evaluate import common_classes
+from voxelry.metrics.aligned_pair import AlignedPair
+from voxelry.metrics.case_objects import CaseObjects, LayerObjects, layer_objects
+from voxelry.metrics.evaluate import OverlapCounts, layer_classes
 from voxelry.metrics.overlap import Counts, Values
 
 Tolerance = float | Mapping[str, float]
@@ -33,30 +35,79 @@ def check_tolerance(tolerance: Tolerance) -> None:
 
 
 @dataclass(frozen=True, eq=False)
+class LayerClasses:
+    """Class indices of the labels that share a layer of the reference and a layer of the prediction.
+
+    Attributes:
+        labels: class indices, from 1.
+        truth: ``(*spatial)`` class indices of the reference in the smallest unsigned type, 0 for other labels and where ignored.
+        guess: likewise of the prediction.
+    """
+
+    labels: tuple[int, ...]
+    truth: NDArray[Any]
+    guess: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
 class MetricInput:
     """Reference and prediction of one case.
 
     Attributes:
-        reference, prediction: one layer each, on one grid.
-        labels: L names, background left out.
-        confusion: ``(L + 1, L + 1)`` int64 voxels, reference along rows, class 0 the background.
+        pair: both maps on one grid, the labels to score, and their layers.
+        overlap: counts of voxels.
         tolerance: NSD tolerance.
     """
 
-    reference: LabelMap
-    prediction: LabelMap
-    labels: tuple[str, ...]
-    confusion: Counts
+    pair: AlignedPair
+    overlap: OverlapCounts
     tolerance: Tolerance = 1.0
 
+    @property
+    def reference(self) -> LabelMap:
+        """The truth."""
+        return self.pair.reference
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """L names, background left out."""
+        return self.pair.table.names
+
+    @property
+    def confusion(self) -> Counts:
+        """``(L + 1, L + 1)`` int64 voxels, reference along rows, class 0 the background."""
+        return self.overlap.confusion
+
     @cached_property
-    def classes(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """``(*spatial)`` class indices of reference and prediction in the smallest unsigned type; 0 where ignored."""
-        _, truth, guess = common_classes(self.reference, self.prediction)
+    def layers(self) -> tuple[LayerClasses, ...]:
+        """The class indices of both maps; one entry where labels do not overlap."""
         kind = np.uint8 if len(self.labels) < 256 else np.uint16
-        return truth.astype(kind), guess.astype(kind)
+        classes = []
+        for layers in self.pair.layers:
+            truth, guess = layer_classes(self.pair, layers)
+            classes.append(LayerClasses(layers.labels, truth.astype(kind), guess.astype(kind)))
+        return tuple(classes)
+
+    @cached_property
+    def objects(self) -> CaseObjects:
+        """The objects of both maps: by instance ids where a map has them, else 26- or 8-connected components."""
+        things = {i for i, label in enumerate(self.pair.table.labels, start=1) if label.kind == "thing"}
+        ids = self.pair.reference.instances, self.pair.prediction.instances
+        layers = []
+        for place, classes in zip(self.pair.layers, self.layers, strict=True):
+            truth, guess = (
+                layer_objects(labels, None if given is None else given[layer], things)
+                for labels, given, layer in zip(
+                    (classes.truth, classes.guess), ids, (place.reference, place.prediction), strict=True
+                )
+            )
+            layers.append(LayerObjects(truth, guess))
+        return CaseObjects(tuple(layers), self.reference.geometry)
 
     def of_each_label(self, metric: Callable[[NDArray[np.bool_], NDArray[np.bool_]], float]) -> Values:
         """``(L,)`` values of a function of two masks, reference and prediction, one label at a time."""
-        truth, guess = self.classes
-        return np.array([metric(truth == k, guess == k) for k in range(1, len(self.labels) + 1)], dtype=np.float64)
+        values = np.full(len(self.labels), np.nan)
+        for layer in self.layers:
+            for label in layer.labels:
+                values[label - 1] = metric(layer.truth == label, layer.guess == label)
+        return values

@@ -50,12 +50,14 @@ class Family:
         function: the module below `voxelry.metrics` and the function that computes the columns from a `MetricInput`, imported
             when first needed (`voxelry.metrics.families.columns`); empty for ``overlap``, which `Scores` derives from its
             confusion matrices.
+        needs: what a prediction must have beside its labels: a score of each object, a map of confidence, or nothing.
     """
 
     name: str
     what: str
     metrics: tuple[Metric, ...]
     function: str = ""
+    needs: Literal["", "scores", "confidence"] = ""
 
 
 _RATIO = EmptyPolicy(both=MISSING, only_reference=0.0, only_prediction=0.0)
@@ -117,10 +119,54 @@ _TABLE = (
             Metric("instance_rq", "recognition quality, F1 of the objects", "higher", _RATIO),
             Metric("instance_lesion_dice", "sum of the Dice of matched objects / (TP + FP + FN)", "higher", _RATIO),
             Metric("instance_sensitivity", "TP / (TP + FN) of the objects", "higher", _OF_REFERENCE),
+            Metric("instance_precision", "TP / (TP + FP) of the objects", "higher", _OF_PREDICTION),
             Metric("instance_count_error", "predicted minus reference objects", "zero", _FORMULA, "objects"),
-            Metric("instance_ap", "mean of TP / (TP + FP + FN) over IoU thresholds 0.50 to 0.95", "higher", _RATIO),
+            Metric("instance_count_error_abs", "its absolute value", "lower", _FORMULA, "objects"),
+            Metric("instance_count_exact", "1 where the count is right; the mean is the share of cases", "higher", _FORMULA),
+            Metric("dsb_ap50", "TP / (TP + FP + FN) at an IoU of 0.5 (DSB 2018, StarDist, Cellpose)", "higher", _RATIO),
+            Metric("dsb_ap50_95", "its mean over IoU thresholds 0.50 to 0.95", "higher", _RATIO),
         ),
-        "families.instances",
+        "object_families.instances",
+    ),
+    Family(
+        "panoptic",
+        "panoptic quality of things and stuff, matched above an IoU of 0.5",
+        (
+            Metric("panoptic_tp", "matched segments: objects of a thing, all of a stuff", "higher", _FORMULA, "objects"),
+            Metric("panoptic_fp", "predicted segments without a partner", "lower", _FORMULA, "objects"),
+            Metric("panoptic_fn", "reference segments without a partner", "lower", _FORMULA, "objects"),
+            Metric("panoptic_pq", "panoptic quality, SQ x RQ", "higher", _RATIO),
+            Metric("panoptic_sq", "segmentation quality, the mean IoU of matched segments", "higher", _OF_BOTH),
+            Metric("panoptic_rq", "recognition quality, F1 of the segments", "higher", _RATIO),
+        ),
+        "object_families.panoptic",
+    ),
+    Family(
+        "lesions",
+        "objects found, where any shared voxel counts",
+        (
+            Metric("lesion_tp", "reference objects that share a voxel with a predicted one", "higher", _FORMULA, "objects"),
+            Metric("lesion_fp", "predicted objects that share none", "lower", _FORMULA, "objects"),
+            Metric("lesion_fn", "reference objects that share none", "lower", _FORMULA, "objects"),
+            Metric("lesion_f1", "2TP / (2TP + FP + FN) of these objects", "higher", _RATIO),
+            Metric("lesion_sensitivity", "TP / (TP + FN) of these objects", "higher", _OF_REFERENCE),
+            Metric("lesion_precision", "TP / (TP + FP) of these objects", "higher", _OF_PREDICTION),
+        ),
+        "object_families.lesions",
+    ),
+    Family(
+        "identification",
+        "objects found whatever their label, and named right",
+        (
+            Metric("identification_objects", "objects of the reference", "higher", _FORMULA, "objects"),
+            Metric("identification_detected", "matched at an IoU of 0.5, by any label", "higher", _FORMULA, "objects"),
+            Metric("identification_right", "matched by their label", "higher", _FORMULA, "objects"),
+            Metric("identification_rate", "right / detected", "higher", _OF_BOTH),
+            Metric("identification_rate_all", "right / objects of the reference", "higher", _OF_REFERENCE),
+            Metric("identification_near", "the closest, below 20 mm, to an object of their label", "higher", _FORMULA, "objects"),
+            Metric("identification_rate_20mm", "near / objects of the reference, by centroids (VerSe)", "higher", _OF_REFERENCE),
+        ),
+        "object_families.identification",
     ),
     Family(
         "boundary",
