@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from voxelry.augmentation.augment_settings import AUGMENT_SETS, with_keys_of
 from voxelry.augmentation.augmentation import IntensityAugmentation, SpatialAugmentation
+from voxelry.augmentation.colour import Colour
 from voxelry.augmentation.registry import AUGMENTATIONS, Augmentations
 from voxelry.base.extras import EXTRAS
 from voxelry.cli.main import app
@@ -171,7 +172,7 @@ def _acts_on(augmentation: Any) -> str:
     """What an augmentation changes."""
     if isinstance(augmentation, SpatialAugmentation):
         return "moves"
-    return "grey values" if isinstance(augmentation, IntensityAugmentation) else "labels"
+    return "grey values" if isinstance(augmentation, IntensityAugmentation | Colour) else "labels"
 
 
 def _paragraph(augmentation: Any) -> str:

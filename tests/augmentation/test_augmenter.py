@@ -117,7 +117,7 @@ def test_one_seed_repeats_a_patch_and_the_record_is_json(seed, dimensions):
 
 @pytest.mark.parametrize(("patch", "changes"), PLANS)
 def test_shapes_types_and_values(patch, changes):
-    change = augmenter(EVERYTHING, patch, channels=("a", "b"), **changes)
+    change = augmenter(EVERYTHING.model_copy(update={"colour_p": 0}), patch, channels=("a", "b"), **changes)
     for seed in range(3):
         made, labels = run(change, seed, 2)[-2:]
         assert (made.shape, made.dtype, made.is_contiguous()) == ((2, *patch), torch.float32, True)

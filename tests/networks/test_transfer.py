@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from helpers.plans import SIDED, tiny_network, tiny_plan
+from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.plan import Region
 from voxelry.errors import ModelError
@@ -140,3 +141,15 @@ def test_random_numbers_are_drawn_as_without_it():
     after = torch.rand(3)
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(3))
+
+
+def test_a_head_starts_anew_beside_the_classes_and_is_taken_over_by_the_next():
+    head = InstancePlan(labels=("liver",), diameter=5, border=1, erosion=1)
+    with_head, labels = named("dynunet", instances=head), table("liver", "core")
+    old, new, report = moved(named("dynunet"), labels, with_head, labels)
+    x = torch.randn(1, 1, *with_head.patch_size)
+    assert torch.allclose(new(x)[0][:, :3], old(x)[0], atol=1e-5)
+    assert report.adapted
+    assert report.fresh == ()
+    before, after, _ = moved(with_head, labels, with_head, table("spleen", "core"))
+    assert torch.allclose(after(x)[0][:, [0, 2, 3, 4, 5]], before(x)[0][:, [0, 2, 3, 4, 5]], atol=1e-5)

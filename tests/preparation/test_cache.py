@@ -10,6 +10,7 @@ import pytest
 
 from helpers.plans import SIDED, tiny_plan
 from voxelry.core.geometry import Geometry
+from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.labels import IGNORE_INDEX, Label, LabelTable
 from voxelry.core.plan import Normalisation
 from voxelry.core.volume import LabelMap, Source, Volume
@@ -17,6 +18,8 @@ from voxelry.datasets.cases import Case
 from voxelry.errors import GridMismatchError, LabelError
 from voxelry.preparation import cache as module
 from voxelry.preparation.cache import cached_case, cached_cases, with_first_stage
+from voxelry.preparation.instance_ids import object_ids
+from voxelry.preparation.instance_targets import instance_targets
 from voxelry.preparation.mapped_array import MappedArray
 from voxelry.preparation.preparation import prepare
 
@@ -402,3 +405,36 @@ def test_entries_say_what_was_read(stored, tmp_path):
     entry = json.loads(Path(found.home, "entry.json").read_text())
     assert entry["shape"] == [6, 7, 8]
     assert sorted(entry["files"]) == ["class_locations.npy", "classes.npy", "image.npy"]
+
+
+HEAD = InstancePlan(labels=("spine",), diameter=4, border=1, erosion=1)
+
+
+def test_targets_of_an_instance_head_lie_beside_the_classes(stored, tmp_path):
+    case, load, _, volume, labels = stored
+    plan = tiny_plan(instances=HEAD)
+    found = cached_case(case, plan, SIDED, tmp_path / "cache", load)
+    wanted = instance_targets(object_ids(labels, ["spine"]), (1, 1, 1), HEAD)
+    assert np.array_equal(found.targets.parts[...], wanted.parts)
+    assert np.array_equal(found.targets.distance[...], wanted.distance)
+    assert (wanted.parts[found.classes[...] != 3] == 0).all()
+    assert sorted(entry_of(found)) == sorted([*entry_of(cached_case(case, tiny_plan(), SIDED, tmp_path / "c", load)),
+                                              "parts.npy", "distance.npy"])  # fmt: skip
+    assert prepare(volume, plan).shape == found.targets.parts.shape
+
+
+def test_only_what_changes_targets_prepares_them_anew(stored, tmp_path):
+    case, load, calls, _, _ = stored
+    semantic = cached_case(case, tiny_plan(), SIDED, tmp_path / "cache", load)
+    components = tiny_plan(instances=HEAD.model_copy(update={"decoder": "components"}))
+    assert cached_case(case, components, SIDED, tmp_path / "cache", load).home == semantic.home
+    first = cached_case(case, tiny_plan(instances=HEAD), SIDED, tmp_path / "cache", load)
+    for change in ({"core_threshold": 0.3}, {"smallest": 9.0}, {"diameter": 5.0}):
+        plan = tiny_plan(instances=HEAD.model_copy(update=change))
+        assert cached_case(case, plan, SIDED, tmp_path / "cache", load).home == first.home
+    assert len(calls) == 2
+    homes = {first.home, semantic.home}
+    for change in ({"erosion": 2.0}, {"border": 2.0}, {"coarse_axis": 0}, {"labels": ("left kidney",)}):
+        plan = tiny_plan(instances=HEAD.model_copy(update=change))
+        homes.add(cached_case(case, plan, SIDED, tmp_path / "cache", load).home)
+    assert len(homes) == 6

@@ -42,10 +42,27 @@ AUGMENT_SETS: dict[str, dict[str, Any]] = {
         "collimator_p": 0.15,
         "flip_axes": "sides",
     },
+    "microscopy": {
+        "rotation_p": 0.5,
+        "scale_p": 0.5,
+        "scale": (0.5, 2.0),
+        "noise_p": 0.2,
+        "blur_p": 0.2,
+        "brightness_p": 0.3,
+        "contrast_p": 0.3,
+        "low_resolution_p": 0.15,
+        "inverted_gamma_p": 0.1,
+        "gamma_p": 0.3,
+        "gamma_range": (0.5, 2.0),
+        "histogram_p": 0.2,
+        "invert_p": 0.3,
+        "colour_p": 0.4,
+    },
 }
 """Set -> values in place of the defaults of `voxelry.augmentation.registry.AUGMENTATIONS`, which are nnU-Net's."""
 
 _RADIOGRAPHS = ("CR", "DX", "RG", "MG", "PX", "IO")
+_MICROSCOPES = ("GM", "SM")
 
 
 class AugmentBase(Frozen):
@@ -57,10 +74,11 @@ class AugmentBase(Frozen):
 
     augmentations: ClassVar[Augmentations] = ()
 
-    set: Literal["auto", "nnunet", "light", "xray"] = Field(
+    set: Literal["auto", "nnunet", "light", "xray", "microscopy"] = Field(
         default="auto",
-        description="where keys left out get their values: `nnunet` (the defaults here), `light`, `xray`, below; `auto`: `xray` "
-        "for pictures of modality CR, DX, RG, MG, PX or IO, else `light` on a CPU and `nnunet` on a GPU",
+        description="where keys left out get their values: `nnunet` (the defaults here), `light`, `xray`, `microscopy`, below; "
+        "`auto`: `xray` for pictures of modality CR, DX, RG, MG, PX or IO, `microscopy` for those of GM or SM, else `light` on a "
+        "CPU and `nnunet` on a GPU",
     )
 
     @model_validator(mode="before")
@@ -88,8 +106,9 @@ class AugmentBase(Frozen):
         assert isinstance(self, AugmentSettings)
         if self.set != "auto":
             return self
-        is_radiograph = dimensions == 2 and modality.upper() in _RADIOGRAPHS
-        name = "xray" if is_radiograph else "light" if device.startswith("cpu") else "nnunet"
+        name = "light" if device.startswith("cpu") else "nnunet"
+        if dimensions == 2 and modality.upper() in (*_RADIOGRAPHS, *_MICROSCOPES):
+            name = "xray" if modality.upper() in _RADIOGRAPHS else "microscopy"
         values = {key: getattr(self, key) for key in self.model_fields_set}
         settings: AugmentSettings = type(self).model_validate({**values, "set": name})
         return settings
@@ -110,7 +129,8 @@ class AugmentSettings(with_keys_of(AUGMENTATIONS)):  # type: ignore[misc]
     The keys are those of all augmentations (docs/reference/augmentation.md). Their defaults are nnU-Net's, which pay off over the
     hundreds of thousands of patches that a GPU sees in a day; over the few thousand that a CPU sees, gentler changes converge
     faster (set ``light``). Chest films and their like are neither rotated by half a circle nor mirrored top to bottom, but come
-    from many manufacturers' look-up tables, exposures and collimators, sometimes inverted (set ``xray``).
+    from many manufacturers' look-up tables, exposures and collimators, sometimes inverted (set ``xray``). Microscopes show
+    cells at any angle and size, bright or dark, grey or dyed (set ``microscopy``).
 
     Example:
         >>> settings = AugmentSettings(set="light", noise_p=0.5)

@@ -18,7 +18,9 @@ from voxelry.augmentation import spatial_kernels
 from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.augmentation.augmentation import AugmentationParams, DrawContext, IntensityAugmentation, SpatialAugmentation
 from voxelry.augmentation.cascade_noise import CascadeNoise
+from voxelry.augmentation.colour import Colour
 from voxelry.augmentation.flip import mirrored_axes
+from voxelry.augmentation.packed_targets import PLANES, packed_table
 from voxelry.augmentation.patch_geometry import PatchGeometry
 from voxelry.augmentation.patch_move import PatchMove
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
@@ -62,9 +64,10 @@ class Augmenter:
         self.intensity = {each.name: each for each in self.augmentations if isinstance(each, IntensityAugmentation)}
         self.geometry = PatchGeometry.of(plan, mirrored_axes(plan, settings.flip_axes, table))
         self.is_cascade = plan.configuration == "3d_cascade"
+        self.has_head = plan.instances is not None and plan.instances.head_channels > 0
         self.masked_channels = tuple(channel for channel, scheme in enumerate(plan.normalisation) if scheme.scheme == "mask")
-        self.same_classes = np.arange(IGNORE_INDEX, len(table) + 1)
-        self.mirrored_classes = np.array([IGNORE_INDEX, *table.mirror_classes()])
+        self.same_classes = self._packed(np.arange(IGNORE_INDEX, len(table) + 1))
+        self.mirrored_classes = self._packed(np.array([IGNORE_INDEX, *table.mirror_classes()]))
 
     def draw(self, seed: int) -> AugmentationParams:
         """Draw everything random about the patch of a seed."""
@@ -80,8 +83,15 @@ class Augmenter:
         return self.move(params).reach()
 
     def class_table(self, flips: Sequence[int]) -> NDArray[np.int64]:
-        """New value of class index -1, 0, 1... where axes are mirrored: left and right are swapped along the side axis."""
+        """New value of class index (with a head: packed value) -1, 0, 1... where axes are mirrored.
+
+        Left and right are swapped along the side axis.
+        """
         return self.mirrored_classes if self.plan.side_axis in flips else self.same_classes
+
+    def _packed(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A table of class indices as one of packed values, where there is a head."""
+        return packed_table(table) if self.has_head else table
 
     def add_cascade_noise(self, params: AugmentationParams, first_stage: NDArray[np.integer]) -> NDArray[np.int16]:
         """The labels of a cascade's first stage with errors like those in cases that it was not trained on.
@@ -104,22 +114,24 @@ class Augmenter:
         Args:
             params: parameters of the patch.
             first: first of the box that was read, from the patch's first voxel (`reach`).
-            image_C: ``(C, *box)`` normalised; in a cascade one more channel, the class indices of the first stage.
-            classes: ``(*box)`` class indices.
+            image_C: ``(C, *box)`` normalised; with a head one more channel, the stored distances; in a cascade one more, the
+                class indices of the first stage.
+            classes: ``(*box)`` class indices; with a head packed (`voxelry.augmentation.packed_targets`).
 
         Returns:
-            ``(C, *patch)`` float32, in a cascade with a channel for each label, 0 or 1, and ``(*patch)`` int64 class indices.
+            ``(C, *patch)`` float32, in a cascade with a channel for each label, 0 or 1, and ``(*patch)`` int64 class indices;
+            with a head ``(3, *patch)``: class indices, parts, stored distances.
         """
         labels = len(self.table) if self.is_cascade else 0
         image = np.empty((self.geometry.channels + labels, *self.geometry.patch), dtype=np.float32)
-        moved_classes = np.empty(self.geometry.patch, dtype=np.int64)
+        moved_classes = np.empty(((PLANES,) if self.has_head else ()) + self.geometry.patch, dtype=np.int64)
         self.apply_into(image, moved_classes, params, first, image_C, classes)
         return torch.from_numpy(image), torch.from_numpy(moved_classes)
 
     def apply_into(
         self,
         out_C: NDArray[np.float32],
-        out_classes: NDArray[np.int64],
+        out_classes: NDArray[np.integer],
         params: AugmentationParams,
         first: NDArray[np.int64],
         image_C: NDArray[np.floating],
@@ -127,14 +139,20 @@ class Augmenter:
     ) -> None:
         """`apply`, written to C-ordered arrays."""
         channels, labels, move = self.geometry.channels, len(self.table) if self.is_cascade else 0, self.move(params)
-        self._move(move, first, image_C[:channels], classes, out_C[:channels], out_classes)
+        if self.has_head:
+            self._move_with_head(move, first, image_C, classes, out_C, out_classes)
+            out_classes = out_classes[0]
+        else:
+            self._move(move, first, image_C[:channels], classes, out_C[:channels], out_classes)
         if self.is_cascade:
             stage = np.empty(self.geometry.patch, dtype=np.int64)
-            self._move(move, first, image_C[:0], image_C[channels], out_C[:0], stage)
+            self._move(move, first, image_C[:0], image_C[channels + self.has_head], out_C[:0], stage)
             np.equal(stage, np.arange(1, labels + 1).reshape(-1, *(1,) * stage.ndim), out=out_C[channels:], casting="unsafe")
         contents = {channel: out_C[channel] != 0 for channel in self.masked_channels}
         for change in params.changes:
             augmentation = self.intensity.get(change.kind)
+            if change.kind == Colour.name:
+                Colour().apply(out_C[:channels], change.params)
             if augmentation is not None:
                 augmentation.apply(out_C[change.channel], change.params)
                 ignored = augmentation.ignored(change.params, self.geometry.patch)
@@ -143,6 +161,25 @@ class Augmenter:
         for channel, content in contents.items():  # which were 0 outside their content, and stay so
             out_C[channel] *= content
 
+    def _move_with_head(
+        self,
+        move: PatchMove,
+        first: NDArray[np.int64],
+        image_C: NDArray[np.floating],
+        codes: NDArray[np.integer],
+        out_C: NDArray[np.float32],
+        out_planes: NDArray[np.integer],
+    ) -> None:
+        """Move image, packed targets and distances."""
+        channels, patch = self.geometry.channels, self.geometry.patch
+        moved_C, moved_codes = np.empty((channels + 1, *patch), dtype=np.float32), np.empty(patch, dtype=np.int64)
+        self._move(move, first, image_C[: channels + 1], codes, moved_C, moved_codes)
+        out_C[:channels] = moved_C[:channels]
+        is_known, count = moved_codes != IGNORE_INDEX, len(self.table) + 1
+        out_planes[1] = moved_codes // count * is_known
+        out_planes[0] = np.where(is_known, moved_codes % count, IGNORE_INDEX)
+        out_planes[2] = np.rint(moved_C[channels])
+
     def _move(
         self,
         move: PatchMove,
@@ -150,7 +187,7 @@ class Augmenter:
         image_C: NDArray[np.floating],
         classes: NDArray[np.integer],
         out_C: NDArray[np.float32],
-        out_classes: NDArray[np.int64],
+        out_classes: NDArray[np.integer],
     ) -> None:
         """Move, mirror and convert image and classes in one pass."""
         axes, plane = len(self.geometry.patch), self.geometry.plane

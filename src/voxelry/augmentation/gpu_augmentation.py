@@ -12,6 +12,7 @@ from torch import Tensor
 
 from voxelry.augmentation.augmentation import AugmentationParams
 from voxelry.augmentation.augmenter import Augmenter
+from voxelry.augmentation.colour import Colour
 from voxelry.augmentation.patch_move import PatchMove
 from voxelry.augmentation.tensors import sample_linearly, to_device
 from voxelry.core.labels import IGNORE_INDEX
@@ -23,14 +24,15 @@ def augment_batch(
     """Patches with their changes.
 
     Args:
-        image_BC: ``(B, C, *box)`` on the device, any float type: each patch's box (`Augmenter.reach`), all of one size; in a
-            cascade one more channel, the class indices of the first stage.
-        classes_B: ``(B, *box)`` integer class indices.
+        image_BC: ``(B, C, *box)`` on the device, any float type: each patch's box (`Augmenter.reach`), all of one size; with more
+            channels as `Augmenter.apply` takes them.
+        classes_B: ``(B, *box)`` integer class indices, or packed.
         records: record of each patch.
         augmenter: augmenter that drew them.
 
     Returns:
-        ``(B, C, *patch)`` float32, in a cascade with a channel for each label, 0 or 1, and ``(B, *patch)`` int64 class indices.
+        ``(B, C, *patch)`` float32, in a cascade with a channel for each label, 0 or 1, and ``(B, *patch)`` int64 class indices,
+        or ``(B, 3, *patch)``.
     """
     boxes = zip(image_BC, classes_B, records, strict=True)
     patches = [_moved(image_C, box_classes, augmenter.move(params), augmenter) for image_C, box_classes, params in boxes]
@@ -49,7 +51,11 @@ def augment_batch(
             index = to_device([row for row, _ in changes], torch.int64, image.device)
             changed = augmentation.apply_batch(rows.index_select(0, index), [params for _, params in changes])
             rows.index_copy_(0, index, changed)
-    _ignore(classes, records, augmenter)
+    for patch, params in zip(image, records, strict=True):
+        for change in params.changes:
+            if change.kind == Colour.name:
+                patch[: augmenter.geometry.channels] = Colour().apply_patch(patch[: augmenter.geometry.channels], change.params)
+    _ignore(classes[:, 0] if augmenter.has_head else classes, records, augmenter)
     for channel, content in contents.items():  # which were 0 outside their content, and stay so
         image[:, channel] *= content
     return image, classes
@@ -67,7 +73,7 @@ def _ignore(classes_B: Tensor, records: Sequence[AugmentationParams], augmenter:
 
 def _moved(image_C: Tensor, classes: Tensor, move: PatchMove, augmenter: Augmenter) -> tuple[Tensor, Tensor]:
     """One patch, moved, mirrored, left and right labels swapped and its first stage one-hot."""
-    geometry, channels = augmenter.geometry, augmenter.geometry.channels
+    geometry, channels = augmenter.geometry, augmenter.geometry.channels + augmenter.has_head
     image_C = image_C.float()
     label_maps = [classes, image_C[channels]] if augmenter.is_cascade else [classes]
     shifted = torch.stack([label_map.float() - IGNORE_INDEX for label_map in label_maps])  # so that 0 beyond the box is ignored
@@ -83,10 +89,16 @@ def _moved(image_C: Tensor, classes: Tensor, move: PatchMove, augmenter: Augment
         image_C, shifted = image_C.flip(axes), shifted.flip(axes)
     table = to_device(augmenter.class_table(move.flips), torch.int64, image_C.device)
     indices = table[shifted.round().long()]
+    targets = indices[0]
+    if augmenter.has_head:
+        image_C, distance = image_C[:-1], image_C[-1]
+        is_known, count = targets != IGNORE_INDEX, len(augmenter.table) + 1
+        classes = torch.where(is_known, targets % count, IGNORE_INDEX)
+        targets = torch.stack([classes, targets // count * is_known, distance.round().long()])
     if augmenter.is_cascade:
         labels = torch.arange(1, len(augmenter.table) + 1, device=image_C.device).view(-1, *(1,) * len(geometry.patch))
         image_C = torch.cat([image_C, (indices[1] == labels).float()])
-    return image_C, indices[0]
+    return image_C, targets
 
 
 def _positions(move: PatchMove, device: torch.device) -> Tensor:

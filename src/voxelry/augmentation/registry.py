@@ -16,6 +16,7 @@ from voxelry.augmentation.blur import Blur
 from voxelry.augmentation.brightness import Brightness
 from voxelry.augmentation.cascade_noise import CascadeNoise
 from voxelry.augmentation.collimator import Collimator
+from voxelry.augmentation.colour import Colour
 from voxelry.augmentation.contrast import Contrast
 from voxelry.augmentation.elastic import Elastic
 from voxelry.augmentation.flip import Flip
@@ -54,6 +55,8 @@ AUGMENTATIONS: Augmentations = (
     Collimator(),
     # labels of a cascade's first stage
     CascadeNoise(),
+    # differences between dyes and cameras
+    Colour(),
 )
 """In the order of causes: the patient's position, the scanner, the image. Each augmentation draws at least one number per patch,
 even at probability 0, so a new one changes what those behind it draw from a seed; at the end it changes none."""

@@ -25,8 +25,8 @@ def build_network(plan: Plan, classes: int) -> nn.Module:
         classes: labels and the background; how many the network tells apart follows from this and the plan's regions.
 
     Returns:
-        A module: ``(B, C, *patch)`` -> list of logits ``(B, K, *patch)``, finest first; in evaluation mode the first alone.
-        C and K are `input_channels` and `output_classes`.
+        A module: ``(B, C, *patch)`` -> list of logits ``(B, K + H, *patch)``, finest first; in evaluation mode the first alone.
+        C and K are `input_channels` and `output_classes`, H is `head_channels`.
 
     Raises:
         ConfigError: the network cannot be built with the plan's options, or its logits have another shape.
@@ -43,10 +43,11 @@ def build_network(plan: Plan, classes: int) -> nn.Module:
         [(2, 3, 32, 32), (2, 3, 16, 16)]
     """
     regions = bool(plan.regions)
-    spec = NetworkSpec.of(plan, input_channels(plan, classes), output_classes(plan, classes) - regions)
+    outputs = output_classes(plan, classes) + head_channels(plan)
+    spec = NetworkSpec.of(plan, input_channels(plan, classes), outputs - regions)
     network = NetworkWrapper(build_body(spec), spec.coarser_heads, plan.slice_axis, regions)
     if is_import_path(spec.name):
-        check_shapes(network, spec.name, (spec.in_channels, *plan.patch_size), output_classes(plan, classes))
+        check_shapes(network, spec.name, (spec.in_channels, *plan.patch_size), outputs)
     return network
 
 
@@ -85,6 +86,15 @@ def output_classes(plan: Plan, classes: int) -> int:
         classes: labels and the background.
     """
     return len(plan.regions) + 1 if plan.regions else classes
+
+
+def head_channels(plan: Plan) -> int:
+    """H: outputs of the instance head, after those of the classes.
+
+    Args:
+        plan: a plan.
+    """
+    return 0 if plan.instances is None else plan.instances.head_channels
 
 
 def count_parameters(network: nn.Module) -> int:

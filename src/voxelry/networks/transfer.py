@@ -8,15 +8,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from voxelry.core.instance_plan import HEAD_CHANNELS
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import ModelError
-from voxelry.networks.build import build_body
+from voxelry.networks.build import build_body, head_channels
 from voxelry.networks.network_spec import NetworkSpec
 from voxelry.networks.wrapper import NetworkWrapper
 
 _LABEL = "label: "
 """Prefix of a label whose first-stage mask is an input channel, so that no image channel has the same name."""
+
+_HEAD = "head: "
+"""Prefix of an output of the instance head, so that no label has the same name."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,10 @@ class NetworkEnds:
         """The inputs and outputs of a plan's network: a cascade's labels are channels too, and regions have no background."""
         first_stage = table.names if plan.configuration == "3d_cascade" else ()
         classes = tuple(region.name for region in plan.regions) or ("background", *table.names)
-        return NetworkEnds((*plan.channels, *(_LABEL + name for name in first_stage)), classes)
+        head = HEAD_CHANNELS[: head_channels(plan)]
+        return NetworkEnds(
+            (*plan.channels, *(_LABEL + name for name in first_stage)), (*classes, *(_HEAD + name for name in head))
+        )
 
 
 @dataclass(frozen=True)

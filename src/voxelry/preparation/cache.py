@@ -2,8 +2,9 @@
 
 An entry is a folder, named by the case and by a key that changes with anything that would change its content: `image.npy`
 ``(C, *shape)`` float16, `classes.npy` ``(*shape)`` int8 (int16 for tables of more than 127 labels), `class_locations.npy`, and
-`entry.json`, which records how the case was prepared, from which files, and the checksums of its own files. In the second stage
-of a cascade `first_stage-<key>.npy` lies beside them: the class indices that the first stage predicted.
+`entry.json`, which records how the case was prepared, from which files, and the checksums of its own files. Where an instance
+head is trained, its targets are there too: `parts.npy` and `distance.npy` ``(*shape)`` int8. In the second stage of a cascade
+`first_stage-<key>.npy` lies beside them: the class indices that the first stage predicted.
 
 Entries appear whole or not at all, and a valid one is never changed: several runs may share a cache and fill it together.
 
@@ -42,6 +43,8 @@ from voxelry.datasets.cases import Case
 from voxelry.errors import VoxelryError
 from voxelry.formats.dicom.archive import archive_of
 from voxelry.preparation.class_locations import class_counts, class_locations
+from voxelry.preparation.instance_ids import object_ids, resample_ids
+from voxelry.preparation.instance_targets import InstanceTargets, instance_targets
 from voxelry.preparation.mapped_array import MappedArray, checksum, store_array
 from voxelry.preparation.preparation import Preparation, prepare, reordering
 
@@ -60,6 +63,8 @@ _PLAN_FIELDS = {
     "normalisation",
 }  # fmt: skip
 """Of a plan, which are part of the key."""
+_HEAD_FIELDS = {"labels", "border", "erosion", "coarse_axis"}
+"""Of the plan of an instance head, which are part of the key."""
 _CODE = (
     "formats/**/*.py", "datasets/channels.py", "datasets/resample_to_grid.py", "preparation/*.py",
     "core/geometry.py", "core/volume.py", "core/labels.py",
@@ -67,6 +72,7 @@ _CODE = (
 """Modules whose text is part of the key: another way to read or to prepare gives another entry."""
 
 _LOCATIONS = "class_locations.npy"
+_PARTS, _DISTANCE = "parts.npy", "distance.npy"
 _FIRST_STAGE = "first_stage-{}.npy"
 
 
@@ -83,6 +89,7 @@ class CachedCase:
         first_stage: ``(*shape)`` class indices that the first stage of a cascade predicted; None without one.
         home: the entry's folder, None for a case in memory.
         checksum: of the file of `image`; None for a case in memory.
+        targets: of the instance head; None without one.
     """
 
     id: str
@@ -93,6 +100,7 @@ class CachedCase:
     first_stage: Array | None = field(default=None, repr=False)
     home: Path | None = None
     checksum: int | None = None
+    targets: InstanceTargets | None = field(default=None, repr=False)
 
     def count(self, index: int) -> int:
         """Number of voxels of a class."""
@@ -200,6 +208,7 @@ def _write(home: Path, plan: Plan, table: LabelTable, volume: Volume, labels: La
         classes = np.full(preparation.shape, IGNORE_INDEX, np.int16)
     else:
         classes = preparation.classes(table.to_classes(labels.array, volume.source.name))
+    targets = None if labels is None else _targets(preparation, table, labels, classes)
     locations = class_locations(classes, len(table) + 1)
     files = [Path(file) for source in (volume, labels) if source is not None for file in source.source.files]
     sources = {archive_of(file) or file for file in files}
@@ -215,10 +224,23 @@ def _write(home: Path, plan: Plan, table: LabelTable, volume: Volume, labels: La
     with atomic_folder(home, keep=lambda folder: _valid_entry(folder) is not None) as temporary:
         store_array(temporary / "image.npy", preparation.image(volume), np.float16)
         store_array(temporary / "classes.npy", classes, _type_of(table))
+        if targets is not None:
+            store_array(temporary / _PARTS, np.asarray(targets.parts), np.int8)
+            store_array(temporary / _DISTANCE, np.asarray(targets.distance), np.int8)
         if any(map(len, locations.values())):
             store_array(temporary / _LOCATIONS, np.concatenate(list(locations.values())), np.int32)
         entry["files"] = {file.name: [*_stamp(file), checksum(file)] for file in sorted(temporary.iterdir())}
         (temporary / ENTRY_FILE).write_text(json.dumps(entry))
+
+
+def _targets(preparation: Preparation, table: LabelTable, labels: LabelMap, classes: NDArray[np.int16]) -> InstanceTargets | None:
+    """The targets of the instance head, where the plan has one."""
+    plan = preparation.plan.instances
+    if plan is None or not plan.head_channels:
+        return None
+    before = table.to_classes(labels.array, labels.source.name)
+    ids = resample_ids(preparation.box(object_ids(labels, plan.labels)), preparation.box(before), classes, labels.source.name)
+    return instance_targets(ids, preparation.geometry.spacing or (1.0,) * ids.ndim, plan)
 
 
 def _opened(name: str, home: Path, entry: dict[str, Any]) -> CachedCase:
@@ -230,8 +252,10 @@ def _opened(name: str, home: Path, entry: dict[str, Any]) -> CachedCase:
         begin += number
     counts = {int(index): number for index, number in entry["counts"].items()}
     image, classes = (MappedArray.of(home / name) for name in ("image.npy", "classes.npy"))
+    has_targets = _PARTS in entry["files"]
+    targets = InstanceTargets(*(MappedArray.of(home / name) for name in (_PARTS, _DISTANCE))) if has_targets else None
     checksum = entry["files"]["image.npy"][2]
-    return CachedCase(name, image, classes, locations, counts, home=home, checksum=checksum)
+    return CachedCase(name, image, classes, locations, counts, home=home, checksum=checksum, targets=targets)
 
 
 def _valid_entry(home: Path) -> dict[str, Any] | None:
@@ -301,6 +325,8 @@ def _preparation(entry: dict[str, Any], plan: Plan) -> Preparation:
 def _key(case: Case, plan: Plan, table: LabelTable) -> str:
     stamps: list[Any] = [(str(file), *_stamps(file)) for file in (*case.images, *case.label_files)]
     steps = plan.model_dump(mode="json", include=_PLAN_FIELDS)
+    if plan.instances is not None and plan.instances.head_channels:
+        steps["instances"] = plan.instances.model_dump(mode="json", include=_HEAD_FIELDS)
     content = json.dumps([_LAYOUT, _code_hash(), stamps, steps, table.model_dump(mode="json")], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 

@@ -89,6 +89,7 @@ class LossSettings(Frozen):
         batch_dice: sum Dice over the batch before the ratio, so that a patch without a class does not count as a failure.
         focal_gamma: exponent of the focal loss.
         alpha, beta: weights of false positives and false negatives in the Tversky index.
+        instances: weight of the instance head's loss beside that of the classes, where the plan has such a head.
 
     Example:
         >>> LossSettings(name="tversky", beta=0.8).alpha
@@ -102,6 +103,7 @@ class LossSettings(Frozen):
     focal_gamma: float = Field(default=2.0, ge=0)
     alpha: PositiveFloat = 0.3
     beta: PositiveFloat = 0.7
+    instances: PositiveFloat = 1.0
 
 
 class OptimiserSettings(Frozen):

@@ -26,7 +26,7 @@ from voxelry.datasets.cases import Case
 from voxelry.datasets.duplicates import LEAK_REMEDY
 from voxelry.datasets.load import load_image
 from voxelry.errors import SplitLeakError, TrainingError
-from voxelry.networks.build import build_network, count_parameters, input_channels
+from voxelry.networks.build import build_network, count_parameters, head_channels, input_channels
 from voxelry.networks.classes import class_members
 from voxelry.networks.cost import network_cost, training_dtype
 from voxelry.networks.transfer import NetworkEnds, load_matching
@@ -228,6 +228,7 @@ def make_loop(
         batch=plan.batch_size,
         regions=tuple(class_members(plan, table).values()) if plan.regions else (),
         previous=input_channels(plan, len(table) + 1) - len(plan.channels),
+        head_classes=len(table) + 1 if head_channels(plan) else 0,
     )
     sampler = make_sampler(
         training, foreground=config.oversample_foreground, seed=config.seed, augment=augment, on_device=device == "cuda"

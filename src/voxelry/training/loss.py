@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError, nearest
+from voxelry.networks.build import head_channels
 from voxelry.networks.classes import class_members, make_regions
 from voxelry.recipes.settings import LossSettings
+from voxelry.training.deep_supervision import head_weights, reduced
+from voxelry.training.instance_loss import InstanceLoss
 from voxelry.training.soft_counts import SoftCounts, soft_counts_of_classes, soft_counts_of_regions
 
 SMOOTH = 1e-5
@@ -96,8 +99,8 @@ LOSSES: dict[str, LossKind] = {
 """Every loss by its name in a recipe. `weights`, `regions` and `batch_dice` of `LossSettings` apply to all of them."""
 
 
-def make_loss(settings: LossSettings, plan: Plan, table: LabelTable) -> SegmentationLoss:
-    """The loss that a recipe names.
+def make_loss(settings: LossSettings, plan: Plan, table: LabelTable) -> SegmentationLoss | InstanceLoss:
+    """The loss that a recipe names; with that of the instance head where the plan has one.
 
     Args:
         settings: settings of the recipe.
@@ -134,12 +137,13 @@ def make_loss(settings: LossSettings, plan: Plan, table: LabelTable) -> Segmenta
             kind = "region" if plan.regions else "label"
             raise ConfigError(f"loss.weights names '{name}', which is no {kind}", remedy=nearest(name, classes))
     weights = torch.tensor([1.0, *(settings.weights.get(name, 1.0) for name in classes)])
-    if not plan.regions:
-        return SegmentationLoss(settings, weights)
-    members = torch.zeros((len(classes), len(table) + 2), dtype=torch.bool)
-    for row, indices in zip(members, classes.values(), strict=True):
-        row[list(indices)] = True
-    return SegmentationLoss(settings, weights, members)
+    members = None
+    if plan.regions:
+        members = torch.zeros((len(classes), len(table) + 2), dtype=torch.bool)
+        for row, indices in zip(members, classes.values(), strict=True):
+            row[list(indices)] = True
+    loss = SegmentationLoss(settings, weights, members)
+    return InstanceLoss(loss.of_head, len(weights), settings.instances) if head_channels(plan) else loss
 
 
 class SegmentationLoss(nn.Module):
@@ -219,34 +223,6 @@ class SegmentationLoss(nn.Module):
         counted = counts.counted.to(counts.log_p.dtype)[:, None]
         means = (counted * losses_BKN).sum((0, 2)) / _divisor(counted.sum())
         return _weighted_mean(means, self.weights[1:])
-
-
-def head_weights(count: int) -> list[float]:
-    """Weights of heads, finest first: 1, 1/2, 1/4..., normalised; the coarsest of three or more has none (nnU-Net's rule)."""
-    halves = [0.5**level for level in range(count)]
-    if count > 2:
-        halves[-1] = 0.0
-    return [half / sum(halves) for half in halves]
-
-
-def reduced(classes_B: Tensor, shape: Sequence[int]) -> Tensor:
-    """Labels on the grid of a coarser head: the voxel nearest to the centre of each coarser voxel, on a tie the later one.
-
-    Args:
-        classes_B: ``(B, *spatial)`` integers.
-        shape: the new spatial shape.
-
-    Returns:
-        ``(B, *shape)`` of the same type.
-    """
-    for axis, (old, new) in enumerate(zip(classes_B.shape[1:], shape, strict=True), start=1):
-        if old % new == 0:
-            factor = old // new
-            classes_B = classes_B[(slice(None),) * axis + (slice(factor // 2, None, factor),)]
-        else:
-            middles = (2 * torch.arange(new, device=classes_B.device) + 1) * old // (2 * new)
-            classes_B = classes_B.index_select(axis, middles)
-    return classes_B
 
 
 def _weighted_mean(values_K: Tensor, weights_K: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from voxelry.base.threads import THREADS
 
 Batch = tuple[Tensor, Tensor]
-"""``(B, C, *patch)`` float and ``(B, *patch)`` integer class indices."""
+"""``(B, C, *patch)`` float and ``(B, *patch)`` integer class indices, with an instance head ``(B, 3, *patch)`` targets."""
 
 BATCHES_AHEAD = 2
 """Batches that each thread is ahead."""

@@ -12,6 +12,7 @@ from voxelry.core.labels import IGNORE_INDEX, LabelTable
 from voxelry.core.plan import Plan
 from voxelry.metrics.overlap import PairCounts, confusion
 from voxelry.metrics.regions import count_regions
+from voxelry.networks.build import head_channels
 from voxelry.networks.classes import class_members, label_classes, winners
 
 BATCHES = 6
@@ -30,6 +31,7 @@ class PseudoDice:
         self.sampler, self.plan = sampler, plan
         self.members = class_members(plan, table)
         self.labels = label_classes(plan, table)
+        self.head = head_channels(plan)
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, float | None]:
@@ -37,9 +39,10 @@ class PseudoDice:
         count = len(self.labels)
         total = np.zeros((count, count), dtype=np.int64)
         for number in range(BATCHES):
-            image_BC, classes_B = self.sampler(number)
+            image_BC, targets_B = self.sampler(number)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-                logits_BK = network(image_BC.to(device))[0]
+                logits_BK = network(image_BC.to(device))[0][:, :count]
+            classes_B = targets_B[:, 0] if self.head else targets_B
             predicted_B = self.labels[winners(logits_BK, bool(self.plan.regions)).cpu().numpy()]
             total += confusion(classes_B.numpy(), predicted_B, count, ignore=IGNORE_INDEX)
         values = np.arange(count)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from voxelry.augmentation.augmentation import AugmentationParams
 from voxelry.augmentation.augmenter import Augmenter
+from voxelry.augmentation.packed_targets import PLANES, packed
 from voxelry.core.labels import IGNORE_INDEX
 from voxelry.core.patch import patch_margins
 from voxelry.preparation.cache import Array, CachedCase
@@ -34,6 +35,8 @@ class Sampler:
         augment: augments patches, None leaves them. More than a patch is read where a move reaches further.
         regions: class indices that make up each region, where regions are learnt in place of labels and are drawn in their place.
         previous: labels of a cascade's first stage, whose one-hot channels follow the image's own; 0 without one.
+        head_classes: class indices of labels, background included, where an instance head is trained, whose targets come with
+            them; 0 without one.
         on_device: leave augmentation to the device that trains (`DeviceAugmentation`): boxes come as stored, as large as the
             moves of their patches reach.
     """
@@ -46,18 +49,26 @@ class Sampler:
     augment: Augmenter | None = None
     regions: tuple[tuple[int, ...], ...] = ()
     previous: int = 0
+    head_classes: int = 0
     on_device: bool = False
 
     def __call__(self, number: int) -> tuple[Tensor, Tensor]:
-        """The batch of a number: ``(B, C, *patch)`` float32 and ``(B, *patch)`` int64 class indices, unless `on_device`."""
+        """The batch of a number, unless `on_device`.
+
+        Returns:
+            ``(B, C, *patch)`` float32 and ``(B, *patch)`` int64 class indices; with an instance head ``(B, 3, *patch)`` int16:
+            class indices, parts, stored distances.
+        """
         if self.on_device:
             return self._boxes(number)
         channels = self.cases[0].image.shape[0] + self.previous
         image_BC = torch.empty((self.batch, channels, *self.patch))
-        classes_B = torch.empty((self.batch, *self.patch), dtype=torch.int64)
+        targets_B = torch.empty((self.batch, *self.patch), dtype=torch.int64)
+        if self.head_classes:
+            targets_B = torch.empty((self.batch, PLANES, *self.patch), dtype=torch.int16)
         for slot in range(self.batch):
-            self._fill(number, slot, image_BC[slot], classes_B[slot])
-        return image_BC, classes_B
+            self._fill(number, slot, image_BC[slot], targets_B[slot])
+        return image_BC, targets_B
 
     def draws(self, number: int) -> list[AugmentationParams]:
         """The augmentation parameters of each patch of a batch."""
@@ -84,30 +95,35 @@ class Sampler:
     def _box(
         self, case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...], params: AugmentationParams
     ) -> tuple[Tensor, Tensor]:
-        """A box of a case, in a cascade with the first stage's mask as one more channel; half floats on the way to a GPU."""
+        """A box of a case as `Augmenter.apply` takes it; half floats on the way to a GPU."""
         assert self.augment is not None
-        own = case.image.shape[0]
-        image_C = torch.empty((own + bool(self.previous), *size), dtype=torch.float16 if self.on_device else torch.float32)
+        own, more = case.image.shape[0], bool(self.head_classes) + bool(self.previous)
+        image_C = torch.empty((own + more, *size), dtype=torch.float16 if self.on_device else torch.float32)
         classes = torch.empty(size, dtype=torch.int16)
         cut_into(image_C[:own], case.image, start, 0)
         cut_into(classes, case.classes, start, IGNORE_INDEX)
+        if self.head_classes:
+            parts, image_C[own] = _cut_targets(case, start, size)
+            classes = torch.from_numpy(packed(classes.numpy(), parts.numpy(), self.head_classes))
         if self.previous:
-            image_C[own].copy_(
+            image_C[-1].copy_(
                 torch.from_numpy(self.augment.add_cascade_noise(params, _first_stage_classes(case, start, size).numpy()))
             )
         return image_C, classes
 
-    def _fill(self, number: int, slot: int, image_C: Tensor, classes: Tensor) -> None:
+    def _fill(self, number: int, slot: int, image_C: Tensor, targets: Tensor) -> None:
         case, start = self._location(number, slot)
         if self.augment is not None:
             params = self.augment.draw(self._seed(number, slot))
             first, size = self.augment.reach(params)
             box_C, box = self._box(case, start + first, tuple(size.tolist()), params)
-            self.augment.apply_into(image_C.numpy(), classes.numpy(), params, first, box_C.numpy(), box.numpy())
+            self.augment.apply_into(image_C.numpy(), targets.numpy(), params, first, box_C.numpy(), box.numpy())
             return
         own = case.image.shape[0]
         cut_into(image_C[:own], case.image, start, 0)
-        cut_into(classes, case.classes, start, IGNORE_INDEX)
+        cut_into(targets[0] if self.head_classes else targets, case.classes, start, IGNORE_INDEX)
+        if self.head_classes:
+            targets[1], targets[2] = _cut_targets(case, start, self.patch)
         if self.previous:
             first_stage = _first_stage_classes(case, start, self.patch)
             for label, channel in enumerate(image_C[own:], start=1):
@@ -165,6 +181,15 @@ def _first_stage_classes(case: CachedCase, start: NDArray[np.int64], size: tuple
     classes = torch.empty(size, dtype=torch.int16)
     cut_into(classes, case.first_stage, start, 0)
     return classes
+
+
+def _cut_targets(case: CachedCase, start: NDArray[np.int64], size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The parts and distances of a box of a case, 0 beyond it and where a case has no labels."""
+    parts, distance = torch.zeros((2, *size), dtype=torch.int8)
+    if case.targets is not None:
+        cut_into(parts, case.targets.parts, start, 0)
+        cut_into(distance, case.targets.distance, start, 0)
+    return parts, distance
 
 
 def cut_into(out: Tensor, array: Array, start: NDArray[np.int64], fill: float) -> None:

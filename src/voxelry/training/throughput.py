@@ -20,6 +20,7 @@ from voxelry.core.architectures import architecture, is_import_path
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.preparation.cache import Array, CachedCase
 from voxelry.preparation.class_locations import class_locations
+from voxelry.preparation.instance_targets import InstanceTargets
 from voxelry.recipes.recipe import changed
 from voxelry.training.fit import NetworkTask, make_loop
 from voxelry.training.options import RunOptions
@@ -118,4 +119,5 @@ def _noise(plan: Plan, classes: int, seed: int) -> CachedCase:
     labels = random.integers(0, classes, shape).astype(np.int16)
     image = random.normal(size=(len(plan.channels), *shape)).astype(np.float16)
     locations: dict[int, Array] = dict(class_locations(labels, classes))
-    return CachedCase("noise", image, labels, locations, first_stage=labels)
+    targets = InstanceTargets(*(random.integers(0, 3, shape).astype(np.int8) for _ in range(2)))
+    return CachedCase("noise", image, labels, locations, first_stage=labels, targets=targets)
