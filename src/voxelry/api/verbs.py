@@ -183,7 +183,8 @@ def predict(
 
     Args:
         model: a model folder (also of an ensemble), several to be averaged, or a loaded Predictor.
-        inputs: files, DICOM folders, or flat folders of images.
+        inputs: files, DICOM folders, folders and trees of images, patterns such as ``data/*.nii.gz``, dataset cards, and lists of
+            scans (CSV with a column ``image``, or a text file of paths).
         out: folder for the masks, ``<case id><ending>``.
         formats: names of `voxelry.formats.all_formats`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
         device: for a model folder: ``auto``, ``cpu``, ``cuda``...

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def predict(
     model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote: a single model or an ensemble.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, DICOM folders, or folders of images.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Files, DICOM folders, folders or trees of images, patterns, cards, CSV."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the masks, one per scan: <case id>.nii.gz.")],
     format: Annotated[
         list[str] | None,

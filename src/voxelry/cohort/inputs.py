@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxelry.base.distinct_names import folded
 from voxelry.base.files import no_such_file
 from voxelry.base.listing import shown
 from voxelry.base.output_folder import outputs_in
+from voxelry.cohort.scan_lists import LISTS, listed_scans
 from voxelry.cohort.scan_names import Scan, named_scans
 from voxelry.datasets.mask_names import masks_by_name
 from voxelry.errors import MissingFileError, ReadError, UsageError
@@ -28,37 +31,97 @@ def case_id(path: str | os.PathLike[str]) -> str:
     return stem_of(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link to another name
 
 
-def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> list[Scan]:
-    """The scans in some paths.
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder among the inputs that is no scan to segment.
 
-    A file is a scan. A folder of DICOM slices is a scan; a folder of other images, or of single X-rays in DICOM, holds one scan a
-    file, and its subfolders are not searched; in a folder without images, subfolders are searched. Hidden files, masks, what
-    voxelry wrote there, and files that neither are images nor have the ending of one are skipped. A link called an image that
-    leads nowhere is a scan that fails: it must not be lost without a word.
+    Attributes:
+        path: the file or folder.
+        reason: why, in a few words.
+    """
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class InputSurvey:
+    """What some inputs hold.
+
+    Attributes:
+        scans: in the order of the inputs, by name within a folder.
+        left_out: everything else that was looked at.
+    """
+
+    scans: list[Scan] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> list[Scan]:
+    """The scans in some paths; see `survey_inputs`."""
+    return survey_inputs(inputs, channels).scans
+
+
+def survey_inputs(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> InputSurvey:
+    """The scans in some paths, and what is left out.
+
+    A file is a scan. A folder of DICOM slices is a scan; a folder of other images, or of single X-rays in DICOM, holds one scan
+    a file, and its subfolders are not searched; in a folder without images, subfolders are searched, as in a tree of patients,
+    studies and series. Hidden files, masks, what voxelry wrote there, and files that neither are images nor have the ending of
+    one are left out. A link called an image that leads nowhere is a scan that fails: it is not lost without a word.
+
+    A path that is not there and holds ``*``, ``?`` or ``[`` is a pattern (``**`` for folders). A dataset card (YAML), a table of
+    cases (CSV with the columns ``image`` or ``image_1``..., and ``id`` if it has one) and a text file of paths, a line each,
+    stand for the scans that they list.
 
     If the model has several channels, files (or series' folders) ``<id>_0000``, ``<id>_0001``... up to the last channel are those
     of scan ``<id>``, and every other one is a scan that holds all channels. Where a model has one channel, a lone ``<id>_0000``
     is scan ``<id>``. Scans of one name in several folders are called after these. Files that are masks by their names beside
-    images (`voxelry.datasets.mask_names`) are passed over with a warning.
+    images (`voxelry.datasets.mask_names`) are left out with a warning.
 
     Args:
-        inputs: files and folders.
+        inputs: files, folders, patterns, and lists of scans.
         channels: number of channels of the model.
 
     Returns:
-        Scans in the order of the inputs, by name within a folder.
+        Scans in the order of the inputs, by name within a folder, and what was left out.
 
     Raises:
-        MissingFileError: a path is not there, or a folder holds no image.
+        MissingFileError: a path is not there, a pattern fits nothing, or a folder holds no image.
         UsageError: two scans have the same id.
+        ManifestError, ConfigError: a list of scans that cannot be used.
     """
-    paths = [Path(path) for path in inputs]
-    for path in paths:
-        if not path.exists():
-            raise no_such_file(path)
-    scans = named_scans([scan for path in paths for scan in (_scans_in(path) if path.is_dir() else [_alone(path)])], channels)
+    left_out: list[LeftOut] = []
+    listed: list[Scan] = []
+    alone: list[Scan] = []
+    for text in inputs:
+        for path in _matching(text):
+            if path.is_dir():
+                alone += _scans_in(path, left_out)
+            elif path.suffix.lower() in LISTS:
+                listed += listed_scans(path, channels)
+            else:
+                alone.append(_alone(path))
+    scans = [*named_scans(alone, channels), *listed]
     _check_ids(scans)
-    return scans
+    return InputSurvey(scans, left_out)
+
+
+def _matching(text: str | os.PathLike[str]) -> list[Path]:
+    """The path, or those that fit a pattern.
+
+    Raises:
+        MissingFileError: there are none.
+    """
+    path = Path(text)
+    if path.exists():
+        return [path]
+    if any(mark in os.fspath(text) for mark in "*?["):
+        fitting = sorted(Path(name) for name in glob.glob(os.fspath(text), recursive=True))  # noqa: PTH207 - absolute patterns too
+        if fitting:
+            return fitting
+        raise MissingFileError(f"{text}: no file or folder fits this pattern", remedy="Check the folder that it starts from.")
+    raise no_such_file(path)
 
 
 def _check_ids(scans: Sequence[Scan]) -> None:
@@ -73,8 +136,8 @@ def _check_ids(scans: Sequence[Scan]) -> None:
             )
 
 
-def _scans_in(folder: Path) -> list[Scan]:
-    """The scans of a folder.
+def _scans_in(folder: Path, left_out: list[LeftOut]) -> list[Scan]:
+    """The scans of a folder; what is no scan is added to `left_out`.
 
     Raises:
         MissingFileError: there are none.
@@ -90,14 +153,31 @@ def _scans_in(folder: Path) -> list[Scan]:
     ]
     lost = [path for path in visible if not (path.is_file() or path.is_dir()) and claims_image(path) and not _is_mask(path)]
     lost = [] if is_series else lost  # the reader of the series reports them
-    scans = [_alone(path) for path in (*_without_masks(folder, sorted((*singles, *lost))), *([folder] if is_series else []))]
+    own = _without_masks(folder, sorted((*singles, *lost)))
+    scans = [_alone(path) for path in (*own, *([folder] if is_series else []))]
+    left_out += _left_out(folder, visible, {*own, *(slices if is_series else [])}, ours, bool(scans))
     if not scans:
-        scans = [scan for inner in visible if inner.is_dir() for scan in _scans_below(inner)]
+        scans = [scan for inner in visible if inner.is_dir() for scan in _scans_below(inner, left_out)]
     if not scans:
         titles = ", ".join(row.title for row in image_formats())
         passed = f" but {len(ours)} that voxelry wrote" if ours else ""
         raise MissingFileError(f"{folder}: holds no image{passed}", remedy=f"Files of {titles} are looked for.")
     return scans
+
+
+def _left_out(folder: Path, visible: Sequence[Path], taken: set[Path], ours: set[str], has_scans: bool) -> list[LeftOut]:
+    """What of a folder is neither a scan nor a part of one, and why."""
+    reasons = []
+    for path in visible:
+        if path in taken or header_beside(path) in taken or (path.is_dir() and not has_scans):
+            continue
+        if path.is_dir():
+            reasons.append(LeftOut(path, "a folder beside images, whose inside is not searched"))
+        elif _is_mask(path) or claims_image(path):
+            reasons.append(LeftOut(path, "a mask, by its name"))
+        else:
+            reasons.append(LeftOut(path, "not an image"))
+    return [*reasons, *(LeftOut(folder / name, "written by voxelry") for name in sorted(ours) if (folder / name).exists())]
 
 
 def _is_mask(file: Path) -> bool:
@@ -115,12 +195,13 @@ def _without_masks(folder: Path, files: Sequence[Path]) -> list[Path]:
     return [file for file in files if case_id(file) not in names]
 
 
-def _scans_below(folder: Path) -> list[Scan]:
+def _scans_below(folder: Path, left_out: list[LeftOut]) -> list[Scan]:
     """The scans of a subfolder, which may hold none."""
     try:
-        return _scans_in(folder)
+        return _scans_in(folder, left_out)
     except MissingFileError as error:
         log.warning("passed over: %s", error.problem)
+        left_out.append(LeftOut(folder, "holds no image"))
         return []
 
 
