@@ -405,3 +405,17 @@ def test_a_device_without_room_for_the_ring_leaves_it_to_the_host(monkeypatch):
         lambda load, options, device, ring_on_device=True: replace(chosen(load, options, device), ring_on_device=ring_on_device),
     )  # fmt: skip
     assert np.array_equal(predictor.predict(volume).labels.array, expected)
+
+
+def test_segments_have_the_score_of_the_map_or_of_their_label():
+    volume = scan()
+    plain = threshold(tiny_plan()).predict(volume)
+    asked = Predictor(tiny_model(tiny_plan(), ORGAN), "cpu", replace(OFF, confidence="probability"))
+    asked.networks[:] = [Threshold()]
+    prediction = asked.predict(volume)
+    assert (plain.has_probability, prediction.has_probability) == (False, True)
+    [label], [segment] = plain.segments_info, prediction.segments_info
+    assert label.score == plain.confidence[ORGAN.names[0]]
+    mask = prediction.labels.mask(7)
+    assert segment.score == pytest.approx(prediction.map.array[0][mask].mean() / 255)
+    assert segment.voxels == np.count_nonzero(mask)

@@ -1,4 +1,4 @@
-"""Adapters to other toolkits: voxelry's readers and preparation in MONAI pipelines."""
+"""Adapters to other toolkits: readers and preparation in MONAI pipelines; Hugging Face's tensors, post-processing and answers."""
 
 import lazy_loader
 

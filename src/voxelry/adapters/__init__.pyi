@@ -1,5 +1,14 @@
+from .image_batch import image_batch as image_batch
+from .image_batch import labels_of_batch as labels_of_batch
+from .image_batch import mask_batch as mask_batch
+from .image_batch import segment_batch as segment_batch
+from .image_batch import volumes_of_batch as volumes_of_batch
 from .monai_reader import VoxelryReader as VoxelryReader
 from .monai_transforms import CropContentd as CropContentd
 from .monai_transforms import NormaliseGreyd as NormaliseGreyd
 from .monai_transforms import PrepareByPland as PrepareByPland
-from .monai_transforms import ResampleSpacingd as ResampleSpacingd
+from .query_segmentation import post_process_instance_segmentation as post_process_instance_segmentation
+from .query_segmentation import post_process_panoptic_segmentation as post_process_panoptic_segmentation
+from .query_segmentation import post_process_semantic_segmentation as post_process_semantic_segmentation
+from .segmentation_answer import segmentation_answer as segmentation_answer
+from .segmentation_answer import segmentation_result as segmentation_result

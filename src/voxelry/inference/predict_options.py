@@ -18,6 +18,9 @@ RoiMode = Literal["whole", "body", "coarse"]
 ConfidenceMode = Literal["", "probability", "entropy"]
 AverageMode = Literal["logits", "probabilities"]
 
+PROBABILITY: ConfidenceMode = "probability"
+"""The map of confidence that scores of segments are means of."""
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "roi": get_args(RoiMode), "confidence": get_args(ConfidenceMode), "average": get_args(AverageMode),
     "weights": ("gaussian", "constant"),

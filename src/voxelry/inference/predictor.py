@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import nn
@@ -11,13 +12,15 @@ from torch import nn
 from voxelry.base.device import choose_device
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.model import Model
+from voxelry.core.segment_info import SegmentInfo
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ModelError, UsageError
 from voxelry.inference.cleanup import clean_array
 from voxelry.inference.instance_decoder import decode_instances
 from voxelry.inference.ood_checks import at_border, out_of_distribution
-from voxelry.inference.predict_options import PredictOptions
+from voxelry.inference.predict_options import PROBABILITY, PredictOptions
 from voxelry.inference.segmenter import Segmenter
+from voxelry.metrics.segments import segments_info
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,16 @@ class Prediction:
     confidence: dict[str, float | None]
     flags: tuple[str, ...] = ()
     map: Volume | None = None
+
+    @property
+    def has_probability(self) -> bool:
+        """Whether `map` holds the probability of the winner."""
+        return self.map is not None and self.map.channel_names == (PROBABILITY,)
+
+    @cached_property
+    def segments_info(self) -> list[SegmentInfo]:
+        """Every object and every label of kind stuff; scores are means of `map` if it holds probabilities, else `confidence`."""
+        return segments_info(self.labels, self.map if self.has_probability else None, self.confidence)
 
 
 class Predictor:
@@ -130,7 +143,12 @@ class Predictor:
             flags.append(f"the {self.options.roi} pass found nothing, so no patch was run")
         confidence = None
         if segmentation.output.confidence is not None:
-            confidence = Volume(segmentation.output.confidence[None], volume.geometry, modality="", source=volume.source)
+            confidence = Volume(
+                segmentation.output.confidence[None],
+                volume.geometry,
+                source=volume.source,
+                channel_names=(self.options.confidence,),
+            )
         instances = None if ids is None else ids[None]
         labels = LabelMap(stored[None], volume.geometry, table, volume.source, instances)
         return Prediction(labels, segmentation.confidence, tuple(flags), confidence)

@@ -17,5 +17,6 @@ from .functional import specificity as specificity
 from .functional import volume_error as volume_error
 from .measurements import measure_labels as measure_labels
 from .scores import Scores as Scores
+from .segmentation_task import labels_of_task as labels_of_task
 from .segments import panoptic_ids as panoptic_ids
 from .segments import segments_info as segments_info
