@@ -69,6 +69,7 @@ def test_all_cards_are_here():
         "ivdm3seg",
         "nuclei_dsb2018",
         "phantom_chest",
+        "phantom_heart",
         "phantom_spine",
         "phantom_torso",
         "spider",
@@ -132,7 +133,10 @@ def test_totalsegmentator_has_its_117_classes_in_order():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "name"), [("torso-ct", "torso"), ("spine-mri", "spine"), ("chest-xray", "chest")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("torso-ct", "torso"), ("spine-mri", "spine"), ("chest-xray", "chest"), ("chest-xray-heart", "heart")],
+)
 def test_phantom_cards_say_what_the_phantoms_are(kind, name):
     manifest = load_manifest(FOLDER / f"phantom_{name}.yaml")
     assert manifest.card.table == TABLES[kind]

@@ -7,7 +7,12 @@ from voxelry.base.files import write_yaml
 from voxelry.phantom.dataset import write_phantoms
 from voxelry.phantom.phantom import ACQUISITIONS
 
-SPACINGS = {"torso-ct": (16.0, 16.0, 20.0), "spine-mri": (6.0, 6.0, 8.0), "chest-xray": (12.0, 12.0, 12.0)}
+SPACINGS = {
+    "torso-ct": (16.0, 16.0, 20.0),
+    "spine-mri": (6.0, 6.0, 8.0),
+    "chest-xray": (12.0, 12.0, 12.0),
+    "chest-xray-heart": (12.0, 12.0, 12.0),
+}
 STEPS = 10
 
 

@@ -53,7 +53,7 @@ def streamed(
     slab=3,
     **more,
 ):
-    """Labels (and map) on the new grid, in the network's order, with the ring that made them."""
+    """Labels (of each layer where there are several) and map on the new grid, in the network's order, with their ring."""
     weights = more.pop("weights", "gaussian")
     grid = PatchGrid.of(picture.shape[1:], patch, overlap, weights)
     if axis is not None:
@@ -79,7 +79,8 @@ def streamed(
         joined = joined if len(target) == 3 else joined[:, 0]
         return joined.transpose(np.argsort(grid.order))
 
-    return back(parts), back(maps) if confidence else None, made
+    layers = np.stack([back(layer) for layer in zip(*parts, strict=True)])
+    return layers if len(layers) > 1 else layers[0], back(maps) if confidence else None, made
 
 
 def monai_logits(forward, picture, patch, overlap, mode="gaussian"):

@@ -13,13 +13,13 @@ from helpers.instance_fields import CELLS, Pointwise, ellipsoids, fields_of, poi
 from helpers.plans import tiny_model, tiny_plan
 from voxelry.core.geometry import Geometry
 from voxelry.core.instance_plan import InstancePlan
-from voxelry.core.labels import LabelTable
+from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import Volume
 from voxelry.errors import ModelError
 from voxelry.inference import instance_decoder as module
 from voxelry.inference import memory_budget, plan_ensemble, segmenter
 from voxelry.inference.head_kernels import CORE_UNIT
-from voxelry.inference.instance_decoder import InstanceDecoder
+from voxelry.inference.instance_decoder import InstanceDecoder, decode_layers
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 from voxelry.inference.ring_buffer import packed_head
@@ -248,7 +248,7 @@ def test_twenty_layouts_of_the_engine_give_one_partition(pointwise, monkeypatch,
     assert results[0].instances.max() > 30
 
 
-def on_torch(classes, shape, weights, *, half, logits, device=None, regions=False, head=0):
+def on_torch(classes, shape, weights, *, half, logits, device=None, regions=False, head=0, layers=()):
     """A ring buffer of torch tensors, as a GPU has it."""
     return DeviceRingBuffer(classes, shape, weights, half, logits, torch.device("cpu"), regions, head)
 
@@ -318,3 +318,38 @@ def test_a_plan_that_names_an_unknown_label(pointwise):
     plan = InstancePlan(labels=("cel",), diameter=8)
     with pytest.raises(ModelError, match=r"the plan name 'cel', which is no label.*cell"):
         Predictor(pointwise_model(instances=plan), "cpu").predict(pointwise_scan(ellipsoids((20, 20, 20), 5, (3, 6))))
+
+
+def layered_cells(shape=(12, 10, 8)):
+    """Two layers of scattered things, ``(2, *shape)`` stored values, and their table."""
+    random = np.random.default_rng(0)
+    layers = (random.random((2, *shape)) < 0.15).astype(np.uint8) * np.reshape([1, 2], (2, 1, 1, 1)).astype(np.uint8)
+    table = LabelTable(labels=(Label(value=1, name="cell", kind="thing"), Label(value=2, name="germ", kind="thing", layer=1)))
+    return layers, table
+
+
+def test_ids_are_unique_over_layers():
+    layers, table = layered_cells()
+    ids, _ = decode_layers(
+        layers.copy(), None, table, InstancePlan(labels=("cell", "germ"), diameter=2, decoder="components"), None
+    )
+    counts = [ndimage.label(layer, np.ones((3, 3, 3))) for layer in layers]
+    assert len(np.unique(ids[0])) - 1 == counts[0][1]
+    assert sorted(set(np.unique(ids)) - {0}) == list(range(1, counts[0][1] + counts[1][1] + 1))
+    assert np.array_equal(ids > 0, layers > 0)
+    for layer, (parts, _) in zip(ids, counts, strict=True):
+        assert len(np.unique(np.stack([layer.ravel(), parts.ravel()]), axis=1).T) == parts.max() + 1
+
+
+def test_one_layer_of_things_leaves_the_other_without_ids():
+    layers, table = layered_cells()
+    ids, _ = decode_layers(layers.copy(), None, table, InstancePlan(labels=("germ",), diameter=2, decoder="components"), None)
+    assert not ids[0].any()
+    assert np.array_equal(ids[1] > 0, layers[1] > 0)
+
+
+def test_one_head_cannot_tell_apart_objects_on_several_layers():
+    layers, table = layered_cells()
+    plan = InstancePlan(labels=("cell", "germ"), diameter=2)
+    with pytest.raises(ModelError, match=r"objects on several layers \(cell, germ\)"):
+        decode_layers(layers, np.zeros(layers.shape[1:], np.uint32), table, plan, None)

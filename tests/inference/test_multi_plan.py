@@ -27,6 +27,7 @@ from voxelry.inference.patches import SHEETS_AT_A_TIME
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
+from voxelry.networks.classes import make_regions
 from voxelry.networks.weights import save_ensemble
 
 OFF = PredictOptions(mixed_precision="off")
@@ -107,8 +108,8 @@ def on_torch(monkeypatch):
     """Rings of torch tensors, as a GPU has them."""
     monkeypatch.setattr(
         module, "make_ring_buffer",
-        lambda classes, shape, weights, *, half, logits, device=None, regions=False, head=0: DeviceRingBuffer(
-            classes, shape, weights, False, logits, CPU, regions, head
+        lambda classes, shape, weights, *, half, logits, device=None, regions=False, head=0, layers=(): DeviceRingBuffer(
+            classes, shape, weights, False, logits, CPU, regions, head, layers
         ),
     )  # fmt: skip
 
@@ -142,6 +143,39 @@ def test_regions_are_averaged_each_for_itself(device, average, monkeypatch):
     sure = (np.abs(values[1:]) > 1e-4).all(0)
     assert sure.mean() > 0.99
     assert np.array_equal(found[sure], last[sure])
+
+
+@pytest.mark.parametrize("device", [False, True])
+@pytest.mark.parametrize("kind", ["probability", "entropy"])
+def test_labels_on_layers_are_averaged_and_decided_layer_by_layer(device, kind, monkeypatch):
+    if device:
+        on_torch(monkeypatch)
+    spine = SIDED.labels[2].model_copy(update={"layer": 1})
+    table = SIDED.model_copy(update={"labels": (*SIDED.labels[:2], spine)})
+    plans = [
+        plan.model_copy(update={"regions": make_regions({}, table)}) for plan in (tiny_plan(), tiny_plan(spacing=(2.0,) * 3))
+    ]
+    models, volume = [layered(model, table) for model in models_of(plans, 5.0)], scan()
+    values = dense_mean(models, volume, lambda logits: 1 / (1 + np.exp(-logits)) - 0.5)
+    sides = np.where(values[1:3].max(0) > 0, values[1:3].argmax(0) + 1, 0)
+    prediction = Predictor(models, "cpu", PredictOptions(mixed_precision="off", confidence=kind)).predict(volume)
+    first, second = prediction.labels.layers
+    sure = (np.abs(values[1:]) > 1e-4).all(0) & (np.abs(values[1] - values[2]) > 1e-4)
+    assert sure.mean() > 0.99
+    assert np.array_equal(first[sure], np.array([0, *(label.value for label in table.labels)])[sides][sure])
+    assert np.array_equal((second == spine.value)[sure], (values[3] > 0)[sure])
+    assert ((first > 0) & (second > 0)).any()
+    shares = np.clip(values + 0.5, 1e-9, 1 - 1e-9)
+    entropy = -(shares * np.log2(shares) + (1 - shares) * np.log2(1 - shares))
+    wanted = {
+        "probability": np.minimum(np.abs(values[1:3].max(0)), np.abs(values[3])) + 0.5,
+        "entropy": np.maximum(entropy[1:3].mean(0), entropy[3]),
+    }[kind]
+    assert np.abs(prediction.map.array[0] - 255 * wanted)[sure].max() <= 1.01
+
+
+def layered(model, table):
+    return replace(model, card=model.card.model_copy(update={"labels": table}))
 
 
 def test_models_of_one_plan_are_one_ensemble_and_its_weight_is_that_of_one():

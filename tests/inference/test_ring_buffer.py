@@ -12,11 +12,16 @@ from inference.test_engine import CPU, image, monai_logits, network, on_grid, se
 from voxelry.inference.ring_buffer import HostRingBuffer
 from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
 from voxelry.inference.slice_writer import restore_logits
-from voxelry.networks.classes import winners
+from voxelry.networks.classes import layer_winners, winners
 
 RINGS = {
     "loops": partial(HostRingBuffer, regions=True),
     "slices": lambda *given: DeviceRingBuffer(*given, CPU, True),
+}
+LAYERS = (2, 0, 1)
+LAYERED = {
+    "loops": partial(HostRingBuffer, regions=True, layers=LAYERS),
+    "slices": lambda *given: DeviceRingBuffer(*given, CPU, True, layers=LAYERS),
 }
 
 
@@ -119,3 +124,51 @@ def test_mirrored_copies_are_averaged_with_regions_swapped():
     values = (forward(x) + forward(x.flip(2)).flip(2)[:, list(mirror_map)]) / 2
     kept = clear(values[0])
     assert np.array_equal(labels[kept], winners(values, True)[0].numpy()[kept])
+
+
+@pytest.mark.parametrize("ring", LAYERED)
+@given(scan=settings_of_a_scan(), half=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_each_layer_is_decided_by_its_own_classes(ring, scan, half):
+    shape, patch, target, overlap, axis, _ = scan
+    forward, picture = regions(len(shape), 4), image(shape)
+    setup = {"patch": patch, "overlap": overlap, "axis": axis, "classes": 4, "half": half, "regions": True}
+    labels, _, _ = streamed(forward, picture, target, ring=LAYERED[ring], **setup)
+    values = on_grid(monai_logits(forward, picture, patch, overlap), target)
+    margin = 1e-2 if half else 1e-4
+    kept = clear(values, margin) & ((values[1] - values[2]).abs() > margin).numpy()
+    for layer, expected in zip(labels, layer_winners(values[None], LAYERS), strict=True):
+        assert np.array_equal(layer[kept], expected[0].numpy()[kept])
+    assert not labels[1].any()
+    assert kept.mean() > 0.9 or kept.size < 200
+
+
+@pytest.mark.parametrize("ring", LAYERED)
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+@pytest.mark.parametrize("kind", ["probability", "entropy"])
+def test_the_map_of_layers_is_that_of_the_least_certain(ring, average, kind):
+    forward, picture, patch = regions(3, 4), image((12, 11, 10)), (6, 8, 8)
+    setup = {"patch": patch, "classes": 4, "ring": LAYERED[ring], "regions": True, "probabilities": average == "probabilities"}
+    known = forward if average == "logits" else lambda x: forward(x).sigmoid() - 0.5
+    _, found, made = streamed(forward, picture, (18, 11, 20), confidence=kind, **setup)
+
+    def shares(values):
+        return (values.sigmoid() if average == "logits" else values + 0.5)[1:].double().clamp(1e-9, 1 - 1e-9)
+
+    share = shares(on_grid(monai_logits(known, picture, patch, 0.5), (18, 11, 20)))
+    entropy = torch.distributions.Bernoulli(share).entropy() / np.log(2)
+    highest = share[:2].amax(0)
+    wanted = {
+        "probability": torch.minimum(torch.maximum(highest, 1 - highest), torch.maximum(share[2], 1 - share[2])),
+        "entropy": torch.maximum(entropy[:2].mean(0), entropy[2]),
+    }[kind]
+    assert np.abs(found / 255 - wanted.numpy()).max() < 0.003
+    # on the network's own grid: mean probability of what each label won on its layer
+    own = monai_logits(known, picture, patch, 0.5)
+    share, planes = shares(own[0]), layer_winners(own, LAYERS)
+    for number, plane in ((1, planes[0]), (2, planes[0]), (3, planes[2])):
+        won = plane[0] == number
+        assert made.voxel_count[number] == pytest.approx(int(won.sum()), abs=1)
+        assert made.probability_sum[number] / made.voxel_count[number] == pytest.approx(
+            float(share[number - 1][won].mean()), abs=2e-3
+        )

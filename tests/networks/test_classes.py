@@ -11,7 +11,17 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.errors import ConfigError
 from voxelry.metrics.overlap import PairCounts
 from voxelry.metrics.regions import count_regions
-from voxelry.networks.classes import class_members, label_classes, make_regions, mirror_classes, winners
+from voxelry.networks.classes import (
+    check_regions,
+    class_members,
+    class_spans,
+    label_classes,
+    layer_sizes,
+    layer_winners,
+    make_regions,
+    mirror_classes,
+    winners,
+)
 
 TUMOUR = LabelTable(labels=(Label(value=4, name="enhancing"), Label(value=1, name="core"), Label(value=2, name="edema")))
 NESTED = {"whole": ["edema", "core", "enhancing"], "inner": ["core", "enhancing"], "active": ["enhancing"]}
@@ -104,3 +114,49 @@ def test_a_plan_of_other_labels_is_refused():
     for function in (class_members, label_classes):
         with pytest.raises(ConfigError, match="a region of the plan names 'edema', which is no label"):
             function(plan, SIDED)
+
+
+LAYERED = LabelTable(
+    labels=(
+        Label(value=1, name="heart", layer=1),
+        Label(value=1, name="lung_left", mirror="lung_right"),
+        Label(value=2, name="lung_right", mirror="lung_left"),
+    )
+)
+
+
+def test_labels_on_layers_are_regions_of_their_own_layer_by_layer():
+    plan = tiny_plan(regions=make_regions({}, LAYERED))
+    assert [region.name for region in plan.regions] == ["lung_left", "lung_right", "heart"]
+    assert label_classes(plan, LAYERED).tolist() == [0, 2, 3, 1]
+    assert layer_sizes(LAYERED) == (2, 1)
+    assert layer_sizes(TUMOUR) == ()
+    assert mirror_classes(plan, LAYERED) == (0, 2, 1, 3)
+    assert class_members(plan, LAYERED) == {"lung_left": (1, 4), "lung_right": (2, 5), "heart": (3, 4, 5)}
+    assert [list(range(4))[span] for span in class_spans(4, (2, 1))] == [[0, 1, 2], [2, 3]]
+    check_regions(plan, LAYERED)
+
+
+@pytest.mark.parametrize("regions", [(), make_regions(NESTED, TUMOUR)])
+def test_a_plan_of_exclusive_labels_is_refused_where_labels_lie_on_layers(regions):
+    with pytest.raises(ConfigError, match="do not follow from its labels on 2 layers"):
+        check_regions(tiny_plan(regions=regions), LAYERED)
+
+
+def test_regions_of_labels_on_layers_are_refused():
+    with pytest.raises(ConfigError, match=r"loss\.regions names chest, but the labels lie on 2 layers"):
+        make_regions({"chest": LAYERED.names}, LAYERED)
+
+
+@given(seed=st.integers(0, 99), layers=st.lists(st.integers(0, 3), min_size=1, max_size=4))
+def test_on_each_layer_the_largest_logit_above_zero_wins(seed, layers):
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(size=(2, 1 + sum(layers), 3, 4)))
+    found = layer_winners(logits, layers)
+    assert len(found) == len(layers)
+    for batch, row, column in itertools.product(range(2), range(3), range(4)):
+        first = 1
+        for plane, size in zip(found, layers, strict=True):
+            values = logits[batch, first : first + size, row, column].tolist()
+            best = max(values, default=-1)
+            assert int(plane[batch, row, column]) == (first + values.index(best) if best > 0 else 0)
+            first += size

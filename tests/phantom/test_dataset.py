@@ -8,6 +8,8 @@ from PIL import Image
 from voxelry.base.files import read_yaml
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
+from voxelry.datasets.load import load_case
+from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import ExportError, UsageError
 from voxelry.phantom.dataset import write_phantoms
 from voxelry.phantom.nifti import write_nifti, write_png
@@ -17,6 +19,7 @@ COARSE = {
     "torso-ct": replace(ACQUISITIONS["torso-ct"], spacing=(8.0, 8.0, 20.0)),
     "spine-mri": replace(ACQUISITIONS["spine-mri"], spacing=(6.0, 6.0, 20.0)),
     "chest-xray": replace(ACQUISITIONS["chest-xray"], spacing=(6.0, 6.0, 12.0)),
+    "chest-xray-heart": replace(ACQUISITIONS["chest-xray"], spacing=(6.0, 6.0, 12.0)),
 }
 
 
@@ -42,6 +45,20 @@ def test_the_manifest_names_what_was_written(kind, format, images, tmp_path):
     assert LabelTable(labels=card["labels"]) == TABLES[kind]
     assert "Synthetic" in card["description"]
     assert not list(tmp_path.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize("format", ["png", "dicom"])
+def test_labels_that_overlap_have_a_file_each(format, tmp_path):
+    made = write_phantoms(tmp_path, "chest-xray-heart", 3, format=format, val=1, test=1, acquisition=COARSE["chest-xray-heart"])
+    manifest = load_manifest(made)
+    assert manifest.card.table == TABLES["chest-xray-heart"]
+    assert [(case.id, case.split) for case in manifest.cases] == [
+        ("heart_000", "train"), ("heart_001", "val"), ("heart_002", "test"),
+    ]  # fmt: skip
+    expected = make_phantom("chest-xray-heart", 2, COARSE["chest-xray-heart"])
+    image, labels = load_case(manifest.cases[2], manifest)
+    np.testing.assert_array_equal(labels.layers, expected.labels.layers)
+    assert image.shape == expected.volume.shape
 
 
 def test_nifti_holds_the_phantom_and_its_grid(tmp_path):

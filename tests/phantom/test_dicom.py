@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from voxelry.errors import ExportError
+from voxelry.phantom.dataset import PICTURES
 from voxelry.phantom.dicom import write_dicom
 from voxelry.phantom.phantom import ACQUISITIONS, make_phantom
 
@@ -14,6 +15,7 @@ SMALL = {
     "torso-ct": {"spacing": (8.0, 7.0, 20.0)},
     "spine-mri": {"spacing": (6.0, 5.0, 20.0)},
     "chest-xray": {"spacing": (6.0, 4.0, 12.0)},
+    "chest-xray-heart": {"spacing": (6.0, 4.0, 12.0)},
 }
 
 
@@ -68,7 +70,7 @@ def test_values_are_exact_after_rescale_and_positions_are_the_grids(tmp_path):
 def test_every_file_says_it_is_synthetic_and_names_one_patient(kind, tmp_path):
     found = small(kind)
     write_dicom(found, tmp_path / "case.dcm")
-    files = [tmp_path / "case.dcm"] if kind == "chest-xray" else list((tmp_path / "case.dcm").rglob("*.dcm"))
+    files = [tmp_path / "case.dcm"] if kind in PICTURES else list((tmp_path / "case.dcm").rglob("*.dcm"))
     headers = [pydicom.dcmread(file) for file in files]
     assert {str(data.PatientName).split("^")[0] for data in headers} == {"PHANTOM"}
     assert len({(data.PatientID, data.StudyInstanceUID) for data in headers}) == 1

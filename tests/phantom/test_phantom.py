@@ -66,9 +66,9 @@ def test_no_threshold_solves_the_lungs_of_an_x_ray():
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(kind):
     one, again, other = phantom(kind, 0), make_phantom(kind, 0), phantom(kind, 1)
     assert one.volume.array.tobytes() == again.volume.array.tobytes()
-    assert one.labels.array.tobytes() == again.labels.array.tobytes()
+    assert one.labels.layers.tobytes() == again.labels.layers.tobytes()
     assert one.volume.array.tobytes() != other.volume.array.tobytes()
-    assert (one.labels.array != other.labels.array).mean() > 0.005
+    assert (one.labels.layers != other.labels.layers).mean() > 0.005
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -77,7 +77,7 @@ def test_every_label_is_there_and_the_words_agree(kind, seed):
     found = phantom(kind, seed)
     counts = {name: int(found.labels.mask(name).sum()) for name in found.labels.table.names}
     assert min(counts.values()) >= 60, counts
-    found.labels.table.check_values(np.unique(found.labels.array), kind)
+    found.labels.table.check_values(np.unique(found.labels.layers), kind)
     assert found.volume.geometry.same_grid(found.labels.geometry)
     assert found.volume.channels == len(CHANNELS[kind])
     assert found.volume.array.dtype == np.int16
@@ -148,6 +148,16 @@ def test_the_patients_right_lung_is_on_the_left_of_the_picture():
     labels = phantom("chest-xray", 0).labels
     columns = {name: np.argwhere(labels.mask(name))[:, 1] for name in labels.table.names}
     assert columns["lung_right"].max() < columns["lung_left"].min() + 5
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_heart_overlaps_the_left_lung_most(seed):
+    labels = phantom("chest-xray-heart", seed).labels
+    left, right, heart = (labels.mask(name) for name in ("lung_left", "lung_right", "heart"))
+    assert 0.2 < (left & heart).sum() / heart.sum() < 0.6
+    assert (right & heart).sum() < (left & heart).sum()
+    assert (heart & ~left & ~right).any()
+    assert not (left & right).any()
 
 
 def test_lungs_are_darker_than_what_lies_between_them():

@@ -3,7 +3,10 @@ import torch
 from torch import nn
 
 from helpers.plans import SIDED, one_hot, tiny_network, tiny_plan
+from voxelry.core.label_combinations import LabelCombinations
+from voxelry.core.labels import Label, LabelTable
 from voxelry.core.plan import Region
+from voxelry.networks.classes import make_regions
 from voxelry.training.pseudo_dice import BATCHES, PseudoDice
 
 CPU = torch.device("cpu")
@@ -66,3 +69,23 @@ def test_regions_are_scored_as_regions():
         one[:, 3] = -1.0  # left kidneys are taken for right ones
     got = PseudoDice(sampler(truth), plan, SIDED)(Answers(logits), CPU, torch.float32)
     assert got == {"all": 1.0, "kidneys": 1.0, "left": 0.0}
+
+
+def test_labels_on_layers_are_scored_each_by_itself():
+    table = LabelTable(labels=(Label(value=1, name="heart", layer=1), Label(value=1, name="left"), Label(value=2, name="right")))
+    plan = tiny_plan(2, regions=make_regions({}, table), network=tiny_network(2))
+    combinations = LabelCombinations(table)
+    truth, found = batches(4, combinations.count - 1), batches(5, combinations.count - 1)
+    truth[1][1, 2] = -1
+    on_layers = torch.from_numpy(combinations.labels)
+    logits = []
+    for one in found:
+        left, heart = on_layers[one].unbind(-1)
+        inside = [left == 2, left == 3, heart == 1]  # in the order of the plan's regions
+        logits.append(2 * torch.stack([one * 0, *(plane.long() for plane in inside)], dim=1).float() - 1)
+    got = PseudoDice(sampler(truth), plan, table)(Answers(logits), CPU, torch.float32)
+    known = torch.cat([one.flatten() for one in truth]) >= 0
+    all_truth, all_found = (torch.cat([one.flatten() for one in many])[known] for many in (truth, found))
+    for index, name in enumerate(table.names, start=1):
+        one, other = ((on_layers[numbers] == index).any(-1) for numbers in (all_truth, all_found))
+        assert got[name] == pytest.approx(2 * (one & other).sum().item() / (one.sum() + other.sum()).item())

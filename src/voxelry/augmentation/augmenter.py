@@ -23,6 +23,7 @@ from voxelry.augmentation.flip import mirrored_axes
 from voxelry.augmentation.packed_targets import PLANES, packed_table
 from voxelry.augmentation.patch_geometry import PatchGeometry
 from voxelry.augmentation.patch_move import PatchMove
+from voxelry.core.label_combinations import LabelCombinations
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
 from voxelry.core.plan import Plan
 
@@ -66,8 +67,9 @@ class Augmenter:
         self.is_cascade = plan.configuration == "3d_cascade"
         self.has_head = plan.instances is not None and plan.instances.head_channels > 0
         self.masked_channels = tuple(channel for channel, scheme in enumerate(plan.normalisation) if scheme.scheme == "mask")
-        self.same_classes = self._packed(np.arange(IGNORE_INDEX, len(table) + 1))
-        self.mirrored_classes = self._packed(np.array([IGNORE_INDEX, *table.mirror_classes()]))
+        combinations = LabelCombinations(table)
+        self.same_classes = self._packed(np.arange(IGNORE_INDEX, combinations.count))
+        self.mirrored_classes = self._packed(np.array([IGNORE_INDEX, *combinations.mirrored]))
 
     def draw(self, seed: int) -> AugmentationParams:
         """Draw everything random about the patch of a seed."""

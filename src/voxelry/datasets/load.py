@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from voxelry.datasets.card import Card
 from voxelry.datasets.cases import Case
 from voxelry.datasets.channels import read_channels
 from voxelry.datasets.manifest import Manifest
-from voxelry.errors import ManifestError
+from voxelry.errors import LabelError, ManifestError
 from voxelry.formats.detection import detect
 from voxelry.formats.mask_folder import mask_boxes
 from voxelry.formats.object_files import DrawnObject, painted
@@ -97,11 +98,24 @@ def read_reference(case: Case, card: Card, geometry: Geometry) -> tuple[LabelMap
         return None, remarks
     needs_image = "reference" in detect(case.labels).label_options  # contours are filled on an image
     image = case.reference_image(card.reference) if needs_image else None
-    read = partial(read_labels, case.labels, card.table, reference=image)
+    read = partial(_read_layers, case, card, image)
     if not _has_things(card):
         return read().on_grid(geometry), remarks
     labels, remarks = labels_with_objects(case.labels, card.table, card.instances, read, case.instances)
     return labels.on_grid(geometry), remarks
+
+
+def _read_layers(case: Case, card: Card, image: Path | None) -> LabelMap:
+    """A file of labels, on as many layers as those of the card."""
+    assert case.labels is not None
+    labels = read_labels(case.labels, card.table, reference=image)
+    if len(labels.layers) != card.table.layers:
+        raise LabelError(
+            f"case '{case.id}' ({case.labels}): labels on {len(labels.layers)} layers, those of the card lie on "
+            f"{card.table.layers}",
+            remedy="Give a mask file for each label (per_label), or a format that holds layers, such as DICOM SEG or .seg.nrrd.",
+        )
+    return labels
 
 
 def _has_things(card: Card) -> bool:
@@ -132,5 +146,10 @@ def _merge(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap:
         overlap += int(np.count_nonzero(layer[inside]))
         layer[inside] = table[name].value
     if overlap:
-        log.warning("case '%s': masks overlap in %d voxels; the label later in the table was kept", case.id, overlap)
+        log.warning(
+            "case '%s': masks overlap in %d voxels; the label later in the table was kept. To keep both, give labels that "
+            "overlap layers of their own in the card",
+            case.id,
+            overlap,
+        )
     return LabelMap(layers, geometry, table, Source(kind="memory", files=tuple(str(file) for _, file in case.masks)))

@@ -4,8 +4,8 @@ Every loop runs without the interpreter's lock over a part of the work (`voxelry
 ``(K, depth, Y, X)`` float32, or the bits of half floats (`half`); slice z lies in slot ``z % depth``. K classes; S the axis along
 which patches stream, Y and X the other two.
 
-With regions in place of classes (`voxelry.networks.classes`) the winner is the last whose value is above 0; the loops that differ
-are in `region_kernels`.
+With regions in place of classes (`voxelry.networks.classes`) the winner is the last whose value is above 0, and with labels on
+several layers that of the largest value above 0 among the classes of each layer; the loops that differ are in `region_kernels`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from voxelry.inference.linear_interpolation import SlabInterp
 NO_VALUE = np.float32(-3e38)
 TINY = np.float32(1e-30)
 ZERO, ONE, BYTE, HALF = np.float32(0), np.float32(1), np.float32(255), np.float32(0.5)
+
+CLASSES, REGIONS, LAYER = 0, 1, 2
+"""Rules of finding a winner: the largest value; the last above 0; the largest above 0. The last two skip class 0."""
 
 _f, _i, _u = numba.float32, numba.int64, numba.uint16
 STORED_TYPES = (numba.float32, numba.uint16)
@@ -48,9 +51,9 @@ def decide(values: Any, label: Any, best: Any, winner: Any) -> None:
 
 
 @inlined
-def compete_or_decide(values: Any, label: Any, best: Any, winner: Any, regions: bool) -> None:
-    """`compete` of classes, `decide` of regions."""
-    if regions:
+def compete_or_decide(values: Any, label: Any, best: Any, winner: Any, rule: int) -> None:
+    """`decide` of regions, else `compete`."""
+    if rule == REGIONS:
         decide(values, label, best, winner)
     else:
         compete(values, label, best, winner)
@@ -120,7 +123,7 @@ FINISH_SIGNATURES = [
     for s in STORED_TYPES
 ]
 _ROWS = [
-    numba.void(s[:, :, :, ::1], _u[:, :, ::1], INTERP, _i, _i, numba.boolean, _u[:, :, ::1]) for s in STORED_TYPES
+    numba.void(s[:, :, :, ::1], _u[:, :, ::1], INTERP, _i, _i, _i, _u[:, :, ::1]) for s in STORED_TYPES
 ]  # fmt: skip
 CONFIDENCE_SIGNATURES = [
     numba.void(s[:, :, :, ::1], INTERP, _i, _i, numba.boolean, numba.boolean, numba.uint8[:, :, ::1]) for s in STORED_TYPES
@@ -205,11 +208,12 @@ def finish(ring: Any, weights: Any, winners: Any, z: int, first: int, last: int,
 
 
 @compiled(*_ROWS)
-def interpolate_labels(ring: Any, winners: Any, interp: Any, first: int, last: int, regions: bool, labels: Any) -> None:
+def interpolate_labels(ring: Any, winners: Any, interp: Any, first: int, last: int, rule: int, labels: Any) -> None:
     """Winners on the finer grid: where the corners of a cell agree they win, elsewhere all classes are interpolated.
 
     A new value is a mean of those at the corners, with weights not below 0. So what holds at every corner holds within: that a
-    class is not below any other; or, with regions, that one is above 0 and that none behind it is.
+    class is not below any other; that, with regions, one is above 0 and none behind it is; that, on a layer, one is above 0 and
+    not below any other.
 
     Args:
         ring: ``(K, depth, Y, X)``, means.
@@ -217,7 +221,7 @@ def interpolate_labels(ring: Any, winners: Any, interp: Any, first: int, last: i
         interp: `SlabInterp` to ``(n, r, m)`` new voxels.
         first: the first row to work on, of ``n * r``.
         last: the row to stop before.
-        regions: whether classes are regions.
+        rule: `CLASSES`, `REGIONS` or `LAYER`.
         labels: ``(n, r, m)`` uint16, written.
     """
     xs, fxs = interp.columns, interp.column_fractions
@@ -251,12 +255,12 @@ def interpolate_labels(ring: Any, winners: Any, interp: Any, first: int, last: i
             below, above, fraction, row = xs[0, begin:end], xs[1, begin:end], fxs[begin:end], values[begin:end]
             best[:] = NO_VALUE
             winner[:] = 0
-            for k in range(int(regions), ring.shape[0]):
+            for k in range(min(rule, 1), ring.shape[0]):
                 interpolate_yz(ring, k, z, fz, y, fy, start, stop, line)
                 interpolate_x(line, below, above, fraction, row)
-                compete_or_decide(row, np.int32(k), best, winner, regions)
+                compete_or_decide(row, np.int32(k), best, winner, rule)
             for n in range(end - begin):
-                goal[begin + n] = winner[n]
+                goal[begin + n] = winner[n] if rule != LAYER or best[n] > ZERO else 0
             begin = end
 
 

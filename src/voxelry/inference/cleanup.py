@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from voxelry.base.threads import run_slabs
+from voxelry.core.labels import LabelTable
 from voxelry.core.model import CleanUp
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ModelError
@@ -65,11 +66,23 @@ def clean(labels: LabelMap, rules: Sequence[CleanUp]) -> LabelMap:
         return labels
     kind: type[np.unsignedinteger[Any]] = np.uint8 if labels.layers.itemsize == 1 else np.uint16
     layers: NDArray[Any] = labels.layers.astype(kind, order="C")
-    for number, layer in enumerate(layers):
-        own_rules = {labels.table[rule.label].value: rule for rule in rules if labels.table[rule.label].layer == number}
-        clean_array(layer, own_rules, labels.geometry.voxel_volume)
+    clean_layers(layers, labels.table, rules, labels.geometry.voxel_volume)
     instances = None if labels.instances is None else np.where(layers > 0, labels.instances, 0).astype(np.uint32)
     return replace(labels, layers=layers, instances=instances)
+
+
+def clean_layers(layers: Stored, table: LabelTable, rules: Sequence[CleanUp], voxel_volume: float | None) -> None:
+    """Clean every layer in place by the rules of its own labels.
+
+    Args:
+        layers: ``(L, *spatial)`` uint8 or uint16 stored values, each layer in one piece of memory.
+        table: the labels.
+        rules: at most one per label.
+        voxel_volume: as in `clean_array`.
+    """
+    for number, layer in enumerate(layers):
+        own_rules = {table[rule.label].value: rule for rule in rules if table[rule.label].layer == number}
+        clean_array(layer, own_rules, voxel_volume)
 
 
 def clean_array(array: Stored, rules: Mapping[int, CleanUp], voxel_volume: float | None) -> None:

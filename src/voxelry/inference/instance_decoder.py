@@ -329,3 +329,40 @@ def decode_instances(
         return ids, ()
     unit = "pixels" if voxel_volume is None else f"mm^{ids.ndim}"
     return ids, (f"{decoder.dropped} objects smaller than {plan.smallest:g} {unit} dropped",)
+
+
+def decode_layers(
+    layers: Classes, head: Ids | None, table: LabelTable, plan: InstancePlan, voxel_volume: float | None
+) -> tuple[Ids, tuple[str, ...]]:
+    """The objects of a prediction, layer by layer, with ids that are unique over all layers.
+
+    Args:
+        layers: ``(L, *spatial)`` stored values, each layer as in `decode_instances`.
+        head: as in `decode_instances`; objects of one layer alone can have it.
+        table: the labels.
+        plan: how objects are told apart.
+        voxel_volume: as in `decode_instances`.
+
+    Returns:
+        ``(L, *spatial)`` ids, and what is to be said about them.
+
+    Raises:
+        ModelError: as `decode_instances`, or objects on several layers of one head.
+    """
+    named = {label.name: label.layer for label in table.labels}
+    if len(layers) == 1:
+        ids, remarks = decode_instances(layers[0], head, table, plan, voxel_volume)
+        return ids[None], remarks
+    of_layer = [tuple(name for name in plan.labels if named.get(name, 0) == number) for number in range(len(layers))]
+    if head is not None and len([names for names in of_layer if names]) > 1:
+        raise ModelError(
+            f"objects on several layers ({', '.join(plan.labels)}), which one instance head cannot tell apart",
+            remedy="Use the decoder 'components', or put things on one layer.",
+        )
+    joined, sentences, count = np.zeros_like(layers, dtype=np.uint32), list[str](), 0
+    for layer, goal, names in zip(layers, joined, of_layer, strict=True):
+        if names:
+            ids, remarks = decode_instances(layer, head, table, plan.model_copy(update={"labels": names}), voxel_volume)
+            goal[:] = np.where(ids > 0, ids + np.uint32(count), np.uint32(0))
+            count, sentences = max(count, int(goal.max())), [*sentences, *remarks]
+    return joined, tuple(sentences)

@@ -42,6 +42,7 @@ class ScanFootprint:
         new_slice: bytes of the host's memory, for each new slice of labels at a time.
         patch: bytes of the network's device, for each patch at a time.
         head: channels of an instance head behind the classes.
+        layers: L.
     """
 
     grids: tuple[PatchGrid, ...]
@@ -50,10 +51,12 @@ class ScanFootprint:
     new_slice: Footprint
     patch: Footprint
     head: int = 0
+    layers: int = 1
 
     def ring(self, half: bool) -> Footprint:
         """Of the ring buffers: sums, weights, winners."""
-        return Footprint({"ring buffer": sum(ring_bytes(self.classes + self.head, grid.ring_shape, half) for grid in self.grids)})
+        channels = self.classes + self.head
+        return Footprint({"ring buffer": sum(ring_bytes(channels, grid.ring_shape, half, self.layers) for grid in self.grids)})
 
     def batch(self, patches: int, on_device: bool = False) -> Footprint:
         """Of a batch in the network, and on its way into the ring buffer."""

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from voxelry.errors import ModelError
+from voxelry.inference.blending_kernels import CLASSES, LAYER, REGIONS
 from voxelry.inference.engine import SliceSink
 from voxelry.inference.multi_plan_kernels import decide_mean
 from voxelry.inference.plan_ensemble import ScanTask
-from voxelry.inference.ring_buffer import HEAD_SUMS, RingBuffer, packed_head, run_and_count
+from voxelry.inference.ring_buffer import HEAD_SUMS, RingBuffer, least_certain, packed_head, run_and_count
 from voxelry.inference.slice_writer import NewSlices, SliceCallback, SliceWriter
+from voxelry.networks.classes import class_spans, layer_sizes
 
 SUMMED = 64 << 20
 """Bytes of probabilities summed at a time, or a single slice of all classes where that is more."""
@@ -153,7 +156,10 @@ class EnsembleOutput:
         self._slab = max(1, min(slab, SUMMED // (4 * (classes + channels) * math.prod(plane))))
         self._sums = np.empty((classes, self._slab, *plane), np.float32).reshape(-1)
         self._head_sums = np.empty((channels, self._slab, *plane), np.float32).reshape(-1)
-        self._write, self._confidence, self._regions = write, confidence, bool(tasks[0].ensemble.plan.regions)
+        self._write, self._confidence = write, confidence
+        layers = layer_sizes(tasks[0].ensemble.labels)
+        self._spans = class_spans(classes, layers)
+        self._rule = LAYER if layers else REGIONS if tasks[0].ensemble.plan.regions else CLASSES
         self.probability_sum, self.voxel_count = np.zeros(classes), np.zeros(classes, np.int64)
 
     def run(self, steps: Sequence[Iterator[int]]) -> Iterator[int]:
@@ -184,16 +190,28 @@ class EnsembleOutput:
         for sink, (order, flips) in zip(self._sinks, self._turns, strict=True):
             sink.add(first, last, sums.transpose(order)[(slice(None), slice(None), *flips)])
         head = self._mean_head(first, last) if self._head_sums.size else None
-        flat, labels = sums.reshape(count, -1), np.empty(shape[1:], np.uint16)
-        confidence = np.empty(shape[1:] if self._confidence else (0, 0, 0), np.uint8)
-        flat_labels, flat_confidence = labels.reshape(-1), confidence.reshape(-1)
+        flat, layers = sums.reshape(count, -1), len(self._spans)
+        labels = np.empty((layers, *shape[1:]), np.uint16)
+        confidence = np.empty((layers, *(shape[1:] if self._confidence else (0, 0, 0))), np.uint8)
+        for span, of_layer, certain in zip(self._spans, labels, confidence, strict=True):
+            work = partial(self._decide_layer, flat[span], of_layer.reshape(-1), certain.reshape(-1))
+            run_and_count(work, flat.shape[1], self.probability_sum[span], self.voxel_count[span])
+            of_layer[of_layer > 0] += span.start
         entropy = self._confidence == "entropy"
+        self._write(NewSlices(first, labels, least_certain(confidence, entropy) if self._confidence else None, head))
 
-        def work(low: int, high: int, total: NDArray[np.float64], won: NDArray[np.int64]) -> None:
-            decide_mean(flat, low, high, self._regions, entropy, flat_labels, flat_confidence, total, won)
-
-        run_and_count(work, flat.shape[1], self.probability_sum, self.voxel_count)
-        self._write(NewSlices(first, labels, confidence if self._confidence else None, head))
+    def _decide_layer(
+        self,
+        sums: NDArray[np.float32],
+        labels: NDArray[np.uint16],
+        confidence: NDArray[np.uint8],
+        low: int,
+        high: int,
+        total: NDArray[np.float64],
+        won: NDArray[np.int64],
+    ) -> None:
+        """Voxels `low` to `high`, of the classes of one layer, counted within it."""
+        decide_mean(sums, low, high, self._rule, self._confidence == "entropy", labels, confidence, total, won)
 
     def _mean_head(self, first: int, last: int) -> NDArray[np.uint16]:
         """Packed core probability and distance of new slices, the means of all ensembles."""

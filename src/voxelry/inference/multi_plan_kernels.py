@@ -13,16 +13,18 @@ import numpy as np
 from voxelry.base.compiled import compiled, inlined
 from voxelry.inference.blending_kernels import (
     BYTE,
+    CLASSES,
     HALF,
     INTERP,
+    LAYER,
     NO_VALUE,
     ONE,
+    REGIONS,
     STORED_TYPES,
     TINY,
     ZERO,
     add_weights,
-    compete,
-    decide,
+    compete_or_decide,
     interpolate_classes,
 )
 from voxelry.inference.region_kernels import add_decision_entropy, certainty
@@ -87,17 +89,17 @@ def _entropy(sums: Any, regions: bool, entropy: Any) -> None:
         entropy[n] /= max(most, TINY)
 
 
-@compiled(numba.void(_f[:, ::1], _i, _i, _b, _b, _u[::1], numba.uint8[::1], numba.float64[::1], _i[::1]))
+@compiled(numba.void(_f[:, ::1], _i, _i, _i, _b, _u[::1], numba.uint8[::1], numba.float64[::1], _i[::1]))
 def decide_mean(
-    sums: Any, first: int, last: int, regions: bool, entropy: bool, labels: Any, confidence: Any, total: Any, won: Any
+    sums: Any, first: int, last: int, rule: int, entropy: bool, labels: Any, confidence: Any, total: Any, won: Any
 ) -> None:
     """The winner of each voxel by mean probabilities, and its confidence.
 
     Args:
-        sums: ``(K, N)`` float32, mean probabilities.
+        sums: ``(K, N)`` float32, mean probabilities; of a layer its classes, after one more that is skipped.
         first: the first voxel to work on.
         last: the voxel to stop before.
-        regions: whether classes are regions.
+        rule: `CLASSES`, `REGIONS` or `LAYER`.
         entropy: the map is entropy as a share of the largest possible; else the probability of the winner.
         labels: ``(N,)`` uint16, written.
         confidence: ``(N,)`` uint8, written: 0..255 for 0..1; empty for no map.
@@ -105,15 +107,14 @@ def decide_mean(
         won: ``(K,)`` int64, raised by how many it won.
     """
     count, size = sums.shape[0], last - first
-    best, winner = np.full(size, -NO_VALUE if regions else NO_VALUE), np.zeros(size, np.int32)
-    for k in range(1 if regions else 0, count):
-        if regions:
-            decide(sums[k, first:last], np.int32(k), best, winner)
-        else:
-            compete(sums[k, first:last], np.int32(k), best, winner)
+    best, winner = np.full(size, -NO_VALUE if rule == REGIONS else NO_VALUE), np.zeros(size, np.int32)
+    for k in range(min(rule, 1), count):
+        compete_or_decide(sums[k, first:last], np.int32(k), best, winner, rule)
     for n in range(size):
-        if regions:
-            best[n] = certainty(best[n], False)
+        if rule == LAYER and best[n] <= ZERO:
+            winner[n] = 0
+        if rule != CLASSES:
+            best[n] = certainty(abs(best[n]), False)
         labels[first + n] = winner[n]
         if winner[n] > 0:
             won[winner[n]] += 1
@@ -121,6 +122,6 @@ def decide_mean(
     if confidence.size == 0:
         return
     if entropy:
-        _entropy(sums[:, first:last], regions, best)
+        _entropy(sums[:, first:last], rule != CLASSES, best)
     for n in range(size):
         confidence[first + n] = np.uint8(min(max(best[n], ZERO), ONE) * BYTE + HALF)

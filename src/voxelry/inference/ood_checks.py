@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from voxelry.core.geometry import Geometry
 from voxelry.core.model import Model
-from voxelry.core.volume import Volume
+from voxelry.core.volume import LabelMap, Volume
 from voxelry.planning.fingerprint import CANONICAL, grey_medians, tilt
 from voxelry.preparation.dominant_value import dominant_value
 from voxelry.preparation.preparation import reordering
@@ -52,21 +52,24 @@ def out_of_distribution(volume: Volume, model: Model) -> list[str]:
     ]
 
 
-def at_border(labels: NDArray[Any], names: dict[int, str]) -> list[str]:
+def at_border(labels: LabelMap) -> list[str]:
     """Labels that reach a face of the scan, and may go on beyond it.
 
     Args:
-        labels: ``(*spatial)`` stored values.
-        names: names of stored values.
+        labels: on any number of layers.
 
     Returns:
         A sentence a label; an axis of a single voxel has no faces.
     """
-    touching: set[int] = set()
-    for axis in range(labels.ndim):
-        for end in (0, -1) if labels.shape[axis] > 1 else ():
-            touching |= set(np.unique(np.take(labels, end, axis)).tolist())
-    return [f"{names[value]} reaches the border of the scan" for value in sorted(touching - {0})]
+    sentences = []
+    for number, layer in enumerate(labels.layers):
+        names = {label.value: label.name for label in labels.table.labels if label.layer == number}
+        touching: set[int] = set()
+        for axis in range(layer.ndim):
+            for end in (0, -1) if layer.shape[axis] > 1 else ():
+                touching |= set(np.unique(np.take(layer, end, axis)).tolist())
+        sentences += [f"{names[value]} reaches the border of the scan" for value in sorted(touching - {0})]
+    return sentences
 
 
 def _blank(volume: Volume, model: Model) -> list[str]:

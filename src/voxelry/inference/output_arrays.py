@@ -1,4 +1,4 @@
-"""OutputArrays: class indices and the map of confidence on the scan's own grid, filled slice by slice."""
+"""OutputArrays: class indices on each layer and the map of confidence on the scan's own grid, filled slice by slice."""
 
 from __future__ import annotations
 
@@ -23,30 +23,34 @@ class OutputArrays:
         classes: K.
         confidence: ``probability`` or ``entropy`` for a map; empty for none.
         head: whether to keep the channels of an instance head.
+        layers: L.
 
     Attributes:
-        classes: ``(*spatial)`` uint8, or uint16 where there are more than 256 classes.
+        classes: ``(L, *spatial)`` uint8, or uint16 where there are more than 256 classes; each layer in one piece of memory.
         confidence: ``(*spatial)`` uint8, 0..255 for 0..1; None where none was asked for.
         head: ``(*spatial)`` uint32, packed core probability and distance (`head_kernels`), as wide as the ids that take their
             place (`instance_decoder`); None where they are not kept.
     """
 
-    def __init__(self, volume: Volume, classes: int, confidence: str, head: bool = False) -> None:
+    def __init__(self, volume: Volume, classes: int, confidence: str, head: bool = False, layers: int = 1) -> None:
         shape, order = volume.geometry.shape, _memory_order(volume)
-        self.classes = np.zeros(shape, np.uint8 if classes <= 256 else np.uint16, order)
+        kind = np.uint8 if classes <= 256 else np.uint16
+        if order == "C":
+            self.classes = np.zeros((layers, *shape), kind)
+        else:
+            self.classes = np.moveaxis(np.zeros((*shape, layers), kind, "F"), -1, 0)
         certain = 0 if confidence == "entropy" else 255
         self.confidence = np.full(shape, certain, np.uint8, order) if confidence else None
         self.head = np.zeros(shape, np.uint32, order) if head else None
 
     def slice_callback(self, preparation: Preparation, grid: PatchGrid) -> SliceCallback:
         """A function that puts new slices, which come in streaming order, into the arrays."""
-        arrays = [
-            None if array is None else _content(array, preparation, grid) for array in (self.classes, self.confidence, self.head)
-        ]
+        classes = [_content(layer, preparation, grid) for layer in self.classes]
+        maps = [None if array is None else _content(array, preparation, grid) for array in (self.confidence, self.head)]
 
         def write(new: NewSlices) -> None:
-            slices = slice(new.first, new.first + len(new.labels))
-            for array, values in zip(arrays, (new.labels, new.confidence, new.head), strict=True):
+            slices = slice(new.first, new.first + new.labels.shape[1])
+            for array, values in zip([*classes, *maps], [*new.labels, new.confidence, new.head], strict=True):
                 if array is not None and values is not None:
                     array[slices] = values.reshape(array[slices].shape)
 
@@ -61,8 +65,9 @@ class OutputArrays:
         if self.classes.dtype != lookup.dtype:
             return lookup[self.classes]
         if not np.array_equal(lookup, np.arange(len(lookup))):
-            for plane in self.classes.T if self.classes.flags.f_contiguous else self.classes:
-                plane[...] = lookup[plane]
+            for layer in self.classes:
+                for plane in layer.T if layer.flags.f_contiguous else layer:
+                    plane[...] = lookup[plane]
         return self.classes
 
 

@@ -30,7 +30,7 @@ from voxelry.inference.patches import PatchGrid, mirror_sets
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.ring_buffer import RingBuffer
 from voxelry.inference.roi import BLOCK, RoiBlocks, body_roi, coarse_roi
-from voxelry.networks.classes import mirror_classes
+from voxelry.networks.classes import check_regions, mirror_classes
 from voxelry.networks.weights import network_of
 from voxelry.preparation.preparation import Preparation, prepare
 from voxelry.preparation.slice_stream import open_slice_stream, slice_stream_footprint
@@ -79,6 +79,8 @@ class PlanEnsemble:
     def __init__(self, models: Sequence[Model], device: torch.device, options: PredictOptions) -> None:
         self.models, self.device, self.options = tuple(models), device, options
         self.plan, self.labels = models[0].plan, models[0].labels
+        if self.labels.layers > 1:
+            check_regions(self.plan, self.labels)
         self.networks = [network_of(model, device) for model in models]
         dtype, regions = compute_dtype(device, options.mixed_precision), bool(self.plan.regions)
         self.members = MemberForwards(self.networks, device, dtype, options.backend, regions, self.head)

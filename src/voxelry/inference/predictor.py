@@ -15,8 +15,8 @@ from voxelry.core.model import Model
 from voxelry.core.segment_info import SegmentInfo
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ModelError, UsageError
-from voxelry.inference.cleanup import clean_array
-from voxelry.inference.instance_decoder import decode_instances
+from voxelry.inference.cleanup import clean_layers
+from voxelry.inference.instance_decoder import decode_layers
 from voxelry.inference.ood_checks import at_border, out_of_distribution
 from voxelry.inference.predict_options import PROBABILITY, PredictOptions
 from voxelry.inference.segmenter import Segmenter
@@ -28,7 +28,8 @@ class Prediction:
     """The result of a prediction: labels on the scan's own grid, confidence, and flags.
 
     Attributes:
-        labels: the label map, with `instances` where objects are told apart: 1..n in the order of their first voxels.
+        labels: the label map, on the layers of the model's labels, with `instances` where objects are told apart: 1..n in the
+            order of their first voxels, layer by layer.
         confidence: label name -> mean probability (0..1) of that label over the voxels it won on the network's grid, None where
             it won none.
         flags: sentences about anything unusual: a label at the scan's border, a scan unlike those of training.
@@ -132,13 +133,13 @@ class Predictor:
         table = self.model.labels
         segmentation = self.segmenter.run(volume, progress, self.scans)
         stored = segmentation.output.relabelled(table.from_classes(np.arange(len(table) + 1)))
-        rules = {table[rule.label].value: rule for rule in self.model.card.clean_up}
-        clean_array(stored, rules, volume.geometry.voxel_volume)
+        clean_layers(stored, table, self.model.card.clean_up, volume.geometry.voxel_volume)
         ids, remarks = None, tuple[str, ...]()
         if self.segmenter.instances is not None:
             plan, head = self.segmenter.instances, segmentation.output.head
-            ids, remarks = decode_instances(stored, head, table, plan, volume.geometry.voxel_volume)
-        flags = [*out_of_distribution(volume, self.model), *at_border(stored, table.id2label), *remarks]
+            ids, remarks = decode_layers(stored, head, table, plan, volume.geometry.voxel_volume)
+        labels = LabelMap(stored, volume.geometry, table, volume.source, ids)
+        flags = [*out_of_distribution(volume, self.model), *at_border(labels), *remarks]
         if segmentation.overlooked:
             flags.append(f"the {self.options.roi} pass found nothing, so no patch was run")
         confidence = None
@@ -149,8 +150,6 @@ class Predictor:
                 source=volume.source,
                 channel_names=(self.options.confidence,),
             )
-        instances = None if ids is None else ids[None]
-        labels = LabelMap(stored[None], volume.geometry, table, volume.source, instances)
         return Prediction(labels, segmentation.confidence, tuple(flags), confidence)
 
 

@@ -7,8 +7,9 @@ same labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,32 +17,35 @@ from torch import Tensor
 
 from voxelry.base.threads import run_slabs
 from voxelry.inference import blending_kernels, head_kernels, multi_plan_kernels, region_kernels
+from voxelry.inference.blending_kernels import CLASSES, LAYER, REGIONS
 from voxelry.inference.half import LARGEST_HALF
 from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
 from voxelry.inference.patches import Start
+from voxelry.networks.classes import class_spans
 
 LIMIT = 0.9 * LARGEST_HALF
 """Logits are clipped to plus and minus this, so that sums and means of half floats stay finite (weights sum to at most 1)."""
 
-_WEIGHT_AND_WINNER_BYTES = 8
+_WEIGHT_BYTES, _WINNER_BYTES = 4, 4
 
 HEAD_SUMS, PACKED_BYTES = 2, 2
 """Of an instance head core probability and distance leave a ring buffer, and are packed into so many bytes."""
 
 
-def ring_bytes(channels: int, shape: Start, half: bool) -> int:
+def ring_bytes(channels: int, shape: Start, half: bool, layers: int = 1) -> int:
     """Bytes of a ring buffer: sums of all channels, weights and winners.
 
     Args:
         channels: classes, and channels of an instance head.
         shape: ``(depth, Y, X)``.
         half: whether sums are half floats.
+        layers: L.
     """
-    return math.prod(shape) * (channels * (2 if half else 4) + _WEIGHT_AND_WINNER_BYTES)
+    return math.prod(shape) * (channels * (2 if half else 4) + _WEIGHT_BYTES + layers * _WINNER_BYTES)
 
 
 class RingBuffer(Protocol):
-    """Interface between the engine and a ring buffer. Shapes are in streaming order: K classes, S slices, Y, X.
+    """Interface between the engine and a ring buffer. Shapes are in streaming order: K classes, L layers, S slices, Y, X.
 
     C channels are the classes and those of an instance head, if there is one.
 
@@ -75,10 +79,13 @@ class RingBuffer(Protocol):
         """Turn the sums of slices `first` to `last`, which no further patch touches, into means, and find their winners."""
 
     def labels(self, interp: Interp3d, first: int, last: int) -> NDArray[np.uint16]:
-        """``(last - first, Y', X')`` class indices of new slices."""
+        """``(L, last - first, Y', X')`` classes of new slices, 0 where a layer has none."""
 
     def confidence(self, interp: Interp3d, first: int, last: int, entropy: bool) -> NDArray[np.uint8]:
-        """``(last - first, Y', X')``: probability of the winner, or entropy, of new slices; 0..255 for 0..1."""
+        """``(last - first, Y', X')``: probability of the winner, or entropy, of new slices; 0..255 for 0..1.
+
+        Of several layers those of the least certain one.
+        """
 
     def add_probabilities(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
         """Add `share` times the probabilities of new slices to ``(K, last - first, Y', X')``, of any memory order."""
@@ -98,18 +105,28 @@ class HostRingBuffer:
         logits: whether sums are of logits; else of probabilities.
         regions: whether classes are regions, which decide each for itself.
         head: channels of an instance head behind the classes.
+        layers: of labels on several layers, whose classes are regions too, how many lie on each.
     """
 
     def __init__(
-        self, classes: int, shape: Start, weights: Tensor | None, half: bool, logits: bool, regions: bool = False, head: int = 0
+        self,
+        classes: int,
+        shape: Start,
+        weights: Tensor | None,
+        half: bool,
+        logits: bool,
+        regions: bool = False,
+        head: int = 0,
+        layers: Sequence[int] = (),
     ) -> None:
-        self.depth = shape[0]
+        self.depth, self.spans = shape[0], class_spans(classes, layers)
+        self.rule = LAYER if layers else REGIONS if regions else CLASSES
         self.channels = np.zeros((classes + head, *shape), np.uint16 if half else np.float32)
         self.sums, self.head = self.channels[:classes], self.channels[classes:]
         self.weights = np.zeros(shape, np.float32)
-        self.winners = np.zeros(shape, np.uint16)
+        self.winners = np.zeros((len(self.spans), *shape), np.uint16)
         self.patch = None if weights is None else weights.numpy()
-        self.logits, self.regions = logits, regions
+        self.logits = logits
         self.probability_sum, self.voxel_count = np.zeros(classes), np.zeros(classes, np.int64)
 
     def clear(self, first: int, last: int) -> None:
@@ -145,38 +162,69 @@ class HostRingBuffer:
             self.weights[slot] = 1
 
     def finish(self, first: int, last: int) -> None:
-        """Turn sums into means, and find the winners."""
-        kernels = region_kernels if self.regions else blending_kernels
-
-        def work(low: int, high: int, total: NDArray[np.float64], won: NDArray[np.int64]) -> None:
-            kernels.finish(self.sums, self.weights, self.winners, first, low, high, total, won, self.logits)
-
+        """Turn sums into means, and find the winners, layer by layer."""
         rows = (last - first) * self.sums.shape[2]
-        run_and_count(work, rows, self.probability_sum, self.voxel_count)
+        for span, winners in zip(self.spans, self.winners, strict=True):
+            work = partial(self._finish, self.sums[span], winners, first)
+            run_and_count(work, rows, self.probability_sum[span], self.voxel_count[span])
         if len(self.head):
             run_slabs(lambda low, high: head_kernels.finish_head(self.head, self.weights, first, low, high), rows)
 
+    def _finish(
+        self,
+        sums: NDArray[Any],
+        winners: NDArray[np.uint16],
+        first: int,
+        low: int,
+        high: int,
+        total: NDArray[np.float64],
+        won: NDArray[np.int64],
+    ) -> None:
+        """Rows `low` to `high` of the finished slices from `first` on, of the classes of one layer."""
+        if self.rule == CLASSES:
+            blending_kernels.finish(sums, self.weights, winners, first, low, high, total, won, self.logits)
+        else:
+            region_kernels.finish(sums, self.weights, winners, first, low, high, total, won, self.logits, self.rule)
+
     def labels(self, interp: Interp3d, first: int, last: int) -> NDArray[np.uint16]:
-        """Class indices of new slices."""
+        """Classes of new slices on each layer."""
         slab = self._slab(interp, first, last)
-        labels, kernel = np.empty(slab.shape, np.uint16), blending_kernels.interpolate_labels
-        rows = math.prod(slab.shape[:2])
-        run_slabs(lambda low, high: kernel(self.sums, self.winners, slab, low, high, self.regions, labels), rows)
+        labels = np.empty((len(self.spans), *slab.shape), np.uint16)
+        for span, winners, layer in zip(self.spans, self.winners, labels, strict=True):
+            kernel = partial(self._interpolate_labels, self.sums[span], winners, slab, layer)
+            run_slabs(kernel, math.prod(slab.shape[:2]))
+            layer[layer > 0] += span.start
         return labels
+
+    def _interpolate_labels(
+        self, sums: NDArray[Any], winners: NDArray[np.uint16], slab: SlabInterp, labels: NDArray[np.uint16], low: int, high: int
+    ) -> None:
+        """Rows `low` to `high` of new slices, of the classes of one layer, counted within it."""
+        blending_kernels.interpolate_labels(sums, winners, slab, low, high, self.rule, labels)
 
     def confidence(self, interp: Interp3d, first: int, last: int, entropy: bool) -> NDArray[np.uint8]:
         """Probability or entropy of new slices."""
         slab = self._slab(interp, first, last)
-        out = np.empty(slab.shape, np.uint8)
-        kernel = (region_kernels if self.regions else blending_kernels).interpolate_confidence
-        run_slabs(lambda low, high: kernel(self.sums, slab, low, high, entropy, self.logits, out), math.prod(slab.shape[:2]))
-        return out
+        maps = np.empty((len(self.spans), *slab.shape), np.uint8)
+        for span, out in zip(self.spans, maps, strict=True):
+            run_slabs(partial(self._interpolate_confidence, self.sums[span], slab, entropy, out), math.prod(slab.shape[:2]))
+        return least_certain(maps, entropy)
+
+    def _interpolate_confidence(
+        self, sums: NDArray[Any], slab: SlabInterp, entropy: bool, out: NDArray[np.uint8], low: int, high: int
+    ) -> None:
+        """Rows `low` to `high` of new slices, of the classes of one layer."""
+        if self.rule == CLASSES:
+            blending_kernels.interpolate_confidence(sums, slab, low, high, entropy, self.logits, out)
+        else:
+            region_kernels.interpolate_confidence(sums, slab, low, high, entropy, self.logits, out, self.rule)
 
     def add_probabilities(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
         """Add the probabilities of new slices."""
         slab, weight, kernel = self._slab(interp, first, last), np.float32(share), multi_plan_kernels.add_probabilities
         rows = math.prod(slab.shape[:2])
-        run_slabs(lambda low, high: kernel(self.sums, slab, low, high, self.logits, self.regions, weight, sums), rows)
+        regions = self.rule != CLASSES
+        run_slabs(lambda low, high: kernel(self.sums, slab, low, high, self.logits, regions, weight, sums), rows)
 
     def add_head(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
         """Add the core probability and distance of new slices."""
@@ -185,6 +233,12 @@ class HostRingBuffer:
 
     def _slab(self, interp: Interp3d, first: int, last: int) -> SlabInterp:
         return SlabInterp.of(interp, first, last, self.depth, self.sums.shape[2])
+
+
+def least_certain(maps: NDArray[np.uint8], entropy: bool) -> NDArray[np.uint8]:
+    """The map of the least certain layer, ``(...)``, of those of all layers, ``(L, ...)``."""
+    result: NDArray[np.uint8] = maps.max(axis=0) if entropy else maps.min(axis=0)
+    return result
 
 
 def run_and_count(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from voxelry.inference.head_kernels import CORE, DISTANCE
 from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
 from voxelry.inference.patches import Start
-from voxelry.inference.ring_buffer import LIMIT
+from voxelry.inference.ring_buffer import LIMIT, least_certain
+from voxelry.networks.classes import class_spans
 
 GATHERED = 1 << 22
 """Values interpolated at a time."""
@@ -30,6 +32,7 @@ class DeviceRingBuffer:
         device: where.
         regions: whether classes are regions, which decide each for itself.
         head: channels of an instance head behind the classes.
+        layers: of labels on several layers, whose classes are regions too, how many lie on each.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class DeviceRingBuffer:
         device: torch.device,
         regions: bool = False,
         head: int = 0,
+        layers: Sequence[int] = (),
     ) -> None:
         self.depth, self.logits, self.device, self.regions = shape[0], logits, device, regions
+        self.spans, self.layered = class_spans(classes, layers), bool(layers)
         self.channels = torch.zeros((classes + head, *shape), dtype=torch.float16 if half else torch.float32, device=device)
         self.sums, self.head = self.channels[:classes], self.channels[classes:]
         self.weights = torch.zeros(shape, device=device)
-        self.winners = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.winners = torch.zeros((len(self.spans), *shape), dtype=torch.int32, device=device)
         self.patch = None if weights is None else weights.to(device)
         self._total = torch.zeros(classes, dtype=torch.float64, device=device)
         self._won = torch.zeros(classes, dtype=torch.int64, device=device)
@@ -106,51 +111,63 @@ class DeviceRingBuffer:
             weight = self.weights[slot]
             inverse = torch.where(weight > 0, 1 / weight, torch.zeros_like(weight))
             self.channels[:, slot] = (self.channels[:, slot].float() * inverse).to(self.sums.dtype)
-            values = self.sums[:, slot].float()
-            winner = self._winners(values)
-            if self.regions:
-                probability = self._certainty(values)
-            else:
-                best = values.max(0).values
-                sums = (values - best).exp() if self.logits else values.clamp(min=0)
-                probability = (1 if self.logits else best) / sums.sum(0).clamp(min=1e-30)
-            self.winners[slot] = winner.to(torch.int32)
-            self._total.index_add_(0, winner.reshape(-1), (probability * (winner > 0)).reshape(-1).double())
-            self._won.index_add_(0, winner.reshape(-1), (winner > 0).reshape(-1).to(torch.int64))
+            for span, winners in zip(self.spans, self.winners, strict=True):
+                winner, probability = self._won_by(self.sums[span, slot].float())
+                winners[slot] = winner.to(torch.int32)
+                self._total[span].index_add_(0, winner.reshape(-1), (probability * (winner > 0)).reshape(-1).double())
+                self._won[span].index_add_(0, winner.reshape(-1), (winner > 0).reshape(-1).to(torch.int64))
+
+    def _won_by(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The winner of each voxel and its probability, by means of the classes of one layer."""
+        winner = self._winners(values)
+        if self.regions:
+            return winner, self._certainty(values)
+        best = values.max(0).values
+        sums = (values - best).exp() if self.logits else values.clamp(min=0)
+        return winner, (1 if self.logits else best) / sums.sum(0).clamp(min=1e-30)
 
     def labels(self, interp: Interp3d, first: int, last: int) -> NDArray[np.uint16]:
         """Class indices of new slices."""
         corners, fractions = self._slab(interp, first, last)
+        layers = [self._layer_labels(number, corners, fractions) for number in range(len(self.spans))]
+        labels: NDArray[np.uint16] = torch.stack(layers).to(torch.int16).cpu().numpy().view(np.uint16)
+        return labels
+
+    def _layer_labels(self, number: int, corners: list[Tensor], fractions: list[Tensor]) -> Tensor:
+        """``(n, Y', X')`` int32 classes of new slices on one layer."""
+        span = self.spans[number]
         z, y, x = ([axis[:, 0], axis[:, 1]] for axis in corners)
-        winners = self.winners[z[0]][:, y[0]][:, :, x[0]]
+        of_layer = self.winners[number]
+        winners = of_layer[z[0]][:, y[0]][:, :, x[0]]
         agree = torch.ones_like(winners, dtype=torch.bool)
         for corner in range(1, 8):
-            agree &= self.winners[z[corner >> 2]][:, y[corner >> 1 & 1]][:, :, x[corner & 1]] == winners
+            agree &= of_layer[z[corner >> 2]][:, y[corner >> 1 & 1]][:, :, x[corner & 1]] == winners
         contested = (~agree).nonzero()
         for voxels in torch.split(contested, max(1, GATHERED // len(self.sums))):
-            values = self._interpolated(corners, fractions, voxels)
+            values = self._interpolated(corners, fractions, voxels)[span]
             winners[voxels[:, 0], voxels[:, 1], voxels[:, 2]] = self._winners(values).to(torch.int32)
-        labels: NDArray[np.uint16] = winners.to(torch.int16).cpu().numpy().view(np.uint16)
-        return labels
+        return torch.where(winners > 0, winners + span.start, 0)
 
     def confidence(self, interp: Interp3d, first: int, last: int, entropy: bool) -> NDArray[np.uint8]:
         """Probability or entropy of new slices."""
         corners, fractions = self._slab(interp, first, last)
         shape = [len(axis) for axis in corners]
-        out = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        out = torch.empty([len(self.spans), *shape], dtype=torch.uint8, device=self.device)
         all_voxels = torch.ones(shape, dtype=torch.bool, device=self.device).nonzero()
-        flat = out.view(-1)
+        flat = out.view(len(self.spans), -1)
         done = 0
         for voxels in torch.split(all_voxels, max(1, GATHERED // len(self.sums))):
             values = self._interpolated(corners, fractions, voxels)
-            if self.regions:
-                certain = self._decision_entropy(values) if entropy else self._certainty(values)
-            else:
-                certain = self._class_confidence(values, entropy)
-            flat[done : done + len(voxels)] = (certain * 255 + 0.5).to(torch.uint8)
+            for layer, span in zip(flat, self.spans, strict=True):
+                layer[done : done + len(voxels)] = (self._confidence(values[span], entropy) * 255 + 0.5).to(torch.uint8)
             done += len(voxels)
-        confidence: NDArray[np.uint8] = out.cpu().numpy()
-        return confidence
+        return least_certain(out.cpu().numpy(), entropy)
+
+    def _confidence(self, values: Tensor, entropy: bool) -> Tensor:
+        """Probability of the winner, or entropy, of the classes of one layer."""
+        if not self.regions:
+            return self._class_confidence(values, entropy)
+        return self._decision_entropy(values) if entropy else self._certainty(values)
 
     def add_probabilities(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
         """Add the probabilities of new slices, slice by slice."""
@@ -191,6 +208,9 @@ class DeviceRingBuffer:
         """``(...)`` int64 classes of ``(K, ...)``; the lower class wins a tie, on any device."""
         if not self.regions:
             return (values == values.max(0).values).to(torch.uint8).argmax(0)
+        if self.layered:
+            values = torch.cat([torch.zeros_like(values[:1]), values[1:]])
+            return (values == values.max(0).values).to(torch.uint8).argmax(0)
         above: Tensor = (values > 0) * self._numbers(values)
         return above.amax(0)
 
@@ -211,10 +231,14 @@ class DeviceRingBuffer:
         return probabilities.max(0).values.masked_fill(empty, 1)
 
     def _certainty(self, values: Tensor) -> Tensor:
-        """Of regions: the probability of the least certain of the decisions that led to the winner."""
+        """Of regions: the probability of the least certain of the decisions that led to the winner; of a layer: of the winner."""
+        if self.layered:
+            nothing = torch.full_like(values[:1], -torch.inf)
+            apart = torch.cat([nothing, values[1:]]).amax(0).abs()
+            return apart.sigmoid() if self.logits else (apart + 0.5).clamp(max=1)
         numbers, winner = self._numbers(values)[1:], self._winners(values)
         others = torch.where(numbers > winner, -values[1:], torch.inf)
-        apart: Tensor = torch.where(numbers == winner, values[1:], others).amin(0)
+        apart = torch.where(numbers == winner, values[1:], others).amin(0)
         return apart.sigmoid() if self.logits else (apart + 0.5).clamp(max=1)
 
     def _decision_entropy(self, values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,12 +37,15 @@ from voxelry.inference.plan_ensemble import PlanEnsemble, ScanTask, group_by_pla
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.ring_buffer import HEAD_SUMS, PACKED_BYTES, RingBuffer
 from voxelry.inference.slice_writer import make_ring_buffer
-from voxelry.networks.classes import label_classes
+from voxelry.networks.classes import label_classes, layer_sizes
 
 log = logging.getLogger(__name__)
 
 NEW_VOXEL_BYTES = 6
 """Of a voxel of a new slice: its label, confidence, and the indices of its corners."""
+
+LAYER_VOXEL_BYTES = 3
+"""Of a voxel of a new slice on each further layer: its label and confidence."""
 
 _IN_USE = ("already in use", "Python and torch")
 
@@ -115,9 +119,11 @@ class Segmenter:
         footprint = self._footprint(tasks)
         split = split_memory(footprint, self.options, self.device)
         log.info("%s: %s", volume.source.name, split)
-        previous = [None if stage is None else stage.run(volume, progress, scans).output.classes for stage in self.first_stages]
+        previous = [
+            None if stage is None else stage.run(volume, progress, scans).output.classes[0] for stage in self.first_stages
+        ]
         rings, split = self._rings(footprint, split)
-        arrays = OutputArrays(volume, footprint.classes, self.options.confidence, self._keeps_head)
+        arrays = OutputArrays(volume, footprint.classes, self.options.confidence, self._keeps_head, self.labels.layers)
         output = self._output(tasks, rings, arrays, split.slab)
         batches = Batches(split.batch)
         running = [
@@ -172,26 +178,28 @@ class Segmenter:
         classes, voxels = self.ensembles[0].classes, math.prod(tasks[0].volume.geometry.shape)
         highest = max((label.value for label in self.labels.labels), default=0)
         labels = (1 if classes <= 256 else 2) + (2 if highest >= 256 > classes - 1 else 0)
-        confidence = int(bool(self.options.confidence))
+        confidence, layers = int(bool(self.options.confidence)), self.labels.layers
         extent, axis = tasks[0].preparation.extent, tasks[0].grid.axis
         plane = math.prod(extent) // extent[axis]
         host = Footprint({
             _IN_USE[0]: resident_memory(),
             _IN_USE[1]: SPARE,
-            "labels": voxels * labels,
+            "labels": voxels * labels * layers,
             "confidence map": voxels * confidence,
             "labels of the first stage": voxels * (labels + confidence) * any(stage is not None for stage in self.first_stages),
             "clean-up": voxels * COMPONENT_BYTES * self.cleaned,
-            "instance ids": voxels * 4 * (self.instances is not None),
+            "instance ids": voxels * 4 * (self.instances is not None) * (layers + (layers > 1)),
             "decoding": voxels * DECODING_BYTES * (self.instances is not None),
         })  # fmt: skip
+        new_voxel = NEW_VOXEL_BYTES + LAYER_VOXEL_BYTES * (layers - 1)
         averaged = 0 if len(tasks) == 1 else slab_value_bytes(self.device) * classes
         head = HEAD_SUMS * slab_value_bytes(self.device) + PACKED_BYTES if self._keeps_head else 0
         return ScanFootprint(
             grids=tuple(task.grid for task in tasks),
             classes=classes,
+            layers=layers,
             host=Footprint.sum([host, *(task.image_footprint() for task in tasks)]),
-            new_slice=Footprint({"new slices": plane * (NEW_VOXEL_BYTES + head), "mean probabilities": plane * averaged}),
+            new_slice=Footprint({"new slices": plane * (new_voxel + head), "mean probabilities": plane * averaged}),
             patch=max((ensemble.patch_footprint for ensemble in self.ensembles), key=lambda patch: patch.total),
             head=self.ensembles[0].head,
         )
@@ -206,21 +214,17 @@ class Segmenter:
         return self._allocate(footprint, split), split
 
     def _allocate(self, footprint: ScanFootprint, split: MemorySplit) -> list[RingBuffer]:
-        device = self.device if split.ring_on_device else None
-        logits, regions = self.options.average == "logits", bool(self.ensembles[0].plan.regions)
-        return [
-            make_ring_buffer(
-                footprint.classes,
-                grid.ring_shape,
-                grid.weights,
-                half=split.half,
-                logits=logits,
-                device=device,
-                regions=regions,
-                head=footprint.head,
-            )
-            for grid in footprint.grids
-        ]
+        make = partial(
+            make_ring_buffer,
+            footprint.classes,
+            half=split.half,
+            logits=self.options.average == "logits",
+            device=self.device if split.ring_on_device else None,
+            regions=bool(self.ensembles[0].plan.regions),
+            head=footprint.head,
+            layers=layer_sizes(self.labels),
+        )
+        return [make(grid.ring_shape, grid.weights) for grid in footprint.grids]
 
 
 def _first_stage(ensemble: PlanEnsemble, device: torch.device, options: PredictOptions) -> Segmenter | None:

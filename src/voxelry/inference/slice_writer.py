@@ -22,7 +22,7 @@ class NewSlices:
 
     Attributes:
         first: number of the first.
-        labels: ``(n, Y', X')`` class indices.
+        labels: ``(L, n, Y', X')`` class indices on each layer.
         confidence: ``(n, Y', X')``, 0..255, if a map of confidence was asked for.
         head: ``(n, Y', X')`` packed core probability and distance (`head_kernels`), if objects are to be told apart by them.
     """
@@ -93,11 +93,12 @@ def make_ring_buffer(
     device: torch.device | None = None,
     regions: bool = False,
     head: int = 0,
+    layers: Sequence[int] = (),
 ) -> RingBuffer:
     """A ring buffer of ``(C, depth, Y, X)``: compiled loops in the host's memory, torch operations on another device."""
     if device is None or device.type == "cpu":
-        return HostRingBuffer(classes, shape, weights, half, logits, regions, head)
-    return DeviceRingBuffer(classes, shape, weights, half, logits, device, regions, head)
+        return HostRingBuffer(classes, shape, weights, half, logits, regions, head, layers)
+    return DeviceRingBuffer(classes, shape, weights, half, logits, device, regions, head, layers)
 
 
 def restore_logits(
@@ -146,7 +147,7 @@ def restore_logits(
     result = np.empty(target, np.uint8 if classes <= 256 else np.uint16)
 
     def write(new: NewSlices) -> None:
-        result[new.first : new.first + len(new.labels)] = new.labels
+        result[new.first : new.first + new.labels.shape[1]] = new.labels[0]
 
     writer = SliceWriter(ring, interp3d([Interp1d.of(n, m) for n, m in zip(spatial, target, strict=True)]), 8, write)
     for chunk in chunks:

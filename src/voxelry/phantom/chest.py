@@ -2,7 +2,8 @@
 
 Beer-Lambert with parallel rays from back to front (PA), scatter, dose noise, and the logarithm that a digital system
 applies; bone is bright. Rows run from head to foot, columns from the patient's right to the left, as such films are hung.
-The reference is the silhouette of each lung: where the ray crosses enough of it, behind the heart and the dome included.
+The reference is the silhouette of each lung: where the ray crosses enough of it, behind the heart and the dome included; if asked
+for, that of the heart too, which overlaps them and so lies on a layer of its own.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ TABLE = LabelTable(
         Label(value=2, name="lung_right", type=_LUNG, modifier=RIGHT, mirror="lung_left", color=(90, 200, 140)),
     )
 )
+_HEART = Label(value=1, name="heart", layer=1, type=Code(value="80891009", meaning="Heart"), color=(242, 48, 221))
+HEART_TABLE = LabelTable(labels=(*TABLE.labels, _HEART))
 
 ACQUISITION = Acquisition(spacing=(1.5, 1.5, 6.0), fov=(384.0, 384.0, 264.0), axes="LIA", noise=0.01, blur=1.0)
 
 WATER, FAT, BONE, LUNG = 0.0195, 0.0178, 0.042, 0.0058
 """Attenuation in 1/mm near 70 keV."""
 SILHOUETTE_MM = 16.0
-"""A ray that crosses this much lung belongs to the lung's silhouette."""
+"""A ray that crosses this much of a lung, or of the heart, belongs to its silhouette."""
 FULL_SCALE = 4095
 
 
@@ -110,10 +113,13 @@ class Chest:
 
     def mediastinum(self, p: Points) -> Field:
         """Heart, great vessels and the tissue between the lungs."""
-        heart = ellipsoid(p, (-24, 22, -44), self.heart, (0, 28, 15))
         column = elliptic_cylinder(p[0] + 2, p[1] - 6, 21, 62)
         arch = ellipsoid(p, (-20, -2, 46), (19, 40, 19))
-        return smooth_union(smooth_union(heart, column, 18), arch, 12)
+        return smooth_union(smooth_union(self.heart_muscle(p), column, 18), arch, 12)
+
+    def heart_muscle(self, p: Points) -> Field:
+        """The heart alone."""
+        return ellipsoid(p, (-24, 22, -44), self.heart, (0, 28, 15))
 
     def spine(self, p: Points) -> Field:
         """The vertebral column as one rod; its discs are painted separately."""
@@ -138,7 +144,7 @@ def _draw_vessel(rng: np.random.Generator, side: int) -> tuple[tuple[float, ...]
     return tuple(start), tuple(start + reach), float(rng.uniform(2.0, 4.5))
 
 
-def paint(chest: Chest, canvas: Canvas) -> tuple[Field, Field]:
+def paint(chest: Chest, canvas: Canvas) -> tuple[Field, Field, Field]:
     """Paint attenuation in 1/mm.
 
     Args:
@@ -146,7 +152,7 @@ def paint(chest: Chest, canvas: Canvas) -> tuple[Field, Field]:
         canvas: one channel, zero in it.
 
     Returns:
-        The share of each voxel that is left lung, and right lung, 0..1.
+        The share of each voxel that is left lung, right lung, and heart, 0..1.
     """
     p = chest.warp(canvas.points)
     taper = np.float32(1) + np.float32(0.0022) * np.clip(p[2] - 70, 0, None)
@@ -164,8 +170,8 @@ def paint(chest: Chest, canvas: Canvas) -> tuple[Field, Field]:
     canvas.paint(np.maximum(trachea, 22 - p[2]), 0.0)
     _paint_bones(chest, canvas, p)
     width = np.float32(canvas.width)
-    left, right = (np.clip(np.float32(0.5) - side / width, 0, 1) for side in lungs)
-    return left, right
+    left, right, heart = (np.clip(np.float32(0.5) - side / width, 0, 1) for side in (*lungs, chest.heart_muscle(p)))
+    return left, right, heart
 
 
 def _paint_bones(chest: Chest, canvas: Canvas, p: Points) -> None:
@@ -190,7 +196,8 @@ def expose(chest: Chest, rng: np.random.Generator, how: Acquisition) -> tuple[ND
         how: pixel size (the first two spacings as column, row), field of view, patient rotation, noise, blur.
 
     Returns:
-        The picture, int16 ``(rows, cols)`` of 12 bits, bone bright; the stored label values; the grid.
+        The picture, int16 ``(rows, cols)`` of 12 bits, bone bright; the stored label values ``(2, rows, cols)``, of lungs and of
+        the heart; the grid.
 
     Raises:
         UsageError: a tilt, which a projection cannot have.
@@ -200,13 +207,14 @@ def expose(chest: Chest, rng: np.random.Generator, how: Acquisition) -> tuple[ND
     step = (2 * how.spacing[0], 2 * how.spacing[1], how.spacing[2])
     grid = replace(how, spacing=step).grid()
     canvas = Canvas(grid, (0.0,))
-    left, right = paint(chest, canvas)
+    shares = paint(chest, canvas)
     depth = how.spacing[2]
     rows, cols = round(how.fov[1] / how.spacing[1]), round(how.fov[0] / how.spacing[0])
-    integral, left, right = (_project(field, depth, (rows, cols)) for field in (canvas.image[0], left, right))
-    labels = np.zeros((rows, cols), dtype=np.uint8)
-    labels[(left > SILHOUETTE_MM) & (left >= right)] = TABLE["lung_left"].value
-    labels[(right > SILHOUETTE_MM) & (right > left)] = TABLE["lung_right"].value
+    integral, left, right, heart = (_project(field, depth, (rows, cols)) for field in (canvas.image[0], *shares))
+    labels = np.zeros((2, rows, cols), dtype=np.uint8)
+    labels[0][(left > SILHOUETTE_MM) & (left >= right)] = TABLE["lung_left"].value
+    labels[0][(right > SILHOUETTE_MM) & (right > left)] = TABLE["lung_right"].value
+    labels[1][heart > SILHOUETTE_MM] = _HEART.value
     pixel = (how.spacing[1], how.spacing[0])
     return _develop(chest, integral, rng, how), labels, Geometry((rows, cols), None, pixel)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from voxelry.base.files import write_yaml
+import numpy as np
+
+from voxelry.base.files import write_json, write_yaml
 from voxelry.errors import UsageError, nearest
 from voxelry.phantom.acquisition import Acquisition
 from voxelry.phantom.dicom import write_dicom
@@ -17,6 +20,10 @@ from voxelry.phantom.phantom import CHANNELS, TABLES, Kind, Phantom, check_kind,
 
 PhantomFormat = Literal["dicom", "nifti", "png"]
 MANIFEST = "manifest.yaml"
+SPLITS_FILE = "splits.json"
+PICTURES: tuple[Kind, ...] = ("chest-xray", "chest-xray-heart")
+"""The kinds that are pictures."""
+
 SEEDS_PER_SET = 1000
 """Case i of the set with seed s has the phantom seed ``s * 1000 + i``: sets with different seeds share no patient."""
 
@@ -46,6 +53,10 @@ _CARDS: dict[Kind, _CardTexts] = {
         "chest", "DX", "Synthetic chest X-ray",
         "Projections through procedural chests: the silhouettes of both lungs.",
     ),
+    "chest-xray-heart": _CardTexts(
+        "heart", "DX", "Synthetic chest X-ray with overlapping labels",
+        "Projections through procedural chests: the silhouettes of both lungs, and on a second layer that of the heart.",
+    ),
 }  # fmt: skip
 
 
@@ -62,14 +73,15 @@ def write_phantoms(
 ) -> Path:
     """Write a dataset of phantoms.
 
-    Images go to ``images/``, references to ``labels/``. The manifest is written last, once the rest is complete.
+    Images go to ``images/``, references to ``labels/``: a file a case, or, where labels overlap, a folder with one for each
+    label. The manifest is written last, once the rest is complete.
 
     Args:
         folder: folder of the dataset; made if missing, files of the same names are replaced.
         kind: kind of phantom.
         count: cases in all, at most 1000.
         seed: seed of the dataset.
-        format: ``dicom``, or ``nifti`` for volumes and ``png`` for chest X-rays.
+        format: ``dicom``, or ``nifti`` for volumes and ``png`` for X-rays.
         val: number of cases for validation, before those for test.
         test: number of cases for test, the last ones.
         acquisition: the kind's own where None.
@@ -99,16 +111,28 @@ def write_phantoms(
         split = "train" if index < count - val - test else "val" if index < count - test else "test"
         cases.append({"id": name, "images": images, "labels": labels, "group": name, "split": split})
         _log.info("wrote phantom %s (%d of %d)", name, index + 1, count)
-    write_yaml(root / MANIFEST, _card(kind) | {"cases": cases})
+    write_yaml(root / MANIFEST, _card(kind) | {"cases": _by_pattern(cases, root) if TABLES[kind].layers > 1 else cases})
     return root / MANIFEST
+
+
+def _by_pattern(cases: Sequence[Mapping[str, Any]], root: Path) -> dict[str, Any]:
+    """The cases of a manifest with one mask file for each label, by file patterns; writes the file of their splits."""
+    names = sorted({str(case["split"]) for case in cases})
+    write_json(root / SPLITS_FILE, {name: [case["id"] for case in cases if case["split"] == name] for name in names})
+    first = cases[0]
+    return {
+        "images": [image.replace(first["id"], "{id}") for image in first["images"]],
+        "labels": {"per_label": f"{first['labels'].replace(first['id'], '{id}')}/{{label}}.png"},
+        "split_file": SPLITS_FILE,
+    }
 
 
 def _check(kind: Kind, count: int, seed: int, format: str, val: int, test: int) -> None:
     if format not in get_args(PhantomFormat):
         raise UsageError(f"no phantom format {format!r}", remedy=nearest(format, get_args(PhantomFormat)))
-    wrong = "nifti" if kind == "chest-xray" else "png"
+    wrong = "nifti" if kind in PICTURES else "png"
     if format == wrong:
-        right = "'dicom' or 'png'" if kind == "chest-xray" else "'dicom' or 'nifti'"
+        right = "'dicom' or 'png'" if kind in PICTURES else "'dicom' or 'nifti'"
         raise UsageError(f"phantoms of kind {kind!r} cannot be written as {format!r}", remedy=f"Use {right}.")
     if not 1 <= count <= SEEDS_PER_SET:
         raise UsageError(f"{count} phantoms", remedy=f"Ask for 1 to {SEEDS_PER_SET}.")
@@ -122,7 +146,11 @@ def _check(kind: Kind, count: int, seed: int, format: str, val: int, test: int) 
 def _write_case(phantom: Phantom, root: Path, name: str, format: PhantomFormat) -> tuple[list[str], str]:
     """Write one case; returns the paths of its images and its reference, relative to `root`."""
     geometry = phantom.labels.geometry
-    if geometry.affine is None:
+    if len(phantom.labels.layers) > 1:
+        labels = root / "labels" / name
+        for label in phantom.labels.table.names:
+            write_png(phantom.labels.mask(label).astype(np.uint8), geometry, labels / f"{label}.png")
+    elif geometry.affine is None:
         labels = write_png(phantom.labels.array, geometry, root / "labels" / f"{name}.png")
     else:
         labels = write_nifti(phantom.labels.array, geometry, root / "labels" / f"{name}.nii.gz", "SYNTHETIC PHANTOM labels")
@@ -143,7 +171,7 @@ def _card(kind: Kind) -> dict[str, Any]:
         "title": card.title,
         "description": f"{card.description} Synthetic: no patient was scanned.",
         "modality": card.modality,
-        "dimensions": 2 if kind == "chest-xray" else 3,
+        "dimensions": 2 if kind in PICTURES else 3,
         "licence": "CC0-1.0",
         "citation": [],
         "homepage": "generated by voxelry.phantom",

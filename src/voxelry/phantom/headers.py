@@ -27,9 +27,19 @@ from voxelry.phantom.phantom import HU_RANGE, Kind, Phantom
 
 SYNTHETIC = "SYNTHETIC PHANTOM"
 _STUDY_DATE, _STUDY_TIME = "20000101", "120000"
-_PARTS: dict[Kind, str] = {"torso-ct": "TORSO", "spine-mri": "SPINE", "chest-xray": "CHEST"}
-_CLASSES = {"torso-ct": CTImageStorage, "spine-mri": MRImageStorage, "chest-xray": DigitalXRayImageStorageForPresentation}
-_BODY_PART: dict[Kind, str] = {"torso-ct": "ABDOMEN", "spine-mri": "LSPINE", "chest-xray": "CHEST"}
+_PARTS: dict[Kind, str] = {"torso-ct": "TORSO", "spine-mri": "SPINE", "chest-xray": "CHEST", "chest-xray-heart": "HEART"}
+_CLASSES: dict[Kind, str] = {
+    "torso-ct": CTImageStorage,
+    "spine-mri": MRImageStorage,
+    "chest-xray": DigitalXRayImageStorageForPresentation,
+    "chest-xray-heart": DigitalXRayImageStorageForPresentation,
+}
+_BODY_PART: dict[Kind, str] = {
+    "torso-ct": "ABDOMEN",
+    "spine-mri": "LSPINE",
+    "chest-xray": "CHEST",
+    "chest-xray-heart": "CHEST",
+}
 _CHEST = Code(value="816094009", meaning="Chest")
 _PROJECTION_PA = Code(value="399348003", meaning="postero-anterior")
 

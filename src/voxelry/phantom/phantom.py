@@ -14,15 +14,26 @@ from voxelry.phantom import chest, spine, torso
 from voxelry.phantom.acquisition import Acquisition, blurred, shading, speckle
 from voxelry.phantom.canvas import Canvas
 
-Kind = Literal["torso-ct", "spine-mri", "chest-xray"]
+Kind = Literal["torso-ct", "spine-mri", "chest-xray", "chest-xray-heart"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-TABLES: dict[Kind, LabelTable] = {"torso-ct": torso.TABLE, "spine-mri": spine.TABLE, "chest-xray": chest.TABLE}
+TABLES: dict[Kind, LabelTable] = {
+    "torso-ct": torso.TABLE,
+    "spine-mri": spine.TABLE,
+    "chest-xray": chest.TABLE,
+    "chest-xray-heart": chest.HEART_TABLE,
+}
 ACQUISITIONS: dict[Kind, Acquisition] = {
     "torso-ct": torso.ACQUISITION,
     "spine-mri": spine.ACQUISITION,
     "chest-xray": chest.ACQUISITION,
+    "chest-xray-heart": chest.ACQUISITION,
 }
-CHANNELS: dict[Kind, tuple[str, ...]] = {"torso-ct": ("CT",), "spine-mri": spine.CHANNELS, "chest-xray": ("X-ray",)}
+CHANNELS: dict[Kind, tuple[str, ...]] = {
+    "torso-ct": ("CT",),
+    "spine-mri": spine.CHANNELS,
+    "chest-xray": ("X-ray",),
+    "chest-xray-heart": ("X-ray",),
+}
 
 COARSE = 3
 """Factor by which the voxels of `coarse_acquisition` are longer."""
@@ -62,7 +73,7 @@ def make_phantom(kind: Kind, seed: int, acquisition: Acquisition | None = None) 
     world. Everything is repeatable: the same arguments give the same bytes.
 
     Args:
-        kind: ``torso-ct``, ``spine-mri`` or ``chest-xray``.
+        kind: ``torso-ct``, ``spine-mri``, ``chest-xray``, or ``chest-xray-heart``, whose heart and lungs overlap.
         seed: from 0.
         acquisition: grid, noise, bias and blur; the kind's own (`ACQUISITIONS`) where None.
 
@@ -83,7 +94,8 @@ def make_phantom(kind: Kind, seed: int, acquisition: Acquisition | None = None) 
         raise UsageError(f"phantom seed {seed} is negative", remedy="Use 0, 1, 2...")
     how = acquisition or ACQUISITIONS[kind]
     anatomy, scanner = (np.random.default_rng(stream) for stream in np.random.SeedSequence([KINDS.index(kind), seed]).spawn(2))
-    volume, labels = {"torso-ct": _torso, "spine-mri": _spine, "chest-xray": _chest}[kind](anatomy, scanner, how)
+    scan = {"torso-ct": _torso, "spine-mri": _spine, "chest-xray": _chest, "chest-xray-heart": _chest_heart}[kind]
+    volume, labels = scan(anatomy, scanner, how)
     return Phantom(kind, seed, how, volume, labels)
 
 
@@ -91,7 +103,7 @@ def small_phantom(kind: Kind = "torso-ct", seed: int = 0) -> Phantom:
     """Make a synthetic examination of few voxels, within half a second, for examples and tests.
 
     Args:
-        kind: ``torso-ct``, ``spine-mri`` or ``chest-xray``.
+        kind: ``torso-ct``, ``spine-mri``, ``chest-xray``, or ``chest-xray-heart``, whose heart and lungs overlap.
         seed: from 0.
 
     Returns:
@@ -166,6 +178,12 @@ def _spine(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acqu
 
 
 def _chest(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acquisition) -> tuple[Volume, LabelMap]:
-    pixels, labels, geometry = chest.expose(chest.Chest.draw(anatomy), scanner, how)
+    pixels, layers, geometry = chest.expose(chest.Chest.draw(anatomy), scanner, how)
     source = _source("chest-xray")
-    return Volume(pixels[None], geometry, 1, "DX", source), LabelMap.of(labels, geometry, chest.TABLE, source)
+    return Volume(pixels[None], geometry, 1, "DX", source), LabelMap.of(layers[0], geometry, chest.TABLE, source)
+
+
+def _chest_heart(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acquisition) -> tuple[Volume, LabelMap]:
+    pixels, layers, geometry = chest.expose(chest.Chest.draw(anatomy), scanner, how)
+    source = _source("chest-xray-heart")
+    return Volume(pixels[None], geometry, 1, "DX", source), LabelMap(layers, geometry, chest.HEART_TABLE, source)

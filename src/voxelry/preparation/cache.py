@@ -1,7 +1,7 @@
 """The cache of prepared cases on disk: written once, resumed after an interruption, read a patch at a time.
 
 An entry is a folder, named by the case and by a key that changes with anything that would change its content: `image.npy`
-``(C, *shape)`` float16, `classes.npy` ``(*shape)`` int8 (int16 for tables of more than 127 labels), `class_locations.npy`, and
+``(C, *shape)`` float16, `classes.npy` ``(*shape)`` int8 (int16 where there are more than 127), `class_locations.npy`, and
 `entry.json`, which records how the case was prepared, from which files, and the checksums of its own files. Where an instance
 head is trained, its targets are there too: `parts.npy` and `distance.npy` ``(*shape)`` int8. In the second stage of a cascade
 `first_stage-<key>.npy` lies beside them: the class indices that the first stage predicted.
@@ -36,6 +36,7 @@ from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.base.threads import THREADS
 from voxelry.base.version import __version__
 from voxelry.core.geometry import Geometry
+from voxelry.core.label_combinations import LabelCombinations
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
 from voxelry.core.plan import Plan
 from voxelry.core.volume import LabelMap, Volume
@@ -67,7 +68,7 @@ _HEAD_FIELDS = {"labels", "border", "erosion", "coarse_axis"}
 """Of the plan of an instance head, which are part of the key."""
 _CODE = (
     "formats/**/*.py", "datasets/channels.py", "datasets/resample_to_grid.py", "preparation/*.py",
-    "core/geometry.py", "core/volume.py", "core/labels.py",
+    "core/geometry.py", "core/volume.py", "core/labels.py", "core/label_combinations.py",
 )  # fmt: skip
 """Modules whose text is part of the key: another way to read or to prepare gives another entry."""
 
@@ -83,7 +84,8 @@ class CachedCase:
     Attributes:
         id: the case.
         image: ``(C, *shape)`` float16.
-        classes: ``(*shape)`` int8 or int16 class indices of labels, `IGNORE_INDEX` where nothing is known.
+        classes: ``(*shape)`` int8 or int16 class indices of labels, of combinations of labels where these lie on several layers
+            (`voxelry.core.label_combinations`); `IGNORE_INDEX` where nothing is known.
         class_locations: class index -> ``(n, axes)`` voxels of that class, thinned (`voxelry.preparation.class_locations`).
         counts: class index -> number of all voxels of that class; empty takes the lengths of `class_locations`.
         first_stage: ``(*shape)`` class indices that the first stage of a cascade predicted; None without one.
@@ -203,17 +205,18 @@ def with_first_stage(case: CachedCase, plan: Plan, identity: str, predict: Calla
 
 
 def _write(home: Path, plan: Plan, table: LabelTable, volume: Volume, labels: LabelMap | None) -> None:
-    preparation = prepare(volume, plan)
+    preparation, combinations = prepare(volume, plan), LabelCombinations(table)
     if labels is None:
-        classes = np.full(preparation.shape, IGNORE_INDEX, np.int16)
+        classes, targets = np.full(preparation.shape, IGNORE_INDEX, np.int16), None
     else:
-        classes = preparation.classes(table.to_classes(labels.array, volume.source.name))
-    targets = None if labels is None else _targets(preparation, table, labels, classes)
-    locations = class_locations(classes, len(table) + 1)
+        planes = combinations.planes(labels)
+        prepared = [preparation.classes(plane) for plane in planes]
+        classes, targets = combinations.joined(prepared), _targets(preparation, labels, planes, prepared)
+    locations = class_locations(classes, combinations.count)
     files = [Path(file) for source in (volume, labels) if source is not None for file in source.source.files]
     sources = {archive_of(file) or file for file in files}
     entry = {
-        "counts": class_counts(classes, len(table) + 1),
+        "counts": class_counts(classes, combinations.count),
         "class_locations": {index: len(voxels) for index, voxels in locations.items()},
         "grid": _grid_record(preparation.source),
         "start": preparation.start,
@@ -233,13 +236,23 @@ def _write(home: Path, plan: Plan, table: LabelTable, volume: Volume, labels: La
         (temporary / ENTRY_FILE).write_text(json.dumps(entry))
 
 
-def _targets(preparation: Preparation, table: LabelTable, labels: LabelMap, classes: NDArray[np.int16]) -> InstanceTargets | None:
-    """The targets of the instance head, where the plan has one."""
+def _targets(
+    preparation: Preparation, labels: LabelMap, planes: Sequence[NDArray[np.int16]], prepared: Sequence[NDArray[np.int16]]
+) -> InstanceTargets | None:
+    """The targets of the instance head, where the plan has one; its objects lie on one layer.
+
+    Args:
+        preparation: from the scan's grid to the network's.
+        labels: on the scan's grid.
+        planes: the labels of each of their layers (`LabelCombinations.planes`).
+        prepared: the same on the network's grid.
+    """
     plan = preparation.plan.instances
     if plan is None or not plan.head_channels:
         return None
-    before = table.to_classes(labels.array, labels.source.name)
-    ids = resample_ids(preparation.box(object_ids(labels, plan.labels)), preparation.box(before), classes, labels.source.name)
+    layer = labels.table[plan.labels[0]].layer
+    objects, before = preparation.box(object_ids(labels, plan.labels)), preparation.box(planes[layer])
+    ids = resample_ids(objects, before, prepared[layer], labels.source.name)
     return instance_targets(ids, preparation.geometry.spacing or (1.0,) * ids.ndim, plan)
 
 
@@ -285,8 +298,8 @@ def _array(file: Path) -> MappedArray | None:
 
 
 def _type_of(table: LabelTable) -> type[np.int8] | type[np.int16]:
-    """The smallest type for the class indices of a table."""
-    return np.int8 if len(table) <= np.iinfo(np.int8).max else np.int16
+    """The smallest type for the class indices of a table, or for those of its combinations."""
+    return np.int8 if LabelCombinations(table).count <= np.iinfo(np.int8).max + 1 else np.int16
 
 
 def _footprint(volume: Volume, plan: Plan) -> Footprint:

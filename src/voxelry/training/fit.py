@@ -19,6 +19,7 @@ from voxelry.augmentation.augmenter import Augmenter
 from voxelry.base.device import choose_device
 from voxelry.base.progress import TrainingStep
 from voxelry.base.version import version
+from voxelry.core.label_combinations import LabelCombinations
 from voxelry.core.model import Model, ModelCard
 from voxelry.core.plan import Fingerprint, Plan
 from voxelry.core.volume import LabelMap
@@ -228,7 +229,7 @@ def make_loop(
         batch=plan.batch_size,
         regions=tuple(class_members(plan, table).values()) if plan.regions else (),
         previous=input_channels(plan, len(table) + 1) - len(plan.channels),
-        head_classes=len(table) + 1 if head_channels(plan) else 0,
+        head_classes=LabelCombinations(table).count if head_channels(plan) else 0,
     )
     sampler = make_sampler(
         training, foreground=config.oversample_foreground, seed=config.seed, augment=augment, on_device=device == "cuda"

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from voxelry.core.label_combinations import LabelCombinations
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError, nearest
 from voxelry.networks.build import head_channels
-from voxelry.networks.classes import class_members, make_regions
+from voxelry.networks.classes import check_regions, class_members
 from voxelry.recipes.settings import LossSettings
 from voxelry.training.deep_supervision import head_weights, reduced
 from voxelry.training.instance_loss import InstanceLoss
@@ -126,11 +127,7 @@ def make_loss(settings: LossSettings, plan: Plan, table: LabelTable) -> Segmenta
         >>> loss([logits], classes).shape
         torch.Size([])
     """
-    if plan.regions != make_regions({region.name: region.labels for region in plan.regions}, table):
-        known = ", ".join(f"{region.name} known by {region.label}" for region in plan.regions)
-        raise ConfigError(
-            f"the plan's regions ({known}) do not follow from its labels, or from the recipe's regions", remedy="Plan again."
-        )
+    check_regions(plan, table)
     classes = class_members(plan, table)
     for name in settings.weights:
         if name not in classes:
@@ -139,7 +136,7 @@ def make_loss(settings: LossSettings, plan: Plan, table: LabelTable) -> Segmenta
     weights = torch.tensor([1.0, *(settings.weights.get(name, 1.0) for name in classes)])
     members = None
     if plan.regions:
-        members = torch.zeros((len(classes), len(table) + 2), dtype=torch.bool)
+        members = torch.zeros((len(classes), LabelCombinations(table).count + 1), dtype=torch.bool)
         for row, indices in zip(members, classes.values(), strict=True):
             row[list(indices)] = True
     loss = SegmentationLoss(settings, weights, members)
@@ -152,7 +149,7 @@ class SegmentationLoss(nn.Module):
     Args:
         settings: which loss.
         weights: ``(K,)`` float32, of the background and of each class.
-        members: ``(R, labels + 2)`` bool, which class indices lie in which region, the ignored (-1) last; None where the classes
+        members: ``(R, classes + 1)`` bool, which class indices lie in which region, the ignored (-1) last; None where the classes
             are the labels.
     """
 

@@ -56,7 +56,7 @@ class StoredPredictions:
     def save(self, case: str, labels: LabelMap) -> None:
         """Write a prediction."""
         with atomic_path(self.file(case)) as temporary:
-            np.savez_compressed(temporary, labels=labels.array)
+            np.savez_compressed(temporary, labels=labels.layers)
 
     def load(self, case: str, geometry: Geometry) -> LabelMap:
         """A prediction on its scan's grid.
@@ -69,9 +69,10 @@ class StoredPredictions:
                 array = stored["labels"]
         except (OSError, zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
             raise TrainingError(f"{self.file(case)}: cannot be read ({error})", remedy=_REMEDY) from error
-        if array.shape != geometry.shape:
-            raise TrainingError(f"{self.file(case)}: {array.shape} voxels, the scan has {geometry.shape}", remedy=_REMEDY)
-        return LabelMap.of(array, geometry, self.table)
+        expected = (self.table.layers, *geometry.shape)
+        if array.shape != expected:
+            raise TrainingError(f"{self.file(case)}: {array.shape} voxels on layers, the scan has {expected}", remedy=_REMEDY)
+        return LabelMap(array, geometry, self.table)
 
 
 @dataclass(frozen=True)

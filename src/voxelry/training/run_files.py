@@ -136,10 +136,10 @@ def save_validation(scores: Scores | None, folder: Path, regions: Sequence[Regio
     Args:
         scores: scores of the cases; None where there are none.
         folder: folder of the files.
-        regions: learnt in place of the labels, if any; the summary then has their mean Dice too.
+        regions: learnt in place of the labels, if any; where they unite labels the summary has their mean Dice too.
     """
     summary: dict[str, Any] = {} if scores is None else {**scores.to_dict(), "rows": scores.rows()}
-    if scores is not None and regions:
+    if scores is not None and any(len(region.labels) > 1 for region in regions):
         summary["regions"] = scores.region_dice({region.name: region.labels for region in regions})
     write_json(folder / VALIDATION_FILE, summary)
     rows: list[dict[str, Any]] = [] if scores is None else scores.rows()

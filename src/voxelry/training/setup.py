@@ -12,6 +12,7 @@ import numpy as np
 from voxelry.base.device import choose_device
 from voxelry.base.listing import counted, shown
 from voxelry.base.progress import ProgressCallback
+from voxelry.core.labels import LabelTable
 from voxelry.core.mirror_twins import has_side, without_twin
 from voxelry.core.plan import Configuration, Fingerprint, Plan, Region
 from voxelry.core.volume import LabelMap, Volume
@@ -197,7 +198,7 @@ def make_plans(options: RunOptions, fingerprint: Fingerprint) -> dict[Configurat
         dataset_fields = {"regions": regions, "reference_channel": manifest.card.reference_channel}
         plans = [
             make_plan(fingerprint, config.plan.model_copy(update={"configuration": name}), device, config.overlap, config.flips)
-            for name in _configuration_names(config, fingerprint, device)
+            for name in _configuration_names(config, fingerprint, device, manifest.card.table.layers > 1)
         ]
         plans = [plan.model_copy(update=dataset_fields) for plan in plans]
     if isinstance(config.configurations, tuple) and set(config.configurations) - {plan.configuration for plan in plans}:
@@ -210,16 +211,40 @@ def make_plans(options: RunOptions, fingerprint: Fingerprint) -> dict[Configurat
             "the only plan given is that of a cascade's second stage, and there is none for its first",
             remedy="Leave the plan out, and set 'configurations' to [3d_lowres, 3d_cascade].",
         )
+    _refuse_on_layers(plans, manifest.card.table)
     for plan in plans:
         check_sides(plan, config, manifest)
         make_loss(config.loss, plan, manifest.card.table)
     return {plan.configuration: plan for plan in plans}
 
 
-def _configuration_names(config: Config, fingerprint: Fingerprint, device: str) -> list[Configuration | None]:
-    """The configurations to plan; None leaves the choice to the planner."""
+def _refuse_on_layers(plans: Sequence[Plan], table: LabelTable) -> None:
+    """Refuse what labels that overlap cannot have.
+
+    Raises:
+        ConfigError: a cascade, whose second stage takes one label a voxel from the first; an instance head for objects on several
+            layers, of which it marks one a voxel.
+    """
+    if table.layers > 1 and any(plan.configuration == "3d_cascade" for plan in plans):
+        raise ConfigError(
+            f"labels lie on {table.layers} layers, and a cascade's second stage takes one label a voxel",
+            remedy="Set 'configurations' without 3d_cascade.",
+        )
+    for plan in plans:
+        things = plan.instances.labels if plan.instances is not None and plan.instances.head_channels else ()
+        if len({table[name].layer for name in things}) > 1:
+            raise ConfigError(
+                f"the things {', '.join(things)} lie on several layers, and an instance head marks one object a voxel",
+                remedy="Use the decoder 'components', or put things on one layer of the card.",
+            )
+
+
+def _configuration_names(config: Config, fingerprint: Fingerprint, device: str, layered: bool) -> list[Configuration | None]:
+    """The configurations to plan, without a cascade of labels on several layers; None leaves the choice to the planner."""
     wanted = config.configurations or (config.plan.configuration,)
     names = set(configurations(fingerprint, config.plan, device) if wanted == "auto" else wanted)
+    if wanted == "auto" and layered:
+        names.discard("3d_cascade")
     if "3d_cascade" in names and config.folds:
         names.add("3d_lowres")
     return [None] if names == {None} else [name for name in CONFIGURATIONS if name in names]
