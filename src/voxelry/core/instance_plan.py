@@ -24,7 +24,8 @@ class InstancePlan(Frozen):
         decoder: how objects are found in the network's output.
         diameter: median diameter of the training objects, of the ball (or disc) of the same volume (or area), in mm; in pixels
             for pictures of unknown pixel size.
-        border: thickness of the border that training targets mark, in the same unit.
+        border: thickness of the border that training targets mark, in mm; in pixels of the network's grid where their size is
+            unknown.
         erosion: depth by which training targets shrink an object to its core, in the same unit.
         coarse_axis: the oriented axis across slices more than three times as thick as the voxels within them, along which
             nothing is eroded; None where there is none.

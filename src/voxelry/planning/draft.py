@@ -10,6 +10,7 @@ from voxelry.core.architectures import DEFAULT_NETWORK, GIGABYTE, architecture, 
 from voxelry.core.plan import Configuration, Fingerprint
 from voxelry.errors import ConfigError
 from voxelry.planning.design import Design, make_design
+from voxelry.planning.object_design import normalised
 from voxelry.planning.patch_budget import CPUS, WIDTHS, Cpu, Fit, Gpu, fit_cpu, fit_gpu
 from voxelry.planning.spacing import Spacing, by, median_shape, slice_axis, target_spacing
 from voxelry.planning.topology import halving, padded
@@ -186,13 +187,14 @@ class Drafter:
         return Draft("2d", target, shape, fit, design, across, reasons=(*reasons, why))
 
     def _pictures(self) -> Draft:
-        spacing, long_side = self.settings.spacing, self.settings.long_side
+        spacing, long_side, more = self.settings.spacing, self.settings.long_side, list[str]()
         if spacing is not None:
             reason = f"The target spacing is {by(spacing)} mm, as the recipe asks."
         elif long_side is not None:
             reason = f"Pictures are scaled to {long_side} pixels along their longer edge, as the recipe asks."
         elif self.fingerprint.modality in MICROSCOPES:
             reason = f"Pictures keep their pixels, since in microscopy ({self.fingerprint.modality}) pixels have a physical size."
+            long_side = self._side_by_objects(more)
         else:
             largest, most = max(self.fingerprint.shapes[1]), LARGEST_PICTURE if self.gpu else math.isqrt(CPUS[2].voxels)
             long_side = min(largest, most)
@@ -204,14 +206,21 @@ class Drafter:
         median, design = median_shape(self.fingerprint, spacing, long_side), self._design(2)
         sizes = self._sizes(spacing) if spacing is not None else (1.0, 1.0)
         fit = self._fit(design, median, sizes, math.prod(median) * self.fingerprint.cases, self.settings.patch_size)
-        reasons = (reason, "The configuration is 2d, since the data are pictures.")
+        reasons = (reason, *more, "The configuration is 2d, since the data are pictures.")
         return Draft("2d", spacing, median, fit, design, long_side=long_side, reasons=reasons)
+
+    def _side_by_objects(self, reasons: list[str]) -> int | None:
+        """The longer edge at which the objects of pictures of one size have a workable size; None leaves them as they are."""
+        smallest, _, largest = self.fingerprint.shapes
+        factor = max(normalised((1.0, 1.0), self.fingerprint, self.settings, reasons if smallest == largest else []))
+        return round(max(largest) / factor) if smallest == largest and factor > 1 else None
 
     def _target(self) -> tuple[Spacing | None, tuple[str, ...]]:
         if self.settings.spacing is not None:
             return self.settings.spacing, (f"The target spacing is {by(self.settings.spacing)} mm, as the recipe asks.",)
         reasons: list[str] = []
-        return target_spacing(self.fingerprint, reasons), tuple(reasons)
+        spacing = target_spacing(self.fingerprint, reasons)
+        return spacing and normalised(spacing, self.fingerprint, self.settings, reasons), tuple(reasons)
 
     def _sizes(self, spacing: Spacing | None) -> tuple[float, ...]:
         """Target voxel size in mm, the stored size where there is no target."""

@@ -1,7 +1,7 @@
 """The planner: a plan from a fingerprint, by nnU-Net's rules (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
 Its parts: `spacing` (the target), `topology` (the network's stages), `design` (its widths), `patch_budget` (what a GPU or a CPU
-allows), `draft` (the configurations).
+allows), `draft` (the configurations), `object_design` (how objects are told apart).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from voxelry.errors import ConfigError
 from voxelry.planning.channel_names import FIXED_SCALES, absolute_channels
 from voxelry.planning.draft import Draft, Drafter, gpu_of
 from voxelry.planning.fingerprint import CANONICAL
+from voxelry.planning.object_design import plan_instances
 from voxelry.planning.spacing import Spacing, by, coarse_axis
 from voxelry.preparation.normalisation import ROUNDING
 from voxelry.recipes.settings import PlanSettings
@@ -72,6 +73,8 @@ def make_plan(
         patch.insert(draft.across, 1)
     network = draft.design.network(patch, topology)
     reasons = [*draft.reasons, *_patch_reasons(draft, tuple(patch), settings), *_network_reasons(draft, settings)]
+    scale = 1.0 if draft.long_side is None else draft.long_side / max(fingerprint.shapes[1])
+    instances = plan_instances(fingerprint, settings, draft.spacing, draft.across, scale, reasons)
     return Plan(
         dimensions=fingerprint.dimensions,
         channels=fingerprint.channels,
@@ -85,6 +88,7 @@ def make_plan(
         patch_size=tuple(patch),
         batch_size=settings.batch_size or draft.fit.batch,
         network=network,
+        instances=instances,
         overlap=overlap,
         flips=flips,
         reasons=tuple(reasons),

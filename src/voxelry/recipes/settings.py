@@ -15,6 +15,7 @@ from pydantic import (
 
 from voxelry.base.schema import Frozen
 from voxelry.core.architectures import checked_name, preset, with_presets
+from voxelry.core.instance_plan import Decoder
 from voxelry.core.plan import Configuration
 from voxelry.errors import UsageError
 
@@ -37,6 +38,8 @@ class PlanSettings(Frozen):
         network: a network by name (`voxelry.core.architectures`), or by import path as ``package.module:Class``.
         preset: size of a network that has sizes, such as ``M``, ``L`` or ``XL`` of ``resenc``.
         options: further keyword arguments of the network.
+        instances: how the objects of things are told apart: ``components`` (touching voxels are one object), ``watershed`` (the
+            network learns their borders, cores and distances), or ``none`` (labels alone); None follows from the data.
 
     Example:
         >>> PlanSettings(network="resenc", preset="L").memory is None
@@ -54,6 +57,7 @@ class PlanSettings(Frozen):
     network: str | None = None
     preset: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    instances: Decoder | Literal["none"] | None = None
 
     @model_validator(mode="after")
     def _known_network(self) -> Self:

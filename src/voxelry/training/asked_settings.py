@@ -114,6 +114,8 @@ def _of_plan(plan: Plan, name: str) -> Any:
         return _UNCHECKED
     if key in ("features", "options"):
         return getattr(plan.network, key)
+    if key == "instances":
+        return "none" if plan.instances is None else plan.instances.decoder
     return plan.network.name if key == "network" else getattr(plan, key)
 
 

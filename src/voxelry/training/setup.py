@@ -258,6 +258,7 @@ def _continued_plan(old: Plan, config: Config, manifest: Manifest, fingerprint: 
     changes: dict[str, object] = {key: getattr(new, key) for key in keys}
     changes["regions"] = make_regions(config.loss.regions, manifest.card.table)
     changes["reference_channel"] = manifest.card.reference_channel
+    changes["instances"] = new.instances
     changes["reasons"] = (f"Plan: that of {Path(config.initial).name}, from whose weights training starts.", *old.reasons)
     return old.model_copy(update=changes)
 
