@@ -1,5 +1,7 @@
 """Cards whose references tell objects apart: from the card's file to the ids of a case, and what does not fit together."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from voxelry.base.files import write_yaml
 from voxelry.datasets.check import check_manifest
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import load_manifest
-from voxelry.errors import ManifestError
+from voxelry.errors import LabelError, ManifestError
 
 CELL = {"value": 1, "name": "cell", "kind": "thing"}
 VESSEL = {"value": 2, "name": "vessel"}
@@ -148,5 +150,60 @@ def test_check_says_where_ids_and_mask_disagree(folder):
 
 
 def test_overlapping_object_files_are_said(folder):
+    message = next(problem.message for problem in check_manifest(manifest(folder, labels=EACH)) if problem.case == "a")
+    assert message.endswith("objects/a: 1 voxel lies in several objects of one label: the smaller has them")
+    picture(folder / "objects/a/cell_3.png", np.zeros((2, 4)))
+    picture(folder / "objects/a/vessel_2.png", [[255, 0, 0, 0], [0, 0, 0, 0]])
     messages = [problem.message for problem in check_manifest(manifest(folder, labels=EACH))]
-    assert any("objects overlap in 1 voxels, which the smaller object keeps" in message for message in messages)
+    assert any("1 object without a voxel: cell_3.png" in message for message in messages)
+    assert any("1 voxel lies in several labels of one layer" in message for message in messages)
+    read = manifest(folder, labels=EACH)
+    np.testing.assert_array_equal(load_case(read.cases[0], read)[1].array, [[1, 0, 1, 1], [2, 0, 0, 1]])
+
+
+def test_polygons_of_one_file_for_all_pictures(folder):
+    """Two cells, of which the second has a hole, and a vessel; the second picture has no annotation."""
+    square = [1, 0, 4, 0, 4, 2, 1, 2]
+    content = {
+        "images": [{"id": n, "file_name": f"{id}.png", "height": 2, "width": 4} for n, id in enumerate("ab")],
+        "annotations": [
+            {"id": 70_000, "image_id": 0, "category_id": 5, "segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]},
+            {"id": 9, "image_id": 0, "category_id": 5, "segmentation": [square]},
+            {"id": 4, "image_id": 0, "category_id": 0, "segmentation": {"size": [2, 4], "counts": [1, 1, 6]}},
+        ],
+        "categories": [{"id": 5, "name": "Cell"}, {"id": 0, "name": "vessel"}],
+    }
+    (folder / "coco.json").write_text(json.dumps(content))
+    for form in ({}, {"instances": "polygons"}):
+        read = manifest(folder, labels="coco.json", **form)
+        first, second = (load_case(case, read)[1] for case in read.cases)
+        np.testing.assert_array_equal(first.instances[0], [[70_000, 9, 9, 9], [0, 9, 9, 9]])
+        np.testing.assert_array_equal(first.array, [[1, 1, 1, 1], [2, 1, 1, 1]])
+        assert not second.layers.any()
+        assert not second.instances.any()
+        assert check_manifest(read).objects["cell"].total == 2
+        assert check_manifest(read).instances == "the objects that the files list"
+    with pytest.raises(LabelError, match=r"masks/a\.png: lists no objects"):
+        load_case(manifest(folder, instances="polygons").cases[0], manifest(folder, instances="polygons"))
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("labels", ["cxr_lung/native_dev/coco_covid.json", "cxr_lung/native_dev/darwin_json/{id}.json"])
+def test_lungs_of_coco_and_darwin_are_two_objects_a_picture(labels, realdata, tmp_path):
+    lung = {"value": 1, "name": "lung", "kind": "thing"}
+    ids = sorted(file.stem for file in (realdata / "cxr_lung/native_dev/darwin_json").glob("*.json"))
+    rows = [{"id": id, "images": [f"cxr_lung/native_dev/images/{id}.jpg"], "labels": labels.replace("{id}", id)} for id in ids]
+    value = {
+        "name": "set",
+        "modality": "DX",
+        "dimensions": 2,
+        "ignore": 2,
+        "labels": [lung],
+        "cases": rows,
+        "instances": "polygons",
+    }
+    write_yaml(tmp_path / "set.yaml", value)
+    problems = check_manifest(load_manifest(tmp_path / "set.yaml", realdata))
+    assert problems == []
+    statistics = problems.objects["lung"]
+    assert (statistics.total, statistics.per_case, statistics.touching, statistics.in_parts) == (10, (2, 2.0, 2), 0, 0)

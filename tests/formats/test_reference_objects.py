@@ -8,7 +8,7 @@ from PIL import Image
 
 from voxelry.core.instance_form import InstanceForm
 from voxelry.core.labels import Label, LabelTable
-from voxelry.errors import LabelError, UsageError
+from voxelry.errors import LabelError, MissingFileError, UsageError
 from voxelry.formats.reader import read_labels
 from voxelry.formats.reference_objects import labels_with_objects
 
@@ -29,7 +29,9 @@ def ids(tmp_path):
 
 def read(mask, form, table=TABLE, id_map=None):
     form = None if form is None else InstanceForm.model_validate(form)
-    return labels_with_objects(mask, table, form, partial(read_labels, mask, table), id_map)
+    told = labels_with_objects(mask, table, form, partial(read_labels, mask, table), id_map)
+    assert form in (None, told.form)
+    return told.labels, list(told.remarks)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,16 @@ def test_forms_and_files_that_do_not_fit(mask, ids):
         read(mask, "files")
     with pytest.raises(LabelError, match=r"mask.png: lists no objects.*components"):
         read(mask, "polygons")
+
+
+def test_read_labels_takes_a_form_or_an_id_map(mask, ids):
+    np.testing.assert_array_equal(read_labels(mask, TABLE, instances="components").instances[0], [[1, 1, 0, 2], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(read_labels(mask, TABLE, instances=ids).instances[0], [[4, 5, 0, 5], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(read_labels(ids, instances="mask_ids").instances[0], [[4, 5, 0, 5], [0, 0, 0, 0]])
+    form = InstanceForm(form="labels", parts="split")
+    split = read_labels(mask, TABLE, instances=form)
+    np.testing.assert_array_equal(split.instances[0], [[1, 1, 0, 2], [0, 0, 0, 0]])
+    assert any("became 2" in remark for remark in split.source.remarks)
+    assert read_labels(mask, TABLE).instances is None
+    with pytest.raises(MissingFileError, match="nowhere"):
+        read_labels(mask, TABLE, instances="nowhere.png")

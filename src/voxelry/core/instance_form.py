@@ -19,7 +19,7 @@ _IN_WORDS: dict[Form, str] = {
     "id_map": "ids in a file beside the mask",
     "mask_ids": "ids in the mask",
     "labels": "one label an object",
-    "polygons": "objects of a file of polygons",
+    "polygons": "the objects that the files list",
     "files": "one file an object",
 }
 

@@ -30,7 +30,7 @@ class Source:
 
     Attributes:
         kind: ``dicom``, ``dicom-seg``, ``rtstruct``, ``nifti``, ``analyze``, ``mgh``, ``nrrd``, ``seg-nrrd``, ``metaimage``,
-            ``picture`` or ``memory``.
+            ``picture``, ``coco``, ``darwin``, ``mask-files`` or ``memory``.
         files: the files read, each once, in slice order for a DICOM series; fewer than slices where a file holds several, or
             where slices were interpolated. Of a zip archive its path, followed by the member's.
         series_uid: SeriesInstanceUID, empty where there is none.

@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 
 from voxelry.base.listing import counted, shown
+from voxelry.core.instance_form import InstanceForm
 from voxelry.core.label_boxes import boxes
 from voxelry.core.object_statistics import ObjectStatistics
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.duplicates import LEAK_REMEDY, voxel_digest
-from voxelry.datasets.instance_files import form_in_words
-from voxelry.datasets.load import load_image, read_reference
+from voxelry.datasets.load import CaseReference, load_image, read_reference
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import NonFiniteError, VoxelryError
 from voxelry.metrics.object_sizes import ObjectSizes, object_sizes, summarise
@@ -56,11 +56,11 @@ class Problems(list[Problem]):
         problems: Iterable[Problem],
         manifest: Manifest,
         objects: Mapping[str, ObjectStatistics] | None = None,
+        instances: str = "",
     ) -> None:
         super().__init__(problems)
         self.cases, self.counts = len(manifest.cases), manifest.counts
-        self.objects = dict(objects or {})
-        self.instances = form_in_words(manifest.cases, manifest.card) if self.objects else ""
+        self.objects, self.instances = dict(objects or {}), instances
 
     @property
     def usable(self) -> int:
@@ -79,6 +79,7 @@ class _Survey:
         labelled: number of training cases whose labels were read.
         objects: the objects of each case.
         trained: the things of which a training case has an object.
+        forms: how objects were told apart.
     """
 
     digests: dict[str, list[Case]] = field(default_factory=lambda: defaultdict(list))
@@ -87,14 +88,17 @@ class _Survey:
     labelled: int = 0
     objects: list[dict[str, ObjectSizes]] = field(default_factory=list)
     trained: set[str] = field(default_factory=set)
+    forms: set[InstanceForm] = field(default_factory=set)
 
     def add_image(self, case: Case, volume: Volume) -> None:
         digest = voxel_digest(volume)
         if digest:
             self.digests[digest].append(case)
 
-    def add_labels(self, case: Case, labels: LabelMap) -> list[str]:
-        """Note which labels a case has, and give their names."""
+    def add_labels(self, case: Case, reference: CaseReference) -> list[str]:
+        """Note which labels and objects a case has, and give the names of the labels."""
+        labels = reference.labels
+        self.forms |= {reference.form} if reference.form else set()
         names = [label.name for label, box in boxes(labels, _file_of(case)) if box is not None]
         for name in names:
             self.labels[name][case.split or ""] += 1
@@ -135,7 +139,7 @@ def check_manifest(manifest: Manifest, *, deep: bool = False) -> Problems:
     problems = [problem for case in manifest.cases for problem in _check(case, manifest, deep, survey)]
     things = [label.name for label in manifest.card.labels if label.kind == "thing"] if survey.objects else []
     objects = {name: summarise(survey.objects, name) for name in things}
-    return Problems([*_of_the_set(manifest, survey), *problems], manifest, objects)
+    return Problems([*_of_the_set(manifest, survey), *problems], manifest, objects, _forms_in_words(manifest, survey))
 
 
 def check_case(case: Case, manifest: Manifest, *, deep: bool = False) -> list[Problem]:
@@ -157,12 +161,13 @@ def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey) -> list[
         return [*notes, *([Problem(case.id, str(case.images[0]), f"no labels, but it is in {case.split}")] if needed else [])]
     file = _file_of(case)
     try:
-        labels, remarks = read_reference(case, manifest.card, volume.geometry)
+        reference = read_reference(case, manifest.card, volume.geometry)
     except VoxelryError as error:
         return [Problem(case.id, file, str(error)), *notes]
-    notes += [Problem(case.id, file, remark, "note") for remark in remarks]
-    if labels is not None and not survey.add_labels(case, labels):
-        notes.append(Problem(case.id, file, f"holds no labelled voxel: {_values(labels)}", "note"))
+    assert reference is not None
+    notes += [Problem(case.id, file, remark, "note") for remark in reference.remarks]
+    if not survey.add_labels(case, reference):
+        notes.append(Problem(case.id, file, f"holds no labelled voxel: {_values(reference.labels)}", "note"))
     return notes
 
 
@@ -190,6 +195,13 @@ def _values(labels: LabelMap) -> str:
     if not ignored:
         return "all are 0"
     return f"all are {labels.table.ignore}, which is ignored, or 0" if (labels.layers == 0).any() else "all are ignored"
+
+
+def _forms_in_words(manifest: Manifest, survey: _Survey) -> str:
+    """How objects were told apart; what was assumed is said."""
+    assumed = ", since the card has no key `instances`" if manifest.card.instances is None else ""
+    forms = sorted(survey.forms, key=lambda form: form.form)
+    return " or ".join(form.in_words + (assumed if form.form == "components" else "") for form in forms)
 
 
 def _of_the_set(manifest: Manifest, survey: _Survey) -> list[Problem]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxelry.base.listing import shown
-from voxelry.core.instance_form import Form, InstanceForm
 from voxelry.datasets.card import Card
 from voxelry.datasets.cases import Case
 from voxelry.errors import ManifestError
@@ -49,17 +48,3 @@ def _check(labelled: Sequence[Case], having: Sequence[Case], form: str, files: s
             f"{where}: {len(without)} of {len(labelled)} labelled cases are without {files}: {shown(without)}",
             remedy="Give one to every case with labels.",
         )
-
-
-def form_in_words(cases: Sequence[Case], card: Card) -> str:
-    """How a dataset tells objects apart, in words; what was assumed is said."""
-    if card.instances is not None:
-        return card.instances.in_words
-    form = InstanceForm(form=_form_of_files(cases))
-    return f"{form.in_words}, since the card has no key `instances`" if form.form == "components" else form.in_words
-
-
-def _form_of_files(cases: Sequence[Case]) -> Form:
-    if any(case.instances is not None for case in cases):
-        return "id_map"
-    return "files" if any(case.objects is not None for case in cases) else "components"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from voxelry.base.listing import counted, shown
 from voxelry.core.geometry import Geometry
+from voxelry.core.instance_form import InstanceForm
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.datasets.card import Card
@@ -19,12 +22,15 @@ from voxelry.datasets.manifest import Manifest
 from voxelry.errors import LabelError, ManifestError
 from voxelry.formats.detection import detect
 from voxelry.formats.mask_folder import mask_boxes
-from voxelry.formats.object_files import DrawnObject, painted
-from voxelry.formats.object_parts import with_parts
+from voxelry.formats.object_layers import LabelledObject, stack_objects
 from voxelry.formats.reader import read_labels
-from voxelry.formats.reference_objects import labels_with_objects, with_objects
+from voxelry.formats.reference_objects import ToldApart, in_parts, labels_with_objects, with_objects
 
 log = logging.getLogger(__name__)
+
+_MASK_FILES = "mask-files"
+_DRAWN_KINDS = ("coco", "darwin", _MASK_FILES)
+"""The kinds of a Source whose remarks say what became of objects that were drawn one by one."""
 
 
 def load_case(case: Case, manifest: Manifest) -> tuple[Volume, LabelMap | None]:
@@ -78,61 +84,74 @@ def load_image(case: Case, card: Card) -> Volume:
 
 def load_labels(case: Case, card: Card, geometry: Geometry) -> LabelMap | None:
     """Read a case's reference onto a grid, with the ids of its objects where the card has things; see `load_case`."""
-    labels, remarks = read_reference(case, card, geometry)
-    if labels is None or not remarks:
-        return labels
-    return replace(labels, source=replace(labels.source, remarks=(*labels.source.remarks, *remarks)))
+    reference = read_reference(case, card, geometry)
+    return None if reference is None else reference.labels
 
 
-def read_reference(case: Case, card: Card, geometry: Geometry) -> tuple[LabelMap | None, list[str]]:
-    """As `load_labels`, and what had to be decided about the objects, in sentences."""
-    remarks: list[str] = []
+@dataclass(frozen=True, eq=False)
+class CaseReference:
+    """The reference of a case.
+
+    Attributes:
+        labels: on the grid of the image; the remarks of its Source say what became of the objects, too.
+        form: how its objects were told apart; None where the card has no things.
+        remarks: what was decided about objects, in sentences.
+    """
+
+    labels: LabelMap
+    form: InstanceForm | None
+    remarks: tuple[str, ...]
+
+
+def read_reference(case: Case, card: Card, geometry: Geometry) -> CaseReference | None:
+    """Read a case's reference as `load_labels` does, with what had to be decided about its objects."""
+    if not case.has_labels:
+        return None
+    where = str(case.label_files[0] if case.labels else case.label_files[0].parent if case.label_files else case.images[0])
+    has_things = any(label.kind == "thing" for label in card.labels)
+    told: ToldApart | None = None
     if case.objects is not None:
-        return _painted(case, card, geometry)
-    if case.masks:
+        labels = _of_files(case.objects, card.table, geometry)
+        told = in_parts(labels, card.instances or InstanceForm(form="files"), where) if has_things else None
+    elif case.labels is None:
         labels = _merge(case, card.table, geometry)
-        if _has_things(card):
-            labels, remarks = with_objects(labels, card.instances, str(case.masks[0][1].parent))
-        return labels, remarks
-    if case.labels is None:
-        return None, remarks
-    needs_image = "reference" in detect(case.labels).label_options  # contours are filled on an image
-    image = case.reference_image(card.reference) if needs_image else None
-    read = partial(_read_layers, case, card, image)
-    if not _has_things(card):
-        return read().on_grid(geometry), remarks
-    labels, remarks = labels_with_objects(case.labels, card.table, card.instances, read, case.instances)
-    return labels.on_grid(geometry), remarks
+        told = with_objects(labels, card.instances, where) if has_things else None
+    else:
+        read = partial(_read_layers, case.labels, case, card)
+        told = labels_with_objects(case.labels, card.table, card.instances, read, case.instances) if has_things else None
+        labels = read() if told is None else told.labels
+    labels = labels if told is None else told.labels
+    drawn = [f"{where}: {remark}" for remark in labels.source.remarks] if labels.source.kind in _DRAWN_KINDS else []
+    remarks = (*drawn, *(() if told is None else told.remarks))
+    source = replace(labels.source, remarks=remarks if drawn else (*labels.source.remarks, *remarks))
+    return CaseReference(replace(labels, source=source).on_grid(geometry), told.form if told else None, remarks)
 
 
-def _read_layers(case: Case, card: Card, image: Path | None) -> LabelMap:
+def _read_layers(mask: Path, case: Case, card: Card) -> LabelMap:
     """A file of labels, on as many layers as those of the card."""
-    assert case.labels is not None
-    labels = read_labels(case.labels, card.table, reference=image)
+    needs_image = "reference" in detect(mask).label_options  # contours are filled on an image
+    labels = read_labels(mask, card.table, reference=case.reference_image(card.reference) if needs_image else None)
     if len(labels.layers) != card.table.layers:
         raise LabelError(
-            f"case '{case.id}' ({case.labels}): labels on {len(labels.layers)} layers, those of the card lie on "
-            f"{card.table.layers}",
+            f"case '{case.id}' ({mask}): labels on {len(labels.layers)} layers, those of the card lie on {card.table.layers}",
             remedy="Give a mask file for each label (per_label), or a format that holds layers, such as DICOM SEG or .seg.nrrd.",
         )
     return labels
 
 
-def _has_things(card: Card) -> bool:
-    return any(label.kind == "thing" for label in card.labels)
-
-
-def _painted(case: Case, card: Card, geometry: Geometry) -> tuple[LabelMap, list[str]]:
-    """One mask file for each object, into one map."""
-    objects = []
-    for name, file in case.objects or ():
-        mask = read_labels(file).on_grid(geometry)
-        objects.append(DrawnObject(card.table[name], file.name, tuple(mask_boxes(mask))))
-    where = case.label_files[0].parent if case.objects else case.images[0]
-    source = Source(kind="memory", files=tuple(str(file) for _, file in case.objects or ()))
-    labels, remarks = painted(objects, geometry, card.table, source, str(where))
-    labels, more = with_parts(labels, "keep" if card.instances is None else card.instances.parts, str(where))
-    return labels, [*remarks, *more]
+def _of_files(objects: Sequence[tuple[str, Path]], table: LabelTable, geometry: Geometry) -> LabelMap:
+    """One mask file for each object, into one map; its remarks say what overlaps, and which files are empty."""
+    numbers = {name: number for number, name in enumerate(table.names, start=1)}
+    labels = dict(enumerate(table.labels, start=1))
+    masks = [mask_boxes(read_labels(file).on_grid(geometry)) for _, file in objects]
+    empty = [file.name for (_, file), boxes in zip(objects, masks, strict=True) if not boxes]
+    remarks = (f"{counted(len(empty), 'object', 'objects')} without a voxel: {shown(empty)}",) if empty else ()
+    source = Source(kind=_MASK_FILES, files=tuple(str(file) for _, file in objects), remarks=remarks)
+    listed = [
+        LabelledObject(numbers[name], id, boxes)
+        for id, ((name, _), boxes) in enumerate(zip(objects, masks, strict=True), start=1)
+    ]
+    return stack_objects(listed, geometry, labels, table, source, drawn=True)
 
 
 def _merge(case: Case, table: LabelTable, geometry: Geometry) -> LabelMap:

@@ -40,6 +40,8 @@ def stack_objects(
     labels: Mapping[int, Label],
     table: LabelTable | None,
     source: Source,
+    *,
+    drawn: bool = False,
 ) -> LabelMap:
     """A map of objects with their ids, labels on as few layers as possible without overlap.
 
@@ -52,34 +54,73 @@ def stack_objects(
         labels: number -> label, as for `stack_segments`.
         table: says the layer of each label; None lets overlaps decide.
         source: where the objects came from.
+        drawn: drawn by hand, so that labels may overlap on one layer of the table: objects go over regions, the smaller over the
+            larger, and a remark counts the voxels.
 
     Raises:
-        LabelError: labels overlap on one layer of the given table.
+        LabelError: labels overlap on one layer of the given table, unless they are drawn.
     """
-    boxes: dict[int, list[SegmentBox]] = {}
-    for item in objects:
-        boxes.setdefault(item.number, []).extend(item.boxes)
-    stacked = stack_segments(boxes, geometry, labels, table, source)
+    ordered = sorted(objects, key=lambda item: (_is_thing(item, labels), -item.size))
+    crossed = 0
+    if drawn and table is not None:
+        stacked, crossed = _painted(ordered, geometry, labels, table, source)
+    else:
+        boxes: dict[int, list[SegmentBox]] = {}
+        for item in objects:
+            boxes.setdefault(item.number, []).extend(item.boxes)
+        stacked = stack_segments(boxes, geometry, labels, table, source)
+    if not any(label.kind == "thing" for label in labels.values()):
+        return _with_remarks(stacked, _overlaps(crossed, 0))
     layers = {label.name: label.layer for label in stacked.table.labels}
-    things = {number for number, label in labels.items() if label.kind == "thing"}
-    if not things:
-        return stacked
     ids = np.zeros(stacked.layers.shape, np.uint32)
-    left: dict[int, int] = {}
     shared = 0
-    for item in sorted((item for item in objects if item.id and item.number in things), key=lambda item: -item.size):
-        layer = ids[layers[labels[item.number].name]]
-        before = np.concatenate([layer[box.box][box.inside] for box in item.boxes] or [np.zeros(0, np.uint32)])
-        others, counts = np.unique(before[before > 0], return_counts=True) if before.any() else ((), ())
-        shared += int(sum(counts))
-        left.update({other: left[other] - count for other, count in zip(map(int, others), map(int, counts), strict=True)})
-        for box in item.boxes:
-            layer[box.box][box.inside] = item.id
-        left[item.id] = item.size
-    remarks = list(source.remarks)
-    if shared:
-        remarks.append(f"{counted(shared, 'voxel lies', 'voxels lie')} in several objects of one label: the smaller has them")
-    hidden = sorted(id for id, voxels in left.items() if voxels <= 0)
+    for item in (item for item in ordered if _is_thing(item, labels)):
+        label = labels[item.number]
+        values, layer = stacked.layers[layers[label.name]], ids[layers[label.name]]
+        own = [box.inside & (values[box.box] == label.value) for box in item.boxes]
+        shared += sum(int(np.count_nonzero(layer[box.box][inside])) for box, inside in zip(item.boxes, own, strict=True))
+        for box, inside in zip(item.boxes, own, strict=True):
+            layer[box.box][inside] = item.id
+    left = set(np.unique(ids).tolist())
+    hidden = sorted(item.id for item in objects if _is_thing(item, labels) and item.size and item.id not in left)
+    remarks = _overlaps(crossed, shared)
     if hidden:
         remarks.append(f"no voxel is left of {counted(len(hidden), 'object', 'objects')} ({shown([str(id) for id in hidden])})")
-    return replace(stacked, instances=ids, source=replace(source, remarks=tuple(remarks)))
+    return _with_remarks(replace(stacked, instances=ids), remarks)
+
+
+def _is_thing(item: LabelledObject, labels: Mapping[int, Label]) -> bool:
+    return bool(item.id) and labels[item.number].kind == "thing"
+
+
+def _overlaps(crossed: int, shared: int) -> list[str]:
+    remarks = []
+    if crossed:
+        remarks.append(
+            f"{counted(crossed, 'voxel lies', 'voxels lie')} in several labels of one layer: objects have them before regions, "
+            "the smaller before the larger (labels on layers of their own keep both)"
+        )
+    if shared:
+        remarks.append(f"{counted(shared, 'voxel lies', 'voxels lie')} in several objects of one label: the smaller has them")
+    return remarks
+
+
+def _with_remarks(labels: LabelMap, remarks: Sequence[str]) -> LabelMap:
+    return replace(labels, source=replace(labels.source, remarks=(*labels.source.remarks, *remarks)))
+
+
+def _painted(
+    ordered: Sequence[LabelledObject], geometry: Geometry, labels: Mapping[int, Label], table: LabelTable, source: Source
+) -> tuple[LabelMap, int]:
+    """The labels of objects, each over those before it, and the voxels at which it went over another label."""
+    highest = max((label.value for label in labels.values()), default=0)
+    layers = np.zeros((table.layers, *geometry.shape), np.uint8 if highest < 256 else np.uint16)
+    crossed = 0
+    for item in ordered:
+        label = labels[item.number]
+        layer = layers[label.layer]
+        for box in item.boxes:
+            before = layer[box.box][box.inside]
+            crossed += int(np.count_nonzero((before != 0) & (before != label.value)))
+            layer[box.box][box.inside] = label.value
+    return LabelMap(layers, geometry, table, source), crossed

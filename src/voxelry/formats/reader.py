@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from voxelry.base.failures import read_failures
+from voxelry.core.instance_form import Form, InstanceForm
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import UnsupportedFormatError, UsageError
@@ -165,8 +169,9 @@ def read_labels(
     *,
     reference: Volume | str | os.PathLike[str] | None = None,
     threshold: float | None = None,
+    instances: InstanceForm | str | os.PathLike[str] | None = None,
 ) -> LabelMap:
-    """Read a label map: NIfTI, Analyze, MGH, NRRD, .seg.nrrd, MetaImage, DICOM SEG, RTSTRUCT, PNG or TIFF.
+    """Read a label map: NIfTI, Analyze, MGH, NRRD, .seg.nrrd, MetaImage, DICOM SEG, RTSTRUCT, PNG, TIFF, COCO or Darwin.
 
     Args:
         path: the file.
@@ -174,9 +179,12 @@ def read_labels(
             ours), and else numbers the values that occur. Segments and structures are found in `table` by name, then by code.
         reference: the image that an RTSTRUCT was drawn on, or its path; None looks for the series it names beside the file.
         threshold: probability from which a voxel of a FRACTIONAL SEG, or of a map of probabilities, gets its label.
+        instances: how objects of things are told apart: a form of `InstanceForm`, as ``components`` or ``mask_ids`` (values that
+            are ids of objects), or the path of an id map beside the mask. Without a table every label is a thing. None takes
+            what the file itself lists.
 
     Returns:
-        A LabelMap, uint8 or uint16; of one layer, unless labels overlap.
+        A LabelMap, uint8 or uint16; of one layer, unless labels overlap; with `instances` where objects are told apart.
 
     Raises:
         LabelError: fractions without a threshold, negative values, colours, or values that `table` does not know.
@@ -193,7 +201,12 @@ def read_labels(
         >>> mask = LabelMap.of(np.ones((4, 4, 2), np.uint8), Geometry.from_spacing((4, 4, 2), (1, 1, 1)), table)
         >>> read_labels(write(mask, "mask.seg.nrrd")).table.names
         ('liver',)
+        >>> read_labels("mask.seg.nrrd", instances="components").instances.max()
+        np.uint32(1)
     """
+    if instances is not None:
+        read = partial(read_labels, path, table, reference=reference, threshold=threshold)
+        return _with_objects(path, table, instances, read)
     place = Path(path)
     options = {name: value for name, value in (("reference", reference), ("threshold", threshold)) if value is not None}
     with read_failures(str(place)):
@@ -202,6 +215,23 @@ def read_labels(
         file = existing_file(place)
         with open_content(file) as content:
             return _labels_of(place, format_of(file, content), content, table, options)
+
+
+def _with_objects(
+    path: str | os.PathLike[str],
+    table: LabelTable | None,
+    instances: InstanceForm | str | os.PathLike[str],
+    read: Callable[[], LabelMap],
+) -> LabelMap:
+    """Labels with the ids of their objects; `instances` is a form, its name, or the path of an id map."""
+    from voxelry.formats.reference_objects import labels_with_objects  # cc3d, which reading labels alone does without
+
+    is_form = isinstance(instances, InstanceForm) or instances in get_args(Form)
+    form = InstanceForm.model_validate(instances) if is_form else None
+    id_map = None if is_form else Path(instances)  # type: ignore[arg-type]  # the form is gone
+    told = labels_with_objects(path, table, form, read, id_map)
+    source = told.labels.source
+    return replace(told.labels, source=replace(source, remarks=(*source.remarks, *told.remarks)))
 
 
 def _labels_of(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from voxelry.core.instance_form import InstanceForm
 from voxelry.core.labels import Label, LabelTable
@@ -20,13 +20,28 @@ OBJECTS = LabelTable(labels=(Label(value=1, name="object", kind="thing"),))
 MaskFile = str | os.PathLike[str]
 
 
+@dataclass(frozen=True, eq=False)
+class ToldApart:
+    """Labels with the ids of their objects.
+
+    Attributes:
+        labels: with `instances`.
+        form: how objects were told apart.
+        remarks: what had to be decided, in sentences.
+    """
+
+    labels: LabelMap
+    form: InstanceForm
+    remarks: tuple[str, ...] = ()
+
+
 def labels_with_objects(
     path: MaskFile,
     table: LabelTable | None,
     form: InstanceForm | None,
     read: Callable[[], LabelMap],
     id_map: MaskFile | None = None,
-) -> tuple[LabelMap, list[str]]:
+) -> ToldApart:
     """A mask with the ids of its objects.
 
     Args:
@@ -35,9 +50,6 @@ def labels_with_objects(
         form: how objects are told apart; None takes the id map, else the objects that the file lists, else components.
         read: reads the mask as labels.
         id_map: the file of ids beside the mask.
-
-    Returns:
-        The labels, and what had to be decided, in sentences.
 
     Raises:
         UsageError: the form ``id_map`` without a file of ids, another form with one, or ``files``, which a single mask is not.
@@ -53,31 +65,37 @@ def labels_with_objects(
         raise UsageError(f"{path}: a file for each object is asked for, this is one", remedy="List the files in a dataset card.")
     if form is not None and form.form == "mask_ids":
         ids, geometry, source = read_ids(path)
-        return with_parts(from_mask_ids(ids, geometry, table or OBJECTS, source), form.parts, str(path))
+        return in_parts(from_mask_ids(ids, geometry, table or OBJECTS, source), form, str(path))
     labels = read()
     labels = labels if table is not None else replace(labels, table=_of_things(labels.table))
     return with_objects(labels, form, str(path), id_map)
 
 
-def with_objects(
-    labels: LabelMap, form: InstanceForm | None, where: str, id_map: MaskFile | None = None
-) -> tuple[LabelMap, list[str]]:
+def with_objects(labels: LabelMap, form: InstanceForm | None, where: str, id_map: MaskFile | None = None) -> ToldApart:
     """Labels with the ids of their objects, of any form but ``mask_ids`` and ``files``; see `labels_with_objects`."""
-    remarks: list[str] = []
-    kind = form.form if form is not None else "components" if labels.instances is None else "polygons"
+    if form is None:
+        form = InstanceForm(form="id_map" if id_map else "components" if labels.instances is None else "polygons")
     if id_map is not None:
         labels, remarks = with_id_map(labels, ids_on_grid(id_map, labels.geometry), str(id_map))
-    elif kind == "components":
+        return in_parts(labels, form, where, remarks)
+    if form.form == "components":
         labels = with_components(labels)
-    elif kind == "labels":
+    elif form.form == "labels":
         labels = with_labels(labels)
+    elif labels.instances is None and not labels.layers.any():
+        labels = with_components(labels)
     elif labels.instances is None:
         raise LabelError(
             f"{where}: lists no objects, as files of polygons do (COCO, Darwin)",
             remedy="Name another form of `instances`, such as components.",
         )
-    labels, more = with_parts(labels, "keep" if form is None else form.parts, where)
-    return labels, [*remarks, *more]
+    return in_parts(labels, form, where)
+
+
+def in_parts(labels: LabelMap, form: InstanceForm, where: str, remarks: Sequence[str] = ()) -> ToldApart:
+    """Labels whose objects in several parts are kept or split, as the form says."""
+    labels, more = with_parts(labels, form.parts, where)
+    return ToldApart(labels, form, (*remarks, *more))
 
 
 def _of_things(table: LabelTable) -> LabelTable:

@@ -20,6 +20,8 @@ _META_KEYS = frozenset(
     b"ElementNumberOfChannels ElementDataFile".split()
 )
 _COCO_KEYS = frozenset(b"info licenses images annotations categories label_table type".split())
+_DARWIN_KEYS = frozenset(b"version schema_ref dataset item image".split())
+_DARWIN_MARKS = (b'"schema_ref"', b'"item"', b'"original_filename"', b'"workview_url"', b'"annotated"')
 _FIRST_KEY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(\w+)"\s*:')
 _META_FIELD = re.compile(rb"\s*([A-Za-z][\w .-]*?)\s*[=:]")
 _MGH_TYPES = (0, 1, 3, 4, 10)
@@ -97,6 +99,12 @@ def is_coco(head: bytes) -> bool:
     """A JSON object whose first key is one of COCO's."""
     key = _FIRST_KEY.match(head)
     return key is not None and key.group(1) in _COCO_KEYS
+
+
+def is_darwin(head: bytes) -> bool:
+    """A JSON object that begins as V7's Darwin files do: a key of theirs first, and another that others do not have."""
+    key = _FIRST_KEY.match(head)
+    return key is not None and key.group(1) in _DARWIN_KEYS and any(mark in head for mark in _DARWIN_MARKS)
 
 
 def is_metaimage(head: bytes) -> bool:

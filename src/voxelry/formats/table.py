@@ -134,6 +134,10 @@ BUILT_IN = (
         label_options=("reference",), write_labels=".pictures.coco:write_coco", source="optional", options=("shape",),
     ),
     Format(
+        name="darwin", title="Darwin", noun="a Darwin file", kind="labels", endings=(".darwin.json",), axes=_FLAT,
+        recognise=".signatures:is_darwin", read_labels=".pictures.darwin_read:read_darwin", label_options=("reference",),
+    ),
+    Format(
         name="rle", title="RLE", noun="an RLE file", kind="labels", endings=(".rle.json",), axes=_FLAT,
         write_labels=".pictures.rle:write_rle", cannot_hold=_CODES,
     ),

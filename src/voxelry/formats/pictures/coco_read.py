@@ -120,7 +120,7 @@ class CocoFile:
         objects, own_remarks = self._objects(picture)
         source = Source("coco", (str(self.path),), remarks=(*remarks, *own_remarks))
         kept = [item for item in objects if item.number in labels]
-        stacked = stack_objects(kept, grid, labels, table or self.table, source)
+        stacked = stack_objects(kept, grid, labels, table or self.table, source, drawn=True)
         regions = [item for item in objects if item.number in ignored]
         return _with_ignored(stacked, regions) if regions else stacked
 
@@ -167,7 +167,8 @@ def read_coco(
     Args:
         path: a JSON file.
         table: the labels to take, matched to categories by name; the others are left out with a remark. A category ``ignore``
-            that is none of them becomes the table's ignore value. None takes all, numbered as in the file where that is possible.
+            that is none of them becomes the table's ignore value. Objects of several labels that overlap on one of its layers are
+            drawn over each other, with a remark. None takes all, numbered as in the file where that is possible.
         reference: the picture, or its path, where the file has several; its file name says which it is.
 
     Returns:
@@ -176,7 +177,7 @@ def read_coco(
     Raises:
         SelectionError: several pictures, of which the reference names none.
         GridMismatchError: the reference is of another size.
-        LabelError: no category is in `table`, or labels overlap on one of its layers.
+        LabelError: no category is in `table`.
         CorruptFileError: no COCO annotations, or damaged.
     """
     file = open_coco(path)
@@ -204,6 +205,19 @@ def _opened(file: Path, _: tuple[int, int] | None) -> CocoFile:
         content = read_json(file)
     except ConfigError as error:
         raise CorruptFileError(error.problem, remedy="Export it again.") from error
+    return coco_file(file, content)
+
+
+def coco_file(file: Path, content: Entry) -> CocoFile:
+    """The annotations of parsed JSON.
+
+    Args:
+        file: where it came from, for messages.
+        content: with the keys of COCO.
+
+    Raises:
+        CorruptFileError: it is not of this format.
+    """
     try:
         return _parsed(file, content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
