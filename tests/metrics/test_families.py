@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from helpers.predicted_map import predicted
 from voxelry.core.geometry import Geometry, Reindex
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import SPARSE, LabelMap, Source
@@ -24,7 +25,7 @@ def cubes(shift=0):
 
 
 def test_all_families_at_once():
-    scores = measure(cubes(), cubes(1), "x", list(FAMILIES))
+    scores = measure(cubes(), predicted(cubes(1)), "x", list(FAMILIES))
     assert scores.cases == ("x",)
     np.testing.assert_allclose(scores.dice, 5 / 6)
     for name in ("precision", "recall"):
@@ -101,7 +102,7 @@ def test_what_a_prediction_says_of_ignored_voxels_counts_nowhere(shape):
     wrong[6:8, 3:9, 4:10], wrong[12:15, 5:8, 14:18], wrong[17:19, 2:4, 14:16] = 9, 4, 9  # in ignored voxels alone
     assert (wrong != clean).sum() == (wrong[truth == 255] != 0).sum() > 0
     scored = [
-        measure(LabelMap.of(truth, grid, names), LabelMap.of(guess, grid, TABLE), metrics=list(FAMILIES)).values
+        measure(LabelMap.of(truth, grid, names), predicted(LabelMap.of(guess, grid, TABLE)), metrics=list(FAMILIES)).values
         for guess in (clean, wrong)
     ]
     for name, values in scored[0].items():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import voxelry as vx
+from helpers.predicted_map import predicted
 from voxelry.cohort.comparison import compare_scores
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
@@ -49,7 +50,8 @@ def tubes():
 
 def test_every_column_stands_once_and_scores_empty_masks_as_its_entry_says():
     assert len({metric.name for metric in COLUMNS}) == len(COLUMNS)
-    scores = measure(*tubes(), metrics=list(FAMILIES)).values
+    reference, prediction = tubes()
+    scores = measure(reference, predicted(prediction), metrics=list(FAMILIES)).values
     assert list(scores) == [metric.name for metric in COLUMNS]
     for metric in COLUMNS:
         values = scores[metric.name][0]
@@ -67,7 +69,9 @@ def test_a_perfect_prediction_is_no_worse_than_a_shifted_one(metric):
     reference, _ = tubes()
     shifted = replace(reference, layers=np.roll(reference.layers, 2, axis=3))
     family = family_of(metric.name).name
-    scores = [measure(reference, other, metrics=[family]).values[metric.name][0, BOTH] for other in (reference, shifted)]
+    scores = [
+        measure(reference, predicted(other), metrics=[family]).values[metric.name][0, BOTH] for other in (reference, shifted)
+    ]
     perfect, worse = np.abs(scores) if metric.better == "zero" else scores
     assert perfect >= worse if metric.better == "higher" else perfect <= worse
     assert metric_named(metric.name) is metric

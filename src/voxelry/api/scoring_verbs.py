@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxelry.core.volume import LabelMap
+from voxelry.datasets.manifest import Manifest
+from voxelry.errors import UsageError
 from voxelry.formats.reader import read_labels
+from voxelry.metrics.predicted_map import PredictedMap
 from voxelry.metrics.scores import Scores
 
 if TYPE_CHECKING:
@@ -23,8 +26,8 @@ PathLike = str | os.PathLike[str]
 
 
 def evaluate(
-    reference: LabelMap | PathLike,
-    prediction: LabelMap | PathLike,
+    reference: LabelMap | Manifest | PathLike,
+    prediction: LabelMap | PredictedMap | PathLike,
     *,
     metrics: Sequence[str] = ("overlap",),
     tolerance: float | Mapping[str, float] = 1.0,
@@ -33,26 +36,27 @@ def evaluate(
     """Score predictions against references.
 
     Args:
-        reference: a LabelMap, a mask file, a folder of masks, or a manifest.
-        prediction: a LabelMap, a mask file, or a folder of masks named as the references.
+        reference: a LabelMap, a mask file, a folder of masks, or a manifest or its file.
+        prediction: a LabelMap, a mask file, or a folder of masks named as the references; a mask may be an id map of objects. A
+            `voxelry.metrics.PredictedMap` holds scores of objects and a map of confidence, which lie beside files.
         metrics: families of metrics, such as ``overlap`` (Dice and IoU; always included), ``rates`` (precision, recall,
-            specificity, FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD) and ``instances`` (objects matched at
-            an IoU of 0.5); docs/reference/metric-table.md lists all.
+            specificity, FPR, volume error), ``surface`` (HD, HD95, ASSD, MASD in mm, NSD), ``instances`` (objects matched at
+            an IoU of 0.5) and ``panoptic`` (PQ); docs/reference/metric-table.md lists all.
         tolerance: NSD tolerance in mm, one for all labels, or one for each by name.
         root: folder that a manifest's relative paths start from.
 
     Returns:
-        Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`. Of several cases, one
-        that cannot be scored is listed in `failed` with its reason, and the others continue. With a manifest, cases of its split
-        ``train`` enter no mean where others were scored (`Scores.held_out`). Warnings are logged of these, of predictions
-        without a reference, and of cases that share no label.
+        Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`, and `pooled` for
+        metrics of the whole set. Of several cases, one that cannot be scored is listed in `failed` with its reason, and the
+        others continue. With a manifest, cases of its split ``train`` enter no mean where others were scored
+        (`Scores.held_out`). Warnings are logged of these, of predictions without a reference, and of cases that share no label.
 
     Raises:
         MissingFileError: a file, or the prediction of a reference, is missing.
         GridMismatchError: two maps lie on different grids.
         GeometryError: ``surface`` on a picture of unknown pixel size or a sheared grid.
         LabelError: values that the reference does not know.
-        UsageError: an unknown metric.
+        UsageError: an unknown metric, or one that needs scores of objects or a map of confidence, where there are none.
 
     Example:
         >>> import voxelry
@@ -62,12 +66,17 @@ def evaluate(
         1.0
     """
     from voxelry.cohort.evaluation import evaluate_cohort
+    from voxelry.cohort.predicted_files import read_predicted
     from voxelry.metrics.families import measure
     from voxelry.metrics.shared_labels import label_warnings
 
-    if isinstance(reference, LabelMap) or isinstance(prediction, LabelMap):
+    if isinstance(reference, Manifest):
+        if not isinstance(prediction, str | os.PathLike):
+            raise UsageError("a manifest beside a single map", remedy="Give a folder of predictions, or the case's LabelMap.")
+        return evaluate_cohort(reference, Path(prediction), metrics, tolerance=tolerance)
+    if isinstance(reference, LabelMap) or not isinstance(prediction, str | os.PathLike):
         truth = reference if isinstance(reference, LabelMap) else read_labels(reference)
-        predicted = prediction if isinstance(prediction, LabelMap) else read_labels(prediction)
+        predicted = read_predicted(Path(prediction), truth.table) if isinstance(prediction, str | os.PathLike) else prediction
         scores = measure(truth, predicted, metrics=metrics, tolerance=tolerance)
         for sentence in label_warnings(scores):
             log.warning("%s", sentence)

@@ -224,7 +224,10 @@ def evaluate(
         from voxelry.cohort.evaluation import summarise
         from voxelry.reports.tables import paper_table
 
-        tell(paper_table(summarise(scores), table), newline=False)
+        summary = summarise(scores)
+        tell(paper_table(summary, table), newline=False)
+        if "pooled_metrics" in summary:
+            tell("\n" + paper_table({"metrics": summary["pooled_metrics"]}, table), newline=False)
     list_failures(list(scores.failed.items()), quiet=True)  # they were logged
 
 

@@ -63,13 +63,13 @@ def list_failures(failed: Sequence[tuple[str, str]], quiet: bool = False) -> Non
 def show_scores(scores: Scores, as_json: bool, extra: dict[str, Any]) -> None:
     """Print scores as tables, or together with `extra` as one line of JSON."""
     from voxelry.cli.terminal import show
-    from voxelry.reports.tables import measures_table, score_table, splits_table
+    from voxelry.reports.tables import measures_table, pooled_table, score_table, splits_table
 
     plain = scores.to_dict()
     if as_json:
         print_json({**plain, **extra})
         return
-    for table in (score_table(plain), splits_table(plain), measures_table(plain)):
+    for table in (score_table(plain), splits_table(plain), measures_table(plain), pooled_table(plain)):
         if table is not None:
             show(table)
 

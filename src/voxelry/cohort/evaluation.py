@@ -5,25 +5,28 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from voxelry.base.files import atomic_path, write_json
 from voxelry.base.library_file import library_file
 from voxelry.base.output_folder import OutputFolder
 from voxelry.cohort.pairs import Loader, Pairs, find_pairs, is_manifest
-from voxelry.cohort.statistics import RESAMPLES, bootstrap
-from voxelry.datasets.manifest import load_manifest
+from voxelry.cohort.statistics import POOLED_RESAMPLES, RESAMPLES, bootstrap, bootstrap_weights
+from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.errors import UsageError, VoxelryError
 from voxelry.metrics.families import measure
 from voxelry.metrics.metric_input import Tolerance, check_tolerance
 from voxelry.metrics.metric_table import check_metrics
+from voxelry.metrics.pooling import ALL
+from voxelry.metrics.predicted_map import PredictedMap
 from voxelry.metrics.scores import TRAINING, Scores
 from voxelry.metrics.shared_labels import label_warnings
 
@@ -34,7 +37,7 @@ WORKERS = 4
 
 
 def evaluate_cohort(
-    reference: Path,
+    reference: Path | Manifest,
     prediction: Path,
     metrics: Sequence[str] = ("overlap",),
     root: Path | None = None,
@@ -62,8 +65,10 @@ def evaluate_cohort(
     """
     check_metrics(metrics)
     check_tolerance(tolerance)
-    manifest = load_manifest(reference, root) if is_manifest(reference) else None
-    scores = evaluate_pairs(find_pairs(manifest or reference, prediction), metrics, workers, tolerance)
+    if isinstance(reference, Path) and is_manifest(reference):
+        reference = load_manifest(reference, root)
+    manifest = reference if isinstance(reference, Manifest) else None
+    scores = evaluate_pairs(find_pairs(reference, prediction), metrics, workers, tolerance)
     for sentence in label_warnings(scores):
         log.warning("%s", sentence)
     if manifest is None:
@@ -135,7 +140,7 @@ def _collected(cases: Sequence[str], tasks: Sequence[Future[Scores]]) -> Scores:
     return replace(Scores.merge(scored), failed=failed)
 
 
-def _measure(pair: tuple[str, Loader, Loader], metrics: Sequence[str], tolerance: Tolerance) -> Scores:
+def _measure(pair: tuple[str, Loader, Callable[[], PredictedMap]], metrics: Sequence[str], tolerance: Tolerance) -> Scores:
     case, reference, prediction = pair
     return measure(reference(), prediction(), case, metrics, tolerance)
 
@@ -149,7 +154,9 @@ def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
 
     Returns:
         Plain data: `Scores.to_dict`, and ``metrics``: name -> label -> ``mean``, ``low``, ``high`` (95 %, by patient), ``n``,
-        ``missing``, of the held-out cases (`Scores.held_out`); None for a value that does not exist.
+        ``missing``, of the held-out cases (`Scores.held_out`); None for a value that does not exist. Where there are metrics of
+        the whole set (`voxelry.metrics.pooling`) also ``pooled_metrics``: name -> label (and ``all labels``) -> ``mean`` (the
+        value itself), ``low``, ``high``.
 
     Example:
         >>> from voxelry.cohort import summarise
@@ -165,7 +172,27 @@ def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:
         name: {label: _plain(vars(bootstrap(values[:, k], groups, seed=seed))) for k, label in enumerate(scores.labels)}
         for name, values in held_out.values.items()
     }
-    return {**scores.to_dict(), "patients": len(set(groups)), "resamples": RESAMPLES, "metrics": table}
+    summary = {**scores.to_dict(), "patients": len(set(groups)), "resamples": RESAMPLES, "metrics": table}
+    pooled = _pooled_intervals(scores, groups, seed)
+    return {**summary, "pooled_metrics": pooled, "pooled_resamples": POOLED_RESAMPLES} if pooled else summary
+
+
+def _pooled_intervals(scores: Scores, groups: Sequence[str], seed: int) -> dict[str, dict[str, dict[str, float | None]]]:
+    """The metrics of the whole set with 95 % intervals by patient."""
+    pool, names = scores.pool, (*scores.labels, ALL)
+    values = pool.values()
+    if not values:
+        return {}
+    drawn = [pool.values(weights) for weights in bootstrap_weights(groups, POOLED_RESAMPLES, seed)]
+    table: dict[str, dict[str, dict[str, float | None]]] = {}
+    for metric, row in values.items():
+        resampled = np.array([other[metric] for other in drawn]).reshape(-1, len(names))
+        table[metric] = {}
+        for name, value, column in zip(names, row, resampled.T, strict=True):
+            known = column[~np.isnan(column)]
+            low, high = np.percentile(known, (2.5, 97.5)) if known.size else (np.nan, np.nan)
+            table[metric][name] = _plain({"mean": float(value), "low": float(low), "high": float(high)})
+    return table
 
 
 SCORE_FILES = ("scores.csv", "scores.parquet", "summary.json")

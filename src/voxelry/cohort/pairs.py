@@ -13,6 +13,7 @@ import numpy as np
 from voxelry.base.files import no_such_file
 from voxelry.base.listing import shown
 from voxelry.cohort.inputs import case_id
+from voxelry.cohort.predicted_files import confidence_beside, read_objects, scores_beside
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
@@ -23,11 +24,12 @@ from voxelry.formats.detection import detect, header_beside
 from voxelry.formats.reader import read_labels
 from voxelry.formats.table import all_formats, claims_labels, format_by_ending, label_formats
 from voxelry.inference.predict_options import ConfidenceMode
+from voxelry.metrics.predicted_map import PredictedMap
 
 log = logging.getLogger(__name__)
 
 Loader = Callable[[], LabelMap]
-Pairs = list[tuple[str, Loader, Loader]]
+Pairs = list[tuple[str, Loader, Callable[[], PredictedMap]]]
 Files = tuple[Path, ...]
 
 _MANIFESTS = (".yaml", ".yml", ".json")
@@ -90,12 +92,20 @@ def _called_as(cases: Collection[str], masks: Mapping[str, Files]) -> dict[str, 
     return called
 
 
-def _pair(case: str, reference: Files, prediction: Files) -> tuple[str, Loader, Loader]:
+def _pair(case: str, reference: Files, prediction: Files) -> tuple[str, Loader, Callable[[], PredictedMap]]:
+    def read(mask: Path, other: Path) -> LabelMap:
+        return read_objects(mask, partial(_mask, mask, other))
+
     return (
         case,
-        partial(_agreed, case, reference, partial(_mask, other=prediction[0])),
-        partial(_agreed, case, prediction, partial(_mask, other=reference[0])),
+        partial(_agreed, case, reference, partial(read, other=prediction[0])),
+        partial(_with_evidence, case, prediction, partial(read, other=reference[0])),
     )
+
+
+def _with_evidence(case: str, files: Files, read: Callable[[Path], LabelMap]) -> PredictedMap:
+    """A prediction with what lies beside its first file."""
+    return PredictedMap(_agreed(case, files, read), scores_beside(files[0]), confidence_beside(files[0]))
 
 
 def _agreed(case: str, files: Files, read: Callable[[Path], LabelMap]) -> LabelMap:
@@ -150,15 +160,14 @@ def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
     return [(case.id, partial(_reference, case, manifest), partial(_predicted, masks[case.id], case, manifest)) for case in cases]
 
 
-def _predicted(files: Files, case: Case, manifest: Manifest) -> LabelMap:
+def _predicted(files: Files, case: Case, manifest: Manifest) -> PredictedMap:
     """A prediction; contours are filled on the case's image."""
 
     def read(mask: Path) -> LabelMap:
-        if not _needs_image(mask):
-            return read_labels(mask)
-        return read_labels(mask, reference=case.reference_image(manifest.card.reference))
+        image = case.reference_image(manifest.card.reference) if _needs_image(mask) else None
+        return read_objects(mask, partial(read_labels, mask, reference=image), manifest.card.table)
 
-    return _agreed(case.id, files, read)
+    return _with_evidence(case.id, files, read)
 
 
 def _reference(case: Case, manifest: Manifest) -> LabelMap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from scipy import stats
 Values = NDArray[np.float64]
 
 RESAMPLES = 2000
+POOLED_RESAMPLES = 500
+"""Sets drawn for the interval of a metric of a whole set, each of which ranks all objects anew."""
 PERMUTATIONS = 10_000
 EXACT_UP_TO = 13
 """Patients up to which every sign pattern is tried (2 ** 13 = 8192, fewer than `PERMUTATIONS`)."""
@@ -67,6 +69,21 @@ def bootstrap(values: Values, groups: Sequence[str], resamples: int = RESAMPLES,
     drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
     low, high = np.percentile(drawn @ sums / (drawn @ sizes), (2.5, 97.5))
     return Interval(mean, float(low), float(high), count, len(values) - count)
+
+
+def bootstrap_weights(groups: Sequence[str], resamples: int, seed: int = 0) -> Iterator[Values]:
+    """``(N,)`` how often each case counts in each set drawn by patient, as in `bootstrap`; none with one patient.
+
+    Example:
+        >>> from voxelry.cohort import bootstrap_weights
+        >>> [sum(weights) for weights in bootstrap_weights(["anna", "ben"], 3)]
+        [2.0, 2.0, 2.0]
+    """
+    names, index = np.unique(np.array(groups, dtype=str), return_inverse=True)
+    if len(names) > 1:
+        rng = np.random.default_rng(seed)
+        for drawn in rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples):
+            yield drawn[index].astype(np.float64)
 
 
 def patient_means(values: Values, groups: Sequence[str]) -> Values:

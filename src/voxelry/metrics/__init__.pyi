@@ -16,6 +16,7 @@ from .functional import recall as recall
 from .functional import specificity as specificity
 from .functional import volume_error as volume_error
 from .measurements import measure_labels as measure_labels
+from .predicted_map import PredictedMap as PredictedMap
 from .scores import Scores as Scores
 from .segmentation_task import labels_of_task as labels_of_task
 from .segments import panoptic_ids as panoptic_ids

@@ -5,6 +5,7 @@ Probabilities are ``(K, *spatial)``, channel 0 the background, and sum to 1 over
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,85 @@ class Calibration:
         """Maximum calibration error: the largest gap of a bin, 0..1; NaN if no voxel counts."""
         gaps = np.abs(self.accuracy - self.confidence)[self.counts > 0]
         return float(gaps.max()) if gaps.size else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class BinCounts:
+    """The voxels that a prediction gives to one label, in bins of its confidence in them; sums, so that cases can be added.
+
+    Attributes:
+        counts: ``(B,)`` voxels.
+        confidence: ``(B,)`` sum of confidence.
+        correct: ``(B,)`` voxels whose label is right.
+    """
+
+    counts: Values
+    confidence: Values
+    correct: Values
+
+    @classmethod
+    def summed(cls, cases: Iterable[BinCounts | None], weights: Values) -> BinCounts:
+        """The sum of cases, each counted `weights` times; None counts nothing."""
+        total = np.zeros((3, BINS))
+        for case, weight in zip(cases, weights, strict=True):
+            if case is not None:
+                total += weight * np.array([case.counts, case.confidence, case.correct])
+        return cls(*total)
+
+    @property
+    def gaps(self) -> Values:
+        """``(F,)`` |accuracy - confidence| of each bin that holds voxels."""
+        filled = self.counts > 0
+        gaps: Values = np.abs(self.correct - self.confidence)[filled] / self.counts[filled]
+        return gaps
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean of |accuracy - confidence| over the voxels; NaN without voxels."""
+        total = float(self.counts.sum())
+        return float(np.abs(self.correct - self.confidence).sum() / total) if total else float("nan")
+
+
+def confidence_bins(
+    confidence: NDArray[Any], truth: NDArray[Any], guess: NDArray[Any], labels: Sequence[int]
+) -> dict[int, BinCounts]:
+    """Confidence in the predicted class against being right, for each label in bins.
+
+    Args:
+        confidence: ``(*spatial)`` probability of the predicted class: whole numbers of 0..255 for 0..1, or floats of 0..1.
+        truth: ``(*spatial)`` class indices of the reference.
+        guess: ``(*spatial)`` class indices of the prediction, 0 where a voxel does not count.
+        labels: class indices.
+
+    Raises:
+        GridMismatchError: the shapes differ.
+        LabelError: values that are no probabilities.
+    """
+    if confidence.shape != truth.shape:
+        raise GridMismatchError(f"a map of confidence of shape {confidence.shape} beside labels of {truth.shape}")
+    highest = max(labels, default=0)
+    totals = np.zeros((3, (highest + 1) * BINS))
+    flat = [np.ascontiguousarray(array).reshape(-1) for array in (confidence, truth, guess)]
+    for start in range(0, truth.size, _CHUNK):
+        certain, t, g = (array[start : start + _CHUNK] for array in flat)
+        inside = np.flatnonzero((g > 0) & (g <= highest))
+        p = _probability(certain[inside])
+        cell = g[inside].astype(np.int64) * BINS + np.clip(np.ceil(p * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        for row, weights in zip(totals, (None, p, t[inside] == g[inside]), strict=True):
+            row += np.bincount(cell, weights, minlength=row.size)
+    by_label = totals.reshape(3, highest + 1, BINS)
+    return {label: BinCounts(*by_label[:, label]) for label in labels}
+
+
+def _probability(values: NDArray[Any]) -> Values:
+    """Confidence as float64 of 0..1, checked."""
+    p = values / 255.0 if values.dtype.kind in "iu" else values.astype(np.float64)
+    if p.size and not (p.min() >= 0 and p.max() <= 1 + SUM_TOLERANCE):
+        raise LabelError(
+            f"a map of confidence holds {p.min():.4g}..{p.max():.4g}",
+            remedy="Give the probability of the predicted class: 0..1, or whole numbers of 0..255.",
+        )
+    return p
 
 
 def calibration(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voxelry.core.volume import LabelMap
 from voxelry.errors import UsageError, nearest
@@ -16,6 +18,7 @@ from voxelry.metrics.evaluate import OverlapCounts
 from voxelry.metrics.metric_input import MetricInput, Tolerance, check_tolerance
 from voxelry.metrics.metric_table import FAMILIES, Family, check_metrics
 from voxelry.metrics.overlap import Values
+from voxelry.metrics.predicted_map import PredictedMap
 from voxelry.metrics.regions import RegionCounts
 from voxelry.metrics.scores import Scores
 from voxelry.metrics.surface import spacing_for_surfaces, surface_metrics
@@ -23,7 +26,7 @@ from voxelry.metrics.surface import spacing_for_surfaces, surface_metrics
 
 def measure(
     reference: LabelMap,
-    prediction: LabelMap,
+    prediction: LabelMap | PredictedMap,
     case_id: str = "",
     metrics: Sequence[str] = ("overlap",),
     tolerance: Tolerance = 1.0,
@@ -32,7 +35,7 @@ def measure(
 
     Args:
         reference: the truth; labels that overlap lie on several layers.
-        prediction: the map to judge.
+        prediction: the map to judge; a `PredictedMap` for families that need a score of each object or a map of confidence.
         case_id: id of the case.
         metrics: names of `voxelry.metrics.metric_table.FAMILIES`; ``overlap`` is always measured.
         tolerance: NSD tolerance in mm (pixels with ``surface_pixels``).
@@ -44,7 +47,7 @@ def measure(
         GridMismatchError: the grids differ by more than order and direction of axes.
         LabelError: values that the reference's table does not know.
         GeometryError: ``surface`` on a picture of unknown pixel size or a sheared grid.
-        UsageError: an unknown family.
+        UsageError: an unknown family, or one that needs what the prediction does not have.
 
     Example:
         >>> import numpy as np
@@ -60,12 +63,25 @@ def measure(
     """
     check_metrics(metrics)
     check_tolerance(tolerance)
-    pair = AlignedPair.of(reference, prediction)
-    case = MetricInput(pair, OverlapCounts.of(pair), tolerance)
+    predicted = prediction if isinstance(prediction, PredictedMap) else PredictedMap(prediction)
+    pair = AlignedPair.of(reference, predicted.labels)
+    case = MetricInput(pair, OverlapCounts.of(pair), tolerance, predicted.scores, predicted.confidence)
     measures: dict[str, Values] = {}
     for name in dict.fromkeys(metrics):
         measures |= {metric: values[None] for metric, values in columns(FAMILIES[name], case).items()}
-    return Scores((case_id,), case.labels, case.confusion[None], measures)
+    needs = {FAMILIES[name].needs for name in metrics}
+    details = {
+        **({"scored": _row(case.scored)} if "scores" in needs else {}),
+        **({"calibration": _row(case.confidence_bins)} if "confidence" in needs else {}),
+    }
+    return Scores((case_id,), case.labels, case.confusion[None], measures, details=details)
+
+
+def _row(items: Sequence[Any]) -> NDArray[Any]:
+    """``(1, L)`` objects."""
+    row = np.empty((1, len(items)), dtype=object)
+    row[0, :] = items
+    return row
 
 
 def columns(family: Family, case: MetricInput) -> dict[str, Values]:
@@ -125,3 +141,12 @@ def boundary(case: MetricInput) -> dict[str, Values]:
 def centreline(case: MetricInput) -> dict[str, Values]:
     """Centreline Dice."""
     return {"cldice": case.of_each_label(mask_cldice)}
+
+
+def calibration(case: MetricInput) -> dict[str, Values]:
+    """Calibration errors of the voxels that are predicted as each label."""
+    bins = case.confidence_bins
+    return {
+        "ece": np.array([label.ece for label in bins], dtype=np.float64),
+        "mce": np.array([label.gaps.max(initial=0) if label.gaps.size else np.nan for label in bins], dtype=np.float64),
+    }

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.core.volume import LabelMap
-from voxelry.errors import UsageError
+from voxelry.core.volume import LabelMap, Volume
+from voxelry.errors import GridMismatchError, UsageError
 from voxelry.metrics.aligned_pair import AlignedPair
+from voxelry.metrics.calibration import BinCounts, confidence_bins
 from voxelry.metrics.case_objects import CaseObjects, LayerObjects, layer_objects
 from voxelry.metrics.evaluate import OverlapCounts, layer_classes
 from voxelry.metrics.overlap import Counts, Values
+from voxelry.metrics.scored_objects import ScoredObjects, scores_of_objects
 
 Tolerance = float | Mapping[str, float]
 """NSD tolerance in mm (pixels with ``surface_pixels``): one for all labels, or one for each label by name."""
@@ -57,11 +59,15 @@ class MetricInput:
         pair: both maps on one grid, the labels to score, and their layers.
         overlap: counts of voxels.
         tolerance: NSD tolerance.
+        object_scores: instance id of the prediction -> score; None where there are none.
+        certainty: probability of the predicted class in each voxel; None where it is not known.
     """
 
     pair: AlignedPair
     overlap: OverlapCounts
     tolerance: Tolerance = 1.0
+    object_scores: Mapping[int, float] | None = None
+    certainty: Volume | None = None
 
     @property
     def reference(self) -> LabelMap:
@@ -103,6 +109,52 @@ class MetricInput:
             )
             layers.append(LayerObjects(truth, guess))
         return CaseObjects(tuple(layers), self.reference.geometry)
+
+    @cached_property
+    def counted(self) -> tuple[int, ...]:
+        """Class indices of the labels whose objects are named and ranked: things, or all where none is a thing."""
+        labels = self.pair.table.labels
+        things = tuple(index for index, label in enumerate(labels, start=1) if label.kind == "thing")
+        return things or tuple(range(1, len(labels) + 1))
+
+    @cached_property
+    def scored(self) -> list[ScoredObjects | None]:
+        """The predicted objects of each label, with their scores; None for stuff beside things.
+
+        Raises:
+            UsageError: an object without a score.
+        """
+        overlaps, given = self.objects.overlaps, self.objects.given
+        ranked = np.isin(overlaps.prediction_classes, self.counted)
+        scores = np.full(len(given), np.nan)
+        scores[ranked] = scores_of_objects(given[ranked], self.object_scores, self.pair.prediction.source.name)
+        return [
+            ScoredObjects.of(overlaps.of_class(k), scores[overlaps.prediction_classes == k]) if k in self.counted else None
+            for k in range(1, len(self.labels) + 1)
+        ]
+
+    @cached_property
+    def confidence_bins(self) -> list[BinCounts]:
+        """The voxels predicted as each label, in bins of confidence.
+
+        Raises:
+            UsageError: there is no map of confidence.
+            GridMismatchError: it lies on another grid.
+        """
+        name = self.pair.prediction.source.name
+        if self.certainty is None:
+            raise UsageError(
+                f"{name}: calibration needs the probability of the predicted class, and there is none",
+                remedy="Predict with --confidence probability, which writes <case id>.probability.nii.gz beside the labels.",
+            )
+        change = self.certainty.geometry.reindexing_to(self.reference.geometry)
+        if change is None:
+            raise GridMismatchError(f"{self.certainty.source.name}: lies on another grid than the labels of {name}")
+        confidence = change.apply(self.certainty.array[0])
+        by_label: dict[int, BinCounts] = {}
+        for layer in self.layers:
+            by_label |= confidence_bins(confidence, layer.truth, layer.guess, layer.labels)
+        return [by_label[k] for k in range(1, len(self.labels) + 1)]
 
     def of_each_label(self, metric: Callable[[NDArray[np.bool_], NDArray[np.bool_]], float]) -> Values:
         """``(L,)`` values of a function of two masks, reference and prediction, one label at a time."""

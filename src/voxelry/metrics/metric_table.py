@@ -66,6 +66,7 @@ _OF_BOTH = EmptyPolicy(both=MISSING, only_reference=MISSING, only_prediction=MIS
 _OF_REFERENCE = EmptyPolicy(both=MISSING, only_reference=0.0, only_prediction=MISSING)
 _OF_PREDICTION = EmptyPolicy(both=MISSING, only_reference=MISSING, only_prediction=0.0)
 _FORMULA = EmptyPolicy(both=None)
+_CALIBRATION = EmptyPolicy(both=MISSING, only_reference=MISSING)
 
 
 def _surface(suffix: str, unit: str) -> tuple[Metric, ...]:
@@ -167,6 +168,33 @@ _TABLE = (
             Metric("identification_rate_20mm", "near / objects of the reference, by centroids (VerSe)", "higher", _OF_REFERENCE),
         ),
         "object_families.identification",
+    ),
+    Family(
+        "coco",
+        "COCO's average precision of objects with scores",
+        (
+            Metric("coco_ap50", "area under precision and recall of ranked objects at an IoU of 0.5", "higher", _OF_REFERENCE),
+            Metric("coco_ap50_95", "its mean over IoU thresholds 0.50 to 0.95", "higher", _OF_REFERENCE),
+        ),
+        "object_families.coco",
+        needs="scores",
+    ),
+    Family(
+        "froc",
+        "FROC curve of objects with scores",
+        (Metric("froc", "mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per case", "higher", _OF_REFERENCE),),
+        "object_families.froc",
+        needs="scores",
+    ),
+    Family(
+        "calibration",
+        "calibration of the probability of the predicted class",
+        (
+            Metric("ece", "expected calibration error of the voxels predicted as the label, 15 bins", "lower", _CALIBRATION),
+            Metric("mce", "the largest calibration error of a bin", "lower", _CALIBRATION),
+        ),
+        "families.calibration",
+        needs="confidence",
     ),
     Family(
         "boundary",

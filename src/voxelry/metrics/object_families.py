@@ -12,6 +12,7 @@ from voxelry.metrics.matching import match
 from voxelry.metrics.metric_input import MetricInput
 from voxelry.metrics.overlap import Values
 from voxelry.metrics.panoptic import average_precision, score_matches
+from voxelry.metrics.scored_objects import RankedObjects
 
 ABOVE_HALF = float(np.nextafter(0.5, 1))
 """The smallest IoU above one half: the COCO panoptic API matches segments whose IoU is larger than 0.5."""
@@ -85,8 +86,7 @@ def lesions(case: MetricInput) -> dict[str, Values]:
 def identification(case: MetricInput) -> dict[str, Values]:
     """Objects that are found, by IoU whatever their label, and named right; by label of the reference."""
     labels = case.pair.table.labels
-    things = [index for index, label in enumerate(labels, start=1) if label.kind == "thing"]
-    named = np.array(things or list(range(1, len(labels) + 1)), dtype=np.int64)
+    named = np.array(case.counted, dtype=np.int64)
     objects = case.objects.overlaps.of_classes(named)
     matches = match(objects)
     truths = objects.reference_classes[matches.reference]
@@ -133,6 +133,18 @@ def _near(case: MetricInput, named: Indices) -> Indices | None:
         is_near = (distances < NEAR_MM) & (distances <= closest[ours])  # as close as any, so that ties depend on no order
         near += [index] * len(np.unique(hit[is_near]))
     return np.array(near, dtype=np.int64)
+
+
+def coco(case: MetricInput) -> dict[str, Values]:
+    """COCO's average precision of each case alone."""
+    precisions = np.array([RankedObjects([objects]).coco_ap(np.ones(1)) for objects in case.scored]).reshape(len(case.labels), -1)
+    return {"coco_ap50": precisions[:, 0], "coco_ap50_95": precisions.mean(axis=1)}
+
+
+def froc(case: MetricInput) -> dict[str, Values]:
+    """The mean sensitivity of the FROC curve of each case alone."""
+    curves = [RankedObjects([objects]).froc(np.ones(1)) for objects in case.scored]
+    return {"froc": np.array([curve.mean() for curve in curves], dtype=np.float64)}
 
 
 def _of_each_label(case: MetricInput, metric: Callable[[ObjectOverlaps], Mapping[str, float]]) -> dict[str, Values]:

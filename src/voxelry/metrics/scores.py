@@ -18,6 +18,7 @@ import numpy as np
 
 from voxelry.errors import UsageError
 from voxelry.metrics.overlap import Counts, PairCounts, Values, dice_of_confusion, iou_of_confusion
+from voxelry.metrics.pooling import ALL, Details, Pool
 from voxelry.metrics.regions import count_regions
 
 TRAINING = "train"
@@ -37,6 +38,7 @@ class Scores:
         groups: the patient of each case, for statistics; empty where every case is a patient of its own.
         failed: cases that could not be scored, with the reason; they are not among the cases.
         splits: the split of each case (``train``, ``val``, ``test``, ``unused``); empty where they are not known.
+        details: what single cases left for metrics of the whole set, each ``(N, L)`` (see `voxelry.metrics.pooling`).
 
     Example:
         >>> import numpy as np
@@ -53,9 +55,10 @@ class Scores:
     groups: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[str, ...] = ()
+    details: Details = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for name, values in self.measures.items():
+        for name, values in (*self.measures.items(), *self.details.items()):
             if values.shape != (len(self.cases), len(self.labels)):
                 raise UsageError(f"{name}: {values.shape} values for {len(self.cases)} cases and {len(self.labels)} labels")
         if self.groups and len(self.groups) != len(self.cases):
@@ -82,20 +85,26 @@ class Scores:
             raise UsageError("there are no scores to merge", remedy="Check that references and predictions share case ids.")
         labels = tuple(dict.fromkeys(name for scores in sets for name in scores.labels))
         cases = tuple(case for scores in sets for case in scores.cases)
-        names = dict.fromkeys(name for scores in sets for name in scores.measures)
-        measures = {name: np.concatenate([scores._measure_over(name, labels) for scores in sets]) for name in names}
+        measures, details = (
+            {
+                name: np.concatenate([scores._wider(getattr(scores, kind), name, labels, absent) for scores in sets])
+                for name in dict.fromkeys(name for scores in sets for name in getattr(scores, kind))
+            }
+            for kind, absent in (("measures", np.nan), ("details", None))
+        )
         grouped = any(scores.groups for scores in sets)
         groups = tuple(group for scores in sets for group in scores.groups or scores.cases) if grouped else ()
         failed = {case: reason for scores in sets for case, reason in scores.failed.items()}
         known = any(scores.splits for scores in sets)
         splits = tuple(split for scores in sets for split in scores.splits or ("",) * len(scores.cases)) if known else ()
-        return cls(cases, labels, np.concatenate([scores._over(labels) for scores in sets]), measures, groups, failed, splits)
+        confusions = np.concatenate([scores._over(labels) for scores in sets])
+        return cls(cases, labels, confusions, measures, groups, failed, splits, details)
 
-    def _measure_over(self, name: str, labels: tuple[str, ...]) -> Values:
-        """A metric over a longer list of labels, missing where it was not measured."""
-        wider = np.full((len(self.cases), len(labels)), np.nan)
-        if name in self.measures:
-            wider[:, [labels.index(label) for label in self.labels]] = self.measures[name]
+    def _wider(self, columns: Mapping[str, Any], name: str, labels: tuple[str, ...], absent: float | None) -> Any:
+        """A column over a longer list of labels, `absent` where it was not measured."""
+        wider = np.full((len(self.cases), len(labels)), absent)
+        if name in columns:
+            wider[:, [labels.index(label) for label in self.labels]] = columns[name]
         return wider
 
     def _over(self, labels: tuple[str, ...]) -> Counts:
@@ -122,8 +131,10 @@ class Scores:
         rows = [n for n, split in enumerate(self.splits) if split in names]
         groups, splits = ([values[n] for n in rows] if values else [] for values in (self.groups, self.splits))
         cases = tuple(self.cases[n] for n in rows)
-        measures = {name: values[rows] for name, values in self.measures.items()}
-        return Scores(cases, self.labels, self.confusions[rows], measures, tuple(groups), self.failed, tuple(splits))
+        measures, details = (
+            {name: values[rows] for name, values in columns.items()} for columns in (self.measures, self.details)
+        )
+        return Scores(cases, self.labels, self.confusions[rows], measures, tuple(groups), self.failed, tuple(splits), details)
 
     @cached_property
     def dice(self) -> Values:
@@ -208,6 +219,21 @@ class Scores:
         }
 
     @property
+    def pool(self) -> Pool:
+        """The held-out cases taken together, for metrics that are defined over a whole set."""
+        scores = self.held_out
+        return Pool(scores.measures, scores.details, (len(scores.cases), len(scores.labels)))
+
+    @property
+    def pooled(self) -> dict[str, dict[str, float | None]]:
+        """Metric -> label (and ``all labels``) -> value over the held-out cases taken together (`voxelry.metrics.pooling`)."""
+        names = (*self.labels, ALL)
+        return {
+            metric: {name: _plain(value) for name, value in zip(names, values, strict=True)}
+            for metric, values in self.pool.values().items()
+        }
+
+    @property
     def values(self) -> dict[str, Values]:
         """Every metric by name, ``(N, L)``: ``dice``, ``iou``, then the `measures`."""
         return {"dice": self.dice, "iou": self.iou, **self.measures}
@@ -259,6 +285,7 @@ class Scores:
             "cases": len(self.held_out.cases),
             "missing": self.held_out.missing,
             "failed": dict(self.failed),
+            **({"pooled": pooled} if (pooled := self.pooled) else {}),
             **({"splits": {name: scores._of_split() for name, scores in splits.items()}} if splits else {}),
         }
 

@@ -139,6 +139,23 @@ def measures_table(scores: Mapping[str, Any]) -> Table | None:
     return table
 
 
+def pooled_table(scores: Mapping[str, Any]) -> Table | None:
+    """The metrics of the whole set for a terminal, a row per metric and a column per label; None where there are none.
+
+    Args:
+        scores: as for `score_table`, and ``pooled``, metric -> label -> value.
+    """
+    pooled = scores.get("pooled")
+    if not pooled:
+        return None
+    table = Table("metric", title="Of all cases taken together")
+    for label in next(iter(pooled.values())):
+        table.add_column(escape(label), justify="right")
+    for name, values in pooled.items():
+        table.add_row(escape(name), *map(score, values.values()))
+    return table
+
+
 def _of_cases(scored: int, cases: int) -> str:
     """How many cases have a score, where not all have."""
     return "" if scored == cases else f" ({scored} of {cases})"
