@@ -32,6 +32,7 @@ def evaluate(
     metrics: Sequence[str] = ("overlap",),
     tolerance: float | Mapping[str, float] = 1.0,
     root: PathLike | None = None,
+    regions: Mapping[str, Sequence[str]] | PathLike | None = None,
 ) -> Scores:
     """Score predictions against references.
 
@@ -44,6 +45,8 @@ def evaluate(
             an IoU of 0.5) and ``panoptic`` (PQ); docs/reference/metric-table.md lists all.
         tolerance: NSD tolerance in mm, one for all labels, or one for each by name.
         root: folder that a manifest's relative paths start from.
+        regions: unions of labels (BraTS's whole tumour), scored in place of the labels: region name -> names of its labels, or
+            a recipe (its `loss.regions`) or a model folder that learnt them.
 
     Returns:
         Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`, and `pooled` for
@@ -70,19 +73,40 @@ def evaluate(
     from voxelry.metrics.families import measure
     from voxelry.metrics.shared_labels import label_warnings
 
+    unions = _regions_of(regions) if isinstance(regions, str | os.PathLike) else regions
     if isinstance(reference, Manifest):
         if not isinstance(prediction, str | os.PathLike):
             raise UsageError("a manifest beside a single map", remedy="Give a folder of predictions, or the case's LabelMap.")
-        return evaluate_cohort(reference, Path(prediction), metrics, tolerance=tolerance)
+        return evaluate_cohort(reference, Path(prediction), metrics, tolerance=tolerance, regions=unions)
     if isinstance(reference, LabelMap) or not isinstance(prediction, str | os.PathLike):
         truth = reference if isinstance(reference, LabelMap) else read_labels(reference)
         predicted = read_predicted(Path(prediction), truth.table) if isinstance(prediction, str | os.PathLike) else prediction
-        scores = measure(truth, predicted, metrics=metrics, tolerance=tolerance)
+        scores = measure(truth, predicted, metrics=metrics, tolerance=tolerance, regions=unions)
         for sentence in label_warnings(scores):
             log.warning("%s", sentence)
         return scores
     start = None if root is None else Path(root)
-    return evaluate_cohort(Path(reference), Path(prediction), metrics, start, tolerance=tolerance)
+    return evaluate_cohort(Path(reference), Path(prediction), metrics, start, tolerance=tolerance, regions=unions)
+
+
+def _regions_of(path: PathLike) -> dict[str, tuple[str, ...]]:
+    """The regions of a recipe or of a model folder.
+
+    Raises:
+        UsageError: it has none.
+        ConfigError: a file that is no recipe.
+        ModelError: a folder that is no model.
+    """
+    from voxelry.networks.weights import load_models
+    from voxelry.recipes.recipe import load_config
+
+    if Path(path).is_dir():
+        regions = {region.name: region.labels for region in load_models(path)[0].plan.regions}
+    else:
+        regions = dict(load_config(path).loss.regions)
+    if not regions:
+        raise UsageError(f"{path}: learns no regions", remedy="Name a recipe with loss.regions, or a model trained with one.")
+    return regions
 
 
 def compare(

@@ -197,6 +197,9 @@ def evaluate(
         Path | None,
         typer.Option("--out", help="Write the scores to a .json, .csv or .parquet file, or all of them into a folder."),
     ] = None,
+    regions: Annotated[
+        Path | None, typer.Option("--regions", help="Score regions in place of labels: those of a recipe or of a model folder.")
+    ] = None,
     table: Table = None,
     root: Root = None,
     as_json: Json = False,
@@ -213,7 +216,7 @@ def evaluate(
         from voxelry.cohort.evaluation import check_outputs
 
         check_outputs(out, inputs)
-    scores = api.evaluate(reference, prediction, metrics=metric or ["overlap"], tolerance=tolerance, root=root)
+    scores = api.evaluate(reference, prediction, metrics=metric or ["overlap"], tolerance=tolerance, root=root, regions=regions)
     if out is not None:
         from voxelry.cohort.evaluation import write_scores
 

@@ -27,6 +27,7 @@ from voxelry.metrics.metric_input import Tolerance, check_tolerance
 from voxelry.metrics.metric_table import check_metrics
 from voxelry.metrics.pooling import ALL
 from voxelry.metrics.predicted_map import PredictedMap
+from voxelry.metrics.region_maps import Regions
 from voxelry.metrics.scores import TRAINING, Scores
 from voxelry.metrics.shared_labels import label_warnings
 
@@ -43,6 +44,7 @@ def evaluate_cohort(
     root: Path | None = None,
     workers: int | None = None,
     tolerance: Tolerance = 1.0,
+    regions: Regions | None = None,
 ) -> Scores:
     """Find pairs and score them, several at a time.
 
@@ -53,6 +55,7 @@ def evaluate_cohort(
         root: where a manifest's paths start.
         workers: cases in memory at a time; None takes one for each processor, `WORKERS` at most.
         tolerance: NSD tolerance in mm.
+        regions: region name -> names of its labels; scored in place of the labels.
 
     Returns:
         Scores in the order of the pairs, whatever the number of workers.
@@ -68,7 +71,7 @@ def evaluate_cohort(
     if isinstance(reference, Path) and is_manifest(reference):
         reference = load_manifest(reference, root)
     manifest = reference if isinstance(reference, Manifest) else None
-    scores = evaluate_pairs(find_pairs(reference, prediction), metrics, workers, tolerance)
+    scores = evaluate_pairs(find_pairs(reference, prediction), metrics, workers, tolerance, regions)
     for sentence in label_warnings(scores):
         log.warning("%s", sentence)
     if manifest is None:
@@ -104,7 +107,11 @@ def _warn_of_training_cases(scores: Scores) -> None:
 
 
 def evaluate_pairs(
-    pairs: Pairs, metrics: Sequence[str] = ("overlap",), workers: int | None = None, tolerance: Tolerance = 1.0
+    pairs: Pairs,
+    metrics: Sequence[str] = ("overlap",),
+    workers: int | None = None,
+    tolerance: Tolerance = 1.0,
+    regions: Regions | None = None,
 ) -> Scores:
     """Score pairs, `workers` at a time: each reads its maps, scores them and frees them.
 
@@ -118,7 +125,7 @@ def evaluate_pairs(
     if count < 1:
         raise UsageError(f"{count} workers", remedy="Use at least one.")
     with ThreadPoolExecutor(count) as pool:
-        tasks = [pool.submit(_measure, pair, metrics, tolerance) for pair in pairs]
+        tasks = [pool.submit(_measure, pair, metrics, tolerance, regions) for pair in pairs]
         try:
             return _collected([case for case, _, _ in pairs], tasks)
         finally:
@@ -140,9 +147,11 @@ def _collected(cases: Sequence[str], tasks: Sequence[Future[Scores]]) -> Scores:
     return replace(Scores.merge(scored), failed=failed)
 
 
-def _measure(pair: tuple[str, Loader, Callable[[], PredictedMap]], metrics: Sequence[str], tolerance: Tolerance) -> Scores:
+def _measure(
+    pair: tuple[str, Loader, Callable[[], PredictedMap]], metrics: Sequence[str], tolerance: Tolerance, regions: Regions | None
+) -> Scores:
     case, reference, prediction = pair
-    return measure(reference(), prediction(), case, metrics, tolerance)
+    return measure(reference(), prediction(), case, metrics, tolerance, regions)
 
 
 def summarise(scores: Scores, seed: int = 0) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from voxelry.metrics.metric_input import MetricInput, Tolerance, check_tolerance
 from voxelry.metrics.metric_table import FAMILIES, Family, check_metrics
 from voxelry.metrics.overlap import Values
 from voxelry.metrics.predicted_map import PredictedMap
+from voxelry.metrics.region_maps import Regions, region_map
 from voxelry.metrics.regions import RegionCounts
 from voxelry.metrics.scores import Scores
 from voxelry.metrics.surface import spacing_for_surfaces, surface_metrics
@@ -30,6 +31,7 @@ def measure(
     case_id: str = "",
     metrics: Sequence[str] = ("overlap",),
     tolerance: Tolerance = 1.0,
+    regions: Regions | None = None,
 ) -> Scores:
     """Every metric of some families, of one prediction with its reference.
 
@@ -39,6 +41,7 @@ def measure(
         case_id: id of the case.
         metrics: names of `voxelry.metrics.metric_table.FAMILIES`; ``overlap`` is always measured.
         tolerance: NSD tolerance in mm (pixels with ``surface_pixels``).
+        regions: region name -> names of its labels; scored in place of the labels, by every family.
 
     Returns:
         Scores of one case.
@@ -64,7 +67,7 @@ def measure(
     check_metrics(metrics)
     check_tolerance(tolerance)
     predicted = prediction if isinstance(prediction, PredictedMap) else PredictedMap(prediction)
-    pair = AlignedPair.of(reference, predicted.labels)
+    pair = AlignedPair.of(*_judged(reference, predicted.labels, regions))
     case = MetricInput(pair, OverlapCounts.of(pair), tolerance, predicted.scores, predicted.confidence)
     measures: dict[str, Values] = {}
     for name in dict.fromkeys(metrics):
@@ -75,6 +78,13 @@ def measure(
         **({"calibration": _row(case.confidence_bins)} if "confidence" in needs else {}),
     }
     return Scores((case_id,), case.labels, case.confusion[None], measures, details=details)
+
+
+def _judged(reference: LabelMap, prediction: LabelMap, regions: Regions | None) -> tuple[LabelMap, LabelMap]:
+    """Both maps, or the regions of both."""
+    if not regions:
+        return reference, prediction
+    return region_map(reference, regions, reference.table), region_map(prediction, regions, reference.table)
 
 
 def _row(items: Sequence[Any]) -> NDArray[Any]:
