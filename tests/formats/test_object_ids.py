@@ -156,3 +156,11 @@ def test_seventy_thousand_objects_in_seconds():
     assert remarks == []
     np.testing.assert_array_equal(found.instances[0], ids)
     assert ids.max() > 70_000
+
+
+def test_ids_of_two_layers_are_different():
+    table = LabelTable(labels=(Label(value=1, name="cell", kind="thing"), Label(value=1, name="spot", kind="thing", layer=1)))
+    layers = np.array([[[1, 0, 1, 0]], [[1, 1, 0, 1]]], np.uint8)
+    found = with_components(LabelMap(layers, Geometry((1, 4), None), table))
+    np.testing.assert_array_equal(found.instances, [[[1, 0, 2, 0]], [[3, 3, 0, 4]]])
+    np.testing.assert_array_equal(with_labels(found).instances, [[[1, 0, 1, 0]], [[2, 2, 0, 2]]])

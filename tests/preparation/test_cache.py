@@ -10,6 +10,7 @@ import pytest
 
 from helpers.plans import SIDED, tiny_plan
 from voxelry.core.geometry import Geometry
+from voxelry.core.instance_form import InstanceForm
 from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.labels import IGNORE_INDEX, Label, LabelTable
 from voxelry.core.plan import Normalisation
@@ -438,3 +439,16 @@ def test_only_what_changes_targets_prepares_them_anew(stored, tmp_path):
         plan = tiny_plan(instances=HEAD.model_copy(update=change))
         homes.add(cached_case(case, plan, SIDED, tmp_path / "cache", load).home)
     assert len(homes) == 6
+
+
+def test_another_way_to_tell_objects_apart_is_another_entry(tmp_path):
+    (case,), loads = several(tmp_path, 1), []
+
+    def load():
+        loads.append(case.id)
+        return made(0)
+
+    forms = [None, InstanceForm(form="components"), InstanceForm(form="labels"), InstanceForm(form="labels", parts="split")]
+    for form in (*forms, *forms):
+        cached_case(case, tiny_plan(), SIDED, tmp_path / "cache", load, form=form)
+    assert len(loads) == len(forms)

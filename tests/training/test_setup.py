@@ -72,6 +72,21 @@ def test_labels_and_masks_of_which_nothing_is_learnt_are_warned_of(manifest, cap
     assert "in none of 3 training cases, so it cannot be learnt: 'right'" in caplog.text
 
 
+def test_things_without_an_object_are_warned_of(manifest, caplog):
+    """An id map of zeros: every voxel has a class, none an object."""
+    cases = []
+    for case in manifest.cases:
+        stored = nibabel.load(case.labels)
+        file = case.labels.with_name(f"{case.id}_ids.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(np.zeros(stored.shape, np.uint16), stored.affine), file)
+        cases.append(replace(case, instances=file))
+    labels = tuple(label.model_copy(update={"kind": "thing"}) for label in manifest.card.labels)
+    manifest = replace(manifest, card=manifest.card.model_copy(update={"labels": labels}), cases=tuple(cases))
+    fingerprint = fingerprint_of(manifest)
+    assert fingerprint.objects.total == 0
+    assert "voxels but no object in any training case, so its objects cannot be learnt: 'left', 'right'" in caplog.text
+
+
 def test_remarks_of_the_manifest_are_warned_of(manifest, caplog):
     fingerprint_of(replace(manifest, remarks=("2 masks have no image: a, b",)))
     assert "tiny.yaml: 2 masks have no image: a, b" in caplog.text

@@ -36,6 +36,7 @@ from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.base.threads import THREADS
 from voxelry.base.version import __version__
 from voxelry.core.geometry import Geometry
+from voxelry.core.instance_form import InstanceForm
 from voxelry.core.label_combinations import LabelCombinations
 from voxelry.core.labels import IGNORE_INDEX, LabelTable
 from voxelry.core.plan import Plan
@@ -67,7 +68,7 @@ _PLAN_FIELDS = {
 _HEAD_FIELDS = {"labels", "border", "erosion", "coarse_axis"}
 """Of the plan of an instance head, which are part of the key."""
 _CODE = (
-    "formats/**/*.py", "datasets/channels.py", "datasets/resample_to_grid.py", "preparation/*.py",
+    "formats/**/*.py", "datasets/channels.py", "datasets/load.py", "datasets/resample_to_grid.py", "preparation/*.py",
     "core/geometry.py", "core/volume.py", "core/labels.py", "core/label_combinations.py",
 )  # fmt: skip
 """Modules whose text is part of the key: another way to read or to prepare gives another entry."""
@@ -116,6 +117,7 @@ def cached_cases(
     folder: Path,
     load: Callable[[Case], tuple[Volume, LabelMap | None]],
     progress: ProgressCallback = no_progress,
+    form: InstanceForm | None = None,
 ) -> list[CachedCase]:
     """Prepared cases, several in parallel where cores and half of the machine's memory allow.
 
@@ -126,6 +128,7 @@ def cached_cases(
         folder: folder of the whole cache.
         load: reads a case's image and labels.
         progress: called as cases are prepared.
+        form: how the dataset's card tells objects apart, part of the key.
 
     Returns:
         In the order of `cases`.
@@ -136,7 +139,7 @@ def cached_cases(
     gate = MemoryGate(installed_memory() // 2)
     with ThreadPoolExecutor(max(1, min(MOST_AT_ONCE, THREADS // 2)), thread_name_prefix="prepare") as workers:
         futures: list[Future[CachedCase]] = [
-            workers.submit(cached_case, case, plan, table, folder, partial(load, case), gate) for case in cases
+            workers.submit(cached_case, case, plan, table, folder, partial(load, case), gate, form) for case in cases
         ]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
@@ -149,7 +152,13 @@ def cached_cases(
 
 
 def cached_case(
-    case: Case, plan: Plan, table: LabelTable, folder: Path, load: Load, gate: MemoryGate | None = None
+    case: Case,
+    plan: Plan,
+    table: LabelTable,
+    folder: Path,
+    load: Load,
+    gate: MemoryGate | None = None,
+    form: InstanceForm | None = None,
 ) -> CachedCase:
     """The prepared case, from `folder` if it has a valid entry, else prepared and written.
 
@@ -160,8 +169,9 @@ def cached_case(
         folder: folder of the whole cache.
         load: reads the case's image and labels.
         gate: limits the memory of all preparations together.
+        form: how the dataset's card tells objects apart, part of the key.
     """
-    home = folder / case.id / _key(case, plan, table)
+    home = folder / case.id / _key(case, plan, table, form)
     entry = _valid_entry(home)
     if entry is None:
         if home.exists():
@@ -335,12 +345,13 @@ def _preparation(entry: dict[str, Any], plan: Plan) -> Preparation:
     return Preparation(plan, source, reordering(source, plan.orientation), *box)
 
 
-def _key(case: Case, plan: Plan, table: LabelTable) -> str:
+def _key(case: Case, plan: Plan, table: LabelTable, form: InstanceForm | None) -> str:
     stamps: list[Any] = [(str(file), *_stamps(file)) for file in (*case.images, *case.label_files)]
     steps = plan.model_dump(mode="json", include=_PLAN_FIELDS)
     if plan.instances is not None and plan.instances.head_channels:
         steps["instances"] = plan.instances.model_dump(mode="json", include=_HEAD_FIELDS)
-    content = json.dumps([_LAYOUT, _code_hash(), stamps, steps, table.model_dump(mode="json")], sort_keys=True)
+    told = None if form is None else form.model_dump(mode="json")
+    content = json.dumps([_LAYOUT, _code_hash(), stamps, steps, table.model_dump(mode="json"), told], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 

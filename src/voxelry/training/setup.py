@@ -109,6 +109,14 @@ def _check_labels(manifest: Manifest, cases: int, fingerprint: Fingerprint, volu
         log.warning(
             "%s: in none of %s, so it cannot be learnt: %s", manifest.path, total, shown([f"'{name}'" for name in absent])
         )
+    things = [name for name, objects in fingerprint.objects_by_label.items() if not objects.total and name not in absent]
+    if things:
+        log.warning(
+            "%s: voxels but no object in any training case, so its objects cannot be learnt: %s; give its voxels ids, or make it "
+            "`kind: stuff`",
+            manifest.path,
+            shown([f"'{name}'" for name in things]),
+        )
     empty = [id for id, by_label in volumes.items() if not any(by_label.values())]
     if empty:
         log.warning("%s: %d of %d training masks hold no labelled voxel: %s", manifest.path, len(empty), cases, shown(empty))
@@ -291,4 +299,5 @@ def prepare_cases(
     """Cases prepared by a plan, read from the cache or written into it."""
     if not cases:
         return []
-    return cached_cases(cases, plan, manifest.card.table, cache, lambda case: load_case(case, manifest), progress)
+    card = manifest.card
+    return cached_cases(cases, plan, card.table, cache, lambda case: load_case(case, manifest), progress, card.instances)
