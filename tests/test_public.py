@@ -26,7 +26,7 @@ SIGNATURES = {
     "lookup": "name",
     "measure_labels": "labels, volume",
     "plan": "manifest, *, root, settings, device, out, progress",
-    "predict": "model, inputs, out, *, formats, device, progress, series, repair, choices",
+    "predict": "model, inputs, out, *, task, formats, device, progress, series, repair, choices",
     "read": "path, *, series, repair, polarity, pixel_size, suv, dpi, transform",
     "read_all": "path, *, repair, polarity, pixel_size, suv",
     "read_labels": "path, table, *, reference, threshold",

@@ -1,7 +1,6 @@
 """Many scans, one after the other: a bad one is reported and the others continue."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 from pydicom import dcmread
 
 import voxelry as vx
+from helpers.dummy_predictor import predictor
 from voxelry.cohort import batch
 from voxelry.cohort.batch import segment_scans
 from voxelry.cohort.scan_names import Scan
@@ -30,15 +30,6 @@ def bright(volume, progress=None):
     if volume.array.max() > 1000:
         raise ModelError("too bright")
     return Prediction(LabelMap.of((volume.array[0] > 50).astype(np.uint8), volume.geometry, TABLE), {}, ("a flag",))
-
-
-def predictor(predict, **more):
-    """What `segment_scans` needs of a Predictor."""
-    model = SimpleNamespace(
-        card=SimpleNamespace(name="bright", version="1"), plan=SimpleNamespace(reference=None, channels=("x",))
-    )
-    more = {"options": PredictOptions(), **more}
-    return SimpleNamespace(predict=predict, description="backend torch", model=model, models=(), scans=1, **more)
 
 
 PREDICTOR = predictor(bright)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from voxelry.cohort.conversion import Converted
     from voxelry.formats.read_options import Repair
     from voxelry.inference.predictor import Predictor
+    from voxelry.metrics.segmentation_task import SegmentationTask
 
 __all__ = [
     "check", "convert", "demo", "inspect", "load_model", "plan", "predict", "read", "read_all",
@@ -172,6 +174,7 @@ def predict(
     inputs: Sequence[PathLike] | PathLike,
     out: PathLike,
     *,
+    task: SegmentationTask | None = None,
     formats: Sequence[str] = ("nifti",),
     device: str = "auto",
     progress: ProgressCallback = no_progress,
@@ -186,6 +189,9 @@ def predict(
         inputs: files, DICOM folders, folders and trees of images, patterns such as ``data/*.nii.gz``, dataset cards, and lists of
             scans (CSV with a column ``image``, or a text file of paths).
         out: folder for the masks, ``<case id><ending>``.
+        task: ``semantic``: the label of each voxel. ``instance``: a map of the ids of objects, of 16 bits or more, and
+            ``<case id>.json`` with what is known of each. ``panoptic``: labels, ids beside them, and the same for every object
+            and label. None takes what the model was planned for: panoptic where it tells objects apart, else semantic.
         formats: names of `voxelry.formats.all_formats`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
         device: for a model folder: ``auto``, ``cpu``, ``cuda``...
         progress: called as ``progress(what, done, total)``: ``segmenting`` after each scan, ``patches`` within one.
@@ -218,7 +224,9 @@ def predict(
         ['chest_000', 'chest_001']
     """
     from voxelry.cohort.batch import segment_scans
+    from voxelry.cohort.task_files import default_task
     from voxelry.formats.read_options import ReadOptions
+    from voxelry.inference.predict_options import PROBABILITY
     from voxelry.inference.predictor import Predictor
 
     if isinstance(model, Predictor):
@@ -227,6 +235,10 @@ def predict(
         predictor = model
     else:
         predictor = load_model(model, device=device, **choices)
+    chosen = task or default_task(predictor.model.plan)
+    is_scored = chosen == "semantic" or predictor is model or bool(predictor.options.confidence)
+    if not is_scored:  # an object's score is its mean probability
+        predictor = Predictor(predictor.models, device, replace(predictor.options, confidence=PROBABILITY))
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     scans = find_scans(paths, len(predictor.model.plan.channels))
     return segment_scans(
@@ -236,6 +248,8 @@ def predict(
         formats,
         progress=progress,
         options=ReadOptions(series, (repair,) if isinstance(repair, str) else tuple(repair)),
+        task=chosen,
+        maps=is_scored,
     )
 
 

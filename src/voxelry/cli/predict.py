@@ -25,6 +25,12 @@ def predict(
         list[str] | None,
         typer.Option("--format", help="Output format: nifti, dicom-seg, rtstruct, seg-nrrd...; may be repeated."),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", help="semantic, instance (maps of ids) or panoptic (both); by default what the model was trained for."
+        ),
+    ] = None,
     series: Series = None,
     repair: Repair = None,
     ensemble: Annotated[
@@ -71,6 +77,7 @@ def predict(
             [model, *(ensemble or [])],
             inputs,
             out,
+            task=task,  # type: ignore[arg-type]
             formats=format or ["nifti"],
             device=device,
             progress=shown,

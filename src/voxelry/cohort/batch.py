@@ -15,6 +15,7 @@ from voxelry.base.files import free_name
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.scan_names import Scan
+from voxelry.cohort.task_files import SEGMENTS, check_formats, is_id_map, segments_path, write_id_map, write_segments_of
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.channels import read_channels
 from voxelry.errors import UnexpectedError, UsageError, VoxelryError
@@ -23,7 +24,9 @@ from voxelry.formats.file_format import Format
 from voxelry.formats.grids.nifti_write import write_nifti_image
 from voxelry.formats.multi_file import folder_beside
 from voxelry.formats.read_options import PLAIN, ReadOptions
+from voxelry.formats.segments_file import ENDING
 from voxelry.formats.table import format_named, written_format
+from voxelry.metrics.segmentation_task import SegmentationTask, labels_of_task
 
 if TYPE_CHECKING:
     from voxelry.inference.predictor import Prediction, Predictor
@@ -60,6 +63,8 @@ def segment_scans(
     watch: Watch = lambda *_: None,
     progress: ProgressCallback = no_progress,
     options: ReadOptions = PLAIN,
+    task: SegmentationTask = "semantic",
+    maps: bool = True,
 ) -> list[Outcome]:
     """Segment scans and write their masks.
 
@@ -71,6 +76,9 @@ def segment_scans(
         watch: called with the scan and its prediction while both are in memory.
         progress: called as patches of a scan, and as scans, are done.
         options: options of the readers.
+        task: ``semantic`` writes labels; ``instance`` maps of ids in formats of one number a voxel, objects in others;
+            ``panoptic`` labels with their ids. The latter two also write ``<id>.json``, the segments.
+        maps: write the map of confidence, where the predictor computes one.
 
     Returns:
         One outcome a scan, in order. A scan that fails, whatever happened (memory that runs out, a fault of a library), or is
@@ -81,8 +89,11 @@ def segment_scans(
             what this model did not write from the same scan.
         OSError: `out` cannot be made.
     """
-    _check_outputs(scans, formats, predictor.options.confidence)
-    batch = _Batch(predictor, OutputFolder(out, "predict"), tuple(dict.fromkeys(formats)), watch, progress, options)
+    check_formats(task, [written_format(name) for name in formats])
+    confidence = predictor.options.confidence if maps else ""
+    _check_outputs(scans, formats, confidence, task)
+    chosen = tuple(dict.fromkeys(formats))
+    batch = _Batch(predictor, OutputFolder(out, "predict"), chosen, watch, progress, options, task, confidence)
     batch.check(scans)
     out.mkdir(parents=True, exist_ok=True)
     predictor.scans = len(scans)
@@ -93,13 +104,14 @@ def segment_scans(
     return outcomes
 
 
-def _check_outputs(scans: Sequence[Scan], formats: Sequence[str], confidence: str) -> None:
+def _check_outputs(scans: Sequence[Scan], formats: Sequence[str], confidence: str, task: SegmentationTask) -> None:
     """Refuse unknown formats, and scans whose results would be one file: ``a.entropy.nii.gz`` may be a mask or a map.
 
     Raises:
         UsageError: it is so.
     """
     endings = {row.ending for row in _rows_written(formats)} | ({f".{confidence}.nii.gz"} if confidence else set())
+    endings |= {ENDING} if task != "semantic" else set()
     owners: dict[str, Scan] = {}
     for scan in scans:
         for ending in endings:
@@ -119,7 +131,7 @@ def _rows_written(formats: Sequence[str]) -> list[Format]:
 
 @dataclass(frozen=True)
 class _Batch:
-    """How every scan is segmented, and where its results go."""
+    """How every scan is segmented, and where its results go; `confidence` is the map that is written, empty for none."""
 
     predictor: Predictor
     outputs: OutputFolder
@@ -127,6 +139,8 @@ class _Batch:
     watch: Watch
     progress: ProgressCallback
     options: ReadOptions
+    task: SegmentationTask
+    confidence: str
 
     def check(self, scans: Sequence[Scan]) -> None:
         """Refuse outputs that would replace something, before the first scan is segmented."""
@@ -145,12 +159,7 @@ class _Batch:
                 volume = read_channels(scan.images, self.options, plan.reference, len(plan.channels))
                 prediction = predictor.predict(volume, self.progress)
                 with self.outputs.writing(self._targets(scan), self._inputs(scan)):
-                    for row in self._rows():
-                        files[row.name] = _write(
-                            row, prediction.labels, self.out / f"{scan.id}{row.ending}", volume, predictor, files
-                        )
-                    if prediction.map is not None:
-                        files[predictor.options.confidence] = write_nifti_image(prediction.map, self._map_file(scan))
+                    how = self._write(scan, volume, prediction, files)
                     self.watch(scan, volume, prediction)
             finished = True
         except (VoxelryError, OSError) as error:
@@ -164,9 +173,25 @@ class _Batch:
             *filter(None, (scan.remark,)),
             *volume.source.remarks,
             *volume.source.repairs,
-            *filter(None, (predictor.description,)),
+            *filter(None, (predictor.description, how)),
         )
         return Outcome(scan.id, files, prediction.flags, remarks=remarks)
+
+    def _write(self, scan: Scan, volume: Volume, prediction: Prediction, files: dict[str, Path]) -> str:
+        """Write the results of a scan, adding each to `files`; how objects were told apart."""
+        labels, how = labels_of_task(prediction.labels, self.task)
+        for row in self._rows():
+            path = self.out / f"{scan.id}{row.ending}"
+            if is_id_map(self.task, row):
+                files[row.name] = write_id_map(row, labels, path)
+            else:
+                files[row.name] = _write(row, labels, path, volume, self.predictor, files)
+        if self.task != "semantic":
+            maps = [files[row.name] for row in self._rows() if is_id_map(self.task, row)]
+            files[SEGMENTS] = write_segments_of(prediction, labels, self.task, segments_path(self.out, scan.id), maps)
+        if prediction.map is not None and self.confidence:
+            files[self.confidence] = write_nifti_image(prediction.map, self._map_file(scan))
+        return how
 
     @property
     def out(self) -> Path:
@@ -177,13 +202,14 @@ class _Batch:
         return sorted(map(written_format, self.formats), key=lambda row: bool(row.required_options))
 
     def _map_file(self, scan: Scan) -> Path:
-        return self.out / f"{scan.id}.{self.predictor.options.confidence}.nii.gz"
+        return self.out / f"{scan.id}.{self.confidence}.nii.gz"
 
     def _targets(self, scan: Scan) -> list[Path]:
         """Every file and folder that may be written for a scan."""
         files = {self.out / f"{scan.id}{row.ending}": row.ending for row in _rows_written(self.formats)}
-        maps = [self._map_file(scan)] if self.predictor.options.confidence else []
-        return [*files, *(folder_beside(file, ending) for file, ending in files.items()), *maps]
+        more = [self._map_file(scan)] if self.confidence else []
+        more += [segments_path(self.out, scan.id)] if self.task != "semantic" else []
+        return [*files, *(folder_beside(file, ending) for file, ending in files.items()), *more]
 
     def _inputs(self, scan: Scan) -> list[Path]:
         return [*(model.path for model in self.predictor.models if model.path is not None), *scan.images]

@@ -54,6 +54,8 @@ class Format:
         label_options: which of ``reference`` and ``threshold`` reading labels takes, by keyword.
         write_labels: takes a LabelMap, the source Volume where `source` is ``required``, and a path; gives the path written.
         write_image: takes a Volume and a path; gives the path written.
+        write_ids: takes ids of objects ``(*spatial)`` uint32, their Geometry and a path; writes a map of 16 bits or more and
+            gives the path. Only of formats that hold one number a voxel.
         axes: numbers of spatial axes it can hold: 3, and 2 for pictures and projections.
         layers: labels may overlap.
         source: ``required`` where it refers to the DICOM scan the labels were made on, ``optional`` where it can use the scan,
@@ -92,6 +94,7 @@ class Format:
     label_options: tuple[str, ...] = ()
     write_labels: str = ""
     write_image: str = ""
+    write_ids: str = ""
     axes: tuple[int, ...] = (3,)
     layers: bool = True
     source: SourceUse = "grid"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Source
 from voxelry.errors import LabelError, UsageError
 from voxelry.formats.grids.grid_file import GridFile
+from voxelry.formats.segments_file import labels_of_ids, segments_beside
 from voxelry.formats.voxels import values_of
 
 
@@ -31,6 +33,9 @@ def grid_labels(grid: GridFile, table: LabelTable | None, threshold: float | Non
     """
     if threshold is not None:
         return _above(grid, table, threshold)
+    segments = segments_beside(grid.path)
+    if segments is not None:
+        return labels_of_ids(*grid.ids(), segments, table)
     array, geometry, source = grid.labels()
     if table is None and grid.stored_table is not None:
         table, remark = grid.stored_table(values_of(array))
@@ -40,9 +45,12 @@ def grid_labels(grid: GridFile, table: LabelTable | None, threshold: float | Non
 
 def picture_labels(path: str | os.PathLike[str], table: LabelTable | None = None) -> LabelMap:
     """Labels of a picture; see `pictures.picture_read.read_picture_labels`."""
-    from voxelry.formats.pictures.picture_read import read_picture_labels  # decoders of pictures, which grids do without
+    from voxelry.formats.pictures import picture_read  # decoders of pictures, which grids do without
 
-    array, geometry, source = read_picture_labels(path)
+    segments = segments_beside(Path(path))
+    if segments is not None:
+        return labels_of_ids(*picture_read.read_picture_ids(path), segments, table)
+    array, geometry, source = picture_read.read_picture_labels(path)
     return _label_map(array, geometry, table, source)
 
 

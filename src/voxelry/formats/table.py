@@ -62,7 +62,7 @@ BUILT_IN = (
         read_image=".pictures.picture_read:read_picture",
         read_header=".pictures.picture_read:picture_header",
         read_labels=".plain_labels:picture_labels",
-        write_labels=".pictures.picture_write:write_png", cannot_hold=_NAMES,
+        write_labels=".pictures.picture_write:write_png", write_ids=".pictures.picture_write:write_png_ids", cannot_hold=_NAMES,
     ),
     Format(
         name="jpeg", title="JPEG", noun="a JPEG", kind="image", endings=(".jpg", ".jpeg"), axes=_FLAT,
@@ -83,6 +83,7 @@ BUILT_IN = (
         recognise=".signatures:is_nifti", gzip=True,
         open_grid=".grids.nifti_read:open_nifti", label_options=("threshold",),
         write_labels=".grids.nifti_write:write_nifti", write_image=".grids.nifti_write:write_nifti_image",
+        write_ids=".grids.nifti_write:write_nifti_ids",
     ),
     Format(
         name="nrrd", title="NRRD", noun="a plain NRRD", kind="both", endings=(".nrrd",), read_only_endings=(".nhdr",), axes=_ANY,

@@ -70,6 +70,23 @@ def write_nifti(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
     return _save(image, Path(path))
 
 
+def write_nifti_ids(ids: NDArray[np.uint32], geometry: Geometry, path: Path) -> Path:
+    """Write ids of objects as NIfTI-1, uint16 or where needed uint32.
+
+    Args:
+        ids: ``(*spatial)``.
+        geometry: their grid.
+        path: ends in ``.nii`` or ``.nii.gz``; replaced if it exists.
+
+    Raises:
+        ExportError: another ending.
+    """
+    stored = ids.astype(np.uint16) if ids.max(initial=0) < 2**16 else ids
+    image = _image(stored, geometry, path, "instances")
+    image.header.set_intent("label", name=PICTURE if geometry.affine is None else "instances")
+    return _save(image, path)
+
+
 def write_nifti_image(volume: Volume, path: str | os.PathLike[str]) -> Path:
     """Write an image as NIfTI-1, as int16 or uint8 where it is stored so, else float32; channels become the fourth axis.
 

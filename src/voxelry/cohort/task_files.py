@@ -1,0 +1,84 @@
+"""What a task writes for a scan: the labels in each format, or maps of ids, and the file of segments beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voxelry.core.plan import Plan
+from voxelry.core.volume import LabelMap
+from voxelry.errors import ExportError, UsageError
+from voxelry.formats.file_format import Format
+from voxelry.formats.segments_file import ENDING, write_segments
+from voxelry.formats.table import all_formats
+from voxelry.inference.predictor import Prediction
+from voxelry.metrics.segmentation_task import SegmentationTask, check_task
+
+SEGMENTS = "segments"
+"""The name of the file of segments among those of a scan."""
+
+
+def default_task(plan: Plan) -> SegmentationTask:
+    """What a model was planned for: panoptic where it tells objects apart, so that no label is lost; else semantic."""
+    return "semantic" if plan.instances is None else "panoptic"
+
+
+def check_formats(task: SegmentationTask, rows: Sequence[Format]) -> None:
+    """Refuse a task that is unknown, or formats that it is not written in.
+
+    Raises:
+        UsageError: it is so.
+    """
+    check_task(task)
+    for row in rows:
+        if task == "instance" and not row.layers and not row.write_ids:
+            able = ", ".join(name for name, other in all_formats().items() if other.write_ids)
+            raise UsageError(f"no map of ids is written in format '{row.name}'", remedy=f"Maps of ids go to {able}.")
+
+
+def is_id_map(task: SegmentationTask, row: Format) -> bool:
+    """Whether a format, which holds one number a voxel, gets the ids of objects in place of labels."""
+    return task == "instance" and bool(row.write_ids)
+
+
+def write_id_map(row: Format, labels: LabelMap, path: Path) -> Path:
+    """Write the ids of objects as a map.
+
+    Raises:
+        ExportError: objects overlap, the format does not hold such a grid, or the ids are too large for it.
+    """
+    if labels.geometry.ndim not in row.axes:
+        raise ExportError(
+            f"{path}: {row.noun} does not hold {labels.geometry.describe()}", remedy="Write maps of ids of volumes as nifti."
+        )
+    written: Path = row.call(row.write_ids, _flat_ids(labels, path), labels.geometry, path)
+    return written
+
+
+def segments_path(out: Path, scan_id: str) -> Path:
+    """The file of segments of a scan."""
+    return out / f"{scan_id}{ENDING}"
+
+
+def write_segments_of(prediction: Prediction, labels: LabelMap, task: SegmentationTask, path: Path, maps: Sequence[Path]) -> Path:
+    """Write the segments of a task's labels, with the scores of the prediction."""
+    segments = replace(prediction, labels=labels).segments_info
+    return write_segments(path, task, labels.table, segments, maps)
+
+
+def _flat_ids(labels: LabelMap, path: Path) -> NDArray[np.uint32]:
+    """``(*spatial)`` the ids of all layers.
+
+    Raises:
+        ExportError: objects overlap.
+    """
+    assert labels.instances is not None
+    if len(labels.instances) > 1 and (np.count_nonzero(labels.instances, axis=0) > 1).any():
+        raise ExportError(
+            f"{path}: objects overlap, and a map holds one id a voxel", remedy="Write coco, dicom-seg, rtstruct or seg-nrrd."
+        )
+    return np.asarray(labels.instances.max(axis=0))

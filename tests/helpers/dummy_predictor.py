@@ -1,0 +1,14 @@
+"""A predictor without a network."""
+
+from types import SimpleNamespace
+
+from voxelry.inference.predict_options import PredictOptions
+
+
+def predictor(predict, **more):
+    """What `segment_scans` needs of a Predictor."""
+    model = SimpleNamespace(
+        card=SimpleNamespace(name="bright", version="1"), plan=SimpleNamespace(reference=None, channels=("x",))
+    )
+    more = {"options": PredictOptions(), **more}
+    return SimpleNamespace(predict=predict, description="backend torch", model=model, models=(), scans=1, **more)
