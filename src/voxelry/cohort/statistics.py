@@ -76,7 +76,7 @@ def bootstrap_weights(groups: Sequence[str], resamples: int, seed: int = 0) -> I
 
     Example:
         >>> from voxelry.cohort import bootstrap_weights
-        >>> [sum(weights) for weights in bootstrap_weights(["anna", "ben"], 3)]
+        >>> [weights.sum().item() for weights in bootstrap_weights(["anna", "ben"], 3)]
         [2.0, 2.0, 2.0]
     """
     names, index = np.unique(np.array(groups, dtype=str), return_inverse=True)
