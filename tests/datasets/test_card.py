@@ -20,6 +20,28 @@ def test_the_reference_channel_is_one_of_the_channels():
     assert card.reference == 1
 
 
+def test_rows_of_labels_are_read_with_their_options():
+    rows = [{"name": "row", "labels": ["spleen", "liver"], "optional": ["liver"]}]
+    assert parse(Card, PLAIN | {"sequences": rows}, "set.yaml", ManifestError).sequences[0].labels == ("spleen", "liver")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["liver", "splen"]], "'splen' of sequence 'row 0' is not among the labels. Did you mean 'spleen'"),
+        ([["liver", "spleen"], ["liver", "kidney"]], "label 'liver' is in sequences 'row 0' and 'row 1'"),
+        ([["liver", "lesion"]], "the labels of sequence 'row 0' lie on several layers"),
+        ([["liver", "liver"]], "liver occurs twice in sequence 'row 0'"),
+    ],
+)
+def test_a_wrong_row_of_labels_is_told(rows, message):
+    more = [*PLAIN["labels"], {"value": 4, "name": "kidney"}, {"value": 1, "name": "lesion", "layer": 1}]
+    sequences = [{"name": f"row {number}", "labels": labels} for number, labels in enumerate(rows)]
+    with pytest.raises(ManifestError) as caught:
+        parse(Card, PLAIN | {"labels": more, "sequences": sequences}, "set.yaml", ManifestError)
+    assert message in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

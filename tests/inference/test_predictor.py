@@ -10,6 +10,7 @@ from torch import nn
 
 from helpers.plans import SIDED, picture, tiny_model, tiny_plan
 from voxelry.core.geometry import Geometry, Reindex
+from voxelry.core.label_sequence import LabelSequence
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import CleanUp, Model
 from voxelry.core.plan import Normalisation
@@ -405,6 +406,30 @@ def test_a_device_without_room_for_the_ring_leaves_it_to_the_host(monkeypatch):
         lambda load, options, device, ring_on_device=True: replace(chosen(load, options, device), ring_on_device=ring_on_device),
     )  # fmt: skip
     assert np.array_equal(predictor.predict(volume).labels.array, expected)
+
+
+def test_rows_of_labels_are_named_before_clean_up_and_said():
+    array = np.zeros((12, 12, 40), np.int16)
+    for number, grey in enumerate((1, 2, 2)):  # three bodies, the last called as the second
+        array[4:8, 4:8, 4 + 12 * number : 8 + 12 * number] = grey
+    volume = Volume(array[None], Geometry(array.shape, np.diag([1.0, 1.0, -1.0, 1.0])))
+    table = LabelTable.numbered([3, 5, 9])
+    row = LabelSequence(name="row", labels=table.names, direction=(0.0, 0.0, -1.0))
+    model = tiny_model(tiny_plan(sequences=(row,)), table)
+    rules = tuple(CleanUp(label=name, keep_largest=True) for name in table.names)
+    predictor = Predictor(replace(model, card=model.card.model_copy(update={"clean_up": rules})), "cpu", OFF)
+    predictor.networks[:] = [Steps()]
+    prediction = predictor.predict(volume)
+    assert [int(prediction.labels.array[5, 5, z]) for z in (5, 17, 29)] == [3, 5, 9]
+    assert prediction.rows[0].names == table.names
+    assert "row: names were corrected by their order (33% of the voxels): label_9 was predicted as label_5" in prediction.flags
+
+
+class Steps(nn.Module):
+    """Class n where the (not normalised) grey value is n, of four."""
+
+    def forward(self, x):
+        return [10.0 * torch.cat([-((x - value) ** 2) for value in range(4)], 1)]
 
 
 def test_segments_have_the_score_of_the_map_or_of_their_label():

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from helpers.kidneys import config, kidneys, run
+from voxelry.core.label_sequence import LabelSequence
 from voxelry.core.labels import Label
 from voxelry.datasets.card import Card
+from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import ConfigError, ManifestError, ModelError, SplitLeakError
 from voxelry.networks.classes import make_regions
+from voxelry.phantom.dataset import write_phantoms
+from voxelry.phantom.phantom import coarse_acquisition
+from voxelry.planning.plan_file import load_plan, save_plan
 from voxelry.training.options import RunOptions
 from voxelry.training.setup import dataset_fingerprint, labelled_cases, make_plans, prepare_cases
 
@@ -241,3 +246,24 @@ def test_grey_values_of_any_size_are_prepared_alike(manifest, tmp_path, scale):
     after = np.array(prepare_cases(manifest, plan, cases[:1], tmp_path / "other", lambda *_: None)[0].image)
     assert before.std() > 0.9
     np.testing.assert_allclose(after, before, atol=5e-3)  # float16
+
+
+def test_rows_of_labels_are_measured_and_planned(tmp_path):
+    manifest = load_manifest(
+        write_phantoms(tmp_path, "spine-mri", 2, format="nifti", acquisition=coarse_acquisition("spine-mri"))
+    )
+    seen = fingerprint_of(manifest)
+    vertebrae, discs = seen.sequences
+    assert vertebrae.present == (2,) * 5
+    assert all(20 < spread.mean < 60 for row in (vertebrae, discs) for spread in row.distances)
+    assert vertebrae.direction[2] < -0.9
+    plan = plans(config(), manifest, seen)["3d"]
+    assert plan.sequences == seen.sequences
+    save_plan(plan, tmp_path / "plan.yaml")
+    assert load_plan(tmp_path / "plan.yaml") == plan
+
+
+def test_a_given_plan_with_a_row_of_labels_that_the_data_lack(manifest, seen, given):
+    row = LabelSequence(name="row", labels=("left", "middle"))
+    with pytest.raises(ConfigError, match="row of labels that the data lack: middle"):
+        plans(config(), manifest, seen, given.model_copy(update={"sequences": (row,)}))

@@ -6,6 +6,8 @@ from .geometry import Geometry as Geometry
 from .geometry import Reindex as Reindex
 from .geometry import flip_lps_ras as flip_lps_ras
 from .instance_plan import InstancePlan as InstancePlan
+from .label_sequence import LabelSequence as LabelSequence
+from .label_sequence import Spread as Spread
 from .labels import Code as Code
 from .labels import Label as Label
 from .labels import LabelTable as LabelTable

@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from voxelry.base.schema import Frozen
 from voxelry.core.architectures import DEFAULT_NETWORK, check_stages, checked_name
 from voxelry.core.instance_plan import InstancePlan
+from voxelry.core.label_sequence import LabelSequence
 from voxelry.core.object_statistics import ObjectStatistics
 from voxelry.core.patch import DEFAULT_OVERLAP
 
@@ -56,6 +57,7 @@ class Fingerprint(Frozen):
         objects_by_label: the objects of each thing, by the label's name.
         content_extent: the two middle values of the mm that these boxes cover along each axis, equal where the number of cases is
             odd; None where unknown.
+        sequences: the card's rows of labels (vertebrae, teeth), with what the references show of them.
 
     Example:
         >>> fingerprint = Fingerprint(
@@ -84,6 +86,7 @@ class Fingerprint(Frozen):
     spacing_fine: tuple[float, ...] | None = None
     content_shape: tuple[float, ...] | None = None
     content_extent: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    sequences: tuple[LabelSequence, ...] = ()
     objects: ObjectStatistics | None = None
     objects_by_label: dict[str, ObjectStatistics] = Field(default_factory=dict)
 
@@ -224,6 +227,7 @@ class Plan(Frozen):
         network: the network.
         regions: the network's classes after the background, in place of the labels; they may overlap.
         instances: how objects are told apart; None where labels are semantic alone.
+        sequences: rows of labels (vertebrae, teeth) whose objects are named by their order.
         overlap: overlap of neighbouring patches at inference, as a share of a patch, 0 to below 1.
         flips: axes mirrored at inference, predictions averaged.
         reasons: the planner's, in sentences.
@@ -253,6 +257,7 @@ class Plan(Frozen):
     network: NetworkPlan
     regions: tuple[Region, ...] = ()
     instances: InstancePlan | None = None
+    sequences: tuple[LabelSequence, ...] = ()
     overlap: float = Field(default=DEFAULT_OVERLAP, ge=0, lt=1)
     flips: tuple[int, ...] = ()
     reasons: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from voxelry.base.files import free_name
 from voxelry.base.schema import Frozen, reasons
 from voxelry.core.instance_form import InstanceForm
+from voxelry.core.label_sequence import LabelSequence
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.modalities import modality_term
 from voxelry.errors import UsageError, nearest
@@ -31,6 +32,8 @@ class Card(Frozen):
             lie; None refuses such cases.
         labels: meaning of the stored values of the masks.
         ignore: a stored value whose voxels enter no loss and no count of voxels.
+        sequences: labels that lie in a row (vertebrae, discs, ribs, a dental arch), by name in their order; predictions name the
+            objects of a row so that they keep it. ``optional`` lists those that some people lack without a gap (T13, L6, teeth).
         instances: how the references tell objects of things apart; None takes what the files of the cases say, else components.
 
     Examples:
@@ -52,6 +55,7 @@ class Card(Frozen):
     reference_channel: str | None = None
     labels: tuple[Label, ...] = Field(min_length=1)
     ignore: int | None = None
+    sequences: tuple[LabelSequence, ...] = ()
     instances: InstanceForm | None = None
 
     @field_validator("name")
@@ -81,6 +85,20 @@ class Card(Frozen):
             LabelTable(labels=self.labels, ignore=self.ignore)
         except ValidationError as failure:
             raise ValueError(reasons(failure)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _sequences_are_of_labels(self) -> Self:
+        names, owner = [label.name for label in self.labels], dict[str, str]()
+        for sequence in self.sequences:
+            for name in sequence.labels:
+                if name not in names:
+                    raise ValueError(f"'{name}' of sequence '{sequence.name}' is not among the labels. {nearest(name, names)}")
+                if name in owner:
+                    raise ValueError(f"label '{name}' is in sequences '{owner[name]}' and '{sequence.name}'")
+                owner[name] = sequence.name
+            if len({label.layer for label in self.labels if label.name in sequence.labels}) > 1:
+                raise ValueError(f"the labels of sequence '{sequence.name}' lie on several layers; put them on one")
         return self
 
     @model_validator(mode="after")

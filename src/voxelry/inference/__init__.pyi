@@ -1,5 +1,9 @@
 from .cleanup import clean as clean
+from .named_row import NamedObject as NamedObject
+from .named_row import NamedRow as NamedRow
+from .naming_flags import row_flags as row_flags
 from .predict_options import PredictOptions as PredictOptions
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
+from .sequence_repair import name_rows as name_rows
 from .slice_writer import restore_logits as restore_logits

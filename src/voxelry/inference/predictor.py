@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from voxelry.base.device import choose_device
@@ -15,11 +16,15 @@ from voxelry.core.model import Model
 from voxelry.core.segment_info import SegmentInfo
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ModelError, UsageError
-from voxelry.inference.cleanup import clean_layers
+from voxelry.inference.cleanup import clean, clean_layers
 from voxelry.inference.instance_decoder import decode_layers
+from voxelry.inference.named_row import NamedRow
+from voxelry.inference.naming_flags import row_flags
 from voxelry.inference.ood_checks import at_border, out_of_distribution
 from voxelry.inference.predict_options import PROBABILITY, PredictOptions
+from voxelry.inference.row_objects import instance_votes
 from voxelry.inference.segmenter import Segmenter
+from voxelry.inference.sequence_repair import name_rows, with_filled_ids
 from voxelry.metrics.segments import segments_info
 
 
@@ -35,6 +40,7 @@ class Prediction:
         flags: sentences about anything unusual: a label at the scan's border, a scan unlike those of training.
         map: ``(1, *spatial)`` uint8 on the scan's grid, if asked for: probability of the winner, or entropy as a share of the
             largest possible, 0..255 for 0..1. Outside the box of content the background is certain.
+        rows: the objects of rows of labels (vertebrae, teeth) by name, with what else they may be called.
 
     Example:
         >>> from voxelry.inference import Prediction
@@ -47,6 +53,7 @@ class Prediction:
     confidence: dict[str, float | None]
     flags: tuple[str, ...] = ()
     map: Volume | None = None
+    rows: tuple[NamedRow, ...] = ()
 
     @property
     def has_probability(self) -> bool:
@@ -133,13 +140,9 @@ class Predictor:
         table = self.model.labels
         segmentation = self.segmenter.run(volume, progress, self.scans)
         stored = segmentation.output.relabelled(table.from_classes(np.arange(len(table) + 1)))
-        clean_layers(stored, table, self.model.card.clean_up, volume.geometry.voxel_volume)
-        ids, remarks = None, tuple[str, ...]()
-        if self.segmenter.instances is not None:
-            plan, head = self.segmenter.instances, segmentation.output.head
-            ids, remarks = decode_layers(stored, head, table, plan, volume.geometry.voxel_volume)
-        labels = LabelMap(stored, volume.geometry, table, volume.source, ids)
+        labels, rows, remarks = self._finished(LabelMap(stored, volume.geometry, table, volume.source), segmentation.output.head)
         flags = [*out_of_distribution(volume, self.model), *at_border(labels), *remarks]
+        flags += [sentence for row in rows for sentence in row_flags(row)]
         if segmentation.overlooked:
             flags.append(f"the {self.options.roi} pass found nothing, so no patch was run")
         confidence = None
@@ -150,7 +153,31 @@ class Predictor:
                 source=volume.source,
                 channel_names=(self.options.confidence,),
             )
-        return Prediction(labels, segmentation.confidence, tuple(flags), confidence)
+        return Prediction(labels, segmentation.confidence, tuple(flags), confidence, rows)
+
+    def _finished(
+        self, labels: LabelMap, head: NDArray[np.uint32] | None
+    ) -> tuple[LabelMap, tuple[NamedRow, ...], tuple[str, ...]]:
+        """Clean labels, objects told apart, rows named, and remarks about the objects.
+
+        Rows are named before clean-up, whose rules were chosen for named labels. They take the objects of an instance head, with
+        the labels that their voxels had before each object got one.
+        """
+        sequences, plan, table = self.model.plan.sequences, self.segmenter.instances, labels.table
+        clean_up, volume = self.model.card.clean_up, labels.geometry.voxel_volume
+        rows = tuple[NamedRow, ...]()
+        if plan is not None and head is not None and sequences:
+            predicted = labels.layers.copy(order="K")
+            ids, remarks = decode_layers(labels.layers, head, table, plan, volume)
+            votes = instance_votes(replace(labels, layers=predicted, instances=ids), sequences)
+            labels, rows = name_rows(replace(labels, instances=ids), sequences, votes)
+            return with_filled_ids(clean(labels, clean_up), rows), rows, remarks
+        labels, rows = name_rows(labels, sequences)
+        clean_layers(labels.layers, table, clean_up, volume)
+        if plan is None:
+            return labels, rows, ()
+        ids, remarks = decode_layers(labels.layers, head, table, plan, volume)
+        return replace(labels, instances=ids), rows, remarks
 
 
 def _check_members(models: tuple[Model, ...]) -> None:

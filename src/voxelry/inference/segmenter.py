@@ -36,6 +36,7 @@ from voxelry.inference.output_arrays import OutputArrays
 from voxelry.inference.plan_ensemble import PlanEnsemble, ScanTask, group_by_plan
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.ring_buffer import HEAD_SUMS, PACKED_BYTES, RingBuffer
+from voxelry.inference.sequence_repair import NAMING_BYTES
 from voxelry.inference.slice_writer import make_ring_buffer
 from voxelry.networks.classes import label_classes, layer_sizes
 
@@ -188,6 +189,7 @@ class Segmenter:
             "confidence map": voxels * confidence,
             "labels of the first stage": voxels * (labels + confidence) * any(stage is not None for stage in self.first_stages),
             "clean-up": voxels * COMPONENT_BYTES * self.cleaned,
+            "naming": voxels * NAMING_BYTES * bool(self.ensembles[0].plan.sequences),
             "instance ids": voxels * 4 * (self.instances is not None) * (layers + (layers > 1)),
             "decoding": voxels * DECODING_BYTES * (self.instances is not None),
         })  # fmt: skip

@@ -40,6 +40,14 @@ class _CardTexts:
     description: str
 
 
+_SEQUENCES: dict[Kind, list[dict[str, Any]]] = {
+    "spine-mri": [
+        {"name": row, "labels": [label.name for label in TABLES["spine-mri"].labels if label.name.startswith(start)]}
+        for row, start in (("lumbar vertebrae", "vertebra_"), ("lumbar discs", "disc_"))
+    ]
+}
+"""Rows of labels of each kind."""
+
 _CARDS: dict[Kind, _CardTexts] = {
     "torso-ct": _CardTexts(
         "torso", "CT", "Synthetic torso CT",
@@ -178,4 +186,5 @@ def _card(kind: Kind) -> dict[str, Any]:
         "channels": list(CHANNELS[kind]),
         "labels": table["labels"],
         "ignore": None,
+        "sequences": _SEQUENCES.get(kind, []),
     }

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.geometry import Geometry
+from voxelry.core.label_sequence import LabelSequence
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import ChannelStatistics, Fingerprint
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ManifestError
 from voxelry.metrics.object_sizes import ObjectSizes, object_sizes, summarise
+from voxelry.planning.sequence_survey import SequenceSurvey
 from voxelry.preparation.preparation import content_box, reordering
 
 SAMPLES = 100_000_000
@@ -33,6 +35,7 @@ def make_fingerprint(
     modality: str,
     table: LabelTable,
     progress: ProgressCallback = no_progress,
+    sequences: Sequence[LabelSequence] = (),
 ) -> Fingerprint:
     """Measure every case once, holding one case in memory at a time.
 
@@ -45,6 +48,7 @@ def make_fingerprint(
         modality: DICOM's term.
         table: the labels.
         progress: called as cases are looked at.
+        sequences: rows of labels to measure.
 
     Returns:
         The fingerprint, axes after orientation to RAS.
@@ -70,6 +74,7 @@ def make_fingerprint(
     boxes: list[tuple[int, ...]] = []
     medians: list[tuple[float, ...]] = []
     tilts: list[float] = []
+    survey = SequenceSurvey(sequences)
     objects: list[dict[str, ObjectSizes]] = []
     limit = min(SAMPLES_PER_CASE, max(1, SAMPLES // max(1, len(cases))))
     for number, load in enumerate(cases, start=1):
@@ -84,6 +89,7 @@ def make_fingerprint(
         extent = content_box(volume.array)[1]
         boxes.append(tuple(extent[axis] for axis in reindex.order))
         if labels is not None:
+            survey.add(labels)
             objects.append(object_sizes(labels))
             for label in table.labels:
                 label_voxels[label.name] += int(np.count_nonzero(labels.mask(label.name)))
@@ -117,6 +123,7 @@ def make_fingerprint(
         objects=summarise(objects) if any(objects) else None,
         objects_by_label={name: summarise(objects, name) for name in _things(objects, table)},
         content_extent=None if spacings is None else _middle(contents * spacings),
+        sequences=survey.result(),
     )
 
 

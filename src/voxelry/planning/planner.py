@@ -88,6 +88,7 @@ def make_plan(
         patch_size=tuple(patch),
         batch_size=settings.batch_size or draft.fit.batch,
         network=network,
+        sequences=fingerprint.sequences,
         instances=instances,
         overlap=overlap,
         flips=flips,

@@ -85,6 +85,7 @@ def dataset_fingerprint(
         manifest.card.modality,
         manifest.card.table,
         progress,
+        manifest.card.sequences,
     )
     if len(blank) == len(cases):
         raise ManifestError(
@@ -262,7 +263,7 @@ def _continued_plan(old: Plan, config: Config, manifest: Manifest, fingerprint: 
     """The plan of the model to start from, for these data: with another network or spacing its weights would be useless."""
     assert config.initial is not None
     new = make_plan(fingerprint, PlanSettings(), device, config.overlap, config.flips)
-    keys = {"channels", "overlap", "flips"} | (set() if old.channels == new.channels else {"normalisation"})
+    keys = {"channels", "sequences", "overlap", "flips"} | (set() if old.channels == new.channels else {"normalisation"})
     changes: dict[str, object] = {key: getattr(new, key) for key in keys}
     changes["regions"] = make_regions(config.loss.regions, manifest.card.table)
     changes["reference_channel"] = manifest.card.reference_channel
@@ -278,6 +279,12 @@ def _checked_plan(plan: Plan, config: Config, manifest: Manifest) -> Plan:
         raise ConfigError(
             f"the plan is for {plan.dimensions}D images with channels {', '.join(plan.channels)}; the data are "
             f"{card.dimensions}D with {', '.join(card.channels)}",
+            remedy="Plan for these data: voxelry plan MANIFEST.",
+        )
+    unknown = [name for sequence in plan.sequences for name in sequence.labels if name not in card.table.names]
+    if unknown:
+        raise ConfigError(
+            f"the plan has a row of labels that the data lack: {shown(unknown)}",
             remedy="Plan for these data: voxelry plan MANIFEST.",
         )
     regions = make_regions(config.loss.regions, card.table) or plan.regions
