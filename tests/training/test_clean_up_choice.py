@@ -88,3 +88,16 @@ def test_mirror_twins_get_one_rule_that_is_best_for_both_together():
     assert [rule.label for rule in rules] == ["kidney_left", "kidney_right"]
     assert not any(rule.keep_largest for rule in rules)
     assert {rule.min_mm3 for rule in rules} == {10.0}
+
+
+def test_a_label_of_several_objects_never_keeps_its_largest_alone():
+    truth = np.zeros((24, 24), np.uint8)
+    truth[2:10, 2:10], truth[14:16, 14:16] = 2, 2
+    guess = np.where(np.indices(truth.shape).sum(0) < 24, truth, 0).astype(np.uint8)
+    guess[20:23, 2:5] = 2  # spurious: without it, and the small one that is missed, Dice is higher
+    ids = np.where(truth, 1 + (np.indices(truth.shape)[0] > 12), 0).astype(np.uint32)
+    grid = Geometry((24, 24))
+    for numbers, rules in ((None, (CleanUp(label="lesions", keep_largest=True),)), (ids[None], ())):
+        choice = CleanUpChoice(TABLE, 2)
+        choice.add(LabelMap(truth[None], grid, TABLE, instances=numbers), LabelMap.of(guess, grid, TABLE))
+        assert choice.rules() == rules

@@ -80,5 +80,5 @@ def test_predictions_that_cannot_be_used(manifest, tmp_path):
     _, reference = load_case(manifest.cases[0], manifest)
     store.save("c", reference)
     np.testing.assert_array_equal(store.load("c", reference.geometry).array, reference.array)
-    with pytest.raises(TrainingError, match=r"c.npz: \(16, 16, 12\) voxels, the scan has"):
+    with pytest.raises(TrainingError, match=r"c.npz: \(1, 16, 16, 12\) voxels on layers, the scan has"):
         store.load("c", Geometry((4, 4, 4), np.eye(4)))

@@ -2,8 +2,9 @@
 
 A rule changes only its own label and the background, so each label is decided by itself: it gets the rule with the highest mean
 Dice over the validation cases, if that is more than `GAIN` above the mean without a rule; no other label can get worse. Mirror
-twins (left kidney, right kidney) are decided together, by the mean of both, and get the same rule. The idea is nnU-Net's (Isensee
-et al. 2021, doi:10.1038/s41592-020-01008-z), which has the largest component alone.
+twins (left kidney, right kidney) are decided together, by the mean of both, and get the same rule. A label of which a case has
+several objects never keeps its largest component alone. The idea is nnU-Net's (Isensee et al. 2021,
+doi:10.1038/s41592-020-01008-z), which has the largest component alone.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class CleanUpChoice:
             {"keep_largest": True, "fill_holes": True},
         ]
         self.table = table
+        self._countable = np.zeros(len(table), bool)
         self._dice: list[NDArray[np.float64]] = []
 
     def add(self, reference: LabelMap, prediction: LabelMap) -> None:
@@ -57,6 +59,7 @@ class CleanUpChoice:
         scores = [score(reference, labels) for labels in cleaned]
         columns = [scores[0].labels.index(name) for name in self.table.names]
         dice = np.stack([case_scores.dice[0, columns] for case_scores in scores])
+        self._countable |= [_objects(reference, name) > 1 for name in self.table.names]
         self._dice.append(np.nan_to_num(dice, nan=1.0))  # correctly absent
 
     def rules(self) -> tuple[CleanUp, ...]:
@@ -86,4 +89,14 @@ class CleanUpChoice:
         mean = np.mean(self._dice, axis=0)
         twins = [number - 1 for number in self.table.mirror_classes()[1:]]
         mean = (mean + mean[:, twins]) / 2
+        largest = np.array([False, *("keep_largest" in rule for rule in self.candidates)])
+        mean[largest[:, None] & (self._countable | self._countable[twins])] = 0.0
         return mean.argmax(axis=0), mean.max(axis=0) - mean[0]
+
+
+def _objects(labels: LabelMap, name: str) -> int:
+    """Objects of a label that its map tells apart."""
+    if labels.instances is None:
+        return 0
+    ids = labels.instances[labels.table[name].layer][labels.mask(name)]
+    return len(np.unique(ids[ids > 0]))

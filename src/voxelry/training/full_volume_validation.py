@@ -14,6 +14,7 @@ from voxelry.core.model import Model
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest
+from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 from voxelry.metrics.evaluate import score
 from voxelry.metrics.scores import Scores
@@ -86,7 +87,7 @@ class FullVolumeValidation:
             if elapsed * max(1.0, (total or done) / max(1, done)) > limit:
                 raise _SlowError
 
-        predictor = Predictor(self.make_model(network), self.device)
+        predictor = Predictor(self.make_model(network), self.device, PredictOptions(instances=False))
         scores = []
         for case in self.cases:
             volume, reference = load_case(case, self.manifest)

@@ -56,7 +56,10 @@ class StoredPredictions:
     def save(self, case: str, labels: LabelMap) -> None:
         """Write a prediction."""
         with atomic_path(self.file(case)) as temporary:
-            np.savez_compressed(temporary, labels=labels.layers)
+            if labels.instances is None:
+                np.savez_compressed(temporary, labels=labels.layers)
+            else:
+                np.savez_compressed(temporary, labels=labels.layers, instances=labels.instances)
 
     def load(self, case: str, geometry: Geometry) -> LabelMap:
         """A prediction on its scan's grid.
@@ -66,13 +69,13 @@ class StoredPredictions:
         """
         try:
             with self.file(case).open("rb") as file, np.load(file) as stored:
-                array = stored["labels"]
+                array, ids = stored["labels"], stored.get("instances")
         except (OSError, zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
             raise TrainingError(f"{self.file(case)}: cannot be read ({error})", remedy=_REMEDY) from error
         expected = (self.table.layers, *geometry.shape)
-        if array.shape != expected:
+        if array.shape != expected or (ids is not None and ids.shape != expected):
             raise TrainingError(f"{self.file(case)}: {array.shape} voxels on layers, the scan has {expected}", remedy=_REMEDY)
-        return LabelMap(array, geometry, self.table)
+        return LabelMap(array, geometry, self.table, instances=ids)
 
 
 @dataclass(frozen=True)
@@ -157,10 +160,12 @@ def _pairs(held_out: HeldOutCases) -> Iterator[tuple[Case, LabelMap, LabelMap]]:
 
 
 def _measured(reference: LabelMap, predicted: LabelMap, case: str, surfaces: bool) -> Scores:
+    """The scores of one case; those of objects too where both maps tell them apart."""
+    families = ("overlap",) if reference.instances is None or predicted.instances is None else ("overlap", "instances")
     if surfaces:
         family = "surface_pixels" if reference.geometry.spacing is None else "surface"
         try:
-            return measure(reference, predicted, case, ("overlap", family))
+            return measure(reference, predicted, case, (*families, family))
         except GeometryError as error:
             log.info("case '%s': no surface distances (%s)", case, error.problem)
-    return measure(reference, predicted, case)
+    return measure(reference, predicted, case, families)
