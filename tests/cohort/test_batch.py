@@ -15,7 +15,7 @@ from voxelry.cohort.scan_names import Scan
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
-from voxelry.errors import ModelError, UsageError
+from voxelry.errors import ExportError, ModelError, UsageError
 from voxelry.formats.reader import read, read_labels
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Prediction
@@ -148,6 +148,21 @@ def test_an_unknown_format_is_refused_before_anything_is_done(scans, tmp_path):
     with pytest.raises(UsageError, match=r"'nifty'.*'nifti'"):
         segment_scans(PREDICTOR, scans, tmp_path / "out", ["nifti", "nifty"])
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_on_layers_are_written_in_formats_that_hold_them(scans, tmp_path):
+    labels = tuple(Label(value=1, name=f"layer {layer}", layer=layer) for layer in (0, 1))
+    table = LabelTable(labels=labels)
+
+    def both(volume, progress=None):
+        return Prediction(LabelMap(np.ones((2, *GRID.shape), np.uint8), volume.geometry, table), {})
+
+    with pytest.raises(ExportError, match=r"lie on 2 layers, a NIfTI file holds one.*dicom-seg.*seg-nrrd"):
+        segment_scans(predictor(both, labels=table), scans, tmp_path / "out", ["seg-nrrd", "nifti"])
+    assert not (tmp_path / "out").exists()
+    outcomes = segment_scans(predictor(both, labels=table), scans, tmp_path / "out", ["seg-nrrd"])
+    assert not any(outcome.error for outcome in outcomes)
+    assert len(read_labels(outcomes[0].files["seg-nrrd"]).layers) == 2
 
 
 def test_a_place_that_is_no_folder_stops_at_once(scans, tmp_path):

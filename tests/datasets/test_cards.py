@@ -69,6 +69,7 @@ def test_all_cards_are_here():
         "ivdm3seg",
         "nuclei_dsb2018",
         "phantom_chest",
+        "phantom_dental",
         "phantom_heart",
         "phantom_spine",
         "phantom_torso",
@@ -113,8 +114,11 @@ def test_left_and_right_are_twins_and_coded(file):
     card = card_of(file)
     for label in card.labels:
         side = next((side for side in ("left", "right") if side in label.name.split("_")), None)
-        if label.mirror:
-            twin = card.table[label.mirror]
+        twin = card.table[label.mirror] if label.mirror else None
+        if twin is not None and label.modifier is None:  # teeth: the code says the side
+            sides = [{"left", "right"} & set(one.type.meaning.lower().split()) for one in (label, twin)]
+            assert sorted(map(sorted, sides)) == [["left"], ["right"]]
+        elif twin is not None:
             assert side
             assert label.modifier
             assert label.modifier.meaning.lower() == side
@@ -135,7 +139,13 @@ def test_totalsegmentator_has_its_117_classes_in_order():
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("torso-ct", "torso"), ("spine-mri", "spine"), ("chest-xray", "chest"), ("chest-xray-heart", "heart")],
+    [
+        ("torso-ct", "torso"),
+        ("spine-mri", "spine"),
+        ("chest-xray", "chest"),
+        ("chest-xray-heart", "heart"),
+        ("dental-panoramic", "dental"),
+    ],
 )
 def test_phantom_cards_say_what_the_phantoms_are(kind, name):
     manifest = load_manifest(FOLDER / f"phantom_{name}.yaml")

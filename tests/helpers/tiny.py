@@ -12,6 +12,7 @@ SPACINGS = {
     "spine-mri": (6.0, 6.0, 8.0),
     "chest-xray": (12.0, 12.0, 12.0),
     "chest-xray-heart": (12.0, 12.0, 12.0),
+    "dental-panoramic": (3.0, 3.0, 1.0),
 }
 STEPS = 10
 

@@ -16,6 +16,7 @@ SMALL = {
     "spine-mri": {"spacing": (6.0, 5.0, 20.0)},
     "chest-xray": {"spacing": (6.0, 4.0, 12.0)},
     "chest-xray-heart": {"spacing": (6.0, 4.0, 12.0)},
+    "dental-panoramic": {"spacing": (2.0, 1.5, 1.0)},
 }
 
 

@@ -111,6 +111,10 @@ def test_stored_predictions_keep_their_layers(tmp_path):
     store = StoredPredictions(tmp_path, TABLE)
     store.save("a", LabelMap(layers, grid, TABLE))
     assert np.array_equal(store.load("a", grid).layers, layers)
+    assert store.load("a", grid).instances is None
+    ids = np.arange(60, dtype=np.uint32).reshape(layers.shape)
+    store.save("b", LabelMap(layers, grid, TABLE, instances=ids))
+    assert np.array_equal(store.load("b", grid).instances, ids)
     alone = LabelTable(labels=TABLE.labels[:2])
     with pytest.raises(TrainingError, match="voxels on layers"):
         StoredPredictions(tmp_path, alone).load("a", grid)

@@ -85,11 +85,12 @@ def segment_scans(
         interrupted, leaves no file, and the others go on.
 
     Raises:
+        ExportError: a format of one layer for a model whose labels lie on several.
         UsageError: an unknown format; two results that would be written to one file; an output that is an input, or would replace
             what this model did not write from the same scan.
         OSError: `out` cannot be made.
     """
-    check_formats(task, [written_format(name) for name in formats])
+    check_formats(task, [written_format(name) for name in formats], predictor.model.labels.layers)
     confidence = predictor.options.confidence if maps else ""
     _check_outputs(scans, formats, confidence, task)
     chosen = tuple(dict.fromkeys(formats))

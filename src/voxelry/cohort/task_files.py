@@ -27,14 +27,26 @@ def default_task(plan: Plan) -> SegmentationTask:
     return "semantic" if plan.instances is None else "panoptic"
 
 
-def check_formats(task: SegmentationTask, rows: Sequence[Format]) -> None:
-    """Refuse a task that is unknown, or formats that it is not written in.
+def check_formats(task: SegmentationTask, rows: Sequence[Format], layers: int = 1) -> None:
+    """Refuse a task that is unknown, or formats that it is not written in, before the first scan is segmented.
+
+    Args:
+        task: the task.
+        rows: the formats.
+        layers: of the model's labels; a map of ids may hold the objects of several, if none overlap.
 
     Raises:
         UsageError: it is so.
+        ExportError: a format of one layer for labels on several.
     """
     check_task(task)
     for row in rows:
+        if layers > 1 and not row.layers and not is_id_map(task, row):
+            able = ", ".join(name for name, other in all_formats().items() if other.write_labels and other.layers)
+            raise ExportError(
+                f"the model's labels overlap and lie on {layers} layers, {row.noun} holds one",
+                remedy=f"Choose a format that holds layers: {able}.",
+            )
         if task == "instance" and not row.layers and not row.write_ids:
             able = ", ".join(name for name, other in all_formats().items() if other.write_ids)
             raise UsageError(f"no map of ids is written in format '{row.name}'", remedy=f"Maps of ids go to {able}.")

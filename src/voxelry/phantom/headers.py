@@ -27,20 +27,29 @@ from voxelry.phantom.phantom import HU_RANGE, Kind, Phantom
 
 SYNTHETIC = "SYNTHETIC PHANTOM"
 _STUDY_DATE, _STUDY_TIME = "20000101", "120000"
-_PARTS: dict[Kind, str] = {"torso-ct": "TORSO", "spine-mri": "SPINE", "chest-xray": "CHEST", "chest-xray-heart": "HEART"}
+_PARTS: dict[Kind, str] = {
+    "torso-ct": "TORSO",
+    "spine-mri": "SPINE",
+    "chest-xray": "CHEST",
+    "chest-xray-heart": "HEART",
+    "dental-panoramic": "TEETH",
+}
 _CLASSES: dict[Kind, str] = {
     "torso-ct": CTImageStorage,
     "spine-mri": MRImageStorage,
     "chest-xray": DigitalXRayImageStorageForPresentation,
     "chest-xray-heart": DigitalXRayImageStorageForPresentation,
+    "dental-panoramic": DigitalXRayImageStorageForPresentation,
 }
 _BODY_PART: dict[Kind, str] = {
     "torso-ct": "ABDOMEN",
     "spine-mri": "LSPINE",
     "chest-xray": "CHEST",
     "chest-xray-heart": "CHEST",
+    "dental-panoramic": "JAW",
 }
 _CHEST = Code(value="816094009", meaning="Chest")
+_JAWS = Code(value="661005", meaning="Jaw region")
 _PROJECTION_PA = Code(value="399348003", meaning="postero-anterior")
 
 # The echo time in ms, and the terms of Image Type, of each Dixon channel.
@@ -178,7 +187,7 @@ def dx(data: Dataset, phantom: Phantom) -> None:
     data.PresentationIntentType = "FOR PRESENTATION"
     data.ImageType = ["ORIGINAL", "PRIMARY", ""]
     data.ImagerPixelSpacing = data.PixelSpacing = [_ds(size[0]), _ds(size[1])]
-    data.AnatomicRegionSequence = [_coded(_CHEST)]
+    data.AnatomicRegionSequence = [_coded(_JAWS if phantom.volume.modality == "PX" else _CHEST)]
     data.ImageLaterality, data.PatientOrientation, data.ViewPosition = "U", ["L", "F"], "PA"
     data.ViewCodeSequence = [_coded(_PROJECTION_PA)]
     data.ViewCodeSequence[0].ViewModifierCodeSequence = []

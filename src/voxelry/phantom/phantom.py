@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -10,29 +11,32 @@ import numpy as np
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.errors import UsageError, nearest
-from voxelry.phantom import chest, spine, torso
+from voxelry.phantom import chest, dental, spine, torso
 from voxelry.phantom.acquisition import Acquisition, blurred, shading, speckle
 from voxelry.phantom.canvas import Canvas
 
-Kind = Literal["torso-ct", "spine-mri", "chest-xray", "chest-xray-heart"]
+Kind = Literal["torso-ct", "spine-mri", "chest-xray", "chest-xray-heart", "dental-panoramic"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TABLES: dict[Kind, LabelTable] = {
     "torso-ct": torso.TABLE,
     "spine-mri": spine.TABLE,
     "chest-xray": chest.TABLE,
     "chest-xray-heart": chest.HEART_TABLE,
+    "dental-panoramic": dental.TABLE,
 }
 ACQUISITIONS: dict[Kind, Acquisition] = {
     "torso-ct": torso.ACQUISITION,
     "spine-mri": spine.ACQUISITION,
     "chest-xray": chest.ACQUISITION,
     "chest-xray-heart": chest.ACQUISITION,
+    "dental-panoramic": dental.ACQUISITION,
 }
 CHANNELS: dict[Kind, tuple[str, ...]] = {
     "torso-ct": ("CT",),
     "spine-mri": spine.CHANNELS,
     "chest-xray": ("X-ray",),
     "chest-xray-heart": ("X-ray",),
+    "dental-panoramic": ("X-ray",),
 }
 
 COARSE = 3
@@ -73,7 +77,8 @@ def make_phantom(kind: Kind, seed: int, acquisition: Acquisition | None = None) 
     world. Everything is repeatable: the same arguments give the same bytes.
 
     Args:
-        kind: ``torso-ct``, ``spine-mri``, ``chest-xray``, or ``chest-xray-heart``, whose heart and lungs overlap.
+        kind: ``torso-ct``, ``spine-mri``, ``chest-xray``, ``chest-xray-heart``, whose heart and lungs overlap, or
+            ``dental-panoramic``, whose teeth are objects.
         seed: from 0.
         acquisition: grid, noise, bias and blur; the kind's own (`ACQUISITIONS`) where None.
 
@@ -94,8 +99,7 @@ def make_phantom(kind: Kind, seed: int, acquisition: Acquisition | None = None) 
         raise UsageError(f"phantom seed {seed} is negative", remedy="Use 0, 1, 2...")
     how = acquisition or ACQUISITIONS[kind]
     anatomy, scanner = (np.random.default_rng(stream) for stream in np.random.SeedSequence([KINDS.index(kind), seed]).spawn(2))
-    scan = {"torso-ct": _torso, "spine-mri": _spine, "chest-xray": _chest, "chest-xray-heart": _chest_heart}[kind]
-    volume, labels = scan(anatomy, scanner, how)
+    volume, labels = _SCANS[kind](anatomy, scanner, how)
     return Phantom(kind, seed, how, volume, labels)
 
 
@@ -103,7 +107,8 @@ def small_phantom(kind: Kind = "torso-ct", seed: int = 0) -> Phantom:
     """Make a synthetic examination of few voxels, within half a second, for examples and tests.
 
     Args:
-        kind: ``torso-ct``, ``spine-mri``, ``chest-xray``, or ``chest-xray-heart``, whose heart and lungs overlap.
+        kind: ``torso-ct``, ``spine-mri``, ``chest-xray``, ``chest-xray-heart``, whose heart and lungs overlap, or
+            ``dental-panoramic``, whose teeth are objects.
         seed: from 0.
 
     Returns:
@@ -187,3 +192,18 @@ def _chest_heart(anatomy: np.random.Generator, scanner: np.random.Generator, how
     pixels, layers, geometry = chest.expose(chest.Chest.draw(anatomy), scanner, how)
     source = _source("chest-xray-heart")
     return Volume(pixels[None], geometry, 1, "DX", source), LabelMap(layers, geometry, chest.HEART_TABLE, source)
+
+
+def _dental(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acquisition) -> tuple[Volume, LabelMap]:
+    pixels, labels, geometry = dental.expose(dental.Jaws.draw(anatomy), scanner, how)
+    source, ids = _source("dental-panoramic"), labels[None].astype(np.uint32)
+    return Volume(pixels[None], geometry, 1, "PX", source), LabelMap(labels[None], geometry, dental.TABLE, source, ids)
+
+
+_SCANS: dict[Kind, Callable[[np.random.Generator, np.random.Generator, Acquisition], tuple[Volume, LabelMap]]] = {
+    "torso-ct": _torso,
+    "spine-mri": _spine,
+    "chest-xray": _chest,
+    "chest-xray-heart": _chest_heart,
+    "dental-panoramic": _dental,
+}
