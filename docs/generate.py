@@ -224,7 +224,8 @@ def format_table_page() -> str:
     ]
     written = [
         f"| `{row.name}` | {_endings(row.written_endings)} | {', '.join(f'{axes}D' for axes in row.axes)} | {_yes(row.layers)} | "
-        f"{_yes(row.sheared)} | {_yes(row.source == 'required')} | {_options(row)} | {row.cannot_hold} |"
+        f"{_yes(row.sheared)} | {row.instances or 'lost'} | {_yes(row.source == 'required')} | {_options(row)} | "
+        f"{row.cannot_hold} |"
         for row in BUILT_IN
         if row.write_labels
     ]
@@ -237,8 +238,9 @@ def format_table_page() -> str:
         *read,
     ]
     lines += ["", "## Written", "", "Images are written as NIfTI.", ""]
-    lines += ["| name | endings | axes | overlaps | tilted grids | needs the DICOM scan | options | does not hold |"]
-    return "\n".join([*lines, "|---|---|---|---|---|---|---|---|", *written, ""])
+    titles = ("name", "endings", "axes", "overlaps", "tilted grids", "instance ids", "needs the DICOM scan", "options")
+    lines += [f"| {' | '.join(titles)} | does not hold |"]
+    return "\n".join([*lines, "|---|---|---|---|---|---|---|---|---|", *written, ""])
 
 
 def _endings(endings: tuple[str, ...]) -> str:

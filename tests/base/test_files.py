@@ -13,6 +13,7 @@ from voxelry.base import files
 from voxelry.base.files import (
     atomic_folder,
     atomic_path,
+    atomic_paths,
     free_name,
     read_json,
     read_text,
@@ -354,3 +355,15 @@ def test_a_text_that_is_too_large_is_not_read(tmp_path):
         file.truncate(files.LARGEST_TEXT + 1)
     with pytest.raises(ConfigError, match="more than 67108864 bytes"):
         read_yaml(tmp_path / "x.yaml")
+
+
+def test_two_files_that_belong_together_are_replaced_or_neither(tmp_path):
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    with atomic_paths(one, other) as (first, second):
+        first.write_text("1")
+        second.write_text("2")
+        assert not one.exists()
+    with pytest.raises(ValueError, match="null"), atomic_paths(one, other) as (first, _):
+        first.with_name("null\0").write_text("3")
+    assert (one.read_text(), other.read_text()) == ("1", "2")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["one.txt", "other.txt"]

@@ -171,7 +171,7 @@ def map_of(ids, layers=1):
 
 def test_ids_beyond_16_bits(tmp_path):
     labels = map_of(np.array([[0, 70000], [1, 2]]))
-    with pytest.raises(ExportError, match=r"70000 do not fit the 16 bits of a PNG.*nifti"):
+    with pytest.raises(ExportError, match=r"70000 do not fit the 16 bits of a PNG.*nii"):
         write_id_map(format_named("png"), labels, tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
     file = write_id_map(format_named("nifti"), labels, tmp_path / "a.nii.gz")

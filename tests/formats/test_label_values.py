@@ -35,10 +35,11 @@ def test_instances_of_things_are_labels_of_their_own():
         labels=(Label(value=5, name="liver"), Label(value=9, name="lesion", kind="thing"), Label(value=2, name="none"))
     )
     made = LabelMap(array, Geometry.from_spacing((6, 5, 4), (1, 2, 3)), table, instances=ids)
-    apart = split_instances(made)
+    apart, notes = split_instances(made)
     assert apart.table.names == ("liver", "lesion 4", "lesion 70000", "none")
     assert [int(apart.mask(name).sum()) for name in apart.table.names] == [20, 20, 40, 0]
     assert (apart.mask("lesion 4") == (ids[0] == 4)).all()
     assert apart.instances is None
     plain = LabelMap(array, made.geometry, table)
-    assert split_instances(plain) is plain
+    assert split_instances(plain) == (plain, {})
+    assert notes == {"lesion 4": "instance 4 of lesion", "lesion 70000": "instance 70000 of lesion"}

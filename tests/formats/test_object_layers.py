@@ -57,3 +57,21 @@ def test_no_object_is_an_empty_map():
     assert not labels.instances.any()
     assert labels.layers.shape == (2, 4, 5)
     assert labels.source.remarks == ()
+
+
+def square(number, id, start, size):
+    return LabelledObject(number, id, [SegmentBox(start, np.ones((size, size), bool))])
+
+
+def test_labels_that_overlap_lie_on_layers_and_a_region_has_no_id():
+    objects = [square(1, 9, (0, 0), 3), square(1, 7, (1, 1), 3), square(2, 5, (0, 0), 4), square(1, 0, (3, 4), 1)]
+    labels = stack_objects(objects, GRID, {1: LABELS[1], 2: LABELS[2]}, None, Source())
+    assert labels.layers.shape == (2, 4, 5)
+    assert [int((labels.instances == id).sum()) for id in (9, 7, 5)] == [5, 9, 0]
+    assert (labels.layers[0, 3, 4], labels.instances[0, 3, 4]) == (1, 0)
+    assert labels.source.remarks == ("4 voxels lie in several objects of one label: the smaller has them",)
+
+
+def test_no_ids_where_none_are_told_apart():
+    assert stack_objects([square(1, 3, (0, 0), 2)], GRID, LABELS, TABLE, Source(), by_id=False).instances is None
+    assert stack_objects([square(2, 3, (0, 0), 2)], GRID, {2: LABELS[2]}, None, Source()).instances is None

@@ -71,6 +71,38 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def atomic_paths(path: Path, beside: Path) -> Iterator[tuple[Path, Path]]:
+    """Temporary paths of two files that belong together: when the block ends without an error both are replaced, else neither.
+
+    Args:
+        path: one file; its folder is created if missing.
+        beside: the other, in the same folder, which is replaced first.
+
+    Yields:
+        The paths to write to. On an error both files are left as they were.
+
+    Raises:
+        UsageError: as `atomic_path`.
+    """
+    former, existed, replaced = _beside(beside, ".old-"), beside.exists(), False
+    try:
+        with atomic_path(path) as own:
+            with atomic_path(beside) as other:
+                yield own, other
+                if existed:
+                    shutil.copy2(beside, former)
+            replaced = True
+    except BaseException:
+        if replaced and existed:
+            former.replace(beside)
+        elif replaced:
+            beside.unlink(missing_ok=True)
+        raise
+    finally:
+        former.unlink(missing_ok=True)
+
+
+@contextmanager
 def _naming(target: Path, temporary: Path) -> Iterator[None]:
     """Errors of the system name the final file, in place of a temporary one or none."""
     try:

@@ -22,6 +22,7 @@ from voxelry.errors import UnexpectedError, UsageError, VoxelryError
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
 from voxelry.formats.file_format import Format
 from voxelry.formats.grids.nifti_write import write_nifti_image
+from voxelry.formats.ids_beside import ids_file
 from voxelry.formats.multi_file import folder_beside
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.formats.segments_file import ENDING
@@ -168,7 +169,8 @@ class _Batch:
             return Outcome(scan.id, {}, error=str(error))
         finally:
             if not finished:  # Ctrl-C too
-                for file in files.values():
+                beside = [ids_file(files[row.name]) for row in self._rows() if row.instances == "beside" and row.name in files]
+                for file in (*files.values(), *beside):
                     shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
         remarks = (
             *filter(None, (scan.remark,)),
@@ -207,8 +209,10 @@ class _Batch:
 
     def _targets(self, scan: Scan) -> list[Path]:
         """Every file and folder that may be written for a scan."""
-        files = {self.out / f"{scan.id}{row.ending}": row.ending for row in _rows_written(self.formats)}
-        more = [self._map_file(scan)] if self.confidence else []
+        rows = _rows_written(self.formats)
+        files = {self.out / f"{scan.id}{row.ending}": row.ending for row in rows}
+        more = [ids_file(self.out / f"{scan.id}{row.ending}") for row in rows if row.instances == "beside"]
+        more += [self._map_file(scan)] if self.confidence else []
         more += [segments_path(self.out, scan.id)] if self.task != "semantic" else []
         return [*files, *(folder_beside(file, ending) for file, ending in files.items()), *more]
 

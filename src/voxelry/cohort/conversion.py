@@ -25,6 +25,8 @@ from voxelry.formats.dicom.objects.referenced_image import ReferencedImage, chec
 from voxelry.formats.dicom.objects.resampled_series import write_resampled
 from voxelry.formats.dicom.objects.stored_object import read_object
 from voxelry.formats.file_format import Format
+from voxelry.formats.file_segments import segments_of
+from voxelry.formats.ids_beside import ids_file
 from voxelry.formats.mask_folder import mask_files, read_mask_folder
 from voxelry.formats.multi_file import folder_beside
 from voxelry.formats.read_options import Repair
@@ -178,6 +180,8 @@ class _Conversion:
             remarks += [regridded.how] if regridded.how else []
             remarks += [f"{loss}" for loss in losses]
         labels = replace(labels, table=coded(labels.table))
+        if labels.instances is not None and not self.row.instances:
+            remarks.append(f"{self.row.noun} does not hold instance ids")
         if self.row.cannot_hold:
             remarks.append(f"{self.row.noun} does not hold {self.row.cannot_hold}")
         if scan is not None and self.row.source == "required" and scan.source.repairs and not any(scan.source.instances):
@@ -219,8 +223,8 @@ class _Conversion:
 
 
 def _targets(out: Path, row: Format) -> list[Path]:
-    """The file that a format writes, or the folder in its place."""
-    return [out, folder_beside(out, _own_ending(out, row))]
+    """The file that a format writes, or the folder in its place, and the file of instance ids beside it."""
+    return [out, folder_beside(out, _own_ending(out, row)), *([ids_file(out)] if row.instances == "beside" else [])]
 
 
 def _own_ending(path: Path, row: Format) -> str:
@@ -236,11 +240,11 @@ def _present(labels: LabelMap) -> tuple[str, ...]:
 
 
 def _describes(file: Path, labels: LabelMap) -> bool:
-    """Whether a DICOM SEG has a segment of each label's name."""
+    """Whether a DICOM SEG has a segment of each label's or instance's name."""
     if file.is_dir() or detect(file).name != "dicom-seg":
         return False
     segments = read_object(file, tags=["SegmentSequence"]).get("SegmentSequence") or []
-    return set(labels.table.names) <= {str(item.get("SegmentLabel", "")) for item in segments}
+    return {segment.name for segment in segments_of(labels)} <= {str(item.get("SegmentLabel", "")) for item in segments}
 
 
 def _holds(file: Path, labels: LabelMap, scan: Volume) -> bool:
@@ -251,6 +255,15 @@ def _holds(file: Path, labels: LabelMap, scan: Volume) -> bool:
         other = read_labels(file).on_grid(scan.geometry)
     except (ReadError, GridMismatchError):
         return False
-    return set(other.table.names) >= set(_present(labels)) and all(
-        np.array_equal(other.mask(name), labels.mask(name)) for name in _present(labels)
-    )
+    names = _present(labels)
+    if not set(other.table.names) >= set(names) or (other.instances is None) != (labels.instances is None):
+        return False
+    return all(np.array_equal(other.mask(name), labels.mask(name)) and _same_ids(other, labels, name) for name in names)
+
+
+def _same_ids(labels: LabelMap, other: LabelMap, name: str) -> bool:
+    """Whether a label's voxels have the same instance ids in two maps."""
+    if labels.instances is None or other.instances is None:
+        return True
+    mask, layers = other.mask(name), (labels.table[name].layer, other.table[name].layer)
+    return np.array_equal(labels.instances[layers[0]][mask], other.instances[layers[1]][mask])

@@ -20,6 +20,7 @@ from voxelry.errors import MissingFileError, ReadError, UsageError
 from voxelry.formats.detection import general_format, header_beside
 from voxelry.formats.file_content import open_content
 from voxelry.formats.file_format import Format
+from voxelry.formats.ids_beside import is_ids_file
 from voxelry.formats.reader import read
 from voxelry.formats.table import claims_image, format_by_ending, image_formats, stem_of
 
@@ -144,7 +145,9 @@ def _scans_in(folder: Path, left_out: list[LeftOut]) -> list[Scan]:
     """
     ours = outputs_in(folder)
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in ours)
-    files = [path for path in visible if path.is_file() and header_beside(path) == path and not _is_mask(path)]
+    files = [
+        path for path in visible if path.is_file() and header_beside(path) == path and not (_is_mask(path) or is_ids_file(path))
+    ]
     formats = {file: _general_format(file) for file in files}
     slices = [file for file, row in formats.items() if row is not None and row.name == "dicom"]
     is_series = bool(slices) and not _are_projections(slices)

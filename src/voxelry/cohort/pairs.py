@@ -21,6 +21,7 @@ from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.datasets.nnunet_files import FIRST
 from voxelry.errors import GridMismatchError, MissingFileError, UsageError
 from voxelry.formats.detection import detect, header_beside
+from voxelry.formats.ids_beside import is_ids_file
 from voxelry.formats.reader import read_labels
 from voxelry.formats.table import all_formats, claims_labels, format_by_ending, label_formats
 from voxelry.inference.predict_options import ConfidenceMode
@@ -215,7 +216,13 @@ def masks_in(folder: Path) -> dict[str, Files]:
 def _masks_directly_in(folder: Path) -> dict[str, list[Path]]:
     masks: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
-        if file.is_file() and not file.name.startswith(".") and claims_labels(file) and header_beside(file) == file:
+        if (
+            file.is_file()
+            and not file.name.startswith(".")
+            and claims_labels(file)
+            and header_beside(file) == file
+            and not is_ids_file(file)
+        ):
             masks.setdefault(case_id(file), []).append(file)
     return masks
 

@@ -10,8 +10,9 @@ from pydicom import Dataset
 
 from voxelry.formats.detection import detect
 from voxelry.formats.dicom.elements import items_of, quiet_pydicom, text_of
-from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, plain_text
+from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
 from voxelry.formats.dicom.objects.stored_object import read_object
+from voxelry.formats.file_segments import LONGEST_TEXT, plain_text
 
 MANUAL = "manual"
 """The algorithm's name that stands for a person."""

@@ -40,6 +40,7 @@ class Source:
             size came from.
         repairs: repairs that the caller asked for, a sentence each with its numbers; empty for a file read as it is.
         frame_of_reference: FrameOfReferenceUID, in whose coordinates positions are; empty where the file has none.
+        tracking: instance id, tracking id and tracking UID of each object that a file of labels tracks (PS3.3 C.8.20.2.4).
         is_spacing_assumed: of a map of `SPARSE`: the position of each slice is known, the distance between slices is not.
 
     Example:
@@ -55,6 +56,7 @@ class Source:
     repairs: tuple[str, ...] = ()
     frame_of_reference: str = ""
     is_spacing_assumed: bool = False
+    tracking: tuple[tuple[int, str, str], ...] = ()
 
     @property
     def name(self) -> str:

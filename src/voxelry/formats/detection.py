@@ -97,6 +97,9 @@ def general_format(file: Path, content: FileContent) -> Format:
     Raises:
         ReadError: as `detect`.
     """
+    claimed = format_by_ending(file) if not content.size else None
+    if claimed is not None and claimed.may_be_empty:
+        return claimed
     head = _decompressed(file, content.head[:HEAD_BYTES])
     row = sniff(head)
     if row is None:

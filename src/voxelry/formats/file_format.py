@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from voxelry.core.volume import LabelMap, Volume
 
 Kind = Literal["image", "labels", "both"]
+Instances = Literal["inside", "beside", ""]
 SourceUse = Literal["grid", "optional", "required"]
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -43,6 +44,7 @@ class Format:
         recognise: takes the first `HEAD_BYTES` bytes of a file (decompressed), and tells whether they are of this format; takes
             the path instead where `within` is set.
         sop_classes: in place of `recognise`, where `within` is ``dicom``: the SOPClassUIDs of its objects.
+        may_be_empty: a file without a byte is one of this format, by its ending.
         gzip: the whole file may be gzip.
         open_grid: takes a path and `ReadOptions`, and gives a `GridFile`, from which images, time points and labels are read.
         read_image: takes a path and `ReadOptions`, and gives a Volume. Files of a format `within` another are read by that.
@@ -54,6 +56,8 @@ class Format:
         label_options: which of ``reference`` and ``threshold`` reading labels takes, by keyword.
         write_labels: takes a LabelMap, the source Volume where `source` is ``required``, and a path; gives the path written.
         write_image: takes a Volume and a path; gives the path written.
+        instances: instance ids are kept ``inside`` the file, or in a file ``beside`` it (`ids_beside`); empty where they are
+            lost.
         write_ids: takes ids of objects ``(*spatial)`` uint32, their Geometry and a path; writes a map of 16 bits or more and
             gives the path. Only of formats that hold one number a voxel.
         axes: numbers of spatial axes it can hold: 3, and 2 for pictures and projections.
@@ -84,6 +88,7 @@ class Format:
     within: str = ""
     recognise: str = ""
     sop_classes: tuple[str, ...] = ()
+    may_be_empty: bool = False
     gzip: bool = False
     open_grid: str = ""
     read_image: str = ""
@@ -94,6 +99,7 @@ class Format:
     label_options: tuple[str, ...] = ()
     write_labels: str = ""
     write_image: str = ""
+    instances: Instances = ""
     write_ids: str = ""
     axes: tuple[int, ...] = (3,)
     layers: bool = True

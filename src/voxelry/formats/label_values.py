@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, LabelError
-
-_MOST_LABELS = 2**16 - 1
+from voxelry.formats.file_segments import MOST_SEGMENTS, segment_numbers, segments_of
 
 
 def stored_values(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -42,30 +41,32 @@ def segment_layers(labels: LabelMap, path: str | os.PathLike[str]) -> NDArray[np
     return layers if labels.table.ignore is None else np.where(layers == labels.table.ignore, np.zeros_like(layers), layers)
 
 
-def split_instances(labels: LabelMap) -> LabelMap:
-    """The map with a label for each instance, numbered and named as the segments of a DICOM SEG.
+def split_instances(labels: LabelMap) -> tuple[LabelMap, dict[str, str]]:
+    """The map with a label for each instance, numbered and named as the segments of a DICOM SEG, and the notes of the instances.
 
     Args:
         labels: any; returned unchanged where it has no instance ids.
+
+    Returns:
+        The map, and the note of each label that is an instance, by its name.
 
     Raises:
         LabelError: values that the table does not know, or more labels and instances than there are numbers.
     """
     if labels.instances is None:
-        return labels
-    from voxelry.formats.dicom.objects.segment_descriptions import (  # highdicom, which the formats that ask do without
-        segment_numbers,
-        segments_of,
-    )
-
+        return labels, {}
     segments = segments_of(labels)
-    if len(segments) > _MOST_LABELS:
-        raise LabelError(f"{labels.source.name}: {len(segments)} labels and instances, at most {_MOST_LABELS} can be numbered")
+    if len(segments) > MOST_SEGMENTS:
+        raise LabelError(
+            f"{labels.source.name}: {len(segments)} labels and instances, of which this format numbers at most {MOST_SEGMENTS}",
+            remedy="Write .nii.gz, .nrrd or .mha, which keep ids in a file beside the labels.",
+        )
     renamed = (
         segment.label.model_copy(update={"value": segment.number, "name": segment.name, "mirror": None}) for segment in segments
     )
     table = LabelTable(labels=tuple(renamed))
-    return replace(labels, layers=segment_numbers(labels, segments), table=table, instances=None)
+    notes = {segment.name: segment.note for segment in segments if segment.note}
+    return replace(labels, layers=segment_numbers(labels, segments), table=table, instances=None), notes
 
 
 def _stored(labels: LabelMap, array: NDArray[np.integer], path: str | os.PathLike[str]) -> NDArray[np.uint8] | NDArray[np.uint16]:

@@ -12,6 +12,7 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source
 from voxelry.errors import GridMismatchError, LabelError, MissingFileError
 from voxelry.formats.detection import header_beside
+from voxelry.formats.ids_beside import is_ids_file
 from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments, unique_names
 from voxelry.formats.table import label_formats, stem_of
 
@@ -28,6 +29,7 @@ def mask_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     visible = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".") and header_beside(file) == file]
+    visible = [file for file in visible if not is_ids_file(file)]
     volumes, pictures = _endings()
     masks = [file for file in visible if file.name.lower().endswith(volumes)]
     return masks or [file for file in visible if file.name.lower().endswith(pictures)]

@@ -41,6 +41,7 @@ def stack_objects(
     table: LabelTable | None,
     source: Source,
     *,
+    by_id: bool = True,
     drawn: bool = False,
 ) -> LabelMap:
     """A map of objects with their ids, labels on as few layers as possible without overlap.
@@ -54,6 +55,7 @@ def stack_objects(
         labels: number -> label, as for `stack_segments`.
         table: says the layer of each label; None lets overlaps decide.
         source: where the objects came from.
+        by_id: the file tells objects apart; False gives a map without ids.
         drawn: drawn by hand, so that labels may overlap on one layer of the table: objects go over regions, the smaller over the
             larger, and a remark counts the voxels.
 
@@ -69,7 +71,7 @@ def stack_objects(
         for item in objects:
             boxes.setdefault(item.number, []).extend(item.boxes)
         stacked = stack_segments(boxes, geometry, labels, table, source)
-    if not any(label.kind == "thing" for label in labels.values()):
+    if not by_id or not any(label.kind == "thing" for label in labels.values()):
         return _with_remarks(stacked, _overlaps(crossed, 0))
     layers = {label.name: label.layer for label in stacked.table.labels}
     ids = np.zeros(stacked.layers.shape, np.uint32)

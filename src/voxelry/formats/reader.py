@@ -242,10 +242,15 @@ def _labels_of(
     if reader.open_grid:
         from voxelry.formats.plain_labels import grid_labels
 
-        return grid_labels(reader.call(reader.open_grid, path, PLAIN), table, **options)  # type: ignore[arg-type]
-    opened = {"content": content} if reader.takes_content else {}
-    labels: LabelMap = reader.call(reader.read_labels, path, table, **options, **opened)
-    return labels
+        labels: LabelMap = grid_labels(reader.call(reader.open_grid, path, PLAIN), table, **options)  # type: ignore[arg-type]
+    else:
+        opened = {"content": content} if reader.takes_content else {}
+        labels = reader.call(reader.read_labels, path, table, **options, **opened)
+    if row.family == "dicom" or labels.instances is not None or "threshold" in options:
+        return labels
+    from voxelry.formats.ids_beside import with_ids
+
+    return with_ids(labels, path, table)
 
 
 def _label_format(path: Path, row: Format, options: Mapping[str, object]) -> Format:

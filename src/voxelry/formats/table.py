@@ -32,18 +32,19 @@ BUILT_IN = (
         name="dicom-seg", title="DICOM SEG", noun="a DICOM SEG", kind="labels", endings=(".seg.dcm", ".dcm"), axes=_ANY,
         within="dicom", sop_classes=("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"),
         read_labels=".dicom.objects.seg_read:read_dicom_seg", takes_content=True, label_options=("threshold",),
-        write_labels=".dicom.objects.seg_write:write_dicom_seg", source="required", sheared=False,
+        write_labels=".dicom.objects.seg_write:write_dicom_seg", instances="inside", source="required", sheared=False,
         options=("kind", "compression", "profile", *_AUTHOR),
     ),
     Format(
         name="rtstruct", title="RTSTRUCT", noun="an RTSTRUCT", kind="labels", endings=(".rtstruct.dcm",),
         within="dicom", sop_classes=("1.2.840.10008.5.1.4.1.1.481.3",),
         read_labels=".dicom.objects.rtstruct_read:read_rtstruct", takes_content=True, label_options=("reference",),
-        write_labels=".dicom.objects.rtstruct_write:write_rtstruct", source="required", options=("smooth", *_AUTHOR),
+        write_labels=".dicom.objects.rtstruct_write:write_rtstruct", source="required",
+        instances="inside", options=("smooth", *_AUTHOR),
     ),
     Format(
         name="dicom-sr", title="DICOM SR", noun="a DICOM SR", kind="labels", endings=(".sr.dcm",), within="dicom",
-        write_labels=".dicom.objects.sr_write:write_dicom_sr", source="required", sheared=False,
+        write_labels=".dicom.objects.sr_write:write_dicom_sr", instances="inside", source="required", sheared=False,
         options=("segmentation", *_AUTHOR), required_options=("segmentation",),
     ),
     Format(
@@ -54,7 +55,7 @@ BUILT_IN = (
     Format(
         name="encapsulated-stl", title="encapsulated STL", noun="an encapsulated STL", kind="labels", endings=(".stl.dcm",),
         within="dicom", write_labels=".dicom.objects.encapsulated_stl:write_encapsulated_stl", source="required",
-        options=("series_description",),
+        instances="inside", options=("series_description",),
     ),
     Format(
         name="png", title="PNG", noun="a PNG", kind="both", endings=(".png",), axes=_FLAT, layers=False,
@@ -62,7 +63,8 @@ BUILT_IN = (
         read_image=".pictures.picture_read:read_picture",
         read_header=".pictures.picture_read:picture_header",
         read_labels=".plain_labels:picture_labels",
-        write_labels=".pictures.picture_write:write_png", write_ids=".pictures.picture_write:write_png_ids", cannot_hold=_NAMES,
+        write_labels=".pictures.picture_write:write_png", instances="beside",
+        write_ids=".pictures.picture_write:write_png_ids", cannot_hold=_NAMES,
     ),
     Format(
         name="jpeg", title="JPEG", noun="a JPEG", kind="image", endings=(".jpg", ".jpeg"), axes=_FLAT,
@@ -72,36 +74,39 @@ BUILT_IN = (
         cannot_hold="labels: it is lossy and changes their values",
     ),
     Format(
-        name="tiff", title="TIFF", noun="a TIFF", kind="both", endings=(".tif", ".tiff"), axes=_FLAT,
+        name="tiff", title="TIFF", noun="a TIFF", kind="both", endings=(".tif", ".tiff"), axes=_FLAT, layers=False,
         recognise=".signatures:is_tiff",
         read_image=".pictures.picture_read:read_picture",
         read_header=".pictures.picture_read:picture_header",
-        read_labels=".plain_labels:picture_labels", cannot_hold=_NAMES,
+        read_labels=".plain_labels:picture_labels",
+        write_labels=".pictures.picture_write:write_tiff", instances="beside",
+        write_ids=".pictures.picture_write:write_tiff_ids", cannot_hold=_NAMES,
     ),
     Format(
         name="nifti", title="NIfTI", noun="a NIfTI file", kind="both", endings=(".nii.gz", ".nii"), axes=_ANY, layers=False,
         recognise=".signatures:is_nifti", gzip=True,
         open_grid=".grids.nifti_read:open_nifti", label_options=("threshold",),
-        write_labels=".grids.nifti_write:write_nifti", write_image=".grids.nifti_write:write_nifti_image",
+        write_labels=".grids.nifti_write:write_nifti", instances="beside", write_image=".grids.nifti_write:write_nifti_image",
         write_ids=".grids.nifti_write:write_nifti_ids",
     ),
     Format(
         name="nrrd", title="NRRD", noun="a plain NRRD", kind="both", endings=(".nrrd",), read_only_endings=(".nhdr",), axes=_ANY,
         recognise=".signatures:is_nrrd",
         open_grid=".grids.nrrd_read:open_nrrd", label_options=("threshold",),
-        write_labels=".grids.nrrd_write:write_nrrd", layers=False,
+        write_labels=".grids.nrrd_write:write_nrrd", instances="beside", layers=False,
     ),
     Format(
         name="seg-nrrd", title=".seg.nrrd", noun="a Slicer segmentation", kind="labels", endings=(".seg.nrrd",),
         within="nrrd", recognise=".grids.seg_nrrd_read:is_segmentation",
         read_labels=".grids.seg_nrrd_read:read_seg_nrrd",
-        write_labels=".grids.seg_nrrd_write:write_seg_nrrd",
+        write_labels=".grids.seg_nrrd_write:write_seg_nrrd", instances="inside",
     ),
     Format(
         name="metaimage", title="MetaImage", noun="a MetaImage", kind="both", endings=(".mha",), read_only_endings=(".mhd",),
         axes=_ANY, recognise=".signatures:is_metaimage",
         open_grid=".grids.metaimage_read:open_metaimage", label_options=("threshold",),
-        write_labels=".grids.metaimage_write:write_metaimage", layers=False, sheared=False, cannot_hold=_NAMES,
+        write_labels=".grids.metaimage_write:write_metaimage", instances="beside",
+        layers=False, sheared=False, cannot_hold=_NAMES,
     ),
     Format(
         name="analyze", title="Analyze", noun="an Analyze image", kind="both",
@@ -115,24 +120,25 @@ BUILT_IN = (
     ),
     Format(
         name="stl", title="STL", noun="an STL", kind="labels", endings=(".stl",),
-        write_labels=".meshes.mesh_files:write_stl", options=("space",), cannot_hold=_CODES,
+        write_labels=".meshes.mesh_files:write_stl", instances="inside", options=("space",), cannot_hold=_CODES,
     ),
     Format(
         name="ply", title="PLY", noun="a PLY", kind="labels", endings=(".ply",),
-        write_labels=".meshes.mesh_files:write_ply", options=("space",), cannot_hold="codes",
+        write_labels=".meshes.mesh_files:write_ply", instances="inside", options=("space",), cannot_hold="codes",
     ),
     Format(
         name="obj", title="OBJ", noun="an OBJ", kind="labels", endings=(".obj",),
-        write_labels=".meshes.mesh_files:write_obj", options=("space",), cannot_hold="codes",
+        write_labels=".meshes.mesh_files:write_obj", instances="inside", options=("space",), cannot_hold="codes",
     ),
     Format(
         name="glb", title="GLB", noun="a GLB", kind="labels", endings=(".glb",),
-        write_labels=".meshes.mesh_files:write_glb", options=("space",),
+        write_labels=".meshes.mesh_files:write_glb", instances="inside", options=("space",),
     ),
     Format(
         name="coco", title="COCO", noun="a COCO file", kind="labels", endings=(".coco.json",), axes=_FLAT,
         shared_endings=(".json",), recognise=".signatures:is_coco", read_labels=".pictures.coco_read:read_coco",
-        label_options=("reference",), write_labels=".pictures.coco:write_coco", source="optional", options=("shape",),
+        label_options=("reference",), write_labels=".pictures.coco:write_coco", source="optional",
+        instances="inside", options=("shape",),
     ),
     Format(
         name="darwin", title="Darwin", noun="a Darwin file", kind="labels", endings=(".darwin.json",), axes=_FLAT,
@@ -140,11 +146,13 @@ BUILT_IN = (
     ),
     Format(
         name="rle", title="RLE", noun="an RLE file", kind="labels", endings=(".rle.json",), axes=_FLAT,
-        write_labels=".pictures.rle:write_rle", cannot_hold=_CODES,
+        write_labels=".pictures.rle:write_rle", instances="inside", cannot_hold=_CODES,
     ),
     Format(
-        name="yolo", title="YOLO", noun="a YOLO label file", kind="labels", endings=(".yolo.txt", ".txt"), axes=_FLAT,
-        write_labels=".pictures.yolo:write_yolo", cannot_hold=_NAMES,
+        name="yolo", title="YOLO", noun="a YOLO label file", kind="labels", endings=(".yolo.txt",), axes=_FLAT,
+        shared_endings=(".txt",), recognise=".signatures:is_yolo", may_be_empty=True,
+        read_labels=".pictures.yolo_read:read_yolo", label_options=("reference",),
+        write_labels=".pictures.yolo:write_yolo", instances="inside", cannot_hold=_NAMES,
     ),
 )  # fmt: skip
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from isal import isal_zlib
+from numpy.typing import NDArray
 
 from voxelry.base.files import atomic_path
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError
+from voxelry.formats.ids_beside import write_with_ids
 from voxelry.formats.label_values import stored_values
 
 _LEVEL = 2
+_TYPES = {1: "MET_UCHAR", 2: "MET_USHORT", 4: "MET_UINT"}
+"""Bytes of an unsigned number -> its name."""
 
 
 def write_metaimage(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
-    """Write one layer of labels as MetaImage, uint8 or uint16, on its own grid.
+    """Write one layer of labels as MetaImage, uint8 or uint16, on its own grid; its instance ids into a second file beside it.
 
     A picture is written as ``(columns, rows)``, its pixel size where that is known.
 
@@ -32,6 +38,7 @@ def write_metaimage(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
     Raises:
         ExportError: several layers, a sheared grid (readers take the axes of a MetaImage for perpendicular), another ending,
             or values outside 0..65535.
+        LabelError: ids that fit no label.
     """
     target = Path(path)
     if not target.name.lower().endswith(".mha"):
@@ -45,24 +52,27 @@ def write_metaimage(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
             f"{path}: the grid is sheared, and readers take the axes of a MetaImage for perpendicular",
             remedy="Write .nrrd or .nii.gz.",
         )
-    values = stored_values(labels, path)
-    array = values if labels.geometry.affine is not None else values.T
+    return write_with_ids(labels, stored_values(labels, path), target, partial(_save, labels.geometry))
+
+
+def _save(geometry: Geometry, path: Path, values: NDArray[Any], record: str, _: bool) -> None:
+    array = values if geometry.affine is not None else values.T
     packed = isal_zlib.compress(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(order="F"), _LEVEL)
     lines = [
         "ObjectType = Image",
         f"NDims = {array.ndim}",
+        *([f"Comment = {record}"] if record else []),
         "BinaryData = True",
         "BinaryDataByteOrderMSB = False",
         "CompressedData = True",
         f"CompressedDataSize = {len(packed)}",
-        *_grid_fields(labels.geometry),
+        *_grid_fields(geometry),
         f"DimSize = {' '.join(map(str, array.shape))}",
-        f"ElementType = {'MET_UCHAR' if array.dtype.itemsize == 1 else 'MET_USHORT'}",
+        f"ElementType = {_TYPES[array.dtype.itemsize]}",
         "ElementDataFile = LOCAL",
     ]
-    with atomic_path(target) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(("\n".join(lines) + "\n").encode("ascii") + packed)
-    return target
 
 
 def _grid_fields(geometry: Geometry) -> list[str]:

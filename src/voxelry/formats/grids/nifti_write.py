@@ -30,6 +30,7 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
 from voxelry.formats.grids.nifti_header import PICTURE
+from voxelry.formats.ids_beside import write_with_ids
 from voxelry.formats.label_values import stored_values
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ _CACHE_LINE = 64
 
 
 def write_nifti(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
-    """Write a label map as NIfTI-1, uint8 or uint16, on its own grid.
+    """Write a label map as NIfTI-1, uint8 or uint16, on its own grid; its instance ids into a second file beside it.
 
     A comment extension holds the label names as JSON: ``{"id2label": {"0": "background", "1": ...}, "label_table": ...}``,
     the latter with codes and colours.
@@ -58,16 +59,23 @@ def write_nifti(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ExportError: several layers, another ending, or values outside 0..65535.
+        LabelError: ids that fit no label.
     """
     if len(labels.layers) != 1:
         raise ExportError(
             f"{path}: labels overlap and lie on {len(labels.layers)} layers, a NIfTI label file holds one",
             remedy="Write each layer to a file of its own.",
         )
-    image = _image(stored_values(labels, path), labels.geometry, path, "labels")
-    image.header.set_intent("label", name=PICTURE if labels.geometry.affine is None else "labels")
-    image.header.extensions.append(nib.nifti1.Nifti1Extension(COMMENT, _names(labels.table)))
-    return _save(image, Path(path))
+
+    def save(target: Path, array: NDArray[Any], record: str, is_ids: bool) -> None:
+        what = "instances" if is_ids else "labels"
+        image = _image(array, labels.geometry, path, what)
+        image.header.set_intent("label", name=PICTURE if labels.geometry.affine is None else what)
+        texts = [*([record.encode()] if record else []), *([] if is_ids else [_names(labels.table)])]
+        image.header.extensions.extend(nib.nifti1.Nifti1Extension(COMMENT, text) for text in texts)
+        _save(image, target)
+
+    return write_with_ids(labels, stored_values(labels, path), _checked(Path(path)), save)
 
 
 def write_nifti_ids(ids: NDArray[np.uint32], geometry: Geometry, path: Path) -> Path:
@@ -169,12 +177,16 @@ def _names(table: LabelTable) -> bytes:
 
 def _save(image: Any, path: Path) -> Path:
     """Write through a fast gzip; equal images give equal bytes (no name, no time in the gzip header)."""
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise ExportError(f"{path}: a NIfTI file ends in .nii or .nii.gz", remedy="Change the name.")
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(_checked(path)) as temporary, temporary.open("wb") as file:
         if path.name.endswith(".gz"):
             with igzip.IGzipFile(filename="", mode="wb", fileobj=file, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
                 image.to_stream(packed)
         else:
             image.to_stream(file)
+    return path
+
+
+def _checked(path: Path) -> Path:
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise ExportError(f"{path}: a NIfTI file ends in .nii or .nii.gz", remedy="Change the name.")
     return path

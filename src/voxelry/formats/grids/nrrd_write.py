@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from isal import igzip
@@ -21,15 +23,20 @@ from voxelry.core.label_boxes import Box, boxes
 from voxelry.core.labels import Code, Label
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError
+from voxelry.formats.ids_beside import write_with_ids
 from voxelry.formats.label_values import segment_layers
 
+OBJECT_TAG = "Voxelry.Object"
+"""A segment's tag that says which object of which label it is."""
+
+NO_NOTES: Mapping[str, str] = MappingProxyType({})
 _GZIP_LEVEL = 2
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _ANATOMY = "Anatomic codes - DICOM master list"
 
 
 def write_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
-    """Write one layer of labels as NRRD, uint8 or uint16, on its own grid.
+    """Write one layer of labels as NRRD, uint8 or uint16, on its own grid; its instance ids into a second file beside it.
 
     A picture is written as ``(columns, rows)`` with its pixel size where that is known. Names, colours and codes stand in the
     header as `write_seg_nrrd` writes them; voxels of the ignore value are background.
@@ -49,12 +56,19 @@ def write_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
         raise ExportError(
             f"{path}: labels overlap and lie on {len(labels.layers)} layers, a plain NRRD holds one", remedy="Write .seg.nrrd."
         )
-    array = segment_layers(labels, path)[0]
     picture = labels.geometry.affine is None
-    return save_nrrd(Path(path), array.T if picture else array, labels.geometry, segment_fields(labels, path))
+    fields = segment_fields(labels, path)
+
+    def save(target: Path, array: NDArray[Any], record: str, is_ids: bool) -> None:
+        pairs = {} if is_ids else fields
+        save_nrrd(target, array.T if picture else array, labels.geometry, pairs, comment=record)
+
+    return write_with_ids(labels, segment_layers(labels, path)[0], _checked(Path(path)), save)
 
 
-def save_nrrd(path: Path, array: NDArray[np.unsignedinteger], geometry: Geometry, pairs: Mapping[str, str]) -> Path:
+def save_nrrd(
+    path: Path, array: NDArray[np.unsignedinteger], geometry: Geometry, pairs: Mapping[str, str], comment: str = ""
+) -> Path:
     """Write an array with its header.
 
     Args:
@@ -62,18 +76,19 @@ def save_nrrd(path: Path, array: NDArray[np.unsignedinteger], geometry: Geometry
         array: first axis fastest; a leading axis beyond those of the grid is a list.
         geometry: the grid of the last axes.
         pairs: key/value pairs; values in UTF-8 on one line.
+        comment: a line of the header.
 
     Raises:
         ExportError: another ending.
     """
-    if not path.name.lower().endswith(".nrrd"):
-        raise ExportError(f"{path}: an NRRD file ends in .nrrd", remedy="Change the name.")
+    _checked(path)
     lists = array.ndim - geometry.ndim
     lines = [
         "NRRD0005",
         "# Complete NRRD file format specification at:",
         "# http://teem.sourceforge.net/nrrd/format.html",
-        f"type: {'uint8' if array.dtype.itemsize == 1 else 'uint16'}",
+        *([f"# {comment}"] if comment else []),
+        f"type: {array.dtype.newbyteorder('=').name}",
         f"dimension: {array.ndim}",
         *_grid_fields(geometry, lists),
         f"sizes: {' '.join(map(str, array.shape))}",
@@ -87,6 +102,12 @@ def save_nrrd(path: Path, array: NDArray[np.unsignedinteger], geometry: Geometry
         file.write(("\n".join(lines) + "\n\n").encode())
         with igzip.IGzipFile(filename="", mode="wb", fileobj=file, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
             packed.write(little.tobytes(order="F"))
+    return path
+
+
+def _checked(path: Path) -> Path:
+    if not path.name.lower().endswith(".nrrd"):
+        raise ExportError(f"{path}: an NRRD file ends in .nrrd", remedy="Change the name.")
     return path
 
 
@@ -110,8 +131,13 @@ def _vector(values: NDArray[np.float64]) -> str:
     return f"({','.join(repr(float(value) + 0.0) for value in values)})"
 
 
-def segment_fields(labels: LabelMap, path: str | os.PathLike[str]) -> dict[str, str]:
+def segment_fields(labels: LabelMap, path: str | os.PathLike[str], notes: Mapping[str, str] = NO_NOTES) -> dict[str, str]:
     """The header fields by which Slicer knows its segments: name, value, layer, colour, extent, terminology.
+
+    Args:
+        labels: the map.
+        path: the file they go to, for messages.
+        notes: text that becomes a tag `OBJECT_TAG` of the label of that name.
 
     Raises:
         LabelError: values that the table does not know.
@@ -125,6 +151,7 @@ def segment_fields(labels: LabelMap, path: str | os.PathLike[str]) -> dict[str, 
     names = distinct_names([_line(label.name) for label in table], range(1, len(table) + 1))
     for number, (label, name, (_, box)) in enumerate(zip(table, names, boxes(labels, path), strict=True)):
         about = {"ID": f"Segment_{number + 1}", "Name": name} | _about(label, box, labels.geometry.ndim)
+        about["Tags"] += f"{OBJECT_TAG}:{_line(notes[label.name])}|" if label.name in notes else ""
         fields |= {f"Segment{number}_{key}": value for key, value in about.items()}
     return fields
 

@@ -18,20 +18,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from voxelry.core.labels import ANATOMICAL_STRUCTURE, Code, Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import CorruptFileError, LabelError
+from voxelry.formats.file_segments import gathered
 from voxelry.formats.grids.nrrd_header import parse_nrrd
 from voxelry.formats.grids.nrrd_read import grid_of
-from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments, unique_names
+from voxelry.formats.grids.nrrd_write import OBJECT_TAG
+from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, unique_names
+from voxelry.formats.object_layers import LabelledObject, stack_objects
 from voxelry.formats.voxels import LARGEST_LABEL, as_labels
 
 KIND = "seg-nrrd"
 """`Source.kind` of such a map."""
 
 _SEGMENT = re.compile(r"Segment(0|[1-9]\d{0,4})_(\w+)")
-_TERMINOLOGY = "TerminologyEntry:"
+_TERMINOLOGY = "TerminologyEntry"
 
 
 def is_segmentation(path: str | os.PathLike[str]) -> bool:
@@ -63,7 +67,9 @@ def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None)
     grid = grid_of(header)
     segments = _segments(header.pairs)
     pairs = _stored_pairs(segments, grid.channels, grid.path)
-    labels = unique_names({index: _label(segment, index, pairs[index][1]) for index, segment in segments.items()})
+    own = {index: _label(segment, index, pairs[index][1]) for index, segment in segments.items()}
+    joined = gathered(own, {index: _tag(segment.get("Tags", ""), OBJECT_TAG) for index, segment in segments.items()})
+    labels = unique_names(joined.labels)
     values = [value for _, value in pairs.values()]
     remarks = grid.remarks
     if len(set(values)) < len(values):
@@ -78,9 +84,17 @@ def read_seg_nrrd(path: str | os.PathLike[str], table: LabelTable | None = None)
             f"{grid.path}: value {unclaimed[0][1]} on layer {unclaimed[0][0]} belongs to no segment",
             remedy="Save it again in Slicer.",
         )
-    start = (0,) * grid.geometry.ndim
-    boxes = {index: [SegmentBox(start, inside)] for index, pair in pairs.items() if (inside := stored[pair[0]] == pair[1]).any()}
-    return stack_segments(boxes, grid.geometry, known, table, source)
+    boxes = [find_objects(layer) for layer in stored]
+    objects = [
+        LabelledObject(joined.owner[index], joined.instances.get(index, 0), [_segment_box(stored[layer], value, box)])
+        for index, (layer, value) in pairs.items()
+        if (box := boxes[layer][value - 1] if value <= len(boxes[layer]) else None) is not None
+    ]
+    return stack_objects(objects, grid.geometry, known, table, source, by_id=bool(joined.instances))
+
+
+def _segment_box(layer: NDArray[Any], value: int, box: tuple[slice, ...]) -> SegmentBox:
+    return SegmentBox(tuple(side.start for side in box), layer[box] == value)
 
 
 def _segments(pairs: Mapping[str, str]) -> dict[int, dict[str, str]]:
@@ -127,14 +141,18 @@ def _label(segment: Mapping[str, str], index: int, value: int) -> Label:
 
 def _codes(tags: str) -> tuple[Code | None, Code | None, Code | None]:
     """Category, type and modifier of a terminology entry: ``context~category~type~modifier``, each ``scheme^value^meaning``."""
-    _, _, entry = tags.partition(_TERMINOLOGY)
-    fields = entry.partition("|")[0].split("~")
+    fields = _tag(tags, _TERMINOLOGY).split("~")
 
     def code(at: int) -> Code | None:
         words = fields[at].split("^") if at < len(fields) else []
         return Code(value=words[1], scheme=words[0], meaning=words[2][:64]) if len(words) == 3 and words[1] else None
 
     return code(1), code(2), code(3)
+
+
+def _tag(tags: str, name: str) -> str:
+    """A segment's tag, ``name:text|``; empty where there is none."""
+    return tags.partition(f"{name}:")[2].partition("|")[0]
 
 
 def _color(text: str) -> tuple[int, int, int] | None:

@@ -15,7 +15,8 @@ def write_seg_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
     """Write labels as a Slicer segmentation, LPS, on their own grid.
 
     One layer is written as a 3D array, several as a 4D one whose first axis lists them. A label without a voxel is a segment
-    with an empty extent, an instance of a thing a segment of its own; voxels of the ignore value are in none. Names are in
+    with an empty extent, an instance of a thing a segment of its own with a tag ``Voxelry.Object:instance 3 of lesion``, by
+    which its id is read back; voxels of the ignore value are in none. Names are in
     UTF-8, without the characters that separate Slicer's fields.
 
     Args:
@@ -34,6 +35,7 @@ def write_seg_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
         raise ExportError(f"{path}: a Slicer segmentation lies in the patient, a picture does not", remedy="Write .nrrd or PNG.")
     if not target.name.lower().endswith(".seg.nrrd"):
         raise ExportError(f"{path}: a Slicer segmentation ends in .seg.nrrd", remedy="Change the name.")
-    segments = split_instances(labels)
+    segments, notes = split_instances(labels)
     layers = segment_layers(segments, path)
-    return save_nrrd(target, layers[0] if len(layers) == 1 else layers, labels.geometry, segment_fields(segments, path))
+    fields = segment_fields(segments, path, notes)
+    return save_nrrd(target, layers[0] if len(layers) == 1 else layers, labels.geometry, fields)

@@ -80,7 +80,7 @@ def meshes(labels: LabelMap, path: str | os.PathLike[str], *, space: Space = "LP
         raise ExportError(f"{path}: a picture has no surface", remedy="Write PNG or COCO.")
     if space not in ("LPS", "RAS"):
         raise UsageError(f"space {space!r} is unknown", remedy="Known: LPS, RAS.")
-    labels = split_instances(labels)
+    labels, _ = split_instances(labels)
     table = coded(labels.table).labels
     surfaces = [(label, box) for label, (_, box) in zip(table, boxes(labels, path), strict=True) if box is not None]
     if not surfaces:

@@ -114,6 +114,12 @@ def _whole_numbers(file: Path) -> tuple[NDArray[Any], Geometry, Source]:
     return stored, _grid(stored[None]), _source(file, [*remarks, _NO_SIZE])
 
 
+def read_picture_numbers(path: str | os.PathLike[str]) -> tuple[NDArray[Any], Geometry]:
+    """The numbers ``(rows, columns)`` of a grey PNG or TIFF as stored, of any depth, and their grid; as `read_picture_labels`."""
+    stored, _ = _opened(Path(path)).labels()
+    return stored, _grid(stored[None])
+
+
 def _opened(file: Path) -> StoredPicture:
     """The picture's header, by the format that its first bytes say."""
     with file.open("rb") as stream:

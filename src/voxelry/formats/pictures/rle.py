@@ -121,17 +121,19 @@ def uncompressed(text: str) -> NDArray[np.int64]:
     Raises:
         ValueError: it is no such text.
     """
-    groups = np.frombuffer(text.encode("ascii", errors="replace"), np.uint8).astype(np.int64) - 48
-    if not groups.size:
-        return np.zeros(0, np.int64)
-    ends = np.flatnonzero(groups & 0x20 == 0)
-    lengths = np.diff(ends, prepend=-1)
-    if groups.min() < 0 or groups.max() > 63 or not ends.size or ends[-1] != groups.size - 1 or lengths.max() > _MOST_GROUPS:
+    numbers_of_text, value, place = [], 0, 0
+    for letter in text.encode("ascii", errors="replace"):
+        group = letter - 48
+        if not 0 <= group < 64 or place == 5 * _MOST_GROUPS:
+            raise ValueError("the text of run lengths is damaged")
+        value |= (group & 0x1F) << place
+        place += 5
+        if not group & 0x20:
+            numbers_of_text.append(value - (1 << place) if group & 0x10 else value)
+            value, place = 0, 0
+    if place:
         raise ValueError("the text of run lengths is damaged")
-    begins = ends - lengths + 1
-    place = np.arange(groups.size) - np.repeat(begins, lengths)
-    numbers = np.add.reduceat((groups & 0x1F) << (5 * place), begins)
-    numbers -= np.where(groups[ends] & 0x10, np.int64(1) << (5 * lengths), 0)
+    numbers = np.array(numbers_of_text, np.int64)
     numbers[1::2], numbers[2::2] = np.cumsum(numbers[1::2]), np.cumsum(numbers[2::2])
     return numbers
 

@@ -211,6 +211,7 @@ def test_each_lesion_is_a_segment_with_a_tracking_uid(tmp_path, dciodvfy, segima
     things = [label.model_copy(update={"kind": "thing"}) if label.name == "lesion" else label for label in labels.table.labels]
     ids = np.zeros(labels.layers.shape, np.uint32)
     ids[1, :8], ids[1, 8:] = 1, 70000
+    ids[labels.layers == 0] = 0
     labels = replace(labels, table=LabelTable(labels=tuple(things)), instances=ids)
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm")
     assert dciodvfy(seg) == []

@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Code, Label, LabelTable
 from voxelry.core.volume import LabelMap
-from voxelry.formats.dicom.objects.segment_descriptions import (
-    Algorithm,
-    Segment,
-    describe,
-    property_type,
-    segment_numbers,
-    segments_of,
-)
+from voxelry.formats.dicom.objects.segment_descriptions import Algorithm, describe, property_type
+from voxelry.formats.file_segments import Segment, segment_numbers, segments_of
 
 NAMES = st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=64)
 SHAPE = (5, 4, 3)
@@ -35,6 +29,8 @@ def labels(seed=0, instances=True):
     layers = rng.choice(np.array([0, 2, 7, 9], np.uint16), (2, *SHAPE))
     layers[1] = np.where(layers[1] == 2, 2, 0)
     ids = np.where(layers == 2, rng.choice(np.array([0, 3, 70000], np.uint32), layers.shape), 0) if instances else None
+    if instances:
+        ids[1] += ids[1] > 0  # an id belongs to one label
     return LabelMap(layers, Geometry.from_spacing(SHAPE, (1, 1, 1)), TABLE, instances=ids)
 
 
@@ -61,8 +57,8 @@ def test_one_segment_a_label_and_one_an_instance_of_a_thing():
         (4, "lesion 70000", 70000, True),
         (5, "spleen", 0, False),
         (6, "nodule", 0, True),
-        (7, "nodule 3", 3, True),
-        (8, "nodule 70000", 70000, True),
+        (7, "nodule 4", 4, True),
+        (8, "nodule 70001", 70001, True),
     ]
     assert [s.name for s in segments_of(labels(), absent=False)] == [name for _, name, _, present in named if present]
     assert [s.name for s in segments_of(labels(instances=False))] == ["liver", "lesion", "spleen", "nodule"]
@@ -70,7 +66,7 @@ def test_one_segment_a_label_and_one_an_instance_of_a_thing():
 
 def test_without_any_voxel_the_first_label_stays():
     made = labels()
-    empty = replace(made, layers=np.zeros_like(made.layers))
+    empty = replace(made, layers=np.zeros_like(made.layers), instances=None)
     assert [(s.name, s.present) for s in segments_of(empty, absent=False)] == [("liver", False)]
 
 
@@ -112,7 +108,7 @@ def test_no_two_segments_have_one_name(names):
     segments = segments_of(of)
     assert len({segment.name for segment in segments}) == len(segments)
     assert all(len(segment.name) <= 64 for segment in segments)
-    fewer = replace(of, layers=np.where(array == 1, 0, array))
+    fewer = replace(of, layers=np.where(array == 1, 0, array), instances=np.where(array == 1, 0, ids))
     present = {(segment.label.name, segment.instance): segment.name for segment in segments}
     for segment in segments_of(fewer, absent=False):
         if segment.present and names[0] != "lesion":

@@ -25,6 +25,7 @@ def with_lesions(labels):
     things = [label.model_copy(update={"kind": "thing"}) if label.name == "lesion" else label for label in labels.table.labels]
     ids = np.zeros(labels.layers.shape, np.uint32)
     ids[1, :8], ids[1, 8:] = 1, 9
+    ids[labels.layers == 0] = 0
     return replace(labels, table=LabelTable(labels=tuple(things)), instances=ids)
 
 
@@ -172,7 +173,7 @@ def test_each_group_names_the_segment_it_measured(tmp_path, names, profile):
             Label(value=4, name="last"),
         )
     )
-    labels = LabelMap(array[None], scan.geometry, table, instances=ids[None])
+    labels = LabelMap(array[None], scan.geometry, table, instances=np.where(array, ids, 0)[None])
     seg = write_dicom_seg(labels, scan, tmp_path / "a.seg.dcm", profile=profile)
     stored = hd.seg.segread(seg)
     report = hd.sr.srread(write_dicom_sr(labels, scan, tmp_path / "a.sr.dcm", segmentation=seg))

@@ -9,6 +9,7 @@ contours are not interpolated. Structures in another frame of reference than the
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,9 @@ from voxelry.formats.dicom.objects.referenced_image import (
 from voxelry.formats.dicom.objects.stored_object import read_object
 from voxelry.formats.dicom.objects.structure_set import XOR, Contour, Structure, structures_of
 from voxelry.formats.file_content import FileContent
-from voxelry.formats.label_layers import SegmentBox, match, stack_segments
+from voxelry.formats.file_segments import gathered
+from voxelry.formats.label_layers import SegmentBox, match, unique_names
+from voxelry.formats.object_layers import LabelledObject, stack_objects
 
 SLICE_TOLERANCE = 0.25
 """Largest distance of a contour from its slice, in slices; half way between two it could belong to either."""
@@ -77,7 +80,11 @@ def read_rtstruct(
         raise CorruptFileError(
             f"{file}: cannot be read as a structure set ({short_message(error)})", remedy="Export it again."
         ) from error
-    labels, own_remarks = _labels(file, structures, table)
+    joined = gathered(
+        {number: item.label for number, item in structures.items()}, {number: item.note for number, item in structures.items()}
+    )
+    known, own_remarks = _labels(file, unique_names(joined.labels), table)
+    labels = {number: known[owner] for number, owner in joined.owner.items() if owner in known}
     remarks += own_remarks
     for number in labels:
         if structures[number].problem:
@@ -97,31 +104,33 @@ def read_rtstruct(
         boxes[number], own_remarks = _boxes(file, structures[number], image)
         remarks += [f"structure '{structures[number].label.name}': {text}" for text in own_remarks]
     source = Source("rtstruct", (str(file),), image.source.series_uid, image.source.instances, tuple(remarks))
-    return replace(stack_segments(boxes, image.geometry, labels, table, source), source=source)
+    objects = [LabelledObject(joined.owner[number], joined.instances.get(number, 0), own) for number, own in boxes.items()]
+    kept = {joined.owner[number]: label for number, label in labels.items()}
+    return stack_objects(objects, image.geometry, kept, table, source, by_id=bool(joined.instances))
 
 
-def _labels(file: Path, structures: dict[int, Structure], table: LabelTable | None) -> tuple[dict[int, Label], list[str]]:
+def _labels(file: Path, labels: Mapping[int, Label], table: LabelTable | None) -> tuple[dict[int, Label], list[str]]:
     """ROI number -> label, and remarks on structures that are left out, joined or renumbered."""
     if table is None:
-        fits = all(number == item.label.value for number, item in structures.items())
+        fits = all(number == label.value for number, label in labels.items())
         renumbered = {
-            number: item.label if fits else item.label.model_copy(update={"value": index})
-            for index, (number, item) in enumerate(structures.items(), start=1)
+            number: label if fits else label.model_copy(update={"value": index})
+            for index, (number, label) in enumerate(labels.items(), start=1)
         }
         return renumbered, [] if fits else ["ROI numbers that are no label values were numbered from 1"]
-    matches = {number: match(structure.label, table) for number, structure in structures.items()}
-    labels = {number: label for number, label in matches.items() if label is not None}
-    others = [structures[number].label.name for number, label in matches.items() if label is None]
-    if not labels:
+    matches = {number: match(label, table) for number, label in labels.items()}
+    known = {number: label for number, label in matches.items() if label is not None}
+    others = [labels[number].name for number, label in matches.items() if label is None]
+    if not known:
         first = others[0] if others else ""
         raise LabelError(
             f"{file}: none of its structures ({', '.join(others)[:200]}) is in the table", remedy=nearest(first, table.names)
         )
     remarks = [f"structures not in the table are left out: {', '.join(others)}"] if others else []
-    for name in dict.fromkeys(label.name for label in labels.values()):
-        owners = [structures[number].label.name for number, label in labels.items() if label.name == name]
+    for name in dict.fromkeys(label.name for label in known.values()):
+        owners = [labels[number].name for number, label in known.items() if label.name == name]
         remarks += [f"structures {', '.join(owners)} are joined as '{name}'"] if len(owners) > 1 else []
-    return labels, remarks
+    return known, remarks
 
 
 def _in_space(

@@ -27,14 +27,14 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from voxelry.base.files import atomic_path
 from voxelry.core.geometry import flip_lps_ras
-from voxelry.core.label_boxes import Box, boxes
 from voxelry.core.labels import ANATOMICAL_STRUCTURE
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError, UsageError
 from voxelry.formats.dicom.objects.derived_object import checked_text, derived_object, save_object
 from voxelry.formats.dicom.objects.references import InstanceReference, SourceSeries, code_item, reference_item
-from voxelry.formats.dicom.objects.segment_descriptions import LONGEST_TEXT, Algorithm, Segment, property_type, segments_of
+from voxelry.formats.dicom.objects.segment_descriptions import Algorithm, property_type
 from voxelry.formats.dicom.objects.source_series import source_series
+from voxelry.formats.file_segments import LONGEST_TEXT, NOTE_END, Segment, segments_of
 from voxelry.formats.outline import area, outlines, pixels_inside
 
 log = logging.getLogger(__name__)
@@ -135,13 +135,14 @@ def write_rtstruct(
     )
     _describe_set(structure_set, series)
     planes = _planes(series, source)
-    label_boxes = {label.name: box for label, box in boxes(aligned, path)}
     for segment in segments_of(aligned):
-        contours, size = _contours(aligned, segment, label_boxes[segment.label.name], planes, smooth=smooth)
+        contours, size = _contours(aligned, segment, planes, smooth=smooth)
         roi = _roi(segment, structure_set.FrameOfReferenceUID, algorithm)
         roi.ROIVolume = f"{size.enclosed * (source.geometry.voxel_volume or 0.0) / 1000:.10g}"
+        notes = [segment.note, size.change if smooth and size.voxels else ""]
+        if any(notes):
+            roi.ROIDescription = NOTE_END.join(filter(None, notes))
         if smooth and size.voxels:
-            roi.ROIDescription = size.change
             log.info("%s: %s: %s", Path(path).name, segment.name, size.change)
         structure_set.StructureSetROISequence.append(roi)
         structure_set.ROIContourSequence.append(_roi_contour(segment, contours))
@@ -180,19 +181,17 @@ def _planes(series: SourceSeries, source: Volume) -> _ContourPlanes:
 
 
 def _contours(
-    labels: LabelMap, segment: Segment, box: Box | None, planes: _ContourPlanes, *, smooth: bool
+    labels: LabelMap, segment: Segment, planes: _ContourPlanes, *, smooth: bool
 ) -> tuple[list[Dataset], _StructureSize]:
     """The contours of a structure, and its size."""
     contours: list[Dataset] = []
     voxels, counted, enclosed = 0, 0, 0.0
-    if box is None:
+    if segment.item is None or segment.item.box is None:
         return contours, _StructureSize(voxels, counted, enclosed)
-    columns, rows, slices = box
-    corner, layer = np.array([columns.start, rows.start]), segment.label.layer
+    columns, rows, slices = segment.item.box
+    corner, inside = np.array([columns.start, rows.start]), segment.item.mask(labels)
     for k in range(slices.start, slices.stop):
-        mask = labels.layers[layer][columns, rows, k] == segment.label.value
-        if segment.instance and labels.instances is not None:
-            mask &= labels.instances[layer][columns, rows, k] == segment.instance
+        mask = inside[:, :, k - slices.start]
         voxels += int(np.count_nonzero(mask))
         for ring in outlines(mask, smooth=smooth):
             enclosed += area(ring)

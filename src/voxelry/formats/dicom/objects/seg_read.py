@@ -8,7 +8,7 @@ grid. Whole-slide segmentations, which are tiled, are refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -33,7 +33,9 @@ from voxelry.formats.dicom.pixels.codecs import decode_compressed
 from voxelry.formats.dicom.pixels.frame_format import FrameFormat
 from voxelry.formats.dicom.pixels.transfer_syntaxes import TRANSFER_SYNTAXES, TransferSyntax
 from voxelry.formats.file_content import FileContent
-from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, stack_segments, unique_names
+from voxelry.formats.file_segments import gathered
+from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, unique_names
+from voxelry.formats.object_layers import LabelledObject, stack_objects
 
 MAX_FRAME = 2**26
 """Most pixels of a frame that is decoded: a damaged header may claim any size."""
@@ -75,6 +77,19 @@ class _Segmentation:
     @property
     def is_fractional(self) -> bool:
         return bool(self.seg.get("SegmentationType") == "FRACTIONAL")
+
+    @property
+    def notes(self) -> dict[int, str]:
+        """Segment number -> the text that describes it."""
+        return {int(item.SegmentNumber): text_of(item, "SegmentDescription") for item in items_of(self.seg, "SegmentSequence")}
+
+    def tracking(self, instances: Mapping[int, int]) -> tuple[tuple[int, str, str], ...]:
+        """Instance id, tracking id and UID of the segments that are objects and tracked, by their numbers."""
+        rows = [
+            (instances.get(int(item.SegmentNumber), 0), text_of(item, "TrackingID"), text_of(item, "TrackingUID"))
+            for item in items_of(self.seg, "SegmentSequence")
+        ]
+        return tuple(row for row in rows if all(row))
 
     @property
     def source(self) -> Source:
@@ -132,21 +147,20 @@ def read_dicom_seg(
             f"{segmentation.file}: threshold {threshold:g} for {segmentation.seg.get('SegmentationType')} segments",
             remedy="A threshold above 0 and up to 1 is for FRACTIONAL segments.",
         )
-    names = (
-        match_segments(segmentation.labels, table, str(segmentation.file))
-        if table is not None
-        else unique_names(segmentation.labels)
-    )
+    joined = gathered(segmentation.labels, segmentation.notes)
+    names = match_segments(joined.labels, table, str(segmentation.file)) if table is not None else unique_names(joined.labels)
     boxes: dict[int, list[SegmentBox]] = {}
     for frame, start, pixels in segmentation.pixels():
         for number, inside in _segments(frame, pixels, _least(segmentation.seg, threshold)):
-            if number not in names:
+            if number not in joined.owner:
                 raise CorruptFileError(
                     f"{segmentation.file}: a frame is of segment {number}, which is not described", remedy=_TOO_DAMAGED
                 )
             if inside.any():
                 boxes.setdefault(number, []).append(SegmentBox(start, inside))
-    return stack_segments(boxes, segmentation.geometry, names, table, segmentation.source)
+    objects = [LabelledObject(joined.owner[number], joined.instances.get(number, 0), own) for number, own in boxes.items()]
+    source = replace(segmentation.source, tracking=segmentation.tracking(joined.instances))
+    return stack_objects(objects, segmentation.geometry, names, table, source, by_id=bool(joined.instances))
 
 
 def read_dicom_seg_image(path: str | os.PathLike[str], content: FileContent | None = None) -> Volume:

@@ -36,17 +36,9 @@ from voxelry.formats.dicom.objects.derived_object import EQUIPMENT, checked_text
 from voxelry.formats.dicom.objects.flat_frames import restore_references, single_frame_headers
 from voxelry.formats.dicom.objects.planewise_segmentation import PlanewiseSegmentation, layers_overlap
 from voxelry.formats.dicom.objects.seg_profiles import profile_of
-from voxelry.formats.dicom.objects.segment_descriptions import (
-    PRIVATE_SCHEME,
-    Algorithm,
-    Segment,
-    describe,
-    property_type,
-    segment_numbers,
-    segments_of,
-    segments_of_table,
-)
+from voxelry.formats.dicom.objects.segment_descriptions import PRIVATE_SCHEME, Algorithm, describe, property_type, trackings
 from voxelry.formats.dicom.objects.source_series import source_series
+from voxelry.formats.file_segments import MOST_SEGMENTS, Segment, segment_numbers, segments_of, segments_of_table
 
 Kind = Literal["binary", "labelmap"]
 Compression = Literal["none", "rle", "deflate"]
@@ -57,7 +49,10 @@ COMPRESSIONS = MappingProxyType({"none": ExplicitVRLittleEndian, "rle": RLELossl
 
 _UTF8 = "ISO_IR 192"
 _SERIES_OFFSET = 1000
-_MOST_SEGMENTS = 2**16 - 1
+_MOST_BINARY_FRAMES = 5000
+"""Instances of more frames are written as a LABELMAP, where no kind is named: a BINARY has a frame for each segment and slice."""
+_LARGEST_VALUE = 2**32 - 2
+"""Bytes of a DICOM element."""
 
 
 def write_dicom_seg(
@@ -65,7 +60,7 @@ def write_dicom_seg(
     source: Volume,
     path: str | os.PathLike[str],
     *,
-    kind: Kind = "binary",
+    kind: Kind | None = None,
     compression: Compression = "none",
     profile: str = "archive",
     algorithm: Algorithm | None = None,
@@ -81,7 +76,8 @@ def write_dicom_seg(
         labels: on the scan's grid (axes may be flipped or permuted; they are re-indexed), on any number of layers.
         source: the scan as read from DICOM: ``(column, row, slice)``, or ``(rows, cols)`` for a projection.
         path: the file; replaced if it exists.
-        kind: ``binary``, or ``labelmap`` for labels that do not overlap.
+        kind: ``binary``, or ``labelmap`` for labels that do not overlap. None: ``binary``, but ``labelmap`` for instances that do
+            not overlap and would make more than 5000 frames.
         compression: a name of `COMPRESSIONS`; ``rle`` needs ``labelmap``.
         profile: the kind of viewer it is for: a name of `seg_profiles.PROFILES`.
         algorithm: the algorithm that made the labels; None for voxelry of this version.
@@ -115,16 +111,21 @@ def write_dicom_seg(
         raise ExportError(f"{path}: the table has {labels.table.layers} layers, the labels {len(labels.layers)}")
     aligned = labels.on_grid(source.geometry)
     segments = segments_of(aligned, absent=emptiness.describes_absent)
-    if len(segments) > _MOST_SEGMENTS:
-        raise ExportError(f"{path}: {len(segments)} segments are more than DICOM can number", remedy="Write NIfTI.")
+    if len(segments) > MOST_SEGMENTS:
+        raise ExportError(
+            f"{path}: {len(segments)} labels and instances, of which DICOM numbers at most {MOST_SEGMENTS}",
+            remedy="Write .nii.gz, which keeps ids in a file beside the labels, or leave out the smallest objects.",
+        )
     numbers = segment_numbers(aligned, segments)
-    if kind == "labelmap" and len(numbers) > 1 and layers_overlap(numbers):
+    overlap = len(numbers) > 1 and layers_overlap(numbers)
+    if kind == "labelmap" and overlap:
         raise ExportError(f"{path}: labels overlap, which a LABELMAP cannot hold", remedy="Write the kind 'binary'.")
+    kind = kind or _kind(segments, overlap)
+    _check_size(numbers, segments, kind, path)
     frames = _frames(numbers.max(axis=0)) if kind == "labelmap" else np.moveaxis(np.stack([_frames(n) for n in numbers]), 0, -1)
     writer = _SegWriter(source, Path(path), algorithm or Algorithm(), series_description, COMPRESSIONS[compression])
-    return writer.write(
-        frames, segments, kind.upper(), omit_empty_frames=emptiness.omits_empty_frames and any(s.present for s in segments)
-    )
+    omits = emptiness.omits_empty_frames and any(s.present for s in segments)
+    return writer.write(frames, segments, kind.upper(), omit_empty_frames=omits, labels=aligned)
 
 
 def write_fractional_seg(
@@ -180,8 +181,31 @@ def write_fractional_seg(
     return writer.write(frames, segments, "FRACTIONAL", omit_empty_frames=bool(frames.any()))
 
 
-def _check_choice(kind: str, compression: str) -> None:
-    if kind not in KINDS:
+def _frame_count(segments: Sequence[Segment]) -> int:
+    """Frames of a BINARY, one for each slice of each segment's box."""
+    boxes = [segment.item.box for segment in segments if segment.item is not None and segment.item.box is not None]
+    return sum(box[2].stop - box[2].start if len(box) == 3 else 1 for box in boxes)
+
+
+def _kind(segments: Sequence[Segment], overlap: bool) -> Kind:
+    """The kind of a segmentation for which none is named."""
+    many = any(segment.instance for segment in segments) and _frame_count(segments) > _MOST_BINARY_FRAMES
+    return "labelmap" if many and not overlap else "binary"
+
+
+def _check_size(numbers: NDArray[Any], segments: Sequence[Segment], kind: Kind, path: str | os.PathLike[str]) -> None:
+    """Refuse a BINARY whose frames together are longer than a DICOM element can be."""
+    rows_by_columns = prod(numbers.shape[1:3])
+    size = _frame_count(segments) * rows_by_columns // 8
+    if kind == "binary" and size > _LARGEST_VALUE:
+        raise ExportError(
+            f"{path}: {len(segments)} segments take {size} bytes of frames, a DICOM element holds {_LARGEST_VALUE}",
+            remedy="Write the kind 'labelmap' where they do not overlap, else .nii.gz.",
+        )
+
+
+def _check_choice(kind: str | None, compression: str) -> None:
+    if kind is not None and kind not in KINDS:
         raise UsageError(f"kind of DICOM SEG '{kind}' is unknown", remedy=nearest(kind, KINDS))
     if compression not in COMPRESSIONS:
         raise UsageError(f"compression '{compression}' is unknown", remedy=nearest(compression, COMPRESSIONS))
@@ -240,13 +264,24 @@ class _SegWriter:
     series_description: str
     syntax: str
 
-    def write(self, frames: NDArray[Any], segments: Sequence[Segment], kind: str, *, omit_empty_frames: bool) -> Path:
-        """Write ``(slice, row, column[, layer])`` as segments; the file appears once it is complete."""
+    def write(
+        self,
+        frames: NDArray[Any],
+        segments: Sequence[Segment],
+        kind: str,
+        *,
+        omit_empty_frames: bool,
+        labels: LabelMap | None = None,
+    ) -> Path:
+        """Write ``(slice, row, column[, layer])`` as segments, of `labels`; the file appears once it is complete."""
         for text in (self.algorithm.name, self.algorithm.version, self.series_description):
             checked_text(text, self.path)
         series = source_series(self.source, self.path)
         images = single_frame_headers(series, self.source.geometry)
-        seg = self._data_set(images, frames, segments, kind, omit_empty_frames=omit_empty_frames)
+        known = {} if labels is None else trackings(labels, segments, self.source.source.series_uid)
+        descriptions = [describe(segment, self.algorithm, known.get(segment.number)) for segment in segments]
+        is_private = any(property_type(segment.label).scheme == PRIVATE_SCHEME for segment in segments)
+        seg = self._data_set(images, frames, descriptions, kind, is_private, omit_empty_frames=omit_empty_frames)
         restore_references(seg, series, images)
         seg.SeriesDescription = self.series_description
         if self.source.geometry.ndim == 2:
@@ -257,11 +292,17 @@ class _SegWriter:
         return self.path
 
     def _data_set(
-        self, images: Sequence[Dataset], frames: NDArray[Any], segments: Sequence[Segment], kind: str, *, omit_empty_frames: bool
+        self,
+        images: Sequence[Dataset],
+        frames: NDArray[Any],
+        descriptions: Sequence[Dataset],
+        kind: str,
+        is_private: bool,
+        *,
+        omit_empty_frames: bool,
     ) -> Dataset:
         """The data set by highdicom; its errors become an `ExportError` that does not show values of the headers."""
         private = [CodingSchemeIdentificationItem(PRIVATE_SCHEME, name="voxelry labels that no published table knows")]
-        is_private = any(property_type(segment.label).scheme == PRIVATE_SCHEME for segment in segments)
         try:
             with warnings.catch_warnings():
                 # Copied patient and study attributes may break their rules; the warnings would print their values.
@@ -270,7 +311,7 @@ class _SegWriter:
                     source_images=images,
                     pixel_array=frames,
                     segmentation_type=kind,
-                    segment_descriptions=[describe(segment, self.algorithm) for segment in segments],
+                    segment_descriptions=descriptions,
                     series_instance_uid=UID(),
                     series_number=series_number(images[0], _SERIES_OFFSET),
                     sop_instance_uid=UID(),

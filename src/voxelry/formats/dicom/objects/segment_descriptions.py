@@ -1,35 +1,27 @@
-"""Labels as DICOM segments: numbers, names, codes, laterality, colours, and the algorithm that made them.
-
-A label is one segment. A label of countable things (`Label.kind` ``thing``) on a map with instance ids is one segment for each
-instance, with a tracking id and UID of its own, so that reports can refer to a single lesion.
-"""
+"""Segments as DICOM describes them: codes, laterality, colours, tracking ids, and the algorithm that made them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+from uuid import UUID
 
 import numpy as np
 from highdicom import UID, AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 from highdicom.sr import CodedConcept
-from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
-from voxelry.base.distinct_names import distinct_names
 from voxelry.base.version import __version__
-from voxelry.core.catalogue import coded
-from voxelry.core.labels import Code, Label, LabelTable
+from voxelry.core.labels import Code, Label
 from voxelry.core.model import ModelCard
 from voxelry.core.volume import LabelMap
+from voxelry.formats.file_segments import LONGEST_TEXT, Segment, plain_text
 
 PRIVATE_SCHEME = "99VOXELRY"
-LONGEST_TEXT = 64
-"""Characters of a DICOM LO, the type of the names of algorithms, segments and series."""
-
 _WORDS = re.compile(r"[A-Za-z0-9]+(?:[ _-]+[A-Za-z0-9]+)*")
 
 
@@ -57,128 +49,18 @@ class Algorithm:
         return cls(name=plain_text(card.name)[:LONGEST_TEXT], version=card.version[:LONGEST_TEXT])
 
 
-@dataclass(frozen=True)
-class Segment:
-    """One segment of a segmentation object.
-
-    Attributes:
-        number: from 1, in the order of the table.
-        name: the label's name, with the instance where there is one; at most 64 characters, no two segments of one name.
-        label: the label, with codes of its own or of the catalogue.
-        instance: the instance id, 0 where the segment is all of the label.
-        present: whether it has a voxel.
-    """
-
-    number: int
-    name: str
-    label: Label
-    instance: int = 0
-    present: bool = True
-
-
-def segments_of(labels: LabelMap, *, absent: bool = True) -> list[Segment]:
-    """The segments of a label map.
+def describe(segment: Segment, algorithm: Algorithm, tracking: tuple[str, str] | None = None) -> SegmentDescription:
+    """The segment as highdicom's description.
 
     Args:
-        labels: on any number of layers, with or without instance ids.
-        absent: also list labels without a voxel. If no label has a voxel, the first is listed anyway.
-
-    Returns:
-        Segments numbered 1..n.
-
-    Raises:
-        LabelError: values that the table does not know.
+        segment: of a label map.
+        algorithm: the algorithm that made it.
+        tracking: tracking id and UID; None takes those of the label, unless it is one object of several, and else its name and a
+            fresh UID.
     """
-    present = [_present_values(layer) for layer in labels.layers]
-    labels.table.check_values(set().union(*present), labels.source.name)
-    table = coded(labels.table).labels
-    ids = {key: _instances(labels, label, present[label.layer]) for key, label in enumerate(labels.table.labels)}
-    names = iter(_names([(table[key], instance) for key, instances in ids.items() for instance in instances or [0]]))
-    rows = [
-        (next(names), table[key], instance, bool(instances)) for key, instances in ids.items() for instance in instances or [0]
-    ]
-    if not absent:
-        rows = [row for row in rows if row[-1]] or rows[:1]
-    return [Segment(number, *row) for number, row in enumerate(rows, start=1)]
-
-
-def segments_of_table(table: LabelTable) -> list[Segment]:
-    """A segment for each label of a table."""
-    labels = coded(table).labels
-    names = _names([(label, 0) for label in labels])
-    return [Segment(number, name, label) for number, (name, label) in enumerate(zip(names, labels, strict=True), start=1)]
-
-
-def _names(rows: Sequence[tuple[Label, int]]) -> list[str]:
-    """Names of labels and their instances, told apart: as plain text two may be equal, and so may an instance's number."""
-    names = []
-    for label, instance in rows:
-        suffix = f" {instance}" if instance else ""
-        names.append(plain_text(label.name).strip()[: LONGEST_TEXT - len(suffix)].rstrip() + suffix)  # outer spaces are not read
-    return distinct_names(names, range(1, len(names) + 1), longest=LONGEST_TEXT)
-
-
-def _present_values(values: NDArray[np.integer[Any]]) -> set[int]:
-    """The distinct values of an array; by histograms of its slabs where that is cheaper than sorting."""
-    if values.dtype.kind != "u" or values.dtype.itemsize > 2:
-        return {int(value) for value in np.unique(values)}
-    counts = np.zeros(2 ** (8 * values.dtype.itemsize), dtype=np.int64)
-    for slab in values.T if values.flags.f_contiguous else values:
-        counts += np.bincount(slab.ravel(), minlength=len(counts))
-    return {int(value) for value in np.flatnonzero(counts)}
-
-
-def _instances(labels: LabelMap, label: Label, present: Container[int]) -> list[int]:
-    """The instance ids of a label, ``[0]`` where it has no instances, none where it has no voxel."""
-    if label.value not in present:
-        return []
-    if labels.instances is None or label.kind == "stuff":
-        return [0]
-    return [int(value) for value in np.unique(labels.instances[label.layer][labels.layers[label.layer] == label.value])]
-
-
-def segment_numbers(labels: LabelMap, segments: Sequence[Segment]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The segment number of each voxel.
-
-    Args:
-        labels: the map.
-        segments: those that `segments_of` gives for it, at most 65535.
-
-    Returns:
-        ``(L, *spatial)``: the segment's number on each layer, 0 for none; voxels of the ignore value belong to none.
-    """
-    numbers: NDArray[Any] = np.zeros_like(labels.layers, dtype=np.uint8 if len(segments) < 256 else np.uint16)  # order kept
-    for layer in range(len(numbers)):
-        whole = {s.label.value: s.number for s in segments if s.label.layer == layer and not s.instance}
-        _replace(labels.layers[layer], whole, numbers[layer])
-        single = [s for s in segments if s.label.layer == layer and s.instance]
-        for value in sorted({s.label.value for s in single}):
-            assert labels.instances is not None
-            mask = labels.layers[layer] == value
-            ids = {s.instance: s.number for s in single if s.label.value == value}
-            ids |= {0: whole[value]} if value in whole else {}
-            sorted_ids = np.array(sorted(ids))
-            rank = np.searchsorted(sorted_ids, labels.instances[layer][mask])
-            numbers[layer][mask] = np.array([ids[key] for key in sorted_ids.tolist()])[rank]
-    return numbers
-
-
-def _replace(values: NDArray[np.integer[Any]], numbers: dict[int, int], out: NDArray[np.integer[Any]]) -> None:
-    """Replace each of `values` by its number, in one pass."""
-    low, high = int(values.min()), int(values.max())
-    lookup = np.zeros(high - low + 1, dtype=out.dtype)
-    for value, number in numbers.items():
-        if low <= value <= high:
-            lookup[value - low] = number
-    if values.flags.f_contiguous:
-        values, out = values.T, out.T
-    np.take(lookup, values if low == 0 else values.astype(np.int64) - low, out=out)
-
-
-def describe(segment: Segment, algorithm: Algorithm) -> SegmentDescription:
-    """The segment as highdicom's description; a finding without a tracking UID gets a fresh one."""
     label, manual = segment.label, algorithm.kind == "manual"
-    tracking_uid = "" if segment.instance else label.tracking_uid
+    own = (None, None) if segment.instance else (label.tracking_id, label.tracking_uid)
+    tracking_id, tracking_uid = tracking or (plain_text(own[0] or segment.name), own[1] or UID())
     description = SegmentDescription(
         segment_number=segment.number,
         segment_label=segment.name,
@@ -186,14 +68,39 @@ def describe(segment: Segment, algorithm: Algorithm) -> SegmentDescription:
         segmented_property_type=concept(property_type(label)),
         algorithm_type=SegmentAlgorithmTypeValues(algorithm.kind.upper()),
         algorithm_identification=None if manual else identification(algorithm),
-        tracking_uid=UID(tracking_uid) if tracking_uid else UID(),
-        tracking_id=segment.name if segment.instance or not label.tracking_id else plain_text(label.tracking_id),
+        tracking_uid=UID(tracking_uid),
+        tracking_id=tracking_id,
     )
+    if segment.note:
+        description.SegmentDescription = segment.note
     description.RecommendedDisplayCIELabValue = list(label.cielab)
     if label.modifier is not None:
         kind = description.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [concept(label.modifier)]
     return description
+
+
+def trackings(labels: LabelMap, segments: Sequence[Segment], where: str) -> dict[int, tuple[str, str]]:
+    """Tracking id and UID of the segments of instances, by their numbers.
+
+    An object that its file tracks keeps both (`Source.tracking`). Any other gets a UID made from the scan, its label, its id and
+    its voxels: the same object written twice is the same finding, another object never is.
+
+    Args:
+        labels: the map.
+        segments: those that `segments_of` gives for it.
+        where: the scan: the UID of its series.
+    """
+    known = {instance: (id, uid) for instance, id, uid in labels.source.tracking}
+    result = {}
+    for segment in segments:
+        if segment.instance and segment.instance in known:
+            result[segment.number] = known[segment.instance]
+        elif segment.instance and segment.item is not None and segment.item.box is not None:
+            digest = hashlib.sha256(f"{where} {segment.instance} {segment.label.name} {segment.item.box}".encode())
+            digest.update(np.packbits(segment.item.mask(labels)).tobytes())
+            result[segment.number] = segment.name, str(UID.from_uuid(str(UUID(bytes=digest.digest()[:16]))))
+    return result
 
 
 def identification(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
@@ -220,8 +127,3 @@ def property_type(label: Label) -> Code:
 def concept(code: Code) -> CodedConcept:
     """A code as highdicom's concept."""
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=plain_text(code.meaning))
-
-
-def plain_text(name: str) -> str:
-    """A text without backslashes, which separate values in DICOM strings, and without control characters."""
-    return re.sub(r"[\x00-\x1f\x7f]", " ", name.replace("\\", "/"))

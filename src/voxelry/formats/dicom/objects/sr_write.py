@@ -30,15 +30,9 @@ from voxelry.formats.dicom.deflated import open_inflated
 from voxelry.formats.dicom.elements import PARSE_ERRORS
 from voxelry.formats.dicom.objects.derived_object import EQUIPMENT, series_number
 from voxelry.formats.dicom.objects.references import SourceSeries
-from voxelry.formats.dicom.objects.segment_descriptions import (
-    PRIVATE_SCHEME,
-    Algorithm,
-    Segment,
-    concept,
-    property_type,
-    segments_of,
-)
+from voxelry.formats.dicom.objects.segment_descriptions import PRIVATE_SCHEME, Algorithm, concept, property_type
 from voxelry.formats.dicom.objects.source_series import source_series
+from voxelry.formats.file_segments import Segment, segments_of
 from voxelry.metrics.measurements import measure_labels
 
 _SERIES_OFFSET = 3000

@@ -54,6 +54,7 @@ class Structure:
         frame_of_reference: FrameOfReferenceUID of its coordinates, empty where it states none.
         contours: its closed contours.
         remarks: decisions on what is odd about it.
+        note: the text that describes it.
         problem: why it cannot be told what it is, in words; empty for a sound one.
     """
 
@@ -61,6 +62,7 @@ class Structure:
     frame_of_reference: str
     contours: Sequence[Contour] = ()
     remarks: tuple[str, ...] = ()
+    note: str = ""
     problem: str = ""
 
 
@@ -183,7 +185,7 @@ def _structure(roi: Dataset, key: int, name: str, drawings: Sequence[Dataset], o
         contours, own_remarks = _contours(items)
     except ValueError as error:
         return Structure(label, frame, problem=f"structure '{name}': {short_message(error)}")
-    return Structure(label, frame, contours, (*remarks, *own_remarks))
+    return Structure(label, frame, contours, (*remarks, *own_remarks), text_of(roi, "ROIDescription"))
 
 
 def _label(key: int, name: str, drawings: Sequence[Dataset], observation: Dataset) -> Label:
