@@ -10,6 +10,8 @@ from helpers.plans import SIDED, tiny_plan
 from helpers.training_cases import case
 from voxelry.augmentation.augment_settings import AugmentSettings
 from voxelry.augmentation.augmenter import Augmenter
+from voxelry.core.instance_plan import InstancePlan
+from voxelry.preparation.instance_targets import instance_targets
 from voxelry.training.device_batches import DeviceAugmentation
 from voxelry.training.prefetch import BatchLoader
 from voxelry.training.sampler import Sampler
@@ -57,3 +59,21 @@ def test_a_feed_changes_batches_by_their_numbers():
             assert torch.equal(image_BC, wanted)
             assert image_BC.is_contiguous(memory_format=torch.channels_last_3d)
             assert torch.equal(classes_B, indices)
+
+
+def test_targets_of_a_head_come_with_the_patches_of_a_device():
+    head = InstancePlan(labels=(SIDED.names[0],), diameter=4, border=1, erosion=1)
+    plan = tiny_plan(2, instances=head)
+    prepared = case(0, (20, 18))
+    targets = instance_targets(prepared.classes.astype(np.int32), (1, 1), head)
+    cases = [replace(prepared, targets=targets)]
+    own = Augmenter(plan, AugmentSettings(set="light", noise_p=0, blur_p=0, gamma_p=0, brightness_p=0, contrast_p=0), SIDED)
+    on_cpu = Sampler(cases, plan.patch_size, 4, 1.0, 0, own, head_classes=4)
+    on_device = Sampler(cases, plan.patch_size, 4, 1.0, 0, own, head_classes=4, on_device=True)
+    for number in range(4):
+        image, wanted = on_cpu(number)
+        moved, made = DeviceAugmentation(on_device)(*on_device(number), number)
+        assert made.shape == wanted.shape == (4, 3, 8, 8)
+        assert torch.allclose(moved, image, atol=0.02)
+        assert (made[:, :2] == wanted[:, :2]).float().mean() > 0.97
+        assert (made[:, 2] - wanted[:, 2]).abs().float().mean() < 2
