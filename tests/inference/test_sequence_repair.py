@@ -11,6 +11,7 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.core.model import CleanUp
 from voxelry.core.volume import LabelMap
 from voxelry.errors import LabelError
+from voxelry.formats.reader import read_labels
 from voxelry.inference.cleanup import clean
 from voxelry.inference.naming_flags import row_flags
 from voxelry.inference.row_objects import instance_votes
@@ -208,3 +209,41 @@ def test_a_hole_that_was_filled_after_naming_gets_its_objects_id():
     filled = with_filled_ids(clean(named, [CleanUp(label="L3", fill_holes=True)]), rows)
     assert (filled.array[6, 4, 22], filled.instances[0, 6, 4, 22]) == (9, 13)
     assert with_filled_ids(spine(), rows).instances is None
+
+
+LUMBAR = LabelTable(labels=tuple(Label(value=number, name=name) for number, name in enumerate(NAMES, start=1)))
+
+
+def shifted(array):
+    return np.where(array > 2, array - 1, array)
+
+
+def halved(array):
+    """The lower half of every body but the last called the next level; rows run from the head down."""
+    result = array.copy()
+    for value in (1, 2, 3, 4):
+        rows = np.flatnonzero((array == value).any(axis=(1, 2)))
+        below = array[rows[len(rows) // 2] :] == value
+        result[rows[len(rows) // 2] :][below] = value + 1
+    return result
+
+
+def bridged(array):
+    """A bar from the third body to the fourth, both called the third."""
+    result = np.where(array == 4, 3, array)
+    upper, lower = (np.argwhere(array == value).mean(axis=0).astype(int) for value in (3, 4))
+    bar = result[upper[0] : lower[0], upper[1] - 4 : upper[1] + 4, upper[2] - 4 : upper[2] + 4]
+    bar[bar == 0] = 3
+    return result
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("corrupt", [shifted, halved, bridged])
+def test_corrupted_references_of_real_spines_are_put_right(realdata, corrupt):
+    files = [realdata / "spine_mri_waterfat" / "labels" / f"myo_{number}.nii.gz" for number in (11, 17, 31, 38, 51)]
+    maps = [read_labels(file, LUMBAR) for file in files]
+    for number, reference in enumerate(maps):
+        rows = learnt(ROW, [other for place, other in enumerate(maps) if place != number])
+        named, _ = name_rows(replace(reference, layers=corrupt(reference.array)[None]), rows)
+        inside = reference.array > 0
+        assert (named.array[inside] == reference.array[inside]).mean() > 0.97

@@ -7,6 +7,7 @@ moving stretches elsewhere (2-opt and or-opt: Croes 1958, doi:10.1287/opre.6.6.7
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def chain_order(centroids: NDArray[np.float64]) -> Order:
         return list(range(len(centroids)))
     numbers = np.lexsort(centroids.T[::-1])
     points = centroids[numbers]
-    distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1).tolist()
     axis = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2][0]
     along = [int(i) for i in np.argsort(points @ axis, kind="stable")]
     starts = [along, _nearest(distance, along[0]), _nearest(distance, along[-1])]
@@ -44,20 +45,20 @@ def chain_order(centroids: NDArray[np.float64]) -> Order:
     return [int(numbers[i]) for i in order]
 
 
-def _length(order: Order, distance: NDArray[np.float64]) -> float:
-    return float(distance[order[:-1], order[1:]].sum())
+def _length(order: Order, distance: list[list[float]]) -> float:
+    return sum(distance[a][b] for a, b in pairwise(order))
 
 
 def _nearest(distance: NDArray[np.float64], first: int) -> Order:
     """From one point always to the nearest that is left."""
     order, left = [first], set(range(len(distance))) - {first}
     while left:
-        order.append(min(left, key=lambda point: (distance[order[-1], point], point)))
+        order.append(min(left, key=lambda point: (distance[order[-1]][point], point)))
         left.remove(order[-1])
     return order
 
 
-def _shortened(order: Order, distance: NDArray[np.float64]) -> Order:
+def _shortened(order: Order, distance: list[list[float]]) -> Order:
     """Turn and move stretches of a path until it gets no shorter."""
     length = _length(order, distance)
     while True:

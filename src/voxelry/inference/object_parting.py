@@ -17,7 +17,7 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.label_sequence import LabelSequence
 from voxelry.inference.sequence_costs import JUNK
 
-LARGE = 1.4
+LARGE = 1.3
 """An object of this many times its usual volume may be several."""
 
 SMALLEST_PIECE = 0.4

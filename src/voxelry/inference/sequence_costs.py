@@ -130,20 +130,31 @@ class SequenceCosts:
             ``(m, m)``: the first object has the label of the row, the next that of the column; infinite where they do not follow
             each other. The labels between are absent.
         """
-        count = len(self.sequence.labels)
-        first, last = np.arange(count)[:, None], np.arange(count)[None]
+        mean, variance, closed, closable, skipped = self._steps
+        spacing = _misfit((distance - mean) ** 2, variance, "distance")
+        together = _misfit((distance - closed) ** 2, (_LEAST_STD["distance"] * closed) ** 2, "distance")
+        return np.where(closable, np.minimum(spacing, together), spacing) + skipped
+
+    @cached_property
+    def _steps(self) -> tuple[Values, Values, Values, NDArray[np.bool_], Values]:
+        """What `transitions` needs of each pair of labels, ``(m, m)`` each.
+
+        Returns:
+            Mean and variance of their distance, the distance where all labels between are lacking without a gap, whether all may
+            be, and the cost of their absence, infinite where the labels do not follow.
+        """
+        first, last = np.arange(len(self.sequence.labels))[:, None], np.arange(len(self.sequence.labels))[None]
         sums, variances, absences, needed = (
             np.concatenate([[0.0], np.cumsum(values)])
             for values in (self._distances, self._distance_stds**2, self.absent, ~self._optional)
         )
-        before, after = np.append(self._distances, 0.0), np.insert(self._distances, 0, 0.0)
-        spacing = _misfit((distance - (sums[None] - sums[:, None])) ** 2, variances[None] - variances[:, None], "distance")
-        closed_mean = (before[:, None] + after[None]) / 2
-        closed = _misfit((distance - closed_mean) ** 2, (_LEAST_STD["distance"] * closed_mean) ** 2, "distance")
-        none_needed = needed[last] - needed[first + 1] <= 0
-        spacing = np.where(none_needed, np.minimum(spacing, closed), spacing)
-        skipped = absences[last] - absences[first + 1]
-        return np.where(first < last, spacing + skipped, np.inf)
+        follows = first < last
+        mean = np.where(follows, sums[last] - sums[first], 1.0)
+        variance = np.where(follows, variances[last] - variances[first], 1.0)
+        closed = (np.append(self._distances, 0.0)[:, None] + np.insert(self._distances, 0, 0.0)[None]) / 2
+        closable = needed[last] - needed[first + 1] <= 0
+        skipped = np.where(follows, absences[last] - absences[first + 1], np.inf)
+        return mean, variance, np.where(follows, closed, 1.0), closable, skipped
 
     def _is_close(self, first: int, last: int) -> bool:
         """Whether objects next to each other may be pieces of one."""
@@ -216,8 +227,7 @@ def _score_costs(shares: Values) -> Values:
 def _misfit(squared: Values, variance: Values, kind: str) -> Values:
     """The cost of a deviation from a normal distribution mixed with outliers."""
     outlier = _OUTLIER[kind]
-    exponent = np.divide(squared, 2 * variance, out=np.zeros(np.broadcast(squared, variance).shape), where=variance > 0)
-    return np.asarray(-np.log((1 - outlier) * np.exp(-exponent) + outlier), dtype=np.float64)
+    return np.asarray(-np.log((1 - outlier) * np.exp(-squared / (2 * variance)) + outlier), dtype=np.float64)
 
 
 def _filled(spreads: Sequence[Spread | None], usual: float, least: float) -> tuple[Values, Values]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from voxelry.core.label_sequence import LabelSequence
 from voxelry.inference.chain_order import chain_order
-from voxelry.inference.sequence_costs import REVERSED, OrderedObject, SequenceCosts
+from voxelry.inference.sequence_costs import REVERSED, OrderedObject, SequenceCosts, Values
 
 ALTERNATIVES = 8
 """Consistent sequences that are kept."""
@@ -131,7 +131,7 @@ def _best(costs: SequenceCosts, count: int) -> list[_Along]:
                 options.append(steps.reshape(-1, labels))
                 sources.append(before * labels * count + np.arange(labels * count))
         values, indices = np.concatenate(options), np.concatenate(sources)
-        kept = np.argsort(values, axis=0, kind="stable")[:count].T
+        kept = _lowest(values, count).T
         best[number, :, : kept.shape[1]] = np.take_along_axis(values.T, kept, axis=1) + element.costs[:, None]
         origin[number, :, : kept.shape[1]] = indices[kept]
     last = np.array([element.last for element in elements])
@@ -141,6 +141,14 @@ def _best(costs: SequenceCosts, count: int) -> list[_Along]:
     ranked = [(float(flat[i]), _traced(i, origin, costs)) for i in lowest]
     nothing = (float(rejected[-1] + absent[-1]), (None,) * len(costs.objects))
     return [(cost + costs.direction, names) for cost, names in sorted([*ranked, nothing], key=lambda pair: pair[0])[:count]]
+
+
+def _lowest(values: Values, count: int) -> NDArray[np.int64]:
+    """``(count or fewer, m)``: of each column the numbers of its lowest values, the lowest first."""
+    if len(values) <= count:
+        return np.argsort(values, axis=0, kind="stable")
+    lowest = np.argpartition(values, count, axis=0)[:count]
+    return np.take_along_axis(lowest, np.argsort(np.take_along_axis(values, lowest, axis=0), axis=0), axis=0)
 
 
 def _traced(end: int, origin: NDArray[np.int64], costs: SequenceCosts) -> tuple[str | None, ...]:
