@@ -38,7 +38,7 @@ COMMANDS = {
     ],
     "demo": ["--out", "--manifest", "--root", "--time-budget", "--json"],
     "compare": ["A", "B", "--metric", "--test", "--table", "--json"],
-    "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--tolerance", "--out", "--table", "--root", "--json"],
+    "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--tolerance", "--out", "--regions", "--table", "--root", "--json"],
     "inspect": ["PATH", "--names", "--json"],
     "plan": ["MANIFEST", "--out", "--vram", "--configuration", "--network", "--preset", "--root", "--device", "--json"],
     "predict": [
@@ -46,6 +46,7 @@ COMMANDS = {
         "INPUTS",
         "--out",
         "--format",
+        "--task",
         "--series",
         "--repair",
         "--with",
@@ -202,6 +203,7 @@ def test_train_predict_evaluate(torso, torso_model, tmp_path):
     assert done["files"]["torso_003"] == {
         "nifti": str(masks / "torso_003.nii.gz"),
         "dicom-seg": str(masks / "torso_003.seg.dcm"),
+        "segments": str(masks / "torso_003.json"),
     }
     scores = run_json("evaluate", torso / "labels", masks, "--out", tmp_path / "scores.json")
     assert scores.keys() >= SCORE_KEYS
@@ -272,7 +274,7 @@ def test_some_failed(torso, torso_model, tmp_path):
     done = json.loads(result.stdout.splitlines()[-1])
     assert set(done["failed"]) == {"gap"}
     assert set(done["files"]) == {"good", "gap"}
-    assert tree(tmp_path / "out") == ["good.nii.gz"]
+    assert tree(tmp_path / "out") == ["good.json", "good.nii.gz", "good_instances.nii.gz"]
 
 
 def test_a_full_disk_is_one_message(monkeypatch, tmp_path):

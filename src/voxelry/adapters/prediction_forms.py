@@ -56,7 +56,7 @@ def segmentation_result(
         >>> from voxelry.adapters import segmentation_result
         >>> from voxelry.inference import Prediction
         >>> from voxelry.phantom import small_phantom
-        >>> result = segmentation_result(Prediction(small_phantom().labels, {"liver": 0.9}))
+        >>> result = segmentation_result(Prediction(small_phantom().labels, {"liver": 0.9}), "semantic")
         >>> {key: result["segments_info"][0][key] for key in ("id", "label_id", "label", "was_fused", "score")}
         {'id': 1, 'label_id': 1, 'label': 'liver', 'was_fused': True, 'score': 0.9}
     """
