@@ -160,6 +160,19 @@ def test_no_objects(tmp_path, ending):
     np.testing.assert_array_equal(back.layers, none.layers)
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".seg.nrrd"])
+@pytest.mark.parametrize("told_apart", [True, False])
+def test_things_stay_things_without_objects(tmp_path, ending, told_apart):
+    made = objects(GRID)
+    none = np.where(made.layers == 3, 3, 0).astype(np.uint8)
+    empty = replace(made, layers=none, instances=np.zeros_like(made.instances) if told_apart else None)
+    truth, guess = (vx.write(labels, tmp_path / name / f"a{ending}") for name, labels in (("r", empty), ("p", made)))
+    kinds = [(label.name, label.kind) for label in TABLE.labels]
+    assert [(label.name, label.kind) for label in vx.read_labels(truth).table.labels] == kinds
+    rows = {row["label"]: row for row in vx.evaluate(truth, guess, metrics=("panoptic",)).rows()}
+    assert rows["lesion"]["panoptic_fp"] == len(np.unique(made.instances[made.layers == 2])) - 1
+
+
 def many(count=70_000):
     side = 2 * int(np.ceil(count ** (1 / 3))) + 1
     ids = np.zeros((side,) * 3, np.uint32)
@@ -181,7 +194,7 @@ def test_70000_objects_of_a_picture(tmp_path):
     made = LabelMap((ids > 0).astype(np.uint8)[None] * 2, Geometry(ids.shape), TABLE, instances=ids[None])
     for ending in (".tif", ".coco.json", ".nii.gz"):
         np.testing.assert_array_equal(vx.read_labels(vx.write(made, tmp_path / f"a{ending}")).instances, made.instances)
-    with pytest.raises(ExportError, match=r"ids up to 70000 do not fit the 16 bits of a PNG.*\.tif"):
+    with pytest.raises(ExportError, match=r"/a\.png: ids up to 70000 do not fit the 16 bits of a PNG.*\.tif"):
         vx.write(made, tmp_path / "a.png")
     assert not [file for file in tmp_path.iterdir() if ".png" in file.name]
 

@@ -225,6 +225,14 @@ def test_damaged(tmp_path, change, message):
         vx.read_labels(tmp_path / "a.json")
 
 
+def test_two_categories_of_one_id(tmp_path):
+    value = content([])
+    value["categories"].append(value["categories"][0] | {"name": "another"})
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    with pytest.raises(CorruptFileError, match="two categories have one id"):
+        vx.read_labels(tmp_path / "a.json")
+
+
 def test_other_json(tmp_path):
     for text in ('{"images": 3}', '{"images": [', '{"categories": [], "annotations": [], "images": []}'):
         (tmp_path / "a.json").write_text(text)

@@ -113,6 +113,7 @@ def test_a_path_within_another_is_a_hole(tmp_path, order):
     islands = [points([(20, 2), (24, 2), (24, 6), (20, 6)])]
     for content in (
         first({"name": "cell", "complex_polygon": {"path": [*paths, *islands]}}),
+        first({"name": "cell", "polygon": {"path": paths[0], "additional_paths": [paths[1], *islands]}}),
         second({"name": "cell", "polygon": {"paths": [*paths, *islands]}}),
     ):
         labels = read_darwin(saved(tmp_path, content))

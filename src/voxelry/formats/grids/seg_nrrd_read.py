@@ -26,7 +26,7 @@ from voxelry.errors import CorruptFileError, LabelError
 from voxelry.formats.file_segments import gathered
 from voxelry.formats.grids.nrrd_header import parse_nrrd
 from voxelry.formats.grids.nrrd_read import grid_of
-from voxelry.formats.grids.nrrd_write import OBJECT_TAG
+from voxelry.formats.grids.nrrd_write import KIND_TAG, OBJECT_TAG
 from voxelry.formats.label_layers import SegmentBox, clean_name, match_segments, unique_names
 from voxelry.formats.object_layers import LabelledObject, stack_objects
 from voxelry.formats.voxels import LARGEST_LABEL, as_labels
@@ -136,6 +136,7 @@ def _label(segment: Mapping[str, str], index: int, value: int) -> Label:
         type=kind,
         modifier=modifier,
         color=_color(segment.get("Color", "")),
+        kind="thing" if _tag(segment.get("Tags", ""), KIND_TAG) == "thing" else "stuff",
     )
 
 

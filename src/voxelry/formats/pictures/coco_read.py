@@ -229,6 +229,8 @@ def coco_file(file: Path, content: Entry) -> CocoFile:
 
 def _parsed(file: Path, content: Entry) -> CocoFile:
     categories = {int(item["id"]): item for item in content["categories"]}
+    if len(categories) < len(content["categories"]):
+        raise ValueError("two categories have one id")
     annotations: dict[Any, list[Entry]] = {}
     for item in content["annotations"]:
         if item["category_id"] not in categories:

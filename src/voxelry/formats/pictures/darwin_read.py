@@ -139,6 +139,7 @@ def _paths(item: Entry) -> list[NDArray[np.float64]] | None:
         return None
     paths = polygon["paths"] if "paths" in polygon else polygon["path"]
     paths = paths if paths and isinstance(paths[0], list) else [paths]
+    paths = [*paths, *polygon.get("additional_paths", ())]
     result = [np.array([(point["x"], point["y"]) for point in path], np.float64).reshape(-1, 2) for path in paths]
     if not all(len(path) and np.isfinite(path).all() for path in result):
         raise ValueError(f"annotation '{item.get('name')}' has a path without points, or with infinite ones")

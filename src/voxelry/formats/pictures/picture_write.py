@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def write_png(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
         LabelError: ids that fit no label.
     """
     target = _checked(labels, path, (".png",), "a PNG")
-    return write_with_ids(labels, stored_values(labels, path), target, _save_png)
+    return write_with_ids(labels, stored_values(labels, path), target, partial(_save_png, name=target))
 
 
 def write_tiff(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
@@ -86,7 +87,7 @@ def write_png_ids(ids: NDArray[np.uint32], _: Geometry, path: Path) -> Path:
         ExportError: ids above 65535.
     """
     fits = ids.max(initial=0) < 2**16
-    _save_png(path, ids.astype(np.uint16) if fits else ids, "", True)
+    _save_png(path, ids.astype(np.uint16) if fits else ids, "", True, name=path)
     return path
 
 
@@ -102,10 +103,10 @@ def write_tiff_ids(ids: NDArray[np.uint32], _: Geometry, path: Path) -> Path:
     return path
 
 
-def _save_png(path: Path, array: NDArray[Any], record: str, _: bool) -> None:
+def _save_png(path: Path, array: NDArray[Any], record: str, _: bool, *, name: Path) -> None:
     if array.dtype.itemsize > 2:
         raise ExportError(
-            f"{path}: ids up to {array.max()} do not fit the 16 bits of a PNG", remedy="Write .tif or .nii.gz, which have 32."
+            f"{name}: ids up to {array.max()} do not fit the 16 bits of a PNG", remedy="Write .tif or .nii.gz, which have 32."
         )
     about = PngInfo()
     if record:
