@@ -69,6 +69,15 @@ def test_the_smallest_budget_that_a_refusal_names_suffices(kind):
     assert total <= budget
 
 
+def test_objects_are_told_apart_within_the_budget_that_a_refusal_names():
+    budget = child("objects_child.py", 160, 32, 1 << 20)["needed"] + 16 * MIB
+    said = child("objects_child.py", 160, 32, budget)
+    assert said["peak"] <= budget
+    assert said["objects"] > 40
+    labels, ids, decoding = 1, 4, 8
+    assert said["peak"] - said["base"] < 160**3 * (labels + ids + decoding) + 64 * MIB
+
+
 def test_a_scan_of_many_gigabytes_is_refused_by_its_header_in_few_megabytes(tmp_path):
     """A file of 10 GB (a hole on the disk) and a budget of 900 MiB: nothing of it is decoded."""
     said = child("refused_child.py", tmp_path / "scan.nii", 900 << 20)

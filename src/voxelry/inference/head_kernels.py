@@ -17,8 +17,8 @@ from voxelry.inference.half import exponential, loaded, stored
 
 CORE, DISTANCE = HEAD_CHANNELS.index("core"), HEAD_CHANNELS.index("distance")
 
-CORE_UNIT, DISTANCE_ZERO, DISTANCE_UNIT = 256, 128, 127
-"""A packed voxel is ``CORE_UNIT * core + distance``: the core's probability as 0..255, and 1..255 for a distance of -1..1."""
+CORE_UNIT, DISTANCE_ZERO, DISTANCE_UNIT = 256, 128, 126
+"""A packed voxel is ``CORE_UNIT * core + distance``: the core's probability as 0..255, and 2..254 for a distance of -1..1."""
 
 _f, _i = numba.float32, numba.int64
 _SUMS = numba.types.Array(_f, 4, "A")

@@ -9,9 +9,7 @@ objects and the fronts of growing ones. The objects depend on the voxels alone: 
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from voxelry.base.threads import THREADS, run_slabs
 from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.labels import LabelTable
 from voxelry.errors import ModelError, nearest
+from voxelry.inference.foreground_runs import ForegroundRuns
 from voxelry.inference.instance_kernels import (
     CORE_RUN,
     encode,
@@ -32,13 +31,17 @@ from voxelry.inference.instance_kernels import (
     settle,
     survey,
 )
-from voxelry.inference.watershed_kernels import BLOCK, LISTS, MOST_LABELS, grow
+from voxelry.inference.watershed_kernels import BLOCK, LEVELS, MOST_LABELS, Box, Queue, fill_box, grow
 
 SLAB_VOXELS = 4 << 20
 """Voxels looked at a time, or those of one slice where they are more."""
 
-DECODING_BYTES = 4
-"""Of a voxel while objects are decoded: runs, and the queue of growing ones."""
+DECODING_BYTES = 8
+"""Of a voxel while objects are decoded: runs, the box and the queue of growing ones. Fields of noise, whose runs are two or three
+voxels long, take up to four times as many."""
+
+BRICK, FLAT_BRICK = (8, 8, 8), (16, 1, 32)
+"""Voxels that lie together in the box of growing objects, of volumes and of pictures."""
 
 _VOTES = 4 << 20
 """Numbers of a table of votes, or those of one object."""
@@ -47,54 +50,6 @@ _ROUNDING = 1e-6  # an object of exactly the smallest volume stays, whatever the
 
 Classes = NDArray[np.uint8] | NDArray[np.uint16]
 Ids = NDArray[np.uint32]
-
-
-@dataclass(frozen=True, eq=False)
-class _Runs:
-    """Runs of foreground voxels, in the order of their rows (`instance_kernels`).
-
-    Attributes:
-        rows: ``(R,)`` int32.
-        starts: ``(R,)`` int32, the first voxel of each.
-        stops: ``(R,)`` int32, the voxel to stop before.
-        values: ``(R,)`` uint16.
-        objects: ``(R,)`` int32, the first run of the foreground that each belongs to.
-        seeds: ``(R,)`` int32, the first run of the core that each belongs to.
-    """
-
-    rows: NDArray[np.int32]
-    starts: NDArray[np.int32]
-    stops: NDArray[np.int32]
-    values: NDArray[np.uint16]
-    objects: NDArray[np.int32]
-    seeds: NDArray[np.int32]
-
-    @classmethod
-    def empty(cls, count: int = 0) -> _Runs:
-        """Runs to be written; each is its own object and seed."""
-        rows, starts, stops = (np.empty(count, np.int32) for _ in range(3))
-        return cls(rows, starts, stops, np.empty(count, np.uint16), *(np.arange(count, dtype=np.int32) for _ in range(2)))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def with_new(self, new: _Runs) -> _Runs:
-        """These, and new ones behind them."""
-        shift = np.int32(len(self))
-        return _Runs(
-            np.concatenate([self.rows, new.rows]),
-            np.concatenate([self.starts, new.starts]),
-            np.concatenate([self.stops, new.stops]),
-            np.concatenate([self.values, new.values]),
-            np.concatenate([self.objects, new.objects + shift]),
-            np.concatenate([self.seeds, new.seeds + shift]),
-        )
-
-    def of(self, mask: NDArray[np.bool_]) -> _Runs:
-        """Those of some whole objects."""
-        number = np.cumsum(mask, dtype=np.int32) - np.int32(1)
-        objects, seeds = number[self.objects[mask]], number[self.seeds[mask]]
-        return _Runs(self.rows[mask], self.starts[mask], self.stops[mask], self.values[mask], objects, seeds)
 
 
 class InstanceDecoder:
@@ -126,9 +81,7 @@ class InstanceDecoder:
         self._things[things] = True
         self._columns = np.cumsum(self._things) * self._things - self._things
         self._owners = np.flatnonzero(self._things).astype(classes.dtype)
-        steps = np.array(list(itertools.product(*[(-1, 0, 1) if size > 1 else (0,) for size in shape])))
-        self._shifts = steps[steps.any(axis=1)] if len(steps) > 1 else steps
-        self._open = _Runs.empty()
+        self._open = ForegroundRuns.empty()
         self._last_offsets = np.zeros(0, np.int64)
         self._passed = 0
         self._places: list[NDArray[np.int64]] = []
@@ -159,23 +112,25 @@ class InstanceDecoder:
         height, first = self._shape[1], self._passed
         rows = slice(first * height, stop * height)
         new, offsets = self._find(rows)
-        carried = len(self._last_offsets) - 1 if first else 0
-        before = len(self._open)
-        runs = self._open.with_new(new)
+        carried, before = len(self._last_offsets) - 1 if first else 0, len(self._open)
+        runs, self._open = self._open.with_new(new), ForegroundRuns.empty()
         if carried:
             offsets = np.concatenate([self._last_offsets[:-1], offsets + before])
         join(offsets, height, carried, runs.starts, runs.stops, runs.values, self._cores, runs.objects, runs.seeds)
         flatten(runs.objects)
         flatten(runs.seeds)
-        unfinished = np.zeros(len(runs), bool)
         last = offsets[len(offsets) - 1 - height :]
-        if stop < self.size:
-            unfinished[runs.objects[last[0] :]] = True
-            unfinished = unfinished[runs.objects]
         self._passed = stop
-        self._decode(runs.of(~unfinished))
-        self._open = runs.of(unfinished)
-        self._last_offsets = last - last[0] + len(self._open) - (last[-1] - last[0])
+        if stop == self.size:
+            self._decode(runs)
+            return
+        unfinished = np.zeros(len(runs), bool)
+        unfinished[runs.objects[last[0] :]] = True
+        unfinished = unfinished[runs.objects]
+        if not unfinished.all():
+            self._decode(runs.of(~unfinished))
+            runs = runs.of(unfinished)
+        self._open, self._last_offsets = runs, last - last[-1] + len(runs)
 
     def finish(self) -> int:
         """Number the objects by their first voxels; how many there are."""
@@ -186,20 +141,20 @@ class InstanceDecoder:
             run_slabs(lambda low, high: renumber(self._flat, numbers, low, high), self._flat.size)
         return len(places)
 
-    def _find(self, rows: slice) -> tuple[_Runs, NDArray[np.int64]]:
+    def _find(self, rows: slice) -> tuple[ForegroundRuns, NDArray[np.int64]]:
         """The runs of rows, whose voxels become codes; and the number of each row's first run."""
         ids, classes = self._ids[rows], self._classes[rows]
         counts = np.zeros(len(ids), np.int64)
         run_slabs(lambda low, high: encode(classes, ids, self._things, self._core, low, high, counts), len(ids))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        new, begin = _Runs.empty(int(offsets[-1])), rows.start
+        new, begin = ForegroundRuns.empty(int(offsets[-1])), rows.start
         run_slabs(
             lambda low, high: find_runs(ids, self._cores, offsets, begin, low, high, new.rows, new.starts, new.stops, new.values),
             len(ids),
         )
         return new, offsets
 
-    def _decode(self, runs: _Runs) -> None:
+    def _decode(self, runs: ForegroundRuns) -> None:
         """Give complete foreground its ids."""
         if not len(runs):
             return
@@ -212,7 +167,7 @@ class InstanceDecoder:
         paint_runs = (runs.rows, runs.starts, runs.stops)
         run_slabs(lambda low, high: paint(self._ids, *paint_runs, labels, low, high), len(runs))
         if self._cores:
-            self._grow(runs)
+            self._grow(runs, labels)
         sizes, places, owners = self._survey(runs, count)
         kept = sizes >= self._smallest
         kept[0] = False
@@ -223,48 +178,64 @@ class InstanceDecoder:
         owners = owners * kept.astype(owners.dtype)
         run_slabs(lambda low, high: settle(self._ids, self._classes, *paint_runs, ids, owners, low, high), len(runs))
 
-    def _labelled(self, runs: _Runs) -> tuple[NDArray[np.uint32], int]:
-        """A label for each run of a core, ordered by the cores' first voxels, and of foreground without any; else 0."""
-        whole = np.zeros(len(runs), bool)
-        if self._cores:
-            whole[runs.objects[runs.values == CORE_RUN]] = True
-            whole = ~whole[runs.objects]
-            sets = np.where(whole, runs.objects, runs.seeds)
-            marked = whole | (runs.values == CORE_RUN)
-        else:
-            sets, marked = runs.objects, np.ones(len(runs), bool)
-        height, (along, down, across) = self._shape[1], self._strides
-        places = runs.rows.astype(np.int64) // height * along + runs.rows % height * down + runs.starts * across
-        firsts = np.full(len(runs), np.iinfo(np.int64).max)
-        np.minimum.at(firsts, sets[marked], places[marked])
-        roots = np.unique(sets[marked])
-        labels = np.zeros(len(runs), np.uint32)
-        labels[roots[np.argsort(firsts[roots])]] = np.arange(1, len(roots) + 1)
-        return np.where(marked, labels[sets], np.uint32(0)), len(roots)
+    def _labelled(self, runs: ForegroundRuns) -> tuple[NDArray[np.uint32], int]:
+        """A label for runs of cores, in the order of the cores' first voxels, and of foreground of one core or none; else 0."""
+        if not self._cores:
+            roots, numbers = np.unique(runs.objects, return_inverse=True)
+            return (numbers + 1).astype(np.uint32), len(roots)
+        core = runs.values == CORE_RUN
+        roots, numbers = np.unique(runs.seeds[core], return_inverse=True)
+        firsts = np.full(len(roots), np.iinfo(np.int64).max)
+        np.minimum.at(firsts, numbers, self._places_of(runs, core))
+        ranks = np.empty(len(roots), np.uint32)
+        ranks[np.argsort(firsts)] = np.arange(1, len(roots) + 1)
+        owners = runs.objects[roots]
+        counts = np.bincount(owners, minlength=len(runs))
+        bare = np.flatnonzero((counts == 0) & (runs.objects == np.arange(len(runs))))
+        whole = np.zeros(len(runs), np.uint32)
+        whole[bare] = len(roots) + 1 + np.arange(len(bare))
+        single = counts[owners] == 1
+        whole[owners[single]] = ranks[single]
+        labels = whole[runs.objects]
+        labels[core] = ranks[numbers]
+        return labels, len(roots) + len(bare)
 
-    def _grow(self, runs: _Runs) -> None:
-        """Grow the cores of complete foreground, in as many groups as there are threads."""
-        order = np.argsort(runs.objects, kind="stable")
-        sizes = np.cumsum((runs.stops - runs.starts)[order], dtype=np.int64)
-        edges = np.flatnonzero(np.diff(runs.objects[order], prepend=-1))
-        starts = sizes[edges] - (runs.stops - runs.starts)[order][edges]
-        groups = np.unique(np.searchsorted(starts, np.linspace(0, sizes[-1], THREADS + 1)[:-1]))
-        bounds = [*(int(edges[min(group, len(edges) - 1)]) for group in groups), len(runs)]
-        kind = np.int32 if self._flat.size < 2**31 else np.int64
+    def _places_of(self, runs: ForegroundRuns, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """First voxels of some runs, in the scan's own order."""
+        height, (along, down, across) = self._shape[1], self._strides
+        rows = runs.rows[mask].astype(np.int64)
+        places: NDArray[np.int64] = rows // height * along + rows % height * down + runs.starts[mask] * across
+        return places
+
+    def _grow(self, runs: ForegroundRuns, labels: NDArray[np.uint32]) -> None:
+        """Grow the cores of foreground that has several, in as many groups as there are threads."""
+        several = np.zeros(len(runs), bool)
+        several[runs.objects[labels == 0]] = True
+        chosen = np.flatnonzero(several[runs.objects])
+        if not len(chosen):
+            return
+        chosen = chosen[np.argsort(runs.objects[chosen], kind="stable")]
+        rows, starts, stops, objects = (array[chosen] for array in (runs.rows, runs.starts, runs.stops, runs.objects))
+        values, seeds = runs.values[chosen], runs.seeds[chosen]
+        box, size = _box(rows, starts, stops, self._shape)
+        levels = np.zeros(size, np.uint8)
+        run_slabs(lambda low, high: fill_box(self._flat, levels, box, rows, starts, stops, low, high), len(rows))
+        edges = np.append(np.flatnonzero(np.diff(objects, prepend=-1)), len(rows))
+        voxels = np.concatenate([[0], np.cumsum(stops - starts, dtype=np.int64)])
+        bounds = np.unique(edges[np.searchsorted(voxels[edges], np.linspace(0, voxels[-1], THREADS + 1))])
 
         def work(low: int, high: int) -> None:
             for group in range(low, high):
-                chosen = order[bounds[group] : bounds[group + 1]]
-                voxels = int((runs.stops[chosen] - runs.starts[chosen]).sum(dtype=np.int64))
-                seeds = chosen[runs.values[chosen] == CORE_RUN]
-                blocks = voxels // BLOCK + LISTS + 1
-                pool, links = np.empty(blocks * BLOCK, kind), np.empty(blocks, np.int32)
-                cores = (runs.rows[seeds], runs.starts[seeds], runs.stops[seeds])
-                grow(self._flat, *self._shape, self._shifts, *cores, 0, len(seeds), pool, links)
+                first, last = bounds[group : group + 2]
+                cores = first + np.flatnonzero(values[first:last] == CORE_RUN)
+                cores = cores[np.argsort(seeds[cores], kind="stable")]  # what grows together lies together
+                count = int(voxels[last] - voxels[first])
+                front, grown = np.empty(count, np.int64), np.empty(count, np.int64)
+                grow(self._flat, levels, box, rows[cores], starts[cores], stops[cores], _queue(count), front, grown)
 
         run_slabs(work, len(bounds) - 1)
 
-    def _survey(self, runs: _Runs, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Classes]:
+    def _survey(self, runs: ForegroundRuns, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Classes]:
         """Of labels 0..count: voxels, first voxel, and the class of most voxels (of equally many the first)."""
         places = np.full(count + 1, np.iinfo(np.int64).max)
         owners = np.zeros(count + 1, self._owners.dtype)
@@ -278,6 +249,36 @@ class InstanceDecoder:
             )  # fmt: skip
             owners[low : low + len(votes)] = self._owners[votes.argmax(1)]
         return sizes, places, owners
+
+
+def _box(
+    rows: NDArray[np.int32], starts: NDArray[np.int32], stops: NDArray[np.int32], shape: tuple[int, int, int]
+) -> tuple[Box, int]:
+    """The box around runs, in bricks, and the bytes it takes; a rim of one voxel but along an axis of one row."""
+    slices, lines = rows // shape[1], rows % shape[1]
+    low = [int(slices.min()) - 1, int(lines.min()) - 1, int(starts.min()) - 1]
+    high = [int(slices.max()) + 2, int(lines.max()) + 2, int(stops.max()) + 1]
+    if shape[1] == 1:
+        low[1], high[1] = 0, 1
+    sizes = [last - first for first, last in zip(low, high, strict=True)]
+    brick = FLAT_BRICK if shape[1] == 1 else BRICK
+    counts = [-(-size // edge) for size, edge in zip(sizes, brick, strict=True)]
+    steps = []
+    for axis, (size, edge) in enumerate(zip(sizes, brick, strict=True)):
+        numbers, across = np.arange(size), math.prod(brick) * math.prod(counts[axis + 1 :])
+        steps.append(numbers // edge * across + numbers % edge * math.prod(brick[axis + 1 :]))
+    bits = [size.bit_length() for size in sizes]
+    packing = (bits[2], bits[2] + bits[1], sum(bits))
+    return Box(steps[0], steps[1], steps[2], low[0], low[1], low[2], shape[1], shape[2], *packing), math.prod(counts) * math.prod(
+        brick
+    )
+
+
+def _queue(count: int) -> Queue:
+    """An empty queue of up to `count` voxels; memory that is never written is never taken."""
+    blocks = count // BLOCK + LEVELS + 1
+    tops, fills, free = np.full(LEVELS, -1, np.int64), np.full(LEVELS, BLOCK, np.int64), np.array([-1, 0], np.int64)
+    return Queue(np.empty(blocks * BLOCK, np.int64), np.empty(blocks, np.int32), tops, fills, free)
 
 
 def _slices_first(array: NDArray[Any]) -> tuple[tuple[int, int, int], NDArray[np.int64]]:

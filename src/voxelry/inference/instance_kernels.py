@@ -13,7 +13,7 @@ import numpy as np
 
 from voxelry.base.compiled import compiled, inlined, readonly
 from voxelry.inference.head_kernels import CORE_UNIT
-from voxelry.inference.watershed_kernels import LABEL_SHIFT, LEVELS, NEW
+from voxelry.inference.watershed_kernels import CORE_BIT, LABEL_SHIFT, LEVELS
 
 CORE_RUN = 2
 """Value of a run of a core's voxels; 1 of other foreground. Where there are no cores, a run's value is its class."""
@@ -27,7 +27,7 @@ _RUNS = (readonly(_n), readonly(_n), readonly(_n))
 def _value(code: Any, cores: bool) -> Any:
     """Value of a run of voxels of this code; 0 of background."""
     if cores and code > 0:
-        return np.uint32(CORE_RUN) if code & NEW else np.uint32(1)
+        return np.uint32(CORE_RUN) if code & CORE_BIT else np.uint32(1)
     return np.uint32(code)
 
 
@@ -52,7 +52,7 @@ def encode(classes: Any, voxels: Any, things: Any, core: int, first: int, last: 
             if things[number]:
                 code = np.uint32(number)
                 if cores:
-                    code = np.uint32(max(packed % CORE_UNIT, 1) | (NEW if packed // CORE_UNIT >= core else 0))
+                    code = np.uint32(max(packed % CORE_UNIT, 1) | (CORE_BIT if packed // CORE_UNIT >= core else 0))
             voxels[row, n] = code
             value = _value(code, cores)
             count += value != before and value > 0

@@ -1,168 +1,234 @@
 """Compiled watershed of touching objects: seeds grow through the foreground, the voxels farthest inside first.
 
-A voxel is ``label << LABEL_SHIFT | level``: 0 is background, a level of 1..255 the distance to the surface, label 0 not yet grown
-into. Growth goes level by level from the highest; within a level in waves of one step, so that fronts meet half-way on a plateau;
-where two fronts reach a voxel in one wave the lower label takes it. So the result depends on levels and labels alone, never on
-the order of voxels in memory, and without ties it is that of `skimage.segmentation.watershed`.
+A voxel of the scan is ``label << LABEL_SHIFT | level``: 0 is background, a level of 1..254 the distance to the surface, label 0
+not yet grown into. Growth goes level by level from the highest; within a level in waves of one step, so that fronts meet half-way
+on a plateau; where two fronts reach a voxel in one wave the lower label takes it. So the result depends on levels and labels
+alone, never on the order of voxels in memory, and without ties it is that of `skimage.segmentation.watershed`.
+
+What is still to be grown into stands in a box of one byte a voxel, with a rim: neighbours are looked up within few lines of the
+processor's cache, and without a check for the scan's border. Loops over voxels call no function that takes arrays, since Numba
+would count references to them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from voxelry.base.compiled import compiled, inlined, readonly
+from voxelry.base.compiled import compiled, jitable, readonly
 
-LEVELS = 256
 LABEL_SHIFT = 9
 MOST_LABELS = (1 << (32 - LABEL_SHIFT)) - 1
+LEVELS = 256
 
-NEW = 1 << 8
-"""Bit of a voxel that the wave at work grew into; before growth begins, of a core's voxel."""
+CORE_BIT = 1 << 8
+"""Bit of a core's voxel before it has its label."""
 
 BLOCK = 128
-"""Voxels of a block of the queue. A queue is the voxels of all blocks, the successor of each block, of each list the first block
-and how many voxels it holds, and the first block given back beside how many were ever in use."""
+"""Voxels of a block of the queue."""
 
-LISTS = LEVELS + 3
-"""Lists of the queue: a level each, the wave at work, the next one, and the voxels that the wave grew into."""
+_NEW = 255
+"""In the box, a voxel that the wave at work grew into; 0 is background or has its label, 1..254 are levels."""
 
-_WAVE, _NEXT, _GROWN = LEVELS, LEVELS + 1, LEVELS + 2
-_u, _i, _n = numba.uint32, numba.int64, numba.int32
-
-
-@inlined
-def _push(queue: Any, number: Any, voxel: Any) -> None:
-    """Put a voxel on a list of the queue, a stack of blocks."""
-    pool, links, tops, fills, free = queue
-    if tops[number] < 0 or fills[number] == BLOCK:
-        block = free[0]
-        if block >= 0:
-            free[0] = links[block]
-        else:
-            block = free[1]
-            free[1] += 1
-        links[block] = tops[number]
-        tops[number] = block
-        fills[number] = 0
-    pool[tops[number] * BLOCK + fills[number]] = voxel
-    fills[number] += 1
+_u, _i, _n, _byte, _place = numba.uint32, numba.int64, numba.int32, numba.uint8, np.uint64
+_RUNS = (readonly(_n), readonly(_n), readonly(_n))
 
 
-@inlined
-def _pop(queue: Any, number: Any) -> Any:
-    """Take a voxel from a list that is not empty."""
-    pool, links, tops, fills, free = queue
-    block = tops[number]
-    fills[number] -= 1
-    voxel = np.int64(pool[block * BLOCK + fills[number]])
-    if fills[number] == 0:
-        tops[number] = links[block]
-        fills[number] = BLOCK
-        links[block] = free[0]
-        free[0] = block
-    return voxel
+class Box(NamedTuple):
+    """Grid of a box of the scan, which holds voxels that lie together in space together in memory.
+
+    Attributes:
+        slices: ``(depth,)`` int64, step of each slice in the box; a voxel lies at the sum of its three steps.
+        rows: ``(height,)`` step of each row; a single row has no rim.
+        columns: ``(width,)`` step of each column.
+        z: the scan's slice at which the box begins, rim included.
+        y: the scan's row.
+        x: the scan's column.
+        scan_height: rows of the scan's slices.
+        scan_width: voxels of the scan's rows.
+        row_bits: an entry of the queue is ``label << label_bits | z << slice_bits | y << row_bits | x``.
+        slice_bits: as above.
+        label_bits: as above.
+    """
+
+    slices: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    z: int
+    y: int
+    x: int
+    scan_height: int
+    scan_width: int
+    row_bits: int
+    slice_bits: int
+    label_bits: int
 
 
-@inlined
-def _is_open(code: Any) -> Any:
-    """Whether a voxel is foreground that has no label yet."""
-    return 0 < code < LEVELS
+class Queue(NamedTuple):
+    """Voxels to grow from, a list for each level. A list is a chain of blocks; those given back are used again.
+
+    Attributes:
+        pool: ``(blocks * BLOCK,)`` int64, entries of all blocks.
+        links: ``(blocks,)`` int32, the block behind each.
+        tops: ``(LEVELS,)`` int64, first block of each list, -1 of empty ones.
+        fills: ``(LEVELS,)`` int64, entries of that block.
+        free: ``(2,)`` int64, the first block given back, -1 for none; and how many were ever in use.
+    """
+
+    pool: NDArray[np.int64]
+    links: NDArray[np.int32]
+    tops: NDArray[np.int64]
+    fills: NDArray[np.int64]
+    free: NDArray[np.int64]
 
 
-@inlined
-def _inside(voxel: Any, shape: Any) -> Any:
-    """Whether all neighbours of a voxel lie on the grid; along an axis of one voxel there are none."""
-    depth, height, width = shape
-    x, rest = voxel % width, voxel // width
-    y, z = rest % height, rest // height
-    return (width == 1 or 0 < x < width - 1) and (height == 1 or 0 < y < height - 1) and (depth == 1 or 0 < z < depth - 1)
+_BOX = numba.types.NamedTuple((*(_i[::1],) * 3, *(_i,) * 8), Box)
+_QUEUE = numba.types.NamedTuple((_i[::1], _n[::1], _i[::1], _i[::1], _i[::1]), Queue)
 
 
-@inlined
-def _neighbour(voxel: Any, shift: Any, shape: Any) -> Any:
-    """The voxel a shift away, or -1 beyond the grid."""
-    depth, height, width = shape
-    x, rest = voxel % width, voxel // width
-    y, z = rest % height, rest // height
-    x, y, z = x + shift[2], y + shift[1], z + shift[0]
-    if x < 0 or x >= width or y < 0 or y >= height or z < 0 or z >= depth:
-        return -1
-    return (z * height + y) * width + x
+@compiled(numba.void(readonly(_u), _byte[::1], _BOX, *_RUNS, _i, _i))
+def fill_box(voxels: Any, levels: Any, box: Any, rows: Any, starts: Any, stops: Any, first: int, last: int) -> None:
+    """Write the levels of the voxels without a label of runs `first` to `last` into a box, uint8."""
+    columns = box.columns
+    for run in range(first, last):
+        z, y = rows[run] // box.scan_height, rows[run] % box.scan_height
+        step, place = box.slices[z - box.z] + box.rows[y - box.y], np.int64(rows[run]) * box.scan_width
+        for x in range(starts[run], stops[run]):
+            code = voxels[place + x]
+            levels[step + columns[x - box.x]] = code if code < LEVELS else 0
 
 
-@inlined
-def _touches_open(voxels: Any, voxel: Any, shifts: Any, offsets: Any, shape: Any) -> Any:
-    """Whether a voxel has a neighbour without a label."""
-    inside = _inside(voxel, shape)
-    for n in range(len(offsets)):
-        other = voxel + offsets[n] if inside else _neighbour(voxel, shifts[n], shape)
-        if other >= 0 and _is_open(voxels[other]):
-            return True
-    return False
+@jitable
+def _push_all(queue: Any, levels: Any, box: Any, voxels: Any, entries: Any, count: Any, least: Any, front: Any) -> Any:
+    """Queue entries with the labels of their voxels, which are no longer new; those of level `least` and above make up the front.
 
+    Args:
+        queue: takes the others.
+        levels: the box.
+        box: its grid.
+        voxels: voxels of the scan.
+        entries: entries, without labels.
+        count: how many.
+        least: the level at work.
+        front: written.
 
-@inlined
-def _spread(voxels: Any, voxel: Any, shifts: Any, offsets: Any, shape: Any, queue: Any) -> None:
-    """Give a voxel's label to its neighbours without one, and to those to which this wave gave a higher one."""
-    label, inside = voxels[voxel] >> LABEL_SHIFT, _inside(voxel, shape)
-    for n in range(len(offsets)):
-        other = voxel + offsets[n] if inside else _neighbour(voxel, shifts[n], shape)
-        if other < 0:
+    Returns:
+        The length of the front.
+    """
+    pool, links, tops, fills, free = queue.pool, queue.links, queue.tops, queue.fills, queue.free
+    slices, rows, columns = box.slices, box.rows, box.columns
+    row_mask, column_mask, length = (1 << (box.slice_bits - box.row_bits)) - 1, (1 << box.row_bits) - 1, 0
+    for n in range(count):
+        entry = entries[n]
+        z, y, x = entry >> box.slice_bits, entry >> box.row_bits & row_mask, entry & column_mask
+        levels[_place(slices[z] + rows[y] + columns[x])] = 0
+        code = np.int64(voxels[((z + box.z) * box.scan_height + y + box.y) * box.scan_width + x + box.x])
+        level, labelled = code & (LEVELS - 1), code >> LABEL_SHIFT << box.label_bits | entry
+        if level >= least:
+            front[length] = labelled
+            length += 1
             continue
-        code = voxels[other]
-        if _is_open(code):
-            voxels[other] = code | NEW | label << LABEL_SHIFT
-            _push(queue, _GROWN, other)
-        elif code & NEW and code >> LABEL_SHIFT > label:
-            voxels[other] = code & (NEW | (LEVELS - 1)) | label << LABEL_SHIFT
+        block, fill = tops[level], fills[level]
+        if fill == BLOCK:
+            block = free[0]
+            if block >= 0:
+                free[0] = links[block]
+            else:
+                block = free[1]
+                free[1] += 1
+            links[block] = tops[level]
+            tops[level], fill = block, 0
+        pool[_place(block * BLOCK + fill)] = labelled
+        fills[level] = fill + 1
+    return length
 
 
-@compiled(
-    *(
-        numba.void(_u[::1], _i, _i, _i, readonly(_i, 2), readonly(_n), readonly(_n), readonly(_n), _i, _i, pool[::1], _n[::1])
-        for pool in (numba.int32, numba.int64)
-    )
-)
-def grow(
-    voxels: Any, depth: int, height: int, width: int, shifts: Any, rows: Any, starts: Any, stops: Any, first: int, last: int,
-    pool: Any, links: Any,
-) -> None:  # fmt: skip
+@jitable
+def _take(queue: Any, level: Any, front: Any) -> Any:
+    """Move a level's list to the front; its length."""
+    pool, links, tops, fills, free, length = queue.pool, queue.links, queue.tops, queue.fills, queue.free, 0
+    while tops[level] >= 0:
+        block = tops[level]
+        for n in range(fills[level]):
+            front[length] = pool[block * BLOCK + n]
+            length += 1
+        tops[level], fills[level] = links[block], BLOCK
+        links[block], free[0] = free[0], block
+    return length
+
+
+@jitable
+def _spread(voxels: Any, levels: Any, box: Any, front: Any, length: Any, grown: Any) -> Any:
+    """Grow one step from a front: voxels without a label take one, those new in this wave the lower of two.
+
+    Args:
+        voxels: voxels of the scan; written.
+        levels: the box; what is grown into becomes new.
+        box: its grid.
+        front: entries.
+        length: how many.
+        grown: entries of the new voxels, without labels; written.
+
+    Returns:
+        How many are new.
+    """
+    slices, rows, columns = box.slices, box.rows, box.columns
+    row_bits, slice_bits, width = box.row_bits, box.slice_bits, box.scan_width
+    row_mask, column_mask = (1 << (slice_bits - row_bits)) - 1, (1 << row_bits) - 1
+    slice_mask, reach, count = (1 << (box.label_bits - slice_bits)) - 1, min(len(rows) - 1, 1), 0
+    for n in range(length):
+        entry = front[n]
+        label = np.uint32(entry >> box.label_bits)
+        x = entry & column_mask
+        left, middle, right = columns[_place(x - 1)], columns[_place(x)], columns[_place(x + 1)]
+        for z in range((entry >> slice_bits & slice_mask) - 1, (entry >> slice_bits & slice_mask) + 2):
+            for y in range((entry >> row_bits & row_mask) - reach, (entry >> row_bits & row_mask) + reach + 1):
+                row = slices[_place(z)] + rows[_place(y)]
+                if levels[_place(row + left)] | levels[_place(row + middle)] | levels[_place(row + right)] == 0:
+                    continue
+                goal = ((z + box.z) * box.scan_height + y + box.y) * width + box.x
+                for column in range(x - 1, x + 2):
+                    own = levels[_place(row + columns[_place(column)])]
+                    if own == 0:
+                        continue
+                    if own != _NEW:
+                        levels[_place(row + columns[_place(column)])] = _NEW
+                        voxels[_place(goal + column)] = label << LABEL_SHIFT | own
+                        grown[count] = z << slice_bits | y << row_bits | column
+                        count += 1
+                        continue
+                    code = voxels[_place(goal + column)]
+                    if code >> LABEL_SHIFT > label:
+                        voxels[_place(goal + column)] = label << LABEL_SHIFT | code & (LEVELS - 1)
+    return count
+
+
+@compiled(numba.void(_u[::1], _byte[::1], _BOX, *_RUNS, _QUEUE, _i[::1], _i[::1]))
+def grow(voxels: Any, levels: Any, box: Any, rows: Any, starts: Any, stops: Any, queue: Any, front: Any, grown: Any) -> None:
     """Grow labelled cores through the foreground that they touch.
 
     Args:
-        voxels: ``(depth * height * width,)`` uint32, as above; cores have their labels.
-        depth: voxels along the first axis.
-        height: along the second.
-        width: along the third.
-        shifts: ``(n, 3)`` int64, steps to the neighbours of a voxel.
-        rows: ``(R,)`` row of each run of a core's voxels, of ``depth * height``.
+        voxels: ``(N,)`` uint32 voxels of the scan, as above; cores have their labels.
+        levels: the box, uint8 (`fill_box`); becomes 0.
+        box: its grid.
+        rows: ``(R,)`` row of the scan of each run of a core's voxels.
         starts: ``(R,)`` its first voxel.
         stops: ``(R,)`` the voxel to stop before.
-        first: the first run to grow from.
-        last: the run to stop before.
-        pool: room for the queue: a number for each foreground voxel, and ``LISTS`` blocks.
-        links: ``(blocks,)`` int32, scratch.
+        queue: empty, with room for all voxels.
+        front: int64, scratch as long as there are voxels, cores included.
+        grown: the same.
     """
-    shape = (depth, height, width)
-    queue = (pool, links, np.full(LISTS, -1, np.int64), np.full(LISTS, BLOCK, np.int64), np.array([-1, 0], np.int64))
-    tops = queue[2]
-    offsets = (shifts[:, 0] * height + shifts[:, 1]) * width + shifts[:, 2]
-    for run in range(first, last):
-        row = np.int64(rows[run]) * width
-        for voxel in range(row + starts[run], row + stops[run]):
-            if _touches_open(voxels, voxel, shifts, offsets, shape):
-                _push(queue, voxels[voxel] & (LEVELS - 1), voxel)
-    for level in range(LEVELS - 1, 0, -1):
-        wave, following = level, _WAVE
-        while tops[wave] >= 0:
-            while tops[wave] >= 0:
-                _spread(voxels, _pop(queue, wave), shifts, offsets, shape, queue)
-            while tops[_GROWN] >= 0:
-                voxel = _pop(queue, _GROWN)
-                voxels[voxel] ^= NEW
-                own = np.int64(voxels[voxel] & (LEVELS - 1))
-                _push(queue, following if own >= level else own, voxel)
-            wave, following = following, (_NEXT if following == _WAVE else _WAVE)
+    for run in range(len(rows)):
+        z, y, count = rows[run] // box.scan_height - box.z, rows[run] % box.scan_height - box.y, 0
+        for x in range(starts[run] - box.x, stops[run] - box.x):
+            grown[count] = z << box.slice_bits | y << box.row_bits | x
+            count += 1
+        _push_all(queue, levels, box, voxels, grown, count, LEVELS, front)
+    for level in range(LEVELS - 2, 0, -1):
+        length = _take(queue, level, front)
+        while length > 0:
+            count = _spread(voxels, levels, box, front, length, grown)
+            length = _push_all(queue, levels, box, voxels, grown, count, level, front)
