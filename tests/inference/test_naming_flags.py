@@ -66,6 +66,8 @@ def test_what_is_said_of_a_row(named, flags):
 def test_what_some_people_lack_is_not_missing():
     lumbar = LabelSequence(name="row", labels=LABELS, optional=("L2",))
     assert row_flags(row(body("L1"), body("L3"), sequence=lumbar)) == []
+    always = USUAL.model_copy(update={"optional": LABELS})
+    assert row_flags(row(body("L2"), body("L3"), sequence=always)) == []
 
 
 def test_volumes_are_compared_with_the_others_of_the_scan():

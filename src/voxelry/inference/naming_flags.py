@@ -77,7 +77,7 @@ def _missing(row: NamedRow) -> list[str]:
             sentences.append(f"{shown(absent)} is missing between {labels[before]} and {labels[after]}")
     ends = [*labels[: min(places, default=0)], *labels[max(places, default=-1) + 1 :]]
     usual = [label for label, chance in zip(labels, sequence.chances, strict=True) if sequence.cases and chance >= EXPECTED]
-    missed = [label for label in ends if label in usual]
+    missed = [label for label in ends if label in usual and label not in sequence.optional]
     return [*sentences, f"not found: {shown(missed, 8)}"] if missed else sentences
 
 

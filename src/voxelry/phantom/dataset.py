@@ -44,7 +44,12 @@ _SEQUENCES: dict[Kind, list[dict[str, Any]]] = {
     "spine-mri": [
         {"name": row, "labels": [label.name for label in TABLES["spine-mri"].labels if label.name.startswith(start)]}
         for row, start in (("lumbar vertebrae", "vertebra_"), ("lumbar discs", "disc_"))
-    ]
+    ],
+    "dental-panoramic": [
+        {"name": f"{jaw} teeth", "labels": teeth, "optional": teeth}
+        for jaw, right, left in (("upper", 1, 2), ("lower", 4, 3))
+        for teeth in [[f"tooth_{n}" for n in (*range(10 * right + 8, 10 * right, -1), *range(10 * left + 1, 10 * left + 9))]]
+    ],
 }
 """Rows of labels of each kind."""
 
