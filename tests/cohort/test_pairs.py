@@ -11,7 +11,7 @@ from voxelry.base.files import write_yaml
 from voxelry.cohort.evaluation import evaluate_pairs
 from voxelry.cohort.pairs import find_pairs, masks_in
 from voxelry.core.geometry import Geometry
-from voxelry.core.labels import LabelTable
+from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import GridMismatchError, MissingFileError, UnsupportedFormatError, UsageError
 from voxelry.formats.grids.nifti_write import write_nifti
@@ -231,6 +231,22 @@ def test_predicted_contours_are_filled_on_the_image_of_their_case(tmp_path):
     card = {"name": "s", "modality": "CT", "labels": [{"value": 1, "name": "label_1"}], "cases": rows}
     write_yaml(tmp_path / "set.yaml", card)
     assert evaluate_pairs(find_pairs(tmp_path / "set.yaml", tmp_path / "far" / "away" / "out")).mean_dice == 1.0
+
+
+@pytest.mark.parametrize("other", [".coco.json", ".png"])
+@pytest.mark.parametrize("yolo_first", [True, False])
+def test_outlines_without_their_picture_take_the_grid_of_the_other_mask(tmp_path, other, yolo_first):
+    values = np.zeros((20, 30), np.uint8)
+    values[2:9, 3:12] = 1
+    labels = LabelMap(values[None], Geometry(values.shape), LabelTable(labels=(Label(value=1, name="cell", kind="thing"),)))
+    for folder, ending in (("yolo", ".yolo.txt"), ("other", other)):
+        write(labels, tmp_path / folder / f"a{ending}")
+    (tmp_path / "yolo" / "data.yaml").write_text("names: [cell]")
+    folders = (tmp_path / "yolo", tmp_path / "other")[:: 1 if yolo_first else -1]
+    assert evaluate_pairs(find_pairs(*folders)).dice[0, 0] == 1
+    alone = find_pairs(tmp_path / "yolo" / "a.yolo.txt", tmp_path / "yolo" / "a.yolo.txt")
+    with pytest.raises(MissingFileError, match="a picture that is not beside it"):
+        alone[0][1]()
 
 
 @pytest.mark.parametrize(

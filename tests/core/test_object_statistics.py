@@ -5,6 +5,7 @@ from voxelry.core.object_statistics import ObjectStatistics
 
 def test_a_set_without_objects() -> None:
     empty = ObjectStatistics(total=0, per_case=(0, 0, 0))
+    assert ObjectStatistics(total=1, per_case=(1, 1, 1), diameter=(2, 2, 2)).describe().startswith("1 object, 1 to 1 a case")
     assert empty.describe() == "no objects"
     assert empty.median_diameter is None
     assert empty.share_touching == 0

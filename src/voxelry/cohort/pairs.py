@@ -130,15 +130,16 @@ def _equal(first: LabelMap, other: LabelMap) -> bool:
 
 
 def _mask(path: Path, other: Path) -> LabelMap:
-    """A mask; contours whose series does not lie beside them are filled on the grid of the mask they are compared with."""
+    """A mask; outlines without series or picture beside them are filled on the grid of the mask they are compared with."""
     if not _needs_image(path):
         return read_labels(path)
     try:
         return read_labels(path)
-    except MissingFileError:
-        if _needs_image(other):
-            raise
-        grid = read_labels(other).geometry
+    except MissingFileError as error:
+        try:
+            grid = read_labels(other).geometry
+        except MissingFileError:
+            raise error from None
         return read_labels(path, reference=Volume(partial(np.zeros, (1, *grid.shape), np.uint8), grid))
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from voxelry.base.listing import counted
 from voxelry.base.schema import Frozen
 
 
@@ -51,8 +52,8 @@ class ObjectStatistics(Frozen):
         low, median, high = (f"{value:.3g}" for value in self.diameter)
         least, middle, most = self.per_case
         parts = f", {self.in_parts} in several parts" if self.in_parts else ""
+        share = f"{self.share_touching:.0%}".replace("%", " %")
         return (
-            f"{self.total} objects, {least} to {most} a case (median {middle:g}), median diameter {median} {self.unit} "
-            f"({low} to {high}), {self.touching} touch another ({self.share_touching:.0%})".replace("%)", " %)")
-            + parts
+            f"{counted(self.total, 'object', 'objects')}, {least} to {most} a case (median {middle:g}), "
+            f"median diameter {median} {self.unit} ({low} to {high}), {self.touching} touch another ({share}){parts}"
         )

@@ -23,7 +23,7 @@ _COCO_KEYS = frozenset(b"info licenses images annotations categories label_table
 _DARWIN_KEYS = frozenset(b"version schema_ref dataset item image".split())
 _DARWIN_MARKS = (b'"schema_ref"', b'"item"', b'"original_filename"', b'"workview_url"', b'"annotated"')
 _FIRST_KEY = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(\w+)"\s*:')
-_YOLO_LINE = re.compile(rb"\s*\d{1,5}(?: +[01](?:\.\d+)?(?:[eE]-?\d+)?){4,}(?: |\r|\n|$)")
+_YOLO_LINE = re.compile(rb"\s*\d{1,5}(?: +(?:[01](?:\.\d+)?(?:[eE]-?\d+)?|[2-9](?:\.\d+)?[eE]-\d+)){4,}(?: |\r|\n|$)")
 _META_FIELD = re.compile(rb"\s*([A-Za-z][\w .-]*?)\s*[=:]")
 _MGH_TYPES = (0, 1, 3, 4, 10)
 """Unsigned char, int, float, short, unsigned short."""

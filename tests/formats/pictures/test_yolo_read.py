@@ -70,6 +70,14 @@ def test_the_layout_of_a_set(tmp_path):
     assert vx.read_labels(file).table.names == ("nucleus",)
 
 
+@given(st.lists(st.floats(0, 1), min_size=6, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_fractions_as_ultralytics_prints_them_are_recognised(tmp_path_factory, values):
+    """By ``%g``, which prints small numbers as 5e-05."""
+    path = saved(tmp_path_factory.getbasetemp() / "g.txt", "0 " + " ".join(f"{value:g}" for value in values) + "\n")
+    assert detect(path).name == "yolo"
+
+
 def test_a_picture_without_objects(tmp_path):
     for text in ("", "\n"):
         labels = read_yolo(saved(tmp_path / "a.yolo.txt", text), TABLE, reference=image())
