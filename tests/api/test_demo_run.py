@@ -12,6 +12,7 @@ import highdicom
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from typer.testing import CliRunner
 
 import voxelry
@@ -76,6 +77,7 @@ def test_the_demo_makes_everything_it_promises(small, tmp_path):
     assert 0 <= content["mean_dice"] <= 1
     rows = json.loads((out / "scores.json").read_text())["rows"]
     assert {row["case"] for row in rows} == {"torso_003", "torso_004"}
+    check_counts(out, rows)
 
 
 def check_folder(out, cases):
@@ -96,6 +98,18 @@ def check_page(out, cases):
         assert (out / unquote(link)).exists(), link
     assert all(case in text for case in cases)
     assert "Synthetic" in text
+
+
+def check_counts(out, rows):
+    """Lesions are counted one by one on the page as in the scores, and other labels are not."""
+    text = " ".join((out / "index.html").read_text(encoding="utf-8").split())
+    for row in (row for row in rows if row["label"] == "liver_lesion"):
+        truth = nib.load(out / "data" / "labels" / f"{row['case']}.nii.gz").get_fdata() == 6
+        count = ndimage.label(truth, np.ones((3, 3, 3)))[1]
+        assert row["lesion_tp"] + row["lesion_fn"] == count
+        assert f"{int(count + row['instance_count_error'])} predicted, {count} in the reference" in text
+    assert "Objects, counted one by one" in text
+    assert all(row["lesion_tp"] is None for row in rows if row["label"] == "liver")
 
 
 def check_segs(out, cases):

@@ -1,11 +1,14 @@
 """The cards in data_manifests/: they load, their codes are published ones, and the data at hand fit them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom.sr._concepts_dict import concepts
+from scipy import ndimage
 
+from helpers.tiny import phantoms
 from voxelry.base.files import read_yaml
 from voxelry.base.schema import parse
 from voxelry.core.labels import ANATOMICAL_STRUCTURE, Code
@@ -15,7 +18,8 @@ from voxelry.datasets.check import check_manifest
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import load_manifest
 from voxelry.datasets.splits import check_no_leak
-from voxelry.phantom.phantom import CHANNELS, TABLES
+from voxelry.phantom.nifti import write_nifti
+from voxelry.phantom.phantom import ACQUISITIONS, CHANNELS, TABLES, make_phantom
 
 FOLDER = Path(__file__).parents[2] / "data_manifests"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -152,6 +156,44 @@ def test_phantom_cards_say_what_the_phantoms_are(kind, name):
     assert manifest.card.table == TABLES[kind]
     assert manifest.card.channels == CHANNELS[kind]
     assert manifest.cases == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "format"),
+    [("torso-ct", "torso", "nifti"), ("spine-mri", "spine", "nifti"), ("dental-panoramic", "dental", "png")],
+)
+def test_written_phantoms_tell_objects_apart_as_their_card_says(kind, name, format, tmp_path):
+    written, card = load_manifest(phantoms(tmp_path, kind, format=format)).card, card_of(FOLDER / f"phantom_{name}.yaml")
+    assert written.instances == card.instances is not None
+    assert written.sequences == card.sequences
+
+
+def test_the_rows_of_teeth_run_from_the_patients_right_to_the_left():
+    upper, lower = card_of(FOLDER / "phantom_dental.yaml").sequences
+    assert [int(name[-2:]) for name in upper.labels] == [18, 17, 16, 15, 14, 13, 12, 11, 21, 22, 23, 24, 25, 26, 27, 28]
+    assert [int(name[-2:]) for name in lower.labels] == [48, 47, 46, 45, 44, 43, 42, 41, 31, 32, 33, 34, 35, 36, 37, 38]
+
+
+def ivdm3seg_of_phantoms(root: Path, count: int) -> None:
+    """Spine phantoms in the files of IVDM3Seg: four channels, and one value for all discs."""
+    how = replace(ACQUISITIONS["spine-mri"], spacing=(2.5, 2.5, 4.0))
+    for number in range(1, count + 1):
+        found, id = make_phantom("spine-mri", number, how), f"{number:02d}"
+        for part, channel in {"inn": 0, "opp": 1, "wat": 2, "fat": 3}.items():
+            write_nifti(found.volume.array[channel], found.volume.geometry, root / f"ivdm3seg/{id}/{id}_{part}.nii")
+        discs = (found.labels.array >= found.labels.table["disc_L1_L2"].value).astype(np.uint8)
+        write_nifti(discs, found.labels.geometry, root / f"ivdm3seg/{id}/{id}_Labels.nii")
+
+
+def test_discs_of_one_value_are_objects_by_their_connected_pieces(tmp_path):
+    ivdm3seg_of_phantoms(tmp_path, 3)
+    manifest = load_manifest(FOLDER / "ivdm3seg.yaml", root=tmp_path)
+    assert check_manifest(manifest) == []
+    image, labels = load_case(manifest.cases[0], manifest)
+    assert image.channels == 4
+    pieces, count = ndimage.label(labels.array > 0, np.ones((3, 3, 3)))
+    assert count == len(np.unique(labels.instances)) - 1 == 5
+    assert all(len(np.unique(labels.instances[0][pieces == piece])) == 1 for piece in range(1, 6))
 
 
 def touch(*files: Path) -> None:

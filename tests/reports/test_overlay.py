@@ -196,3 +196,70 @@ def test_extreme_cases_are_drawn_too(tmp_path):
         assert montage.height < 800
     thin = Volume(np.zeros((1, 2, 900), np.uint8), Geometry((2, 900)))
     overlay_png(thin, LabelMap.of(np.ones((2, 900), np.uint8), thin.geometry, TABLE), tmp_path / "thin.png")
+
+
+# ---- objects one by one
+
+
+def with_ids(values: np.ndarray, ids: np.ndarray, kind: str = "thing") -> tuple[Volume, LabelMap]:
+    table = LabelTable(labels=(Label(value=1, name="lesion", kind=kind, color=RED), Label(value=7, name="spleen", color=BLUE)))
+    grid = Geometry(values.shape, None, (1.0, 1.0))
+    labels = LabelMap(values[None], grid, table, instances=ids[None].astype(np.uint32))
+    return Volume(np.zeros((1, *values.shape), np.uint8), grid, modality="DX"), labels
+
+
+def three_objects() -> tuple[np.ndarray, np.ndarray]:
+    """Two lesions that touch, one apart, and a spleen."""
+    values, ids = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint32)
+    for number, columns in ((5, slice(2, 6)), (9, slice(6, 10)), (70_000, slice(14, 18))):
+        values[4:10, columns], ids[4:10, columns] = 1, number
+    values[12:18, 20:28] = 7
+    return values, ids
+
+
+def test_objects_of_one_label_have_colours_of_their_own():
+    panel = panels_of(*with_ids(*three_objects()), None)[1]
+    colours = panel.colours.by_id
+    assert list(colours) == [5, 9, 70_000]
+    assert colours[5] == RED
+    assert len({*colours.values(), BLUE}) == 4
+    assert dict(panel.colours.counts) == {"lesion": 3}
+    drawn = np.asarray(panel.draw(TABLE, (300, 200)))
+    for number, (left, right) in ((5, (20, 60)), (9, (60, 100)), (70_000, (140, 180))):
+        edge = drawn[40, left + 2 : right - 2]  # the topmost row of each object is its border
+        assert (edge == colours[number]).all(), number
+    assert (drawn[120, 202:278] == BLUE).all()
+    assert (drawn[50:90, 59] == colours[5]).all(), "a border between objects that touch"
+    assert (drawn[50:90, 60] == colours[9]).all()
+
+
+def test_one_object_of_a_label_keeps_the_labels_colour():
+    values, ids = three_objects()
+    ids[ids > 5] = 0
+    values[ids == 0] = 0
+    assert panels_of(*with_ids(values, ids), None)[1].colours.by_id == {}
+
+
+def test_ids_change_no_colour_by_their_value():
+    values, ids = three_objects()
+    more = np.where(ids > 0, ids * 2 + 1, 0)
+    first, second = (panels_of(*with_ids(values, given), None)[1].draw(TABLE, (300, 200)) for given in (ids, more))
+    assert_array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_the_reference_line_runs_between_objects_that_touch():
+    volume, labels = with_ids(*three_objects())
+    nothing = LabelMap.of(np.zeros((20, 30), np.uint8), labels.geometry, labels.table)
+    drawn = np.asarray(panels_of(volume, nothing, labels)[1].draw(TABLE, (300, 200)), dtype=int)
+    white = (drawn == 255).all(axis=-1)
+    assert white[45:95, 59:61].any(axis=0).all()
+
+
+def test_volumes_show_objects_on_each_plane():
+    array, ids = np.zeros(GRID.shape, np.uint8), np.zeros(GRID.shape, np.uint32)
+    array[3:7, 3:7, 3:7], ids[3:7, 3:7, 3:7] = 1, 1
+    array[12:16, 3:7, 3:7], ids[12:16, 3:7, 3:7] = 1, 2
+    table = LabelTable(labels=(Label(value=1, name="lesion", kind="thing", color=RED),))
+    panels = panels_of(body(), LabelMap(array[None], GRID, table, instances=ids[None]), None)
+    assert [sorted(np.unique(panel.ids).tolist()) for panel in panels[:2]] == [[0, 1, 2], [0, 1, 2]]
+    assert all((panel.ids > 0).sum() == (panel.layers > 0).sum() for panel in panels)

@@ -143,3 +143,15 @@ def test_a_link_out_of_the_folder_is_refused(folder):
     inner = folder / "masks"
     with pytest.raises(UsageError, match="outside"):
         write_page(inner, title="t", summary=None, cases=[CaseView("a", "../overlays/a.png")])
+
+
+def test_it_counts_objects_case_by_case_and_over_all(folder):
+    summary = SUMMARY | {"pooled": {"lesion_f1": {"lesion": 0.75}}}
+    cases = [CaseView("a", objects={"lesion": (3, 2)}), CaseView("b", objects={"lesion": (1, 1)}), CaseView("c")]
+    page = Page(write_page(folder, title="t", summary=summary, cases=cases))
+    assert "lesion: 3 predicted, 2 in the reference" in page.text
+    text = " ".join(page.text.split())
+    assert "Objects, counted one by one" in text
+    row = text.split("cases with the right count")[1].split("Cases")[0].strip()
+    assert row.startswith("lesion340.7500.501 of 2")
+    assert "one by one" not in Page(write_page(folder, title="t", summary=SUMMARY, cases=[CaseView("a")])).text

@@ -7,9 +7,11 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from voxelry.base.files import write_json
 from voxelry.base.output_folder import RECORD as OUTPUT_RECORD
@@ -23,7 +25,7 @@ from voxelry.datasets.load import load_labels
 from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.errors import ManifestError, ReadError, UsageError
 from voxelry.inference.predictor import Prediction, Predictor
-from voxelry.metrics.evaluate import score
+from voxelry.metrics.families import measure
 from voxelry.metrics.scores import Scores
 from voxelry.phantom.dataset import write_phantoms
 from voxelry.recipes.recipe import Config
@@ -36,6 +38,8 @@ from voxelry.training.run import train_model
 TRAINING_SECONDS = 210.0
 TRAIN_CASES, VAL_CASES, TEST_CASES = 18, 2, 5
 RECORD = "scores.json"
+OBJECT_METRICS = ("lesion_tp", "lesion_fp", "lesion_fn", "lesion_f1", "instance_count_error", "instance_count_error_abs")
+"""Metrics of objects that the demo shows, of labels whose objects are told apart."""
 _OUTPUTS = ("data", "run", "masks", "pictures", "index.html", RECORD)
 
 
@@ -142,10 +146,16 @@ class _CaseDrawer:
         self.out = out
         self.scores: dict[str, Scores] = {}
 
+    @property
+    def _things(self) -> list[str]:
+        """Names of the labels whose objects are counted."""
+        return [label.name for label in self.data.card.labels if label.kind == "thing"]
+
     def add(self, scan: Scan, volume: Volume, prediction: Prediction) -> None:
         reference = load_labels(self.cases[scan.id], self.data.card, volume.geometry)
         assert reference is not None
-        scores = score(reference, prediction.labels, scan.id)
+        metrics = ("overlap", "lesions", "instances") if self._things else ("overlap",)
+        scores = self._of_things(measure(reference, prediction.labels, scan.id, metrics))
         overlay_png(volume, prediction.labels, self.out / "pictures" / f"{scan.id}.png", reference=reference, title=scan.id)
         self.scores[scan.id] = scores
 
@@ -154,7 +164,25 @@ class _CaseDrawer:
             return CaseView(outcome.id, remarks=(outcome.error,))
         files: dict[str, str | os.PathLike[str]] = {f"mask ({name})": path.resolve() for name, path in outcome.files.items()}
         picture = Path("pictures", f"{outcome.id}.png")
-        return CaseView(outcome.id, picture, files, self.scores[outcome.id].mean_dice, outcome.flags)
+        scores = self.scores[outcome.id]
+        return CaseView(outcome.id, picture, files, scores.mean_dice, outcome.flags, self._counts(scores))
+
+    def _counts(self, scores: Scores) -> dict[str, tuple[int, int]]:
+        """Label -> number of objects predicted and in the reference."""
+        counts = {}
+        for name in self._things:
+            hits, misses, error = (
+                int(scores.measures[metric][0, scores.labels.index(name)])
+                for metric in ("lesion_tp", "lesion_fn", "instance_count_error")
+            )
+            counts[name] = (hits + misses + error, hits + misses)
+        return counts
+
+    def _of_things(self, scores: Scores) -> Scores:
+        """The scores with few metrics of objects, and those of things alone."""
+        is_thing = np.isin(scores.labels, self._things)
+        kept = {name: np.where(is_thing, values, np.nan) for name, values in scores.measures.items() if name in OBJECT_METRICS}
+        return replace(scores, measures=kept)
 
 
 def _refuse_inside(out: Path, data: Manifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -38,7 +39,8 @@ def overlay_png(
     """Draw a case's labels on its image and write the picture as PNG.
 
     Volumes are shown in three planes through the most labelled slices, by radiological convention and at true aspect ratio;
-    pictures with and without labels. CT is shown in a soft-tissue window, all else between its 0.5 and 99.5 percentiles.
+    pictures with and without labels. Several objects of one label (`LabelMap.instances`) have colours of their own. CT is
+    shown in a soft-tissue window, all else between its 0.5 and 99.5 percentiles.
 
     Args:
         volume: the image; of several channels the first is shown.
@@ -75,7 +77,7 @@ def _montage(panels: list[Panel], labels: LabelMap, title: str, with_reference: 
     """Title, panels side by side, captions, legend."""
     box = _BOX if len(panels) > 2 else _PICTURE_BOX
     width = _GAP + len(panels) * (box[0] + _GAP)
-    legend = _legend(_shown(panels, labels), with_reference, width - 2 * _GAP)
+    legend = _legend(_shown(panels, labels), panels[-1].colours.counts, with_reference, width - 2 * _GAP)
     top = _GAP + (_LINE if title else 0)
     canvas = Image.new("RGB", (width, top + box[1] + _LINE + _GAP + legend.height + _GAP), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
@@ -115,9 +117,14 @@ def _shown(panels: list[Panel], labels: LabelMap) -> list[Label]:
     ]
 
 
-def _legend(labels: list[Label], with_reference: bool, width: int) -> Image.Image:
-    """A strip with each label's colour and name, wrapped to the width; those beyond the last row are counted."""
-    entries: list[_LegendEntry] = [(label.name, label.rgb) for label in labels] or [("nothing labelled", _BACKGROUND)]
+def _legend(labels: list[Label], counts: Mapping[str, int], with_reference: bool, width: int) -> Image.Image:
+    """A strip with each label's colour and name, and how many objects of it have colours of their own.
+
+    Entries are wrapped to the width; those beyond the last row are counted.
+    """
+    texts = [f"{label.name}: {counts[label.name]} objects" if label.name in counts else label.name for label in labels]
+    entries: list[_LegendEntry] = [(text, label.rgb) for text, label in zip(texts, labels, strict=True)]
+    entries = entries or [("nothing labelled", _BACKGROUND)]
     if with_reference:
         entries.insert(0, ("reference (dashed)", None))
     rows = _wrapped(entries, width)

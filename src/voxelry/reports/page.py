@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,7 @@ class CaseView:
         files: the case's files by description, such as ``mask (NIfTI)``; a folder may stand for a series.
         mean_dice: the mean over its labels, 0..1, or None without a reference.
         remarks: quality flags, or the reason of a failure.
+        objects: name of a label whose objects are counted -> number predicted and number in the reference.
 
     Example:
         >>> from voxelry.reports import CaseView
@@ -40,6 +41,7 @@ class CaseView:
     files: Mapping[str, str | os.PathLike[str]] | None = None
     mean_dice: float | None = None
     remarks: tuple[str, ...] = ()
+    objects: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def write_page(
@@ -80,6 +82,7 @@ def write_page(
         title=title,
         summary=summary,
         rows=[] if summary is None else score_rows(summary),
+        objects=_object_rows(cases, {} if summary is None else summary.get("pooled", {})),
         cases=[_plain(root, case) for case in cases],
         notes=notes,
         curves=curve_svgs(curve),
@@ -98,7 +101,27 @@ def _plain(root: Path, case: CaseView) -> dict[str, Any]:
         "files": [(text, _link(root, path)) for text, path in (case.files or {}).items()],
         "mean_dice": case.mean_dice,
         "remarks": case.remarks,
+        "objects": [(label, *counts) for label, counts in case.objects.items()],
     }
+
+
+def _object_rows(cases: Sequence[CaseView], pooled: Mapping[str, Mapping[str, float | None]]) -> list[dict[str, str]]:
+    """A row for each label whose objects are counted: totals, F1 over all cases, and how far counts are off."""
+    rows = []
+    for label in dict.fromkeys(label for case in cases for label in case.objects):
+        counts = [case.objects[label] for case in cases if label in case.objects]
+        errors = [abs(predicted - reference) for predicted, reference in counts]
+        rows.append(
+            {
+                "label": label,
+                "reference": str(sum(reference for _, reference in counts)),
+                "predicted": str(sum(predicted for predicted, _ in counts)),
+                "f1": score(pooled.get("lesion_f1", {}).get(label)),
+                "error": f"{sum(errors) / len(errors):.2f}",
+                "right": f"{errors.count(0)} of {len(errors)}",
+            }
+        )
+    return rows
 
 
 def _link(root: Path, path: str | os.PathLike[str]) -> str:

@@ -17,6 +17,7 @@ from skimage.segmentation import find_boundaries
 
 from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
+from voxelry.reports.object_colours import NO_COLOURS, ObjectColours
 
 CT_WINDOW_HU = (-160.0, 240.0)
 """The soft-tissue window: level 40, width 400."""
@@ -37,8 +38,10 @@ class Panel:
         letters: directions at the left, right, top and bottom edge (``R``, ``L``, ``A``...); empty where unknown.
         grey: ``(rows, cols)`` float, 0 black to 1 white.
         layers: ``(L, rows, cols)`` stored label values.
-        reference: ``(L', rows, cols)`` stored label values, or None.
+        reference: ``(L', rows, cols)`` numbers between which the reference's edges are, 0 the background, or None.
         spacing: ``(row, column)`` spacing, in mm or relative.
+        ids: ``(L, rows, cols)`` instance ids, or None.
+        colours: of the objects that are drawn one by one.
     """
 
     caption: str
@@ -47,6 +50,8 @@ class Panel:
     layers: NDArray[Any]
     reference: NDArray[Any] | None
     spacing: tuple[float, float]
+    ids: NDArray[Any] | None = None
+    colours: ObjectColours = NO_COLOURS
 
     def draw(self, table: LabelTable, box: tuple[int, int]) -> Image.Image:
         """The panel as an RGB picture that fits into `box` at the plane's true aspect ratio.
@@ -62,11 +67,27 @@ class Panel:
         grey = Image.fromarray(np.round(self.grey * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
         picture = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2)
         for layer, values in enumerate(self.layers):
-            _paint(picture, _enlarged(values, width, height), table, layer)
+            ids = np.zeros_like(values) if self.ids is None else self.ids[layer]
+            self._paint(picture, _enlarged(values, width, height), _enlarged(ids, width, height), table, layer)
         if self.reference is not None:
             for values in self.reference:
                 _outline(picture, _enlarged(values, width, height))
         return Image.fromarray(np.round(picture).astype(np.uint8))
+
+    def _paint(
+        self, picture: NDArray[np.float32], values: NDArray[Any], ids: NDArray[Any], table: LabelTable, layer: int
+    ) -> None:
+        """Blend the colours of labels and objects in, with a solid border just inside their edges."""
+        edges = find_boundaries(values, mode="inner") | find_boundaries(ids, mode="inner")
+        colours, inside = np.zeros_like(picture), np.zeros(values.shape, dtype=bool)
+        for label in table.labels:
+            if label.layer == layer:
+                colours[values == label.value] = label.rgb
+                inside |= values == label.value
+        self.colours.paint(colours, ids)
+        picture[inside] = picture[inside] * (1 - _FILL) + colours[inside] * _FILL
+        border = binary_dilation(edges) & inside
+        picture[border] = colours[border]
 
     def _size(self, box: tuple[int, int]) -> tuple[int, int]:
         """``(width, height)`` in pixels of the drawn plane."""
@@ -95,10 +116,10 @@ def panels_of(volume: Volume, labels: LabelMap, reference: LabelMap | None) -> l
 def _of_picture(volume: Volume, labels: LabelMap, reference: LabelMap | None) -> list[Panel]:
     spacing = volume.geometry.pixel_size or (1.0, 1.0)
     grey = _windowed(volume.array.mean(axis=0, dtype=np.float32), *_window(volume))
-    outlines = None if reference is None else _without_ignored(reference)
+    outlines = None if reference is None else _parts(reference)
     return [
         Panel("image", "", grey, labels.layers[:0], None, spacing),
-        Panel("labels", "", grey, _without_ignored(labels), outlines, spacing),
+        Panel("labels", "", grey, _without_ignored(labels), outlines, spacing, labels.instances, ObjectColours.of(labels)),
     ]
 
 
@@ -107,7 +128,8 @@ def _of_volume(volume: Volume, labels: LabelMap, reference: LabelMap | None) -> 
     x_step, y_step, z_step = volume.geometry.reindexed(change).spacing or (1.0, 1.0, 1.0)
     image = change.apply(volume.array[0])
     layers = change.apply(_without_ignored(labels))
-    outlines = None if reference is None else change.apply(_without_ignored(reference))
+    outlines = None if reference is None else change.apply(_parts(reference))
+    ids, colours = None if labels.instances is None else change.apply(labels.instances), ObjectColours.of(labels)
     low, high = _window(volume)
 
     def panel(name: str, letters: str, axis: int, spacing: tuple[float, float]) -> Panel:
@@ -120,6 +142,8 @@ def _of_volume(volume: Volume, labels: LabelMap, reference: LabelMap | None) -> 
             layers[(slice(None), *take)].swapaxes(1, 2),
             None if outlines is None else outlines[(slice(None), *take)].swapaxes(1, 2),
             spacing,
+            None if ids is None else ids[(slice(None), *take)].swapaxes(1, 2),
+            colours,
         )
 
     panels = [
@@ -134,6 +158,14 @@ def _without_ignored(labels: LabelMap) -> NDArray[Any]:
     """The layers with the ignore value set to background."""
     ignore = labels.table.ignore
     return labels.layers if ignore is None else np.where(labels.layers == ignore, 0, labels.layers)
+
+
+def _parts(labels: LabelMap) -> NDArray[Any]:
+    """The layers with another number for every label and object, the ignore value set to background."""
+    layers = _without_ignored(labels)
+    if labels.instances is None:
+        return layers
+    return np.where(labels.instances > 0, labels.instances + np.uint32(layers.max(initial=0)), layers.astype(np.uint32))
 
 
 def _fullest(layers: NDArray[Any], axis: int) -> int:
@@ -165,17 +197,6 @@ def _enlarged(values: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     columns = ((np.arange(width) + 0.5) * values.shape[1] / width).astype(int)
     enlarged: NDArray[Any] = values[np.ix_(rows, columns)]
     return enlarged
-
-
-def _paint(picture: NDArray[np.float32], values: NDArray[Any], table: LabelTable, layer: int) -> None:
-    """Blend each label's colour in, with a solid border just inside its edge."""
-    border = binary_dilation(find_boundaries(values, mode="inner")) & (values > 0)
-    for label in table.labels:
-        inside = values == label.value
-        if label.layer != layer or not inside.any():
-            continue
-        picture[inside] = picture[inside] * (1 - _FILL) + np.array(label.rgb) * _FILL
-        picture[inside & border] = label.rgb
 
 
 def _outline(picture: NDArray[np.float32], values: NDArray[Any]) -> None:
