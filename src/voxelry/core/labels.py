@@ -22,10 +22,11 @@ IGNORE_INDEX = -1
 _UNKNOWN = np.iinfo(np.int16).min
 _Byte = Annotated[int, Field(ge=0, le=255)]
 
-_PALETTE = (
+PALETTE = (
     (230, 75, 60), (60, 150, 230), (90, 190, 90), (245, 190, 50), (160, 100, 215), (60, 200, 200), (240, 130, 180),
     (150, 110, 70), (180, 210, 80), (110, 120, 150), (250, 140, 60), (70, 90, 200), (200, 60, 120), (120, 200, 160),
 )  # fmt: skip
+"""Colours of labels that have none."""
 
 
 class Code(Frozen):
@@ -88,7 +89,7 @@ class Label(Frozen):
     @property
     def rgb(self) -> tuple[int, int, int]:
         """The label's colour, or one of the palette by its value."""
-        return self.color or _PALETTE[(self.value - 1) % len(_PALETTE)]
+        return self.color or PALETTE[(self.value - 1) % len(PALETTE)]
 
     @property
     def cielab(self) -> tuple[int, int, int]:

@@ -54,6 +54,10 @@ class Measurement:
         area_mm2: a picture's area, None for volumes and where the pixel size is not known.
         axes: long and short axis in the plane of the first two axes; None where empty or the spacing is not known.
         intensity: intensity of the image, None where empty or no image was given.
+        box: the smallest box that holds it, None where empty.
+        centroid: mean voxel index along each axis, None where empty.
+        centroid_mm: the same in the world, RAS+; None where empty, and for pictures.
+        touches_border: whether it reaches a face of the scan and may go on beyond it; an axis of a single voxel has no faces.
     """
 
     label: Label
@@ -63,3 +67,7 @@ class Measurement:
     area_mm2: float | None
     axes: Diameters | None
     intensity: Intensity | None
+    box: tuple[slice, ...] | None = None
+    centroid: tuple[float, ...] | None = None
+    centroid_mm: tuple[float, ...] | None = None
+    touches_border: bool = False

@@ -145,6 +145,16 @@ BUILT_IN = (
         recognise=".signatures:is_darwin", read_labels=".pictures.darwin_read:read_darwin", label_options=("reference",),
     ),
     Format(
+        name="overlay", title="overlay", noun="an overlay picture", kind="labels", endings=(".overlay.png",), within="png",
+        axes=_FLAT, write_labels=".pictures.overlay_write:write_overlay", source="optional", options=("outline",),
+        cannot_hold="labels, but a picture of them",
+    ),
+    Format(
+        name="csv", title="CSV", noun="a table of objects", kind="labels", endings=(".objects.csv",), axes=_ANY,
+        shared_endings=(".csv",), write_labels=".object_table:write_object_table", source="optional", instances="inside",
+        cannot_hold="voxels, but measurements of each object",
+    ),
+    Format(
         name="rle", title="RLE", noun="an RLE file", kind="labels", endings=(".rle.json",), axes=_FLAT,
         write_labels=".pictures.rle:write_rle", instances="inside", cannot_hold=_CODES,
     ),

@@ -5,15 +5,12 @@ Every label is measured within its own box, so that memory is bounded by the lar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
-from voxelry.core.label_boxes import Box, boxes
-from voxelry.core.labels import Label
+from voxelry.core.label_boxes import Box
 from voxelry.core.measurement import Diameters, Intensity, Measurement
+from voxelry.core.objects import ObjectBox, objects_of
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import GridMismatchError
 from voxelry.metrics.diameters import diameters
@@ -34,7 +31,7 @@ def measure_labels(labels: LabelMap, volume: Volume | None = None) -> list[Measu
 
     Raises:
         GridMismatchError: labels and image lie on different grids.
-        LabelError: values that the table does not know.
+        LabelError: values that the table does not know, or ids that fit no label.
 
     Example:
         >>> import numpy as np
@@ -52,45 +49,30 @@ def measure_labels(labels: LabelMap, volume: Volume | None = None) -> list[Measu
             "different grids",
             remedy="Put the labels on the image's grid first (LabelMap.on_grid).",
         )
-    rows = []
-    for label, box in boxes(labels, labels.source.name):
-        if box is None:
-            rows.append(_measurement(labels, label, 0, np.zeros((1,) * labels.geometry.ndim, dtype=bool), None, None))
-            continue
-        for instance, own_box, mask in _instances(labels, label, box):
-            rows.append(_measurement(labels, label, instance, mask, own_box, volume))
-    return rows
+    return [_measurement(labels, item, volume) for item in objects_of(labels, labels.source.name)]
 
 
-def _instances(labels: LabelMap, label: Label, box: Box) -> Iterator[tuple[int, Box, NDArray[np.bool_]]]:
-    """The instances of a label, or the label as a whole: id, box, mask within the box."""
-    mask = labels.layers[label.layer][box] == label.value
-    if labels.instances is None or label.kind == "stuff":
-        yield 0, box, mask
-        return
-    ids = np.where(mask, labels.instances[label.layer][box], 0)
-    distinct, numbered = np.unique(ids, return_inverse=True)
-    numbered = numbered.reshape(ids.shape) + 1
-    numbered[~mask] = 0
-    for number, inner in enumerate(find_objects(numbered), start=1):
-        if inner is not None:
-            own_box = tuple(slice(o.start + i.start, o.start + i.stop) for o, i in zip(box, inner, strict=True))
-            yield int(distinct[number - 1]), own_box, numbered[inner] == number
-
-
-def _measurement(
-    labels: LabelMap, label: Label, instance: int, mask: NDArray[np.bool_], box: Box | None, volume: Volume | None
-) -> Measurement:
-    geometry, count = labels.geometry, int(np.count_nonzero(mask))
-    size = None if geometry.voxel_volume is None else count * geometry.voxel_volume
+def _measurement(labels: LabelMap, item: ObjectBox, volume: Volume | None) -> Measurement:
+    geometry = labels.geometry
+    size = None if geometry.voxel_volume is None else item.voxels * geometry.voxel_volume
+    volume_mm3, area_mm2 = (size, None) if geometry.ndim == 3 else (None, size)
+    if item.box is None or item.centre is None:
+        return Measurement(item.label, 0, 0, volume_mm3, area_mm2, None, None)
+    mask = item.mask(labels)
     return Measurement(
-        label=label,
-        instance=instance,
-        voxels=count,
-        volume_mm3=size if geometry.ndim == 3 else None,
-        area_mm2=size if geometry.ndim == 2 else None,
-        axes=_axes(mask, geometry.spacing, box) if box is not None else None,
-        intensity=_intensity(volume.array[0][box][mask]) if volume is not None and box is not None else None,
+        label=item.label,
+        instance=item.instance,
+        voxels=item.voxels,
+        volume_mm3=volume_mm3,
+        area_mm2=area_mm2,
+        axes=_axes(mask, geometry.spacing, item.box),
+        intensity=None if volume is None else _intensity(volume.array[0][item.box][mask]),
+        box=item.box,
+        centroid=item.centre,
+        centroid_mm=None if geometry.affine is None else tuple(geometry.world(item.centre).tolist()),
+        touches_border=any(
+            n > 1 and (side.start == 0 or side.stop == n) for side, n in zip(item.box, geometry.shape, strict=True)
+        ),
     )
 
 

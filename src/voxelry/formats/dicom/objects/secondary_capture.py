@@ -8,6 +8,7 @@ together with the scan.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,15 @@ from voxelry.base.files import atomic_folder
 from voxelry.core.catalogue import coded
 from voxelry.core.geometry import flip_lps_ras
 from voxelry.core.label_boxes import boxes
+from voxelry.core.object_colors import with_object_colors
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.formats.dicom.objects.derived_object import checked_text, derived_object, save_object, sibling
 from voxelry.formats.dicom.objects.references import series_item, source_image_item
 from voxelry.formats.dicom.objects.source_series import source_series
 from voxelry.formats.multi_file import fresh_folder
+from voxelry.formats.overlay_paint import paint, window_of
 
 _SERIES_OFFSET = 3000
-_OPACITY = 0.35
-_SOFT_TISSUE = (-160.0, 240.0)
-_PERCENTILES = (0.5, 99.5)
-_SAMPLES = 2_000_000
 
 
 def write_secondary_capture(
@@ -37,7 +36,8 @@ def write_secondary_capture(
 ) -> Path:
     """Write a series of colour images, one for each slice of the scan, with the labels drawn over it.
 
-    Interiors are tinted, borders opaque; where labels overlap the later one of the table is on top. Grey values are shown through
+    Interiors are tinted, borders opaque; where labels overlap the later one of the table is on top; objects of a thing that touch
+    have different colours. Grey values are shown through
     the window that the scan states, else soft tissue (-160 to 240 HU) for CT and the 0.5 to 99.5 percentiles otherwise.
 
     Args:
@@ -63,15 +63,16 @@ def write_secondary_capture(
     )
     first.ReferencedSeriesSequence = [series_item(series)]
     _describe_series(first, series.headers[0])
-    low, high = _window(source)
-    colors = [(label, np.array(label.rgb, np.float32)) for label in coded(aligned.table).labels]
+    low, high = window_of(source)
+    painted = with_object_colors(replace(aligned, table=coded(aligned.table)))
+    colors = [(label, np.array(label.rgb, np.float32)) for label in painted.table.labels]
     folder = fresh_folder(Path(path))
     with atomic_folder(folder) as temporary:
         for k in range(_slices(source)):
             grey = _plane(source.array[0], k).astype(np.float32)
             picture = np.repeat(np.clip((grey - low) / (high - low), 0, 1)[..., None] * 255, 3, axis=2)
             for label, color in colors:
-                _paint(picture, _plane(aligned.layers[label.layer], k) == label.value, color)
+                paint(picture, _plane(painted.layers[label.layer], k) == label.value, color)
             capture = _image(first, np.rint(picture).astype(np.uint8), k)
             _add_plane(capture, series.headers[k], source)
             if (reference := series.references[k]) is not None:
@@ -87,28 +88,6 @@ def _slices(source: Volume) -> int:
 def _plane(array: NDArray[np.generic], k: int) -> NDArray[np.generic]:
     """A slice or a projection as ``(rows, columns)``."""
     return array if array.ndim == 2 else array[:, :, k].T
-
-
-def _window(source: Volume) -> tuple[float, float]:
-    """The grey values shown as black and as white."""
-    if source.windows:
-        window = source.windows[0]
-        return window.center - window.width / 2, window.center + window.width / 2
-    if source.modality == "CT":
-        return _SOFT_TISSUE
-    flat = source.array[0].ravel()
-    low, high = np.percentile(flat[:: max(1, flat.size // _SAMPLES)], _PERCENTILES)
-    return float(low), float(high if high > low else low + 1)
-
-
-def _paint(picture: NDArray[np.float32], mask: NDArray[np.bool_], color: NDArray[np.float32]) -> None:
-    """Tint the inside of a mask and colour its border, the pixels with a neighbour outside (or beyond the picture)."""
-    if not mask.any():
-        return
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    picture[mask] += _OPACITY * (color - picture[mask])
-    picture[mask & ~inner] = color
 
 
 def _describe_series(capture: Dataset, header: Dataset) -> None:
