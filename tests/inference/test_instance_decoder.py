@@ -22,7 +22,7 @@ from voxelry.inference.head_kernels import CORE_UNIT
 from voxelry.inference.instance_decoder import InstanceDecoder, decode_layers
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
-from voxelry.inference.ring_buffer import packed_head
+from voxelry.inference.ring_buffer import HostRingBuffer, packed_head
 from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
 
 SHAPES = [(6, 6, 6), (5, 7, 6), (15, 15), (1, 15, 16), (3, 8, 9), (14, 1, 16), (1, 1, 200), (1, 1, 1), (12, 20)]
@@ -356,3 +356,32 @@ def test_one_head_cannot_tell_apart_objects_on_several_layers():
     plan = InstancePlan(labels=("cell", "germ"), diameter=2)
     with pytest.raises(ModelError, match=r"objects on several layers \(cell, germ\)"):
         decode_layers(layers, np.zeros(layers.shape[1:], np.uint32), table, plan, None)
+
+
+@pytest.mark.parametrize("options", [{"roi": "coarse"}, {"roi": "body"}, {"backend": "onnxruntime"}, {"confidence": "entropy"}])
+def test_no_choice_about_prediction_takes_the_head_for_classes(options):
+    """A trained-like network with a head: labels are those of its classes, and the same objects come out."""
+    if "backend" in options:
+        pytest.importorskip("onnxruntime")
+    plan = InstancePlan(labels=("cell", "germ"), diameter=8)
+    model = tiny_model(tiny_plan(instances=plan), CELLS)
+    scan = np.random.default_rng(0).normal(size=(1, 24, 22, 20)).astype(np.float32)
+    volume = Volume(scan, Geometry.from_spacing(scan.shape[1:], (1.0, 1.0, 1.0)))
+    expected = Predictor(model, "cpu", PredictOptions(mixed_precision="off")).predict(volume)
+    other = Predictor(model, "cpu", PredictOptions(mixed_precision="off", **options)).predict(volume)
+    assert (expected.labels.array != other.labels.array).mean() < 1e-3
+    assert (expected.labels.instances != other.labels.instances).mean() < 0.02
+    assert set(np.unique(other.labels.array)) <= {0, 2, 4, 7}
+
+
+def test_half_sums_change_few_voxels(pointwise, monkeypatch):
+    volume = pointwise_scan(ellipsoids((40, 36, 30), 40, (3, 7)))
+    options = PredictOptions(mixed_precision="off")
+    whole = Predictor(pointwise_model(), "cpu", options).predict(volume).labels
+    monkeypatch.setattr(
+        segmenter, "make_ring_buffer",
+        lambda classes, shape, weights, **more: HostRingBuffer(classes, shape, weights, True, True, head=more["head"]),
+    )  # fmt: skip
+    half = Predictor(pointwise_model(), "cpu", options).predict(volume).labels
+    assert abs(int(half.instances.max()) - int(whole.instances.max())) <= 2
+    assert ((half.instances > 0) != (whole.instances > 0)).mean() < 1e-3
