@@ -1,5 +1,6 @@
 """Files of every format that is read, also of those that voxelry does not write."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.formats.file_format import Format
+from voxelry.formats.table import format_named
 from voxelry.formats.writer import write
 
 TABLE = LabelTable(labels=(Label(value=1, name="organ"),))
@@ -39,6 +41,8 @@ def labels(row: Format, scan: Volume, stem: Path) -> Path:
     """A mask file of a format with label 1 in the middle of a scan: 48 voxels, or 60 pixels."""
     path = stem.with_name(stem.name + row.ending)
     mask = middle(scan.geometry)
+    if row.name == "yolo":  # its size is that of the picture beside it
+        image(format_named("png"), scan, stem)
     return row.write(mask, path, scan) if row.write_labels else _foreign(row.name, mask.array, scan.geometry, path)
 
 
@@ -61,6 +65,13 @@ def _foreign(name: str, array: np.ndarray, grid: Geometry, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if name in ("png", "jpeg", "tiff"):
         Image.fromarray(array).save(path)
+    elif name == "darwin":
+        rows, columns = np.nonzero(array)
+        corners = [(x, y) for x in (columns.min(), columns.max()) for y in (rows.min(), rows.max())]
+        polygon = [{"x": int(x), "y": int(y)} for x, y in (corners[0], corners[2], corners[3], corners[1])]
+        about = {"width": array.shape[1], "height": array.shape[0], "original_filename": f"{path.stem}.png"}
+        drawn = [{"name": "organ", "polygon": {"path": polygon}}]
+        path.write_text(json.dumps({"image": about, "annotations": drawn}))
     elif name == "analyze":
         nib.AnalyzeImage(array, grid.affine).to_filename(path.with_suffix(".img"))
     elif name == "mgh":

@@ -22,7 +22,7 @@ from voxelry.formats.dicom.stacks.layout import StackLayout, measure_layout
 from voxelry.formats.file_format import Format
 from voxelry.formats.read_options import PLAIN
 from voxelry.formats.reader import read_file
-from voxelry.formats.table import format_by_ending
+from voxelry.formats.table import claims_image, claims_labels
 
 IMAGE, LABELS, OBJECT, OTHER = "image", "labels", "object", "other"
 """Kinds of rows: an image, or a file named like one; a mask; another DICOM object; a file that is no scan."""
@@ -238,8 +238,7 @@ def _of_stranger(file: Path, *, alone: bool) -> InspectRow:
     """The row of a file that is not DICOM. A file of no known format is a failure only if its ending is that of an image."""
     if not file.is_file():
         return InspectRow(str(file), "", kind=OTHER, reason="not DICOM; of an archive nothing else is read")
-    claimed = format_by_ending(file)
-    blank = InspectRow(str(file), "", kind=IMAGE if alone or (claimed is not None and claimed.is_read) else OTHER)
+    blank = InspectRow(str(file), "", kind=IMAGE if alone or claims_image(file) or claims_labels(file) else OTHER)
     try:
         if is_zip(head_of(file)):
             return replace(blank, reason="a zip archive without DICOM")
