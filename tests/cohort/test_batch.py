@@ -209,7 +209,7 @@ def test_a_report_brings_the_segmentation_it_refers_to(torso, torso_model, tmp_p
     scan = min(path.parent for path in torso.rglob("*.dcm"))
     outcomes = vx.predict(torso_model, scan, tmp_path / "out", formats=["dicom-sr", "rtstruct"])
     assert outcomes[0].error == ""
-    assert sorted(outcomes[0].files) == ["dicom-seg", "dicom-sr", "rtstruct", "segments"]
+    assert sorted(outcomes[0].files) == ["dicom-seg", "dicom-sr", "rtstruct"]
     report, segmentation = (dcmread(outcomes[0].files[name]) for name in ("dicom-sr", "dicom-seg"))
     assert segmentation.SOPInstanceUID in report.to_json()
     assert segmentation.SegmentSequence[0].SegmentAlgorithmName == vx.load_model(torso_model).model.card.name

@@ -15,7 +15,7 @@ from voxelry.phantom.dataset import write_phantoms
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    for name in ("b/x.nii.gz", "b/y.nii.gz", "a/x.nii.gz", "a/notes.txt"):
+    for name in ("b/x.nii.gz", "b/y.nii.gz", "a/x.nii.gz", "a/notes.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     return tmp_path
@@ -82,7 +82,7 @@ def test_what_is_left_out_is_told_with_its_reason(images: Path) -> None:
     assert [scan.id for scan in survey.scans] == ["a_x", "b_x", "y"]
     assert survey.left_out == [
         LeftOut(images / "a" / "inner", "a folder beside images, whose inside is not searched"),
-        LeftOut(images / "a" / "notes.txt", "not an image"),
+        LeftOut(images / "a" / "notes.md", "not an image"),
         LeftOut(images / "a" / "x_seg.nii.gz", "a mask, by its name"),
         LeftOut(images / "c", "holds no image"),
     ]

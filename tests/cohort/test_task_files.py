@@ -205,12 +205,19 @@ def loaded(instances):
     return Predictor(tiny_model(plan, TABLE), "cpu", PredictOptions(mixed_precision="off"))
 
 
+@pytest.mark.parametrize(("decoder", "task"), [(None, "semantic"), ("components", "semantic"), ("watershed", "panoptic")])
+def test_only_an_instance_head_makes_panoptic_results_the_default(decoder, task):
+    instances = None if decoder is None else InstancePlan(labels=("nucleus",), decoder=decoder, diameter=5)
+    assert default_task(tiny_plan(2).model_copy(update={"instances": instances})) == task
+
+
 @pytest.mark.parametrize("instances", [True, False])
-def test_the_verb_takes_the_task_that_the_model_was_planned_for(tmp_path, instances):
-    model = loaded(instances)
-    assert default_task(model.model.plan) == ("panoptic" if instances else "semantic")
-    [outcome] = vx.predict(model, picture_file(tmp_path / "in"), tmp_path / "out", formats=["png"])
-    assert (outcome.error, set(outcome.files)) == ("", {"png", "segments"} if instances else {"png"})
+def test_the_verb_takes_the_task_of_the_model_or_the_one_that_is_asked_for(tmp_path, instances):
+    model, picture = loaded(instances), picture_file(tmp_path / "in")
+    [outcome] = vx.predict(model, picture, tmp_path / "out", formats=["png"])
+    assert (outcome.error, set(outcome.files)) == ("", {"png"})
+    [outcome] = vx.predict(model, picture, tmp_path / "objects", formats=["png"], task="panoptic")
+    assert (outcome.error, set(outcome.files)) == ("", {"png", "segments"})
 
 
 def test_a_prediction_of_the_model_and_its_files_agree(tmp_path):

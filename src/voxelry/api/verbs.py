@@ -191,7 +191,7 @@ def predict(
         out: folder for the masks, ``<case id><ending>``.
         task: ``semantic``: the label of each voxel. ``instance``: a map of the ids of objects, of 16 bits or more, and
             ``<case id>.json`` with what is known of each. ``panoptic``: labels, ids beside them, and the same for every object
-            and label. None takes what the model was planned for: panoptic where it tells objects apart, else semantic.
+            and label. None takes panoptic where the model has an instance head, else semantic.
         formats: names of `voxelry.formats.all_formats`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
         device: for a model folder: ``auto``, ``cpu``, ``cuda``...
         progress: called as ``progress(what, done, total)``: ``segmenting`` after each scan, ``patches`` within one.

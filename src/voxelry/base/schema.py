@@ -18,6 +18,9 @@ _LONGEST_LINE = 1000
 _MOST_LINES = 20
 """Wrong keys that a message lists."""
 
+_ALTERNATIVES = 2
+"""Keys of a mapping that takes one of them."""
+
 _LONGEST = 80
 """Characters of a wrong value that a message shows."""
 
@@ -183,6 +186,7 @@ def _keys(kind: type[BaseModel], path: _Path) -> list[str]:
 
 
 def _keys_needed(kind: type[BaseModel], path: _Path) -> tuple[str, ...]:
-    """The keys that a mapping at a path must have."""
-    models = _models_at(kind, path)[:1]
-    return tuple(key for model in models for key, field in model.model_fields.items() if field.is_required())
+    """The keys that a mapping at a path must have, or the first that it may have; of settings, which have many, none."""
+    fields = {key: field for model in _models_at(kind, path)[:1] for key, field in model.model_fields.items()}
+    needed = tuple(key for key, field in fields.items() if field.is_required())
+    return needed or tuple(fields)[: len(fields) == _ALTERNATIVES]

@@ -23,8 +23,8 @@ SEGMENTS = "segments"
 
 
 def default_task(plan: Plan) -> SegmentationTask:
-    """What a model was planned for: panoptic where it tells objects apart, so that no label is lost; else semantic."""
-    return "semantic" if plan.instances is None else "panoptic"
+    """What a model was trained for: panoptic where it has an instance head, so that no label is lost; else semantic."""
+    return "panoptic" if plan.instances is not None and plan.instances.head_channels else "semantic"
 
 
 def check_formats(task: SegmentationTask, rows: Sequence[Format], layers: int = 1) -> None:
