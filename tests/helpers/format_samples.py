@@ -60,16 +60,6 @@ def picture(seed: int) -> Volume:
     return Volume((noise + 150 * middle(Geometry(PICTURE)).array).astype(np.uint8)[None], Geometry(PICTURE))
 
 
-def _darwin(array: np.ndarray) -> dict:
-    """A rectangle as V7 exports it; its outline belongs to it."""
-    rows, columns = (np.flatnonzero(array.any(axis)) for axis in (1, 0))
-    corners = [(columns[0], rows[0]), (columns[-1], rows[0]), (columns[-1], rows[-1]), (columns[0], rows[-1])]
-    path = [{"x": float(x), "y": float(y)} for x, y in corners]
-    slot = {"type": "image", "width": array.shape[1], "height": array.shape[0], "slot_name": "0"}
-    annotation = {"id": "1", "name": "organ", "polygon": {"paths": [path]}, "slot_names": ["0"]}
-    return {"version": "2.0", "item": {"name": "picture", "slots": [slot]}, "annotations": [annotation]}
-
-
 def _foreign(name: str, array: np.ndarray, grid: Geometry, path: Path) -> Path:
     """A file written by another program's library."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +81,6 @@ def _foreign(name: str, array: np.ndarray, grid: Geometry, path: Path) -> Path:
         write(Volume(array[None], grid), nifti)
         sitk.WriteImage(sitk.ReadImage(nifti), path)
         nifti.unlink()
-    elif name == "darwin":
-        path.write_text(json.dumps(_darwin(array)), encoding="utf-8")
     else:
         raise NotImplementedError(f"format '{name}' is read and not written: write a sample of it here")
     return path

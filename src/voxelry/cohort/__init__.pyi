@@ -2,6 +2,10 @@ from .comparison import Difference as Difference
 from .comparison import compare_scores as compare_scores
 from .evaluation import summarise as summarise
 from .evaluation import write_scores as write_scores
+from .lesion_matching import LesionChange as LesionChange
+from .lesion_matching import lesion_changes as lesion_changes
+from .registration import Registration as Registration
+from .registration import register as register
 from .statistics import bootstrap as bootstrap
 from .statistics import bootstrap_weights as bootstrap_weights
 from .statistics import holm as holm

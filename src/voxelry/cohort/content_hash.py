@@ -1,0 +1,82 @@
+"""Stamps and content hashes of files and folders: whether an input or an output is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_CHUNK = 1 << 22
+
+
+def stamp_of(paths: Sequence[Path]) -> str:
+    """A digest of names, sizes and times of files, and of all files in folders: equal stamps spare reading them.
+
+    A path that is not there has a stamp of its own.
+
+    Args:
+        paths: files and folders, in order.
+
+    Example:
+        >>> from pathlib import Path
+        >>> size = Path("scan.txt").write_text("a")
+        >>> stamp_of([Path("scan.txt")]) == stamp_of([Path("scan.txt")])
+        True
+    """
+    digest = hashlib.sha256()
+    for number, path in enumerate(paths):
+        for name, file in _files(path):
+            try:
+                status = file.stat()
+                line = f"{number}\0{name}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            except OSError:
+                line = f"{number}\0{name}\0gone\0"
+            digest.update(os.fsencode(line))
+    return digest.hexdigest()
+
+
+def hash_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of the content of files, and of names and content of all files in folders.
+
+    A file's own name and time do not count: a copy has the same hash.
+
+    Args:
+        paths: files and folders, in order.
+
+    Raises:
+        OSError: one cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> size = Path("scan.txt").write_text("a"), Path("copy.txt").write_text("a")
+        >>> hash_of([Path("scan.txt")]) == hash_of([Path("copy.txt")])
+        True
+    """
+    digest = hashlib.sha256()
+    for number, path in enumerate(paths):
+        for name, file in _files(path):
+            digest.update(os.fsencode(f"{number}\0{name}\0"))
+            digest.update(_digest(file))
+    return digest.hexdigest()
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as content:
+        digest = hashlib.sha256()
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    """A file, under no name; of a folder all files, by their paths in it, without hidden ones."""
+    if not path.is_dir():
+        yield "", path
+        return
+    for folder, inner, names in os.walk(path):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                file = Path(folder, name)
+                yield file.relative_to(path).as_posix(), file
