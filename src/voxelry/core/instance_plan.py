@@ -29,7 +29,7 @@ class InstancePlan(Frozen):
         erosion: depth by which training targets shrink an object to its core, in the same unit.
         coarse_axis: the oriented axis across slices more than three times as thick as the voxels within them, along which
             nothing is eroded; None where there is none.
-        core_threshold: the smallest probability of a core's voxel.
+        core_threshold: the smallest probability that a voxel is of a core rather than of a border, in a core.
         smallest: the smallest volume of an object, in mm^3; area in mm^2 of pictures; pixels where their size is unknown.
 
     Example:

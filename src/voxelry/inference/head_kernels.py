@@ -15,10 +15,11 @@ from voxelry.core.instance_plan import HEAD_CHANNELS
 from voxelry.inference.blending_kernels import BYTE, HALF, INTERP, ONE, STORED_TYPES, ZERO, interpolate_row
 from voxelry.inference.half import exponential, loaded, stored
 
-CORE, DISTANCE = HEAD_CHANNELS.index("core"), HEAD_CHANNELS.index("distance")
+BORDER, CORE, DISTANCE = (HEAD_CHANNELS.index(name) for name in ("border", "core", "distance"))
 
 CORE_UNIT, DISTANCE_ZERO, DISTANCE_UNIT = 256, 128, 126
-"""A packed voxel is ``CORE_UNIT * core + distance``: the core's probability as 0..255, and 2..254 for a distance of -1..1."""
+"""A packed voxel is ``CORE_UNIT * core + distance``: how much it is core rather than border, 0..255, and 2..254 for a distance of
+-1..1."""
 
 _f, _i = numba.float32, numba.int64
 _SUMS = numba.types.Array(_f, 4, "A")
@@ -45,25 +46,31 @@ def finish_head(ring: Any, weights: Any, z: int, first: int, last: int) -> None:
 
 @compiled(*(numba.void(s[:, :, :, ::1], INTERP, _i, _i, numba.boolean, _f, _SUMS) for s in STORED_TYPES))
 def add_head(ring: Any, interp: Any, first: int, last: int, logits: bool, share: Any, sums: Any) -> None:
-    """Add the core's probability and the distance of every voxel of the finer grid to sums.
+    """Add how much every voxel of the finer grid is core rather than border, and its distance, to sums.
+
+    The two are weighed against each other: where a network is not sure, both of their own probabilities flicker about a half.
 
     Args:
         ring: ``(H, depth, Y, X)``, means of the head's channels.
         interp: `SlabInterp` to ``(n, r, m)`` new voxels.
         first: the first row to work on, of ``n * r``.
         last: the row to stop before.
-        logits: whether the ring buffer holds logits of the core; else probabilities.
+        logits: whether the ring buffer holds logits of border and core; else probabilities.
         share: factor.
         sums: ``(2, n, r, m)`` float32, raised.
     """
     rows, columns = len(interp.rows), interp.columns.shape[1]
-    line, row = np.empty(ring.shape[3], np.float32), np.empty(columns, np.float32)
+    line, row, edge = np.empty(ring.shape[3], np.float32), np.empty(columns, np.float32), np.empty(columns, np.float32)
     for index in range(first, last):
         a, b = index // rows, index % rows
         core, distance = sums[0, a, b], sums[1, a, b]
+        interpolate_row(ring, BORDER, interp, a, b, line, edge)
         interpolate_row(ring, CORE, interp, a, b, line, row)
         for n in range(columns):
-            core[n] += share * (_sigmoid(row[n]) if logits else row[n])
+            if logits:
+                core[n] += share * _sigmoid(row[n] - edge[n])
+            elif row[n] > ZERO:
+                core[n] += share * (row[n] / (row[n] + edge[n]))
         interpolate_row(ring, DISTANCE, interp, a, b, line, row)
         for n in range(columns):
             distance[n] += share * row[n]
@@ -71,7 +78,7 @@ def add_head(ring: Any, interp: Any, first: int, last: int, logits: bool, share:
 
 @compiled(numba.void(readonly(_f, 2), numba.uint16[::1], _i, _i))
 def pack(sums: Any, packed: Any, first: int, last: int) -> None:
-    """Quantise core probabilities and distances, voxels `first` to `last` of ``(2, N)``, to ``(N,)`` uint16."""
+    """Quantise shares of core and distances, voxels `first` to `last` of ``(2, N)``, to ``(N,)`` uint16."""
     for n in range(first, last):
         core = np.uint16(min(max(sums[0, n], ZERO), ONE) * BYTE + HALF)
         distance = np.int16(np.floor(min(max(sums[1, n], -ONE), ONE) * np.float32(DISTANCE_UNIT) + HALF))

@@ -60,7 +60,7 @@ class InstanceDecoder:
         ids: ``(*spatial)`` uint32 in the same order of memory, packed core probability and distance (`head_kernels`); becomes
             ids, 0 where there is no object, else 1..n by the objects' first voxels in the scan's own order of axes.
         things: class indices whose objects are told apart.
-        core_threshold: the smallest probability of a core's voxel; None where there is no head.
+        core_threshold: the smallest probability that a voxel of a core is core rather than border; None where there is no head.
         smallest: the fewest voxels of an object; smaller ones are dropped.
 
     Attributes:
