@@ -91,7 +91,8 @@ def test_four_channels_of_a_spine(tmp_path):
             shutil.copy(folder / "images" / f"{case}_{channel:04d}.nii.gz", scans)
     masks = tmp_path / "masks"
     assert run("predict", tmp_path / "run" / "model", scans, "--out", masks)["cases"] == 2
-    assert sorted(path.name for path in masks.glob("[!.]*")) == ["spine_002.nii.gz", "spine_003.nii.gz"]
+    names = {f"{case}{ending}" for case in ("spine_002", "spine_003") for ending in (".json", ".nii.gz", "_instances.nii.gz")}
+    assert {path.name for path in masks.glob("[!.]*")} == names
     image, mask = nib.load(scans / "spine_002_0000.nii.gz"), nib.load(masks / "spine_002.nii.gz")
     assert mask.shape == image.shape
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-5)
