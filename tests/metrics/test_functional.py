@@ -19,7 +19,7 @@ from voxelry.metrics.metric_table import FAMILIES, family_of
 SPACING = (1.0, 1.5, 3.0)
 TABLE = LabelTable(labels=(Label(value=1, name="liver"), Label(value=4, name="spleen"), Label(value=9, name="absent")))
 COLUMN = {"panoptic_quality": "instance_pq"}
-FUNCTIONS = sorted(name for name in metrics.__all__ if name not in ("EmptyPolicy", "Scores", "measure", "measure_labels"))
+FUNCTIONS = sorted(name for name in metrics.__all__ if getattr(metrics, name).__module__ == "voxelry.metrics.functional")
 SURFACE = {metric.name for metric in FAMILIES["surface"].metrics}
 
 

@@ -136,7 +136,7 @@ def test_every_case_is_predicted_by_networks_that_had_not_seen_it(whole, manifes
         volume, _ = load_case(manifest.case(ids[0]), manifest)
         found = Predictor(model, "cpu").predict(volume).labels
         with np.load(folder / "3d" / f"fold_{fold}" / "predictions" / f"{ids[0]}.npz") as stored:
-            np.testing.assert_array_equal(stored["labels"], found.array)
+            np.testing.assert_array_equal(stored["labels"], found.layers)
 
 
 def test_a_killed_run_goes_on_and_finished_folds_are_not_repeated(manifest, tmp_path):
