@@ -97,14 +97,14 @@ def register(fixed: Volume, moving: Volume, kind: Transform = "rigid") -> Regist
     first = sitk.Euler3DTransform(guess)
     start = min((first, _identity_about(first)), key=lambda transform: _metric(*images, transform))
     before = _metric(*images, start)
-    rigid = _optimised(*images, sitk.Euler3DTransform(start), _rates=(1.0, 0.5))
+    rigid = _optimised(*images, sitk.Euler3DTransform(start), rate=1.0)
     final = rigid
     if kind == "affine":
         affine = sitk.AffineTransform(3)
         affine.SetCenter(rigid.GetCenter())
         affine.SetMatrix(rigid.GetMatrix())
         affine.SetTranslation(rigid.GetTranslation())
-        final = _optimised(*images, affine, _rates=(0.5, 0.25))
+        final = _optimised(*images, affine, rate=0.5)
     return Registration(_matrix(final), kind, -_metric(*images, final), -before)
 
 
@@ -154,10 +154,10 @@ def _metric(fixed: Any, moving: Any, transform: Any) -> float:
         return float("inf")
 
 
-def _optimised(fixed: Any, moving: Any, transform: Any, _rates: tuple[float, float]) -> Any:
+def _optimised(fixed: Any, moving: Any, transform: Any, rate: float) -> Any:
     """The transform after the optimisation, resolution by resolution."""
     method = _method(fixed)
-    rate, smallest = _rates[0], 1e-4
+    smallest = 1e-4
     method.SetOptimizerAsRegularStepGradientDescent(rate, smallest, 300, 0.6, 1e-7)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel(_SHRINK)

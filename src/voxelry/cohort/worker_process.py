@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +37,6 @@ class WorkerProcess:
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name, self.ended_by, self.peak_memory = name, "", 0
-        self.started = time.monotonic()
         self._buffer = b""
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._socket, other = socket.socketpair()
