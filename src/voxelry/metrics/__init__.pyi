@@ -15,6 +15,7 @@ from .functional import precision as precision
 from .functional import recall as recall
 from .functional import specificity as specificity
 from .functional import volume_error as volume_error
+from .measurement_columns import measurement_rows as measurement_rows
 from .measurements import measure_labels as measure_labels
 from .predicted_map import PredictedMap as PredictedMap
 from .scores import Scores as Scores

@@ -43,16 +43,26 @@ def measure_labels(labels: LabelMap, volume: Volume | None = None) -> list[Measu
         >>> row.voxels, row.volume_mm3, row.axes.long_mm > row.axes.short_mm
         (16, 40.0, True)
     """
+    check_grid(labels, volume)
+    return [measurement_of(labels, item, volume) for item in objects_of(labels, labels.source.name)]
+
+
+def check_grid(labels: LabelMap, volume: Volume | None) -> None:
+    """Refuse labels and an image on different grids.
+
+    Raises:
+        GridMismatchError: they are.
+    """
     if volume is not None and not labels.geometry.same_grid(volume.geometry):
         raise GridMismatchError(
             f"{labels.source.name}: labels ({labels.geometry.describe()}) and image ({volume.geometry.describe()}) lie on "
             "different grids",
             remedy="Put the labels on the image's grid first (LabelMap.on_grid).",
         )
-    return [_measurement(labels, item, volume) for item in objects_of(labels, labels.source.name)]
 
 
-def _measurement(labels: LabelMap, item: ObjectBox, volume: Volume | None) -> Measurement:
+def measurement_of(labels: LabelMap, item: ObjectBox, volume: Volume | None) -> Measurement:
+    """The measurements of one object of `objects_of`, on a grid that is the volume's."""
     geometry = labels.geometry
     size = None if geometry.voxel_volume is None else item.voxels * geometry.voxel_volume
     volume_mm3, area_mm2 = (size, None) if geometry.ndim == 3 else (None, size)
