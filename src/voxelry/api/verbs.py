@@ -240,7 +240,7 @@ def predict(
     if not is_scored:  # an object's score is its mean probability
         predictor = Predictor(predictor.models, device, replace(predictor.options, confidence=PROBABILITY))
     paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    scans = find_scans(paths, len(predictor.model.plan.channels))
+    scans = find_scans(paths, len(predictor.model.plan.channels), series)
     return segment_scans(
         predictor,
         scans,

@@ -158,7 +158,7 @@ class _Batch:
             with task_failures(str(scan.images[0])):
                 free_name(scan.id)
                 plan = predictor.model.plan
-                volume = read_channels(scan.images, self.options, plan.reference, len(plan.channels))
+                volume = read_channels(scan.images, self.options, plan.reference, len(plan.channels), scan.series)
                 prediction = predictor.predict(volume, self.progress)
                 with self.outputs.writing(self._targets(scan), self._inputs(scan)):
                     how = self._write(scan, volume, prediction, files)

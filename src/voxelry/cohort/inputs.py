@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,36 +14,26 @@ from voxelry.base.distinct_names import folded
 from voxelry.base.files import no_such_file
 from voxelry.base.listing import shown
 from voxelry.base.output_folder import outputs_in
+from voxelry.cohort.dicom_folder import DicomFolder
 from voxelry.cohort.scan_lists import LISTS, listed_scans
-from voxelry.cohort.scan_names import Scan, named_scans
+from voxelry.cohort.scan_names import LeftOut, Scan, named_scans
 from voxelry.datasets.mask_names import masks_by_name
 from voxelry.errors import MissingFileError, ReadError, UsageError
 from voxelry.formats.detection import general_format, header_beside
 from voxelry.formats.file_content import open_content
 from voxelry.formats.file_format import Format
 from voxelry.formats.ids_beside import is_ids_file
-from voxelry.formats.reader import read
 from voxelry.formats.table import claims_image, format_by_ending, image_formats, stem_of
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 3
+"""Names of files that are given with the reason why they are left out."""
 
 
 def case_id(path: str | os.PathLike[str]) -> str:
     """The case id of a file: its name without the ending of its format; of a folder: its name."""
     return stem_of(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link to another name
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file or folder among the inputs that is no scan to segment.
-
-    Attributes:
-        path: the file or folder.
-        reason: why, in a few words.
-    """
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -57,19 +48,33 @@ class InputSurvey:
     scans: list[Scan] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
+    def reasons(self) -> list[str]:
+        """A sentence for each reason why something is left out, with how many and the names of the first.
 
-def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> list[Scan]:
+        Example:
+            >>> InputSurvey([], [LeftOut(Path("a.txt"), "not an image"), LeftOut(Path("b.txt"), "not an image")]).reasons()
+            ['2 left out (not an image): a.txt, b.txt']
+        """
+        names: dict[str, list[str]] = {}
+        for each in self.left_out:
+            names.setdefault(each.reason, []).append(each.path.name)
+        return [f"{len(group)} left out ({reason}): {shown(group, _SHOWN)}" for reason, group in names.items()]
+
+
+def find_scans(inputs: Sequence[str | os.PathLike[str]], channels: int = 1, series: str | None = None) -> list[Scan]:
     """The scans in some paths; see `survey_inputs`."""
-    return survey_inputs(inputs, channels).scans
+    return survey_inputs(inputs, channels, series).scans
 
 
-def survey_inputs(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -> InputSurvey:
+def survey_inputs(inputs: Sequence[str | os.PathLike[str]], channels: int = 1, series: str | None = None) -> InputSurvey:
     """The scans in some paths, and what is left out.
 
-    A file is a scan. A folder of DICOM slices is a scan; a folder of other images, or of single X-rays in DICOM, holds one scan
-    a file, and its subfolders are not searched; in a folder without images, subfolders are searched, as in a tree of patients,
-    studies and series. Hidden files, masks, what voxelry wrote there, and files that neither are images nor have the ending of
-    one are left out. A link called an image that leads nowhere is a scan that fails: it is not lost without a word.
+    A file is a scan. A folder of DICOM slices holds one scan a series, or one of the `series` that is chosen; segmentations,
+    reports, secondary captures and localizers are left out. A folder of other images, or of single X-rays in DICOM, holds one
+    scan a file. In a folder without scans, subfolders are searched, as in a tree of patients, studies and series that an archive
+    exports; in others they are not. A DICOMDIR stands for its folder. Hidden files, masks, what voxelry wrote there, and files
+    that neither are images nor have the ending of one are left out. A link called an image that leads nowhere is a scan that
+    fails: it is not lost without a word.
 
     A path that is not there and holds ``*``, ``?`` or ``[`` is a pattern (``**`` for folders). A dataset card (YAML), a table of
     cases (CSV with the columns ``image`` or ``image_1``..., and ``id`` if it has one) and a text file of paths, a line each,
@@ -83,6 +88,7 @@ def survey_inputs(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -
     Args:
         inputs: files, folders, patterns, and lists of scans.
         channels: number of channels of the model.
+        series: the caller's choice of a series, as for `voxelry.read`.
 
     Returns:
         Scans in the order of the inputs, by name within a folder, and what was left out.
@@ -92,20 +98,22 @@ def survey_inputs(inputs: Sequence[str | os.PathLike[str]], channels: int = 1) -
         UsageError: two scans have the same id.
         ManifestError, ConfigError: a list of scans that cannot be used.
     """
-    left_out: list[LeftOut] = []
+    survey = InputSurvey()
     listed: list[Scan] = []
     alone: list[Scan] = []
     for text in inputs:
         for path in _matching(text):
             if path.is_dir():
-                alone += _scans_in(path, left_out)
+                alone += _scans_in(path, survey, series)
+            elif _is_directory_file(path) and series is None:
+                alone += _scans_in(path.parent, survey, series)
             elif path.suffix.lower() in LISTS:
                 listed += listed_scans(path, channels)
             else:
                 alone.append(_alone(path))
-    scans = [*named_scans(alone, channels), *listed]
-    _check_ids(scans)
-    return InputSurvey(scans, left_out)
+    survey.scans.extend((*named_scans(alone, channels), *listed))
+    _check_ids(survey.scans)
+    return survey
 
 
 def _matching(text: str | os.PathLike[str]) -> list[Path]:
@@ -137,8 +145,8 @@ def _check_ids(scans: Sequence[Scan]) -> None:
             )
 
 
-def _scans_in(folder: Path, left_out: list[LeftOut]) -> list[Scan]:
-    """The scans of a folder; what is no scan is added to `left_out`.
+def _scans_in(folder: Path, survey: InputSurvey, series: str | None) -> list[Scan]:
+    """The scans of a folder; what is no scan is added to the survey.
 
     Raises:
         MissingFileError: there are none.
@@ -150,26 +158,35 @@ def _scans_in(folder: Path, left_out: list[LeftOut]) -> list[Scan]:
     ]
     formats = {file: _general_format(file) for file in files}
     slices = [file for file, row in formats.items() if row is not None and row.name == "dicom"]
-    is_series = bool(slices) and not _are_projections(slices)
-    singles = [
-        file for file, row in formats.items() if (claims_image(file) if row is None else row.name != "dicom" or not is_series)
-    ]
+    inner = [path for path in visible if path.is_dir()]
+    dicom = DicomFolder(folder, slices, case_id(folder), bool(inner), series is not None)
+    singles = [file for file, row in formats.items() if (claims_image(file) if row is None else row.name != "dicom")]
     lost = [path for path in visible if not (path.is_file() or path.is_dir()) and claims_image(path) and not _is_mask(path)]
+    is_series = any(scan.images == (folder,) for scan in dicom.scans)
     lost = [] if is_series else lost  # the reader of the series reports them
     own = _without_masks(folder, sorted((*singles, *lost)))
-    scans = [_alone(path) for path in (*own, *([folder] if is_series else []))]
-    left_out += _left_out(folder, visible, {*own, *(slices if is_series else [])}, ours, bool(scans))
+    scans = sorted((*map(_alone, own), *dicom.scans), key=lambda scan: (scan.images[0] == folder, scan.images))
+    survey.left_out.extend((*dicom.left_out, *_left_out(folder, visible, {*own, *slices}, ours, bool(scans))))
     if not scans:
-        scans = [scan for inner in visible if inner.is_dir() for scan in _scans_below(inner, left_out)]
+        scans = [scan for path in inner for scan in _scans_below(path, survey, series)]
     if not scans:
-        titles = ", ".join(row.title for row in image_formats())
-        passed = f" but {len(ours)} that voxelry wrote" if ours else ""
-        raise MissingFileError(f"{folder}: holds no image{passed}", remedy=f"Files of {titles} are looked for.")
+        raise _without_image(folder, dicom.left_out, len(ours))
     return scans
 
 
+def _without_image(folder: Path, left_out: Sequence[LeftOut], ours: int) -> MissingFileError:
+    """The error of a folder without a scan."""
+    titles = ", ".join(row.title for row in image_formats())
+    passed = f" but {ours} that voxelry wrote" if ours else ""
+    reasons = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(each.reason for each in left_out).items())
+    return MissingFileError(
+        f"{folder}: holds no image{passed}{f' to segment ({reasons})' if reasons else ''}",
+        remedy=f"Files of {titles} are looked for." if not reasons else "Name a file itself to segment it all the same.",
+    )
+
+
 def _left_out(folder: Path, visible: Sequence[Path], taken: set[Path], ours: set[str], has_scans: bool) -> list[LeftOut]:
-    """What of a folder is neither a scan nor a part of one, and why."""
+    """What of a folder is neither a scan nor a DICOM file, and why."""
     reasons = []
     for path in visible:
         if path in taken or header_beside(path) in taken or (path.is_dir() and not has_scans):
@@ -198,13 +215,13 @@ def _without_masks(folder: Path, files: Sequence[Path]) -> list[Path]:
     return [file for file in files if case_id(file) not in names]
 
 
-def _scans_below(folder: Path, left_out: list[LeftOut]) -> list[Scan]:
+def _scans_below(folder: Path, survey: InputSurvey, series: str | None) -> list[Scan]:
     """The scans of a subfolder, which may hold none."""
     try:
-        return _scans_in(folder, left_out)
+        return _scans_in(folder, survey, series)
     except MissingFileError as error:
         log.warning("passed over: %s", error.problem)
-        left_out.append(LeftOut(folder, "holds no image"))
+        survey.left_out.append(LeftOut(folder, "holds no image"))
         return []
 
 
@@ -217,14 +234,9 @@ def _general_format(file: Path) -> Format | None:
         return None
 
 
-def _are_projections(slices: Sequence[Path]) -> bool:
-    """DICOM files are single X-ray pictures, not slices of a series, by the first that can be read."""
-    for file in slices:
-        try:
-            return read(file).geometry.ndim == 2
-        except ReadError:
-            continue
-    return False
+def _is_directory_file(file: Path) -> bool:
+    """It is called as the table of contents of a DICOM medium must be."""
+    return file.name.upper() == "DICOMDIR"
 
 
 def _alone(path: Path) -> Scan:

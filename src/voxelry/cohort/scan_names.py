@@ -25,11 +25,27 @@ class Scan:
         id: the name of its results.
         images: one file or DICOM folder, or one for each channel.
         remark: why it is not called as its file; empty where it is.
+        series: which series of each image is meant (as for `voxelry.read`), empty for one that holds no other; none where no
+            image holds several.
     """
 
     id: str
     images: tuple[Path, ...]
     remark: str = ""
+    series: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file or folder among the inputs that is no scan to segment.
+
+    Attributes:
+        path: the file or folder.
+        reason: why, in a few words.
+    """
+
+    path: Path
+    reason: str
 
 
 def named_scans(scans: Sequence[Scan], channels: int) -> list[Scan]:
@@ -60,7 +76,8 @@ def _with_channels(scans: Sequence[Scan], channels: int) -> list[Scan]:
     for (_, name), members in sets.items():
         ordered = sorted(members, key=lambda scan: scan.id)
         if [scan.id for scan in ordered] == [f"{name}_{number:04d}" for number in range(channels)]:
-            whole_scans.append(Scan(name, tuple(scan.images[0] for scan in ordered)))
+            series = tuple(scan.series[0] if scan.series else "" for scan in ordered)
+            whole_scans.append(Scan(name, tuple(scan.images[0] for scan in ordered), series=series if any(series) else ()))
         else:
             whole_scans += members
     return whole_scans

@@ -27,7 +27,11 @@ _LITTLE = 0.5
 
 
 def read_channels(
-    paths: Sequence[str | os.PathLike[str]], options: ReadOptions = PLAIN, reference: int | None = None, channels: int = 0
+    paths: Sequence[str | os.PathLike[str]],
+    options: ReadOptions = PLAIN,
+    reference: int | None = None,
+    channels: int = 0,
+    series: Sequence[str] = (),
 ) -> Volume:
     """Read an image that has a file (or folder) per channel.
 
@@ -39,6 +43,7 @@ def read_channels(
         options: for each file, as of `read`.
         reference: number (from 0) of the channel on whose grid the others are resampled; None resamples nothing.
         channels: number of channels that are expected; where it is that of colours, a grey picture is repeated in each.
+        series: which series of each path is read, where that is not the same for all; empty for that of the options.
 
     Returns:
         A Volume ``(C, *spatial)`` on the reference's grid, or the first file's; its Source names all files, the reference's
@@ -61,7 +66,8 @@ def read_channels(
     """
     if not paths:
         raise UsageError("no file to read", remedy="Name at least one.")
-    volumes = [read_file(Path(path), options) for path in paths]
+    chosen = [replace(options, series=name or options.series) for name in series or [""] * len(paths)]
+    volumes = [read_file(Path(path), own) for path, own in zip(paths, chosen, strict=True)]
     if len(volumes) == 1:
         return _in_colour(volumes[0]) if channels == _COLOURS else volumes[0]
     target = volumes[reference or 0]
