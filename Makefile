@@ -1,18 +1,21 @@
 # Everything a fresh machine needs is Python 3.11 or newer (with venv) and make.
 #   make demo     install voxelry into .venv and run the whole job on synthetic scans (ARGS="--out DIR" and so on)
 #   make test     install voxelry and its tools into .venv and run every check (ARGS goes to pytest)
+#   make slow     run the tests marked slow, which `make test` leaves out
 #   make format   format the code and mend what the linter can
 #   make clean    remove .venv and caches; results stay
-# PYTHON=python3.12 names another interpreter.
+# PYTHON=python3.12 names another interpreter, WORKERS=0 runs the tests one after the other.
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 SET := pyproject.toml constraints.txt
 
-.PHONY: demo test format clean
+.PHONY: demo test slow format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/voxelry demo $(ARGS)
@@ -22,7 +25,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
+
+slow: $(VENV)/.installed-dev
+	$(PYTEST) -m slow $(ARGS)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

@@ -19,6 +19,20 @@ settings.register_profile("voxelry", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "voxelry")
 
+# workers of pytest-xdist share the processors; torch reads this when it is imported, and so do the programs that tests start
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before pytest-xdist starts its workers: compile what each of them would otherwise compile anew in a fresh checkout."""
+    workers = len(getattr(config.option, "tx", None) or ())
+    if workers and not hasattr(config, "workerinput") and not config.option.collectonly:
+        from helpers.kernels import compile_kernels
+
+        compile_kernels(workers)
+
 
 def _absent(reason: str) -> None:
     """Skip; or fail, where VOXELRY_REQUIRE_REALDATA=1 says that everything must be at hand."""

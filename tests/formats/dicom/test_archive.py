@@ -60,6 +60,12 @@ def packed_under(tmp_path, names, slices):
     return path
 
 
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path_factory, monkeypatch):
+    """Other tests unpack archives at the same time."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+
+
 def leftovers():
     return set(Path(tempfile.gettempdir()).glob("voxelry-*"))
 
