@@ -13,10 +13,10 @@ STUBS = sorted(PACKAGE.rglob("__init__.pyi"))
 
 
 def names_of(stub: Path) -> list[tuple[str, str]]:
-    """(module, name) of each function and class that a stub gives."""
+    """(module, name) of each function and class that a stub gives; a room that it gives has a stub of its own."""
     module = ".".join(stub.parent.relative_to(PACKAGE.parent).parts)
     imports = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
-    return [(module, alias.asname or alias.name) for node in imports for alias in node.names]
+    return [(module, alias.asname or alias.name) for node in imports if node.module for alias in node.names]
 
 
 NAMES = [pair for stub in STUBS for pair in names_of(stub) if pair[1] != "__version__"]

@@ -19,7 +19,7 @@ TOUCH_FILES = {
     "base/compiled.py", "base/files.py", "base/library_file.py", "base/output_folder.py", "base/malloc.py", "cli/printable.py",
     "networks/weights.py", "preparation/cache.py", "preparation/mapped_array.py", "planning/plan_file.py",
     "training/checkpoint.py", "training/cross_validation.py", "training/folds.py", "training/model_card.py",
-    "training/predictions.py", "training/run_files.py",
+    "training/predictions.py", "training/run_files.py", "plot/charts.py",
     "cohort", "datasets", "formats", "phantom", "reports",
 }  # fmt: skip
 RIDDLES = {"found", "made", "one", "part", "seen"}

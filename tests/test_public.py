@@ -35,7 +35,9 @@ SIGNATURES = {
     "write": "labels, path, *, format, source",
 }
 """Verb -> its parameters, which stay as they are. A new verb needs no line here until it is published."""
-VERBS = sorted(set(voxelry.__all__) - {*WORDS, "__version__"})
+ROOMS = ["plot"]
+"""Rooms whose functions are called by the room's name, as `vx.plot.overlay`."""
+VERBS = sorted(set(voxelry.__all__) - {*WORDS, *ROOMS, "__version__"})
 
 
 def test_the_names_are_frozen_and_sorted():

@@ -1,3 +1,4 @@
+from . import plot as plot
 from .api import check as check
 from .api import compare as compare
 from .api import convert as convert

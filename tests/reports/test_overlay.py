@@ -7,10 +7,10 @@ from PIL import Image
 
 from voxelry.core.geometry import Geometry, Reindex
 from voxelry.core.labels import Label, LabelTable
+from voxelry.core.panel import panels_of
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import GridMismatchError
 from voxelry.reports.overlay import overlay_png
-from voxelry.reports.panel import panels_of
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 TABLE = LabelTable(labels=(Label(value=1, name="liver", color=RED), Label(value=7, name="spleen", color=BLUE)), ignore=9)

@@ -11,6 +11,7 @@ from voxelry.errors import MissingExtraError
 EXTRAS = {
     "onnx": "accelerate", "onnxruntime": "accelerate", "onnxscript": "accelerate", "openvino": "accelerate",
     "einops": "swin",
+    "matplotlib": "plot",
     "tensorboard": "track", "mlflow": "track",
 }  # fmt: skip
 """Module -> the extra of this package that installs it."""

@@ -262,6 +262,23 @@ class Plan(Frozen):
     flips: tuple[int, ...] = ()
     reasons: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        """The main numbers and the planner's reasons, for a notebook."""
+        from voxelry.base.notebook_html import block, facts, sentences
+
+        stages = f"{self.network.name}, {len(self.network.features)} stages, {self.network.features[0]} channels in the first"
+        spacing = None if self.spacing is None else " x ".join("as stored" if s is None else f"{s:g} mm" for s in self.spacing)
+        rows = [
+            ("configuration", self.configuration),
+            ("channels", ", ".join(self.channels)),
+            ("orientation", self.orientation),
+            ("spacing", spacing),
+            ("patch", " x ".join(map(str, self.patch_size)) + f", {self.batch_size} a step"),
+            ("network", stages),
+            ("regions", ", ".join(region.name for region in self.regions)),
+        ]
+        return block("Plan", facts(rows), sentences(self.reasons))
+
     @property
     def reference(self) -> int | None:
         """Index of the reference channel; None where all lie on one grid."""

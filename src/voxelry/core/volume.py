@@ -168,6 +168,12 @@ class Volume:
         voxels = math.prod(self.shape)
         return self.decoding or (voxels * _LEAST_BYTES, voxels * _MOST_BYTES)
 
+    def _repr_html_(self) -> str:
+        """Planes and facts, for a notebook."""
+        from voxelry.core.notebook_view import volume_html
+
+        return volume_html(self, self.source.name, self.source.remarks)
+
     def reindexed(self, change: Reindex) -> Volume:
         """The same image with its spatial axes permuted and flipped; every voxel keeps its position in the patient."""
         source = replace(self.source, instances=()) if not change.is_identity else self.source
@@ -238,6 +244,12 @@ class LabelMap:
         row = self.table[label]
         mask: NDArray[np.bool_] = self.layers[row.layer] == row.value
         return mask
+
+    def _repr_html_(self) -> str:
+        """Planes and a table of labels, for a notebook."""
+        from voxelry.core.notebook_view import label_map_html
+
+        return label_map_html(self, f"LabelMap {self.source.name}")
 
     def on_grid(self, geometry: Geometry) -> LabelMap:
         """These labels on an equal grid, re-indexed where only axis order or direction differ.

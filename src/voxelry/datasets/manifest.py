@@ -62,6 +62,23 @@ class Manifest:
         parts = [f"{counts[split]} {split}" for split in SPLITS if counts[split]]
         return ", ".join([*parts, *([f"{counts[None]} in no split"] if counts[None] else [])])
 
+    def _repr_html_(self) -> str:
+        """The card, its labels, and the number of cases of each split, for a notebook."""
+        from voxelry.base.notebook_html import block, facts, grid, sentences, swatch
+
+        card = self.card
+        about = facts(
+            [
+                ("modality", card.modality),
+                ("channels", ", ".join(card.channels)),
+                ("cases", f"{len(self.cases)} ({self.counts})" if self.cases else "none"),
+                ("licence", card.licence),
+                ("file", str(self.path)),
+            ]
+        )
+        labels = grid(["", "label", "value", "kind"], [[swatch(row.rgb), row.name, row.value, row.kind] for row in card.labels])
+        return block(f"Manifest {card.title or card.name}", about, labels, sentences(self.remarks))
+
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of ``train``, ``val`` or ``test``; empty where the dataset has none.
 

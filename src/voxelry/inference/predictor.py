@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from torch import nn
 
@@ -54,6 +55,14 @@ class Prediction:
     flags: tuple[str, ...] = ()
     map: Volume | None = None
     rows: tuple[NamedRow, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """The labels with their confidence, and the flags, for a notebook."""
+        from voxelry.base.notebook_html import block, sentences
+        from voxelry.core.notebook_view import label_map_html
+
+        shown = Markup(label_map_html(self.labels, "Labels", self.confidence))
+        return block(f"Prediction {self.labels.source.name}", sentences(self.flags), shown)
 
     @property
     def has_probability(self) -> bool:

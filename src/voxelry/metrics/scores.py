@@ -233,6 +233,18 @@ class Scores:
             for metric, values in self.pool.values().items()
         }
 
+    def _repr_html_(self) -> str:
+        """The means of each label and metric, for a notebook."""
+        from voxelry.base.notebook_html import block, grid, sentences
+
+        means = [
+            [name, *(None if row[metric] is None else float(row[metric]) for metric in self.values), row["cases"]]
+            for name, row in self.per_label.items()
+        ]
+        failed = [f"{case}: {reason}" for case, reason in self.failed.items()]
+        title = f"Scores of {len(self.held_out.cases)} cases, mean Dice {self.mean_dice:.3f}"
+        return block(title, grid(["label", *self.values, "cases"], means), sentences(failed))
+
     @property
     def values(self) -> dict[str, Values]:
         """Every metric by name, ``(N, L)``: ``dice``, ``iou``, then the `measures`."""

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from voxelry.base.files import atomic_path
 from voxelry.core.labels import Label
+from voxelry.core.panel import Panel, panels_of
 from voxelry.core.volume import LabelMap, Volume
-from voxelry.reports.panel import Panel, panels_of
 
 _BOX = (420, 360)
 _PICTURE_BOX = (630, 540)

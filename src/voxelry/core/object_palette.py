@@ -5,12 +5,13 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.core.volume import LabelMap
+from voxelry.core.geometry import Geometry
+from voxelry.core.labels import LabelTable
 
 Rgb = tuple[int, int, int]
 
@@ -18,6 +19,26 @@ GOLDEN = 0.61803398875
 """Turn of the hue from one object to the next, as a share of the circle: no two of a few objects look alike."""
 _LEAST = 0.55
 """Saturation and brightness that objects after the first have at least, so that hues can be told apart."""
+
+
+class Labelled(Protocol):
+    """What is drawn of a LabelMap: it draws itself in a notebook, so that drawing knows no more of it than this."""
+
+    @property
+    def layers(self) -> NDArray[Any]:
+        """``(L, *spatial)`` stored values."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The grid."""
+
+    @property
+    def table(self) -> LabelTable:
+        """The meaning of the values."""
+
+    @property
+    def instances(self) -> NDArray[np.uint32] | None:
+        """``(L, *spatial)`` ids of objects, or None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +54,7 @@ class ObjectColours:
     counts: Mapping[str, int]
 
     @classmethod
-    def of(cls, labels: LabelMap) -> ObjectColours:
+    def of(cls, labels: Labelled) -> ObjectColours:
         """The colours of a map's objects; empty for a map without instances."""
         by_id: dict[int, Rgb] = {}
         counts: dict[str, int] = {}

@@ -1,0 +1,9 @@
+from .charts import bland_altman as bland_altman
+from .charts import compare as compare
+from .charts import learning as learning
+from .charts import scores as scores
+from .charts import volumes as volumes
+from .scan_figures import contours as contours
+from .scan_figures import instances as instances
+from .scan_figures import montage as montage
+from .scan_figures import overlay as overlay
