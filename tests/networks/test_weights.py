@@ -9,6 +9,7 @@ from helpers.plans import SIDED, tiny_model, tiny_network, tiny_plan
 from voxelry.base.files import read_yaml, write_yaml
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import CleanUp
+from voxelry.core.quality_model import LabelPopulation, Population, QualityModel
 from voxelry.errors import ModelError
 from voxelry.networks.build import build_network
 from voxelry.networks.weights import load_model_folder, load_models, network_of, save_ensemble, save_model, weights_of
@@ -218,3 +219,20 @@ def test_a_card_and_a_plan_from_before_cascades_are_read(saved):
         tree.pop(name)
     write_yaml(saved.path / "plan.yaml", tree)
     assert same(load_model_folder(saved.path), saved)
+
+
+def test_quality_control_is_kept_and_an_older_folder_has_none(saved, tmp_path):
+    known = QualityModel(population=Population(cases=3, labels={"spine": LabelPopulation(present=2)}))
+    assert load_model_folder(saved.path).quality is None
+    save_model(replace(saved, quality=known), saved.path)
+    assert load_model_folder(saved.path).quality == known
+    members = save_ensemble([saved, saved], tmp_path / "both", quality=known)
+    assert [model.quality for model in (*members, *load_models(tmp_path / "both"))] == [known] * 4
+    save_ensemble([replace(saved, quality=known)], tmp_path / "both")
+    assert load_models(tmp_path / "both")[0].quality is None  # a member's own says nothing about the ensemble
+
+
+def test_damaged_quality_control_is_named(saved):
+    (saved.path / "quality.json").write_text('{"version": 2}')
+    with pytest.raises(ModelError, match=r"quality\.json.*delete this file"):
+        load_model_folder(saved.path)

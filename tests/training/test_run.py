@@ -1,7 +1,6 @@
 import json
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -19,6 +18,7 @@ from voxelry.core.volume import LabelMap
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import ConfigError, ManifestError, TrainingError, UsageError
 from voxelry.inference.cleanup import clean
+from voxelry.inference.predictor import Prediction
 from voxelry.networks.weights import load_model_folder
 from voxelry.training import fit, full_volume_validation
 from voxelry.training import single as module
@@ -174,7 +174,7 @@ class Specked:
         array = np.asarray(nibabel.load(volume.source.files[0].replace(".nii.gz", "_seg.nii.gz")).dataobj).astype(np.uint8)
         array[np.unravel_index(np.flatnonzero(array == 0)[-1], array.shape)] = 2
         table = LabelTable.model_validate({"labels": LABELS})
-        return SimpleNamespace(labels=clean(LabelMap.of(array, volume.geometry, table), self.rules))
+        return Prediction(clean(LabelMap.of(array, volume.geometry, table), self.rules), {})
 
 
 def test_rules_that_help_in_validation_are_kept_with_the_model(manifest, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from .plan import NetworkPlan as NetworkPlan
 from .plan import Normalisation as Normalisation
 from .plan import Plan as Plan
 from .plan import Region as Region
+from .quality_model import QualityModel as QualityModel
 from .segment_info import SegmentInfo as SegmentInfo
 from .volume import LabelMap as LabelMap
 from .volume import Source as Source

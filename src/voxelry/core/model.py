@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat
 from voxelry.base.schema import Frozen
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Fingerprint, Plan
+from voxelry.core.quality_model import QualityModel
 
 
 class CleanUp(Frozen):
@@ -90,6 +91,7 @@ class Model:
         weights: parameter name -> tensor.
         path: the folder it lies in, None before it was saved.
         previous: the first stage of a cascade, whose labels this second stage starts from.
+        quality: what quality control of its predictions needs; None of models trained without it.
 
     Example:
         >>> from voxelry.core import ModelCard
@@ -111,6 +113,7 @@ class Model:
     weights: dict[str, Any] = field(repr=False)
     path: Path | None = None
     previous: Model | None = None
+    quality: QualityModel | None = None
 
     @property
     def labels(self) -> LabelTable:

@@ -5,5 +5,7 @@ from .naming_flags import row_flags as row_flags
 from .predict_options import PredictOptions as PredictOptions
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
+from .quality import Quality as Quality
+from .quality import assess as assess
 from .sequence_repair import name_rows as name_rows
 from .slice_writer import restore_logits as restore_logits

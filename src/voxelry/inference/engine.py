@@ -18,6 +18,7 @@ from voxelry.base.malloc import give_back_freed_memory
 from voxelry.errors import ModelError
 from voxelry.inference.cascade import PreviousLabels
 from voxelry.inference.forward import Batches, Forward, swap_sides
+from voxelry.inference.pass_agreement import PassAgreement
 from voxelry.inference.patches import PatchGrid, Start, upload
 from voxelry.inference.ring_buffer import RingBuffer
 from voxelry.preparation.slice_stream import SliceStream
@@ -109,6 +110,7 @@ def stream(
     batches: Batches,
     device: torch.device,
     keeps: Callable[[Start], bool] = lambda _: True,
+    agreement: PassAgreement | None = None,
 ) -> Iterator[int]:
     """Run every patch through the networks and pass finished slices on, sheet by sheet as it is iterated over.
 
@@ -120,6 +122,7 @@ def stream(
         batches: runs patches through a network.
         device: where the networks are.
         keeps: which patches are run; the others are background.
+        agreement: compares the copies of each patch with each other.
 
     Yields:
         The number of patches done, after each sheet, whose finished slices have been passed on.
@@ -135,7 +138,7 @@ def stream(
         cleared = along[-1] + depth
         starts = [start for s in along for start in grid.sheet(s) if keeps(start)]
         batched = _batched(starts, augmentation.mirrors, batches)
-        finite = [_run(grid, augmentation, ring, batches, device, copies) for copies in batched]
+        finite = [_run(grid, augmentation, ring, batches, device, copies, agreement) for copies in batched]
         if finite and not bool(torch.stack(finite).all()):
             raise ModelError(
                 "the network gave a number that is not finite", remedy="Switch mixed precision off, or train the model again."
@@ -162,6 +165,7 @@ def _run(
     batches: Batches,
     device: torch.device,
     copies: list[_PatchCopy],
+    agreement: PassAgreement | None,
 ) -> Tensor:
     """Add a batch to the ring buffer; whether every number was finite, as a tensor, since asking a GPU is waiting for it."""
     finite = []
@@ -175,7 +179,7 @@ def _run(
             batch = copies[first : first + len(logits_BK)]
             for start in dict.fromkeys(copy.start for copy in batch):
                 own = [(logits_BK[n], copy.mirror) for n, copy in enumerate(batch) if copy.start == start]
-                finite.append(_add(grid, augmentation, ring, start, own))
+                finite.append(_add(grid, augmentation, ring, start, own, agreement))
                 del own  # the logits go before the next batch comes
             del logits_BK
     return torch.stack(finite).all()
@@ -187,6 +191,7 @@ def _add(
     ring: RingBuffer,
     start: Start,
     logits: list[tuple[Tensor, tuple[int, ...]]],
+    agreement: PassAgreement | None,
 ) -> Tensor:
     """Add the copies of one patch, with their mirrored axes, to the ring buffer; whether they were finite."""
     if augmentation.probabilities:
@@ -198,9 +203,13 @@ def _add(
     with torch.inference_mode():
         for dz in range(0, depth, step):
             last = min(dz + step, depth)
-            total = _upright(*logits[0], grid, augmentation, dz, last)
-            for logits_K, mirror in logits[1:]:
-                total = total + _upright(logits_K, mirror, grid, augmentation, dz, last)
+            total: Tensor | None = None
+            for logits_K, mirror in logits:
+                slices = _upright(logits_K, mirror, grid, augmentation, dz, last)
+                if agreement is not None:
+                    agreement.add(start, dz, slices)
+                total = slices if total is None else total + slices
+            assert total is not None
             sums.append(total.sum())
             ring.add(start, dz, total, augmentation.share)
         return torch.isfinite(torch.stack(sums)).all()

@@ -25,6 +25,7 @@ from voxelry.inference.cascade import PreviousLabels, one_hot_labels, with_one_h
 from voxelry.inference.engine import Member, SliceSink, TestTimeAugmentation, stream
 from voxelry.inference.forward import Batches
 from voxelry.inference.linear_interpolation import Interp1d, Interp3d, interp3d
+from voxelry.inference.pass_agreement import EVERY, PassAgreement
 from voxelry.inference.patch_memory import patch_bytes
 from voxelry.inference.patches import PatchGrid, mirror_sets
 from voxelry.inference.predict_options import PredictOptions
@@ -130,7 +131,16 @@ class PlanEnsemble:
             "network": patch_bytes(self.networks[0], self.plan, self.classes, self.device),
             "probabilities": values if self.options.average == "probabilities" else 0,
             "one-hot labels": values if self.is_second_stage else 0,
+            "winners of the first pass": self._winner_bytes,
         })  # fmt: skip
+
+    @property
+    def _winner_bytes(self) -> int:
+        """Of the first pass of a patch, while it is compared with the others."""
+        if len(self.models) * len(self.mirrors) < 2:
+            return 0
+        each = self.classes if self.plan.regions else 1 + (self.classes > 256)
+        return int(each * math.prod(self.plan.patch_size) // EVERY ** min(2, self.plan.dimensions - 1))
 
     def task(self, volume: Volume, *, whole: bool = False) -> ScanTask:
         """A scan to be segmented, along the axis that takes the smallest ring buffer.
@@ -227,7 +237,8 @@ class ScanTask:
         elif ensemble.options.roi == "coarse":
             roi = coarse_roi(members[0], grid, batches, ensemble.device, progress, ensemble.head)
         keeps = roi.keeps if roi is not None else lambda _: True
-        return RunningTask(roi, stream(grid, augmentation, ring, sink, batches, ensemble.device, keeps))
+        agreement = PassAgreement(ensemble.classes, len(members) * len(ensemble.mirrors), augmentation.regions)
+        return RunningTask(roi, stream(grid, augmentation, ring, sink, batches, ensemble.device, keeps, agreement), agreement)
 
     def _members(self, classes: NDArray[np.unsignedinteger] | None, scans: int) -> list[Member]:
         ensemble, grid = self.ensemble, self.grid
@@ -268,7 +279,9 @@ class RunningTask:
     Attributes:
         roi: where patches are run, None for everywhere.
         steps: runs a sheet of patches each time it is advanced; yields the number of patches done.
+        agreement: of the passes of each patch.
     """
 
     roi: RoiBlocks | None
     steps: Iterator[int]
+    agreement: PassAgreement

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +42,8 @@ class Prediction:
         map: ``(1, *spatial)`` uint8 on the scan's grid, if asked for: probability of the winner, or entropy as a share of the
             largest possible, 0..255 for 0..1. Outside the box of content the background is certain.
         rows: the objects of rows of labels (vertebrae, teeth) by name, with what else they may be called.
+        agreement: label name -> Dice (0..1) between the passes of the networks (members of an ensemble, mirrored patches) over
+            all patches, None where no pass gave it; empty where there was a single pass.
 
     Example:
         >>> from voxelry.inference import Prediction
@@ -55,6 +57,7 @@ class Prediction:
     flags: tuple[str, ...] = ()
     map: Volume | None = None
     rows: tuple[NamedRow, ...] = ()
+    agreement: Mapping[str, float | None] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """The labels with their confidence, and the flags, for a notebook."""
@@ -162,7 +165,7 @@ class Predictor:
                 source=volume.source,
                 channel_names=(self.options.confidence,),
             )
-        return Prediction(labels, segmentation.confidence, tuple(flags), confidence, rows)
+        return Prediction(labels, segmentation.confidence, tuple(flags), confidence, rows, segmentation.agreement)
 
     def _finished(
         self, labels: LabelMap, head: NDArray[np.uint32] | None

@@ -59,11 +59,14 @@ class SegmentedScan:
         output: class indices (of the label table) and map of confidence on the scan's own grid.
         confidence: label name -> mean probability (0..1) over the voxels it won, None where it won none.
         overlooked: whether no patch was run, since the region of interest was empty.
+        agreement: label name -> Dice (0..1) between the passes of the networks, None where none won a voxel; empty where there
+            was one pass.
     """
 
     output: OutputArrays
     confidence: dict[str, float | None]
     overlooked: bool
+    agreement: dict[str, float | None]
 
 
 class Segmenter:
@@ -135,7 +138,8 @@ class Segmenter:
         for done in output.run([task.steps for task in running]):
             progress("patches", done, total)
         rois = [task.roi for task in running if task.roi is not None]
-        return self._segmented(arrays, output, bool(rois) and all(roi.is_empty for roi in rois))
+        overlooked = bool(rois) and all(roi.is_empty for roi in rois)
+        return self._segmented(arrays, output, overlooked, [task.agreement.dice for task in running])
 
     def _output(
         self, tasks: Sequence[ScanTask], rings: Sequence[RingBuffer], arrays: OutputArrays, slab: int
@@ -146,7 +150,13 @@ class Segmenter:
             return SingleOutput(tasks[0], rings[0], slab, write, confidence, self._keeps_head)
         return EnsembleOutput(tasks, rings, slab, write, confidence, self._keeps_head)
 
-    def _segmented(self, arrays: OutputArrays, output: SingleOutput | EnsembleOutput, overlooked: bool) -> SegmentedScan:
+    def _segmented(
+        self,
+        arrays: OutputArrays,
+        output: SingleOutput | EnsembleOutput,
+        overlooked: bool,
+        agreements: Sequence[Sequence[float | None]],
+    ) -> SegmentedScan:
         """Classes of networks become those of labels."""
         probability_sum, voxel_count = output.probability_sum, output.voxel_count
         labels = label_classes(self.ensembles[0].plan, self.labels)
@@ -154,7 +164,12 @@ class Segmenter:
         confidence: dict[str, float | None] = dict.fromkeys(self.labels.names)
         for number in np.flatnonzero(voxel_count[1:]) + 1:
             confidence[self.labels.names[labels[number] - 1]] = float(probability_sum[number] / voxel_count[number])
-        return SegmentedScan(arrays, confidence, overlooked)
+        agreement: dict[str, float | None] = {}
+        for place, index in enumerate(labels.tolist() if any(agreements) else ()):
+            if place:
+                values = [value for dice in agreements if dice and (value := dice[place]) is not None]
+                agreement[self.labels.names[index - 1]] = sum(values) / len(values) if values else None
+        return SegmentedScan(arrays, confidence, overlooked, agreement)
 
     def _check_header(self, volume: Volume) -> None:
         """Refuse, before its pixels are decoded, a scan that cannot fit by its header: pixels and labels alone are too large.

@@ -1,4 +1,4 @@
-"""Model folders: saving and loading `plan.yaml`, `card.json`, `weights.safetensors`. Nothing in them executes.
+"""Model folders: saving and loading `plan.yaml`, `card.json`, `weights.safetensors`, `quality.json`. Nothing in them executes.
 
 The second stage of a cascade has its first stage in the folder `previous`. An ensemble is a folder of such folders with
 `ensemble.yaml`, which names them.
@@ -21,6 +21,7 @@ from voxelry.base.files import atomic_folder, read_json, read_yaml, write_json, 
 from voxelry.base.schema import parse
 from voxelry.core.model import CleanUp, EnsembleCard, Model, ModelCard
 from voxelry.core.plan import Plan
+from voxelry.core.quality_model import QualityModel
 from voxelry.errors import ModelError, UsageError
 from voxelry.networks.build import build_network
 from voxelry.networks.custom import check_trusted
@@ -30,6 +31,8 @@ CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
 ENSEMBLE_FILE = "ensemble.yaml"
 PREVIOUS_FOLDER = "previous"
+QUALITY_FILE = "quality.json"
+"""Of models trained without quality control there is none; that of an ensemble lies in the ensemble's folder."""
 
 
 def save_model(model: Model, folder: str | os.PathLike[str]) -> Model:
@@ -64,6 +67,7 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> Model:
         write_yaml(temporary / PLAN_FILE, model.plan.model_dump(mode="json", exclude_none=True))
         write_json(temporary / CARD_FILE, model.card.model_dump(mode="json", exclude_none=True))
         (temporary / WEIGHTS_FILE).write_bytes(save(model.weights))
+        _save_quality(model.quality, temporary)
         if model.previous is not None:
             save_model(model.previous, temporary / PREVIOUS_FOLDER)
     return _with_path(model, target)
@@ -75,6 +79,7 @@ def save_ensemble(
     *,
     clean_up: Sequence[CleanUp] = (),
     training: Mapping[str, Any] | None = None,
+    quality: QualityModel | None = None,
 ) -> tuple[Model, ...]:
     """Write several models as one folder, whole or not at all.
 
@@ -83,6 +88,7 @@ def save_ensemble(
         folder: where; replaced if it exists.
         clean_up: rules of the ensemble, in place of the members' own.
         training: how the members were made and chosen, with the scores of the whole.
+        quality: what quality control of the ensemble's predictions needs.
 
     Returns:
         The models as `load_models` gives them.
@@ -94,7 +100,8 @@ def save_ensemble(
         for name, model in zip(names, models, strict=True):
             save_model(model, temporary / name)
         write_yaml(temporary / ENSEMBLE_FILE, card.model_dump(mode="json", exclude_none=True))
-    return tuple(_with_rules(_with_path(model, target / name), card) for name, model in zip(names, models, strict=True))
+        _save_quality(quality, temporary)
+    return tuple(_of_ensemble(_with_path(model, target / name), card, quality) for name, model in zip(names, models, strict=True))
 
 
 def load_models(folder: str | os.PathLike[str], network: str | None = None) -> tuple[Model, ...]:
@@ -145,7 +152,8 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
             )
         if not (source / name).is_dir():
             raise ModelError(f"{file}: member '{name}' is missing", remedy="Copy the whole folder again.")
-    return tuple(_with_rules(load_model_folder(source / name, network), card) for name in card.members)
+    quality = _load_quality(source)
+    return tuple(_of_ensemble(load_model_folder(source / name, network), card, quality) for name in card.members)
 
 
 def _with_path(model: Model, folder: Path) -> Model:
@@ -154,9 +162,29 @@ def _with_path(model: Model, folder: Path) -> Model:
     return replace(model, path=folder, previous=previous)
 
 
-def _with_rules(model: Model, card: EnsembleCard) -> Model:
-    """A member with the clean-up rules of its ensemble."""
-    return replace(model, card=model.card.model_copy(update={"clean_up": card.clean_up}))
+def _of_ensemble(model: Model, card: EnsembleCard, quality: QualityModel | None) -> Model:
+    """A member with the clean-up rules and the quality control of its ensemble."""
+    return replace(model, card=model.card.model_copy(update={"clean_up": card.clean_up}), quality=quality)
+
+
+def _save_quality(quality: QualityModel | None, folder: Path) -> None:
+    if quality is not None:
+        write_json(folder / QUALITY_FILE, quality.model_dump(mode="json"))
+
+
+def _load_quality(folder: Path) -> QualityModel | None:
+    """What quality control needs; None in the folder of an older model.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    file = folder / QUALITY_FILE
+    if not file.is_file():
+        return None
+    try:
+        return parse(QualityModel, read_json(file), str(file))
+    except UsageError as error:
+        raise ModelError(error.problem, remedy="Copy the folder again, or delete this file to do without it.") from error
 
 
 def load_model_folder(folder: str | os.PathLike[str], network: str | None = None) -> Model:
@@ -190,7 +218,7 @@ def load_model_folder(folder: str | os.PathLike[str], network: str | None = None
         weights = load_file(source / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{source / WEIGHTS_FILE}: cannot be read ({error})", remedy="Copy the folder again.") from error
-    return Model(plan, card, weights, source, _previous(plan, source, network))
+    return Model(plan, card, weights, source, _previous(plan, source, network), _load_quality(source))
 
 
 def _previous(plan: Plan, source: Path, network: str | None) -> Model | None:

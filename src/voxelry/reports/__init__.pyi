@@ -1,3 +1,6 @@
+from .contact_sheet import ContactTile as ContactTile
+from .contact_sheet import planes_picture as planes_picture
+from .contact_sheet import write_contact_sheets as write_contact_sheets
 from .overlay import overlay_png as overlay_png
 from .page import CaseView as CaseView
 from .page import write_page as write_page

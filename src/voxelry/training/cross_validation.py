@@ -15,12 +15,13 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from voxelry.base.files import write_json
 from voxelry.base.output_folder import OutputFolder
-from voxelry.core.model import Model
+from voxelry.core.model import CleanUp, Model
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.cases import Case
 from voxelry.errors import TrainingError
@@ -35,6 +36,7 @@ from voxelry.training.folds import Folds
 from voxelry.training.model_card import write_model_card
 from voxelry.training.options import RunOptions
 from voxelry.training.predictions import HeldOutCases, StoredPredictions, predict_cases, score_cases, score_cleaned
+from voxelry.training.quality_calibration import WITHOUT_DISAGREEMENT, QualityCalibration, measure_population
 from voxelry.training.result import TrainResult
 from voxelry.training.run_files import (
     MODEL_FOLDER,
@@ -197,16 +199,27 @@ class CrossValidation:
         comparison, card = self.compare(), self.options.manifest.card
         best = comparison.best
         clean_up = CleanUpChoice(card.table, self.plans[best[0]].dimensions)
-        scores = score_cleaned(self.held_out(best), self.options.progress, clean_up)
+        predictor = lru_cache(1)(lambda fold: self._predictor(best, clean_up.rules(), fold))
+        calibration = QualityCalibration(self.held_out(best), lambda case: predictor(self.folds.of(case)), WITHOUT_DISAGREEMENT)
+        scores = score_cleaned(self.held_out(best), self.options.progress, clean_up, calibration.watch)
         record = {**comparison.record(), "clean_up": clean_up.record()}
         write_json(self.folder / CHOICE_FILE, record)
         members = [self.model(name, fold) for name in best for fold in range(len(self.folds))]
+        population = measure_population(self.options.manifest, self.cases, card.table, self.options.progress)
+        quality = None if population is None else calibration.fit(population, scores, self.options.progress)
         path = self.folder / MODEL_FOLDER
         training = {**record, "folds": len(self.folds), "scores": scores.to_dict()}
-        models = save_ensemble(members, path, clean_up=clean_up.rules(), training=training)
+        models = save_ensemble(members, path, clean_up=clean_up.rules(), training=training, quality=quality)
         write_model_card(path, models, card, scores, _comparison_text(comparison, len(self.folds)))
         save_validation(scores, self.folder, self.plans[best[0]].regions)
         return TrainResult(self.folder, path, models, scores, self.histories(), time.monotonic() - self.began)
+
+    def _predictor(self, candidate: Candidate, rules: Sequence[CleanUp], fold: int) -> Predictor:
+        """The networks of a candidate that have not seen a fold's cases, with the clean-up rules of the whole."""
+        models = [self.model(name, fold) for name in candidate]
+        cards = [model.card.model_copy(update={"clean_up": tuple(rules)}) for model in models]
+        ready = [replace(model, card=card) for model, card in zip(models, cards, strict=True)]
+        return Predictor(ready, self.options.config.device)
 
     def histories(self) -> dict[str, tuple[Milestone, ...]]:
         """The milestones of every network trained so far, by its name."""

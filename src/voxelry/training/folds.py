@@ -57,6 +57,10 @@ class Folds:
     def __len__(self) -> int:
         return len(self.parts)
 
+    def of(self, case: Case) -> int:
+        """The fold that holds a case out, which one must."""
+        return next(number for number, ids in enumerate(self.parts) if case.id in ids)
+
     def sides(self, fold: int, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         """The cases that a fold trains on, and those it validates on, in the order of `cases`."""
         held_out = set(self.parts[fold])

@@ -6,9 +6,12 @@ import hashlib
 import logging
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +20,7 @@ from voxelry.base.progress import ProgressCallback
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import CleanUp
-from voxelry.core.volume import LabelMap
+from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest
@@ -29,6 +32,13 @@ from voxelry.metrics.scores import Scores
 from voxelry.training.clean_up_choice import CleanUpChoice
 
 log = logging.getLogger(__name__)
+
+LabelShares = Mapping[str, float | None]
+"""Label -> share (0..1), None where there is none."""
+
+NO_SHARES: LabelShares = MappingProxyType({})
+
+Watch = Callable[[Case, Volume, LabelMap], None]
 
 _REMEDY = "Delete it, then continue with --resume."
 
@@ -53,13 +63,44 @@ class StoredPredictions:
         """A hash of a case's prediction."""
         return hashlib.sha256(self.file(case).read_bytes()).hexdigest()
 
-    def save(self, case: str, labels: LabelMap) -> None:
-        """Write a prediction."""
+    def save(self, case: str, labels: LabelMap, confidence: LabelShares = NO_SHARES, agreement: LabelShares = NO_SHARES) -> None:
+        """Write a prediction, with the confidence and the agreement of its networks where they are known."""
+        arrays: dict[str, Any] = {"labels": labels.layers} | ({} if labels.instances is None else {"instances": labels.instances})
+        for name, shares in (("confidence", confidence), ("agreement", agreement)):
+            if shares:
+                values = [shares.get(label) for label in self.table.names]
+                arrays[name] = np.array([np.nan if value is None else value for value in values])
         with atomic_path(self.file(case)) as temporary:
-            if labels.instances is None:
-                np.savez_compressed(temporary, labels=labels.layers)
-            else:
-                np.savez_compressed(temporary, labels=labels.layers, instances=labels.instances)
+            np.savez_compressed(temporary, **arrays)
+
+    def shares(self, case: str) -> tuple[dict[str, float], dict[str, float]]:
+        """Confidence and agreement of each label of a prediction, as far as they are known.
+
+        Raises:
+            TrainingError: there is no file, or it cannot be read.
+        """
+        with self._opened(case) as stored:
+            arrays = [stored.get(name) for name in ("confidence", "agreement")]
+        confidence, agreement = (
+            {}
+            if values is None
+            else {name: float(value) for name, value in zip(self.table.names, values, strict=True) if value == value}
+            for values in arrays
+        )
+        return confidence, agreement
+
+    @contextmanager
+    def _opened(self, case: str) -> Iterator[Any]:
+        """The arrays of a prediction.
+
+        Raises:
+            TrainingError: there is no file, or it cannot be read.
+        """
+        try:
+            with self.file(case).open("rb") as file, np.load(file) as stored:
+                yield stored
+        except (OSError, zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
+            raise TrainingError(f"{self.file(case)}: cannot be read ({error})", remedy=_REMEDY) from error
 
     def load(self, case: str, geometry: Geometry) -> LabelMap:
         """A prediction on its scan's grid.
@@ -67,11 +108,8 @@ class StoredPredictions:
         Raises:
             TrainingError: there is no file, it cannot be read, or it is of another scan.
         """
-        try:
-            with self.file(case).open("rb") as file, np.load(file) as stored:
-                array, ids = stored["labels"], stored.get("instances")
-        except (OSError, zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
-            raise TrainingError(f"{self.file(case)}: cannot be read ({error})", remedy=_REMEDY) from error
+        with self._opened(case) as stored:
+            array, ids = stored["labels"], stored.get("instances")
         expected = (self.table.layers, *geometry.shape)
         if array.shape != expected or (ids is not None and ids.shape != expected):
             raise TrainingError(f"{self.file(case)}: {array.shape} voxels on layers, the scan has {expected}", remedy=_REMEDY)
@@ -105,7 +143,8 @@ def predict_cases(make: Callable[[], Predictor], held_out: HeldOutCases, progres
     for number, case in enumerate(held_out.cases, start=1):
         if not held_out.store(case).file(case.id).is_file():
             predictor = predictor or make()
-            held_out.store(case).save(case.id, predictor.predict(load_case(case, held_out.manifest)[0]).labels)
+            prediction = predictor.predict(load_case(case, held_out.manifest)[0])
+            held_out.store(case).save(case.id, prediction.labels, prediction.confidence, prediction.agreement)
         progress("validating", number, len(held_out.cases))
 
 
@@ -116,6 +155,7 @@ def score_cases(
     rules: Sequence[CleanUp] = (),
     surfaces: bool = False,
     what: str = "scoring",
+    watch: Watch = lambda *_: None,
 ) -> Scores:
     """Score stored predictions on their scans' own grids.
 
@@ -125,38 +165,44 @@ def score_cases(
         rules: applied before scoring.
         surfaces: measure surface distances too: in mm, or in pixels where their size is not known; not on sheared grids.
         what: name of this stage for `progress`.
+        watch: called with each case, its scan and its prediction, after the rules.
 
     Returns:
         The scores, with the patients as groups.
     """
     case_scores = []
-    for number, (case, reference, predicted) in enumerate(_pairs(held_out), start=1):
-        case_scores.append(_measured(reference, clean(predicted, rules), case.id, surfaces))
+    for number, (case, volume, reference, predicted) in enumerate(_loaded(held_out), start=1):
+        cleaned = clean(predicted, rules)
+        case_scores.append(_measured(reference, cleaned, case.id, surfaces))
+        watch(case, volume, cleaned)
         progress(what, number, len(held_out.cases))
     scores = Scores.merge(case_scores)
     return Scores(scores.cases, scores.labels, scores.confusions, scores.measures, tuple(case.group for case in held_out.cases))
 
 
-def score_cleaned(held_out: HeldOutCases, progress: ProgressCallback, choice: CleanUpChoice) -> Scores:
+def score_cleaned(
+    held_out: HeldOutCases, progress: ProgressCallback, choice: CleanUpChoice, watch: Watch = lambda *_: None
+) -> Scores:
     """Choose clean-up rules by stored predictions, then score these with the rules applied, surface distances included.
 
     Args:
         held_out: the cases, all of them with predictions.
         progress: called as cases are done.
         choice: gets every case; has its rules afterwards.
+        watch: as of `score_cases`.
     """
-    for number, (_, reference, predicted) in enumerate(_pairs(held_out), start=1):
+    for number, (_, _, reference, predicted) in enumerate(_loaded(held_out), start=1):
         choice.add(reference, predicted)
         progress("choosing clean-up rules", number, len(held_out.cases))
-    return score_cases(held_out, progress, rules=choice.rules(), surfaces=True)
+    return score_cases(held_out, progress, rules=choice.rules(), surfaces=True, watch=watch)
 
 
-def _pairs(held_out: HeldOutCases) -> Iterator[tuple[Case, LabelMap, LabelMap]]:
-    """Each case with its reference and its prediction, one in memory at a time."""
+def _loaded(held_out: HeldOutCases) -> Iterator[tuple[Case, Volume, LabelMap, LabelMap]]:
+    """Each case with its scan, its reference and its prediction, one in memory at a time."""
     for case in held_out.cases:
         volume, reference = load_case(case, held_out.manifest)
         assert reference is not None
-        yield case, reference, held_out.store(case).load(case.id, volume.geometry)
+        yield case, volume, reference, held_out.store(case).load(case.id, volume.geometry)
 
 
 def _measured(reference: LabelMap, predicted: LabelMap, case: str, surfaces: bool) -> Scores:
