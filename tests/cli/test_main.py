@@ -58,9 +58,12 @@ COMMANDS = {
         "--confidence",
         "--backend",
         "--network",
+        "--workers",
+        "--time-limit",
         "--device",
         "--json",
     ],
+    "status": ["FOLDER", "--export", "--json"],
     "train": [
         "CONFIG",
         "--out",
@@ -209,6 +212,13 @@ def test_train_predict_evaluate(torso, torso_model, tmp_path):
         "nifti": str(masks / "torso_003.nii.gz"),
         "dicom-seg": str(masks / "torso_003.seg.dcm"),
     }
+    again = run("predict", torso_model, torso / "images", "--out", masks, "--format", "nifti", "--format", "dicom-seg")
+    assert "4 scans, 4 done by an earlier run: 0 to segment" in again.stderr
+    assert "4 of 4 scans segmented" in again.stderr
+    state = run_json("status", masks, "--export", tmp_path / "cases.csv")
+    assert state["counts"] == {"ready": 0, "running": 0, "done": 4, "failed": 0}
+    assert "torso_003" in (tmp_path / "cases.csv").read_text()
+    assert "done" in run("status", masks).stdout
     scores = run_json("evaluate", torso / "labels", masks, "--out", tmp_path / "scores.json")
     assert scores.keys() >= SCORE_KEYS
     assert (scores["cases"], scores["out"]) == (4, str(tmp_path / "scores.json"))
@@ -278,6 +288,7 @@ def test_some_failed(torso, torso_model, tmp_path):
     done = json.loads(result.stdout.splitlines()[-1])
     assert set(done["failed"]) == {"gap"}
     assert set(done["files"]) == {"good", "gap"}
+    refused(run("status", tmp_path / "out"), "failed: gap:", code=1)
     assert tree(tmp_path / "out") == ["good.nii.gz"]
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from voxelry.base.progress import TrainingStep
+from voxelry.base.progress import BatchProgress, TrainingStep
 from voxelry.cli import terminal
 from voxelry.formats.inspection import InspectRow
 
@@ -22,9 +22,17 @@ def test_nothing_is_squeezed_in_80_columns():
         for step in (EARLY, LATE):
             shown.on_step(step)
             shown("training", step.step, step.total)
+        shown.on_batch(BatchProgress(100000, 12345, 100000, 12345.6, 444000.0))
+        shown("segmenting", 112345, 212345)
     last = file.getvalue()
     assert "…" not in last
-    for words in ("looking at cases", "1000/1000", "12345/20000", "loss 12.345 pseudo-Dice 0.812 123:04 left"):
+    for words in (
+        "looking at cases",
+        "1000/1000",
+        "12345/20000",
+        "loss 12.345 pseudo-Dice 0.812 123:04 left",
+        "12345 failed, 12346/h, 123.3 h left",
+    ):
         assert words in last
 
 
@@ -50,6 +58,15 @@ def test_lines_are_few(capsys):
         "training: 21/30  loss 0.500 pseudo-Dice 0.250 0:09 left",
         "training: 30/30  loss 0.500 pseudo-Dice 0.250 0:00 left",
     ]
+
+
+def test_a_line_of_a_batch_says_how_it_goes(capsys):
+    with terminal.Lines(lambda: 100.0) as shown:
+        shown.on_batch(BatchProgress(1, 0, 3, 60.0, 180.0))
+        shown("segmenting", 1, 4)
+        shown.on_batch(BatchProgress(2, 1, 1, 60.0, 60.0))
+        shown("segmenting", 3, 4)  # soon after the last line
+    assert capsys.readouterr().err.splitlines() == ["segmenting: 1/4  60/h, 3:00 left"]
 
 
 @pytest.mark.parametrize(("is_terminal", "kind"), [(True, terminal.Bars), (False, terminal.Lines)])

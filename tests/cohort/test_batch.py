@@ -9,7 +9,7 @@ from pydicom import dcmread
 
 import voxelry as vx
 from helpers.dummy_predictor import predictor
-from voxelry.cohort import batch
+from voxelry.cohort import scan_job, scan_outputs
 from voxelry.cohort.batch import segment_scans
 from voxelry.cohort.scan_names import Scan
 from voxelry.core.geometry import Geometry
@@ -258,14 +258,16 @@ def test_whatever_one_scan_raises_the_others_go_on(scans, tmp_path, monkeypatch,
     elif where == "watching":
         watch = on_b(watch)
     elif where == "writing":
-        works = batch._write
+        works = scan_outputs.write_format
         monkeypatch.setattr(
-            batch, "_write", lambda row, labels, path, *rest: fail() if path.name[0] == "b" else works(row, labels, path, *rest)
+            scan_outputs,
+            "write_format",
+            lambda row, labels, path, *rest: fail() if path.name[0] == "b" else works(row, labels, path, *rest),
         )
     else:
-        works = batch.read_channels
+        works = scan_job.read_channels
         monkeypatch.setattr(
-            batch,
+            scan_job,
             "read_channels",
             lambda images, *rest: replace(works(images), pixels=fail) if images[0].name[0] == "b" else works(images),
         )

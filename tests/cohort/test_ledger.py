@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers.full_disk import fill, small_disk
 from voxelry.cohort import ledger as ledger_module
 from voxelry.cohort.ledger import LEDGER, SCHEMA, STATES, Ledger, LedgerCase, file_system_of
 from voxelry.errors import CorruptFileError, MissingFileError, UsageError
@@ -188,3 +189,26 @@ def test_facts_are_kept(tmp_path: Path) -> None:
         ledger.set_facts({"model": "b"})
     with Ledger(tmp_path, read_only=True) as ledger:
         assert ledger.facts() == {"model": "b", "left out": []}
+
+
+def test_a_ledger_that_was_for_nothing_is_removed(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        assert ledger.is_blank
+        ledger.set_facts({"began": 1.0})
+        ledger.remove()
+    assert list(tmp_path.iterdir()) == []
+    with Ledger(tmp_path) as ledger:
+        ledger.put(cases(1))
+        assert not ledger.is_blank
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_costs_no_case(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 512) as folder, Ledger(folder) as ledger:
+        ledger.put(cases(3))
+        fill(folder)
+        with pytest.raises(OSError, match="No space left"):
+            ledger.put(cases(100_000))
+        (folder / "filler").unlink()
+        assert ledger.counts()["ready"] == 3
+        ledger.finish("case 0", "done")
+        assert ledger.counts()["done"] == 1

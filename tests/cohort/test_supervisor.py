@@ -23,6 +23,7 @@ class Acts:
         self.results: dict[str, Message] = {}
         self.deaths: dict[str, str] = {}
         self.peaks: list[int] = []
+        self.lacked: list[bool] = []
 
     def next(self, worker: str) -> Task | None:
         return self.waiting.pop(0) if self.waiting else None
@@ -31,10 +32,11 @@ class Acts:
         assert task.id not in self.results | self.deaths
         self.results[task.id] = message
 
-    def died(self, task: Task, reason: str, peak_memory: int) -> None:
+    def died(self, task: Task, reason: str, peak_memory: int, is_memory: bool) -> None:
         assert task.id not in self.results | self.deaths
         self.deaths[task.id] = reason
         self.peaks.append(peak_memory)
+        self.lacked.append(is_memory)
 
     def beat(self, worker: str) -> None:
         pass
@@ -80,7 +82,8 @@ def test_any_mixture_is_accounted_for(acts: list[str], workers: int, depth: int)
 def test_a_scan_that_hangs_is_ended_by_the_limit_of_time() -> None:
     source = run(["fine", "hang", "fine"], limits=Limits(seconds=1.0))
     assert set(source.results) == {"0", "2"}
-    assert "after 1 seconds, in the stage 'predict'" in source.deaths["1"]
+    assert "after 1 seconds without progress, in the stage 'predict'" in source.deaths["1"]
+    assert source.lacked == [False]
 
 
 def test_a_scan_that_takes_too_much_memory_is_ended_by_the_limit_of_memory() -> None:
@@ -88,6 +91,7 @@ def test_a_scan_that_takes_too_much_memory_is_ended_by_the_limit_of_memory() -> 
     assert set(source.results) == {"1"}
     assert "above the limit of" in source.deaths["0"]
     assert source.peaks[0] > 200_000_000
+    assert source.lacked == [True]
 
 
 def test_a_model_that_cannot_be_used_ends_the_batch() -> None:

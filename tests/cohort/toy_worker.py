@@ -17,13 +17,17 @@ def tell(**message: object) -> None:
 
 if "refuse" in sys.argv:
     tell(event="refused", error="no such model")
-if "die" in sys.argv:
+seconds = [word.partition("=")[2] for word in sys.argv if word.startswith("seconds=")]
+if "die" in [*sys.argv, *seconds]:
     sys.exit("cannot start")
 tell(event="ready")
 for line in lines:
     order = json.loads(line)
     if order["do"] == "stop":
         break
+    if order["do"] == "measure":
+        tell(event="measured", seconds=float(seconds[0]))
+        continue
     act = order["act"]
     tell(event="stage", id=order["id"], stage="predict")
     if act == "segfault":

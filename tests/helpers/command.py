@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from voxelry.base.output_folder import RECORD
 from voxelry.cli import main as cli
+from voxelry.cohort.ledger import LEDGER
+from voxelry.cohort.run_export import MANIFEST
 
 
 def run(*arguments):
@@ -35,8 +37,10 @@ def refused(result, *words, code=2):
 
 
 def tree(folder):
-    """Everything below a folder but the records of outputs."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name != RECORD)
+    """Everything below a folder but records of outputs, ledgers and run manifests."""
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name not in (RECORD, LEDGER, MANIFEST)
+    )
 
 
 def save(path, array=None, affine=None):

@@ -1,3 +1,6 @@
+from .cohort_verbs import status as status
+from .prediction_verbs import load_model as load_model
+from .prediction_verbs import predict as predict
 from .scoring_verbs import compare as compare
 from .scoring_verbs import evaluate as evaluate
 from .training_verbs import estimate as estimate
@@ -6,9 +9,7 @@ from .verbs import check as check
 from .verbs import convert as convert
 from .verbs import demo as demo
 from .verbs import inspect as inspect
-from .verbs import load_model as load_model
 from .verbs import plan as plan
-from .verbs import predict as predict
 from .verbs import read as read
 from .verbs import read_all as read_all
 from .verbs import read_labels as read_labels

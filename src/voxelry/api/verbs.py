@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelry.api.training_verbs import check_budget
+from voxelry.base.device import choose_device
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.base.version import version
-from voxelry.cohort.inputs import find_scans
 from voxelry.core.plan import Fingerprint, Plan
 from voxelry.datasets.check import Problems, check_manifest
 from voxelry.datasets.manifest import load_manifest
-from voxelry.errors import UsageError
 from voxelry.formats.inspection import inspect
 from voxelry.formats.reader import read, read_all, read_labels
 from voxelry.formats.writer import write
@@ -28,15 +26,11 @@ from voxelry.recipes.settings import PlanSettings
 
 if TYPE_CHECKING:
     from voxelry.api.demo_run import DemoResult
-    from voxelry.cohort.batch import Outcome
     from voxelry.cohort.conversion import Converted
     from voxelry.formats.read_options import Repair
-    from voxelry.inference.predictor import Predictor
-    from voxelry.metrics.segmentation_task import SegmentationTask
 
 __all__ = [
-    "check", "convert", "demo", "inspect", "load_model", "plan", "predict", "read", "read_all",
-    "read_labels", "version", "write",
+    "check", "convert", "demo", "inspect", "plan", "read", "read_all", "read_labels", "version", "write",
 ]  # fmt: skip
 """The public names of this module; `docs/generate.py` writes the stubs of `voxelry.api` and `voxelry` from them."""
 
@@ -102,7 +96,7 @@ def plan(
         >>> fingerprint.cases, plan.dimensions
         (2, 2)
     """
-    from voxelry.base.device import check_device_name, choose_device
+    from voxelry.base.device import check_device_name
     from voxelry.planning.plan_file import save_plan
     from voxelry.planning.planner import make_plan
     from voxelry.training.setup import dataset_fingerprint, labelled_cases
@@ -119,138 +113,6 @@ def plan(
         with outputs.writing([Path(out or "")], [Path(manifest)]):
             save_plan(planned, out or "")
     return fingerprint, planned
-
-
-def load_model(
-    path: PathLike | Sequence[PathLike], *, device: str = "auto", network: str | None = None, **choices: Any
-) -> Predictor:
-    """Load a model, or several as an ensemble, to segment many scans with.
-
-    Args:
-        path: the folder ``model`` that training wrote, of a model or an ensemble; or several whose predictions are averaged.
-        device: ``auto``, ``cpu``, ``cuda``...
-        network: import path of the model's custom network, ``package.module:Class``; its code is run.
-        choices: of `inference.predict_options.PredictOptions`: ``memory`` (``"4GiB"`` or bytes), ``overlap``, ``flips``, ``roi``,
-            ``confidence``...
-
-    Returns:
-        A Predictor: ``.predict(volume) -> Prediction``.
-
-    Raises:
-        ModelError: not a model folder, or damaged; members of an ensemble that do not fit each other; or code that was not named.
-        UsageError: an unknown choice, or a value out of range.
-
-    Example:
-        >>> from pathlib import Path
-        >>> import voxelry
-        >>> from voxelry.phantom.dataset import write_phantoms
-        >>> _ = write_phantoms("data", "chest-xray", 2, format="png")
-        >>> recipe = (
-        ...     "{manifest: data/manifest.yaml, steps: 2, validations: 1, device: cpu, "
-        ...     "plan: {patch_size: [32, 32], features: [4, 8], batch_size: 1}}"
-        ... )
-        >>> _ = Path("recipe.yaml").write_text(recipe)
-        >>> _ = voxelry.train("recipe.yaml", "run")
-        >>> predictor = voxelry.load_model("run/model", device="cpu")
-        >>> predictor.predict(voxelry.read("data/images/chest_000.png")).labels.array.shape
-        (256, 256)
-    """
-    from voxelry.inference.predict_options import PredictOptions
-    from voxelry.inference.predictor import Predictor
-    from voxelry.networks.weights import load_models
-
-    options = PredictOptions.of(**choices)
-    folders = [path] if isinstance(path, str | os.PathLike) else list(path)
-    models = [model for folder in folders for model in load_models(folder, network)]
-    if network is not None and all(model.plan.network.name != network for model in models):
-        raise UsageError(f"network '{network}', but the model's is '{models[0].plan.network.name}'", remedy="Leave it out.")
-    if options.flips and not any(model.plan.flips for model in models):
-        raise UsageError("flips are asked for, but the model's plan names no axes to flip", remedy="Leave flips out.")
-    return Predictor(models, device, options)
-
-
-def predict(
-    model: PathLike | Sequence[PathLike] | Predictor,
-    inputs: Sequence[PathLike] | PathLike,
-    out: PathLike,
-    *,
-    task: SegmentationTask | None = None,
-    formats: Sequence[str] = ("nifti",),
-    device: str = "auto",
-    progress: ProgressCallback = no_progress,
-    series: str | None = None,
-    repair: Sequence[Repair] | Repair = (),
-    **choices: Any,
-) -> list[Outcome]:
-    """Segment scans and write their masks into a folder.
-
-    Args:
-        model: a model folder (also of an ensemble), several to be averaged, or a loaded Predictor.
-        inputs: files, DICOM folders, folders and trees of images, patterns such as ``data/*.nii.gz``, dataset cards, and lists of
-            scans (CSV with a column ``image``, or a text file of paths).
-        out: folder for the masks, ``<case id><ending>``.
-        task: ``semantic``: the label of each voxel. ``instance``: a map of the ids of objects, of 16 bits or more, and
-            ``<case id>.json`` with what is known of each. ``panoptic``: labels, ids beside them, and the same for every object
-            and label. None takes panoptic where the model has an instance head, else semantic.
-        formats: names of `voxelry.formats.all_formats`, as ``nifti``, ``dicom-seg``, ``rtstruct``, ``dicom-sr``, ``seg-nrrd``.
-        device: for a model folder: ``auto``, ``cpu``, ``cuda``...
-        progress: called as ``progress(what, done, total)``: ``segmenting`` after each scan, ``patches`` within one.
-        series: which volume of each input, as for `read`.
-        repair: repairs to allow in a series, as for `read`.
-        choices: for a model folder, as for `load_model` (including ``network``); ``confidence`` also writes
-            ``<case id>.<confidence>.nii.gz``.
-
-    Returns:
-        One outcome per scan; that of a scan that cannot be read or segmented holds the reason, and the others continue.
-
-    Raises:
-        ModelError: the model cannot be used.
-        MissingFileError: an input does not exist.
-        UsageError: an unknown format or choice, choices together with a loaded Predictor, or two scans of one name.
-
-    Example:
-        >>> from pathlib import Path
-        >>> import voxelry
-        >>> from voxelry.phantom.dataset import write_phantoms
-        >>> _ = write_phantoms("data", "chest-xray", 2, format="png")
-        >>> recipe = (
-        ...     "{manifest: data/manifest.yaml, steps: 2, validations: 1, device: cpu, "
-        ...     "plan: {patch_size: [32, 32], features: [4, 8], batch_size: 1}}"
-        ... )
-        >>> _ = Path("recipe.yaml").write_text(recipe)
-        >>> _ = voxelry.train("recipe.yaml", "run")
-        >>> outcomes = voxelry.predict("run/model", "data/images", "masks", device="cpu")
-        >>> [outcome.id for outcome in outcomes]
-        ['chest_000', 'chest_001']
-    """
-    from voxelry.cohort.batch import segment_scans
-    from voxelry.cohort.task_files import default_task
-    from voxelry.formats.read_options import ReadOptions
-    from voxelry.inference.predict_options import PROBABILITY
-    from voxelry.inference.predictor import Predictor
-
-    if isinstance(model, Predictor):
-        if choices:
-            raise UsageError(f"{', '.join(choices)} beside a loaded Predictor", remedy="Give them to load_model.")
-        predictor = model
-    else:
-        predictor = load_model(model, device=device, **choices)
-    chosen = task or default_task(predictor.model.plan)
-    is_scored = chosen == "semantic" or predictor is model or bool(predictor.options.confidence)
-    if not is_scored:  # an object's score is its mean probability
-        predictor = Predictor(predictor.models, device, replace(predictor.options, confidence=PROBABILITY))
-    paths = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    scans = find_scans(paths, len(predictor.model.plan.channels), series)
-    return segment_scans(
-        predictor,
-        scans,
-        Path(out),
-        formats,
-        progress=progress,
-        options=ReadOptions(series, (repair,) if isinstance(repair, str) else tuple(repair)),
-        task=chosen,
-        maps=is_scored,
-    )
 
 
 def convert(

@@ -222,8 +222,9 @@ class OutputFolder:
 
     def _append(self, entries: Sequence[Mapping[str, Any]]) -> None:
         lines = [json.dumps(entry) + "\n" for entry in entries]
-        with self.record.open("ab", buffering=0) as file:
-            file.write("".join(lines).encode())
+        with self.record.open("ab+", buffering=0) as file:
+            is_cut = file.seek(0, os.SEEK_END) > 0 and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n"
+            file.write(("\n" * is_cut + "".join(lines)).encode())  # after a line that a full disk cut off
 
 
 def outputs_in(folder: Path) -> set[str]:

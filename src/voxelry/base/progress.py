@@ -1,4 +1,4 @@
-"""Progress callbacks: `ProgressCallback` (what, done, total) for every verb and stage, `StepCallback` for training steps.
+"""Progress callbacks: `ProgressCallback` for every verb and stage, `StepCallback` for training, `BatchCallback` for many scans.
 
 A `ProgressCallback` is called with three values and no more, so that ``lambda what, done, total: ...`` serves everywhere.
 Training passes details of a step (loss, pseudo-Dice, time left) to a separate callback, `on_step`, just before: a fourth argument
@@ -34,6 +34,31 @@ class TrainingStep:
 
 StepCallback = Callable[[TrainingStep], None]
 """Called after every step of training."""
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far a batch of scans is.
+
+    Attributes:
+        done, failed, left: scans.
+        per_hour: scans that ended per hour, of this run; None before the first.
+        seconds_left: at this rate, None while unknown.
+    """
+
+    done: int
+    failed: int
+    left: int
+    per_hour: float | None = None
+    seconds_left: float | None = None
+
+
+BatchCallback = Callable[[BatchProgress], None]
+"""Called after every scan of a batch, just before its `ProgressCallback`."""
+
+
+def no_batch(batch: BatchProgress) -> None:
+    """Show nothing: the default of every `on_batch`."""
 
 
 def no_progress(what: str, done: int, total: int | None) -> None:

@@ -21,8 +21,8 @@ def _available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-THREADS = min(8, _available())
-"""Threads of the pool; more would wait for memory."""
+THREADS = int(os.environ.get("VOXELRY_THREADS", 0)) or min(8, _available())
+"""Threads of the pool; more would wait for memory. Workers of a batch get their share by the variable."""
 
 
 @cache

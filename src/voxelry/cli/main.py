@@ -260,6 +260,31 @@ def compare(
 
 
 app.command()(predict)
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of a predict.")],
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Also write every case: a table (.csv, .parquet) or the run manifest (.json).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show how far a run is: cases done, running, failed and left, also while it runs; exit code 1 if some failed."""
+    import dataclasses
+
+    from voxelry import api
+
+    state = api.status(folder, export=export)
+    if as_json:
+        print_json({**dataclasses.asdict(state), "folder": str(folder)})
+    else:
+        from voxelry.cli.terminal import show, status_table
+
+        show(status_table(state))
+    list_failures(list(state.failed.items()))
+
+
 app.command()(convert)
 
 

@@ -84,8 +84,8 @@ def refuse_beside(flag: str, is_given: bool, other: str, remedy: str) -> None:
         raise UsageError(f"{flag} {other}, where it has no effect", remedy=remedy)
 
 
-def seconds_of(text: str | None) -> float | None:
-    """Seconds of ``--time-budget``.
+def seconds_of(text: str | None, option: str = "--time-budget") -> float | None:
+    """Seconds of an option that takes a duration.
 
     Raises:
         UsageError: the text is no duration.
@@ -95,4 +95,4 @@ def seconds_of(text: str | None) -> float | None:
     try:
         return None if text is None else parse_duration(text)
     except ValueError as error:
-        raise UsageError(f"--time-budget: {error}") from None
+        raise UsageError(f"{option}: {error}") from None

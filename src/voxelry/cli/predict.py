@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voxelry.cli.output import Device, Json, Repair, Series, list_failures, print_json, say
+from voxelry.cli.output import Device, Json, Repair, Series, list_failures, print_json, say, seconds_of
 
 if TYPE_CHECKING:
     from voxelry.cohort.batch import Outcome
+    from voxelry.cohort.run_settings import RunPlan
+    from voxelry.cohort.scan_names import LeftOut
 
 
 def predict(
@@ -61,17 +64,25 @@ def predict(
     network: Annotated[
         str | None, typer.Option("--network", help="Import path of the model's custom network; its code is run.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="Worker processes, 0 for none; by default as many as fit."),
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", help="Time without progress after which a scan is given up (default: 1h).")
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Segment scans; each mask is written on its scan's own grid."""
+    """Segment scans; each mask is written on its scan's own grid. The same command again does what is left."""
     from voxelry import api
-    from voxelry.cli.terminal import progress
+    from voxelry.cli.terminal import duration, progress
 
     choices = {
         "average": average, "memory": memory, "device_memory": device_memory, "overlap": overlap, "step": step, "flips": flips,
         "roi": roi, "confidence": confidence, "backend": backend, "network": network,
     }  # fmt: skip
+    began = time.monotonic()
     with progress() as shown:
         outcomes = api.predict(
             [model, *(ensemble or [])],
@@ -83,6 +94,10 @@ def predict(
             progress=shown,
             series=series,
             repair=repair or [],  # type: ignore[arg-type]
+            workers=workers,
+            time_limit=seconds_of(time_limit, "--time-limit"),
+            on_batch=shown.on_batch,
+            on_plan=_say_plan,
             **{name: value for name, value in choices.items() if value is not None},
         )
     _say_remarks(outcomes)
@@ -107,8 +122,27 @@ def predict(
     else:
         flagged = sum(bool(outcome.flags) for outcome in outcomes)
         unusual = f"; {flagged} with something unusual, listed above" if flagged else ""
-        say(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented into {out}{unusual}")
+        earlier = sum(outcome.is_earlier for outcome in outcomes)
+        before = f", {earlier} of them by an earlier run" if earlier else ""
+        spent = duration(time.monotonic() - began)
+        say(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented into {out}{before}, in {spent}{unusual}")
     list_failures(failed)
+
+
+def _say_plan(plan: RunPlan, left_out: Sequence[LeftOut]) -> None:
+    """Say what is about to be done, and what of the inputs was left out and why."""
+    from voxelry.base.listing import shown
+
+    by_reason: dict[str, list[str]] = {}
+    for item in left_out:
+        by_reason.setdefault(item.reason, []).append(item.path.name)
+    for reason, names in by_reason.items():
+        say(f"left out: {shown(names)} ({reason})")
+    done = f", {plan.scans - plan.left} done by an earlier run" if plan.left < plan.scans else ""
+    how = (
+        f" by {plan.workers} workers of {plan.threads} threads on {', '.join(plan.devices)}" if plan.workers and plan.left else ""
+    )
+    say(f"{plan.scans} scans{done}: {plan.left} to segment{how}")
 
 
 def _say_remarks(outcomes: Sequence[Outcome]) -> None:

@@ -18,17 +18,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 
-from voxelry.base.progress import TrainingStep
+from voxelry.base.progress import BatchProgress, TrainingStep
 from voxelry.cli.printable import PrintableContent, printable
 
 if TYPE_CHECKING:
+    from voxelry.cohort.run_status import RunStatus
     from voxelry.formats.inspection import InspectRow
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDE = 200
 """Width in characters where standard output is no terminal."""
 
-_NAME, _BAR, _COUNT, _NOTE = 16, 8, 11, 41
+_NAME, _BAR, _COUNT, _NOTE = 16, 6, 13, 41
 """Widths of the columns; with the spaces between them they fit a terminal of 80."""
 
 
@@ -73,6 +74,10 @@ class Bars:
         """Note loss, pseudo-Dice and time left of a training step for the bar drawn next (a `StepCallback`)."""
         self.note = _note(step)
 
+    def on_batch(self, batch: BatchProgress) -> None:
+        """Note what failed, the rate and the time left of a batch for the bar drawn next (a `BatchCallback`)."""
+        self.note = _batch_note(batch)
+
 
 class Lines:
     """A line at the end of each stage, and every `SECONDS_BETWEEN_LINES` of training.
@@ -107,6 +112,10 @@ class Lines:
         """Note loss, pseudo-Dice and time left of a training step for the next line (a `StepCallback`)."""
         self.note = _note(step)
 
+    def on_batch(self, batch: BatchProgress) -> None:
+        """Note what failed, the rate and the time left of a batch for the next line (a `BatchCallback`)."""
+        self.note = _batch_note(batch)
+
     def _print(self, text: str) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(printable(text), markup=False)
 
@@ -125,15 +134,43 @@ def _note(step: TrainingStep) -> str:
     return f"loss {step.loss:.3f}{dice}{left}"
 
 
+def _batch_note(batch: BatchProgress) -> str:
+    failed = f"{batch.failed} failed" if batch.failed else ""
+    rate = "" if batch.per_hour is None else f"{batch.per_hour:.0f}/h"
+    left = "" if batch.seconds_left is None else f"{duration(batch.seconds_left)} left"
+    return ", ".join(filter(None, (failed, rate, left)))
+
+
 def clock(seconds: float) -> str:
     """Minutes and seconds, such as ``3:05``."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02d}"
 
 
+def duration(seconds: float) -> str:
+    """Minutes and seconds, or of more than an hour its hours, such as ``26.1 h``."""
+    return f"{seconds / 3600:.1f} h" if seconds > 3600 else clock(seconds)
+
+
 def show(content: RenderableType) -> None:
     """Draw on standard output, `WIDE` characters wide in a file or pipe."""
     Console(width=None if sys.stdout.isatty() else WIDE).print(PrintableContent(content))
+
+
+def status_table(status: RunStatus) -> Table:
+    """How far a run is, in rows."""
+    table = Table(show_header=False)
+    for state, count in status.counts.items():
+        table.add_row(state, str(count))
+    if status.per_hour is not None:
+        table.add_row("scans per hour", f"{status.per_hour:.0f}")
+    if status.seconds_left is not None:
+        table.add_row("time left", duration(status.seconds_left))
+    for case, (worker, seconds) in status.running.items():
+        table.add_row(f"running: {escape(case)}", escape(f"{worker}, for {duration(seconds)}"))
+    for kind, count in status.error_classes.items():
+        table.add_row(f"failed: {kind}", str(count))
+    return table
 
 
 def inspect_rows(rows: Sequence[InspectRow]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ One process leads a batch and changes its ledger; its workers report to it. Any 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -124,6 +125,8 @@ class Ledger:
         try:
             self._connection = self._open(read_only)
         except sqlite3.DatabaseError as error:
+            if isinstance(_of_system(error, self.path), OSError):
+                raise _of_system(error, self.path) from error
             raise CorruptFileError(
                 f"{self.path}: cannot be used as a ledger ({error})", remedy="Move it away; outputs are kept, and made again."
             ) from error
@@ -159,20 +162,39 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file; what was written ahead is moved into it."""
-        with suppress(sqlite3.OperationalError):
+        with suppress(sqlite3.OperationalError, sqlite3.ProgrammingError):  # not where it is closed already
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether it holds no case."""
+        return self._connection.execute("SELECT 1 FROM cases LIMIT 1").fetchone() is None
+
+    def remove(self) -> None:
+        """Close it and delete its files."""
+        self.close()
+        for ending in ("", "-wal", "-shm", "-journal"):
+            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        """A short transaction.
+
+        Raises:
+            OSError: the disk is full; what the ledger held before stays.
+        """
         try:
-            yield self._connection
-        except BaseException:
-            with suppress(sqlite3.OperationalError):  # SQLite itself rolls back where the disk is full
-                self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.OperationalError):  # SQLite itself rolls back where the disk is full
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise _of_system(error, self.path) from error
 
     def put(self, cases: Iterable[LedgerCase]) -> None:
         """Add cases, or replace those of the same id, in one transaction."""
@@ -231,6 +253,17 @@ class Ledger:
         if not changed:
             raise UsageError(f"{self.path}: no case '{id}'", remedy="It was removed from the ledger meanwhile; run again.")
 
+    def waiting(self) -> Iterator[str]:
+        """The ids of cases that are ready."""
+        with closing(self._connection.execute("SELECT id FROM cases WHERE state = 'ready'")) as rows:
+            yield from (row[0] for row in rows)
+
+    def fulfilled(self, request: str) -> Iterator[tuple[str, str, str]]:
+        """Id, stamp of the input, and outputs as JSON of every case that was done by a request."""
+        wanted = "SELECT id, input_stamp, outputs FROM cases WHERE state = 'done' AND request = ?"
+        with closing(self._connection.execute(wanted, (request,))) as rows:
+            yield from map(tuple, rows)
+
     def give_back(self) -> int:
         """Make all running cases ready: of a batch whose leading process is gone, nobody works on them.
 
@@ -257,6 +290,11 @@ class Ledger:
         """How many cases are in each state."""
         counted = dict(self._connection.execute("SELECT state, count(*) FROM cases GROUP BY state").fetchall())
         return {state: counted.get(state, 0) for state in STATES}
+
+    def last_ends(self, count: int, since: float) -> list[tuple[float, float]]:
+        """When the cases that ended last were begun and when they ended, the last first; those that ended since a time."""
+        ended = "SELECT started, ended FROM cases WHERE ended >= ? AND state IN ('done', 'failed') ORDER BY ended DESC LIMIT ?"
+        return self._connection.execute(ended, (since, count)).fetchall()
 
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Keep facts about the whole batch, by name."""
@@ -291,6 +329,13 @@ def file_system_of(folder: Path) -> str:
         if (here == place or here.startswith(place.rstrip("/") + "/")) and len(place) >= len(best):
             best, kind = place, parts[2]
     return kind
+
+
+def _of_system(error: sqlite3.DatabaseError, path: Path) -> OSError | sqlite3.DatabaseError:
+    """The error of the system behind one of SQLite: a full disk, or one that fails; else the same error."""
+    numbers = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO, sqlite3.SQLITE_READONLY: errno.EROFS}
+    number = numbers.get(error.sqlite_errorcode & 0xFF) if hasattr(error, "sqlite_errorcode") else None
+    return error if number is None else OSError(number, os.strerror(number), str(path))
 
 
 def _as_row(case: LedgerCase) -> dict[str, Any]:

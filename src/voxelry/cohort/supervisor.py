@@ -33,7 +33,7 @@ class Limits:
 
     Attributes:
         memory: bytes that a worker may hold.
-        seconds: from the beginning of a scan to its end.
+        seconds: that a scan may take without a sign of progress (a step that begins, patches that are done).
         attempts: how often a scan that ended its worker is begun.
 
     Example:
@@ -55,7 +55,7 @@ class Task:
         order: what the worker is sent.
         attempt: how often it was begun, as far as a failure could be its own.
         alone: no other scan is to be in its worker.
-        began: when its worker got it; seconds of a clock that never goes back.
+        moved: when its worker got it, or last told of progress; seconds of a clock that never goes back.
         stage: the last stage that its worker told of.
     """
 
@@ -63,23 +63,23 @@ class Task:
     order: Mapping[str, Any]
     attempt: int = 1
     alone: bool = False
-    began: float = 0.0
+    moved: float = 0.0
     stage: str = "waiting"
 
 
 class TaskSource(Protocol):
     """Where tasks come from and results go, as the ledger of a batch."""
 
-    def next(self, worker: str) -> Task | None:
+    def next(self, worker: str, /) -> Task | None:
         """The next task; None where there is none now."""
 
     def done(self, task: Task, message: Message, peak_memory: int) -> None:
         """A worker has ended a task, by the message ``done`` or ``failed``."""
 
-    def died(self, task: Task, reason: str, peak_memory: int) -> None:
-        """A task ended its worker, or passed a limit, as often as allowed."""
+    def died(self, task: Task, reason: str, peak_memory: int, is_memory: bool) -> None:
+        """A task ended its worker, or passed a limit, as often as allowed; `is_memory` says that memory was the reason."""
 
-    def beat(self, worker: str) -> None:
+    def beat(self, worker: str, /) -> None:
         """A worker lives."""
 
 
@@ -162,7 +162,7 @@ class Supervisor:
         """Give tasks to workers that have room; whether any is on its way."""
         for seat in self._seats:
             while seat.is_ready and (task := self._task_for(seat)) is not None:
-                task.began, task.stage = time.monotonic(), "waiting"
+                task.moved, task.stage = time.monotonic(), "waiting"
                 seat.tasks[task.id] = task
                 seat.worker.send({"do": "segment", "id": task.id, "attempt": task.attempt, "alone": task.alone, **task.order})
         waits = any(not seat.is_ready for seat in self._seats)
@@ -189,8 +189,9 @@ class Supervisor:
             seat.is_ready, self._failed_starts = True, 0
         elif event == "refused":  # the model cannot be used: no other worker could
             raise UsageError(str(message["error"]))
-        elif event == "stage" and message["id"] in seat.tasks:
-            seat.tasks[message["id"]].stage = message["stage"]
+        elif event in ("stage", "progress") and message["id"] in seat.tasks:
+            task = seat.tasks[message["id"]]
+            task.moved, task.stage = time.monotonic(), message.get("stage", task.stage)
         elif event in ("done", "failed") and message["id"] in seat.tasks:
             task = seat.tasks.pop(message["id"])
             if event == "failed" and message.get("is_memory") and task.attempt < self.limits.attempts:
@@ -205,10 +206,11 @@ class Supervisor:
         for seat in self._seats:
             held, limit = seat.worker.memory(), self.limits.memory
             if limit is not None and held > limit:
-                seat.worker.kill(f"its process was ended above the limit of {format_memory(limit)}")
+                seat.worker.kill(f"its process was ended above the limit of {format_memory(limit)}", is_memory=True)
             for task in seat.tasks.values():
-                if self.limits.seconds is not None and now - task.began > self._seconds(seat):
-                    seat.worker.kill(f"its process was ended after {self.limits.seconds:g} seconds, in the stage '{task.stage}'")
+                if self.limits.seconds is not None and now - task.moved > self._seconds(seat):
+                    waited = f"{self.limits.seconds:g} seconds without progress"
+                    seat.worker.kill(f"its process was ended after {waited}, in the stage '{task.stage}'")
 
     def _seconds(self, seat: _Seat) -> float:
         """Scans in one worker wait for each other."""
@@ -233,7 +235,7 @@ class Supervisor:
             if task.attempt < self.limits.attempts:
                 self._again(task)
             else:
-                self.source.died(task, reason, peak)
+                self.source.died(task, reason, peak, seat.worker.may_lack_memory)
         self._seat(seat.number)
 
     def _again(self, task: Task, counted: bool = True) -> None:

@@ -37,6 +37,7 @@ class WorkerProcess:
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name, self.ended_by, self.peak_memory = name, "", 0
+        self._is_over_memory = False
         self._buffer = b""
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._socket, other = socket.socketpair()
@@ -96,15 +97,22 @@ class WorkerProcess:
         self.peak_memory = max(self.peak_memory, held)
         return held
 
-    def kill(self, reason: str) -> None:
+    def kill(self, reason: str, *, is_memory: bool = False) -> None:
         """End it at once.
 
         Args:
             reason: for `death`.
+            is_memory: it holds more than it may.
         """
         self.ended_by = self.ended_by or reason
+        self._is_over_memory |= is_memory
         with suppress(OSError):
             self._process.kill()
+
+    @property
+    def may_lack_memory(self) -> bool:
+        """Of a worker that ended: it passed its limit of memory, or the system killed it, as it does where memory runs out."""
+        return self._is_over_memory or (not self.ended_by and self._process.wait() == -signal.SIGKILL)
 
     def close(self, patience: float = 0.0) -> None:
         """Release it; a process that still runs after `patience` seconds is killed."""

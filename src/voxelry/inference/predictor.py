@@ -114,7 +114,7 @@ class Predictor:
 
     def __init__(self, model: Model | Sequence[Model], device: str = "auto", options: PredictOptions | None = None) -> None:
         self.models = (model,) if isinstance(model, Model) else tuple(model)
-        _check_members(self.models)
+        check_members(self.models)
         self.options = options or PredictOptions()
         self.device = choose_device(device)
         self.segmenter = Segmenter(self.models, self.device, self.options, bool(self.model.card.clean_up))
@@ -192,8 +192,13 @@ class Predictor:
         return replace(labels, instances=ids), rows, remarks
 
 
-def _check_members(models: tuple[Model, ...]) -> None:
-    """Refuse members of an ensemble that take other scans, or whose classes differ."""
+def check_members(models: Sequence[Model]) -> None:
+    """Refuse members of an ensemble that take other scans, or whose classes differ.
+
+    Raises:
+        UsageError: there are none.
+        ModelError: they differ.
+    """
     if not models:
         raise UsageError("no model", remedy="Give at least one model folder.")
     first = models[0]

@@ -1,0 +1,317 @@
+"""Claim: a batch of scans loses nothing, whatever is broken or killed, and costs little beside the bare loop.
+
+    python benchmarks/cohort.py --only broken kills --scans 1000 --kills 20
+    python benchmarks/cohort.py --only throughput overhead start
+
+`broken`: 5 % of the scans are broken in ten ways; every scan is accounted for, each broken one with its reason, and the leading
+process grows by less than 50 MB. `kills`: the same with the leading process or a worker killed at random times and run again;
+outputs are bit for bit those of the undisturbed run. `throughput`: at least 1.5 times the scans per hour of the bare loop (read,
+predict, write) on two processors. `overhead`: one worker takes at most 5 % longer than the bare loop on scans of 2 s and more.
+`start`: a resumed run on 100,000 finished scans is under way in 3 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from inference_contestants import model_of, plan_of
+
+from voxelry.cohort.batch import segment_scans
+from voxelry.cohort.case_queue import CaseQueue
+from voxelry.cohort.inputs import find_scans
+from voxelry.cohort.ledger import Ledger, LedgerCase
+from voxelry.cohort.scan_names import Scan
+from voxelry.networks.weights import save_model
+
+LEADER = "import sys, voxelry; voxelry.predict(*sys.argv[1:4], device='cpu', workers=int(sys.argv[4]), time_limit=20)"
+SMALL, LARGE = (40, 44, 36), (150, 150, 120)
+PATCH, FEATURES = (32, 32, 32), (8, 16, 32)
+CLASSES = 4
+
+FATAL = """
+import os, time
+from voxelry.formats import Format
+FORMAT = Format(
+    name="fatal", title="Fatal", noun="a fatal file", kind="image", endings=(".fatal",), recognise="fatal:is_fatal",
+    read_image="fatal:end",
+)
+def is_fatal(head): return head.startswith(b"FATAL")
+def end(path, options):
+    deed = path.read_text().split()[1]
+    if deed == "segfault": os.kill(os.getpid(), 11)
+    if deed == "exit": os._exit(3)
+    time.sleep(1000)
+"""
+
+
+def grey(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Noise around blocks of tissue."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.normal(150, 300, [-(-n // 12) for n in shape])
+    for axis in range(3):
+        blocks = blocks.repeat(12, axis)
+    return (blocks[tuple(slice(0, n) for n in shape)] + rng.normal(0, 30, shape)).astype(np.int16)
+
+
+def write_scan(path: Path, shape: tuple[int, ...], seed: int) -> None:
+    """A scan with voxels of 1 mm."""
+    nibabel.save(nibabel.Nifti1Image(grey(shape, seed), np.eye(4)), path)
+
+
+def with_nan(path: Path) -> None:
+    """A scan with a NaN."""
+    array = np.ones((20, 20, 20), np.float32)
+    array[3, 4, 5] = np.nan
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+
+
+def cut(path: Path) -> None:
+    """A scan that ends early."""
+    write_scan(path, SMALL, 0)
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def damaged(path: Path) -> None:
+    """A scan whose compressed bytes are not those that were written."""
+    write_scan(path, SMALL, 0)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    path.write_bytes(bytes(content))
+
+
+def singular(path: Path) -> None:
+    """A scan whose affine has no volume."""
+    image = nibabel.Nifti1Image(grey((20, 20, 20), 0), np.eye(4))
+    image.header["srow_x"] = image.header["srow_y"] = [0, 0, 0, 0]
+    path.write_bytes(_bytes(image))
+
+
+def _bytes(image: nibabel.Nifti1Image) -> bytes:
+    import gzip
+
+    return gzip.compress(image.to_bytes())
+
+
+BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "text": (".nii.gz", lambda path: path.write_text("not an image"), "UnsupportedFormatError"),
+    "empty": (".nii.gz", lambda path: path.touch(), "CorruptFileError UnsupportedFormatError"),
+    "cut": (".nii.gz", cut, "CorruptFileError"),
+    "damaged": (".nii.gz", damaged, "CorruptFileError"),
+    "nan": (".nii.gz", with_nan, "NonFiniteError"),
+    "singular": (".nii.gz", singular, "GeometryError CorruptFileError"),
+    "lost": (".nii.gz", lambda path: path.symlink_to("nowhere.nii.gz"), "MissingFileError"),
+    "segfault": (".fatal", lambda path: path.write_text("FATAL segfault"), "WorkerDeath"),
+    "exit": (".fatal", lambda path: path.write_text("FATAL exit"), "WorkerDeath"),
+    "hang": (".fatal", lambda path: path.write_text("FATAL hang"), "WorkerDeath"),
+}
+"""Way to be broken -> ending, how it is made, kinds of error that are right."""
+_WAYS = list(BROKEN)
+
+
+def make_scans(folder: Path, count: int, every: int) -> None:
+    """Scans, one in `every` of them broken, way after way."""
+    folder.mkdir()
+    for number in range(count):
+        if number % every == every - 1:
+            way = _WAYS[number // every % len(_WAYS)]
+            ending, make, _ = BROKEN[way]
+            make(folder / f"scan{number:04d}_{way}{ending}")
+        else:
+            write_scan(folder / f"scan{number:04d}.nii.gz", SMALL, number)
+
+
+def make_plugin(folder: Path) -> None:
+    """A package that reads scans which end the process."""
+    package = folder / "fatal-1.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: fatal\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[voxelry.formats]\nfatal = fatal:FORMAT\n")
+    (folder / "fatal.py").write_text(FATAL)
+
+
+def lead(home: Path, scans: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
+    """A run, as a process."""
+    path = os.pathsep.join([str(home / "plugin"), str(Path(__file__).parents[1] / "src")])
+    words = [sys.executable, "-c", LEADER, home / "model", scans, out, workers]
+    return subprocess.Popen(list(map(str, words)), env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
+
+
+def digests(out: Path) -> dict[str, str]:
+    """Every mask with its digest."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.glob("*.nii.gz"))}
+
+
+def states(out: Path) -> dict[str, LedgerCase]:
+    """What the ledger says; its key is the id, so that no case can be in it twice."""
+    with Ledger(out, read_only=True) as ledger:
+        return {case.id: case for case in ledger.cases()}
+
+
+def wrong(cases: dict[str, LedgerCase], count: int) -> list[str]:
+    """What is not as it must be."""
+    faults = [] if len(cases) == count else [f"{len(cases)} of {count} scans in the ledger"]
+    for id, case in cases.items():
+        way = id.partition("_")[2]
+        right = BROKEN[way][2].split() if way else [""]
+        if (case.state == "failed") != bool(way) or case.error_class not in right:
+            faults.append(f"{id}: {case.state}, {case.error_class} {case.error}")
+    return faults
+
+
+def broken(home: Path, count: int, workers: int) -> bool:
+    """Every scan is accounted for, each broken one with its reason, and the leading process does not grow."""
+    began, process = time.perf_counter(), lead(home, home / "scans", home / "undisturbed", workers)
+    sizes: list[float] = []
+    while process.poll() is None:
+        time.sleep(0.2)
+        done = len(list((home / "undisturbed").glob("scan*"))) if (home / "undisturbed").exists() else 0
+        if done >= 20:
+            sizes.append(resident(process.pid))
+    faults = wrong(states(home / "undisturbed"), count)
+    grown = (sizes[-2] - sizes[0]) / 1e6 if len(sizes) > 2 else 0.0
+    print(
+        f"broken: {count} scans in {time.perf_counter() - began:.0f} s, leader grew by {grown:.1f} MB, faults: {faults or 'none'}"
+    )
+    return not faults and grown < 50
+
+
+def resident(pid: int) -> float:
+    """Bytes that a process holds; 0 once it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0.0
+
+
+def kills(home: Path, count: int, workers: int, times: int, seed: int) -> bool:
+    """The same outputs after random kills of leader and workers."""
+    rng, out = random.Random(seed), home / "disturbed"
+    killed = {"leader": 0, "worker": 0}
+    process = lead(home, home / "scans", out, workers)
+    while sum(killed.values()) < times and process.poll() is None:
+        time.sleep(rng.uniform(2, 12))
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        pids = list(map(int, children.read_text().split())) if children.exists() else []
+        if rng.random() < 0.5 and pids:
+            os.kill(rng.choice(pids), signal.SIGKILL)
+            killed["worker"] += 1
+        elif process.poll() is None:
+            process.kill()
+            process.wait()
+            killed["leader"] += 1
+            process = lead(home, home / "scans", out, workers)
+    process.wait()
+    for _ in range(2):  # a scan whose worker was killed twice has failed: the next run does it
+        lead(home, home / "scans", out, workers).wait()
+    faults = wrong(states(out), count)
+    same = digests(out) == digests(home / "undisturbed")
+    partial = [path.name for path in out.iterdir() if path.name.startswith((".tmp", ".old"))]
+    print(f"kills: {killed}, faults: {faults or 'none'}, outputs the same: {same}, partial files: {partial or 'none'}")
+    return not faults and same and not partial
+
+
+def compare(home: Path, shape: tuple[int, ...], count: int, workers: int) -> float:
+    """Seconds of the bare loop by seconds of a run, start-up left out, each the median of three, in turn."""
+    folder = home / f"scans_{shape[0]}"
+    if not folder.exists():
+        folder.mkdir()
+        for number in range(count):
+            write_scan(folder / f"scan{number:04d}.nii.gz", shape, number)
+    import voxelry
+
+    predictor = voxelry.load_model(home / "model", device="cpu")
+    scans = [replace(scan) for scan in find_scans([folder])]
+    segment_scans(predictor, scans[:1], home / "warm", ["nifti"])
+    loops, runs = [], []
+    for turn in range(3):
+        began = time.perf_counter()
+        segment_scans(predictor, scans, home / f"loop_{shape[0]}_{workers}_{turn}", ["nifti"])
+        loops.append(time.perf_counter() - began)
+        out = home / f"run_{shape[0]}_{workers}_{turn}"
+        lead(home, folder, out, workers).wait()
+        cases = sorted(states(out).values(), key=lambda case: case.ended)
+        settled = cases[workers:]  # the first of each worker contain its warm-up
+        runs.append((settled[-1].ended - cases[workers - 1].ended) / len(settled) * count)
+    loop, run = statistics.median(loops), statistics.median(runs)
+    print(f"{workers} workers, {count} scans of {shape}: loop {loop:.1f} s, run {run:.1f} s, ratio {loop / run:.2f}")
+    return loop / run
+
+
+def start(home: Path, count: int) -> bool:
+    """A resumed run on finished scans: reading the ledger, comparing stamps of inputs and outputs, writing what is left."""
+    folder, out = home / "many", home / "many_out"
+    folder.mkdir()
+    out.mkdir()
+    scans = [Scan(f"s{number}", (folder / f"s{number}.nii.gz",)) for number in range(count)]
+    for scan in scans:
+        scan.images[0].write_bytes(b"x")
+        (out / f"{scan.id}.nii.gz").write_bytes(b"y")
+    from voxelry.cohort.content_hash import stamp_of
+
+    with Ledger(out) as ledger:
+        ledger.put(
+            LedgerCase(
+                scan.id, rank, (str(scan.images[0]),), "digest", stamp_of(scan.images), "done", input_hash="hash",
+                outputs={"nifti": {"path": f"{scan.id}.nii.gz", "stamp": stamp_of([out / f"{scan.id}.nii.gz"]), "hash": "hash"}},
+                details={"flags": ["x" * 100], "facts": {"volumes": {str(k): k for k in range(20)}}},
+            )
+            for rank, scan in enumerate(scans)
+        )  # fmt: skip
+    began = time.perf_counter()
+    with Ledger(out) as ledger:
+        queue = CaseQueue(ledger, out, {scan.id: scan for scan in scans}, "digest", lambda _: None)
+        queue.begin(lambda _: None)
+    seconds = time.perf_counter() - began
+    print(f"start: {count} finished scans in {seconds:.2f} s, {len(queue.left)} left to do")
+    return seconds < 3 and not queue.left
+
+
+def main() -> int:
+    """Run the sections asked for; 1 if a claim does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sections = ("broken", "kills", "throughput", "overhead", "start")
+    parser.add_argument("--only", nargs="+", choices=sections, default=sections)
+    parser.add_argument("--scans", type=int, default=1000)
+    parser.add_argument("--every", type=int, default=20, help="each so many scans one is broken")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    choices = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
+    held = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        save_model(model_of(plan_of(PATCH, FEATURES, (1.0, 1.0, 1.0)), CLASSES, SMALL), home / "model")
+        make_plugin(home / "plugin")
+        if {"broken", "kills"} & set(choices.only):
+            make_scans(home / "scans", choices.scans, choices.every)
+            held.append(broken(home, choices.scans, choices.workers))
+        if "kills" in choices.only:
+            held.append(kills(home, choices.scans, choices.workers, choices.kills, choices.seed))
+        if "throughput" in choices.only:
+            held.append(compare(home, SMALL, min(choices.scans, 200), choices.workers) >= 1.5)
+        if "overhead" in choices.only:
+            held.append(compare(home, LARGE, 8, 1) >= 1 / 1.05)
+        if "start" in choices.only:
+            held.append(start(home, choices.rows))
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

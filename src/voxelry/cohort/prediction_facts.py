@@ -1,0 +1,24 @@
+"""Facts about predictions that a ledger keeps: each kind is computed by one function while the prediction is in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voxelry.core.model import Model
+    from voxelry.inference.predictor import Prediction
+
+FactFunction = Callable[["Prediction", "Model"], dict[str, Any]]
+"""Computes a JSON object from a prediction and the model (of an ensemble its first) that made it."""
+
+FACTS: dict[str, FactFunction] = {}
+"""Kinds of facts by name. A fact that cannot be computed fails the scan, as any other fault."""
+
+
+def facts_of(prediction: Prediction, model: Model) -> dict[str, Any]:
+    """All kinds of facts about a prediction, by name, as JSON holds them: what is no number becomes null."""
+    text = json.dumps({name: compute(prediction, model) for name, compute in FACTS.items()})
+    facts: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    return facts
