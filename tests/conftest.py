@@ -144,6 +144,16 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Archive"]:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> None:
+    """Tests that use it skip where there is no browser."""
+    from helpers.chromium import lacking
+
+    reason = lacking()
+    if reason:
+        _absent(reason)
+
+
+@pytest.fixture(scope="session")
 def dcm2niix() -> Path:
     """The converter dcm2niix, as its Python package brings it."""
     try:

@@ -3,6 +3,7 @@ from .prediction_verbs import load_model as load_model
 from .prediction_verbs import predict as predict
 from .scoring_verbs import compare as compare
 from .scoring_verbs import evaluate as evaluate
+from .serving_verbs import serve as serve
 from .training_verbs import estimate as estimate
 from .training_verbs import train as train
 from .verbs import check as check

@@ -11,6 +11,7 @@ from voxelry.errors import MissingExtraError
 EXTRAS = {
     "onnx": "accelerate", "onnxruntime": "accelerate", "onnxscript": "accelerate", "openvino": "accelerate",
     "einops": "swin",
+    "fastapi": "serve", "uvicorn": "serve",
     "matplotlib": "plot",
     "tensorboard": "track", "mlflow": "track",
 }  # fmt: skip

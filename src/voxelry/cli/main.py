@@ -32,6 +32,7 @@ from voxelry.cli.output import (
 )
 from voxelry.cli.predict import predict
 from voxelry.cli.printable import PrintableFormatter, keep_chatter_out
+from voxelry.cli.serve import serve
 from voxelry.cli.train import train
 from voxelry.errors import VoxelryError
 from voxelry.metrics.metric_table import FAMILIES
@@ -286,6 +287,7 @@ def status(
 
 
 app.command()(convert)
+app.command()(serve)
 
 
 @app.command()

@@ -1,0 +1,158 @@
+"""DeviceQueue: work for one device, done one piece at a time, fairly shared between clients, and refused where too much waits."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from voxelry.errors import VoxelryError
+
+_LONGEST_RETRY = 120
+"""Most seconds that a client is told to wait."""
+_MEMORY_OF_MEAN = 0.8
+"""Weight of earlier pieces of work in the mean time of one."""
+
+
+class QueueFullError(VoxelryError):
+    """Too much waits already.
+
+    Args:
+        retry_after: whole seconds after which it is worth asking again.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("the server is busy", remedy=f"Send the request again in {retry_after} s.")
+        self.retry_after = retry_after
+
+
+class ClosingError(VoxelryError):
+    """The server is about to end."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down", remedy="Send the request again when it is back.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A piece of work and who waits for it."""
+
+    run: Callable[[], Any]
+    future: Future[Any] = field(default_factory=Future)
+
+
+class DeviceQueue:
+    """A thread that does one piece of work at a time: its device has one warm model in use, and memory for one scan.
+
+    Clients take turns: one that sends many requests does not keep those of others waiting.
+
+    Args:
+        name: of the device, for the thread.
+        most: requests that may be inside at once, counted by `admission`.
+    """
+
+    def __init__(self, name: str, most: int) -> None:
+        self._most = most
+        self._inside = 0
+        self._seconds = 1.0
+        self._is_busy = self._is_closed = False
+        self._waiting: OrderedDict[str, deque[_Work]] = OrderedDict()
+        self._change = threading.Condition()
+        self._thread = threading.Thread(target=self._serve, name=f"voxelry {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def length(self) -> int:
+        """Pieces of work that wait or run."""
+        with self._change:
+            return sum(map(len, self._waiting.values())) + self._is_busy
+
+    @contextmanager
+    def admission(self) -> Iterator[None]:
+        """A place for a request, from before its body is read until it is answered.
+
+        Raises:
+            QueueFullError: there is none.
+            ClosingError: the server is about to end.
+        """
+        with self._change:
+            if self._is_closed:
+                raise ClosingError
+            if self._inside >= self._most:
+                raise QueueFullError(min(_LONGEST_RETRY, max(1, math.ceil(self._inside * self._seconds))))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._inside -= 1
+
+    def submit(self, client: str, run: Callable[[], Any]) -> Future[Any]:
+        """Add a piece of work.
+
+        Args:
+            client: whose it is; clients take turns.
+            run: the work.
+
+        Returns:
+            Its result to be; cancelling it takes it out, unless it runs.
+
+        Raises:
+            ClosingError: the server is about to end.
+        """
+        work = _Work(run)
+        with self._change:
+            if self._is_closed:
+                raise ClosingError
+            self._waiting.setdefault(client, deque()).append(work)
+            self._change.notify()
+        return work.future
+
+    def close(self) -> None:
+        """Take no more work; what waits fails by `ClosingError`, what runs goes on."""
+        with self._change:
+            self._is_closed = True
+            waiting = [work for works in self._waiting.values() for work in works]
+            self._waiting.clear()
+            self._change.notify()
+        for work in waiting:
+            if work.future.set_running_or_notify_cancel():
+                work.future.set_exception(ClosingError())
+
+    def join(self) -> None:
+        """Wait until the work that runs is done; after `close`."""
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while (work := self._next()) is not None:
+            if not work.future.set_running_or_notify_cancel():
+                continue
+            began = time.monotonic()
+            try:
+                result = work.run()
+            except BaseException as error:  # noqa: BLE001 - whoever waits gets it, and the next work goes on
+                work.future.set_exception(error)
+            else:
+                work.future.set_result(result)
+            self._seconds = _MEMORY_OF_MEAN * self._seconds + (1 - _MEMORY_OF_MEAN) * (time.monotonic() - began)
+
+    def _next(self) -> _Work | None:
+        """The first work of the client whose turn it is; None at the end."""
+        with self._change:
+            self._is_busy = False
+            while not self._waiting:
+                if self._is_closed:
+                    return None
+                self._change.wait()
+            client, works = self._waiting.popitem(last=False)
+            work = works.popleft()
+            if works:
+                self._waiting[client] = works
+            self._is_busy = True
+            return work

@@ -1,0 +1,32 @@
+"""ServeLimits: what a server takes at most, so that no request can use up its memory or disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MIB, _GIB = 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class ServeLimits:
+    """What a server takes at most.
+
+    Attributes:
+        upload: bytes of a body.
+        json: bytes of a body in JSON, which is held in memory.
+        unpacked: bytes that a zip archive may state to unpack to.
+        voxels: voxels of a scan, all channels counted; checked by its header, before pixels are decoded.
+        waiting: requests that are received, wait or run at once; more are told to come again later.
+        jobs: jobs that wait.
+        silence: seconds without a byte of a body after which a request is given up.
+        keep: seconds that the result of a job is kept.
+    """
+
+    upload: int = 2 * _GIB
+    json: int = 64 * _MIB
+    unpacked: int = 16 * _GIB
+    voxels: int = 2**29
+    waiting: int = 32
+    jobs: int = 100
+    silence: float = 30.0
+    keep: float = 24 * 3600.0

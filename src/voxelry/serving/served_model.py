@@ -1,0 +1,157 @@
+"""ServedModel: a warm Predictor under the name that clients call it by; segmenting one received file with it."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxelry.base.progress import ProgressCallback, no_progress
+from voxelry.cohort.task_files import default_task
+from voxelry.core.volume import Volume
+from voxelry.errors import CorruptFileError, ModelError, UnsupportedFormatError, UsageError
+from voxelry.formats.detection import detect
+from voxelry.formats.dicom.archive import is_zip
+from voxelry.formats.read_options import ReadOptions
+from voxelry.formats.reader import read_file
+from voxelry.inference.predict_options import PROBABILITY, PredictOptions
+from voxelry.inference.predictor import Prediction, Predictor
+from voxelry.metrics.segmentation_task import SegmentationTask
+from voxelry.networks.weights import load_models
+from voxelry.serving.serve_limits import ServeLimits
+
+_LARGEST_PICTURE = 2**26
+"""Pixels of a picture; radiographs have up to 2**24."""
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A warm model.
+
+    Attributes:
+        id: its name in addresses.
+        predictor: the Predictor, with a map of probabilities, which scores and thresholds need.
+    """
+
+    id: str
+    predictor: Predictor
+
+    @property
+    def task(self) -> SegmentationTask:
+        """What it was trained for."""
+        return default_task(self.predictor.model.plan)
+
+    def describe(self) -> dict[str, Any]:
+        """What a client may know of it, as plain values."""
+        model = self.predictor.model
+        return {
+            "id": self.id,
+            "name": model.card.name,
+            "version": model.card.version,
+            "licence": model.card.licence,
+            "task": self.task,
+            "dimensions": model.plan.dimensions,
+            "channels": list(model.plan.channels),
+            "labels": [
+                {"id": label.value, "name": label.name, "kind": label.kind, "color": "#{:02x}{:02x}{:02x}".format(*label.rgb)}
+                for label in model.labels.labels
+            ],
+            "device": str(self.predictor.device),
+        }
+
+    def segment(
+        self, file: Path, limits: ServeLimits, series: str | None = None, progress: ProgressCallback = no_progress
+    ) -> tuple[Volume, Prediction]:
+        """Read a file and segment it.
+
+        Args:
+            file: what was received.
+            limits: what is taken at most.
+            series: which volume of several.
+            progress: called as patches are done; what it raises ends the work.
+
+        Raises:
+            VoxelryError: it cannot be read, is too large, or does not fit the model.
+        """
+        volume = read_scan(file, limits, series)
+        channels = len(self.predictor.model.plan.channels)
+        if volume.channels != channels:
+            raise ModelError(
+                f"the scan has {volume.channels} channels, model '{self.id}' takes {channels}",
+                remedy="Send one file that holds them all, such as NIfTI with a fourth axis.",
+            )
+        return volume, self.predictor.predict(volume, progress)
+
+
+def load_served(paths: Sequence[Path], device: str, network: str | None = None) -> dict[str, ServedModel]:
+    """Load models under their names: of a folder ``model`` that of the run it lies in, else its own.
+
+    Args:
+        paths: model folders.
+        device: ``auto``, ``cpu``, ``cuda``...
+        network: import path of a network of the user's own.
+
+    Raises:
+        ModelError: one cannot be used.
+        UsageError: two of one name, or none.
+    """
+    served: dict[str, ServedModel] = {}
+    for path in paths:
+        place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link to another name
+        id = place.parent.name if place.name == "model" and place.parent.name else place.name
+        if id in served:
+            raise UsageError(f"two models are called '{id}'", remedy="Rename the folder of one.")
+        served[id] = ServedModel(id, Predictor(load_models(path, network), device, PredictOptions(confidence=PROBABILITY)))
+    if not served:
+        raise UsageError("no model to serve", remedy="Name the folder 'model' that train wrote.")
+    return served
+
+
+def read_scan(file: Path, limits: ServeLimits, series: str | None = None) -> Volume:
+    """Read a received file, headers first, so that nothing large is decoded before its size is known.
+
+    Args:
+        file: the file.
+        limits: what is taken at most.
+        series: which volume of several.
+
+    Raises:
+        VoxelryError: it cannot be read, or is too large.
+    """
+    with file.open("rb") as stream:
+        is_archive = is_zip(stream.read(4))
+    if is_archive:
+        _check_archive(file, limits)
+    else:
+        row = detect(file)
+        if row.read_header:
+            _check_size(row.call(row.read_header, file).shape, limits)
+    volume = read_file(file, ReadOptions(series=series))
+    _check_size(volume.shape, limits)
+    return volume
+
+
+def _check_archive(file: Path, limits: ServeLimits) -> None:
+    """Refuse an archive that unpacks to too much, by what it states; no member gives more than it states."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            total = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CorruptFileError(f"the zip archive is damaged ({error})", remedy="Make it again.") from error
+    if total > limits.unpacked:
+        raise UnsupportedFormatError(
+            f"the zip archive unpacks to {total} bytes, more than the {limits.unpacked} taken here",
+            remedy="Send one series alone.",
+        )
+
+
+def _check_size(shape: tuple[int, ...], limits: ServeLimits) -> None:
+    voxels = 1
+    for count in shape:
+        voxels *= count
+    most = limits.voxels if len(shape) > 3 else min(_LARGEST_PICTURE, limits.voxels)
+    if voxels > most:
+        raise UnsupportedFormatError(f"the scan has {voxels} voxels, more than the {most} taken here", remedy="Crop it.")

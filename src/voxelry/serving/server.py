@@ -1,0 +1,115 @@
+"""Runs the application on a port until it is told to end; what runs is finished first."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from voxelry.errors import UsageError
+from voxelry.serving.application import Application
+from voxelry.serving.gatekeeper import Gatekeeper, is_loopback, token_hash
+from voxelry.serving.serve_limits import ServeLimits
+from voxelry.serving.served_model import load_served
+
+_SHORTEST_TOKEN = 16
+"""Characters of a token, below which it could be guessed."""
+_KEEP_ALIVE = 15
+"""Seconds that an idle connection stays open."""
+
+
+class ModelServer(uvicorn.Server):
+    """A uvicorn server that says where it listens, and turns waiting work away as soon as it is told to end.
+
+    Args:
+        application: what answers.
+        host, port: where to listen; port 0 takes any that is free.
+        hash: of the token, or None.
+        on_start: called with the server's address.
+    """
+
+    def __init__(
+        self, application: Application, host: str, port: int, hash: bytes | None, on_start: Callable[[str], None]
+    ) -> None:
+        config = uvicorn.Config(
+            Gatekeeper(application.api, hash),
+            host,
+            port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            lifespan="on",
+        )
+        super().__init__(config)
+        self._application, self._on_start = application, on_start
+
+    async def startup(self, sockets: object = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM or SIGINT: no new work, waiting requests are told to come again, running ones are finished."""
+        threading.Thread(target=self._application.queue.close).start()  # the signal may have come while its lock is held
+        super().handle_exit(sig, frame)
+
+
+def run_server(
+    models: Sequence[Path],
+    host: str,
+    port: int,
+    *,
+    token: str | None,
+    device: str,
+    jobs: Path | None,
+    limits: ServeLimits,
+    network: str | None,
+    on_start: Callable[[str], None],
+) -> None:
+    """Serve models until the process is told to end.
+
+    Args:
+        models: model folders; the first answers at ``/``.
+        host: address to listen at.
+        port: port to listen at.
+        token: bearer token that requests must carry.
+        device: ``auto``, ``cpu``, ``cuda``...
+        jobs: folder that keeps jobs over a restart; None for a temporary one.
+        limits: what is taken at most.
+        network: import path of a network of the user's own.
+        on_start: called with the server's address once it listens.
+
+    Raises:
+        UsageError: an address that others reach without a token, or a token that could be guessed.
+        ModelError: a model cannot be used.
+    """
+    check_access(host, token)
+    with ExitStack() as stack:
+        folder = jobs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voxelry-serve-")))
+        application = Application(load_served(models, device, network), folder, limits)
+        ModelServer(application, host, port, token_hash(token) if token else None, on_start).run()
+
+
+def check_access(host: str, token: str | None) -> None:
+    """Refuse a server that others could ask, or whose token they could guess.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if token is None and not is_loopback(host):
+        raise UsageError(
+            f"--host {host} without a token: anyone who reaches this machine could send scans and read results",
+            remedy="Set VOXELRY_TOKEN, or leave --host at 127.0.0.1.",
+        )
+    if token is not None and len(token) < _SHORTEST_TOKEN:
+        raise UsageError(
+            f"a token of {len(token)} characters, fewer than {_SHORTEST_TOKEN}", remedy="Make one: openssl rand -hex 32."
+        )

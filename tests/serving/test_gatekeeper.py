@@ -1,0 +1,84 @@
+import asyncio
+
+import pytest
+
+from voxelry.errors import UsageError
+from voxelry.serving.gatekeeper import Gatekeeper, is_loopback, token_hash
+from voxelry.serving.server import check_access
+
+TOKEN = "a-token-of-many-characters"
+
+
+def status_of(hash, method="POST", path="/", **headers):
+    """The status of a request, and the headers of the answer; 200 is given by the application behind."""
+    sent = []
+
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"cache-control", b"max-age=1")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(message):
+        sent.append(message)
+
+    raw = [
+        (name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in ({"host": "127.0.0.1:1"} | headers).items()
+    ]
+    scope = {"type": "http", "method": method, "path": path, "headers": raw}
+    asyncio.run(Gatekeeper(application, hash)(scope, None, send))
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"Bearer  {TOKEN} "])
+def test_the_token_lets_in(authorization):
+    assert status_of(token_hash(TOKEN), authorization=authorization)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}\xe9", "Bearer", f"Bearer {TOKEN},{TOKEN}"],
+)
+def test_anything_else_does_not(authorization):
+    status, headers = status_of(token_hash(TOKEN), authorization=authorization)
+    assert (status, headers[b"www-authenticate"]) == (401, b"Bearer")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 200), ("GET", "/health", 200), ("GET", "/models/a/health", 200), ("GET", "/web/app.js", 200),
+     ("GET", "/info", 401), ("GET", "/openapi.json", 401), ("GET", "/jobs/a", 401), ("POST", "/models/a/health", 401)],
+)  # fmt: skip
+def test_only_the_page_and_health_are_open(method, path, status):
+    assert status_of(token_hash(TOKEN), method, path)[0] == status
+
+
+def test_without_a_token_only_this_machine_is_a_name_of_the_server():
+    assert status_of(None)[0] == 200
+    assert status_of(None, host="localhost:80")[0] == 200
+    assert status_of(None, host="[::1]:80")[0] == 200
+    assert status_of(None, host="scans.example")[0] == 403
+    assert status_of(token_hash(TOKEN), host="scans.example", authorization=f"Bearer {TOKEN}")[0] == 200
+
+
+def test_a_page_of_another_origin_is_refused():
+    assert status_of(None, origin="http://127.0.0.1:1")[0] == 200
+    assert status_of(None, origin="http://127.0.0.1:2")[0] == 403
+    assert status_of(None, origin="null")[0] == 403
+
+
+def test_every_answer_has_security_headers_once():
+    for hash in (None, token_hash(TOKEN)):
+        _, headers = status_of(hash)
+        assert headers[b"x-content-type-options"] == b"nosniff"
+        assert b"default-src 'none'" in headers[b"content-security-policy"]
+    assert status_of(None)[1][b"cache-control"] == b"max-age=1"
+
+
+def test_a_server_that_others_reach_needs_a_token_that_cannot_be_guessed():
+    assert is_loopback("127.0.0.2")
+    check_access("127.0.0.1", None)
+    check_access("0.0.0.0", TOKEN)
+    for host in ("0.0.0.0", "192.168.1.2", "::", "localhost.example"):
+        with pytest.raises(UsageError, match="VOXELRY_TOKEN"):
+            check_access(host, None)
+    with pytest.raises(UsageError, match="8 characters"):
+        check_access("127.0.0.1", "password")
