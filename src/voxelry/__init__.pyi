@@ -12,6 +12,7 @@ from .api import predict as predict
 from .api import read as read
 from .api import read_all as read_all
 from .api import read_labels as read_labels
+from .api import report as report
 from .api import serve as serve
 from .api import status as status
 from .api import train as train

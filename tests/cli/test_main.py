@@ -39,6 +39,7 @@ COMMANDS = {
     "compare": ["A", "B", "--metric", "--test", "--table", "--json"],
     "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--tolerance", "--out", "--regions", "--table", "--root", "--json"],
     "inspect": ["PATH", "--names", "--json"],
+    "report": ["RUN", "OTHER", "--data", "--root", "--masks", "--out", "--cases", "--embed", "--json"],
     "plan": ["MANIFEST", "--out", "--vram", "--configuration", "--network", "--preset", "--root", "--device", "--json"],
     "predict": [
         "MODEL",

@@ -13,9 +13,9 @@ import websocket
 PROGRAM = "chromium"
 SECONDS = 120
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1200,900",
-    "--remote-debugging-port=0",
+    "--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--window-size=1200,900", "--remote-debugging-port=0",
 )  # fmt: skip
 
 
@@ -43,7 +43,8 @@ class Browser:
         self._socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=SECONDS, suppress_origin=True)
         self._number = 0
         self.messages: list[str] = []
-        for domain in ("Page", "Runtime", "DOM", "Log"):
+        self.requests: list[str] = []
+        for domain in ("Page", "Runtime", "DOM", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
 
@@ -55,13 +56,15 @@ class Browser:
         return file.read_text().splitlines()[0]
 
     def call(self, method: str, **parameters):
-        """Call a method of the protocol; what the page logs meanwhile goes to `messages`."""
+        """Call a method of the protocol; what the page logs and asks for meanwhile goes to `messages`, `requests`."""
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
             message = json.loads(self._socket.recv())
             if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 self.messages.append(json.dumps(message["params"]))
+            if message.get("method") == "Network.requestWillBeSent":
+                self.requests.append(message["params"]["request"]["url"])
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message["result"]

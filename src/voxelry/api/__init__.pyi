@@ -1,6 +1,7 @@
 from .cohort_verbs import status as status
 from .prediction_verbs import load_model as load_model
 from .prediction_verbs import predict as predict
+from .report_verb import report as report
 from .scoring_verbs import compare as compare
 from .scoring_verbs import evaluate as evaluate
 from .serving_verbs import serve as serve

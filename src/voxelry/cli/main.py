@@ -32,6 +32,7 @@ from voxelry.cli.output import (
 )
 from voxelry.cli.predict import predict
 from voxelry.cli.printable import PrintableFormatter, keep_chatter_out
+from voxelry.cli.report import report
 from voxelry.cli.serve import serve
 from voxelry.cli.train import train
 from voxelry.errors import VoxelryError
@@ -287,6 +288,7 @@ def status(
 
 
 app.command()(convert)
+app.command()(report)
 app.command()(serve)
 
 

@@ -204,8 +204,11 @@ def _pooled_intervals(scores: Scores, groups: Sequence[str], seed: int) -> dict[
     return table
 
 
-SCORE_FILES = ("scores.csv", "scores.parquet", "summary.json")
+SUMMARY = "summary.json"
+SCORE_FILES = ("scores.csv", "scores.parquet", SUMMARY)
 """Files of a folder of scores."""
+INPUTS = "inputs"
+"""Key of the summary in a folder of scores: paths, from the folder, of the reference and the prediction that were scored."""
 
 
 def check_outputs(out: Path, inputs: Sequence[Path]) -> None:
@@ -252,6 +255,8 @@ def write_scores(scores: Scores, out: Path, inputs: Sequence[Path] = ()) -> None
     """
     frame, summary = frame_of(scores), summarise(scores)
     outputs, files = _outputs(out)
+    if len(files) > 1 and inputs:
+        summary[INPUTS] = [Path(os.path.relpath(path, out)).as_posix() for path in inputs]
     with outputs.writing(files, inputs), ExitStack() as stack:  # all are complete before the first gets its name
         for file in files:
             temporary = stack.enter_context(atomic_path(file))

@@ -74,7 +74,7 @@ def overlay(
         >>> from voxelry.plot import overlay
         >>> phantom = small_phantom()
         >>> [axes.get_title() for axes in overlay(phantom.volume, phantom.labels, plane="axial").axes]
-        ['axial 8 of 16']
+        ['axial 7 of 16']
     """
     return _figure(volume, labels, reference, plane, index, title, _fill_and_edge)
 

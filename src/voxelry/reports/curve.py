@@ -56,8 +56,8 @@ def line_svg(title: str, line: Sequence[tuple[float, float]], limits: tuple[floa
         limits: the y axis' ends; None takes round numbers around the values.
     """
     thin = _thinned(line)
-    x_ticks = _ticks(0, max(x for x, _ in thin))
-    y_ticks = _ticks(*(limits or (min(y for _, y in thin), max(y for _, y in thin))))
+    x_ticks = ticks_around(0, max(x for x, _ in thin))
+    y_ticks = ticks_around(*(limits or (min(y for _, y in thin), max(y for _, y in thin))))
     x_place = _scale(x_ticks, _LEFT, WIDTH - _RIGHT)
     y_place = _scale(y_ticks, HEIGHT - _BOTTOM, _TOP)
     path = " ".join(f"{x_place(x):.1f},{y_place(y):.1f}" for x, y in thin)
@@ -87,7 +87,7 @@ def _thinned(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(run[-1][0], sum(y for _, y in run) / len(run)) for run in runs]
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks_around(low: float, high: float) -> list[float]:
     """Three to seven round numbers whose ends enclose `low` and `high`."""
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5

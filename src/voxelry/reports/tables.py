@@ -24,6 +24,9 @@ _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "–": "--",
 }
 
+DIFFERENCE_HEAD = ("metric", "label", "A", "B", "B - A (95 % CI)", "p (Holm)", "n", "winner")
+"""Columns of a table of paired differences."""
+
 ABSENT = "–"
 """Shown where a score is not defined: the label is in neither the reference nor the prediction."""
 
@@ -191,7 +194,7 @@ def paper_table(summary: Mapping[str, Any], style: str = "markdown", metrics: Se
             raise UsageError(f"no metric '{name}' was measured", remedy=nearest(name, table))
     shown = list(metrics or table)
     labels = list(table[shown[0]])
-    rows = [[label, *(_interval(table[name][label]) + _scored(table[name][label]) for name in shown)] for label in labels]
+    rows = [[label, *(interval(table[name][label]) + _scored(table[name][label]) for name in shown)] for label in labels]
     return text_table(["label", *map(with_unit, shown)], rows, style)
 
 
@@ -216,21 +219,25 @@ def comparison_table(differences: Sequence[Mapping[str, Any]], style: str = "mar
         >>> comparison_table([row]).splitlines()[0]
         '| metric | label | A | B | B - A (95 % CI) | p (Holm) | n | winner |'
     """
-    head = ["metric", "label", "A", "B", "B - A (95 % CI)", "p (Holm)", "n", "winner"]
-    rows = [
-        [
-            with_unit(row["metric"]),
-            row["label"],
-            score(row["mean_a"]),
-            score(row["mean_b"]),
-            _interval({"mean": row["difference"], "low": row["low"], "high": row["high"]}),
-            ABSENT if row["p_corrected"] is None else "< 0.001" if row["p_corrected"] < 0.001 else f"{row['p_corrected']:.3f}",
-            f"{row['n']} of {row['n'] + row['missing']}" if row["missing"] else str(row["n"]),
-            row["winner"],
-        ]
-        for row in differences
+    return text_table(DIFFERENCE_HEAD, [difference_cells(row) for row in differences], style)
+
+
+def difference_cells(row: Mapping[str, Any]) -> list[str]:
+    """The cells of a paired difference below `DIFFERENCE_HEAD`.
+
+    Args:
+        row: the fields of `voxelry.cohort.comparison.Difference`.
+    """
+    return [
+        with_unit(row["metric"]),
+        row["label"],
+        score(row["mean_a"]),
+        score(row["mean_b"]),
+        interval({"mean": row["difference"], "low": row["low"], "high": row["high"]}),
+        ABSENT if row["p_corrected"] is None else "< 0.001" if row["p_corrected"] < 0.001 else f"{row['p_corrected']:.3f}",
+        f"{row['n']} of {row['n'] + row['missing']}" if row["missing"] else str(row["n"]),
+        row["winner"],
     ]
-    return text_table(head, rows, style)
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], style: str) -> str:
@@ -256,7 +263,7 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _interval(entry: Mapping[str, Any]) -> str:
+def interval(entry: Mapping[str, Any]) -> str:
     """A mean and its interval, as ``0.912 (0.900, 0.925)``."""
     if entry["low"] is None:
         return score(entry["mean"])
