@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from voxelry.cohort.inputs import case_id, find_scans
+from voxelry.cohort.folder_search import case_id
+from voxelry.cohort.inputs import find_scans
 from voxelry.cohort.scan_names import Scan
 from voxelry.errors import MissingFileError, UsageError
 from voxelry.phantom.dicom import write_dicom

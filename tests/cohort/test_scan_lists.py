@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from voxelry.cohort.inputs import LeftOut, find_scans, survey_inputs
+from voxelry.cohort.inputs import find_scans, survey_inputs
 from voxelry.cohort.scan_lists import listed_scans
-from voxelry.cohort.scan_names import Scan
+from voxelry.cohort.scan_names import LeftOut, Scan
 from voxelry.errors import ConfigError, ManifestError, MissingFileError, UsageError
 from voxelry.phantom.acquisition import Acquisition
 from voxelry.phantom.dataset import write_phantoms

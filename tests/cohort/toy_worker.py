@@ -30,6 +30,8 @@ for line in lines:
         continue
     act = order["act"]
     tell(event="stage", id=order["id"], stage="predict")
+    if act == "nap":
+        time.sleep(0.2)
     if act == "segfault":
         os.kill(os.getpid(), 11)
     if act == "exit":

@@ -10,7 +10,7 @@ import numpy as np
 from helpers.plans import tiny_model, tiny_plan
 from helpers.segment_child import status
 from voxelry.cohort.batch import segment_scans
-from voxelry.cohort.inputs import Scan
+from voxelry.cohort.scan_names import Scan
 from voxelry.core.labels import LabelTable
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor

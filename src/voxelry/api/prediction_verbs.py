@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from voxelry.base.device import choose_device
 from voxelry.base.progress import BatchCallback, ProgressCallback, no_batch, no_progress
 from voxelry.cohort.inputs import survey_inputs
+from voxelry.cohort.remote_files import is_url, public_url
 from voxelry.cohort.scan_names import LeftOut
 from voxelry.errors import UsageError
 
 if TYPE_CHECKING:
     from voxelry.cohort.batch import Outcome
     from voxelry.cohort.run_settings import RunPlan
+    from voxelry.cohort.scan_names import LeftOut
     from voxelry.core.model import Model
     from voxelry.formats.read_options import Repair
     from voxelry.inference.predict_options import PredictOptions
@@ -84,6 +86,18 @@ def _models(
     return models, options
 
 
+def _check_cluster(cluster: str, is_loaded: bool) -> None:
+    """Refuse what names no cluster.
+
+    Raises:
+        UsageError: it does not, or the model is loaded here already.
+    """
+    if cluster and cluster != "ray" and not cluster.startswith("ray://"):
+        raise UsageError(f"cluster '{cluster}' is none that is known", remedy="Give ray, or ray://host:port.")
+    if cluster and is_loaded:
+        raise UsageError("a loaded Predictor cannot go to a cluster", remedy="Give the model's folder.")
+
+
 def _folders(path: PathLike | Sequence[PathLike]) -> list[PathLike]:
     return [path] if isinstance(path, str | os.PathLike) else list(path)
 
@@ -101,6 +115,7 @@ def predict(
     repair: Sequence[Repair] | Repair = (),
     workers: int | None = None,
     time_limit: float | None = None,
+    cluster: str = "",
     on_batch: BatchCallback = no_batch,
     on_plan: Callable[[RunPlan, Sequence[LeftOut]], None] = lambda *_: None,
     **choices: Any,
@@ -113,8 +128,8 @@ def predict(
 
     Args:
         model: a model folder (also of an ensemble), several to be averaged, or a loaded Predictor.
-        inputs: files, DICOM folders, folders and trees of images, patterns such as ``data/*.nii.gz``, dataset cards, and lists of
-            scans (CSV with a column ``image``, or a text file of paths).
+        inputs: files, DICOM folders, folders and trees of images, zip archives, patterns such as ``data/*.nii.gz``, dataset
+            cards, lists of scans (CSV with a column ``image``, or a text file of paths), and URLs (``s3://bucket/scans``).
         out: folder for the masks, ``<case id><ending>``.
         task: ``semantic``: the label of each voxel. ``instance``: a map of the ids of objects, of 16 bits or more, and
             ``<case id>.json`` with what is known of each. ``panoptic``: labels, ids beside them, and the same for every object
@@ -127,6 +142,8 @@ def predict(
         workers: worker processes; 0 for none. None takes none for a single scan or a loaded Predictor, else one a GPU, or as many
             as processors and memory allow.
         time_limit: seconds without progress after which a scan is given up, by default an hour; only workers can be ended.
+        cluster: ``ray`` for the Ray cluster of this machine, or the URL ``ray://host:port`` of one: its nodes, which see the same
+            folders, segment by one worker a GPU, or for up to 8 processors.
         on_batch: called after each scan with what is done, failed and left, and the rate.
         on_plan: called before the first scan with what is to be done, and what of the inputs was left out.
         choices: for a model folder, as for `load_model` (including ``network``); ``confidence`` also writes
@@ -164,6 +181,11 @@ def predict(
     from voxelry.inference.predict_options import PROBABILITY
     from voxelry.inference.predictor import Predictor, check_members
 
+    if is_url(out):
+        raise UsageError(
+            f"{public_url(os.fspath(out))}: masks are written into a folder", remedy="Copy it there when it is done."
+        )
+    _check_cluster(cluster, isinstance(model, Predictor))
     network = choices.pop("network", None)
     if isinstance(model, Predictor):
         if choices or network is not None:
@@ -195,6 +217,7 @@ def predict(
             Path(out),
             workers,
             seconds,
+            cluster,
         ),
         models,
         lambda: loaded or Predictor(models, device, options),

@@ -11,6 +11,8 @@ from voxelry.errors import MissingExtraError
 EXTRAS = {
     "onnx": "accelerate", "onnxruntime": "accelerate", "onnxscript": "accelerate", "openvino": "accelerate",
     "einops": "swin",
+    "fsspec": "remote", "obstore": "remote", "aiohttp": "remote",
+    "ray": "cluster", "submitit": "cluster",
     "fastapi": "serve", "uvicorn": "serve",
     "matplotlib": "plot",
     "tensorboard": "track", "mlflow": "track",

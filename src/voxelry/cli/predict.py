@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def predict(
     model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote: a single model or an ensemble.")],
     inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help="Files, DICOM folders, folders or trees of images, patterns, cards, CSV."),
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Files, folders or trees of images, zip archives, URLs, patterns, cards, CSV."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the masks, one per scan: <case id>.nii.gz.")],
+    out: Annotated[str, typer.Option("--out", help="Folder for the masks, one per scan: <case id>.nii.gz.")],
     format: Annotated[
         list[str] | None,
         typer.Option("--format", help="Output format: nifti, dicom-seg, rtstruct, seg-nrrd...; may be repeated."),
@@ -71,6 +71,9 @@ def predict(
     time_limit: Annotated[
         str | None, typer.Option("--time-limit", help="Time without progress after which a scan is given up (default: 1h).")
     ] = None,
+    cluster: Annotated[
+        str, typer.Option("--cluster", help="ray, or ray://host:port: segment on the nodes of a Ray cluster.")
+    ] = "",
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -96,6 +99,7 @@ def predict(
             repair=repair or [],  # type: ignore[arg-type]
             workers=workers,
             time_limit=seconds_of(time_limit, "--time-limit"),
+            cluster=cluster,
             on_batch=shown.on_batch,
             on_plan=_say_plan,
             **{name: value for name, value in choices.items() if value is not None},
@@ -115,7 +119,7 @@ def predict(
                 "failed": dict(failed),
                 "files": files,
                 "flags": flags,
-                "out": str(out),
+                "out": out,
                 "remarks": remarks,
             }
         )

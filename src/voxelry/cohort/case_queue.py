@@ -101,7 +101,8 @@ class CaseQueue:
             return None
         known = {"input": case.input_hash, "outputs": case.outputs} if case.input_hash else None
         scan = self.scans[case.id]
-        return Task(case.id, {"images": case.images, "remark": scan.remark, "series": scan.series, "known": known})
+        more = {"remark": scan.remark, "series": scan.series, "urls": scan.urls}
+        return Task(case.id, {"images": case.images, **more, "known": known})
 
     def done(self, task: Task, message: Mapping[str, Any], peak_memory: int) -> None:
         """A case was ended by its last message.
@@ -156,7 +157,7 @@ class CaseQueue:
 
 def _stamp(scan: Scan) -> str:
     """The stamp of a scan's files, and which series of theirs it is."""
-    return " ".join([stamp_of(scan.images), *scan.series])
+    return " ".join([scan.version or stamp_of(scan.images), *scan.series])
 
 
 @dataclass

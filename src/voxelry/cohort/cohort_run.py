@@ -26,12 +26,13 @@ from voxelry.cohort.batch import Outcome, scan_outputs
 from voxelry.cohort.case_queue import CaseQueue, DeferredCases, fresh
 from voxelry.cohort.ledger import Ledger, LedgerCase
 from voxelry.cohort.model_digest import model_digest
+from voxelry.cohort.ray_worker import ClusterPlaces, RayWorker, join_cluster
 from voxelry.cohort.run_export import MANIFEST, write_manifest
 from voxelry.cohort.run_settings import RunPlan, RunSettings, RunWatch
 from voxelry.cohort.scan_job import BESIDE, ScanJob, ScanPass
 from voxelry.cohort.scan_names import Scan
 from voxelry.cohort.scan_outputs import ScanOutputs
-from voxelry.cohort.supervisor import Limits, Supervisor
+from voxelry.cohort.supervisor import AnyWorker, Limits, Supervisor
 from voxelry.cohort.worker import careful
 from voxelry.cohort.worker_process import WorkerProcess
 from voxelry.cohort.worker_split import LEAST_SCANS, WorkerSplit, measured_split, possible_splits
@@ -51,6 +52,9 @@ LEAST_LIMIT = 1 << 30
 
 DEPTH = 3
 """Scans in a worker: one that is read, one in the network, one that is written."""
+
+CLUSTER_DEPTH = 2
+"""Scans in a worker of a cluster: one in the network, one that waits."""
 
 _HERE = "this process"
 _LEFTOVER = re.compile(r"\.(tmp|old)-[0-9a-f]{8}")
@@ -144,6 +148,7 @@ class _Run:
     ) -> None:
         self.settings, self.outputs, self.ledger, self.watch = settings, outputs, ledger, watch
         self.total, self.began = len(scans), time.monotonic()
+        self.places: ClusterPlaces | None = None
         self.done, self.failed = 0, 0
         self.queue = CaseQueue(ledger, settings.out, {scan.id: scan for scan in scans}, digest, self._count)
 
@@ -165,6 +170,9 @@ class _Run:
     def _split(self, left: int, devices: int) -> WorkerSplit:
         """Workers and threads of each; on a CPU measured where there are many scans, once for all runs on the same machine."""
         settings = self.settings
+        if settings.cluster and left:
+            self.places = join_cluster(settings.cluster, settings.device)
+            return WorkerSplit(min(self.places.workers, left, settings.workers or left), self.places.processors)
         if settings.workers is not None or self.total < 2 or not left or not settings.folders:
             workers = min(settings.workers or 0, left)
             return WorkerSplit(workers, max(1, THREADS // max(1, workers)))
@@ -195,30 +203,44 @@ class _Run:
 
     def with_workers(self, split: WorkerSplit, left: int) -> None:
         """Segment with worker processes: scans that need more memory than a share at the end, alone with all of it."""
-        self.queue.may_defer = True
-        self._supervise(split, left, self.queue, DEPTH)
+        self.queue.may_defer = self.places is None
+        self._supervise(split, left, self.queue, DEPTH if self.places is None else CLUSTER_DEPTH)
         if self.queue.deferred:
             tasks, self.queue.may_defer = fresh(self.queue.deferred), False
             self._supervise(WorkerSplit(1, THREADS), len(tasks), DeferredCases(self.queue, tasks), 1)
 
     def _supervise(self, plan: WorkerSplit, left: int, source: CaseQueue | DeferredCases, depth: int) -> None:
         memory = host_limit(self.settings.options) // plan.workers
+        if self.places is not None:
+            memory = self.settings.options.memory or self.places.memory or host_limit(self.settings.options)
 
-        def start(number: int) -> WorkerProcess:
+        def start(number: int) -> AnyWorker:
+            if self.places is not None:
+                return self._start_on(self.places, number, plan, memory, left)
             return self._start(number, plan, memory, left, depth > 1)
 
         limits = Limits(max(int(memory * TOLERANCE), LEAST_LIMIT), self.settings.seconds)
         Supervisor(start, plan.workers, limits, depth, source).run()
 
     def _start(self, number: int, split: WorkerSplit, memory: int, left: int, ahead: bool) -> WorkerProcess:
-        """Start a worker and send it the model."""
-        settings, threads = self.settings, str(split.threads)
-        devices = gpus(settings.device) or [settings.device]
+        """Start a worker process and send it the model."""
+        devices = gpus(self.settings.device) or [self.settings.device]
+        name, arguments, environment = self._worker(number, split)
+        worker = WorkerProcess(name, [sys.executable, *arguments], environment)
+        worker.send(self.settings.load_order(devices[number % len(devices)], memory, left, ahead))
+        return worker
+
+    def _start_on(self, places: ClusterPlaces, number: int, split: WorkerSplit, memory: int, left: int) -> RayWorker:
+        """Start a worker on a node of a cluster."""
+        order = self.settings.load_order("cuda" if places.gpus else "cpu", memory, left, True)
+        return RayWorker(*self._worker(number, split), order, places)
+
+    def _worker(self, number: int, split: WorkerSplit) -> tuple[str, list[str], dict[str, str]]:
+        """Name, arguments of Python, and environment of a worker."""
+        threads = str(split.threads)
         path = os.pathsep.join(map(os.path.abspath, sys.path))  # finds what this process does, as a network of the user's
         environment = {"OMP_NUM_THREADS": threads, "VOXELRY_THREADS": threads, "PYTHONPATH": path}
-        worker = WorkerProcess(f"worker {number + 1}", [sys.executable, "-P", "-m", "voxelry.cohort.worker"], environment)
-        worker.send(settings.load_order(devices[number % len(devices)], memory, left, ahead))
-        return worker
+        return f"worker {number + 1}", ["-P", "-m", "voxelry.cohort.worker"], environment
 
     def outcome(self, scan: Scan) -> Outcome:
         """The outcome of a scan, by the ledger."""

@@ -8,13 +8,15 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from voxelry.formats.dicom.archive import archive_of
+
 _CHUNK = 1 << 22
 
 
 def stamp_of(paths: Sequence[str | os.PathLike[str]]) -> str:
     """A digest of names, sizes and times of files, and of all files in folders: equal stamps spare reading them.
 
-    A path that is not there has a stamp of its own.
+    A path that is not there has a stamp of its own; of one that leads into a zip archive the archive is stamped.
 
     Args:
         paths: files and folders, in order.
@@ -30,7 +32,8 @@ def stamp_of(paths: Sequence[str | os.PathLike[str]]) -> str:
         try:
             status = os.stat(path)  # noqa: PTH116 - a hundred thousand of them when a run is resumed
         except OSError:
-            lines.append(f"{number}\0\0gone\0")
+            archive = archive_of(Path(path))
+            lines.append(f"{number}\0\0gone\0" if archive is None else _line(number, os.path.relpath(path, archive), archive))
             continue
         if stat.S_ISDIR(status.st_mode):
             lines.extend(_line(number, name, file) for name, file in _files(Path(path)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from voxelry.base.files import no_such_file
 from voxelry.base.listing import shown
-from voxelry.cohort.inputs import case_id
+from voxelry.cohort.folder_search import case_id
 from voxelry.cohort.predicted_files import confidence_beside, read_objects, scores_beside
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.cases import Case

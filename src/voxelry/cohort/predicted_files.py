@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from voxelry.base.files import read_json
 from voxelry.base.listing import shown
 from voxelry.base.schema import Frozen
-from voxelry.cohort.inputs import case_id
+from voxelry.cohort.folder_search import case_id
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source, Volume

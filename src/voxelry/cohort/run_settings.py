@@ -68,6 +68,7 @@ class RunSettings:
         out: the output folder.
         workers: worker processes; 0 segments in this process, None chooses.
         seconds: without progress after which a scan is given up.
+        cluster: ``ray``, or the URL of a Ray cluster, whose nodes segment; empty for this machine.
     """
 
     folders: tuple[str, ...]
@@ -81,6 +82,7 @@ class RunSettings:
     out: Path
     workers: int | None = None
     seconds: float = PATIENCE
+    cluster: str = ""
 
     def request(self) -> dict[str, Any]:
         """What the outputs depend on, besides the scans and the model's content."""
@@ -91,7 +93,7 @@ class RunSettings:
         }  # fmt: skip
 
     def load_order(self, device: str, memory: int, scans: int, ahead: bool) -> dict[str, Any]:
-        """The first message to a worker: what to load, and what is done with each scan.
+        """The first message to a worker, which may be on another machine: what to load, and what is done with each scan.
 
         Args:
             device: that it computes on.
@@ -100,7 +102,7 @@ class RunSettings:
             ahead: whether it may read the next scan ahead, within its share.
         """
         return {
-            "do": "load", "models": self.folders, "network": self.network, "device": device,
+            "do": "load", "folder": str(Path.cwd()), "models": self.folders, "network": self.network, "device": device,
             "options": asdict(replace(self.options, memory=memory)), "formats": self.formats, "task": self.task,
             "maps": self.maps, "series": self.read.series, "repair": self.read.repair, "out": str(self.out), "scans": scans,
             "ahead": ahead,

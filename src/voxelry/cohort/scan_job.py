@@ -19,6 +19,7 @@ from voxelry.base.failures import task_failures
 from voxelry.base.files import free_name
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.content_hash import hash_of, stamp_of
+from voxelry.cohort.fetched_scan import FetchedScan, where_from
 from voxelry.cohort.prediction_facts import facts_of
 from voxelry.cohort.scan_names import Scan
 from voxelry.cohort.scan_outputs import ScanOutputs, Watch, watch_nothing
@@ -82,6 +83,7 @@ class ScanPass:
     volume: Volume | None = None
     input_hash: str = ""
     _prediction: Prediction | None = None
+    _fetched: FetchedScan | None = None
     _timings: dict[str, float] = field(default_factory=dict)
 
     def step(self, name: str) -> bool:
@@ -93,9 +95,11 @@ class ScanPass:
         began = time.perf_counter()
         work = {"read": self._read, "decode": self._decode, "predict": self._predict, "write": self._write}[name]
         try:
-            with task_failures(str(self.scan.images[0])):
+            with task_failures(where_from(self.scan, 0)):
                 work()
         except (VoxelryError, OSError) as error:
+            if self._fetched is not None:
+                self._fetched.rename(error)
             log.info("%s: %s", self.scan.id, error, exc_info=isinstance(error, UnexpectedError))
             self._end(failure(error))
         self._timings[name] = time.perf_counter() - began
@@ -113,17 +117,21 @@ class ScanPass:
 
     def _end(self, message: dict[str, Any]) -> None:
         self.message, self.volume, self._prediction = message, None, None
+        if self._fetched is not None:
+            self._fetched.close()
 
     def _read(self) -> None:
         free_name(self.scan.id)
+        self._fetched = FetchedScan(self.scan)
+        images = self._fetched.scan.images
         if self.job.hashed:
             with suppress(OSError):  # the reader will say why
-                self.input_hash = hash_of(self.scan.images)
+                self.input_hash = hash_of(images)
             if self.known is not None and self._is_unchanged(self.known):
                 self._end({"event": "done", "is_unchanged": True, "outputs": self._stamped(self.known["outputs"])})
                 return
         plan = self.job.predictor.model.plan
-        self.volume = read_channels(self.scan.images, self.job.options, plan.reference, len(plan.channels), self.scan.series)
+        self.volume = read_channels(images, self.job.options, plan.reference, len(plan.channels), self.scan.series)
 
     def _is_unchanged(self, known: Mapping[str, Any]) -> bool:
         if known["input"] != self.input_hash:

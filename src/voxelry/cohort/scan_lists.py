@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from voxelry.base.files import no_such_file, read_text
+from voxelry.cohort.remote_files import is_url, place_of
 from voxelry.cohort.scan_names import Scan
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import ManifestError, nearest
@@ -74,13 +75,14 @@ def _of_table(file: Path, delimiter: str, channels: int) -> list[Scan]:
 
 
 def _scan(name: str, images: list[str], file: Path) -> Scan:
-    """A scan of a list.
+    """A scan of a list; images at URLs are not looked for before their turn.
 
     Raises:
         MissingFileError: a file is not there.
     """
-    paths = tuple(file.parent / image for image in images)
-    for path in paths:
-        if not os.path.lexists(path):
+    urls = tuple(image if is_url(image) else "" for image in images)
+    paths = tuple(place_of(image) if is_url(image) else file.parent / image for image in images)
+    for path, url in zip(paths, urls, strict=True):
+        if not url and not os.path.lexists(path):
             raise no_such_file(path)
-    return Scan(name or stem_of(paths[0]), paths)
+    return Scan(name or stem_of(paths[0]), paths, urls=urls if any(urls) else ())

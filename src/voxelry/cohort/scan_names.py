@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voxelry.datasets.nnunet_files import FIRST
@@ -25,6 +25,10 @@ class Scan:
         id: the name of its results.
         images: one file or DICOM folder, or one for each channel.
         remark: why it is not called as its file; empty where it is.
+        urls: the URL of each image, secrets and all, empty for one on this machine; none where all are. Of a scan at URLs or in a
+            zip archive `images` are names of places (`remote_files.place_of`; the archive's path and the member's name), which
+            `fetched_scan.FetchedScan` makes files.
+        version: a digest of what servers say of the versions of images at URLs.
         series: which series of each image is meant (as for `voxelry.read`), empty for one that holds no other; none where no
             image holds several.
     """
@@ -33,6 +37,8 @@ class Scan:
     images: tuple[Path, ...]
     remark: str = ""
     series: tuple[str, ...] = ()
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    version: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from voxelry.base.memory import format_memory
+from voxelry.cohort.ray_worker import RayWorker
 from voxelry.cohort.worker_process import Message, WorkerProcess
 from voxelry.errors import UsageError
 
@@ -83,12 +84,15 @@ class TaskSource(Protocol):
         """A worker lives."""
 
 
+AnyWorker = WorkerProcess | RayWorker
+
+
 @dataclass
 class _Seat:
     """A place for one worker after another."""
 
     number: int
-    worker: WorkerProcess
+    worker: AnyWorker
     is_ready: bool = False
     tasks: dict[str, Task] = field(default_factory=dict)
 
@@ -107,7 +111,7 @@ class Supervisor:
 
     def __init__(
         self,
-        start: Callable[[int], WorkerProcess],
+        start: Callable[[int], AnyWorker],
         workers: int,
         limits: Limits,
         depth: int,
@@ -119,6 +123,7 @@ class Supervisor:
         self._suspects: deque[Task] = deque()
         self._seats: list[_Seat] = []
         self._failed_starts = 0
+        self._is_exhausted = False
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -165,7 +170,7 @@ class Supervisor:
                 task.moved, task.stage = time.monotonic(), "waiting"
                 seat.tasks[task.id] = task
                 seat.worker.send({"do": "segment", "id": task.id, "attempt": task.attempt, "alone": task.alone, **task.order})
-        waits = any(not seat.is_ready for seat in self._seats)
+        waits = any(not seat.is_ready for seat in self._seats) and not self._is_exhausted  # no task is left for the others
         return waits or bool(self._suspects) or any(seat.tasks for seat in self._seats)
 
     def _task_for(self, seat: _Seat) -> Task | None:
@@ -173,7 +178,9 @@ class Supervisor:
             return None
         if self._suspects:
             return None if seat.tasks else self._suspects.popleft()
-        return self.source.next(seat.worker.name)
+        task = self.source.next(seat.worker.name)
+        self._is_exhausted = task is None
+        return task
 
     def _hear(self, seat: _Seat) -> None:
         """Take what a worker sent; an end of the connection is its death."""
@@ -221,18 +228,18 @@ class Supervisor:
         """A worker is gone: its tasks are begun again or fail, and another takes its place."""
         reason, peak = seat.worker.death(), seat.worker.peak_memory
         tasks = list(seat.tasks.values())
-        if not tasks or not seat.is_ready:
+        if (not tasks or not seat.is_ready) and not seat.worker.is_lost:
             self._failed_starts += 1
             if self._failed_starts >= _MOST_STARTS:
                 raise UsageError(f"a worker cannot run: {reason}", remedy="Mend what its message names.")
         self._selector.unregister(seat.worker)
         seat.worker.close()
         self._seats.remove(seat)
-        if len(tasks) > 1:
-            for task in tasks:
+        is_blamed = len(tasks) == 1 and not seat.worker.is_lost
+        for task in tasks:
+            if not is_blamed:
                 self._again(task, counted=False)
-        for task in tasks if len(tasks) == 1 else []:
-            if task.attempt < self.limits.attempts:
+            elif task.attempt < self.limits.attempts:
                 self._again(task)
             else:
                 self.source.died(task, reason, peak, seat.worker.may_lack_memory)

@@ -92,6 +92,7 @@ class Worker:
         from voxelry.networks.weights import load_models
 
         try:
+            os.chdir(order["folder"])  # paths may start from there; on a node of a cluster this process began elsewhere
             options = PredictOptions(**order["options"])
             limit = host_limit(options)
             ahead = limit // _AHEAD if order["ahead"] else 0
@@ -101,7 +102,7 @@ class Worker:
             predictor.scans = order["scans"]
             outputs = scan_outputs(models, options, Path(order["out"]), order["formats"], order["task"], order["maps"])
             self._job = ScanJob(predictor, outputs, ReadOptions(order["series"], tuple(order["repair"])), hashed=True)
-        except VoxelryError as error:
+        except (VoxelryError, FileNotFoundError) as error:
             self.tell(event="refused", error=str(error))
             return
         self._gate = MemoryGate(ahead)
@@ -119,7 +120,8 @@ class Worker:
 
         id = order["id"]
         self.tell(event="stage", id=id, stage="read")
-        scan = Scan(id, tuple(map(Path, order["images"])), order["remark"], tuple(order["series"]))
+        series, urls = tuple(order["series"]), tuple(order["urls"])
+        scan = Scan(id, tuple(map(Path, order["images"])), order["remark"], series, urls)
         job = self._job if order["attempt"] == 1 else replace(self._job, predictor=careful(self._job.predictor))
         scan_pass = ScanPass(job, scan, order["known"], lambda _, done, total: self._report(id, done, total))
         held = ExitStack()

@@ -33,7 +33,10 @@ class WorkerProcess:
     Attributes:
         ended_by: why this process was killed from here; empty where it was not.
         peak_memory: most bytes that it was seen to hold.
+        is_lost: its machine is gone, which is no fault of its scans; never for a process of this machine.
     """
+
+    is_lost = False
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.name, self.ended_by, self.peak_memory = name, "", 0

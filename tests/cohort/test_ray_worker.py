@@ -1,0 +1,128 @@
+"""Workers on a real Ray cluster of two nodes on this machine, one of which is killed in the middle."""
+
+import importlib.util
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import voxelry as vx
+from helpers.plans import SIDED, tiny_model, tiny_plan
+from voxelry.cohort.ray_worker import ClusterPlaces, RayWorker, join_cluster
+from voxelry.cohort.supervisor import Limits, Supervisor, Task
+from voxelry.cohort.worker_process import Message
+from voxelry.core.geometry import Geometry
+from voxelry.errors import UsageError
+from voxelry.networks.weights import save_model
+from voxelry.phantom.nifti import write_nifti
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray, of the extra 'cluster', is not installed"),
+    pytest.mark.filterwarnings("ignore"),  # of Ray's own code
+]
+TOY = str(Path(__file__).parent / "toy_worker.py")
+
+
+class Acts:
+    """A source of tasks, which records their ends and calls `when` after each."""
+
+    def __init__(self, acts: list[str], when: Any = lambda _: None) -> None:
+        self.waiting = [Task(str(number), {"act": act}) for number, act in enumerate(acts)]
+        self.results: dict[str, Message] = {}
+        self.deaths: dict[str, str] = {}
+        self.when = when
+
+    def next(self, worker: str) -> Task | None:
+        return self.waiting.pop(0) if self.waiting else None
+
+    def done(self, task: Task, message: Message, peak_memory: int) -> None:
+        assert task.id not in self.results | self.deaths
+        self.results[task.id] = message
+        self.when(self)
+
+    def died(self, task: Task, reason: str, peak_memory: int, is_memory: bool) -> None:
+        assert task.id not in self.results | self.deaths
+        self.deaths[task.id] = reason
+
+    def beat(self, worker: str) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=small)
+    nodes.second = nodes.add_node(num_cpus=1, object_store_memory=80 << 20)
+    ray.init(nodes.address, log_to_driver=False, logging_level="ERROR")
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+def test_scans_end_once_though_workers_die_and_a_node_is_killed(cluster: Any) -> None:
+    places = join_cluster("ray", "cpu")
+    assert (places.workers, places.processors, places.gpus) == (2, 1, 0)
+    workers: list[RayWorker] = []
+
+    def start(number: int) -> RayWorker:
+        workers.append(RayWorker(f"node {number}", [TOY], {}, None, places))
+        return workers[-1]
+
+    def kill_a_node(source: Acts) -> None:
+        if len(source.results) == 6:
+            cluster.remove_node(cluster.second, allow_graceful=False)
+
+    acts = ["nap"] * 6 + ["segfault", "error", "once"] + ["nap"] * 12
+    source = Acts(acts, kill_a_node)
+    began = time.monotonic()
+    Supervisor(start, places.workers, Limits(seconds=60), 2, source).run()
+    assert time.monotonic() - began < 60
+    assert {*source.results, *source.deaths} == {str(number) for number in range(len(acts))}
+    assert [acts[int(id)] for id in source.deaths] == ["segfault"]
+    assert "SIGSEGV" in source.deaths["6"]
+    assert source.results["7"]["event"] == "failed"
+    assert source.results["8"]["attempt"] == 2
+    assert any(worker.is_lost for worker in workers)
+    pids = {message["pid"] for message in source.results.values() if "pid" in message}
+    assert len(pids) >= 3  # of both nodes, and of the workers that followed one that died
+
+
+def test_a_worker_that_cannot_start_ends_the_batch(cluster: Any) -> None:
+    places = ClusterPlaces(1, 1, 0)
+    with pytest.raises(UsageError, match=r"a worker cannot run: .*cannot start"):
+        Supervisor(lambda number: RayWorker("w", [TOY, "die"], {}, None, places), 1, Limits(), 1, Acts(["nap"])).run()
+
+
+def test_devices_that_no_node_has(cluster: Any) -> None:
+    with pytest.raises(UsageError, match="no node has a GPU to give"):
+        join_cluster("ray", "cuda")
+
+
+def test_a_run_on_a_cluster_is_one_on_this_machine(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # relative paths, which a worker on a node would not know
+    save_model(tiny_model(tiny_plan(3), SIDED), Path("model"))
+    for number in range(4):
+        voxels = np.random.default_rng(number).normal(100, 20, (20, 18, 12)).astype(np.float32)
+        write_nifti(voxels, Geometry.from_spacing((20, 18, 12), (1, 1, 2)), Path("in") / f"{number}.nii.gz")
+    (Path("in") / "text.nii.gz").write_text("not an image")
+    outcomes = vx.predict("model", "in", "out", cluster="ray", device="cpu")
+    alone = vx.predict("model", "in", "here", workers=0, device="cpu")
+    assert [bool(outcome.error) for outcome in outcomes] == [False] * 4 + [True]
+    assert [outcome.error for outcome in outcomes] == [outcome.error for outcome in alone]
+    for number in range(4):
+        assert Path("out", f"{number}.nii.gz").read_bytes() == Path("here", f"{number}.nii.gz").read_bytes()
+    again = vx.predict("model", "in", "out", cluster="ray", device="cpu")
+    assert [outcome.is_earlier for outcome in again] == [True] * 4 + [False]
+
+
+def test_what_is_no_cluster_is_refused(tmp_path: Path) -> None:
+    save_model(tiny_model(tiny_plan(3), SIDED), tmp_path / "model")
+    with pytest.raises(UsageError, match=r"cluster 'kubernetes' is none that is known.*ray://host:port"):
+        vx.predict(tmp_path / "model", tmp_path, tmp_path / "out", cluster="kubernetes")
