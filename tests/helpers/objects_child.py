@@ -4,7 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from helpers.instance_fields import Pointwise, ellipsoids, pointwise_model, pointwise_scan
+from helpers.instance_fields import ellipsoids, pointwise_model, pointwise_scan
+from helpers.plans import tiny_network
 from voxelry.errors import BudgetError
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
@@ -17,9 +18,8 @@ def status(name):
 
 def main(size, patch, memory):
     options = PredictOptions(memory=memory, overlap=0.0, mixed_precision="off")
-    predictor = Predictor(pointwise_model(patch_size=(patch,) * 3), "cpu", options)
-    for ensemble in predictor.segmenter.ensembles:
-        ensemble.networks[:] = [Pointwise().eval()]
+    network = tiny_network(3, name="helpers.instance_fields:Pointwise")  # MONAI's networks take seconds to import
+    predictor = Predictor(pointwise_model(patch_size=(patch,) * 3, network=network), "cpu", options)
     scan = pointwise_scan(ellipsoids((size,) * 3, size // 2, (size / 25, size / 10)))
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     base = status("VmRSS")

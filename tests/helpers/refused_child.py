@@ -7,8 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from helpers.plans import tiny_model, tiny_plan
-from helpers.segment_child import status
+from helpers.plans import tiny_model, tiny_network, tiny_plan
+from helpers.segment_child import NETWORK, status
 from voxelry.cohort.batch import segment_scans
 from voxelry.cohort.scan_names import Scan
 from voxelry.core.labels import LabelTable
@@ -26,7 +26,8 @@ def main(path, memory):
     with path.open("wb") as file:
         file.write(header.binaryblock + bytes(4))
         file.truncate(352 + 2 * int(np.prod(shape)))
-    predictor = Predictor(tiny_model(tiny_plan(), LabelTable.numbered([1])), "cpu", PredictOptions(memory=memory))
+    model = tiny_model(tiny_plan(network=tiny_network(3, name=NETWORK)), LabelTable.numbered([1]))
+    predictor = Predictor(model, "cpu", PredictOptions(memory=memory))
     base = status("VmRSS")
     [outcome] = segment_scans(predictor, [Scan("a", (path,))], path.parent / "out", ["nifti"])
     sys.stdout.write(json.dumps({"error": outcome.error, "base": base, "peak": status("VmHWM")}))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from helpers.plans import tiny_model, tiny_network, tiny_plan
@@ -17,15 +16,17 @@ from voxelry.errors import BudgetError
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 
+NETWORK = "helpers.segment_child:Pointwise"
+"""An import path, since importing MONAI's networks takes seconds in every process."""
+
 
 class Pointwise(nn.Module):
-    def __init__(self, classes, channels):
+    def __init__(self, spatial_dims, in_channels, out_channels):
         super().__init__()
-        torch.manual_seed(0)
-        self.layer = nn.Conv3d(channels, classes, 1)
+        self.layer = (nn.Conv2d if spatial_dims == 2 else nn.Conv3d)(in_channels, out_channels, 1)
 
     def forward(self, x):
-        return [self.layer(x)]
+        return self.layer(x)
 
 
 def status(name):
@@ -35,11 +36,11 @@ def status(name):
 
 def models(kind, patch, table):
     """``one`` model, a ``mixed`` ensemble of patches and slices, or a ``cascade``."""
-    plan = tiny_plan(patch_size=patch, spacing=(1.5, 1.5, 1.5))
+    plan = tiny_plan(patch_size=patch, spacing=(1.5, 1.5, 1.5), network=tiny_network(3, name=NETWORK))
     if kind == "cascade":
         second = plan.model_copy(update={"configuration": "3d_cascade"})
         return [replace(tiny_model(second, table), previous=tiny_model(plan, table))]
-    flat = tiny_network(3, strides=((1, 1, 1), (2, 2, 1), (2, 2, 1)), kernels=((3, 3, 1),) * 3)
+    flat = tiny_network(3, name=NETWORK, strides=((1, 1, 1), (2, 2, 1), (2, 2, 1)), kernels=((3, 3, 1),) * 3)
     slices = tiny_plan(
         configuration="2d", slice_axis=2, patch_size=(64, 64, 1), network=flat, spacing=(1.2, 1.2, None)
     )  # fmt: skip
@@ -49,9 +50,6 @@ def models(kind, patch, table):
 def main(kind, size, slices, classes, patch, memory):
     options = PredictOptions(memory=memory or None, overlap=0.0)
     predictor = Predictor(models(kind, patch, LabelTable.numbered(range(1, classes))), "cpu", options)
-    first = [one for one in predictor.segmenter.first_stages if one is not None]
-    for ensemble in [*predictor.segmenter.ensembles, *(ensemble for one in first for ensemble in one.ensembles)]:
-        ensemble.networks[:] = [Pointwise(classes, classes if ensemble.plan.configuration == "3d_cascade" else 1)]
     array = np.empty((1, size, size, slices), np.int16)
     for part in np.moveaxis(array, 3, 0):
         part[:] = np.random.default_rng(0).integers(-1000, 1000, (1, size, size), np.int16)

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from functools import cache
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from voxelry.errors import MissingExtraError, UsageError
 from voxelry.inference import backend_selection, backends
 from voxelry.inference.backend_selection import AGREEMENT, MemberForwards, check_logits, select_backend
 from voxelry.inference.backends import BACKENDS, check_backend, has_compiler, installed_backends
-from voxelry.inference.forward import optimised_for_cpu
+from voxelry.inference.forward import Forward, optimised_for_cpu
 from voxelry.networks.build import build_network
 
 CPU = torch.device("cpu")
@@ -43,6 +44,12 @@ def network() -> nn.Module:
     return made(2)
 
 
+@cache
+def built(name: str, dimensions: int) -> Forward:
+    """A backend of `made`, compiled once for all tests of this file."""
+    return BACKENDS[name](made(dimensions), CPU, torch.float32)
+
+
 def patches(network: nn.Module, count: int) -> torch.Tensor:
     dimensions = network.body.spatial_dims
     return torch.randn(count, 1, *(16,) * dimensions, generator=torch.Generator().manual_seed(1))
@@ -55,7 +62,7 @@ def test_a_backend_gives_the_logits_of_pytorch(dimensions, name):
     network = made(dimensions)
     x_BC = patches(network, 3)
     wanted = BACKENDS["torch"](network, CPU, torch.float32)(x_BC)
-    forward = BACKENDS[name](network, CPU, torch.float32)
+    forward = built(name, dimensions)
     torch.testing.assert_close(forward(x_BC), wanted, atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(forward(x_BC[:1]), wanted[:1], atol=2e-4, rtol=1e-3)
 
@@ -95,7 +102,7 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so(network, monke
 
 def test_what_a_caller_keeps_is_not_overwritten_by_the_next_patch(network):
     pytest.importorskip("openvino")
-    forward = BACKENDS["openvino"](network, CPU, torch.float32)
+    forward = built("openvino", 2)
     x_BC = patches(network, 2)
     first = forward(x_BC[:1])
     kept = first.clone()
@@ -105,7 +112,7 @@ def test_what_a_caller_keeps_is_not_overwritten_by_the_next_patch(network):
 
 def test_threads_share_a_built_backend(network):
     pytest.importorskip("openvino")
-    forward = BACKENDS["openvino"](network, CPU, torch.float32)
+    forward = built("openvino", 2)
     x_BC = patches(network, 4)
     wanted = forward(x_BC)
     found: dict[int, torch.Tensor] = {}

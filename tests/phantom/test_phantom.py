@@ -15,9 +15,9 @@ from voxelry.phantom.spine import BRIGHTEST
 SOFT = ("liver", "spleen", "kidney_left", "kidney_right", "liver_lesion")
 
 
-@lru_cache(maxsize=12)
-def phantom(kind, seed, **_):
-    return make_phantom(kind, seed)
+@lru_cache(maxsize=24)
+def phantom(kind, seed, acquisition=None):
+    return make_phantom(kind, seed, acquisition)
 
 
 def centroid(found, name):
@@ -122,7 +122,7 @@ def test_lesions_are_darker_than_the_liver(seed):
 )
 def test_the_anatomy_stays_in_place_whatever_the_grid(change):
     wide = replace(ACQUISITIONS["torso-ct"], fov=(384.0, 320.0, 300.0))
-    plain, other = make_phantom("torso-ct", 4, wide), make_phantom("torso-ct", 4, replace(wide, **change))
+    plain, other = phantom("torso-ct", 4, wide), make_phantom("torso-ct", 4, replace(wide, **change))
     for name in SOFT:
         np.testing.assert_allclose(centroid(other, name), centroid(plain, name), atol=1.5)
         volumes = [f.labels.mask(name).sum() * f.labels.geometry.voxel_volume for f in (plain, other)]
