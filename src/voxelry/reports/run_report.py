@@ -116,12 +116,14 @@ def _html(record: RunRecord, title: str, notes: Sequence[str], keys: dict[str, s
     environment = Environment(
         loader=PackageLoader("voxelry.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    mean_head, means = _means(record.scores)
     card, settings = record.card or ("", ""), record.settings or ("", "")
     return environment.get_template("report.html.j2").render(
         title=title,
         kind_text=KINDS[record.kind],
         notes=notes,
-        means=_means(record.scores),
+        mean_head=mean_head,
+        means=means,
         boxes=_boxes(record.scores),
         difference_head=DIFFERENCE_HEAD,
         differences=[difference_cells(vars(row)) for row in record.differences],
@@ -176,17 +178,18 @@ def _values(rows: pl.DataFrame, metric: str) -> Any:
     return rows[metric].cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _means(scores: pl.DataFrame | None) -> list[tuple[str, str, str, str]]:
-    """Label, metric, mean with its interval by patient, and number of cases."""
+def _means(scores: pl.DataFrame | None) -> tuple[list[str], list[list[str]]]:
+    """Headings, and a row for each label: the mean of each metric with its interval, and how many cases have a score."""
     held_out = _held_out(scores)
-    means = []
-    for metric, label, rows_of_label in _columns(held_out) if held_out is not None else ():
-        groups = rows_of_label["group" if "group" in rows_of_label.columns else "case"].to_list()
-        mean = bootstrap(_values(rows_of_label, metric), groups)
+    rows: dict[str, list[str]] = {}
+    metrics: dict[str, None] = {}
+    for metric, label, own in _columns(held_out) if held_out is not None else ():
+        mean = bootstrap(_values(own, metric), own["group" if "group" in own.columns else "case"].to_list())
         plain = {name: None if np.isnan(value) else value for name, value in vars(mean).items()}
-        of = f"{mean.n}" if not mean.missing else f"{mean.n} of {mean.n + mean.missing}"
-        means.append((label, with_unit(metric), interval(plain), of))
-    return means
+        of = f" ({mean.n} of {mean.n + mean.missing})" if mean.missing else ""
+        rows.setdefault(label, [label]).append(interval(plain) + of)
+        metrics[with_unit(metric)] = None
+    return ["label", *metrics], [*rows.values()]
 
 
 def _boxes(scores: pl.DataFrame | None) -> list[Markup]:
