@@ -2,12 +2,13 @@
 
     python benchmarks/instances.py [--quick] [--only decoding] [--json FILE]
 
-decoding: 256 x 256 x 256 voxels of 500 ellipsoids with the fields of a network, from quantised core probability and distance to
-numbered objects: connected cores, grown by watershed along the distance, 26 neighbours. touching: ellipsoids of which nearly all
-hang together; apart: smaller ones, few of which do. scikit-image labels the same cores by scipy and floods the same distances in
-the same foreground. Each contestant runs in a process of its own on two cores, in turn. `apart` is the share of voxels where
-they differ: fronts that meet at one level, which each breaks by its own rule. Memory is compared with what the engine counts for
-decoding. Exits with 1 if a claim does not hold. Accuracy is measured by `instance_accuracy.py`.
+decoding: 256 x 256 x 256 voxels of 500 ellipsoids with the distances of a network, from quantised distances to numbered objects:
+smoothed, then persistent peaks, grown by watershed along the distance, 26 neighbours. touching: ellipsoids of which nearly all
+hang together; apart: smaller ones, few of which do. scikit-image is given the smoothed distances and the seeds (h-maxima by its
+own reconstruction, which takes minutes), and floods them in the same foreground.
+Each contestant runs in a process of its own on two cores, in turn. `apart` is the share of voxels where they differ: fronts that
+meet at one level, which each breaks by its own rule. Memory is compared with what the engine counts for decoding. Exits with 1 if
+a claim does not hold. Accuracy is measured by `instance_accuracy.py`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ LIBRARIES = ("numpy", "scipy", "numba", "scikit-image")
 SECONDS = 5.0
 DECODING_MB = 8 * 256**3 / 2**20
 SAMPLED = 10_000
+SMOOTHING, PEAK = 1.0, 10
+"""Standard deviation in voxels, and levels by which a peak must stand above its saddle."""
 
 TASKS = (
     Task("decoding, touching", "touching.npz", "decoding_voxelry", {"decoding_skimage": 5}, 0.03, DECODING_MB),
@@ -36,8 +39,8 @@ TASKS = (
 Job = Callable[[], Any]
 
 
-def fields(size: int, count: int, radii: tuple[float, float]) -> tuple[Any, Any, Any]:
-    """Foreground, core probability 0..255 and level 2..254 of ellipsoids that cover each other, as uint8."""
+def fields(size: int, count: int, radii: tuple[float, float]) -> tuple[Any, Any]:
+    """Foreground and level 2..254 of ellipsoids that cover each other, as uint8."""
     rng, shape = np.random.default_rng(0), (size,) * 3
     distance = np.full(shape, -0.3, np.float32)
     for _ in range(count):
@@ -48,30 +51,45 @@ def fields(size: int, count: int, radii: tuple[float, float]) -> tuple[Any, Any,
         np.maximum(distance[box], depth, out=distance[box])
     inside = distance > 0
     noisy = distance + rng.normal(scale=0.01, size=shape)
-    core = 255 / (1 + np.exp(-20 * (distance - 0.6)))
-    return inside.astype(np.uint8), core.astype(np.uint8), (np.clip(noisy, -1, 1) * 126 + 128).astype(np.uint8)
+    return inside.astype(np.uint8), (np.clip(noisy, -1, 1) * 126 + 128).astype(np.uint8)
+
+
+def seeds_of(inside: Any, level: Any) -> tuple[Any, Any]:
+    """Smoothed levels, and the numbered h-maxima of them within the foreground by scikit-image."""
+    from scipy import ndimage
+    from skimage.morphology import local_maxima, reconstruction
+
+    from voxelry.inference.smoothing_kernels import smooth, taps
+
+    around, smoothed = np.ones((3, 3, 3)), level.astype(np.uint32)
+    smooth(smoothed, [taps(SMOOTHING)] * 3)
+    height = np.where(inside > 0, np.maximum(smoothed, 1), -1000).astype(np.float32)
+    lowered = np.where(inside > 0, height - PEAK + 1, -1000).astype(np.float32)
+    filled = reconstruction(lowered, height, footprint=around)
+    peaks = local_maxima(np.pad(filled, 1, constant_values=-2000), footprint=around)[1:-1, 1:-1, 1:-1] & (inside > 0)
+    return smoothed.astype(np.uint8), ndimage.label(peaks, around)[0]
 
 
 def make_inputs(folder: Path, quick: bool) -> None:
-    """The fields of both tasks, compressed."""
+    """The fields and seeds of both tasks, compressed."""
     size = 96 if quick else 256
     scale, count = size / 256, 60 if quick else 500
     for name, radii in {"touching": (10, 26), "apart": (6, 14)}.items():
-        inside, core, level = fields(size, count, tuple(max(2, r * scale) for r in radii))
-        np.savez_compressed(folder / f"{name}.npz", inside=inside, core=core, level=level)
+        inside, level = fields(size, count, tuple(max(2, r * scale) for r in radii))
+        smoothed, seeds = seeds_of(inside, level)
+        np.savez_compressed(folder / f"{name}.npz", inside=inside, level=level, smoothed=smoothed, seeds=seeds)
 
 
 def decoding_voxelry(inputs: dict[str, Any]) -> Job:
     """The decoder, on copies of what the engine hands it."""
-    from voxelry.inference.head_kernels import CORE_UNIT
+    from voxelry.inference.head_kernels import DISTANCE_UNIT
     from voxelry.inference.instance_decoder import InstanceDecoder
 
-    packed = inputs["core"].astype(np.uint32) * CORE_UNIT + inputs["level"]
-    ids, classes = np.empty_like(packed), np.empty_like(inputs["inside"])
+    ids, classes = np.empty(inputs["level"].shape, np.uint32), np.empty_like(inputs["inside"])
 
     def run() -> Any:
-        ids[...], classes[...] = packed, inputs["inside"]  # the decoder writes in place
-        InstanceDecoder(classes, ids, [1], 0.5).run()
+        ids[...], classes[...] = inputs["level"], inputs["inside"]  # the decoder writes in place
+        InstanceDecoder(classes, ids, [1], PEAK / DISTANCE_UNIT, smoothing=[SMOOTHING] * 3).run()
         return ids
 
     run()
@@ -79,19 +97,11 @@ def decoding_voxelry(inputs: dict[str, Any]) -> Job:
 
 
 def decoding_skimage(inputs: dict[str, Any]) -> Job:
-    """Components of the cores by scipy, scikit-image's watershed, and components of what has no core."""
-    from scipy import ndimage
+    """scikit-image's watershed from seeds that it is given."""
     from skimage.segmentation import watershed
 
-    around, inside, level = np.ones((3, 3, 3)), inputs["inside"] > 0, -inputs["level"].astype(np.int16)
-
-    def run() -> Any:
-        seeds, count = ndimage.label((inputs["core"] >= 128) & inside, around)
-        ids = watershed(level, seeds, mask=inside, connectivity=around)
-        bare, _ = ndimage.label(inside & (ids == 0), around)
-        return np.where(bare > 0, bare + count, ids)
-
-    return run
+    around, inside, level = np.ones((3, 3, 3)), inputs["inside"] > 0, -inputs["smoothed"].astype(np.int16)
+    return lambda: watershed(level, inputs["seeds"], mask=inside, connectivity=around)
 
 
 def work(name: str, inputs: Path) -> None:

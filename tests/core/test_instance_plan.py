@@ -12,7 +12,16 @@ def test_only_the_watershed_needs_a_head() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"labels": ()}, {"diameter": 0}, {"border": -1}, {"core_threshold": 1}, {"decoder": "flows"}, {"smallest": -1}]
+    "change",
+    [
+        {"labels": ()},
+        {"diameter": 0},
+        {"border": -1},
+        {"persistence": 3},
+        {"smoothing": -1},
+        {"decoder": "flows"},
+        {"smallest": -1},
+    ],
 )
 def test_numbers_out_of_range_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

@@ -74,6 +74,7 @@ def test_all_cards_are_here():
         "nuclei_dsb2018",
         "phantom_chest",
         "phantom_dental",
+        "phantom_discs",
         "phantom_heart",
         "phantom_spine",
         "phantom_torso",
@@ -149,6 +150,7 @@ def test_totalsegmentator_has_its_117_classes_in_order():
         ("chest-xray", "chest"),
         ("chest-xray-heart", "heart"),
         ("dental-panoramic", "dental"),
+        ("spine-discs", "discs"),
     ],
 )
 def test_phantom_cards_say_what_the_phantoms_are(kind, name):
@@ -160,7 +162,12 @@ def test_phantom_cards_say_what_the_phantoms_are(kind, name):
 
 @pytest.mark.parametrize(
     ("kind", "name", "format"),
-    [("torso-ct", "torso", "nifti"), ("spine-mri", "spine", "nifti"), ("dental-panoramic", "dental", "png")],
+    [
+        ("torso-ct", "torso", "nifti"),
+        ("spine-mri", "spine", "nifti"),
+        ("dental-panoramic", "dental", "png"),
+        ("spine-discs", "discs", "nifti"),
+    ],
 )
 def test_written_phantoms_tell_objects_apart_as_their_card_says(kind, name, format, tmp_path):
     written, card = load_manifest(phantoms(tmp_path, kind, format=format)).card, card_of(FOLDER / f"phantom_{name}.yaml")
@@ -176,13 +183,12 @@ def test_the_rows_of_teeth_run_from_the_patients_right_to_the_left():
 
 def ivdm3seg_of_phantoms(root: Path, count: int) -> None:
     """Spine phantoms in the files of IVDM3Seg: four channels, and one value for all discs."""
-    how = replace(ACQUISITIONS["spine-mri"], spacing=(2.5, 2.5, 4.0))
+    how = replace(ACQUISITIONS["spine-discs"], spacing=(2.5, 2.5, 4.0))
     for number in range(1, count + 1):
-        found, id = make_phantom("spine-mri", number, how), f"{number:02d}"
-        for part, channel in {"inn": 0, "opp": 1, "wat": 2, "fat": 3}.items():
-            write_nifti(found.volume.array[channel], found.volume.geometry, root / f"ivdm3seg/{id}/{id}_{part}.nii")
-        discs = (found.labels.array >= found.labels.table["disc_L1_L2"].value).astype(np.uint8)
-        write_nifti(discs, found.labels.geometry, root / f"ivdm3seg/{id}/{id}_Labels.nii")
+        found, id = make_phantom("spine-discs", number, how), f"{number:02d}"
+        for part, channel in zip(("fat", "inn", "opp", "wat"), found.volume.array, strict=True):
+            write_nifti(channel, found.volume.geometry, root / f"ivdm3seg/{id}/{id}_{part}.nii")
+        write_nifti(found.labels.array, found.labels.geometry, root / f"ivdm3seg/{id}/{id}_Labels.nii")
 
 
 def test_discs_of_one_value_are_objects_by_their_connected_pieces(tmp_path):
@@ -192,8 +198,8 @@ def test_discs_of_one_value_are_objects_by_their_connected_pieces(tmp_path):
     image, labels = load_case(manifest.cases[0], manifest)
     assert image.channels == 4
     pieces, count = ndimage.label(labels.array > 0, np.ones((3, 3, 3)))
-    assert count == len(np.unique(labels.instances)) - 1 == 5
-    assert all(len(np.unique(labels.instances[0][pieces == piece])) == 1 for piece in range(1, 6))
+    assert count == len(np.unique(labels.instances)) - 1 == 7
+    assert all(len(np.unique(labels.instances[0][pieces == piece])) == 1 for piece in range(1, 8))
 
 
 def touch(*files: Path) -> None:

@@ -62,8 +62,13 @@ def edges_of(mask):
     return loops
 
 
+def _coordinates(low, high):
+    """Numbers of at most nine decimals: squares of an outline's 1e-200 vanish in the oracle."""
+    return st.floats(low, high).map(lambda value: round(value, 9))
+
+
 @settings(max_examples=150)
-@given(st.lists(st.tuples(st.floats(-4, 27), st.floats(-4, 21)), min_size=3, max_size=12))
+@given(st.lists(st.tuples(_coordinates(-4, 27), _coordinates(-4, 21)), min_size=3, max_size=12))
 def test_any_polygon_as_skimage_has_it(points):
     """Centres nearer to the outline than the tolerance belong to it; the others are as the even-odd rule has them."""
     polygon = np.array(points)

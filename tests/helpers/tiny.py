@@ -13,6 +13,7 @@ SPACINGS = {
     "chest-xray": (12.0, 12.0, 12.0),
     "chest-xray-heart": (12.0, 12.0, 12.0),
     "dental-panoramic": (3.0, 3.0, 1.0),
+    "spine-discs": (6.0, 6.0, 8.0),
 }
 STEPS = 10
 

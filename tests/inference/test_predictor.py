@@ -444,3 +444,15 @@ def test_segments_have_the_score_of_the_map_or_of_their_label():
     mask = prediction.labels.mask(7)
     assert segment.score == pytest.approx(prediction.map.array[0][mask].mean() / 255)
     assert segment.voxels == np.count_nonzero(mask)
+
+
+def test_a_grey_picture_is_repeated_for_a_model_of_colours():
+    """As files are read for the model: from Python the same labels, and the same remark."""
+    model = tiny_model(tiny_plan(2, channels=("red", "green", "blue"), normalisation=(Normalisation(scheme="image"),) * 3))
+    grey = np.random.default_rng(0).integers(0, 255, (1, 20, 22)).astype(np.uint8)
+    volumes = picture(grey), picture(np.repeat(grey, 3, axis=0))
+    labels, expected = (Predictor(model, "cpu", OFF).predict(volume).labels for volume in volumes)
+    assert np.array_equal(labels.array, expected.array)
+    assert "a grey picture among pictures in colour" in labels.source.remarks[-1]
+    with pytest.raises(ModelError, match="2 channels"):
+        Predictor(model, "cpu", OFF).predict(picture(grey.repeat(2, axis=0)))

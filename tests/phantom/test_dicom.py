@@ -17,6 +17,7 @@ SMALL = {
     "chest-xray": {"spacing": (6.0, 4.0, 12.0)},
     "chest-xray-heart": {"spacing": (6.0, 4.0, 12.0)},
     "dental-panoramic": {"spacing": (2.0, 1.5, 1.0)},
+    "spine-discs": {"spacing": (6.0, 5.0, 20.0)},
 }
 
 

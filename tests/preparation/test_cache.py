@@ -430,7 +430,7 @@ def test_only_what_changes_targets_prepares_them_anew(stored, tmp_path):
     components = tiny_plan(instances=HEAD.model_copy(update={"decoder": "components"}))
     assert cached_case(case, components, SIDED, tmp_path / "cache", load).home == semantic.home
     first = cached_case(case, tiny_plan(instances=HEAD), SIDED, tmp_path / "cache", load)
-    for change in ({"core_threshold": 0.3}, {"smallest": 9.0}, {"diameter": 5.0}):
+    for change in ({"persistence": 0.3}, {"smoothing": 0.3}, {"smallest": 9.0}, {"diameter": 5.0}):
         plan = tiny_plan(instances=HEAD.model_copy(update=change))
         assert cached_case(case, plan, SIDED, tmp_path / "cache", load).home == first.home
     assert len(calls) == 2

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.kidneys import PLAN, config, kidneys, run
+from helpers.plans import tiny_plan
+from voxelry.core.label_sequence import LabelSequence
 from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
 from voxelry.errors import ConfigError, TrainingError, UsageError
 from voxelry.inference.predictor import Predictor
 from voxelry.networks.weights import load_models
+from voxelry.planning.sequence_survey import SequenceSurvey
 from voxelry.training import cross_validation as module
 from voxelry.training.cross_validation import CrossValidation
 from voxelry.training.folds import make_folds
@@ -84,7 +87,7 @@ def test_a_fold_never_sees_its_validation_patients(groups, k, seed, tmp_path_fac
         return
     cases = [Case(f"c{n}", (Path("a"),), labels=Path("b"), group=group, split="train") for n, group in enumerate(groups)]
     folder = tmp_path_factory.mktemp("run")
-    plans = {name: SimpleNamespace(regions=()) for name in ("3d_lowres", "3d_cascade")}
+    plans = {name: SimpleNamespace(regions=(), sequences=()) for name in ("3d_lowres", "3d_cascade")}
     with pytest.MonkeyPatch.context() as patch:
         watched = Watched(patch)
         data = SimpleNamespace(card=SimpleNamespace(table=None))
@@ -104,6 +107,23 @@ def test_a_fold_never_sees_its_validation_patients(groups, k, seed, tmp_path_fac
                 place = task.first_stage_masks.store(case).folder
                 assert case.group not in learnt["3d_lowres", place.parent.name]
             assert not learnt["3d_lowres", f"fold_{task.first_stage[1]}"] & {case.group for case in task.validation}
+
+
+def test_what_is_usual_in_rows_of_labels_comes_from_a_folds_own_training(manifest, tmp_path):
+    """Names of held-out objects are not chosen by what their own references show."""
+    row = LabelSequence(name="kidneys", labels=("left", "right"))
+    plans = {"3d": tiny_plan(sequences=(row,))}
+    data = replace(manifest, cases=tuple(replace(case, split="train") for case in manifest.cases))
+    with pytest.MonkeyPatch.context() as patch:
+        watched = Watched(patch)
+        folds = make_folds(data.cases, 2, 0)
+        CrossValidation(RunOptions(config(), data), tmp_path, None, plans, folds, data.cases, 0.0).train(range(2))
+    for task in watched.tasks.values():
+        survey = SequenceSurvey((row,))
+        for case in task.training:
+            survey.add(load_case(case, data)[1])
+        assert task.plan.sequences == survey.result()
+        assert task.plan.sequences[0].cases == 2
 
 
 # Whole runs

@@ -13,7 +13,7 @@ HEAD_CHANNELS = ("border", "core", "distance")
 signed distance to the object's surface in mm divided by the object's radius, positive inside, -1..1."""
 
 Decoder = Literal["components", "watershed"]
-"""``components``: touching voxels are one object, no head. ``watershed``: seeds are connected cores, grown along the distance."""
+"""``components``: touching voxels are one object, no head. ``watershed``: peaks of the distance, grown along it."""
 
 
 class InstancePlan(Frozen):
@@ -29,7 +29,8 @@ class InstancePlan(Frozen):
         erosion: depth by which training targets shrink an object to its core, in the same unit.
         coarse_axis: the oriented axis across slices more than three times as thick as the voxels within them, along which
             nothing is eroded; None where there is none.
-        core_threshold: the smallest probability that a voxel is of a core rather than of a border, in a core.
+        persistence: how far a peak of the distance must stand above its highest saddle to be an object of its own.
+        smoothing: standard deviation of the Gaussian that smooths the distance before, as a share of the diameter.
         smallest: the smallest volume of an object, in mm^3; area in mm^2 of pictures; pixels where their size is unknown.
 
     Example:
@@ -43,7 +44,8 @@ class InstancePlan(Frozen):
     border: float = Field(default=0, ge=0)
     erosion: float = Field(default=0, ge=0)
     coarse_axis: int | None = None
-    core_threshold: float = Field(default=0.5, gt=0, lt=1)
+    persistence: float = Field(default=0.05, ge=0, le=2)
+    smoothing: float = Field(default=0.1, ge=0, le=1)
     smallest: float = Field(default=0, ge=0)
 
     @property

@@ -69,7 +69,7 @@ def read_channels(
     chosen = [replace(options, series=name or options.series) for name in series or [""] * len(paths)]
     volumes = [read_file(Path(path), own) for path, own in zip(paths, chosen, strict=True)]
     if len(volumes) == 1:
-        return _in_colour(volumes[0]) if channels == _COLOURS else volumes[0]
+        return in_colour(volumes[0], channels)
     target = volumes[reference or 0]
     for volume, path in zip(volumes, paths, strict=True):
         _check(target, volume, Path(path))
@@ -85,9 +85,9 @@ def read_channels(
     )
 
 
-def _in_colour(volume: Volume) -> Volume:
-    """A grey picture as one of three equal colours; any other image as it is."""
-    if volume.channels != 1 or volume.geometry.ndim != _AXES_OF_PICTURES:
+def in_colour(volume: Volume, channels: int) -> Volume:
+    """A grey picture as one of three equal colours, where that many channels are expected; any other image as it is."""
+    if channels != _COLOURS or volume.channels != 1 or volume.geometry.ndim != _AXES_OF_PICTURES:
         return volume
     remark = f"{Path(volume.source.name).name}: a grey picture among pictures in colour, repeated in the {_COLOURS} channels"
     source = replace(volume.source, remarks=(*volume.source.remarks, remark))

@@ -101,7 +101,7 @@ def general_format(file: Path, content: FileContent) -> Format:
     if claimed is not None and claimed.may_be_empty:
         return claimed
     head = _decompressed(file, content.head[:HEAD_BYTES])
-    row = sniff(head)
+    row = sniff(head) or _named_text(file)
     if row is None:
         raise _unsupported(file, head)
     if not row.gzip and content.head.startswith(_GZIP):
@@ -118,6 +118,13 @@ def sniff(head: bytes) -> Format | None:
         if row.recognise and not row.within and row.call(row.recognise, head):
             return row
     return None
+
+
+def _named_text(file: Path) -> Format | None:
+    """The format of plain lines, which may have no first bytes to know them by, that a file's whole ending names."""
+    claimed = format_by_ending(file)
+    is_lines = claimed is not None and claimed.may_be_empty and file.name.lower().endswith(claimed.endings)
+    return claimed if is_lines else None
 
 
 def _specific(general: Format, path: Path, content: FileContent) -> Format:

@@ -1,4 +1,4 @@
-"""ForegroundRuns: stretches of foreground voxels of a scan, joined to objects and cores that are not finished yet."""
+"""ForegroundRuns: stretches of foreground voxels of a scan, joined to objects and peaks that are not finished yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ForegroundRuns:
         stops: ``(R,)`` int32, the voxel to stop before.
         values: ``(R,)`` uint16.
         objects: ``(R,)`` int32, the first run of the foreground that each belongs to.
-        seeds: ``(R,)`` int32, the first run of the core that each belongs to.
+        seeds: ``(R,)`` int32, the first run of the peak that each belongs to.
     """
 
     rows: NDArray[np.int32]

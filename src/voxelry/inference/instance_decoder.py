@@ -1,27 +1,28 @@
-"""Instance decoder: from classes, core probability and distance on a scan's own grid to an id for every object.
+"""Instance decoder: from classes and distance on a scan's own grid to an id for every object.
 
-Seeds are the connected cores, which grow by watershed along the distance through the foreground they touch; foreground without a
-core is one object; without an instance head every component of a class is one. Slices come slab by slab: their runs of foreground
-are joined with those before by union-find, and an object is decoded once the last slab of all foreground that it touches has
-passed. Ids take the place of the head's channels in one array, so that beside the result memory holds the runs of unfinished
-objects and the fronts of growing ones. The objects depend on the voxels alone: not on the slabs, the axis or the order of memory.
+The distance is smoothed; all its peaks grow by watershed through the foreground they touch; then peaks that hardly stand above
+their saddles join what they touch there. Without an instance head every component of a class is an object. Slices come slab by
+slab: their runs of foreground are joined with those before by union-find, and an object is decoded once the last slab of all
+foreground that it touches has passed. Ids take the place of the distance in one array, so that beside the result memory holds the
+runs of unfinished objects and the fronts of growing ones. The objects depend on the voxels alone: not on the slabs, the axis or
+the order of memory.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voxelry.base.threads import THREADS, run_slabs
-from voxelry.core.instance_plan import InstancePlan
-from voxelry.core.labels import LabelTable
-from voxelry.errors import ModelError, nearest
+from voxelry.errors import ModelError
 from voxelry.inference.foreground_runs import ForegroundRuns
+from voxelry.inference.head_kernels import DISTANCE_UNIT
 from voxelry.inference.instance_kernels import (
-    CORE_RUN,
+    count_runs,
     encode,
     find_runs,
     flatten,
@@ -31,6 +32,9 @@ from voxelry.inference.instance_kernels import (
     settle,
     survey,
 )
+from voxelry.inference.peaks import merged_labels, true_peaks
+from voxelry.inference.seed_kernels import mark_peaks
+from voxelry.inference.smoothing_kernels import smooth, taps
 from voxelry.inference.watershed_kernels import BLOCK, LEVELS, MOST_LABELS, Box, Queue, fill_box, grow
 
 SLAB_VOXELS = 4 << 20
@@ -57,10 +61,11 @@ class InstanceDecoder:
 
     Args:
         classes: ``(*spatial)`` class indices, in one piece of memory; an object's voxels get its class, those dropped 0.
-        ids: ``(*spatial)`` uint32 in the same order of memory, packed core probability and distance (`head_kernels`); becomes
+        ids: ``(*spatial)`` uint32 in the same order of memory, quantised distance (`head_kernels`); becomes
             ids, 0 where there is no object, else 1..n by the objects' first voxels in the scan's own order of axes.
         things: class indices whose objects are told apart.
-        core_threshold: the smallest probability that a voxel of a core is core rather than border; None where there is no head.
+        persistence: how far a peak of the distance must stand above its saddle to be an object; None where there is no head.
+        smoothing: standard deviation of the Gaussian that smooths distances, in voxels along each axis.
         smallest: the fewest voxels of an object; smaller ones are dropped.
 
     Attributes:
@@ -68,10 +73,17 @@ class InstanceDecoder:
     """
 
     def __init__(
-        self, classes: Classes, ids: Ids, things: list[int], core_threshold: float | None = None, smallest: float = 0.0
+        self,
+        classes: Classes,
+        ids: Ids,
+        things: list[int],
+        persistence: float | None = None,
+        smallest: float = 0.0,
+        smoothing: Sequence[float] = (),
     ) -> None:
-        self._cores, self._smallest = core_threshold is not None, smallest * (1 - _ROUNDING)
-        self._core = -1 if core_threshold is None else math.ceil(core_threshold * 255 * (1 - _ROUNDING))
+        self._peaks, self._smallest = persistence is not None, smallest * (1 - _ROUNDING)
+        self._persistence = math.ceil((persistence or 0) * DISTANCE_UNIT * (1 - _ROUNDING))
+        self._head, self._kernels = ids, [taps(deviation) for deviation in smoothing]
         shape, self._strides = _slices_first(classes)
         self._shape, self._row_shape = shape, (shape[0] * shape[1], shape[2])
         self._flat = ids.reshape(-1, order="A")
@@ -102,12 +114,20 @@ class InstanceDecoder:
         Returns:
             The number of objects.
         """
+        self._encode()
         step = slab or max(1, SLAB_VOXELS // max(1, self._shape[1] * self._shape[2]))
         for stop in range(step, self.size + step, step):
-            self.advance(min(stop, self.size))
-        return self.finish()
+            self._advance(min(stop, self.size))
+        return self._finish()
 
-    def advance(self, stop: int) -> None:
+    def _encode(self) -> None:
+        """Smooth the distances, and bring all voxels to their codes."""
+        if self._peaks:
+            smooth(self._head, self._kernels)
+        ids, classes = self._ids, self._classes
+        run_slabs(lambda low, high: encode(classes, ids, self._things, self._peaks, low, high), len(ids))
+
+    def _advance(self, stop: int) -> None:
         """Slices below `stop` have come: join their foreground with that before, and decode what is complete."""
         height, first = self._shape[1], self._passed
         rows = slice(first * height, stop * height)
@@ -116,7 +136,7 @@ class InstanceDecoder:
         runs, self._open = self._open.with_new(new), ForegroundRuns.empty()
         if carried:
             offsets = np.concatenate([self._last_offsets[:-1], offsets + before])
-        join(offsets, height, carried, runs.starts, runs.stops, runs.values, self._cores, runs.objects, runs.seeds)
+        join(offsets, height, carried, runs.starts, runs.stops, runs.values, self._peaks, runs.objects, runs.seeds)
         flatten(runs.objects)
         flatten(runs.seeds)
         last = offsets[len(offsets) - 1 - height :]
@@ -132,7 +152,7 @@ class InstanceDecoder:
             runs = runs.of(unfinished)
         self._open, self._last_offsets = runs, last - last[-1] + len(runs)
 
-    def finish(self) -> int:
+    def _finish(self) -> int:
         """Number the objects by their first voxels; how many there are."""
         places = np.concatenate([np.zeros(0, np.int64), *self._places])
         numbers = np.zeros(len(places) + 1, np.uint32)
@@ -142,14 +162,16 @@ class InstanceDecoder:
         return len(places)
 
     def _find(self, rows: slice) -> tuple[ForegroundRuns, NDArray[np.int64]]:
-        """The runs of rows, whose voxels become codes; and the number of each row's first run."""
-        ids, classes = self._ids[rows], self._classes[rows]
+        """The runs of rows, in which peaks are marked; and the number of each row's first run."""
+        ids, first = self._ids[rows], rows.start
+        if self._peaks:
+            run_slabs(lambda low, high: mark_peaks(self._ids, self._shape[1], first + low, first + high), len(ids))
         counts = np.zeros(len(ids), np.int64)
-        run_slabs(lambda low, high: encode(classes, ids, self._things, self._core, low, high, counts), len(ids))
+        run_slabs(lambda low, high: count_runs(ids, self._peaks, low, high, counts), len(ids))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        new, begin = ForegroundRuns.empty(int(offsets[-1])), rows.start
+        new = ForegroundRuns.empty(int(offsets[-1]))
         run_slabs(
-            lambda low, high: find_runs(ids, self._cores, offsets, begin, low, high, new.rows, new.starts, new.stops, new.values),
+            lambda low, high: find_runs(ids, self._peaks, offsets, first, low, high, new.rows, new.starts, new.stops, new.values),
             len(ids),
         )
         return new, offsets
@@ -158,47 +180,48 @@ class InstanceDecoder:
         """Give complete foreground its ids."""
         if not len(runs):
             return
-        labels, count = self._labelled(runs)
+        peak = true_peaks(self._ids, self._shape[1], runs) if self._peaks else None
+        labels, count = _components(runs) if peak is None else self._labelled(runs, peak)
         if count > MOST_LABELS:
             raise ModelError(
-                f"{count} objects in one piece: the cores that the network found are noise",
-                remedy="Train the model longer, or raise instances.core_threshold in its plan.",
+                f"{count} peaks in one piece: the distances that the network found are noise",
+                remedy="Train the model longer, or raise instances.smoothing in its plan.",
             )
         paint_runs = (runs.rows, runs.starts, runs.stops)
         run_slabs(lambda low, high: paint(self._ids, *paint_runs, labels, low, high), len(runs))
-        if self._cores:
-            self._grow(runs, labels)
-        sizes, places, owners = self._survey(runs, count)
-        kept = sizes >= self._smallest
+        merged = np.arange(count + 1, dtype=np.uint32)
+        if peak is not None:
+            several = np.zeros(len(runs), bool)
+            several[runs.objects[labels == 0]] = True
+            chosen = np.flatnonzero(several[runs.objects])
+            if len(chosen):
+                self._grow(runs, labels, chosen)
+                merged = self._merged(runs, labels, chosen, count)
+        sizes, places, owners = self._survey(runs, merged)
+        kept = sizes >= max(1, self._smallest)
         kept[0] = False
-        self.dropped += count - int(kept.sum())
+        self.dropped += int((sizes[1:] > 0).sum()) - int(kept.sum())
         ids = (np.cumsum(kept) + (self._next - 1)).astype(np.uint32) * kept.astype(np.uint32)
         self._next += int(kept.sum())
         self._places.append(places[kept])
-        owners = owners * kept.astype(owners.dtype)
+        ids, owners = ids[merged], (owners * kept.astype(owners.dtype))[merged]
         run_slabs(lambda low, high: settle(self._ids, self._classes, *paint_runs, ids, owners, low, high), len(runs))
 
-    def _labelled(self, runs: ForegroundRuns) -> tuple[NDArray[np.uint32], int]:
-        """A label for runs of cores, in the order of the cores' first voxels, and of foreground of one core or none; else 0."""
-        if not self._cores:
-            roots, numbers = np.unique(runs.objects, return_inverse=True)
-            return (numbers + 1).astype(np.uint32), len(roots)
-        core = runs.values == CORE_RUN
-        roots, numbers = np.unique(runs.seeds[core], return_inverse=True)
+    def _labelled(self, runs: ForegroundRuns, peak: NDArray[np.bool_]) -> tuple[NDArray[np.uint32], int]:
+        """A label for runs of peaks, in the order of the peaks' first voxels, and of foreground of one peak; else 0."""
+        roots, numbers = np.unique(runs.seeds[peak], return_inverse=True)
         firsts = np.full(len(roots), np.iinfo(np.int64).max)
-        np.minimum.at(firsts, numbers, self._places_of(runs, core))
+        np.minimum.at(firsts, numbers, self._places_of(runs, peak))
         ranks = np.empty(len(roots), np.uint32)
         ranks[np.argsort(firsts)] = np.arange(1, len(roots) + 1)
         owners = runs.objects[roots]
         counts = np.bincount(owners, minlength=len(runs))
-        bare = np.flatnonzero((counts == 0) & (runs.objects == np.arange(len(runs))))
         whole = np.zeros(len(runs), np.uint32)
-        whole[bare] = len(roots) + 1 + np.arange(len(bare))
         single = counts[owners] == 1
         whole[owners[single]] = ranks[single]
         labels = whole[runs.objects]
-        labels[core] = ranks[numbers]
-        return labels, len(roots) + len(bare)
+        labels[peak] = ranks[numbers]
+        return labels, len(roots)
 
     def _places_of(self, runs: ForegroundRuns, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """First voxels of some runs, in the scan's own order."""
@@ -207,16 +230,11 @@ class InstanceDecoder:
         places: NDArray[np.int64] = rows // height * along + rows % height * down + runs.starts[mask] * across
         return places
 
-    def _grow(self, runs: ForegroundRuns, labels: NDArray[np.uint32]) -> None:
-        """Grow the cores of foreground that has several, in as many groups as there are threads."""
-        several = np.zeros(len(runs), bool)
-        several[runs.objects[labels == 0]] = True
-        chosen = np.flatnonzero(several[runs.objects])
-        if not len(chosen):
-            return
+    def _grow(self, runs: ForegroundRuns, labels: NDArray[np.uint32], chosen: NDArray[np.int64]) -> None:
+        """Grow the peaks of foreground that has several, in as many groups as there are threads."""
         chosen = chosen[np.argsort(runs.objects[chosen], kind="stable")]
         rows, starts, stops, objects = (array[chosen] for array in (runs.rows, runs.starts, runs.stops, runs.objects))
-        values, seeds = runs.values[chosen], runs.seeds[chosen]
+        labels = labels[chosen]
         box, size = _box(rows, starts, stops, self._shape)
         levels = np.zeros(size, np.uint8)
         run_slabs(lambda low, high: fill_box(self._flat, levels, box, rows, starts, stops, low, high), len(rows))
@@ -227,16 +245,26 @@ class InstanceDecoder:
         def work(low: int, high: int) -> None:
             for group in range(low, high):
                 first, last = bounds[group : group + 2]
-                cores = first + np.flatnonzero(values[first:last] == CORE_RUN)
-                cores = cores[np.argsort(seeds[cores], kind="stable")]  # what grows together lies together
+                peaks = first + np.flatnonzero(labels[first:last])
+                peaks = peaks[np.argsort(labels[peaks], kind="stable")]  # what grows together lies together
                 count = int(voxels[last] - voxels[first])
                 front, grown = np.empty(count, np.int64), np.empty(count, np.int64)
-                grow(self._flat, levels, box, rows[cores], starts[cores], stops[cores], _queue(count), front, grown)
+                grow(self._flat, levels, box, rows[peaks], starts[peaks], stops[peaks], _queue(count), front, grown)
 
         run_slabs(work, len(bounds) - 1)
 
-    def _survey(self, runs: ForegroundRuns, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Classes]:
-        """Of labels 0..count: voxels, first voxel, and the class of most voxels (of equally many the first)."""
+    def _merged(
+        self, runs: ForegroundRuns, labels: NDArray[np.uint32], chosen: NDArray[np.int64], count: int
+    ) -> NDArray[np.uint32]:
+        """The label that each of 0..count keeps, where peaks of chosen runs that do not persist have joined others."""
+        peaks, seeds = np.zeros(count + 1, np.uint8), chosen[labels[chosen] > 0]
+        peaks[labels[seeds]] = self._ids[runs.rows[seeds], runs.starts[seeds]] % LEVELS
+        grown = (runs.rows[chosen], runs.starts[chosen], runs.stops[chosen])
+        return merged_labels(self._ids, self._shape[1], grown, peaks, self._persistence)
+
+    def _survey(self, runs: ForegroundRuns, merged: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64], Classes]:
+        """Of every label: voxels of its object, the first of them, and the class of most (of equally many the first)."""
+        count = len(merged) - 1
         places = np.full(count + 1, np.iinfo(np.int64).max)
         owners = np.zeros(count + 1, self._owners.dtype)
         step = max(1, _VOTES // len(self._owners))
@@ -245,10 +273,16 @@ class InstanceDecoder:
             votes = np.zeros((min(step, count + 1 - low), len(self._owners)), np.uint32)
             survey(
                 self._ids, self._classes, runs.rows, runs.starts, runs.stops, self._strides, self._shape[1], self._columns, low,
-                sizes, places, votes,
+                merged, sizes, places, votes,
             )  # fmt: skip
             owners[low : low + len(votes)] = self._owners[votes.argmax(1)]
         return sizes, places, owners
+
+
+def _components(runs: ForegroundRuns) -> tuple[NDArray[np.uint32], int]:
+    """A label for each piece of foreground."""
+    roots, numbers = np.unique(runs.objects, return_inverse=True)
+    return (numbers + 1).astype(np.uint32), len(roots)
 
 
 def _box(
@@ -294,76 +328,3 @@ def _slices_first(array: NDArray[Any]) -> tuple[tuple[int, int, int], NDArray[np
     if len(shape) == 2:
         shape, strides = [shape[0], 1, shape[1]], [strides[0], 0, strides[1]]
     return (shape[0], shape[1], shape[2]), np.array(strides, np.int64)
-
-
-def decode_instances(
-    stored: Classes, head: Ids | None, table: LabelTable, plan: InstancePlan, voxel_volume: float | None
-) -> tuple[Ids, tuple[str, ...]]:
-    """The objects of a prediction.
-
-    Args:
-        stored: ``(*spatial)`` stored values, in one piece of memory; an object's voxels get its label, those of objects that are
-            too small 0.
-        head: ``(*spatial)`` uint32, packed core probability and distance (`head_kernels`), in the same order of memory; becomes
-            the ids. None where there is no head.
-        table: the labels.
-        plan: how objects are told apart.
-        voxel_volume: mm^3 of a voxel, mm^2 of a pixel; None where it is unknown.
-
-    Returns:
-        ``(*spatial)`` ids, and what is to be said about them.
-
-    Raises:
-        ModelError: the plan names a label that the table does not know, or the cores are noise.
-    """
-    unknown = [name for name in plan.labels if name not in table.names]
-    if unknown:
-        raise ModelError(
-            f"the instances of the plan name '{unknown[0]}', which is no label", remedy=nearest(unknown[0], table.names)
-        )
-    ids = np.zeros_like(stored, dtype=np.uint32) if head is None else head
-    things = [table[name].value for name in plan.labels]
-    threshold = plan.core_threshold if plan.head_channels else None
-    decoder = InstanceDecoder(stored, ids, things, threshold, plan.smallest / (voxel_volume or 1.0))
-    decoder.run()
-    if not decoder.dropped:
-        return ids, ()
-    unit = "pixels" if voxel_volume is None else f"mm^{ids.ndim}"
-    return ids, (f"{decoder.dropped} objects smaller than {plan.smallest:g} {unit} dropped",)
-
-
-def decode_layers(
-    layers: Classes, head: Ids | None, table: LabelTable, plan: InstancePlan, voxel_volume: float | None
-) -> tuple[Ids, tuple[str, ...]]:
-    """The objects of a prediction, layer by layer, with ids that are unique over all layers.
-
-    Args:
-        layers: ``(L, *spatial)`` stored values, each layer as in `decode_instances`.
-        head: as in `decode_instances`; objects of one layer alone can have it.
-        table: the labels.
-        plan: how objects are told apart.
-        voxel_volume: as in `decode_instances`.
-
-    Returns:
-        ``(L, *spatial)`` ids, and what is to be said about them.
-
-    Raises:
-        ModelError: as `decode_instances`, or objects on several layers of one head.
-    """
-    named = {label.name: label.layer for label in table.labels}
-    if len(layers) == 1:
-        ids, remarks = decode_instances(layers[0], head, table, plan, voxel_volume)
-        return ids[None], remarks
-    of_layer = [tuple(name for name in plan.labels if named.get(name, 0) == number) for number in range(len(layers))]
-    if head is not None and len([names for names in of_layer if names]) > 1:
-        raise ModelError(
-            f"objects on several layers ({', '.join(plan.labels)}), which one instance head cannot tell apart",
-            remedy="Use the decoder 'components', or put things on one layer.",
-        )
-    joined, sentences, count = np.zeros_like(layers, dtype=np.uint32), list[str](), 0
-    for layer, goal, names in zip(layers, joined, of_layer, strict=True):
-        if names:
-            ids, remarks = decode_instances(layer, head, table, plan.model_copy(update={"labels": names}), voxel_volume)
-            goal[:] = np.where(ids > 0, ids + np.uint32(count), np.uint32(0))
-            count, sentences = max(count, int(goal.max())), [*sentences, *remarks]
-    return joined, tuple(sentences)

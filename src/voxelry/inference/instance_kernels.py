@@ -12,11 +12,10 @@ import numba
 import numpy as np
 
 from voxelry.base.compiled import compiled, inlined, readonly
-from voxelry.inference.head_kernels import CORE_UNIT
-from voxelry.inference.watershed_kernels import CORE_BIT, LABEL_SHIFT, LEVELS
+from voxelry.inference.watershed_kernels import LABEL_SHIFT, LEVELS, PEAK_BIT
 
-CORE_RUN = 2
-"""Value of a run of a core's voxels; 1 of other foreground. Where there are no cores, a run's value is its class."""
+PEAK_RUN = 2
+"""Value of a run of a peak's voxels; 1 of other foreground. Where there are no peaks, a run's value is its class."""
 
 _u, _i, _n, _b, _h = numba.uint32, numba.int64, numba.int32, numba.boolean, numba.uint16
 _CLASSES = (numba.uint8, numba.uint16)
@@ -24,37 +23,39 @@ _RUNS = (readonly(_n), readonly(_n), readonly(_n))
 
 
 @inlined
-def _value(code: Any, cores: bool) -> Any:
+def _value(code: Any, peaks: bool) -> Any:
     """Value of a run of voxels of this code; 0 of background."""
-    if cores and code > 0:
-        return np.uint32(CORE_RUN) if code & CORE_BIT else np.uint32(1)
+    if peaks and code > 0:
+        return np.uint32(PEAK_RUN) if code & PEAK_BIT else np.uint32(1)
     return np.uint32(code)
 
 
-@compiled(*(numba.void(readonly(c, 2), _u[:, ::1], readonly(_b), _i, _i, _i, _i[::1]) for c in _CLASSES))
-def encode(classes: Any, voxels: Any, things: Any, core: int, first: int, last: int, counts: Any) -> None:
-    """Bring rows to the codes of `watershed_kernels` (or to their class), and count their runs.
+@compiled(*(numba.void(readonly(c, 2), _u[:, ::1], readonly(_b), _b, _i, _i) for c in _CLASSES))
+def encode(classes: Any, voxels: Any, things: Any, peaks: bool, first: int, last: int) -> None:
+    """Bring rows to the codes of `watershed_kernels` (or to their class).
 
     Args:
         classes: ``(rows, X)`` class indices.
-        voxels: ``(rows, X)`` uint32, packed core probability and distance (`head_kernels`); written.
+        voxels: ``(rows, X)`` uint32, levels; written.
         things: ``(K,)`` bool, classes whose objects are told apart.
-        core: the smallest probability of a core's voxel, 0..255; -1 where there are no cores.
+        peaks: whether levels are wanted; else classes.
         first: the first row to work on.
         last: the row to stop before.
-        counts: ``(rows,)`` int64, runs of each row; written.
     """
-    cores = core >= 0
+    for row in range(first, last):
+        for n in range(classes.shape[1]):
+            number = classes[row, n]
+            code = max(voxels[row, n], np.uint32(1)) if peaks else np.uint32(number)
+            voxels[row, n] = code if things[number] else np.uint32(0)
+
+
+@compiled(numba.void(readonly(_u, 2), _b, _i, _i, _i[::1]))
+def count_runs(voxels: Any, peaks: bool, first: int, last: int, counts: Any) -> None:
+    """Count the runs of rows `first` to `last`; `peaks` as in `find_runs`."""
     for row in range(first, last):
         before, count = np.uint32(0), 0
-        for n in range(classes.shape[1]):
-            number, packed, code = classes[row, n], voxels[row, n], np.uint32(0)
-            if things[number]:
-                code = np.uint32(number)
-                if cores:
-                    code = np.uint32(max(packed % CORE_UNIT, 1) | (CORE_BIT if packed // CORE_UNIT >= core else 0))
-            voxels[row, n] = code
-            value = _value(code, cores)
+        for n in range(voxels.shape[1]):
+            value = _value(voxels[row, n], peaks)
             count += value != before and value > 0
             before = value
         counts[row] = count
@@ -62,13 +63,13 @@ def encode(classes: Any, voxels: Any, things: Any, core: int, first: int, last: 
 
 @compiled(numba.void(readonly(_u, 2), _b, readonly(_i), _i, _i, _i, _n[::1], _n[::1], _n[::1], _h[::1]))
 def find_runs(
-    voxels: Any, cores: bool, offsets: Any, begin: int, first: int, last: int, rows: Any, starts: Any, stops: Any, values: Any
+    voxels: Any, peaks: bool, offsets: Any, begin: int, first: int, last: int, rows: Any, starts: Any, stops: Any, values: Any
 ) -> None:
     """Write down the runs of rows `first` to `last`.
 
     Args:
         voxels: ``(rows, X)`` uint32 codes.
-        cores: whether cores are runs of their own.
+        peaks: whether peaks are runs of their own.
         offsets: ``(rows + 1,)`` number of each row's first run.
         begin: number of the first row in the whole array.
         first: the first row to work on.
@@ -82,7 +83,7 @@ def find_runs(
     for row in range(first, last):
         before, run = np.uint32(0), offsets[row] - 1
         for n in range(width):
-            value = _value(voxels[row, n], cores)
+            value = _value(voxels[row, n], peaks)
             if value == before:
                 continue
             if before > 0:
@@ -113,17 +114,17 @@ def _unite(parents: Any, run: Any, other: Any) -> None:
 
 
 @inlined
-def _meet(values: Any, run: Any, other: Any, cores: bool, objects: Any, seeds: Any) -> None:
-    """Join two runs that touch, where they are of one object, or of one core."""
-    if cores or values[run] == values[other]:
+def _meet(values: Any, run: Any, other: Any, peaks: bool, objects: Any, seeds: Any) -> None:
+    """Join two runs that touch, where they are of one object, or of one peak."""
+    if peaks or values[run] == values[other]:
         _unite(objects, run, other)
-    if cores and values[run] == CORE_RUN and values[other] == CORE_RUN:
+    if peaks and values[run] == PEAK_RUN and values[other] == PEAK_RUN:
         _unite(seeds, run, other)
 
 
 @compiled(numba.void(readonly(_i), _i, _i, *_RUNS[1:], readonly(_h), _b, _n[::1], _n[::1]))
 def join(
-    offsets: Any, height: int, first: int, starts: Any, stops: Any, values: Any, cores: bool, objects: Any, seeds: Any
+    offsets: Any, height: int, first: int, starts: Any, stops: Any, values: Any, peaks: bool, objects: Any, seeds: Any
 ) -> None:
     """Join the runs of new slices with those that they touch, through faces, edges and corners.
 
@@ -134,14 +135,14 @@ def join(
         starts: ``(R,)`` runs.
         stops: ``(R,)`` runs.
         values: ``(R,)`` their values.
-        cores: whether all foreground belongs together, and cores beside; else runs of one value.
+        peaks: whether all foreground belongs together, and peaks beside; else runs of one value.
         objects: ``(R,)`` int32, each run's parent within its object; changed.
-        seeds: ``(R,)`` int32, each run's parent within its core; changed.
+        seeds: ``(R,)`` int32, each run's parent within its peak; changed.
     """
     for row in range(first, len(offsets) - 1):
         for run in range(offsets[row] + 1, offsets[row + 1]):
             if stops[run - 1] == starts[run]:
-                _meet(values, run, run - 1, cores, objects, seeds)
+                _meet(values, run, run - 1, peaks, objects, seeds)
         y = row % height
         for place in range(4):
             if (place < 2 and y == 0) or (place == 3 and y == height - 1):
@@ -155,7 +156,7 @@ def join(
                     other += 1
                 touching = other
                 while touching < end and starts[touching] <= stops[run]:
-                    _meet(values, run, touching, cores, objects, seeds)
+                    _meet(values, run, touching, peaks, objects, seeds)
                     touching += 1
 
 
@@ -177,11 +178,11 @@ def paint(voxels: Any, rows: Any, starts: Any, stops: Any, labels: Any, first: i
             row[n] = labels[run] << LABEL_SHIFT | row[n] & (LEVELS - 1)
 
 
-@compiled(*(numba.void(readonly(_u, 2), readonly(c, 2), *_RUNS, readonly(_i), _i, readonly(_i), _i, _i[::1], _i[::1], _u[:, ::1])
-            for c in _CLASSES))  # fmt: skip
+@compiled(*(numba.void(readonly(_u, 2), readonly(c, 2), *_RUNS, readonly(_i), _i, readonly(_i), _i, readonly(_u), _i[::1],
+                       _i[::1], _u[:, ::1]) for c in _CLASSES))  # fmt: skip
 def survey(
     voxels: Any, classes: Any, rows: Any, starts: Any, stops: Any, strides: Any, height: int, columns: Any, low: int,
-    sizes: Any, places: Any, votes: Any,
+    merged: Any, sizes: Any, places: Any, votes: Any,
 ) -> None:  # fmt: skip
     """Voxels, first voxel and classes of each label.
 
@@ -195,6 +196,7 @@ def survey(
         height: rows of a slice.
         columns: ``(K,)`` column of `votes` of each class.
         low: label of the first row of `votes`.
+        merged: ``(L,)`` uint32, the label that counts in place of each.
         sizes: ``(L,)`` int64, raised by the voxels of each label.
         places: ``(L,)`` int64, lowered to the first voxel of each label in the scan's own order.
         votes: ``(V, columns)`` uint32, raised by the voxels of each class of labels from `low` on; others are left out.
@@ -203,7 +205,7 @@ def survey(
         row = np.int64(rows[run])
         place = row // height * strides[0] + row % height * strides[1]
         for n in range(starts[run], stops[run]):
-            label = np.int64(voxels[row, n] >> LABEL_SHIFT)
+            label = np.int64(merged[voxels[row, n] >> LABEL_SHIFT])
             sizes[label] += 1
             places[label] = min(places[label], place + n * strides[2])
             if 0 <= label - low < len(votes):

@@ -22,7 +22,7 @@ from voxelry.inference.blending_kernels import CLASSES, LAYER, REGIONS
 from voxelry.inference.engine import SliceSink
 from voxelry.inference.multi_plan_kernels import decide_mean
 from voxelry.inference.plan_ensemble import ScanTask
-from voxelry.inference.ring_buffer import HEAD_SUMS, RingBuffer, least_certain, packed_head, run_and_count
+from voxelry.inference.ring_buffer import RingBuffer, least_certain, levels_of, run_and_count
 from voxelry.inference.slice_writer import NewSlices, SliceCallback, SliceWriter
 from voxelry.networks.classes import class_spans, layer_sizes
 
@@ -80,9 +80,9 @@ class ProbabilitySink:
         """Add the share of new slices `first` to `last` to ``(K, last - first, Y', X')``."""
         self.ring.add_probabilities(self.interp, first, last, self.share, sums)
 
-    def add_head(self, first: int, last: int, sums: NDArray[np.float32]) -> None:
-        """Add the share of core probability and distance to ``(2, last - first, Y', X')``."""
-        self.ring.add_head(self.interp, first, last, self.share, sums)
+    def add_distance(self, first: int, last: int, sums: NDArray[np.float32]) -> None:
+        """Add the share of the distance to ``(last - first, Y', X')``."""
+        self.ring.add_distance(self.interp, first, last, self.share, sums)
 
 
 class SingleOutput:
@@ -151,11 +151,11 @@ class EnsembleOutput:
         self.sinks: Sequence[SliceSink] = self._sinks
         self._turns = [_reorientation(tasks[0].streaming_axes(), task.streaming_axes()) for task in tasks]
         along, *plane = (len(axis) for axis in self._sinks[0].interp)
-        classes, channels = tasks[0].ensemble.classes, HEAD_SUMS if head else 0
+        classes, channels = tasks[0].ensemble.classes, int(head)
         self._size, self._plane = along, tuple(plane)
         self._slab = max(1, min(slab, SUMMED // (4 * (classes + channels) * math.prod(plane))))
         self._sums = np.empty((classes, self._slab, *plane), np.float32).reshape(-1)
-        self._head_sums = np.empty((channels, self._slab, *plane), np.float32).reshape(-1)
+        self._distances = np.empty((channels, self._slab, *plane), np.float32).reshape(-1)
         self._write, self._confidence = write, confidence
         layers = layer_sizes(tasks[0].ensemble.labels)
         self._spans = class_spans(classes, layers)
@@ -189,7 +189,7 @@ class EnsembleOutput:
         sums[:] = 0
         for sink, (order, flips) in zip(self._sinks, self._turns, strict=True):
             sink.add(first, last, sums.transpose(order)[(slice(None), slice(None), *flips)])
-        head = self._mean_head(first, last) if self._head_sums.size else None
+        head = self._mean_distance(first, last) if self._distances.size else None
         flat, layers = sums.reshape(count, -1), len(self._spans)
         labels = np.empty((layers, *shape[1:]), np.uint16)
         confidence = np.empty((layers, *(shape[1:] if self._confidence else (0, 0, 0))), np.uint8)
@@ -213,14 +213,14 @@ class EnsembleOutput:
         """Voxels `low` to `high`, of the classes of one layer, counted within it."""
         decide_mean(sums, low, high, self._rule, self._confidence == "entropy", labels, confidence, total, won)
 
-    def _mean_head(self, first: int, last: int) -> NDArray[np.uint16]:
-        """Packed core probability and distance of new slices, the means of all ensembles."""
-        shape = (HEAD_SUMS, last - first, *self._plane)
-        sums = self._head_sums[: math.prod(shape)].reshape(shape)
+    def _mean_distance(self, first: int, last: int) -> NDArray[np.uint8]:
+        """Levels of the distance of new slices, the mean of all ensembles."""
+        shape = (last - first, *self._plane)
+        sums = self._distances[: math.prod(shape)].reshape(shape)
         sums[:] = 0
         for sink, (order, flips) in zip(self._sinks, self._turns, strict=True):
-            sink.add_head(first, last, sums.transpose(order)[(slice(None), slice(None), *flips)])
-        return packed_head(sums)
+            sink.add_distance(first, last, sums[None].transpose(order)[(0, slice(None), *flips)])
+        return levels_of(sums)
 
 
 def _reorientation(

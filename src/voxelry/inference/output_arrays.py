@@ -22,14 +22,14 @@ class OutputArrays:
         volume: the scan.
         classes: K.
         confidence: ``probability`` or ``entropy`` for a map; empty for none.
-        head: whether to keep the channels of an instance head.
+        head: whether to keep the distance of an instance head.
         layers: L.
 
     Attributes:
         classes: ``(L, *spatial)`` uint8, or uint16 where there are more than 256 classes; each layer in one piece of memory.
         confidence: ``(*spatial)`` uint8, 0..255 for 0..1; None where none was asked for.
-        head: ``(*spatial)`` uint32, packed core probability and distance (`head_kernels`), as wide as the ids that take their
-            place (`instance_decoder`); None where they are not kept.
+        head: ``(*spatial)`` uint32, levels of the distance (`head_kernels`), as wide as the ids that take their place
+            (`instance_decoder`); None where they are not kept.
     """
 
     def __init__(self, volume: Volume, classes: int, confidence: str, head: bool = False, layers: int = 1) -> None:
@@ -50,7 +50,7 @@ class OutputArrays:
 
         def write(new: NewSlices) -> None:
             slices = slice(new.first, new.first + new.labels.shape[1])
-            for array, values in zip([*classes, *maps], [*new.labels, new.confidence, new.head], strict=True):
+            for array, values in zip([*classes, *maps], [*new.labels, new.confidence, new.levels], strict=True):
                 if array is not None and values is not None:
                     array[slices] = values.reshape(array[slices].shape)
 

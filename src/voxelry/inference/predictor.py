@@ -16,9 +16,10 @@ from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.model import Model
 from voxelry.core.segment_info import SegmentInfo
 from voxelry.core.volume import LabelMap, Volume
+from voxelry.datasets.channels import in_colour
 from voxelry.errors import ModelError, UsageError
 from voxelry.inference.cleanup import clean, clean_layers
-from voxelry.inference.instance_decoder import decode_layers
+from voxelry.inference.layer_decoding import decode_layers
 from voxelry.inference.named_row import NamedRow
 from voxelry.inference.naming_flags import row_flags
 from voxelry.inference.ood_checks import at_border, out_of_distribution
@@ -139,7 +140,8 @@ class Predictor:
         """Segment one scan.
 
         Args:
-            volume: an image with the model's channels, in any orientation and spacing.
+            volume: an image with the model's channels, in any orientation and spacing; a grey picture for a model of colours is
+                repeated in each.
             progress: called as patches are done.
 
         Returns:
@@ -149,7 +151,7 @@ class Predictor:
             ModelError: the image has other channels or another number of axes than the model.
             BudgetError: the scan cannot be segmented within the memory budget.
         """
-        table = self.model.labels
+        table, volume = self.model.labels, in_colour(volume, len(self.model.plan.channels))
         segmentation = self.segmenter.run(volume, progress, self.scans)
         stored = segmentation.output.relabelled(table.from_classes(np.arange(len(table) + 1)))
         labels, rows, remarks = self._finished(LabelMap(stored, volume.geometry, table, volume.source), segmentation.output.head)
@@ -176,19 +178,19 @@ class Predictor:
         the labels that their voxels had before each object got one.
         """
         sequences, plan, table = self.model.plan.sequences, self.segmenter.instances, labels.table
-        clean_up, volume = self.model.card.clean_up, labels.geometry.voxel_volume
+        clean_up = self.model.card.clean_up
         rows = tuple[NamedRow, ...]()
         if plan is not None and head is not None and sequences:
             predicted = labels.layers.copy(order="K")
-            ids, remarks = decode_layers(labels.layers, head, table, plan, volume)
+            ids, remarks = decode_layers(labels.layers, head, table, plan, labels.geometry)
             votes = instance_votes(replace(labels, layers=predicted, instances=ids), sequences)
             labels, rows = name_rows(replace(labels, instances=ids), sequences, votes)
             return with_filled_ids(clean(labels, clean_up), rows), rows, remarks
         labels, rows = name_rows(labels, sequences)
-        clean_layers(labels.layers, table, clean_up, volume)
+        clean_layers(labels.layers, table, clean_up, labels.geometry.voxel_volume)
         if plan is None:
             return labels, rows, ()
-        ids, remarks = decode_layers(labels.layers, head, table, plan, volume)
+        ids, remarks = decode_layers(labels.layers, head, table, plan, labels.geometry)
         return replace(labels, instances=ids), rows, remarks
 
 

@@ -28,8 +28,8 @@ LIMIT = 0.9 * LARGEST_HALF
 
 _WEIGHT_BYTES, _WINNER_BYTES = 4, 4
 
-HEAD_SUMS, PACKED_BYTES = 2, 2
-"""Of an instance head core probability and distance leave a ring buffer, and are packed into so many bytes."""
+LEVEL_BYTES = 1
+"""Of an instance head the distance leaves a ring buffer, as a level of so many bytes."""
 
 
 def ring_bytes(channels: int, shape: Start, half: bool, layers: int = 1) -> int:
@@ -90,8 +90,8 @@ class RingBuffer(Protocol):
     def add_probabilities(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
         """Add `share` times the probabilities of new slices to ``(K, last - first, Y', X')``, of any memory order."""
 
-    def add_head(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
-        """Add `share` times the core probability and distance of new slices to ``(2, last - first, Y', X')``."""
+    def add_distance(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add `share` times the distance of new slices to ``(last - first, Y', X')``."""
 
 
 class HostRingBuffer:
@@ -226,10 +226,10 @@ class HostRingBuffer:
         regions = self.rule != CLASSES
         run_slabs(lambda low, high: kernel(self.sums, slab, low, high, self.logits, regions, weight, sums), rows)
 
-    def add_head(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
-        """Add the core probability and distance of new slices."""
-        slab, weight, kernel = self._slab(interp, first, last), np.float32(share), head_kernels.add_head
-        run_slabs(lambda low, high: kernel(self.head, slab, low, high, self.logits, weight, sums), math.prod(slab.shape[:2]))
+    def add_distance(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add the distance of new slices."""
+        slab, weight, kernel = self._slab(interp, first, last), np.float32(share), head_kernels.add_distance
+        run_slabs(lambda low, high: kernel(self.head, slab, low, high, weight, sums), math.prod(slab.shape[:2]))
 
     def _slab(self, interp: Interp3d, first: int, last: int) -> SlabInterp:
         return SlabInterp.of(interp, first, last, self.depth, self.sums.shape[2])
@@ -268,9 +268,9 @@ def run_and_count(
         voxel_count += won
 
 
-def packed_head(sums: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """``(n, Y', X')`` core probability and distance, quantised (`head_kernels.CORE_UNIT`), of ``(2, n, Y', X')`` float32."""
-    packed = np.empty(sums.shape[1:], np.uint16)
-    flat, out = sums.reshape(2, -1), packed.reshape(-1)
-    run_slabs(lambda low, high: head_kernels.pack(flat, out, low, high), packed.size)
-    return packed
+def levels_of(distances: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """``(n, Y', X')`` levels of distances, quantised (`head_kernels.DISTANCE_UNIT`)."""
+    levels = np.empty(distances.shape, np.uint8)
+    flat, out = distances.reshape(-1), levels.reshape(-1)
+    run_slabs(lambda low, high: head_kernels.quantise(flat, out, low, high), levels.size)
+    return levels

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxelry.inference.head_kernels import BORDER, DISTANCE
+from voxelry.inference.head_kernels import DISTANCE
 from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
 from voxelry.inference.patches import Start
 from voxelry.inference.ring_buffer import LIMIT, least_certain
@@ -18,8 +18,6 @@ from voxelry.networks.classes import class_spans
 
 GATHERED = 1 << 22
 """Values interpolated at a time."""
-
-_TINY = torch.finfo(torch.float32).tiny
 
 
 class DeviceRingBuffer:
@@ -186,17 +184,15 @@ class DeviceRingBuffer:
                 done += len(pixels)
             sums[:, index] += plane.cpu().numpy().reshape(len(self.sums), *shape)
 
-    def add_head(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
-        """Add the share of core and the distance of new slices, slice by slice; see `head_kernels.add_head`."""
+    def add_distance(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
+        """Add the distance of new slices, slice by slice; see `head_kernels.add_distance`."""
         corners, fractions = self._slab(interp, first, last)
         shape = [len(axis) for axis in corners[1:]]
         across = torch.ones(shape, dtype=torch.bool, device=self.device).nonzero()
         for index in range(last - first):
             voxels = torch.cat([torch.full_like(across[:, :1], index), across], 1)
-            border, core, distance = self._interpolated(corners, fractions, voxels, self.head[BORDER : DISTANCE + 1])
-            rather = (core - border).sigmoid() if self.logits else core / (core + border).clamp(min=_TINY)
-            both = torch.stack([rather, distance]) * share
-            sums[:, index] += both.cpu().numpy().reshape(2, *shape)
+            distance = self._interpolated(corners, fractions, voxels, self.head[DISTANCE : DISTANCE + 1]) * share
+            sums[index] += distance.cpu().numpy().reshape(shape)
 
     def _probabilities(self, values: Tensor) -> Tensor:
         """Probabilities ``(K, n)`` of interpolated sums; of regions less one half."""

@@ -35,7 +35,7 @@ from voxelry.inference.multi_plan import EnsembleOutput, SingleOutput, align_tas
 from voxelry.inference.output_arrays import OutputArrays
 from voxelry.inference.plan_ensemble import PlanEnsemble, ScanTask, group_by_plan
 from voxelry.inference.predict_options import PredictOptions
-from voxelry.inference.ring_buffer import HEAD_SUMS, PACKED_BYTES, RingBuffer
+from voxelry.inference.ring_buffer import LEVEL_BYTES, RingBuffer
 from voxelry.inference.sequence_repair import NAMING_BYTES
 from voxelry.inference.slice_writer import make_ring_buffer
 from voxelry.networks.classes import label_classes, layer_sizes
@@ -210,7 +210,7 @@ class Segmenter:
         })  # fmt: skip
         new_voxel = NEW_VOXEL_BYTES + LAYER_VOXEL_BYTES * (layers - 1)
         averaged = 0 if len(tasks) == 1 else slab_value_bytes(self.device) * classes
-        head = HEAD_SUMS * slab_value_bytes(self.device) + PACKED_BYTES if self._keeps_head else 0
+        head = slab_value_bytes(self.device) + LEVEL_BYTES if self._keeps_head else 0
         return ScanFootprint(
             grids=tuple(task.grid for task in tasks),
             classes=classes,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from voxelry.errors import UsageError
 from voxelry.inference.linear_interpolation import Interp1d, Interp3d, interp3d
 from voxelry.inference.patches import Start
-from voxelry.inference.ring_buffer import HEAD_SUMS, HostRingBuffer, RingBuffer, packed_head
+from voxelry.inference.ring_buffer import HostRingBuffer, RingBuffer, levels_of
 from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
 
 
@@ -24,13 +24,13 @@ class NewSlices:
         first: number of the first.
         labels: ``(L, n, Y', X')`` class indices on each layer.
         confidence: ``(n, Y', X')``, 0..255, if a map of confidence was asked for.
-        head: ``(n, Y', X')`` packed core probability and distance (`head_kernels`), if objects are to be told apart by them.
+        levels: ``(n, Y', X')`` levels of the distance (`head_kernels`), if objects are to be told apart by it.
     """
 
     first: int
     labels: NDArray[np.uint16]
     confidence: NDArray[np.uint8] | None = None
-    head: NDArray[np.uint16] | None = None
+    levels: NDArray[np.uint8] | None = None
 
 
 SliceCallback = Callable[[NewSlices], None]
@@ -48,7 +48,7 @@ class SliceWriter:
         slab: new slices at a time.
         write: where they go.
         confidence: ``probability`` or ``entropy`` for a map beside the labels; empty for none.
-        head: whether the channels of an instance head are wanted too.
+        head: whether the distance of an instance head is wanted too.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class SliceWriter:
                     first,
                     self.ring.labels(self.interp, first, last),
                     self.ring.confidence(self.interp, first, last, entropy) if self.confidence else None,
-                    self._head(first, last) if self.head else None,
+                    self._levels(first, last) if self.head else None,
                 )
             )
         self.written = ready
 
-    def _head(self, first: int, last: int) -> NDArray[np.uint16]:
-        sums = np.zeros((HEAD_SUMS, last - first, len(self.interp[1]), len(self.interp[2])), np.float32)
-        self.ring.add_head(self.interp, first, last, 1.0, sums)
-        return packed_head(sums)
+    def _levels(self, first: int, last: int) -> NDArray[np.uint8]:
+        sums = np.zeros((last - first, len(self.interp[1]), len(self.interp[2])), np.float32)
+        self.ring.add_distance(self.interp, first, last, 1.0, sums)
+        return levels_of(sums)
 
 
 def make_ring_buffer(

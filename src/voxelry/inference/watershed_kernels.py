@@ -24,8 +24,8 @@ LABEL_SHIFT = 9
 MOST_LABELS = (1 << (32 - LABEL_SHIFT)) - 1
 LEVELS = 256
 
-CORE_BIT = 1 << 8
-"""Bit of a core's voxel before it has its label."""
+PEAK_BIT = 1 << 8
+"""Bit of a peak's voxel before it has its label."""
 
 BLOCK = 128
 """Voxels of a block of the queue."""
@@ -208,17 +208,17 @@ def _spread(voxels: Any, levels: Any, box: Any, front: Any, length: Any, grown: 
 
 @compiled(numba.void(_u[::1], _byte[::1], _BOX, *_RUNS, _QUEUE, _i[::1], _i[::1]))
 def grow(voxels: Any, levels: Any, box: Any, rows: Any, starts: Any, stops: Any, queue: Any, front: Any, grown: Any) -> None:
-    """Grow labelled cores through the foreground that they touch.
+    """Grow labelled peaks through the foreground that they touch.
 
     Args:
-        voxels: ``(N,)`` uint32 voxels of the scan, as above; cores have their labels.
+        voxels: ``(N,)`` uint32 voxels of the scan, as above; peaks have their labels.
         levels: the box, uint8 (`fill_box`); becomes 0.
         box: its grid.
-        rows: ``(R,)`` row of the scan of each run of a core's voxels.
+        rows: ``(R,)`` row of the scan of each run of a peak's voxels.
         starts: ``(R,)`` its first voxel.
         stops: ``(R,)`` the voxel to stop before.
         queue: empty, with room for all voxels.
-        front: int64, scratch as long as there are voxels, cores included.
+        front: int64, scratch as long as there are voxels, peaks included.
         grown: the same.
     """
     for run in range(len(rows)):

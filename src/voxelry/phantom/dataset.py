@@ -53,7 +53,9 @@ _SEQUENCES: dict[Kind, list[dict[str, Any]]] = {
 }
 """Rows of labels of each kind."""
 
-_INSTANCES: dict[Kind, str] = {"torso-ct": "components", "spine-mri": "labels", "dental-panoramic": "labels"}
+_INSTANCES: dict[Kind, str] = {
+    "torso-ct": "components", "spine-mri": "labels", "dental-panoramic": "labels", "spine-discs": "components",
+}  # fmt: skip
 """How the references of each kind with things tell objects apart."""
 
 _CARDS: dict[Kind, _CardTexts] = {
@@ -76,6 +78,10 @@ _CARDS: dict[Kind, _CardTexts] = {
     "dental-panoramic": _CardTexts(
         "dental", "PX", "Synthetic panoramic X-ray of the jaws",
         "Procedural dental arches laid flat: each tooth an object, labelled by its FDI number.",
+    ),
+    "spine-discs": _CardTexts(
+        "discs", "MR", "Synthetic spine MRI in the layout of IVDM3Seg",
+        "Procedural lower spines in four Dixon channels: seven discs, from T11/T12 to L5/S1, by one value.",
     ),
 }  # fmt: skip
 

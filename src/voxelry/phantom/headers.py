@@ -33,6 +33,7 @@ _PARTS: dict[Kind, str] = {
     "chest-xray": "CHEST",
     "chest-xray-heart": "HEART",
     "dental-panoramic": "TEETH",
+    "spine-discs": "DISCS",
 }
 _CLASSES: dict[Kind, str] = {
     "torso-ct": CTImageStorage,
@@ -40,6 +41,7 @@ _CLASSES: dict[Kind, str] = {
     "chest-xray": DigitalXRayImageStorageForPresentation,
     "chest-xray-heart": DigitalXRayImageStorageForPresentation,
     "dental-panoramic": DigitalXRayImageStorageForPresentation,
+    "spine-discs": MRImageStorage,
 }
 _BODY_PART: dict[Kind, str] = {
     "torso-ct": "ABDOMEN",
@@ -47,6 +49,7 @@ _BODY_PART: dict[Kind, str] = {
     "chest-xray": "CHEST",
     "chest-xray-heart": "CHEST",
     "dental-panoramic": "JAW",
+    "spine-discs": "LSPINE",
 }
 _CHEST = Code(value="816094009", meaning="Chest")
 _JAWS = Code(value="661005", meaning="Jaw region")

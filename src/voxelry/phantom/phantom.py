@@ -15,7 +15,7 @@ from voxelry.phantom import chest, dental, spine, torso
 from voxelry.phantom.acquisition import Acquisition, blurred, shading, speckle
 from voxelry.phantom.canvas import Canvas
 
-Kind = Literal["torso-ct", "spine-mri", "chest-xray", "chest-xray-heart", "dental-panoramic"]
+Kind = Literal["torso-ct", "spine-mri", "chest-xray", "chest-xray-heart", "dental-panoramic", "spine-discs"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TABLES: dict[Kind, LabelTable] = {
     "torso-ct": torso.TABLE,
@@ -23,6 +23,7 @@ TABLES: dict[Kind, LabelTable] = {
     "chest-xray": chest.TABLE,
     "chest-xray-heart": chest.HEART_TABLE,
     "dental-panoramic": dental.TABLE,
+    "spine-discs": spine.DISC_TABLE,
 }
 ACQUISITIONS: dict[Kind, Acquisition] = {
     "torso-ct": torso.ACQUISITION,
@@ -30,6 +31,7 @@ ACQUISITIONS: dict[Kind, Acquisition] = {
     "chest-xray": chest.ACQUISITION,
     "chest-xray-heart": chest.ACQUISITION,
     "dental-panoramic": dental.ACQUISITION,
+    "spine-discs": spine.DISC_ACQUISITION,
 }
 CHANNELS: dict[Kind, tuple[str, ...]] = {
     "torso-ct": ("CT",),
@@ -37,6 +39,7 @@ CHANNELS: dict[Kind, tuple[str, ...]] = {
     "chest-xray": ("X-ray",),
     "chest-xray-heart": ("X-ray",),
     "dental-panoramic": ("X-ray",),
+    "spine-discs": spine.DISC_CHANNELS,
 }
 
 COARSE = 3
@@ -78,7 +81,7 @@ def make_phantom(kind: Kind, seed: int, acquisition: Acquisition | None = None) 
 
     Args:
         kind: ``torso-ct``, ``spine-mri``, ``chest-xray``, ``chest-xray-heart``, whose heart and lungs overlap, or
-            ``dental-panoramic``, whose teeth are objects.
+            ``dental-panoramic``, whose teeth are objects; ``spine-discs`` is a spine in the layout of IVDM3Seg.
         seed: from 0.
         acquisition: grid, noise, bias and blur; the kind's own (`ACQUISITIONS`) where None.
 
@@ -108,7 +111,7 @@ def small_phantom(kind: Kind = "torso-ct", seed: int = 0) -> Phantom:
 
     Args:
         kind: ``torso-ct``, ``spine-mri``, ``chest-xray``, ``chest-xray-heart``, whose heart and lungs overlap, or
-            ``dental-panoramic``, whose teeth are objects.
+            ``dental-panoramic``, whose teeth are objects; ``spine-discs`` is a spine in the layout of IVDM3Seg.
         seed: from 0.
 
     Returns:
@@ -170,16 +173,25 @@ def _torso(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acqu
 
 
 def _spine(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acquisition) -> tuple[Volume, LabelMap]:
-    geometry = how.grid()
+    return _dixon(anatomy, scanner, how, "spine-mri")
+
+
+def _spine_discs(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acquisition) -> tuple[Volume, LabelMap]:
+    return _dixon(anatomy, scanner, how, "spine-discs")
+
+
+def _dixon(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acquisition, kind: Kind) -> tuple[Volume, LabelMap]:
+    """Four channels of a spine, in the order of the kind."""
+    geometry, table = how.grid(), TABLES[kind]
     canvas = Canvas(geometry, (0.0, 0.0))
-    spine.paint(spine.Spine.draw(anatomy), canvas)
+    spine.paint(spine.Spine.draw(anatomy), canvas, table)
     water, fat = blurred(canvas.image, how.blur, geometry) * shading(scanner, how.bias, geometry)
-    image = spine.dixon(water, fat)
+    image = spine.dixon(water, fat)[[spine.CHANNELS.index(name) for name in CHANNELS[kind]]]
     real = image + speckle(scanner, image.shape, how.noise * spine.BRIGHTEST)
     imaginary = speckle(scanner, image.shape, how.noise * spine.BRIGHTEST)
     pixels = np.clip(np.rint(np.hypot(real, imaginary)), *MR_RANGE).astype(np.int16)
-    source = _source("spine-mri")
-    return Volume(pixels, geometry, 4, "MR", source), LabelMap.of(canvas.labels, geometry, spine.TABLE, source)
+    source = _source(kind)
+    return Volume(pixels, geometry, 4, "MR", source), LabelMap.of(canvas.labels, geometry, table, source)
 
 
 def _chest(anatomy: np.random.Generator, scanner: np.random.Generator, how: Acquisition) -> tuple[Volume, LabelMap]:
@@ -206,4 +218,5 @@ _SCANS: dict[Kind, Callable[[np.random.Generator, np.random.Generator, Acquisiti
     "chest-xray": _chest,
     "chest-xray-heart": _chest_heart,
     "dental-panoramic": _dental,
+    "spine-discs": _spine_discs,
 }

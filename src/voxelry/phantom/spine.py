@@ -1,13 +1,14 @@
 """Phantom of a lumbar spine MRI: four Dixon channels of a sagittal slab.
 
-Water and fat are painted; in-phase is their sum, opposed-phase the magnitude of their difference. T11, T12 and the sacrum are
-in the picture but carry no label, so counting from an end of the image does not name a vertebra.
+The vertebrae L1 to L5 and their discs are labelled, or, as in IVDM3Seg, the seven discs from T11/T12 to L5/S1 by one value.
+Water and fat are painted; in-phase is their sum, opposed-phase the magnitude of their difference. Other vertebrae and
+the sacrum are in the picture but carry no label, so counting from an end of the image does not name a vertebra.
 World: RAS+ mm, the origin at the middle of L3.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +61,27 @@ TABLE = LabelTable(
     )
 )
 
+DISC = "intervertebral_disc"
+DISC_TABLE = LabelTable(
+    labels=(
+        Label(
+            value=1,
+            name=DISC,
+            type=Code(value="DISC", scheme="99VOXELRY", meaning="Intervertebral disc"),
+            kind="thing",
+            color=(80, 180, 220),
+        ),
+    )
+)
+DISC_CHANNELS = ("fat", "in-phase", "opposed-phase", "water")
+ABOVE_DISCS = ("L5", "L4", "L3", "L2", "L1", "T12", "T11")
+"""The vertebrae above the seven discs of IVDM3Seg."""
+
 ACQUISITION = Acquisition(
     spacing=(2.0, 2.0, 4.0), fov=(192.0, 288.0, 88.0), axes="PIR", noise=0.035, bias=0.25, blur=0.8
 )  # fmt: skip
+DISC_ACQUISITION = replace(ACQUISITION, spacing=(1.25, 1.25, 2.0), fov=(200.0, 320.0, 72.0))
+"""The grid of IVDM3Seg: 36 sagittal slices."""
 
 
 @dataclass(frozen=True)
@@ -179,23 +198,24 @@ def disc(p: Points, segment: SpineSegment, radii: tuple[float, float]) -> tuple[
     return whole, nucleus
 
 
-def paint(spine: Spine, canvas: Canvas) -> None:
+def paint(spine: Spine, canvas: Canvas, table: LabelTable = TABLE) -> None:
     """Paint a patient.
 
     Args:
         spine: the patient.
         canvas: two channels, water and fat, empty.
+        table: the labels: `TABLE` or `DISC_TABLE`.
     """
     p = spine.warp(canvas.points)
     texture = spine.coarse(p) + 0.05 * spine.fine(p)
     _paint_trunk(spine, canvas, p, texture)
     _paint_canal(spine, canvas, p, texture)
     for index, segment in enumerate(spine.segments):
-        _paint_disc(spine, canvas, p, texture, index, segment)
+        _paint_disc(spine, canvas, p, texture, index, _disc_value(segment, index, table))
     for segment in spine.segments:
         share = spine.marrow_fat + 1.2 * texture
         label = f"vertebra_{segment.name}"
-        value = TABLE[label].value if label in TABLE.names else 0
+        value = table[label].value if label in table.names else 0
         distance = np.maximum(vertebra(p, segment, spine.radii), np.float32(spine.back + 10) - p[1])
         cortex = 1 - 0.75 * np.exp(-((distance / 1.6) ** 2))
         canvas.paint(distance, *_signal((0.92 - share) * cortex, share * cortex), label=value)
@@ -205,10 +225,16 @@ def _signal(water: Field | float, fat: Field | float) -> tuple[Field | float, Fi
     return BRIGHTEST * water, BRIGHTEST * fat
 
 
-def _paint_disc(spine: Spine, canvas: Canvas, p: Points, texture: Field, index: int, segment: SpineSegment) -> None:
-    whole, nucleus = disc(p, segment, spine.radii)
-    label = f"disc_{segment.name}_{LEVELS[index - 1]}"
-    value = TABLE[label].value if label in TABLE.names else 0
+def _disc_value(segment: SpineSegment, index: int, table: LabelTable) -> int:
+    """The value of the disc below a vertebra; 0 where it has no label."""
+    name = f"disc_{segment.name}_{LEVELS[index - 1]}"
+    if DISC in table.names and segment.name in ABOVE_DISCS:
+        name = DISC
+    return table[name].value if name in table.names else 0
+
+
+def _paint_disc(spine: Spine, canvas: Canvas, p: Points, texture: Field, index: int, value: int) -> None:
+    whole, nucleus = disc(p, spine.segments[index], spine.radii)
     canvas.paint(whole, *_signal(0.3 + texture, 0.04), label=value)
     canvas.paint(np.maximum(nucleus, whole), *_signal(spine.hydration[index] + texture, 0.03), label=value)
 

@@ -112,7 +112,7 @@ def _reason(objects: ObjectStatistics, decoder: Decoder, is_asked: bool) -> str:
     """Why objects are told apart so."""
     facts = f"Of {objects.total} objects {objects.share_touching:.1%} touch another"
     how = (
-        "the network learns their borders, cores and distances, and objects grow from their cores"
+        "the network learns their borders, cores and distances, and objects grow from peaks of the distances"
         if decoder == "watershed"
         else "touching voxels are one object, without a head of the network"
     )

@@ -6,7 +6,8 @@ checkpoint, history, model, predictions and scores; and at the end `choice.json`
 finished and is not trained again.
 
 Plans are made from all cases together, as nnU-Net's are: a fold's network learns from its own cases alone, but median sizes and,
-for CT, the range of grey values come from the others too.
+for CT, the range of grey values come from the others too. What is usual in rows of labels (`sequences`) comes from a fold's own
+training cases: it names the objects of held-out ones.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from voxelry.base.output_folder import OutputFolder
 from voxelry.core.model import CleanUp, Model
 from voxelry.core.plan import Configuration, Fingerprint, Plan
 from voxelry.datasets.cases import Case
+from voxelry.datasets.load import load_case
 from voxelry.errors import TrainingError
 from voxelry.inference.predictor import Predictor
 from voxelry.metrics.scores import Scores
 from voxelry.networks.weights import load_models, save_ensemble
+from voxelry.planning.sequence_survey import SequenceSurvey
 from voxelry.training.checkpoint import CHECKPOINT_FILE, Milestone, load_checkpoint
 from voxelry.training.clean_up_choice import CleanUpChoice
 from voxelry.training.find_best_configuration import Candidate, ConfigurationComparison, candidate_name, candidates
@@ -124,8 +127,9 @@ class CrossValidation:
         return scores
 
     def _train(self, name: Configuration, fold: int, spent: float) -> Scores:
-        options, plan = self.options, self.plans[name]
+        options = self.options
         training, validation = self.folds.sides(fold, self.cases)
+        plan = self._plan(name, training)
         folder = self.fold_folder(name, fold)
         task = NetworkTask(
             plan, self.fingerprint, training, validation, folder, self.folder / CACHE_FOLDER, *self._first_stage(name, fold)
@@ -137,6 +141,18 @@ class CrossValidation:
         track_result(options.config, plan, folder, state, dice_by_name(scores), folder / MODEL_FOLDER)
         save_validation(scores, folder, plan.regions)
         return scores
+
+    def _plan(self, name: Configuration, training: Sequence[Case]) -> Plan:
+        """A configuration's plan, with the rows of labels as a fold's training cases show them."""
+        plan = self.plans[name]
+        if not plan.sequences:
+            return plan
+        survey = SequenceSurvey(plan.sequences)
+        for case in training:
+            _, labels = load_case(case, self.options.manifest)
+            assert labels is not None
+            survey.add(labels)
+        return plan.model_copy(update={"sequences": survey.result()})
 
     def _first_stage(self, name: Configuration, fold: int) -> tuple[Model, HeldOutCases] | tuple[()]:
         """The first stage of a second stage: this fold's network, and masks of all cases by networks not trained on them."""
@@ -204,7 +220,7 @@ class CrossValidation:
         scores = score_cleaned(self.held_out(best), self.options.progress, clean_up, calibration.watch)
         record = {**comparison.record(), "clean_up": clean_up.record()}
         write_json(self.folder / CHOICE_FILE, record)
-        members = [self.model(name, fold) for name in best for fold in range(len(self.folds))]
+        members = [self._member(name, fold) for name in best for fold in range(len(self.folds))]
         population = measure_population(self.options.manifest, self.cases, card.table, self.options.progress)
         quality = None if population is None else calibration.fit(population, scores, self.options.progress)
         path = self.folder / MODEL_FOLDER
@@ -213,6 +229,11 @@ class CrossValidation:
         write_model_card(path, models, card, scores, _comparison_text(comparison, len(self.folds)))
         save_validation(scores, self.folder, self.plans[best[0]].regions)
         return TrainResult(self.folder, path, models, scores, self.histories(), time.monotonic() - self.began)
+
+    def _member(self, name: Configuration, fold: int) -> Model:
+        """A finished network for new scans, whose rows of labels are as all cases show them."""
+        model, sequences = self.model(name, fold), self.plans[name].sequences
+        return replace(model, plan=model.plan.model_copy(update={"sequences": sequences}))
 
     def _predictor(self, candidate: Candidate, rules: Sequence[CleanUp], fold: int) -> Predictor:
         """The networks of a candidate that have not seen a fold's cases, with the clean-up rules of the whole."""

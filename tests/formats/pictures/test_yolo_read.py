@@ -90,16 +90,25 @@ def test_a_picture_without_objects(tmp_path):
     ("text", "error", "message"),
     [
         ("0 0.5 0.5 0.1 0.1\n", UnsupportedFormatError, "line 1 is a box"),
-        (SQUARE + "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7\n", CorruptFileError, "line 2"),
-        (SQUARE + "0 0.1 0.2 x 0.4 0.5 0.6\n", CorruptFileError, "line 2"),
-        (SQUARE + "0 0.1 0.2 nan 0.4 0.5 0.6\n", CorruptFileError, "line 2"),
-        (SQUARE + "-1 0.1 0.2 0.3 0.4 0.5 0.6\n", CorruptFileError, "line 2"),
+        (SQUARE + "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7\n", CorruptFileError, r"a.txt: line 2: 7 coordinates after the class"),
+        (SQUARE + "0 0.1 0.2 x 0.4 0.5 0.6\n", CorruptFileError, r"a.txt: line 2: value 4, 'x', is not a number"),
+        (SQUARE + "0 0.1 0.2 nan 0.4 0.5 0.6\n", CorruptFileError, r"a.txt: line 2: value 4, 'nan', is not a number"),
+        (SQUARE + "-1 0.1 0.2 0.3 0.4 0.5 0.6\n", CorruptFileError, r"a.txt: line 2: class '-1' is not a whole number"),
+        (SQUARE + "65535 0.1 0.2 0.3 0.4 0.5 0.6\n", CorruptFileError, r"line 2: class '65535'"),
+        (SQUARE + "0 0.1 0.2\n", CorruptFileError, r"line 2: 2 coordinates after the class"),
         ("2" + SQUARE[1:], LabelError, "class 2, the table has 2 labels"),
     ],
 )
 def test_bad_lines(tmp_path, text, error, message):
     with pytest.raises(error, match=message):
         vx.read_labels(saved(tmp_path / "a.txt", text), TABLE, reference=image())
+
+
+def test_a_first_line_of_something_else_is_named_where_the_ending_says_yolo(tmp_path):
+    with pytest.raises(CorruptFileError, match=r"a.yolo.txt: line 1: class 'nucleus' is not a whole number"):
+        vx.read_labels(saved(tmp_path / "a.yolo.txt", "nucleus" + SQUARE[1:]), TABLE, reference=image())
+    with pytest.raises(UnsupportedFormatError, match="no image format"):
+        vx.read_labels(saved(tmp_path / "a.txt", "nucleus" + SQUARE[1:]), TABLE, reference=image())
 
 
 def test_a_volume_is_no_picture(tmp_path):

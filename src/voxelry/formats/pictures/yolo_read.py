@@ -8,6 +8,7 @@ those of ``data.yaml`` or ``classes.txt`` in the folder or one of the two above 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,17 +123,31 @@ def _rings(file: Path) -> list[tuple[int, np.ndarray]]:
             raise UnsupportedFormatError(
                 f"{file}: line {number} is a box, not an outline", remedy="Export segmentation labels, not those of detection."
             )
-        try:
-            index, values = int(words[0]), np.array(words[1:], np.float64)
-        except ValueError as error:
-            raise CorruptFileError(f"{file}: line {number} is not of numbers ({error})", remedy="Export it again.") from error
-        fits = 0 <= index < _MOST_CLASSES and len(values) >= _FEWEST and not len(values) % 2 and bool(np.isfinite(values).all())
-        if not fits:
-            raise CorruptFileError(
-                f"{file}: line {number} is not a class and the corners of a polygon", remedy="Export it again."
-            )
-        rings.append((index, values.reshape(-1, 2)))
+        wrong = _fault(words)
+        if wrong:
+            raise CorruptFileError(f"{file}: line {number}: {wrong}", remedy="Correct the line, or export the file again.")
+        rings.append((int(words[0]), np.array(words[1:], np.float64).reshape(-1, 2)))
     return rings
+
+
+def _fault(words: list[str]) -> str:
+    """What keeps a line from being a class and the corners of a polygon; empty where nothing does."""
+    if not (words[0].isascii() and words[0].isdigit() and int(words[0]) < _MOST_CLASSES):
+        return f"class '{words[0]}' is not a whole number from 0 to {_MOST_CLASSES - 1}"
+    for place, word in enumerate(words[1:], start=2):
+        if not _is_finite(word):
+            return f"value {place}, '{word}', is not a number"
+    count = len(words) - 1
+    if count < _FEWEST or count % 2:
+        return f"{count} coordinates after the class, where a polygon has {_FEWEST} or more, two a corner"
+    return ""
+
+
+def _is_finite(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
 
 
 def _labels(names: Mapping[int, str] | tuple[str, ...], classes: set[int]) -> dict[int, Label]:
