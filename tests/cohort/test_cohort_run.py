@@ -198,6 +198,17 @@ def test_a_full_disk_stops_the_run_which_then_goes_on(model: Path, scans: Path, 
         assert {id: case.state for id, case in rows(out).items()} == STATES
 
 
+def test_a_run_that_is_refused_changes_nothing(model: Path, scans: Path, tmp_path: Path) -> None:
+    predictor = vx.load_model(model, device="cpu")
+    out = tmp_path / "out"
+    vx.predict(predictor, scans, out)
+    (out / "scan1.nii.gz").write_text("corrected")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UsageError, match="was changed"):
+        vx.predict(predictor, scans, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_only_one_run_at_a_time_writes_into_a_folder(model: Path, scans: Path, tmp_path: Path) -> None:
     def nested(*_: object) -> None:
         with pytest.raises(UsageError, match="another run is writing"):

@@ -16,13 +16,16 @@ from itertools import pairwise
 _NAME = "voxelry"
 
 
-def _available() -> int:
+def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-THREADS = int(os.environ.get("VOXELRY_THREADS", 0)) or min(8, _available())
-"""Threads of the pool; more would wait for memory. Workers of a batch get their share by the variable."""
+MOST_THREADS = 8
+"""Threads of the pool at most; more would wait for memory."""
+
+THREADS = int(os.environ.get("VOXELRY_THREADS", 0)) or min(MOST_THREADS, processors())
+"""Threads of the pool. Workers of a batch get their share by the variable."""
 
 
 @cache

@@ -59,12 +59,12 @@ class CaseQueue:
         Args:
             check: refuses outputs of a scan that is to be done which would replace something of the user's.
         """
-        self.ledger.give_back()
-        self.ledger.forget([id for id in self.ledger.waiting() if id not in self.scans])
         done = self._done()
         left = [self._left(rank, scan) for rank, scan in enumerate(self.scans.values()) if scan.id not in done]
         for case in left:
             check(self.scans[case.id])
+        self.ledger.give_back()  # nothing was written before: a run that is refused changes nothing
+        self.ledger.forget([id for id in self.ledger.waiting() if id not in self.scans])
         self.ledger.put(left)
         self.left = frozenset(case.id for case in left)
 

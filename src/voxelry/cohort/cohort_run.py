@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from voxelry.base.progress import BatchProgress
-from voxelry.base.threads import THREADS
+from voxelry.base.threads import MOST_THREADS, processors
 from voxelry.base.version import version
 from voxelry.cohort.batch import Outcome, scan_outputs
 from voxelry.cohort.case_queue import CaseQueue, DeferredCases, fresh
@@ -43,6 +43,9 @@ from voxelry.inference.predictor import Predictor
 
 LEAST_MEMORY = 2 << 30
 """Bytes of memory below which no further worker is started."""
+
+FEW_SCANS = 4
+"""Scans a processor below which one worker with all threads is started: further ones would take as long to start."""
 
 TOLERANCE = 1.25
 """A worker is ended when it holds so much more than its share: the budget counts what is needed, not what lies between."""
@@ -111,7 +114,6 @@ def _run_locked(
         with Ledger(settings.out) as ledger:
             request = {"model": model_facts(models), **settings.request()}
             digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-            ledger.set_facts({f"request {digest}": request, "voxelry": version(), "began": time.time()})
             run = _Run(settings, outputs, ledger, scans, digest, watch)
             try:
                 run.queue.begin(outputs.check)
@@ -119,6 +121,7 @@ def _run_locked(
                 if ledger.is_blank:
                     ledger.remove()
                 raise
+            ledger.set_facts({f"request {digest}": request, "voxelry": version(), "began": time.time()})
             plan = run.plan()
             watch.on_plan(plan)
             del models
@@ -169,25 +172,32 @@ class _Run:
 
     def _split(self, left: int, devices: int) -> WorkerSplit:
         """Workers and threads of each; on a CPU measured where there are many scans, once for all runs on the same machine."""
-        settings = self.settings
+        settings, cores = self.settings, processors()
         if settings.cluster and left:
             self.places = join_cluster(settings.cluster, settings.device)
             return WorkerSplit(min(self.places.workers, left, settings.workers or left), self.places.processors)
+        most = min(left, host_limit(settings.options) // LEAST_MEMORY)
         if settings.workers is not None or self.total < 2 or not left or not settings.folders:
             workers = min(settings.workers or 0, left)
-            return WorkerSplit(workers, max(1, THREADS // max(1, workers)))
-        if devices:
-            return WorkerSplit(min(devices, left), max(1, THREADS // min(devices, left)))
-        splits = possible_splits(THREADS, min(left, host_limit(settings.options) // LEAST_MEMORY))
-        if len(splits) == 1 or left < LEAST_SCANS * THREADS:
-            return splits[-1]
-        known, here = self.ledger.facts().get("split", {}), f"{platform.node()}, {THREADS} threads"
-        split = WorkerSplit(*known["split"]) if known.get("on") == here else None
-        if split not in splits:
-            memory = host_limit(settings.options) // splits[-1].workers
-            split = measured_split(lambda number, tried: self._start(number, tried, memory, left, True), splits)
-            self.ledger.set_facts({"split": {"on": here, "split": [split.workers, split.threads]}})
-        assert split is not None
+        elif devices:
+            workers = min(devices, left)
+        elif left < FEW_SCANS * cores or most < 2:
+            workers = 1
+        elif left < LEAST_SCANS * cores:
+            workers = min(cores, most)
+        else:
+            return self._measured(possible_splits(cores, most), left)
+        return WorkerSplit(workers, max(1, cores // max(1, workers)))
+
+    def _measured(self, splits: Sequence[WorkerSplit], left: int) -> WorkerSplit:
+        """The split that a measurement chooses, once for all runs of a request on this machine."""
+        here = f"{platform.node()}, {splits}, {self.queue.request}"
+        known = self.ledger.facts().get("split", {})
+        if known.get("on") == here:
+            return WorkerSplit(*known["split"])
+        memory = host_limit(self.settings.options) // splits[-1].workers
+        split = measured_split(lambda number, tried: self._start(number, tried, memory, left, True), splits)
+        self.ledger.set_facts({"split": {"on": here, "split": [split.workers, split.threads]}})
         return split
 
     def here(self, predictor: Predictor, left: int) -> None:
@@ -207,7 +217,7 @@ class _Run:
         self._supervise(split, left, self.queue, DEPTH if self.places is None else CLUSTER_DEPTH)
         if self.queue.deferred:
             tasks, self.queue.may_defer = fresh(self.queue.deferred), False
-            self._supervise(WorkerSplit(1, THREADS), len(tasks), DeferredCases(self.queue, tasks), 1)
+            self._supervise(WorkerSplit(1, processors()), len(tasks), DeferredCases(self.queue, tasks), 1)
 
     def _supervise(self, plan: WorkerSplit, left: int, source: CaseQueue | DeferredCases, depth: int) -> None:
         memory = host_limit(self.settings.options) // plan.workers
@@ -237,9 +247,9 @@ class _Run:
 
     def _worker(self, number: int, split: WorkerSplit) -> tuple[str, list[str], dict[str, str]]:
         """Name, arguments of Python, and environment of a worker."""
-        threads = str(split.threads)
         path = os.pathsep.join(map(os.path.abspath, sys.path))  # finds what this process does, as a network of the user's
-        environment = {"OMP_NUM_THREADS": threads, "VOXELRY_THREADS": threads, "PYTHONPATH": path}
+        own = min(split.threads, MOST_THREADS)
+        environment = {"OMP_NUM_THREADS": str(split.threads), "VOXELRY_THREADS": str(own), "PYTHONPATH": path}
         return f"worker {number + 1}", ["-P", "-m", "voxelry.cohort.worker"], environment
 
     def outcome(self, scan: Scan) -> Outcome:

@@ -146,7 +146,8 @@ class Ledger:
                 connection.execute(f"PRAGMA journal_mode={'DELETE' if self.is_shared else 'WAL'}")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.executescript(_TABLES)
-                connection.execute(f"PRAGMA user_version={SCHEMA}")
+                if version != SCHEMA:
+                    connection.execute(f"PRAGMA user_version={SCHEMA}")
             connection.execute("SELECT count(*) FROM cases").fetchone()
         except BaseException:
             connection.close()
