@@ -44,7 +44,7 @@ $(VENV)/.installed: $(SET) | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.installed-dev: $(SET) | $(VENV)/.made
-	$(PIP) install -c constraints.txt -e '.[accelerate,cluster,dev,remote,serve,swin,track]'
+	$(PIP) install -c constraints.txt -e '.[accelerate,cluster,dev,radiomics,remote,serve,swin,track]'
 	@touch $(VENV)/.installed $@
 
 # An environment that works is kept; one that is half built, or of too old a Python, is made anew.

@@ -361,7 +361,16 @@ def api_stub() -> str:
 
 def _api_names() -> dict[str, str]:
     """Verb -> its module in `voxelry.api`."""
-    modules = ("cohort_verbs", "prediction_verbs", "report_verb", "scoring_verbs", "serving_verbs", "training_verbs", "verbs")
+    modules = (
+        "cohort_verbs",
+        "patient_verbs",
+        "prediction_verbs",
+        "report_verb",
+        "scoring_verbs",
+        "serving_verbs",
+        "training_verbs",
+        "verbs",
+    )
     return {name: module for module in modules for name in _exports(PACKAGE / "api" / f"{module}.py")}
 
 

@@ -5,6 +5,7 @@ from .api import convert as convert
 from .api import demo as demo
 from .api import estimate as estimate
 from .api import evaluate as evaluate
+from .api import follow_up as follow_up
 from .api import inspect as inspect
 from .api import load_model as load_model
 from .api import plan as plan

@@ -1,4 +1,5 @@
 from .cohort_verbs import status as status
+from .patient_verbs import follow_up as follow_up
 from .prediction_verbs import load_model as load_model
 from .prediction_verbs import predict as predict
 from .report_verb import report as report

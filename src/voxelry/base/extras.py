@@ -15,6 +15,7 @@ EXTRAS = {
     "ray": "cluster", "submitit": "cluster",
     "fastapi": "serve", "uvicorn": "serve",
     "matplotlib": "plot",
+    "mirp": "radiomics",
     "tensorboard": "track", "mlflow": "track",
 }  # fmt: skip
 """Module -> the extra of this package that installs it."""

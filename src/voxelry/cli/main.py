@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from voxelry.cli.convert import convert
+from voxelry.cli.follow_up import follow_up
 from voxelry.cli.output import (
     INTERRUPTED,
     SOME_FAILED,
@@ -287,6 +288,7 @@ def status(
     list_failures(list(state.failed.items()))
 
 
+app.command()(follow_up)
 app.command()(convert)
 app.command()(report)
 app.command()(serve)

@@ -112,6 +112,35 @@ def write_dicom_sr(
             remedy="Use `measure_labels` for its areas.",
         )
     algorithm = algorithm or Algorithm()
+    groups, seg, series = measured_groups(labels, source, path, segmentation, algorithm)
+    document = sr_document(measurement_report(groups, algorithm), [(seg, series)], path)
+    document.SeriesDescription = series_description
+    with atomic_path(path) as temporary, library_file(temporary) as file:
+        document.save_as(file)
+    return Path(path)
+
+
+def measured_groups(
+    labels: LabelMap,
+    source: Volume,
+    path: str | os.PathLike[str],
+    segmentation: str | os.PathLike[str],
+    algorithm: Algorithm,
+    time_point: hsr.TimePointContext | None = None,
+) -> tuple[list[hsr.VolumetricROIMeasurementsAndQualitativeEvaluations], Dataset, SourceSeries]:
+    """The measurement groups of one scan, in the order of the segments; the header of its SEG; its series.
+
+    Args:
+        labels: as of `write_dicom_sr`.
+        source: as of `write_dicom_sr`.
+        path: the report, for messages.
+        segmentation: as of `write_dicom_sr`.
+        algorithm: the algorithm that made the labels.
+        time_point: the date, in a report of several.
+
+    Raises:
+        ExportError, GridMismatchError, LabelError: as of `write_dicom_sr`.
+    """
     aligned = labels.on_grid(source.geometry)
     series = source_series(source, path)
     seg = _segmentation(Path(segmentation), series)
@@ -131,16 +160,12 @@ def write_dicom_sr(
                 remedy="Give the DICOM SEG written from these labels.",
             )
         if items:
-            groups.append(_group(segment, row, items[0], seg, quantity, algorithm))
+            groups.append(_group(segment, row, items[0], seg, quantity, algorithm, time_point))
         elif row.voxels:
             raise ExportError(
                 f"{path}: {segmentation} has no segment '{segment.name}'", remedy="Give the DICOM SEG written from these labels."
             )
-    document = _document(_report(groups, algorithm), seg, series, path)
-    document.SeriesDescription = series_description
-    with atomic_path(path) as temporary, library_file(temporary) as file:
-        document.save_as(file)
-    return Path(path)
+    return groups, seg, series
 
 
 def _segmentation(file: Path, series: SourceSeries) -> Dataset:
@@ -163,7 +188,13 @@ def _segmentation(file: Path, series: SourceSeries) -> Dataset:
 
 
 def _group(
-    segment: Segment, row: Measurement, described: Dataset, seg: Dataset, quantity: _Quantity, algorithm: Algorithm
+    segment: Segment,
+    row: Measurement,
+    described: Dataset,
+    seg: Dataset,
+    quantity: _Quantity,
+    algorithm: Algorithm,
+    time_point: hsr.TimePointContext | None,
 ) -> hsr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     series = str(seg.ReferencedSeriesSequence[0].SeriesInstanceUID)
     return hsr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -174,6 +205,7 @@ def _group(
             segment_number=int(described.SegmentNumber),
             source_series=hsr.SourceSeriesForSegmentation(series),
         ),
+        time_point_context=time_point,
         finding_category=concept(segment.label.category),
         finding_type=concept(property_type(segment.label)),
         finding_sites=_sites(segment.label),
@@ -230,9 +262,10 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{_PLACES}g}")
 
 
-def _report(
+def measurement_report(
     groups: Sequence[hsr.VolumetricROIMeasurementsAndQualitativeEvaluations], algorithm: Algorithm
 ) -> hsr.MeasurementReport:
+    """Measurement groups as the content of a TID 1500 report."""
     device = hsr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hsr.DeviceObserverIdentifyingAttributes(
@@ -250,17 +283,25 @@ def _report(
     )
 
 
-def _document(report: hsr.MeasurementReport, seg: Dataset, series: SourceSeries, path: str | os.PathLike[str]) -> hsr.EnhancedSR:
-    """The report as an Enhanced SR; highdicom's errors become an `ExportError` that does not show values of the headers."""
+def sr_document(
+    report: hsr.MeasurementReport, scans: Sequence[tuple[Dataset, SourceSeries]], path: str | os.PathLike[str]
+) -> hsr.EnhancedSR:
+    """The report as an Enhanced SR; highdicom's errors become an `ExportError` that does not show values of the headers.
+
+    Args:
+        report: the content.
+        scans: SEG and series of each scan that it is about; the report belongs to the study of the first.
+        path: the file, for messages.
+    """
     try:
         with warnings.catch_warnings():
             # Copied patient and study attributes may break their rules; the warnings would print their values.
             warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
             return hsr.EnhancedSR(
-                evidence=[seg, *_instances(series)],
+                evidence=[item for seg, series in scans for item in (seg, *_instances(series))],
                 content=report[0],
                 series_instance_uid=UID(),
-                series_number=series_number(series.headers[0], _SERIES_OFFSET),
+                series_number=series_number(scans[0][1].headers[0], _SERIES_OFFSET),
                 sop_instance_uid=UID(),
                 instance_number=1,
                 **EQUIPMENT,
