@@ -201,7 +201,8 @@ def test_mistakes(marked, quiet, tmp_path, torso_model):
     for place in (_truncated(good, tmp_path), _gap(good, tmp_path), _mixed(marked, tmp_path), _renamed(good, tmp_path)):
         assert quiet("inspect", place) in (0, 1)
         assert quiet("inspect", place, "--json") in (0, 1)
-        assert quiet("predict", torso_model, place, "--out", tmp_path / "out") in (1, 2)
+        ends = (0,) if place.name == "mixed" else (1, 2)  # each series of a folder is a scan
+        assert quiet("predict", torso_model, place, "--out", tmp_path / f"out-{place.name}") in ends
         assert quiet("convert", mask, tmp_path / "x.seg.dcm", "--reference", place) == 2
         assert quiet("convert", mask, tmp_path / "x.rtstruct.dcm", "--reference", place, "--format", "rtstruct") == 2
     assert quiet("convert", mask, tmp_path / "seg.seg.dcm", "--reference", good) == 0
