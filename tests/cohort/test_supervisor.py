@@ -106,3 +106,33 @@ def test_workers_that_cannot_start_end_the_batch_with_their_last_words() -> None
 
 def test_no_scans_at_all() -> None:
     assert not run([]).results
+
+
+class Distant(WorkerProcess):
+    """A worker whose machine is lost with it."""
+
+    is_lost = True
+
+
+def test_a_machine_that_is_lost_is_no_fault_of_its_scans() -> None:
+    source, started = Acts(["fine", "fine"]), []
+
+    def start(number: int) -> WorkerProcess:
+        started.append(number)
+        is_mortal = len(started) <= 4
+        kind = Distant if is_mortal else WorkerProcess
+        return kind(f"worker {number}", [sys.executable, str(TOY), *(["mortal"] if is_mortal else [])], {})
+
+    Supervisor(start, 1, Limits(attempts=2), 1, source).run()
+    assert source.deaths == {}
+    assert {id: message["attempt"] for id, message in source.results.items()} == {"0": 1, "1": 1}
+
+
+def test_nobody_waits_for_a_worker_that_is_not_needed_any_more() -> None:
+    source = Acts(["fine"] * 3)
+
+    def start(number: int) -> WorkerProcess:
+        return WorkerProcess(f"worker {number}", [sys.executable, str(TOY), *(["never"] if number else [])], {})
+
+    Supervisor(start, 2, Limits(), 1, source).run()
+    assert len(source.results) == 3

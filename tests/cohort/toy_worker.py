@@ -20,6 +20,8 @@ if "refuse" in sys.argv:
 seconds = [word.partition("=")[2] for word in sys.argv if word.startswith("seconds=")]
 if "die" in [*sys.argv, *seconds]:
     sys.exit("cannot start")
+if "never" in sys.argv:
+    time.sleep(1000)
 tell(event="ready")
 for line in lines:
     order = json.loads(line)
@@ -30,6 +32,8 @@ for line in lines:
         continue
     act = order["act"]
     tell(event="stage", id=order["id"], stage="predict")
+    if "mortal" in sys.argv:
+        os.kill(os.getpid(), 9)
     if act == "nap":
         time.sleep(0.2)
     if act == "segfault":

@@ -161,7 +161,7 @@ class Supervisor:
         while self._seats:
             seat = self._seats.pop()
             self._selector.unregister(seat.worker)
-            seat.worker.close(patience)
+            seat.worker.close(patience if seat.is_ready else 0.0)
 
     def _fill(self) -> bool:
         """Give tasks to workers that have room; whether any is on its way."""
