@@ -366,6 +366,7 @@ def _api_names() -> dict[str, str]:
         "patient_verbs",
         "prediction_verbs",
         "report_verb",
+        "review_verbs",
         "scoring_verbs",
         "serving_verbs",
         "training_verbs",

@@ -27,6 +27,7 @@ SIGNATURES = {
     "measure_labels": "labels, volume",
     "plan": "manifest, *, root, settings, device, out, progress",
     "predict": "model, inputs, out, *, task, formats, device, progress, series, repair, choices",
+    "qc": "folder, out, *, progress",
     "read": "path, *, series, repair, polarity, pixel_size, suv, dpi, transform",
     "read_all": "path, *, repair, polarity, pixel_size, suv",
     "read_labels": "path, table, *, reference, threshold, instances",

@@ -10,6 +10,7 @@ from .api import inspect as inspect
 from .api import load_model as load_model
 from .api import plan as plan
 from .api import predict as predict
+from .api import qc as qc
 from .api import read as read
 from .api import read_all as read_all
 from .api import read_labels as read_labels

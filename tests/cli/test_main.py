@@ -64,6 +64,7 @@ COMMANDS = {
         "--device",
         "--json",
     ],
+    "qc": ["FOLDER", "--out", "--json"],
     "status": ["FOLDER", "--export", "--json"],
     "train": [
         "CONFIG",
@@ -220,6 +221,9 @@ def test_train_predict_evaluate(torso, torso_model, tmp_path):
     assert state["counts"] == {"ready": 0, "running": 0, "done": 4, "failed": 0}
     assert "torso_003" in (tmp_path / "cases.csv").read_text()
     assert "done" in run("status", masks).stdout
+    reviewed = run_json("qc", masks, "--out", tmp_path / "review")
+    assert sorted(case["case"] for case in reviewed["cases"]) == [f"torso_{number:03d}" for number in range(4)]
+    assert {"review.csv", "sheet_001.png"} == {file.name for file in (tmp_path / "review").iterdir()}
     scores = run_json("evaluate", torso / "labels", masks, "--out", tmp_path / "scores.json")
     assert scores.keys() >= SCORE_KEYS
     assert (scores["cases"], scores["out"]) == (4, str(tmp_path / "scores.json"))

@@ -365,3 +365,8 @@ def test_a_hostile_dataset_json_is_one_error(change, tmp_path):
     result = run("check", tmp_path / "dataset.json")
     assert result.exit_code in (1, 2)
     assert str(tmp_path) in result.stderr or result.exit_code == 1
+
+
+def test_a_folder_without_a_run_has_nothing_to_review(tmp_path):
+    refused(run("qc", tmp_path), tmp_path, "no ledger", code=2)
+    assert not tree(tmp_path)

@@ -4,6 +4,7 @@ import pytest
 
 from voxelry.cohort.ledger import Ledger, LedgerCase
 from voxelry.cohort.review_list import COLUMNS, review_list, write_review_list
+from voxelry.cohort.run_status import status_of
 
 
 def quality(dice, doubt, review=False, flags=(), reason=""):
@@ -45,3 +46,7 @@ def test_the_table_has_a_row_a_case(ledger, tmp_path):
     assert [row["case"] for row in rows] == ["c", "b", "d", "a", "e"]
     assert rows[1]["flags"] == "cone is missing | cone touches"
     assert (rows[1]["predicted_dice"], rows[2]["predicted_dice"]) == ("0.4", "")
+
+
+def test_the_status_of_a_run_counts_what_is_to_review(ledger):
+    assert status_of(ledger, ledger.path.parent).review == 1

@@ -33,6 +33,9 @@ def test_moments_and_components_agree_with_scipy():
     low, middle, high = np.percentile(grey, (5, 50, 95))
     assert row["contrast_0"] == pytest.approx((grey[inside].mean() - middle) / (high - low), rel=1e-4)
     assert measures.scan["balance_0"] == pytest.approx((middle - low) / (high - low))
+    places = np.indices(grey.shape)
+    for axis, name in enumerate("RAS"):
+        assert measures.scan[f"slope_{name}"] == pytest.approx(np.corrcoef(places[axis].ravel(), grey.ravel())[0, 1], abs=1e-6)
     assert measures.scan["spacing_S"] == pytest.approx(math.log(1.5))
     assert measures.scan["size_S"] == pytest.approx(math.log(60))
 

@@ -27,6 +27,14 @@ def test_an_ordinary_case_has_about_the_mean_dice_of_validation():
     assert quality.doubt == pytest.approx(1 - quality.dice)
 
 
+def test_each_flag_takes_a_tenth_of_the_trust():
+    noise = np.random.default_rng(0).normal(0, 200, (1, 32, 28, 40)).astype(np.float32)
+    volume, labels = organs(40)
+    quality = assess(replace(volume, pixels=volume.array + noise), Prediction(labels, SURE), MODEL)
+    assert quality.flags
+    assert quality.doubt == pytest.approx(1 - quality.dice * 0.9 ** len(quality.flags))
+
+
 def test_each_unit_of_a_feature_costs_what_its_weight_says():
     sure, unsure = judged(confidence={"cone": 0.9, "box": 0.9}), judged(confidence={"cone": 0.5, "box": 0.9})
     assert sure.label_dice["cone"] - unsure.label_dice["cone"] == pytest.approx(0.05 * np.log(9), rel=1e-3)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from helpers.quality import SURE, organs, population, quality_model
+from voxelry.core.quality_model import MeasureSpread, Population
 from voxelry.core.volume import LabelMap
-from voxelry.inference.case_measures import measure_case
+from voxelry.inference.case_measures import CaseMeasures, measure_case
 from voxelry.inference.quality_features import features_of
 from voxelry.inference.quality_flags import flags_of, mirrored_axes
 
@@ -45,7 +46,7 @@ def test_a_scan_upside_down_is_told_from_one_that_is_not(seed):
 def test_which_way_up_is_said_in_words():
     volume, labels = organs(21)
     flags, is_serious = flagged(volume, flipped(labels, 2))
-    assert flags[0] == "labels lie upside down against all 20 training cases: the scan may be stored so"
+    assert flags[0] == "the scan lies upside down against the 20 training cases: it may be stored so"
     assert is_serious
 
 
@@ -77,3 +78,10 @@ def test_low_confidence_is_compared_with_validation_cases():
     flags, is_serious = flagged(*organs(33), confidence={"cone": 0.6, "box": 0.96})
     assert flags == ("cone: mean probability 0.600 (validation cases 0.960 to 0.970)",)
     assert not is_serious
+
+
+def test_a_scan_whose_labels_have_no_direction_is_told_by_its_grey_values():
+    slope = MeasureSpread(mean=0.4, std=0.05, low=0.3, high=0.5)
+    known = Population(cases=50, labels={}, scan={"slope_row": slope, "slope_column": slope.model_copy(update={"mean": 0.02})})
+    assert mirrored_axes(CaseMeasures({"slope_row": -0.38, "slope_column": -0.2}, {}), known) == ["row"]
+    assert mirrored_axes(CaseMeasures({"slope_row": 0.42, "slope_column": 0.2}, {}), known) == []

@@ -3,6 +3,7 @@ from .patient_verbs import follow_up as follow_up
 from .prediction_verbs import load_model as load_model
 from .prediction_verbs import predict as predict
 from .report_verb import report as report
+from .review_verbs import qc as qc
 from .scoring_verbs import compare as compare
 from .scoring_verbs import evaluate as evaluate
 from .serving_verbs import serve as serve

@@ -33,6 +33,7 @@ from voxelry.cli.output import (
 )
 from voxelry.cli.predict import predict
 from voxelry.cli.printable import PrintableFormatter, keep_chatter_out
+from voxelry.cli.qc import qc
 from voxelry.cli.report import report
 from voxelry.cli.serve import serve
 from voxelry.cli.train import train
@@ -288,6 +289,7 @@ def status(
     list_failures(list(state.failed.items()))
 
 
+app.command()(qc)
 app.command()(follow_up)
 app.command()(convert)
 app.command()(report)

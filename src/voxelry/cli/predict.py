@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from voxelry.cohort.scan_names import LeftOut
 
 
+_LISTED = 20
+"""Scans to review that are listed; `voxelry qc` lists them all."""
+
+
 def predict(
     model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote: a single model or an ensemble.")],
     inputs: Annotated[
@@ -108,6 +112,7 @@ def predict(
     for outcome in outcomes:
         for flag in outcome.flags:
             say(f"{outcome.id}: {flag}")
+    _say_review(outcomes, out)
     failed = [(outcome.id, outcome.error) for outcome in outcomes if outcome.error]
     if as_json:
         files = {outcome.id: {name: str(path) for name, path in outcome.files.items()} for outcome in outcomes}
@@ -131,6 +136,18 @@ def predict(
         spent = duration(time.monotonic() - began)
         say(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented into {out}{before}, in {spent}{unusual}")
     list_failures(failed)
+
+
+def _say_review(outcomes: Sequence[Outcome], out: str) -> None:
+    """Say which scans quality control marked for review, the most doubtful first, and why."""
+    quality = {outcome.id: outcome.facts["quality"] for outcome in outcomes if "quality" in outcome.facts}
+    review = sorted((id for id in quality if quality[id]["review"]), key=lambda id: -float(quality[id]["doubt"]))
+    for id in review[:_LISTED]:
+        dice = quality[id]["dice"]
+        reasons = [*([] if dice is None else [f"predicted Dice {dice:.2f}"]), *quality[id]["flags"]]
+        say(f"review {id}: {'; '.join(reasons)}")
+    if review:
+        say(f"{len(review)} of {len(quality)} scans to review, the most doubtful first: voxelry qc {out}")
 
 
 def _say_plan(plan: RunPlan, left_out: Sequence[LeftOut]) -> None:

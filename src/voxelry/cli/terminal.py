@@ -166,6 +166,8 @@ def status_table(status: RunStatus) -> Table:
         table.add_row("scans per hour", f"{status.per_hour:.0f}")
     if status.seconds_left is not None:
         table.add_row("time left", duration(status.seconds_left))
+    if status.review:
+        table.add_row("to review", str(status.review))
     for case, (worker, seconds) in status.running.items():
         table.add_row(f"running: {escape(case)}", escape(f"{worker}, for {duration(seconds)}"))
     for kind, count in status.error_classes.items():

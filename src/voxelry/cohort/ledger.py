@@ -297,6 +297,11 @@ class Ledger:
         ended = "SELECT started, ended FROM cases WHERE ended >= ? AND state IN ('done', 'failed') ORDER BY ended DESC LIMIT ?"
         return self._connection.execute(ended, (since, count)).fetchall()
 
+    def marked_for_review(self) -> int:
+        """How many cases that are done are marked for review by quality control."""
+        marked = "json_extract(details, '$.facts.quality.review')"
+        return int(self._connection.execute(f"SELECT count(*) FROM cases WHERE state = 'done' AND {marked}").fetchone()[0])
+
     def set_facts(self, facts: Mapping[str, Any]) -> None:
         """Keep facts about the whole batch, by name."""
         with self._transaction() as connection:

@@ -10,9 +10,7 @@ from typing import Any
 
 from voxelry.base.files import atomic_path
 from voxelry.cohort.ledger import Ledger, LedgerCase
-
-QUALITY = "quality"
-"""Name of these facts about a case."""
+from voxelry.cohort.prediction_facts import QUALITY
 
 _SHOWN = ("nifti", "nrrd", "seg-nrrd", "metaimage", "png", "tiff", "dicom-seg")
 """Formats of masks that are read back for a picture, the quickest first."""

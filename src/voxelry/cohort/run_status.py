@@ -28,6 +28,7 @@ class RunStatus:
         per_hour: cases that ended per hour, of late; None where none or a single one has.
         seconds_left: at this rate; None where it is not known or nothing is left.
         requests: what outputs were made with: digest -> model, settings and formats.
+        review: cases that are done and marked for review by quality control.
 
     Example:
         >>> from pathlib import Path
@@ -43,6 +44,7 @@ class RunStatus:
     per_hour: float | None = None
     seconds_left: float | None = None
     requests: Mapping[str, Any] = field(default_factory=dict)
+    review: int = 0
 
     @property
     def total(self) -> int:
@@ -73,7 +75,9 @@ def status_of(ledger: Ledger, folder: Path) -> RunStatus:
     left = counts["ready"] + counts["running"]
     requests = {name.removeprefix("request "): value for name, value in facts.items() if name.startswith("request ")}
     seconds_left = left / rate * 3600 if rate and left else None
-    return RunStatus(folder, counts, running, failed, dict(classes.most_common()), rate, seconds_left, requests)
+    return RunStatus(
+        folder, counts, running, failed, dict(classes.most_common()), rate, seconds_left, requests, ledger.marked_for_review()
+    )
 
 
 def hourly_rate(ends: Sequence[tuple[float, float]]) -> float | None:

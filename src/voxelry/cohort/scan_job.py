@@ -156,7 +156,7 @@ class ScanPass:
         assert volume is not None
         assert prediction is not None
         with job.outputs.written(self.scan, volume, prediction) as (files, how):
-            facts = facts_of(prediction, job.predictor.model) if job.hashed else {}
+            facts = facts_of(volume, prediction, job.predictor.model) if job.hashed else {}
             job.watch(self.scan, volume, prediction)
         self._end(
             {

@@ -9,7 +9,8 @@ its voxels on faces of the scan), ``contrast_<channel>`` (its mean grey value fr
 
 Measures of a scan: ``spacing_<axis>`` and ``size_<axis>`` (logarithms of mm; of pictures their aspect ratio alone),
 ``roughness_<channel>`` (logarithm of the mean step between neighbouring voxels, in spreads: noise raises it, blur lowers it),
-``balance_<channel>`` (where the median lies between the 5th and 95th percentile).
+``balance_<channel>`` (where the median lies between the 5th and 95th percentile), ``slope_<axis>`` (correlation of the first
+channel's grey values with the position along the axis: its sign changes in a scan upside down).
 """
 
 from __future__ import annotations
@@ -90,9 +91,7 @@ class _Grey:
 
     @classmethod
     def of(cls, channel: NDArray[Any]) -> _Grey:
-        stride = max(1, math.ceil((channel.size / _SAMPLES) ** (1 / channel.ndim)))
-        thinned = channel[tuple(slice(None, None, min(stride, n)) for n in channel.shape)]
-        low, middle, high = np.percentile(thinned, (5, 50, 95)).tolist()
+        low, middle, high = np.percentile(_thinned(channel), (5, 50, 95)).tolist()
         return cls(low, middle, high, _mean_step(channel))
 
 
@@ -118,7 +117,25 @@ def _scan(volume: Volume, greys: list[_Grey]) -> dict[str, float]:
     for number, grey in enumerate(greys):
         values[f"roughness_{number}"] = math.log(max(grey.step / grey.width, 1e-6))
         values[f"balance_{number}"] = (grey.middle - grey.low) / grey.width
-    return values
+    return values | {f"slope_{name}": slope for name, slope in zip(names, _slopes(volume.array[0]), strict=True)}
+
+
+def _slopes(channel: NDArray[Any]) -> list[float]:
+    """Correlation of grey values with the position along each axis; 0 of a blank scan."""
+    thinned = _thinned(channel).astype(np.float64)
+    std, slopes = float(thinned.std()), []
+    for axis, n in enumerate(thinned.shape):
+        profile = thinned.mean(axis=tuple(other for other in range(thinned.ndim) if other != axis))
+        places = np.arange(n) - (n - 1) / 2
+        spread = std * float(places.std())
+        slopes.append(float((profile * places).mean()) / spread if spread > 0 else 0.0)
+    return slopes
+
+
+def _thinned(channel: NDArray[Any]) -> NDArray[Any]:
+    """About `_SAMPLES` of the voxels."""
+    stride = max(1, math.ceil((channel.size / _SAMPLES) ** (1 / channel.ndim)))
+    return channel[tuple(slice(None, None, min(stride, n)) for n in channel.shape)]
 
 
 def _label(label: Label, box: tuple[slice, ...], volume: Volume, labels: LabelMap, greys: list[_Grey]) -> dict[str, float]:

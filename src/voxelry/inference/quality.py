@@ -18,6 +18,9 @@ from voxelry.inference.quality_flags import flags_of
 EXPECTED = 0.5
 """Share of the training references from which on a label counts as expected in every scan."""
 
+_TRUST = 0.9
+"""What a flag leaves of the trust in a prediction."""
+
 OLD_MODEL = "the model was trained before quality control, or without labels: train it again"
 UNCALIBRATED = "too few validation cases to calibrate on"
 
@@ -45,10 +48,10 @@ class Quality:
 
     @property
     def doubt(self) -> float:
-        """From 0, none, to 1: by the predicted Dice; without one by what was flagged."""
-        if self.dice is not None:
-            return 1 - self.dice
-        return 1.0 if self.review else 0.5 if self.flags else 0.0
+        """From 0, none, to 1: by the predicted Dice, of which each flag takes a tenth; without it by flags alone."""
+        if self.dice is None:
+            return 1.0 if self.review else 1 - _TRUST ** len(self.flags)
+        return 1 - self.dice * _TRUST ** len(self.flags)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, rounded, for JSON."""

@@ -24,12 +24,12 @@ _SURE = 1e-3
 _ONE_SIDED = ("fragments", "border")
 _OF_SHAPE = ("place", "offset", "extent", "skew")
 _OF_LABEL_GREY = ("contrast",)
-_OF_SCAN_GREY = ("roughness", "balance")
+_OF_SCAN_GREY = ("roughness", "balance", "slope")
 _OF_GRID = ("spacing", "size")
 
 _LEAST_STD = {
     "volume": 0.1, "place": 0.03, "offset": 0.0, "extent": 0.05, "skew": 0.1, "fragments": 0.02, "border": 0.01,
-    "contrast": 0.1, "roughness": 0.1, "balance": 0.05, "spacing": 0.05, "size": 0.1,
+    "contrast": 0.1, "roughness": 0.1, "balance": 0.05, "spacing": 0.05, "size": 0.1, "slope": 0.05,
 }  # fmt: skip
 """Of each kind of measure the standard deviation that a population is given at least: few or equal cases say little."""
 

@@ -21,8 +21,8 @@ _COMMON = 0.9
 _DIRECTED = 2.0
 """Standard deviations that a mean offset or skewness must lie from 0 to tell one direction from the other."""
 
-_LEAST_SKEW, _LEAST_OFFSET = 0.15, 0.25
-"""Mean skewness, and mean offset as a share of the label's own length, from which they tell one direction from the other."""
+_LEAST_SKEW, _LEAST_OFFSET, _LEAST_SLOPE = 0.15, 0.25, 0.1
+"""Mean skewness, offset (a share of the label's own length) and slope from which they tell one direction from the other."""
 
 _MIRRORED = 9.0
 """Squared distance by which the labels must fit the mirrored arrangement better than the usual one."""
@@ -68,35 +68,42 @@ def flags_of(
 
 
 def mirrored_axes(measures: CaseMeasures, population: Population) -> list[str]:
-    """Axes along which labels lie, or taper, the other way than in the training references.
+    """Axes along which a scan, or its labels, lie the other way than in the training references.
 
-    Offsets between labels and the skewness of each label are compared with their means and with the means mirrored, where the
-    training references agree on a direction.
+    Slopes of grey values, offsets between labels and the skewness of each label are compared with their means and with the means
+    mirrored, where the training references agree on a direction.
     """
     axes = []
     for axis in {axis for names in AXES.values() for axis in names}:
-        as_usual, as_mirrored, terms = 0.0, 0.0, 0
-        for name, known in population.labels.items():
-            for kind in ("offset", "skew"):
-                value, spread = measures.labels.get(name, {}).get(f"{kind}_{axis}"), known.measures.get(f"{kind}_{axis}")
-                if value is None or spread is None or not _is_directed(kind, spread, known.measures[f"extent_{axis}"]):
-                    continue
-                as_usual += min(distance(value, spread, known.present, kind) ** 2, _MOST)
-                as_mirrored += min(distance(-value, spread, known.present, kind) ** 2, _MOST)
-                terms += 1
-        if terms and as_usual - as_mirrored > _MIRRORED:
+        terms = [
+            (distance(value, *known) ** 2, distance(-value, *known) ** 2)
+            for value, known in _directed(axis, measures, population)
+        ]
+        if sum(min(usual, _MOST) - min(mirrored, _MOST) for usual, mirrored in terms) > _MIRRORED:
             axes.append(axis)
     return sorted(axes)
 
 
-def _is_directed(kind: str, spread: MeasureSpread, extent: MeasureSpread) -> bool:
-    least = _LEAST_SKEW if kind == "skew" else _LEAST_OFFSET * math.exp(extent.mean)
-    return abs(spread.mean) > max(_DIRECTED * spread.std, least)
+def _directed(
+    axis: str, measures: CaseMeasures, population: Population
+) -> Iterator[tuple[float, tuple[MeasureSpread, int, str]]]:
+    """Measures whose sign tells one direction of an axis from the other, with spread, number of cases and kind."""
+    slope, value = population.scan.get(f"slope_{axis}"), measures.scan.get(f"slope_{axis}")
+    if slope is not None and value is not None and abs(slope.mean) > max(_DIRECTED * slope.std, _LEAST_SLOPE):
+        yield value, (slope, population.cases, "slope")
+    for name, known in population.labels.items():
+        for kind in ("offset", "skew"):
+            spread, value = known.measures.get(f"{kind}_{axis}"), measures.labels.get(name, {}).get(f"{kind}_{axis}")
+            if spread is None or value is None:
+                continue
+            least = _LEAST_SKEW if kind == "skew" else _LEAST_OFFSET * math.exp(known.measures[f"extent_{axis}"].mean)
+            if abs(spread.mean) > max(_DIRECTED * spread.std, least):
+                yield value, (spread, known.present, kind)
 
 
 def _mirrored(measures: CaseMeasures, population: Population) -> Iterator[_Flag]:
     for axis in mirrored_axes(measures, population):
-        yield f"labels lie {_SWAPPED[axis]} against all {population.cases} training cases: the scan may be stored so", True
+        yield f"the scan lies {_SWAPPED[axis]} against the {population.cases} training cases: it may be stored so", True
 
 
 def _scan(measures: CaseMeasures, population: Population) -> Iterator[_Flag]:
