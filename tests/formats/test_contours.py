@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from skimage.measure import find_contours, label
 from skimage.measure import points_in_poly as inside_of
@@ -69,6 +69,7 @@ def _coordinates(low, high):
 
 @settings(max_examples=150)
 @given(st.lists(st.tuples(_coordinates(-4, 27), _coordinates(-4, 21)), min_size=3, max_size=12))
+@example([(0.0, 1.0), (1.0, 0.0), (2.0, 5e-324)])
 def test_any_polygon_as_skimage_has_it(points):
     """Centres nearer to the outline than the tolerance belong to it; the others are as the even-odd rule has them."""
     polygon = np.array(points)

@@ -144,8 +144,8 @@ def _crossings(a: Points, b: Points, shape: tuple[int, ...]) -> NDArray[np.int64
     """The number of edges that cross each row just before each centre; an edge includes its lower end, not its upper end."""
     columns, rows = shape
     edge, row = _rows(np.ceil(a[:, 1]), np.ceil(b[:, 1]) - 1, rows)
-    slope = (b[edge, 0] - a[edge, 0]) / (b[edge, 1] - a[edge, 1])
-    first = np.nan_to_num(np.ceil(a[edge, 0] + (row - a[edge, 1]) * slope)).clip(0, columns).astype(np.int64)
+    share = (row - a[edge, 1]) / (b[edge, 1] - a[edge, 1])  # a slope would overflow where an edge rises by next to nothing
+    first = np.nan_to_num(np.ceil(a[edge, 0] + share * (b[edge, 0] - a[edge, 0]))).clip(0, columns).astype(np.int64)
     return np.bincount(row * (columns + 1) + first, minlength=rows * (columns + 1))
 
 
