@@ -11,8 +11,8 @@ import pytest
 import voxelry
 
 WORDS = [
-    "Case", "Code", "Config", "Fingerprint", "Geometry", "Label", "LabelMap", "LabelTable", "Manifest", "Model", "Plan",
-    "Prediction", "Predictor", "Scores", "Source", "Volume", "VoxelryError", "Window",
+    "Case", "Code", "Config", "Fingerprint", "Geometry", "Label", "LabelMap", "LabelTable", "Manifest", "Model",
+    "NotebookProgress", "Plan", "Prediction", "Predictor", "Scores", "Source", "Volume", "VoxelryError", "Window",
 ]  # fmt: skip
 SIGNATURES = {
     "check": "manifest, *, root, deep",
@@ -26,7 +26,10 @@ SIGNATURES = {
     "lookup": "name",
     "measure_labels": "labels, volume",
     "plan": "manifest, *, root, settings, device, out, progress",
-    "predict": "model, inputs, out, *, task, formats, device, progress, series, repair, choices",
+    "predict": (
+        "model, inputs, out, *, task, formats, device, progress, series, repair, workers, time_limit, cluster, on_batch, "
+        "on_plan, choices"
+    ),
     "qc": "folder, out, *, progress",
     "read": "path, *, series, repair, polarity, pixel_size, suv, dpi, transform",
     "read_all": "path, *, repair, polarity, pixel_size, suv",

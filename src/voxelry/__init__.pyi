@@ -19,6 +19,7 @@ from .api import serve as serve
 from .api import status as status
 from .api import train as train
 from .api import write as write
+from .base.notebook_progress import NotebookProgress as NotebookProgress
 from .base.version import __version__ as __version__
 from .base.version import version as version
 from .core.catalogue import lookup as lookup

@@ -38,7 +38,7 @@ def test_nothing_is_squeezed_in_80_columns():
 
 def test_before_the_steps_are_known_nothing_is_claimed():
     assert terminal._count(EARLY.step, EARLY.total) == "1/?"
-    assert terminal._note(EARLY) == "loss 1.500"
+    assert EARLY.note == "loss 1.500"
 
 
 def test_lines_are_few(capsys):

@@ -31,6 +31,13 @@ class TrainingStep:
     pseudo_dice: float | None
     seconds_left: float | None
 
+    @property
+    def note(self) -> str:
+        """Loss, pseudo-Dice and time left in words."""
+        dice = "" if self.pseudo_dice is None else f" pseudo-Dice {self.pseudo_dice:.3f}"
+        left = "" if self.seconds_left is None else f" {clock(self.seconds_left)} left"
+        return f"loss {self.loss:.3f}{dice}{left}"
+
 
 StepCallback = Callable[[TrainingStep], None]
 """Called after every step of training."""
@@ -52,6 +59,14 @@ class BatchProgress:
     per_hour: float | None = None
     seconds_left: float | None = None
 
+    @property
+    def note(self) -> str:
+        """What failed, the rate and the time left in words."""
+        failed = f"{self.failed} failed" if self.failed else ""
+        rate = "" if self.per_hour is None else f"{self.per_hour:.0f}/h"
+        left = "" if self.seconds_left is None else f"{duration(self.seconds_left)} left"
+        return ", ".join(filter(None, (failed, rate, left)))
+
 
 BatchCallback = Callable[[BatchProgress], None]
 """Called after every scan of a batch, just before its `ProgressCallback`."""
@@ -67,3 +82,25 @@ def no_progress(what: str, done: int, total: int | None) -> None:
 
 def no_step(step: TrainingStep) -> None:
     """Show nothing: the default of every `on_step`."""
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, such as ``3:05``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, or of more than an hour its hours, such as ``26.1 h``."""
+    return f"{seconds / 3600:.1f} h" if seconds > 3600 else clock(seconds)
+
+
+def time_left(seconds: float, done: int, total: int | None) -> str:
+    """The time that a stage still takes at the rate so far, such as ``3:05 left``; empty where that is not known.
+
+    Args:
+        seconds: since the stage began.
+        done: units done since then.
+        total: units in all.
+    """
+    return f"{duration(seconds / done * (total - done))} left" if done > 0 and total is not None and done < total else ""

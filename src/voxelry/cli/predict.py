@@ -83,7 +83,8 @@ def predict(
 ) -> None:
     """Segment scans; each mask is written on its scan's own grid. The same command again does what is left."""
     from voxelry import api
-    from voxelry.cli.terminal import duration, progress
+    from voxelry.base.progress import duration
+    from voxelry.cli.terminal import progress
 
     choices = {
         "average": average, "memory": memory, "device_memory": device_memory, "overlap": overlap, "step": step, "flips": flips,

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 
-from voxelry.base.progress import BatchProgress, TrainingStep
+from voxelry.base.progress import BatchProgress, TrainingStep, duration, time_left
 from voxelry.cli.printable import PrintableContent, printable
 
 if TYPE_CHECKING:
@@ -39,13 +39,14 @@ def progress() -> Bars | Lines:
 
 
 class Bars:
-    """One bar per stage; training's shows loss, pseudo-Dice and time left.
+    """One bar per stage with the time left; training's shows loss and pseudo-Dice too.
 
     Args:
         console: where to draw.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         columns = (
             TextColumn("{task.description}", table_column=_fixed(_NAME)),
             BarColumn(bar_width=_BAR, table_column=_fixed(_BAR)),
@@ -54,6 +55,8 @@ class Bars:
         )
         self.progress = Progress(*columns, console=console or Console(stderr=True))
         self.tasks: dict[str, TaskID] = {}
+        self.began: dict[str, tuple[float, int]] = {}
+        self.clock = clock
         self.note = ""
 
     def __enter__(self) -> Self:
@@ -67,16 +70,19 @@ class Bars:
         """Show the progress of a stage (a `ProgressCallback`)."""
         if what not in self.tasks:
             self.tasks[what] = self.progress.add_task(escape(printable(what)), total=None, count="", note="")
-        self.progress.update(self.tasks[what], completed=done, total=total, count=_count(done, total), note=self.note)
+            self.began[what] = (self.clock(), done)
+        began, before = self.began[what]
+        note = self.note or time_left(self.clock() - began, done - before, None if total is None else total - before)
+        self.progress.update(self.tasks[what], completed=done, total=total, count=_count(done, total), note=note)
         self.note = ""
 
     def on_step(self, step: TrainingStep) -> None:
         """Note loss, pseudo-Dice and time left of a training step for the bar drawn next (a `StepCallback`)."""
-        self.note = _note(step)
+        self.note = step.note
 
     def on_batch(self, batch: BatchProgress) -> None:
         """Note what failed, the rate and the time left of a batch for the bar drawn next (a `BatchCallback`)."""
-        self.note = _batch_note(batch)
+        self.note = batch.note
 
 
 class Lines:
@@ -110,11 +116,11 @@ class Lines:
 
     def on_step(self, step: TrainingStep) -> None:
         """Note loss, pseudo-Dice and time left of a training step for the next line (a `StepCallback`)."""
-        self.note = _note(step)
+        self.note = step.note
 
     def on_batch(self, batch: BatchProgress) -> None:
         """Note what failed, the rate and the time left of a batch for the next line (a `BatchCallback`)."""
-        self.note = _batch_note(batch)
+        self.note = batch.note
 
     def _print(self, text: str) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(printable(text), markup=False)
@@ -126,30 +132,6 @@ def _fixed(width: int) -> Column:
 
 def _count(done: int, total: int | None) -> str:
     return f"{done}/{'?' if total is None else total}"
-
-
-def _note(step: TrainingStep) -> str:
-    dice = "" if step.pseudo_dice is None else f" pseudo-Dice {step.pseudo_dice:.3f}"
-    left = "" if step.seconds_left is None else f" {clock(step.seconds_left)} left"
-    return f"loss {step.loss:.3f}{dice}{left}"
-
-
-def _batch_note(batch: BatchProgress) -> str:
-    failed = f"{batch.failed} failed" if batch.failed else ""
-    rate = "" if batch.per_hour is None else f"{batch.per_hour:.0f}/h"
-    left = "" if batch.seconds_left is None else f"{duration(batch.seconds_left)} left"
-    return ", ".join(filter(None, (failed, rate, left)))
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, such as ``3:05``."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"
-
-
-def duration(seconds: float) -> str:
-    """Minutes and seconds, or of more than an hour its hours, such as ``26.1 h``."""
-    return f"{seconds / 3600:.1f} h" if seconds > 3600 else clock(seconds)
 
 
 def show(content: RenderableType) -> None:

@@ -78,7 +78,7 @@ def train(
 def _estimate_text(estimate: Estimate) -> str:
     """An estimate as text: plans as YAML, and the cost of each network."""
     from voxelry.base.memory import short_memory
-    from voxelry.cli.terminal import clock
+    from voxelry.base.progress import clock
     from voxelry.planning.plan_file import plan_text
 
     lines = []

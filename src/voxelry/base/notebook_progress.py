@@ -1,0 +1,94 @@
+"""NotebookProgress: how far a verb is, as bars in a notebook that are redrawn in place."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from voxelry.base.progress import BatchProgress, TrainingStep, time_left
+
+_SECONDS_BETWEEN = 0.2
+"""Least time between two drawings: a notebook that is sent more of them lags behind."""
+
+
+@dataclass
+class _Stage:
+    """How far one stage is."""
+
+    began: float
+    before: int
+    done: int
+    total: int | None
+    note: str = ""
+
+
+class NotebookProgress:
+    """Bars in the output of a notebook's cell, one a stage, with the time left; outside a notebook nothing is drawn.
+
+    Give it to a verb as `progress`, its methods as `on_step` and `on_batch` where the verb takes them.
+
+    Args:
+        clock: monotonic seconds.
+
+    Example:
+        >>> from voxelry import NotebookProgress
+        >>> progress = NotebookProgress()
+        >>> progress("segmenting", 1, 4)
+        >>> "1 of 4" in progress._repr_html_()
+        True
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stages: dict[str, _Stage] = {}
+        self._note = ""
+        self._drawn = -_SECONDS_BETWEEN
+        self._handle: Any = None
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Show the progress of a stage (a `ProgressCallback`)."""
+        now = self._clock()
+        stage = self._stages.setdefault(what, _Stage(now, done, done, total))
+        stage.done, stage.total = done, total
+        rest = None if total is None else total - stage.before
+        stage.note, self._note = self._note or time_left(now - stage.began, done - stage.before, rest), ""
+        if now - self._drawn >= _SECONDS_BETWEEN or done == total:
+            self._drawn = now
+            self._draw()
+
+    def on_step(self, step: TrainingStep) -> None:
+        """Note loss, pseudo-Dice and time left of a training step for the bar drawn next (a `StepCallback`)."""
+        self._note = step.note
+
+    def on_batch(self, batch: BatchProgress) -> None:
+        """Note what failed, the rate and the time left of a batch for the bar drawn next (a `BatchCallback`)."""
+        self._note = batch.note
+
+    def _draw(self) -> None:
+        """Draw below the cell that runs; the first drawing is replaced by those after it."""
+        ipython = sys.modules.get("IPython")
+        if ipython is None or ipython.get_ipython() is None:
+            return
+        if self._handle is None:
+            self._handle = importlib.import_module("IPython.display").display(self, display_id=True)
+        else:
+            self._handle.update(self)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            Markup("<tr><td>{}</td><td><progress {}></progress></td><td>{} of {}</td><td>{}</td></tr>").format(
+                what,
+                Markup("") if stage.total is None else Markup('value="{}" max="{}"').format(stage.done, stage.total),
+                stage.done,
+                "?" if stage.total is None else stage.total,
+                stage.note,
+            )
+            for what, stage in self._stages.items()
+        ]
+        return str(Markup("<table>{}</table>").format(Markup("").join(rows)))
