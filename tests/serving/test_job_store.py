@@ -191,9 +191,9 @@ def test_two_servers_do_not_share_a_folder(models, tmp_path):
 
 
 @pytest.mark.slow
-def test_no_job_is_lost_or_done_twice_by_a_kill(chest, picture, models, tmp_path):
+def test_no_job_is_lost_or_done_twice_by_a_kill(lungs, picture, models, tmp_path):
     code = "import sys; from voxelry.cli.main import main; sys.argv = sys.argv[1:]; main()"
-    options = ["serve", str(chest / "lungs" / "model"), "--port", "0", "--jobs", str(tmp_path), "--device", "cpu"]
+    options = ["serve", str(lungs), "--port", "0", "--jobs", str(tmp_path), "--device", "cpu"]
     line = [sys.executable, "-c", code, "voxelry", *options]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     url = process.stderr.readline().split()[2].rstrip(";")
