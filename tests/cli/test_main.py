@@ -61,6 +61,7 @@ COMMANDS = {
         "--network",
         "--workers",
         "--time-limit",
+        "--cluster",
         "--device",
         "--json",
     ],
