@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voxelry.base.failures import read_failures
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.task_files import default_task
 from voxelry.core.volume import Volume
@@ -121,15 +122,16 @@ def read_scan(file: Path, limits: ServeLimits, series: str | None = None) -> Vol
     Raises:
         VoxelryError: it cannot be read, or is too large.
     """
-    with file.open("rb") as stream:
-        is_archive = is_zip(stream.read(4))
-    if is_archive:
-        _check_archive(file, limits)
-    else:
-        row = detect(file)
-        if row.read_header:
-            _check_size(row.call(row.read_header, file).shape, limits)
-    volume = read_file(file, ReadOptions(series=series))
+    with read_failures("the scan"):
+        with file.open("rb") as stream:
+            is_archive = is_zip(stream.read(4))
+        if is_archive:
+            _check_archive(file, limits)
+        else:
+            row = detect(file)
+            if row.read_header:
+                _check_size(row.call(row.read_header, file).shape, limits)
+        volume = read_file(file, ReadOptions(series=series))
     _check_size(volume.shape, limits)
     return volume
 
