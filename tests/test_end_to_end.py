@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 import voxelry
 from helpers.tiny import phantoms, recipe
 from voxelry.cli import main as cli
+from voxelry.cohort.measurement_table import TABLE_NAMES
+from voxelry.cohort.run_export import MANIFEST
 
 
 def run(*arguments, code=0):
@@ -92,7 +94,7 @@ def test_four_channels_of_a_spine(tmp_path):
     masks = tmp_path / "masks"
     assert run("predict", tmp_path / "run" / "model", scans, "--out", masks)["cases"] == 2
     names = {f"{case}{ending}" for case in ("spine_002", "spine_003") for ending in (".json", ".nii.gz", "_instances.nii.gz")}
-    assert {path.name for path in masks.glob("[!.]*")} == names
+    assert {path.name for path in masks.glob("[!.]*")} == names | {MANIFEST, *TABLE_NAMES}
     image, mask = nib.load(scans / "spine_002_0000.nii.gz"), nib.load(masks / "spine_002.nii.gz")
     assert mask.shape == image.shape
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-5)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 import voxelry as vx
@@ -60,6 +61,27 @@ def rows(out: Path) -> dict[str, LedgerCase]:
         return {case.id: case for case in ledger.cases()}
 
 
+def measured(out: Path) -> list[tuple[object, ...]]:
+    """The table of a run."""
+    frame = pl.read_parquet(out / "measurements.parquet")
+    assert pl.read_csv(out / "measurements.csv", schema=frame.schema).equals(frame)
+    return frame.select("case", "label_value", "voxels", "volume_mm3", "intensity_mean").rows()
+
+
+def counted(out: Path, scans: Path) -> list[tuple[object, ...]]:
+    """What the masks of a run hold, by numpy."""
+    expected: list[tuple[object, ...]] = []
+    for mask in sorted(out.glob("*.nii.gz")):
+        labels, image = vx.read_labels(mask).array, vx.read(scans / mask.name).array[0]
+        for label in SIDED.labels:
+            inside = image[labels == label.value].astype(np.float64)
+            size = inside.size
+            expected.append(
+                (mask.name[:5], label.value, size, pytest.approx(2.0 * size), pytest.approx(inside.mean()) if size else None)
+            )
+    return expected
+
+
 @pytest.fixture
 def bare(model: Path, scans: Path, tmp_path: Path) -> dict[str, bytes]:
     """The masks that the bare loop writes."""
@@ -86,6 +108,8 @@ def test_workers_write_what_the_bare_loop_writes_and_the_ledger_knows_all(
         assert len(case.input_hash) == 64
         assert case.ended >= case.started > 0
         assert case.outputs["nifti"]["path"] == f"{case.id}.nii.gz"
+    assert measured(out) == counted(out, scans)
+    assert all("measurements" not in outcome.facts for outcome in outcomes)
 
 
 def test_what_is_done_stays_and_what_changed_is_done_again(model: Path, scans: Path, tmp_path: Path) -> None:
@@ -111,8 +135,11 @@ def test_what_is_done_stays_and_what_changed_is_done_again(model: Path, scans: P
     assert again() == ["scan2"]
     (out / "scan3.nii.gz").unlink()
     assert again() == ["scan3"]
+    assert measured(out) == counted(out, scans)
+    (out / "measurements.csv").unlink()
     os.utime(out / "scan3.nii.gz")
     assert again() == []
+    assert measured(out) == counted(out, scans)
     assert again(formats=["nifti", "seg-nrrd"]) == everything
     assert again(formats=["nifti", "seg-nrrd"]) == []
 
@@ -178,6 +205,7 @@ def test_kills_of_worker_and_leader_leave_no_trace(model: Path, scans: Path, bar
     assert masks(out) == bare
     assert hidden(out) == []
     assert {id: case.state for id, case in rows(out).items()} == STATES
+    assert measured(out) == counted(out, scans)
 
 
 def test_a_full_disk_stops_the_run_which_then_goes_on(model: Path, scans: Path, bare: dict[str, bytes], tmp_path: Path) -> None:

@@ -191,6 +191,20 @@ def test_facts_are_kept(tmp_path: Path) -> None:
         assert ledger.facts() == {"model": "b", "left out": []}
 
 
+def test_measurements_are_those_of_cases_that_are_done(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.put([LedgerCase(name, rank, (name,), "request", "stamp") for rank, name in enumerate("cabd")])
+        for name in "abc":
+            ledger.finish(name, "done", {"label": [name], "voxels": [1]})
+        ledger.finish("a", "done", {"label": ["again"], "voxels": [2]})
+        ledger.finish("b", "failed", error="x")
+        ledger.finish("c", "done")
+        ledger.forget(["d"])
+        assert list(ledger.measurements()) == [("c", {"label": ["c"], "voxels": [1]}), ("a", {"label": ["again"], "voxels": [2]})]
+        ledger.forget(["a"])
+        assert [id for id, _ in ledger.measurements()] == ["c"]
+
+
 def test_a_ledger_that_was_for_nothing_is_removed(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         assert ledger.is_blank

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from voxelry.base.output_folder import RECORD
 from voxelry.cli import main as cli
 from voxelry.cohort.ledger import LEDGER
+from voxelry.cohort.measurement_table import TABLE_NAMES
 from voxelry.cohort.run_export import MANIFEST
 
 
@@ -39,7 +40,9 @@ def refused(result, *words, code=2):
 def tree(folder):
     """Everything below a folder but records of outputs, ledgers and run manifests."""
     return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name not in (RECORD, LEDGER, MANIFEST)
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.name not in (RECORD, LEDGER, MANIFEST, *TABLE_NAMES)
     )
 
 

@@ -115,7 +115,7 @@ class CaseQueue:
             changes: dict[str, Any] = {"outputs": message["outputs"], "timings": seconds, "peak_memory": peak_memory}
             if not message.get("is_unchanged"):
                 changes |= {"input_hash": message["input_hash"], "details": {name: message[name] for name in _KEPT}}
-            self.ledger.finish(task.id, "done", **changes)
+            self.ledger.finish(task.id, "done", message.get("measurements"), **changes)
         elif message["is_full"]:
             self.ledger.finish(task.id, "ready")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.out))

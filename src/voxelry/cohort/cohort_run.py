@@ -25,6 +25,7 @@ from voxelry.base.version import version
 from voxelry.cohort.batch import Outcome, scan_outputs
 from voxelry.cohort.case_queue import CaseQueue, DeferredCases, fresh
 from voxelry.cohort.ledger import Ledger, LedgerCase
+from voxelry.cohort.measurement_table import TABLE_NAMES, write_measurements
 from voxelry.cohort.model_digest import model_digest
 from voxelry.cohort.ray_worker import ClusterPlaces, RayWorker, join_cluster
 from voxelry.cohort.run_export import MANIFEST, write_manifest
@@ -134,6 +135,10 @@ def _run_locked(
                 remove_leftovers(settings.out)
             with outputs.outputs.writing([settings.out / MANIFEST]):
                 write_manifest(ledger, settings.out / MANIFEST)
+            tables = [settings.out / name for name in TABLE_NAMES]
+            if plan.left or not all(path.exists() for path in tables):
+                with outputs.outputs.writing(tables):
+                    write_measurements(ledger.measurements(), settings.out)
             return [run.outcome(scan) for scan in scans]
 
 

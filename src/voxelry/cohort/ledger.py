@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS cases (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS cases_by_state ON cases (state, rank);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS measurements (id TEXT PRIMARY KEY, columns TEXT NOT NULL) STRICT;
 """
 _OF_JSON = ("images", "timings", "outputs", "details")
 
@@ -206,7 +207,9 @@ class Ledger:
     def forget(self, ids: Iterable[str]) -> None:
         """Remove cases, such as those that are no longer among the inputs."""
         with self._transaction() as connection:
-            connection.executemany("DELETE FROM cases WHERE id = ?", ((id,) for id in ids))
+            for id in ids:
+                connection.execute("DELETE FROM cases WHERE id = ?", (id,))
+                connection.execute("DELETE FROM measurements WHERE id = ?", (id,))
 
     def claim(self, owner: str, lease: float) -> LedgerCase | None:
         """The next case that is ready, or whose worker gave no sign of life, now running.
@@ -235,12 +238,13 @@ class Ledger:
                 "UPDATE cases SET lease_until = ? WHERE owner = ? AND state = 'running'", (time.time() + lease, owner)
             )
 
-    def finish(self, id: str, state: State, **changes: Any) -> None:
+    def finish(self, id: str, state: State, measurements: Mapping[str, Any] | None = None, **changes: Any) -> None:
         """End a case's attempt.
 
         Args:
             id: the case.
             state: ``done`` or ``failed``; ``ready`` gives it back for another attempt.
+            measurements: of its labels, column by column; None keeps those of an earlier attempt.
             changes: further attributes of `LedgerCase`.
 
         Raises:
@@ -251,8 +255,16 @@ class Ledger:
         with self._transaction() as connection:
             settings = ", ".join(f"{name} = :{name}" for name in values)
             changed = connection.execute(f"UPDATE cases SET {settings} WHERE id = :id", {**values, "id": id}).rowcount
+            if measurements is not None:
+                connection.execute("INSERT OR REPLACE INTO measurements VALUES (?, ?)", (id, json.dumps(measurements)))
         if not changed:
             raise UsageError(f"{self.path}: no case '{id}'", remedy="It was removed from the ledger meanwhile; run again.")
+
+    def measurements(self) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+        """Id and measurements of every case that is done and was measured, in the order of the inputs."""
+        wanted = "SELECT id, columns FROM measurements JOIN cases USING (id) WHERE state = 'done' ORDER BY rank, id"
+        with closing(self._connection.execute(wanted)) as rows:
+            yield from ((row[0], json.loads(row[1])) for row in rows)
 
     def waiting(self) -> Iterator[str]:
         """The ids of cases that are ready."""

@@ -20,6 +20,7 @@ from voxelry.base.files import free_name
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.content_hash import hash_of, stamp_of
 from voxelry.cohort.fetched_scan import FetchedScan, where_from
+from voxelry.cohort.measurement_table import packed
 from voxelry.cohort.prediction_facts import facts_of
 from voxelry.cohort.scan_names import Scan
 from voxelry.cohort.scan_outputs import ScanOutputs, Watch, watch_nothing
@@ -28,6 +29,7 @@ from voxelry.datasets.channels import read_channels
 from voxelry.errors import BudgetError, UnexpectedError, VoxelryError
 from voxelry.formats.read_options import ReadOptions
 from voxelry.inference.predictor import Prediction, Predictor
+from voxelry.metrics.measurement_columns import measurement_rows
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +159,7 @@ class ScanPass:
         assert prediction is not None
         with job.outputs.written(self.scan, volume, prediction) as (files, how):
             facts = facts_of(volume, prediction, job.predictor.model) if job.hashed else {}
+            measured = packed(measurement_rows(prediction.labels, volume)) if job.hashed else {}
             job.watch(self.scan, volume, prediction)
         self._end(
             {
@@ -179,6 +182,7 @@ class ScanPass:
                 ),
                 "source": {"series": volume.source.series_uid, "instances": _instances(volume)},
                 "facts": facts,
+                "measurements": measured,
             }
         )
 
