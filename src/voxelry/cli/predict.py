@@ -153,7 +153,7 @@ def _say_review(outcomes: Sequence[Outcome], out: str) -> None:
 
 def _say_plan(plan: RunPlan, left_out: Sequence[LeftOut]) -> None:
     """Say what is about to be done, and what of the inputs was left out and why."""
-    from voxelry.base.listing import shown
+    from voxelry.base.listing import counted, shown
 
     by_reason: dict[str, list[str]] = {}
     for item in left_out:
@@ -161,10 +161,9 @@ def _say_plan(plan: RunPlan, left_out: Sequence[LeftOut]) -> None:
     for reason, names in by_reason.items():
         say(f"left out: {shown(names)} ({reason})")
     done = f", {plan.scans - plan.left} done by an earlier run" if plan.left < plan.scans else ""
-    how = (
-        f" by {plan.workers} workers of {plan.threads} threads on {', '.join(plan.devices)}" if plan.workers and plan.left else ""
-    )
-    say(f"{plan.scans} scans{done}: {plan.left} to segment{how}")
+    workers, threads = counted(plan.workers, "worker", "workers"), counted(plan.threads, "thread", "threads")
+    how = f" by {workers} of {threads} on {', '.join(plan.devices)}" if plan.workers and plan.left else ""
+    say(f"{counted(plan.scans, 'scan', 'scans')}{done}: {plan.left} to segment{how}")
 
 
 def _say_remarks(outcomes: Sequence[Outcome]) -> None:

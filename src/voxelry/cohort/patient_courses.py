@@ -93,7 +93,7 @@ def _of_patient(
 ) -> PatientCourse:
     try:
         with task_failures(patient):
-            _check_patient(patient, scans)
+            _check_patient(scans)
             course = compare_dates([_examination(scan) for scan in scans], lesions, transform, tolerance)
             rows = follow_up_rows(patient, course)
             return PatientCourse(patient, _write(course, folder), follow_up_summary(patient, course, rows), tuple(rows))
@@ -102,23 +102,23 @@ def _of_patient(
         return PatientCourse(patient, error=str(error))
 
 
-def _check_patient(patient: str, scans: Sequence[DatedScan]) -> None:
+def _check_patient(scans: Sequence[DatedScan]) -> None:
     """Refuse a single date, a date twice, and different patients, before anything is decoded."""
     if len(scans) < 2:
         raise UsageError(
-            f"{patient}: one examination only ({scans[0].id}, {scans[0].date})",
+            f"one examination only ({scans[0].id}, {scans[0].date})",
             remedy="Give at least two dates of a patient; scans are joined by PatientID, or by the names of files.",
         )
     for before, after in pairwise(scans):
         if before.date == after.date:
             raise UsageError(
-                f"{patient}: '{before.id}' and '{after.id}' are both of {after.date}",
+                f"'{before.id}' and '{after.id}' are both of {after.date}",
                 remedy="Give one examination a date, or state other dates in a list.",
             )
     known = {facts.patient for scan in scans if (facts := study_facts(read(scan.image).source)).patient}
     if len(known) > 1:
         raise UsageError(
-            f"{patient}: the scans are of {len(known)} patients by their PatientID",
+            f"the scans are of {len(known)} patients by their PatientID",
             remedy="Give the scans of one patient one name.",
         )
 
