@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import voxelry as vx
+from helpers.acts import Acts
 from helpers.plans import SIDED, tiny_model, tiny_plan
-from voxelry.cohort.ray_worker import ClusterPlaces, RayWorker, join_cluster
-from voxelry.cohort.supervisor import Limits, Supervisor, Task
-from voxelry.cohort.worker_process import Message
+from voxelry.cohort.ray_worker import RayWorker, join_cluster
+from voxelry.cohort.remote_worker import ClusterPlaces
+from voxelry.cohort.supervisor import Limits, Supervisor
 from voxelry.core.geometry import Geometry
 from voxelry.errors import UsageError
 from voxelry.networks.weights import save_model
@@ -25,31 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # of Ray's own code
 ]
 TOY = str(Path(__file__).parent / "toy_worker.py")
-
-
-class Acts:
-    """A source of tasks, which records their ends and calls `when` after each."""
-
-    def __init__(self, acts: list[str], when: Any = lambda _: None) -> None:
-        self.waiting = [Task(str(number), {"act": act}) for number, act in enumerate(acts)]
-        self.results: dict[str, Message] = {}
-        self.deaths: dict[str, str] = {}
-        self.when = when
-
-    def next(self, worker: str) -> Task | None:
-        return self.waiting.pop(0) if self.waiting else None
-
-    def done(self, task: Task, message: Message, peak_memory: int) -> None:
-        assert task.id not in self.results | self.deaths
-        self.results[task.id] = message
-        self.when(self)
-
-    def died(self, task: Task, reason: str, peak_memory: int, is_memory: bool) -> None:
-        assert task.id not in self.results | self.deaths
-        self.deaths[task.id] = reason
-
-    def beat(self, worker: str) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -124,5 +100,5 @@ def test_a_run_on_a_cluster_is_one_on_this_machine(cluster: Any, tmp_path: Path,
 
 def test_what_is_no_cluster_is_refused(tmp_path: Path) -> None:
     save_model(tiny_model(tiny_plan(3), SIDED), tmp_path / "model")
-    with pytest.raises(UsageError, match=r"cluster 'kubernetes' is none that is known.*ray://host:port"):
+    with pytest.raises(UsageError, match=r"cluster 'kubernetes' is none that is known.*ray://host:port or slurm"):
         vx.predict(tmp_path / "model", tmp_path, tmp_path / "out", cluster="kubernetes")

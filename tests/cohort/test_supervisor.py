@@ -128,6 +128,19 @@ def test_a_machine_that_is_lost_is_no_fault_of_its_scans() -> None:
     assert {id: message["attempt"] for id, message in source.results.items()} == {"0": 1, "1": 1}
 
 
+def test_a_scan_that_takes_its_machine_along_each_time_is_given_up() -> None:
+    source = Acts(["fine"])
+    started = []
+
+    def start(number: int) -> WorkerProcess:
+        started.append(number)
+        return Distant(f"worker {number}", [sys.executable, str(TOY), "mortal"], {})
+
+    Supervisor(start, 1, Limits(attempts=2), 1, source).run()
+    assert "SIGKILL" in source.deaths["0"]
+    assert len(started) == 8  # five times for nothing, two attempts, and the worker after them
+
+
 def test_nobody_waits_for_a_worker_that_is_not_needed_any_more() -> None:
     source = Acts(["fine"] * 3)
 

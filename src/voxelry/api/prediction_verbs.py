@@ -92,8 +92,8 @@ def _check_cluster(cluster: str, is_loaded: bool) -> None:
     Raises:
         UsageError: it does not, or the model is loaded here already.
     """
-    if cluster and cluster != "ray" and not cluster.startswith("ray://"):
-        raise UsageError(f"cluster '{cluster}' is none that is known", remedy="Give ray, or ray://host:port.")
+    if cluster and cluster not in ("ray", "slurm") and not cluster.startswith("ray://"):
+        raise UsageError(f"cluster '{cluster}' is none that is known", remedy="Give ray, ray://host:port or slurm.")
     if cluster and is_loaded:
         raise UsageError("a loaded Predictor cannot go to a cluster", remedy="Give the model's folder.")
 
@@ -143,7 +143,8 @@ def predict(
             as processors and memory allow.
         time_limit: seconds without progress after which a scan is given up, by default an hour; only workers can be ended.
         cluster: ``ray`` for the Ray cluster of this machine, or the URL ``ray://host:port`` of one: its nodes, which see the same
-            folders, segment by one worker a GPU, or for up to 8 processors.
+            folders, segment by one worker a GPU, or for up to 8 processors. ``slurm``: the nodes of a Slurm cluster, by as many
+            jobs as `workers`, or 8.
         on_batch: called after each scan with what is done, failed and left, and the rate.
         on_plan: called before the first scan with what is to be done, and what of the inputs was left out.
         choices: for a model folder, as for `load_model` (including ``network``); ``confidence`` also writes
@@ -195,7 +196,8 @@ def predict(
         loaded, folders = None, _folders(model)
         models, options = _models(model, network, choices)
         check_members(models)
-        choose_device(device)
+        if not cluster:  # its nodes have devices of their own
+            choose_device(device)
     chosen = task or default_task(models[0].plan)
     is_scored = chosen == "semantic" or loaded is not None or bool(options.confidence)
     if not is_scored:  # an object's score is its mean probability

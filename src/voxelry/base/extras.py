@@ -12,7 +12,7 @@ EXTRAS = {
     "onnx": "accelerate", "onnxruntime": "accelerate", "onnxscript": "accelerate", "openvino": "accelerate",
     "einops": "swin",
     "fsspec": "remote", "obstore": "remote", "aiohttp": "remote",
-    "ray": "cluster",
+    "ray": "cluster", "submitit": "cluster",
     "fastapi": "serve", "uvicorn": "serve",
     "matplotlib": "plot",
     "mirp": "radiomics",

@@ -76,7 +76,7 @@ def predict(
         str | None, typer.Option("--time-limit", help="Time without progress after which a scan is given up (default: 1h).")
     ] = None,
     cluster: Annotated[
-        str, typer.Option("--cluster", help="ray, or ray://host:port: segment on the nodes of a Ray cluster.")
+        str, typer.Option("--cluster", help="ray, ray://host:port or slurm: segment on the nodes of a cluster.")
     ] = "",
     device: Device = "auto",
     as_json: Json = False,

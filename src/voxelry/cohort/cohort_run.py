@@ -27,12 +27,14 @@ from voxelry.cohort.case_queue import CaseQueue, DeferredCases, fresh
 from voxelry.cohort.ledger import Ledger, LedgerCase
 from voxelry.cohort.measurement_table import TABLE_NAMES, write_measurements
 from voxelry.cohort.model_digest import model_digest
-from voxelry.cohort.ray_worker import ClusterPlaces, RayWorker, join_cluster
+from voxelry.cohort.ray_worker import RayWorker, join_cluster
+from voxelry.cohort.remote_worker import ClusterPlaces, RemoteWorker
 from voxelry.cohort.run_export import MANIFEST, write_manifest
 from voxelry.cohort.run_settings import RunPlan, RunSettings, RunWatch
 from voxelry.cohort.scan_job import BESIDE, ScanJob, ScanPass
 from voxelry.cohort.scan_names import Scan
 from voxelry.cohort.scan_outputs import ScanOutputs
+from voxelry.cohort.slurm_worker import FOLDER, SlurmCluster, slurm_places
 from voxelry.cohort.supervisor import AnyWorker, Limits, Supervisor
 from voxelry.cohort.worker import careful
 from voxelry.cohort.worker_process import WorkerProcess
@@ -59,6 +61,9 @@ DEPTH = 3
 
 CLUSTER_DEPTH = 2
 """Scans in a worker of a cluster: one in the network, one that waits."""
+
+SLURM = "slurm"
+"""Name of the cluster whose workers are jobs of Slurm."""
 
 _HERE = "this process"
 _LEFTOVER = re.compile(r"\.(tmp|old)-[0-9a-f]{8}")
@@ -157,6 +162,7 @@ class _Run:
         self.settings, self.outputs, self.ledger, self.watch = settings, outputs, ledger, watch
         self.total, self.began = len(scans), time.monotonic()
         self.places: ClusterPlaces | None = None
+        self.slurm: SlurmCluster | None = None
         self.done, self.failed = 0, 0
         self.queue = CaseQueue(ledger, settings.out, {scan.id: scan for scan in scans}, digest, self._count)
 
@@ -179,7 +185,9 @@ class _Run:
         """Workers and threads of each; on a CPU measured where there are many scans, once for all runs on the same machine."""
         settings, cores = self.settings, processors()
         if settings.cluster and left:
-            self.places = join_cluster(settings.cluster, settings.device)
+            is_slurm = settings.cluster == SLURM
+            asked = (settings.workers, settings.device, settings.options.memory)
+            self.places = slurm_places(*asked) if is_slurm else join_cluster(settings.cluster, settings.device)
             return WorkerSplit(min(self.places.workers, left, settings.workers or left), self.places.processors)
         most = min(left, host_limit(settings.options) // LEAST_MEMORY)
         if settings.workers is not None or self.total < 2 or not left or not settings.folders:
@@ -219,7 +227,13 @@ class _Run:
     def with_workers(self, split: WorkerSplit, left: int) -> None:
         """Segment with worker processes: scans that need more memory than a share at the end, alone with all of it."""
         self.queue.may_defer = self.places is None
-        self._supervise(split, left, self.queue, DEPTH if self.places is None else CLUSTER_DEPTH)
+        if self.places is not None and self.settings.cluster == SLURM:
+            self.slurm = SlurmCluster(self.settings.out / FOLDER, replace(self.places, workers=split.workers))
+        try:
+            self._supervise(split, left, self.queue, DEPTH if self.places is None else CLUSTER_DEPTH)
+        finally:
+            if self.slurm is not None:
+                self.slurm.close()
         if self.queue.deferred:
             tasks, self.queue.may_defer = fresh(self.queue.deferred), False
             self._supervise(WorkerSplit(1, processors()), len(tasks), DeferredCases(self.queue, tasks), 1)
@@ -245,8 +259,11 @@ class _Run:
         worker.send(self.settings.load_order(devices[number % len(devices)], memory, left, ahead))
         return worker
 
-    def _start_on(self, places: ClusterPlaces, number: int, split: WorkerSplit, memory: int, left: int) -> RayWorker:
+    def _start_on(self, places: ClusterPlaces, number: int, split: WorkerSplit, memory: int, left: int) -> RemoteWorker:
         """Start a worker on a node of a cluster."""
+        if self.slurm is not None:
+            order = self.settings.load_order(self.settings.device, memory, left, True)
+            return self.slurm.start(*self._worker(number, split), order)
         order = self.settings.load_order("cuda" if places.gpus else "cpu", memory, left, True)
         return RayWorker(*self._worker(number, split), order, places)
 

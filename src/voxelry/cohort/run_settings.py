@@ -68,7 +68,7 @@ class RunSettings:
         out: the output folder.
         workers: worker processes; 0 segments in this process, None chooses.
         seconds: without progress after which a scan is given up.
-        cluster: ``ray``, or the URL of a Ray cluster, whose nodes segment; empty for this machine.
+        cluster: ``ray``, the URL of a Ray cluster, or ``slurm``, whose nodes segment; empty for this machine.
     """
 
     folders: tuple[str, ...]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from voxelry.base.memory import format_memory
-from voxelry.cohort.ray_worker import RayWorker
+from voxelry.cohort.remote_worker import RemoteWorker
 from voxelry.cohort.worker_process import Message, WorkerProcess
 from voxelry.errors import UsageError
 
@@ -23,6 +23,9 @@ TICK = 0.2
 
 BEAT = 10.0
 """Seconds between signs of life."""
+
+_MOST_LOSSES = 5
+"""How often a scan may be alone in a worker whose node is lost, until that counts as an attempt: it may be the reason."""
 
 _MOST_STARTS = 3
 """How often in a row a worker may end before it is ready, or without a scan, until the batch is given up."""
@@ -56,6 +59,7 @@ class Task:
         order: what the worker is sent.
         attempt: how often it was begun, as far as a failure could be its own.
         alone: no other scan is to be in its worker.
+        losses: how often it was alone in a worker whose node was lost.
         moved: when its worker got it, or last told of progress; seconds of a clock that never goes back.
         stage: the last stage that its worker told of.
     """
@@ -64,6 +68,7 @@ class Task:
     order: Mapping[str, Any]
     attempt: int = 1
     alone: bool = False
+    losses: int = 0
     moved: float = 0.0
     stage: str = "waiting"
 
@@ -84,7 +89,7 @@ class TaskSource(Protocol):
         """A worker lives."""
 
 
-AnyWorker = WorkerProcess | RayWorker
+AnyWorker = WorkerProcess | RemoteWorker
 
 
 @dataclass
@@ -235,8 +240,9 @@ class Supervisor:
         self._selector.unregister(seat.worker)
         seat.worker.close()
         self._seats.remove(seat)
-        is_blamed = len(tasks) == 1 and not seat.worker.is_lost
         for task in tasks:
+            task.losses += len(tasks) == 1 and seat.worker.is_lost
+            is_blamed = len(tasks) == 1 and (not seat.worker.is_lost or task.losses > _MOST_LOSSES)
             if not is_blamed:
                 self._again(task, counted=False)
             elif task.attempt < self.limits.attempts:
