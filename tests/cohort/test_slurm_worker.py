@@ -28,7 +28,6 @@ from voxelry.phantom.nifti import write_nifti
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="submitit, of the extra 'cluster', is not installed"),
-    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),  # submitit leaves its jobs to themselves
 ]
 TOY = str(Path(__file__).parent / "toy_worker.py")
 TWO = ClusterPlaces(2, 1, 0, 1 << 30)
@@ -38,19 +37,22 @@ TWO = ClusterPlaces(2, 1, 0, 1 << 30)
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_worker, "EXECUTOR", "local")
     monkeypatch.setattr(slurm_worker, "_LOOK", 0.5)
+    close = SlurmCluster.close
+
+    def close_and_wait(self: SlurmCluster) -> None:
+        close(self)
+        for job in self.jobs.values():
+            if getattr(job, "_process", None) is not None:
+                job._process.wait(20)  # that they end is part of each test
+
+    monkeypatch.setattr(SlurmCluster, "close", close_and_wait)
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[SlurmCluster]:
+def cluster(local: None, tmp_path: Path) -> Iterator[SlurmCluster]:
     jobs = SlurmCluster(tmp_path / "jobs", TWO)
     yield jobs
     jobs.close()
-    _wait_for(jobs)
-
-
-def _wait_for(jobs: SlurmCluster) -> None:
-    for job in jobs.jobs.values():
-        job._process.wait(20)
 
 
 def test_scans_end_once_though_jobs_are_killed_and_requeued(cluster: SlurmCluster) -> None:
@@ -110,7 +112,6 @@ def test_jobs_that_cannot_reach_the_batch_end_it(tmp_path: Path, monkeypatch: py
     with pytest.raises(UsageError, match=r"a worker cannot run: job \d+ ended unused \(KeyError: 'hosts'\)"):
         Supervisor(lambda number: jobs.start("w", [TOY], {}, None), 1, Limits(), 1, Acts(["nap"])).run()
     jobs.close()
-    _wait_for(jobs)
 
 
 def test_what_is_asked_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
