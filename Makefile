@@ -2,6 +2,7 @@
 #   make demo     install voxelry into .venv and run the whole job on synthetic scans (ARGS="--out DIR" and so on)
 #   make test     install voxelry and its tools into .venv and run every check (ARGS goes to pytest)
 #   make slow     run the tests marked slow, which `make test` leaves out
+#   make docs     build the site of the documentation into build/site (serve it with `python3 -m http.server -d build/site`)
 #   make format   format the code and mend what the linter can
 #   make clean    remove .venv and caches; results stay
 # PYTHON=python3.12 names another interpreter, WORKERS=0 runs the tests one after the other.
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 SET := pyproject.toml constraints.txt
 
-.PHONY: demo test slow format clean
+.PHONY: demo test slow docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/voxelry demo $(ARGS)
@@ -29,6 +30,9 @@ test: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow $(ARGS)
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
@@ -44,7 +48,7 @@ $(VENV)/.installed: $(SET) | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.installed-dev: $(SET) | $(VENV)/.made
-	$(PIP) install -c constraints.txt -e '.[accelerate,cluster,dev,radiomics,remote,serve,swin,track]'
+	$(PIP) install -c constraints.txt -e '.[accelerate,cluster,dev,docs,radiomics,remote,serve,swin,track]'
 	@touch $(VENV)/.installed $@
 
 # An environment that works is kept; one that is half built, or of too old a Python, is made anew.

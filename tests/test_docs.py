@@ -100,6 +100,7 @@ def commands_shown() -> list[list[str]]:
     """The arguments of every `voxelry` command in a code block."""
     lines = [line for path in PAGES for block in blocks(page(path), "sh") for line in block.splitlines()]
     lines += [line for path in PAGES for line in re.findall(r"^    (voxelry .*)", path.read_text(encoding="utf-8"), re.MULTILINE)]
+    lines += [line for path in PAGES for line in re.findall(r"`(voxelry [a-z-]+ [^`]*)`", path.read_text(encoding="utf-8"))]
     words = [shlex.split(line) for line in lines]
     return [line[1:] for line in words if line and line[0].rpartition("/")[2] == "voxelry"]
 
