@@ -234,7 +234,7 @@ BROKEN = [
     ),
     (AssertionError(), "an unexpected error (AssertionError:"),
     (KeyError("x"), "an unexpected error (KeyError: 'x')"),
-    (StopIteration(), "an unexpected error (StopIteration:"),
+    (StopIteration(), "StopIteration"),
     (OSError(28, "No space left on device"), "No space left on device"),
 ]
 

@@ -8,6 +8,7 @@ import pytest
 
 import voxelry as vx
 from helpers import format_samples as samples
+from helpers.command import tree
 from helpers.sources import volume
 from voxelry.base.files import write_yaml
 from voxelry.core.volume import Volume
@@ -113,5 +114,5 @@ def test_trained_from_and_predicted_on(picture, scan, tmp_path):
     folders = [path for path in (tmp_path / "images").iterdir() if path.is_dir()]
     outcomes = vx.predict(model, [tmp_path / "images", *sorted(folders)], tmp_path / "masks")
     assert [outcome.error for outcome in outcomes] == [""] * len(ids)
-    assert sorted(path.name for path in (tmp_path / "masks").glob("[!.]*")) == sorted(f"{id}.nii.gz" for id in ids)
+    assert tree(tmp_path / "masks") == sorted(f"{id}.nii.gz" for id in ids)
     assert set(vx.evaluate(tmp_path / "set.yaml", tmp_path / "masks").cases) == set(ids)

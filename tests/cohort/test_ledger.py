@@ -162,6 +162,22 @@ def test_another_process_may_look_meanwhile(tmp_path: Path) -> None:
             assert other.counts() == dict(zip(STATES, (1, 1, 0, 0), strict=True))
 
 
+def test_looking_leaves_no_files_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.put(cases(2))
+    before = (tmp_path / LEDGER).read_bytes()
+    with Ledger(tmp_path, read_only=True) as reader:
+        assert reader.counts()["ready"] == 2
+        with pytest.raises(OSError, match=LEDGER):
+            reader.put(cases(3))
+    assert [path.name for path in tmp_path.iterdir()] == [LEDGER]
+    monkeypatch.setattr("os.access", lambda *_: False)  # a folder that cannot be written
+    with Ledger(tmp_path, read_only=True) as reader:
+        assert reader.counts()["ready"] == 2
+        assert [path.name for path in tmp_path.iterdir()] == [LEDGER]
+    assert (tmp_path / LEDGER).read_bytes() == before
+
+
 def test_bad_ledgers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no ledger"):
         Ledger(tmp_path, read_only=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import voxelry as vx
-from voxelry.cohort.inputs import case_id, find_scans
+from voxelry.cohort.folder_search import case_id
+from voxelry.cohort.inputs import find_scans
 from voxelry.errors import ReadError, UsageError
 from voxelry.formats import table
 

@@ -2,6 +2,7 @@ from .comparison import Difference as Difference
 from .comparison import compare_scores as compare_scores
 from .evaluation import summarise as summarise
 from .evaluation import write_scores as write_scores
+from .follow_up_lesions import Examination as Examination
 from .follow_up_lesions import compare_dates as compare_dates
 from .lesion_matching import LesionChange as LesionChange
 from .lesion_matching import lesion_changes as lesion_changes

@@ -175,9 +175,11 @@ def _general_format(file: Path) -> Format | None:
 
 def is_archive(file: Path) -> bool:
     """A file is a zip archive by its name and its first bytes."""
+    if file.suffix.lower() != ".zip" or not file.is_file():  # opening a pipe would wait for a writer
+        return False
     try:
         with file.open("rb") as stream:
-            return file.suffix.lower() == ".zip" and is_zip(stream.read(4))
+            return is_zip(stream.read(4))
     except OSError:
         return False
 

@@ -33,6 +33,14 @@ class Examination:
         date: when it was.
         volume: the scan.
         labels: on the scan's grid, with the lesions among them.
+
+    Example:
+        >>> from datetime import date
+        >>> from voxelry.cohort import Examination
+        >>> from voxelry.phantom import small_phantom
+        >>> phantom = small_phantom()
+        >>> Examination("first", date(2026, 1, 5), phantom.volume, phantom.labels).date.isoformat()
+        '2026-01-05'
     """
 
     name: str
@@ -112,6 +120,7 @@ def compare_dates(
 
     Example:
         >>> from datetime import date
+        >>> from voxelry.cohort import Examination
         >>> from voxelry.phantom import coarse_acquisition, dated_phantoms
         >>> dated, _ = dated_phantoms(3, acquisition=coarse_acquisition("torso-ct"), fates=("vanish",))
         >>> days = (date(2026, 1, 5), date(2026, 4, 7))

@@ -133,8 +133,7 @@ class Ledger:
             ) from error
 
     def _open(self, read_only: bool) -> sqlite3.Connection:
-        mode = "ro" if read_only else "rwc"
-        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        uri = f"{self.path.absolute().as_uri()}?mode={_reading_mode(self.path) if read_only else 'rwc'}"
         connection = sqlite3.connect(uri, uri=True, timeout=_WAIT, isolation_level=None, check_same_thread=False)
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -143,7 +142,9 @@ class Ledger:
                     f"{self.path}: written by a newer voxelry (version {version} of the ledger, {SCHEMA} is known)",
                     remedy="Update voxelry, or write into another folder.",
                 )
-            if not read_only:
+            if read_only:
+                connection.execute("PRAGMA query_only=ON")
+            else:
                 connection.execute(f"PRAGMA journal_mode={'DELETE' if self.is_shared else 'WAL'}")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.executescript(_TABLES)
@@ -354,6 +355,13 @@ def _of_system(error: sqlite3.DatabaseError, path: Path) -> OSError | sqlite3.Da
     numbers = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_IOERR: errno.EIO, sqlite3.SQLITE_READONLY: errno.EROFS}
     number = numbers.get(error.sqlite_errorcode & 0xFF) if hasattr(error, "sqlite_errorcode") else None
     return error if number is None else OSError(number, os.strerror(number), str(path))
+
+
+def _reading_mode(path: Path) -> str:
+    """How SQLite opens a ledger to read it: who may write leaves no companion files behind, who may not makes none."""
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return "rw"
+    return "ro" if path.with_name(f"{path.name}-wal").exists() else "ro&immutable=1"
 
 
 def _as_row(case: LedgerCase) -> dict[str, Any]:

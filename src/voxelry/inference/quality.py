@@ -37,6 +37,11 @@ class Quality:
             serious (a missing organ, labels the other way up, a size or a place that no training case has).
         flags: what is unusual, in sentences with numbers.
         features: label -> feature -> value (`voxelry.inference.quality_features`).
+
+    Example:
+        >>> from voxelry.inference import Quality
+        >>> round(Quality(0.8, flags=("liver is missing",)).doubt, 2), Quality(0.9).as_dict()["dice"]
+        (0.28, 0.9)
     """
 
     dice: float | None
@@ -82,7 +87,7 @@ def assess(volume: Volume, prediction: Prediction, model: Model) -> Quality:
         >>> from voxelry.inference import Prediction, assess
         >>> from voxelry.phantom import small_phantom
         >>> phantom = small_phantom()
-        >>> network = NetworkPlan(features=(4, 8), strides=((1,) * 3, (2,) * 3), kernels=((3,) * 3,) * 2)
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1,) * 3, (2,) * 3, (2,) * 3), kernels=((3,) * 3,) * 3)
         >>> norm = Normalisation(scheme="image")
         >>> plan = Plan(dimensions=3, channels=("CT",), normalisation=(norm,), patch_size=(8,) * 3, batch_size=1, network=network)
         >>> fingerprint = Fingerprint(

@@ -37,6 +37,11 @@ class ContactTile:
         notes: sentences below its planes; those that do not fit are counted.
         picture: its planes side by side; None where there is nothing to show.
         is_marked: whether its title stands out.
+
+    Example:
+        >>> from voxelry.reports import ContactTile
+        >>> ContactTile("case 1: Dice 0.71", ("liver is missing",), is_marked=True).picture is None
+        True
     """
 
     title: str
@@ -54,6 +59,13 @@ def planes_picture(volume: Volume, labels: LabelMap) -> Image.Image:
 
     Raises:
         GridMismatchError: the labels lie on another grid.
+
+    Example:
+        >>> from voxelry.phantom import small_phantom
+        >>> from voxelry.reports import planes_picture
+        >>> phantom = small_phantom()
+        >>> planes_picture(phantom.volume, phantom.labels).size
+        (456, 150)
     """
     own = labels.on_grid(volume.geometry)
     panels = panels_of(volume, own, None)
