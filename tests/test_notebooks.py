@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -32,8 +33,16 @@ def this_interpreter(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
-def test_there_is_a_quick_start():
-    assert "quickstart.ipynb" in [path.name for path in NOTEBOOKS]
+def test_there_is_a_notebook_for_each_task():
+    tasks = "quickstart train_chest_xray train_spine_mri segment_dicom_folder analyse_batch compare_models instances_and_lesions"
+    assert {*tasks.split(), "follow_up", "export_to_clinic"} <= {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_says_where_to_put_real_data(path):
+    text = path.with_suffix(".py").read_text(encoding="utf-8")
+    assert re.search(r"[Yy]our own\W+data", text)
+    assert "not a medical device" in re.sub(r"\n# ?", " ", text)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
