@@ -367,6 +367,7 @@ def _api_names() -> dict[str, str]:
         "prediction_verbs",
         "report_verb",
         "review_verbs",
+        "privacy_verbs",
         "scoring_verbs",
         "serving_verbs",
         "training_verbs",

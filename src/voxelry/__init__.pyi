@@ -2,6 +2,7 @@ from . import plot as plot
 from .api import check as check
 from .api import compare as compare
 from .api import convert as convert
+from .api import deidentify as deidentify
 from .api import demo as demo
 from .api import estimate as estimate
 from .api import evaluate as evaluate

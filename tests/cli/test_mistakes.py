@@ -370,3 +370,8 @@ def test_a_hostile_dataset_json_is_one_error(change, tmp_path):
 def test_a_folder_without_a_run_has_nothing_to_review(tmp_path):
     refused(run("qc", tmp_path), tmp_path, "no ledger", code=2)
     assert not tree(tmp_path)
+
+
+def test_a_scan_is_not_deidentified_into_its_own_folder(torso, tmp_path):
+    refused(run("deidentify", torso / "images", "--out", torso / "images" / "x"), torso / "images", "lies in the input", code=2)
+    refused(run("deidentify", tmp_path, "--out", tmp_path.with_name("o"), "--option", "date"), "no option")

@@ -2,6 +2,7 @@ from .cohort_verbs import status as status
 from .patient_verbs import follow_up as follow_up
 from .prediction_verbs import load_model as load_model
 from .prediction_verbs import predict as predict
+from .privacy_verbs import deidentify as deidentify
 from .report_verb import report as report
 from .review_verbs import qc as qc
 from .scoring_verbs import compare as compare

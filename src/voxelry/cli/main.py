@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from voxelry.cli.convert import convert
+from voxelry.cli.deidentify import deidentify
 from voxelry.cli.follow_up import follow_up
 from voxelry.cli.output import (
     INTERRUPTED,
@@ -290,6 +291,7 @@ def status(
 
 
 app.command()(qc)
+app.command()(deidentify)
 app.command()(follow_up)
 app.command()(convert)
 app.command()(report)
