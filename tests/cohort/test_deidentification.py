@@ -181,6 +181,9 @@ def test_mistakes_are_refused(study, tmp_path):
         voxelry.deidentify(scan, scan / "out")
     with pytest.raises(MissingFileError):
         voxelry.deidentify(tmp_path / "none", out)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingFileError, match="empty: holds no file"):
+        voxelry.deidentify(tmp_path / "empty", out)
     assert not out.exists()
     assert not out.with_name("out.key").exists()
 

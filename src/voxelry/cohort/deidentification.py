@@ -19,7 +19,7 @@ from voxelry.base.output_folder import RECORD, OutputFolder
 from voxelry.base.progress import ProgressCallback
 from voxelry.base.version import version
 from voxelry.cohort.scan_names import LeftOut
-from voxelry.errors import UsageError, VoxelryError, nearest
+from voxelry.errors import MissingFileError, UsageError, VoxelryError, nearest
 from voxelry.formats.dicom.archive import is_zip
 from voxelry.formats.dicom.elements import text_of
 from voxelry.formats.dicom.privacy.confidentiality_table import EDITION, OPTIONS
@@ -68,6 +68,8 @@ def deidentify_files(
     result = DeidentifiedFiles()
     _check_places(inputs, out)
     files = _files(inputs, result)
+    if not (files or result.failed):
+        raise MissingFileError(f"{inputs[0]}: holds no file", remedy="Name DICOM files, or folders of them.")
     key = _key_file(out, key)
     pseudonyms = KeyedPseudonyms(read_key(key))
     outputs = OutputFolder(out, "deidentify")
