@@ -13,6 +13,7 @@ predict, write) on two processors. `overhead`: one worker takes at most 5 % long
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
 import os
 import platform
@@ -96,20 +97,14 @@ def damaged(path: Path) -> None:
 
 def singular(path: Path) -> None:
     """A scan whose affine has no volume."""
-    image = nibabel.Nifti1Image(grey((20, 20, 20), 0), np.eye(4))
-    image.header["srow_x"] = image.header["srow_y"] = [0, 0, 0, 0]
-    path.write_bytes(_bytes(image))
-
-
-def _bytes(image: nibabel.Nifti1Image) -> bytes:
-    import gzip
-
-    return gzip.compress(image.to_bytes())
+    content = bytearray(nibabel.Nifti1Image(grey((20, 20, 20), 0), np.eye(4)).to_bytes())
+    content[280:312] = bytes(32)  # srow_x and srow_y
+    path.write_bytes(gzip.compress(bytes(content)))
 
 
 BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "text": (".nii.gz", lambda path: path.write_text("not an image"), "UnsupportedFormatError"),
-    "empty": (".nii.gz", lambda path: path.touch(), "CorruptFileError UnsupportedFormatError"),
+    "empty": (".nii.gz", lambda path: path.touch(), "CorruptFileError UnsupportedFormatError MissingFileError"),
     "cut": (".nii.gz", cut, "CorruptFileError"),
     "damaged": (".nii.gz", damaged, "CorruptFileError"),
     "nan": (".nii.gz", with_nan, "NonFiniteError"),
