@@ -56,3 +56,10 @@ def test_what_is_missing_has_a_stamp_but_no_hash(series: Path) -> None:
     assert stamp_of([series / "none"]) != stamp_of([series / "a.dcm"])
     with pytest.raises(FileNotFoundError):
         hash_of([series / "none"])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    for path in (tmp_path, tmp_path / "pipe.nii.gz"):
+        with pytest.raises(OSError, match="no regular file"):
+            hash_of([path])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -77,6 +78,8 @@ def hash_of(paths: Sequence[Path]) -> str:
 
 
 def _digest(file: Path) -> bytes:
+    if not file.is_file():  # opening a pipe would wait for a writer
+        raise OSError(errno.ENOENT, "no regular file", str(file))
     with file.open("rb") as content:
         digest = hashlib.sha256()
         while chunk := content.read(_CHUNK):
