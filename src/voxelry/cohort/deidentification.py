@@ -25,7 +25,7 @@ from voxelry.formats.dicom.elements import text_of
 from voxelry.formats.dicom.privacy.confidentiality_table import EDITION, OPTIONS
 from voxelry.formats.dicom.privacy.deidentified_file import is_dicom_file, write_deidentified
 from voxelry.formats.dicom.privacy.deidentifier import Deidentifier
-from voxelry.formats.dicom.privacy.pixel_risks import FACE, TEXT, pixel_risks
+from voxelry.formats.dicom.privacy.identifying_pixels import FACE, TEXT, pixel_risks
 from voxelry.formats.dicom.privacy.pseudonyms import KeyedPseudonyms, read_key
 from voxelry.formats.dicom.walk import walk
 

@@ -21,6 +21,8 @@ _SHORTEST_TOKEN = 16
 """Characters of a token, below which it could be guessed."""
 _KEEP_ALIVE = 15
 """Seconds that an idle connection stays open."""
+_GRACE = 40
+"""Seconds after the order to end in which clients may take answers that are under way; who stopped reading is cut off."""
 
 
 class ModelServer(uvicorn.Server):
@@ -44,6 +46,7 @@ class ModelServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_GRACE,
             lifespan="on",
         )
         super().__init__(config)

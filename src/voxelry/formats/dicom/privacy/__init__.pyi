@@ -1,3 +1,3 @@
 from .deidentifier import Deidentifier as Deidentifier
-from .pixel_risks import pixel_risks as pixel_risks
+from .identifying_pixels import pixel_risks as pixel_risks
 from .pseudonyms import KeyedPseudonyms as KeyedPseudonyms

@@ -3,7 +3,7 @@
 import pytest
 from pydicom import Dataset
 
-from voxelry.formats.dicom.privacy.pixel_risks import FACE, TEXT, pixel_risks
+from voxelry.formats.dicom.privacy.identifying_pixels import FACE, TEXT, pixel_risks
 
 CT, SC, US = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.6.1"
 
