@@ -1,5 +1,6 @@
 """A server of models in a thread of this process, on a free port of the loopback."""
 
+import faulthandler
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ class RunningServer:
         """As SIGTERM does."""
         self._server.handle_exit(15, None)
         self._thread.join(SECONDS)
+        if self._thread.is_alive():
+            faulthandler.dump_traceback()  # what it waits for
         assert not self._thread.is_alive()
 
 

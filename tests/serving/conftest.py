@@ -63,7 +63,7 @@ def volume_model(models):
     return list(models)[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(models, tmp_path_factory):
     """A server without a token."""
     with running(models, tmp_path_factory.mktemp("jobs")) as server:
