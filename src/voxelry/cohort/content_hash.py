@@ -11,8 +11,6 @@ from pathlib import Path
 
 from voxelry.formats.dicom.archive import archive_of
 
-_CHUNK = 1 << 22
-
 
 def stamp_of(paths: Sequence[str | os.PathLike[str]]) -> str:
     """A digest of names, sizes and times of files, and of all files in folders: equal stamps spare reading them.
@@ -81,10 +79,7 @@ def _digest(file: Path) -> bytes:
     if not file.is_file():  # opening a pipe would wait for a writer
         raise OSError(errno.ENOENT, "no regular file", str(file))
     with file.open("rb") as content:
-        digest = hashlib.sha256()
-        while chunk := content.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

@@ -20,7 +20,7 @@ from voxelry.base.progress import ProgressCallback
 from voxelry.base.version import version
 from voxelry.cohort.scan_names import LeftOut
 from voxelry.errors import MissingFileError, UsageError, VoxelryError, nearest
-from voxelry.formats.dicom.archive import is_zip
+from voxelry.formats.dicom.archive import is_zip_file
 from voxelry.formats.dicom.elements import text_of
 from voxelry.formats.dicom.privacy.confidentiality_table import EDITION, OPTIONS
 from voxelry.formats.dicom.privacy.deidentified_file import is_dicom_file, write_deidentified
@@ -100,7 +100,7 @@ class _CopyRun:
         """De-identify a file, or list it with the reason why not."""
         try:
             if not is_dicom_file(file):
-                reason = "an archive, whose inside is not searched: unpack it" if _is_archive(file) else "not DICOM"
+                reason = "an archive, whose inside is not searched: unpack it" if is_zip_file(file) else "not DICOM"
                 self.result.left_out.append(LeftOut(file, reason))
                 return
             target = write_deidentified(file, self.deidentifier, lambda data: self._place(file, data))
@@ -176,11 +176,6 @@ def _files(inputs: Sequence[Path], result: DeidentifiedFiles) -> list[Path]:
         files.update(dict.fromkeys(file for file, _ in tree.files))
         result.failed += [LeftOut(place, str(error)) for place, error in tree.problems]
     return list(files)
-
-
-def _is_archive(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return is_zip(stream.read(4))
 
 
 def _settle(outputs: OutputFolder, pseudonyms: KeyedPseudonyms, options: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from voxelry.cohort.scan_names import LeftOut, Scan
 from voxelry.datasets.mask_names import masks_by_name
 from voxelry.errors import MissingFileError, ReadError
 from voxelry.formats.detection import general_format, header_beside
-from voxelry.formats.dicom.archive import is_zip
+from voxelry.formats.dicom.archive import is_zip_file
 from voxelry.formats.file_content import open_content
 from voxelry.formats.file_format import Format
 from voxelry.formats.ids_beside import is_ids_file
@@ -178,8 +178,7 @@ def is_archive(file: Path) -> bool:
     if file.suffix.lower() != ".zip" or not file.is_file():  # opening a pipe would wait for a writer
         return False
     try:
-        with file.open("rb") as stream:
-            return is_zip(stream.read(4))
+        return is_zip_file(file)
     except OSError:
         return False
 

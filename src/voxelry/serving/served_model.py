@@ -15,7 +15,7 @@ from voxelry.cohort.task_files import default_task
 from voxelry.core.volume import Volume
 from voxelry.errors import CorruptFileError, ModelError, UnsupportedFormatError, UsageError
 from voxelry.formats.detection import detect
-from voxelry.formats.dicom.archive import is_zip
+from voxelry.formats.dicom.archive import is_zip_file
 from voxelry.formats.read_options import ReadOptions
 from voxelry.formats.reader import read_file
 from voxelry.inference.predict_options import PROBABILITY, PredictOptions
@@ -123,9 +123,7 @@ def read_scan(file: Path, limits: ServeLimits, series: str | None = None) -> Vol
         VoxelryError: it cannot be read, or is too large.
     """
     with read_failures("the scan"):
-        with file.open("rb") as stream:
-            is_archive = is_zip(stream.read(4))
-        if is_archive:
+        if is_zip_file(file):
             _check_archive(file, limits)
         else:
             row = detect(file)

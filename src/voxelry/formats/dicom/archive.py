@@ -47,6 +47,16 @@ def is_zip(head: bytes) -> bool:
     return head.startswith(_MAGIC)
 
 
+def is_zip_file(file: Path) -> bool:
+    """A file begins as a zip archive does.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        return is_zip(stream.read(len(_MAGIC)))
+
+
 @dataclass(frozen=True)
 class ArchiveMember:
     """A file in an archive.
