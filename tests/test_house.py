@@ -17,7 +17,8 @@ LONGEST_FILE = 400
 TOUCH_FILES = {
     "core/catalogue.py", "cli/main.py", "recipes/recipe.py", "api/demo_run.py",
     "base/compiled.py", "base/files.py", "base/library_file.py", "base/output_folder.py", "base/malloc.py", "cli/printable.py",
-    "networks/weights.py", "preparation/cache.py", "preparation/mapped_array.py", "planning/plan_file.py",
+    "networks/weights.py", "networks/folder_record.py", "planning/plan_file.py",
+    "preparation/cache.py", "preparation/mapped_array.py",
     "training/checkpoint.py", "training/cross_validation.py", "training/folds.py", "training/model_card.py",
     "training/predictions.py", "training/run_files.py", "plot/charts.py",
     "cohort", "datasets", "formats", "phantom", "reports", "serving",

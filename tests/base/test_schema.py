@@ -4,7 +4,7 @@ from typing import Self
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from voxelry.base.schema import Frozen, parse
+from voxelry.base.schema import Frozen, parse, parse_known
 from voxelry.errors import ConfigError, ManifestError
 
 
@@ -94,3 +94,16 @@ def test_a_long_text_in_place_of_a_list_is_cut():
 
 def test_the_caller_names_the_error():
     assert "missing" in message({}, ManifestError)
+
+
+def test_keys_of_a_later_version_are_left_out_and_named():
+    value = {"learning_rate": 0.1, "of_tomorrow": {"a": 1}, "loss": {"smooth": 1, "more": 2}, "parts": [{"name": "L1", "x": 0}]}
+    recipe, ignored = parse_known(Recipe, value, "recipe.yaml")
+    assert recipe == Recipe(learning_rate=0.1, loss=Loss(smooth=1), parts=(Part(name="L1"),))
+    assert sorted(ignored) == ["loss.more", "of_tomorrow", "parts.0.x"]
+    assert value["of_tomorrow"] == {"a": 1}  # the data stay as they are
+
+
+def test_what_is_wrong_beside_unknown_keys_is_said():
+    with pytest.raises(ConfigError, match="learning_rate"):
+        parse_known(Recipe, {"learning_rate": "fast", "of_tomorrow": 1}, "recipe.yaml")

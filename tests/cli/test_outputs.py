@@ -83,6 +83,7 @@ def test_another_model_and_another_scan_of_the_same_name(home):
     shutil.copytree(home / "set" / "images", home / "more")
     assert run("predict", "other/model", "more/chest_000.png", "--out", "masks").exit_code == 0  # copies make no other mask
     card = home / "other" / "model" / "card.json"
+    card.with_name("model.json").unlink()
     card.write_text(card.read_text().replace('"name": "', '"name": "another ', 1))
     shutil.copy(home / "more" / "chest_001.png", home / "more" / "chest_000.png")
     before = contents(home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from datetime import date
 from types import UnionType
@@ -64,6 +65,37 @@ def parse(
     except ValidationError as failure:
         lines = _lines(kind, failure, where, given or {})
         raise error("; ".join(f"{origin}: {_first(texts)}" for origin, texts in lines.items())) from None
+
+
+def parse_known(kind: type[Schema], value: Any, where: str) -> tuple[Schema, list[str]]:
+    """As `parse`, for data that a later version may have written: keys that are not known are left out.
+
+    Args:
+        kind: the class.
+        value: plain data, as YAML or JSON give it.
+        where: the file that the data came from, for the message.
+
+    Returns:
+        The frozen object, and the keys left out, with dots.
+
+    Raises:
+        ConfigError: as `parse`, of anything but an unknown key.
+    """
+    kept, ignored = copy.deepcopy(value), list[str]()
+    while True:
+        try:
+            return kind.model_validate(kept), ignored
+        except ValidationError as failure:
+            extra = [_path(kind, item) for item in failure.errors() if item["type"] == "extra_forbidden"]
+            unknown = list(dict.fromkeys(path for path in extra if path[-1] not in _keys(kind, path[:-1])))
+        if not unknown:
+            parse(kind, kept, where)  # raises what else is wrong
+        for path in unknown:
+            holder = kept
+            for key in path[:-1]:
+                holder = holder[key]
+            del holder[path[-1]]
+        ignored += map(_dotted, unknown)
 
 
 def _first(texts: list[str]) -> str:

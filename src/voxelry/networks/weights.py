@@ -1,7 +1,8 @@
 """Model folders: saving and loading `plan.yaml`, `card.json`, `weights.safetensors`, `quality.json`. Nothing in them executes.
 
 The second stage of a cascade has its first stage in the folder `previous`. An ensemble is a folder of such folders with
-`ensemble.yaml`, which names them.
+`ensemble.yaml`, which names them. `model.json` (`folder_record.py`) states the version and what each file must be. The format is
+described in docs/reference/model-folder.md.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from voxelry.base.files import atomic_folder, read_json, read_yaml, write_json, write_yaml
-from voxelry.base.schema import parse
 from voxelry.core.model import CleanUp, EnsembleCard, Model, ModelCard
 from voxelry.core.plan import Plan
 from voxelry.core.quality_model import QualityModel
-from voxelry.errors import ModelError, UsageError
+from voxelry.errors import ModelError
 from voxelry.networks.build import build_network
 from voxelry.networks.custom import check_trusted
+from voxelry.networks.folder_record import RECORD_FILE, FolderRecord, checked_record, parse_of, write_record
 
 PLAN_FILE = "plan.yaml"
 CARD_FILE = "card.json"
@@ -67,9 +68,11 @@ def save_model(model: Model, folder: str | os.PathLike[str]) -> Model:
         write_yaml(temporary / PLAN_FILE, model.plan.model_dump(mode="json", exclude_none=True))
         write_json(temporary / CARD_FILE, model.card.model_dump(mode="json", exclude_none=True))
         (temporary / WEIGHTS_FILE).write_bytes(save(model.weights))
-        _save_quality(model.quality, temporary)
+        files = [PLAN_FILE, CARD_FILE, WEIGHTS_FILE, *_save_quality(model.quality, temporary)]
         if model.previous is not None:
             save_model(model.previous, temporary / PREVIOUS_FOLDER)
+            files.append(f"{PREVIOUS_FOLDER}/{RECORD_FILE}")
+        write_record(temporary, files)
     return _with_path(model, target)
 
 
@@ -100,7 +103,8 @@ def save_ensemble(
         for name, model in zip(names, models, strict=True):
             save_model(model, temporary / name)
         write_yaml(temporary / ENSEMBLE_FILE, card.model_dump(mode="json", exclude_none=True))
-        _save_quality(quality, temporary)
+        files = [ENSEMBLE_FILE, *_save_quality(quality, temporary), *(f"{name}/{RECORD_FILE}" for name in names)]
+        write_record(temporary, files)
     return tuple(_of_ensemble(_with_path(model, target / name), card, quality) for name, model in zip(names, models, strict=True))
 
 
@@ -140,10 +144,8 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
     file = source / ENSEMBLE_FILE
     if not file.is_file():
         return (load_model_folder(source, network),)
-    try:
-        card = parse(EnsembleCard, read_yaml(file), str(file))
-    except UsageError as error:
-        raise ModelError(error.problem, remedy="Copy the folder again.") from error
+    record = checked_record(source, (ENSEMBLE_FILE, QUALITY_FILE))
+    card = parse_of(EnsembleCard, file, read_yaml, record)
     for name in card.members:
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts:
@@ -152,7 +154,7 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
             )
         if not (source / name).is_dir():
             raise ModelError(f"{file}: member '{name}' is missing", remedy="Copy the whole folder again.")
-    quality = _load_quality(source)
+    quality = _load_quality(source, record)
     return tuple(_of_ensemble(load_model_folder(source / name, network), card, quality) for name in card.members)
 
 
@@ -167,12 +169,15 @@ def _of_ensemble(model: Model, card: EnsembleCard, quality: QualityModel | None)
     return replace(model, card=model.card.model_copy(update={"clean_up": card.clean_up}), quality=quality)
 
 
-def _save_quality(quality: QualityModel | None, folder: Path) -> None:
-    if quality is not None:
-        write_json(folder / QUALITY_FILE, quality.model_dump(mode="json"))
+def _save_quality(quality: QualityModel | None, folder: Path) -> list[str]:
+    """Write what quality control needs, where there is something; the file's name in a list."""
+    if quality is None:
+        return []
+    write_json(folder / QUALITY_FILE, quality.model_dump(mode="json"))
+    return [QUALITY_FILE]
 
 
-def _load_quality(folder: Path) -> QualityModel | None:
+def _load_quality(folder: Path, record: FolderRecord | None) -> QualityModel | None:
     """What quality control needs; None in the folder of an older model.
 
     Raises:
@@ -181,10 +186,8 @@ def _load_quality(folder: Path) -> QualityModel | None:
     file = folder / QUALITY_FILE
     if not file.is_file():
         return None
-    try:
-        return parse(QualityModel, read_json(file), str(file))
-    except UsageError as error:
-        raise ModelError(error.problem, remedy="Copy the folder again, or delete this file to do without it.") from error
+    remedy = f"Copy the folder again, or delete this file and {RECORD_FILE} to do without quality control."
+    return parse_of(QualityModel, file, read_json, record, remedy)
 
 
 def load_model_folder(folder: str | os.PathLike[str], network: str | None = None) -> Model:
@@ -208,17 +211,57 @@ def load_model_folder(folder: str | os.PathLike[str], network: str | None = None
         is_run = any((inner / name).is_file() for name in (PLAN_FILE, ENSEMBLE_FILE))
         hint = f"Did you mean {inner}?" if is_run else "Give the folder 'model' that train wrote."
         raise ModelError(f"{source}: not a model folder ({', '.join(missing)} missing)", remedy=hint)
-    try:
-        plan = parse(Plan, read_yaml(source / PLAN_FILE), str(source / PLAN_FILE))
-        card = parse(ModelCard, read_json(source / CARD_FILE), str(source / CARD_FILE))
-    except UsageError as error:
-        raise ModelError(error.problem, remedy="Copy the folder again.") from error
+    record = checked_record(source, (PLAN_FILE, CARD_FILE, WEIGHTS_FILE, QUALITY_FILE, f"{PREVIOUS_FOLDER}/{RECORD_FILE}"))
+    plan = parse_of(Plan, source / PLAN_FILE, read_yaml, record)
+    card = parse_of(ModelCard, source / CARD_FILE, read_json, record)
     check_trusted(plan.network.name, network, source)
     try:
-        weights = load_file(source / WEIGHTS_FILE)
+        weights = _full_precision(load_file(source / WEIGHTS_FILE))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{source / WEIGHTS_FILE}: cannot be read ({error})", remedy="Copy the folder again.") from error
-    return Model(plan, card, weights, source, _previous(plan, source, network), _load_quality(source))
+    return Model(plan, card, weights, source, _previous(plan, source, network), _load_quality(source, record))
+
+
+def half_precision(model: Model) -> Model:
+    """The model with kernels in float16, as `save_model` then stores them; loading gives float32 again.
+
+    Kernels alone are rounded: biases, norms and running statistics are few, and a variance near zero would become it. A kernel
+    with values that float16 cannot hold stays as it is.
+
+    Args:
+        model: with weights in float32.
+
+    Example:
+        >>> import torch
+        >>> from voxelry.core import Fingerprint, Label, LabelTable, Model, ModelCard, NetworkPlan, Normalisation, Plan
+        >>> network = NetworkPlan(features=(4, 8, 8), strides=((1, 1), (2, 2), (2, 2)), kernels=((3, 3),) * 3)
+        >>> norm = Normalisation(scheme="image")
+        >>> plan = Plan(dimensions=2, channels=("X",), normalisation=(norm,), patch_size=(32, 32), batch_size=2, network=network)
+        >>> fingerprint = Fingerprint(
+        ...     cases=1, modality="CT", dimensions=2, channels=("CT",), shapes=((8, 8),) * 3, orientations={"picture": 1},
+        ...     statistics=(), voxels=64, label_voxels={"liver": 9},
+        ... )
+        >>> labels = LabelTable(labels=(Label(value=1, name="liver"),))
+        >>> weights = {"kernel": torch.ones(4, 1, 3, 3), "bias": torch.ones(4)}
+        >>> model = Model(plan, ModelCard(name="liver", version="0.1", labels=labels, fingerprint=fingerprint), weights)
+        >>> {name: str(weight.dtype) for name, weight in half_precision(model).weights.items()}
+        {'kernel': 'torch.float16', 'bias': 'torch.float32'}
+    """
+    weights = {name: _rounded(weight) for name, weight in model.weights.items()}
+    return replace(model, weights=weights, previous=None if model.previous is None else half_precision(model.previous))
+
+
+def _rounded(weight: torch.Tensor) -> torch.Tensor:
+    if weight.ndim <= 1 or weight.dtype != torch.float32:
+        return weight
+    half = weight.half()
+    return half if bool(half.isfinite().all()) else weight
+
+
+def _full_precision(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of 16 bits in float32, in which every network is built."""
+    half = (torch.float16, torch.bfloat16)
+    return {name: weight.float() if weight.dtype in half else weight for name, weight in weights.items()}
 
 
 def _previous(plan: Plan, source: Path, network: str | None) -> Model | None:
