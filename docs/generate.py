@@ -362,6 +362,7 @@ def api_stub() -> str:
 def _api_names() -> dict[str, str]:
     """Verb -> its module in `voxelry.api`."""
     modules = (
+        "archive_verbs",
         "cohort_verbs",
         "patient_verbs",
         "prediction_verbs",

@@ -6,6 +6,7 @@ from .api import deidentify as deidentify
 from .api import demo as demo
 from .api import estimate as estimate
 from .api import evaluate as evaluate
+from .api import fetch as fetch
 from .api import follow_up as follow_up
 from .api import inspect as inspect
 from .api import load_model as load_model
@@ -16,6 +17,7 @@ from .api import read as read
 from .api import read_all as read_all
 from .api import read_labels as read_labels
 from .api import report as report
+from .api import send as send
 from .api import serve as serve
 from .api import status as status
 from .api import train as train

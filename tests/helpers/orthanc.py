@@ -4,14 +4,22 @@ Orthanc 1.10.1 listens on every address, whatever is configured, so that it and 
 file is also the client: ``python orthanc.py send FILE...``, ``fetch STUDY FOLDER``, ``known STUDY``.
 """
 
+import ctypes
 import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 PORT = 8042
+DICOM_PORT = 4242
+AE_TITLE = "ORTHANC"
+CALLERS = {"VOXELRY": 11112, "NODE": 11113}
+"""AE title -> port of those that Orthanc knows and sends to."""
+CLONE_NEWNET = 0x40000000
 PLUGINS = Path("/usr/share/orthanc/plugins")
 SECONDS_TO_START = 60
 AS_STORED = (("application/dicom", "*"),)
@@ -45,7 +53,13 @@ class Archive:
                     "StorageDirectory": str(folder / "storage"),
                     "IndexDirectory": str(folder / "storage"),
                     "HttpPort": PORT,
-                    "DicomServerEnabled": False,
+                    "DicomServerEnabled": True,
+                    "DicomAet": AE_TITLE,
+                    "DicomPort": DICOM_PORT,
+                    "DicomCheckCalledAet": True,
+                    "DicomModalities": {
+                        name.lower(): {"AET": name, "Host": "127.0.0.1", "Port": port} for name, port in CALLERS.items()
+                    },
                     "RemoteAccessAllowed": False,
                     "AuthenticationEnabled": False,
                     "UnknownSopClassAccepted": True,
@@ -67,6 +81,35 @@ class Archive:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    @property
+    def web(self) -> str:
+        """Its DICOMweb services, for clients `inside`."""
+        return f"http://127.0.0.1:{PORT}/dicom-web"
+
+    @property
+    def dimse(self) -> str:
+        """Its DIMSE address, for clients `inside`."""
+        return f"dicom://{AE_TITLE}@127.0.0.1:{DICOM_PORT}"
+
+    @contextmanager
+    def inside(self):
+        """This thread, and those that it starts, are in the archive's network for as long as the block lasts."""
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def enter(handle: int) -> None:
+            if libc.setns(handle, CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+
+        with (
+            Path(f"/proc/self/task/{threading.get_native_id()}/ns/net").open() as own,
+            Path(f"/proc/{self.process.pid}/ns/net").open() as other,
+        ):
+            enter(other.fileno())
+            try:
+                yield self
+            finally:
+                enter(own.fileno())
 
     def send(self, *files: Path) -> list[str]:
         """Store files (STOW-RS), and give the SOPInstanceUIDs that were refused."""

@@ -1,3 +1,5 @@
+from .archive_verbs import fetch as fetch
+from .archive_verbs import send as send
 from .cohort_verbs import status as status
 from .patient_verbs import follow_up as follow_up
 from .prediction_verbs import load_model as load_model

@@ -10,6 +10,7 @@ from voxelry.errors import MissingExtraError
 
 EXTRAS = {
     "onnx": "accelerate", "onnxruntime": "accelerate", "onnxscript": "accelerate", "openvino": "accelerate",
+    "dicomweb_client": "dicom", "pynetdicom": "dicom", "requests": "dicom",
     "einops": "swin",
     "fsspec": "remote", "obstore": "remote", "aiohttp": "remote",
     "ray": "cluster", "submitit": "cluster",

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from voxelry.cli.convert import convert
 from voxelry.cli.deidentify import deidentify
+from voxelry.cli.fetch import fetch
 from voxelry.cli.follow_up import follow_up
 from voxelry.cli.output import (
     INTERRUPTED,
@@ -36,6 +37,7 @@ from voxelry.cli.predict import predict
 from voxelry.cli.printable import PrintableFormatter, keep_chatter_out
 from voxelry.cli.qc import qc
 from voxelry.cli.report import report
+from voxelry.cli.send import send
 from voxelry.cli.serve import serve
 from voxelry.cli.train import train
 from voxelry.errors import VoxelryError
@@ -295,6 +297,8 @@ app.command()(deidentify)
 app.command()(follow_up)
 app.command()(convert)
 app.command()(report)
+app.command()(fetch)
+app.command()(send)
 app.command()(serve)
 
 

@@ -24,6 +24,16 @@ Root = Annotated[
     Path | None, typer.Option("--root", help="Folder that a manifest's relative paths start from (default: VOXELRY_DATA).")
 ]
 Device = Annotated[str, typer.Option("--device", help="Device: auto, cpu, cuda or cuda:N.")]
+AeTitle = Annotated[str, typer.Option("--ae-title", help="Our own AE title.")]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", envvar="VOXELRY_PACS_TOKEN", help="Bearer token for DICOMweb; other users see options."),
+]
+Certificate = Annotated[Path | None, typer.Option("--certificate", help="PEM file by which we say who we are where TLS asks.")]
+Key = Annotated[Path | None, typer.Option("--key", help="PEM file of its key, if it lies in another file.")]
+Authority = Annotated[
+    Path | None, typer.Option("--authority", help="PEM file of authorities that vouch for the archive (default: the system's).")
+]
 Series = Annotated[
     str | None, typer.Option("--series", help="Volume to read from a folder: a key that inspect lists, NAME=VALUE, or largest.")
 ]
