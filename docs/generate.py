@@ -328,7 +328,7 @@ and `help(voxelry.FUNCTION)` explain every option. [How to add a verb](../how-to
 
 def verbs_page() -> str:
     """Every verb: its parameters in Python, its options on the command line."""
-    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = _commands()
     lines = [VERBS_HEAD, "## In Python", "", "| function | what it does |", "|---|---|"]
     for name, module in sorted(_api_names().items()):
         function = getattr(import_module(f"voxelry.api.{module}"), name)
@@ -349,6 +349,15 @@ def verbs_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def _commands() -> dict[str, Any]:
+    """Every command by its words; a group of commands is followed by those in it."""
+    commands: dict[str, Any] = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        commands[name] = command
+        commands |= {f"{name} {inner}": each for inner, each in getattr(command, "commands", {}).items()}
+    return commands
+
+
 def _first_line(function: Any) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0].replace("|", "\\|")
 
@@ -364,6 +373,8 @@ def _api_names() -> dict[str, str]:
     modules = (
         "archive_verbs",
         "cohort_verbs",
+        "model_verbs",
+        "pipeline_verb",
         "patient_verbs",
         "prediction_verbs",
         "report_verb",

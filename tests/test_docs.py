@@ -111,7 +111,9 @@ def test_commands_shown_are_commands_with_such_options():
     for verb, *rest in shown:
         if verb == "--help":
             continue
-        options = {option for parameter in COMMANDS[verb].params for option in parameter.opts} | {"--help"}
+        command = COMMANDS[verb]
+        command = getattr(command, "commands", {}).get(next(iter(rest), ""), command)
+        options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         assert {word for word in rest if word.startswith("--")} <= options, verb
 
 

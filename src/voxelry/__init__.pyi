@@ -10,8 +10,12 @@ from .api import fetch as fetch
 from .api import follow_up as follow_up
 from .api import inspect as inspect
 from .api import load_model as load_model
+from .api import models as models
+from .api import pipeline as pipeline
 from .api import plan as plan
 from .api import predict as predict
+from .api import pull_model as pull_model
+from .api import push_model as push_model
 from .api import qc as qc
 from .api import read as read
 from .api import read_all as read_all
@@ -21,6 +25,7 @@ from .api import send as send
 from .api import serve as serve
 from .api import status as status
 from .api import train as train
+from .api import verify_model as verify_model
 from .api import write as write
 from .base.notebook_progress import NotebookProgress as NotebookProgress
 from .base.version import __version__ as __version__

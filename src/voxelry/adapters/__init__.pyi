@@ -12,3 +12,4 @@ from .prediction_forms import segmentation_result as segmentation_result
 from .query_segmentation import post_process_instance_segmentation as post_process_instance_segmentation
 from .query_segmentation import post_process_panoptic_segmentation as post_process_panoptic_segmentation
 from .query_segmentation import post_process_semantic_segmentation as post_process_semantic_segmentation
+from .segmentation_pipeline import SegmentationPipeline as SegmentationPipeline

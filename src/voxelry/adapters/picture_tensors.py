@@ -60,7 +60,7 @@ def segment_batch(predictor: Predictor, images: Tensor) -> Tensor:
     _check_values(predictor.model.labels)
     volumes = volumes_of_batch(images)
     if len(predictor.model.plan.channels) == 1:
-        volumes = [_grey(volume, number) for number, volume in enumerate(volumes)]
+        volumes = [grey_picture(volume, f"picture {number} of the batch") for number, volume in enumerate(volumes)]
     masks = mask_batch([predictor.predict(volume).labels for volume in volumes])
     return masks.reshape(len(volumes), 1, *images.shape[2:])
 
@@ -225,15 +225,19 @@ def _check_values(table: LabelTable) -> None:
         )
 
 
-def _grey(volume: Volume, number: int) -> Volume:
+def grey_picture(volume: Volume, name: str) -> Volume:
     """A picture of three equal channels as one of one channel.
+
+    Args:
+        volume: the picture.
+        name: what it is called in the message.
 
     Raises:
         UsageError: they differ.
     """
     if not (volume.array == volume.array[:1]).all():
         raise UsageError(
-            f"picture {number} of the batch has colours, and the model takes one channel",
+            f"{name} has colours, and the model takes one channel",
             remedy="Repeat grey values in all three.",
         )
     return replace(volume, pixels=volume.array[:1], channels=1)

@@ -1,7 +1,12 @@
 from .archive_verbs import fetch as fetch
 from .archive_verbs import send as send
 from .cohort_verbs import status as status
+from .model_verbs import models as models
+from .model_verbs import pull_model as pull_model
+from .model_verbs import push_model as push_model
+from .model_verbs import verify_model as verify_model
 from .patient_verbs import follow_up as follow_up
+from .pipeline_verb import pipeline as pipeline
 from .prediction_verbs import load_model as load_model
 from .prediction_verbs import predict as predict
 from .privacy_verbs import deidentify as deidentify

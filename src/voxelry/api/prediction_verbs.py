@@ -36,7 +36,8 @@ def load_model(
     """Load a model, or several as an ensemble, to segment many scans with.
 
     Args:
-        path: the folder ``model`` that training wrote, of a model or an ensemble; or several whose predictions are averaged.
+        path: the folder ``model`` that training wrote, of a model or an ensemble, or the name of a model (`models` lists them);
+            or several whose predictions are averaged.
         device: ``auto``, ``cpu``, ``cuda``...
         network: import path of the model's custom network, ``package.module:Class``; its code is run.
         choices: of `inference.predict_options.PredictOptions`: ``memory`` (``"4GiB"`` or bytes), ``overlap``, ``flips``, ``roi``,
@@ -78,7 +79,7 @@ def _models(
     from voxelry.networks.weights import load_models
 
     options = PredictOptions.of(**choices)
-    models = [model for folder in _folders(path) for model in load_models(folder, network)]
+    models = [model for folder in _model_folders(path) for model in load_models(folder, network)]
     if network is not None and all(model.plan.network.name != network for model in models):
         raise UsageError(f"network '{network}', but the model's is '{models[0].plan.network.name}'", remedy="Leave it out.")
     if options.flips and not any(model.plan.flips for model in models):
@@ -96,6 +97,13 @@ def _check_cluster(cluster: str, is_loaded: bool) -> None:
         raise UsageError(f"cluster '{cluster}' is none that is known", remedy="Give ray, ray://host:port or slurm.")
     if cluster and is_loaded:
         raise UsageError("a loaded Predictor cannot go to a cluster", remedy="Give the model's folder.")
+
+
+def _model_folders(path: PathLike | Sequence[PathLike]) -> list[Path]:
+    """The folders of models that are given by folder or by name."""
+    from voxelry.zoo.model_names import find_model
+
+    return [find_model(model) for model in _folders(path)]
 
 
 def _folders(path: PathLike | Sequence[PathLike]) -> list[PathLike]:
@@ -127,7 +135,8 @@ def predict(
     that have changed, and all where model or settings have.
 
     Args:
-        model: a model folder (also of an ensemble), several to be averaged, or a loaded Predictor.
+        model: a model folder (also of an ensemble) or the name of a model (`models` lists them), several to be averaged, or a
+            loaded Predictor.
         inputs: files, DICOM folders, folders and trees of images, zip archives, patterns such as ``data/*.nii.gz``, dataset
             cards, lists of scans (CSV with a column ``image``, or a text file of paths), and URLs (``s3://bucket/scans``).
         out: folder for the masks, ``<case id><ending>``.
@@ -191,10 +200,10 @@ def predict(
     if isinstance(model, Predictor):
         if choices or network is not None:
             raise UsageError(f"{', '.join(choices) or 'network'} beside a loaded Predictor", remedy="Give them to load_model.")
-        loaded, folders, models, options = model, list[PathLike](), list(model.models), model.options
+        loaded, folders, models, options = model, list[Path](), list(model.models), model.options
     else:
-        loaded, folders = None, _folders(model)
-        models, options = _models(model, network, choices)
+        loaded, folders = None, _model_folders(model)
+        models, options = _models(folders, network, choices)
         check_members(models)
         if not cluster:  # its nodes have devices of their own
             choose_device(device)

@@ -99,9 +99,11 @@ def _regions_of(path: PathLike) -> dict[str, tuple[str, ...]]:
     """
     from voxelry.networks.weights import load_models
     from voxelry.recipes.recipe import load_config
+    from voxelry.zoo.model_names import find_model
 
-    if Path(path).is_dir():
-        regions = {region.name: region.labels for region in load_models(path)[0].plan.regions}
+    folder = Path(path) if Path(path).is_file() else find_model(path)
+    if folder.is_dir():
+        regions = {region.name: region.labels for region in load_models(folder)[0].plan.regions}
     else:
         regions = dict(load_config(path).loss.regions)
     if not regions:

@@ -60,9 +60,10 @@ def serve(
     from voxelry.recipes.settings import parse_memory
     from voxelry.serving.serve_limits import ServeLimits
     from voxelry.serving.server import run_server
+    from voxelry.zoo.model_names import find_model
 
     run_server(
-        [Path(models)] if isinstance(models, str | os.PathLike) else [Path(model) for model in models],
+        [find_model(model) for model in ([models] if isinstance(models, str | os.PathLike) else models)],
         host,
         port,
         token=token,

@@ -178,11 +178,26 @@ def _recipe(config: PathLike, changes: Sequence[str], values: Mapping[str, Any],
         if values["epochs"] is not None:
             raise UsageError(f"{values['epochs']} epochs beside a time budget", remedy="Give one of the two.")
     _refuse_both(changes, {**values, "time_budget": time_budget})
-    recipe = load_config(config, tuple(changes))
+    recipe = _with_named_start(load_config(config, tuple(changes)), Path(config).resolve().parent)
+    if values["initial"] is not None:
+        from voxelry.zoo.model_names import find_model
+
+        values = {**values, "initial": find_model(values["initial"])}
     plain = {
         key: value if isinstance(value, int) else str(Path(value).resolve()) for key, value in values.items() if value is not None
     }
     return changed(recipe, **plain) if plain else recipe
+
+
+def _with_named_start(recipe: Config, folder: Path) -> Config:
+    """A recipe that starts from a model by its name, where its own folder holds nothing of that name."""
+    start = None if recipe.initial is None else Path(recipe.initial)
+    if start is None or start.exists() or start.parent != folder:
+        return recipe
+    from voxelry.zoo.model_names import named_models
+
+    named = named_models().get(start.name)
+    return recipe if named is None else recipe.model_copy(update={"initial": str(named)})
 
 
 def _names_length(changes: Sequence[str], epochs: int | None, time_budget: float | None) -> bool:

@@ -14,6 +14,7 @@ EXTRAS = {
     "einops": "swin",
     "fsspec": "remote", "obstore": "remote", "aiohttp": "remote",
     "ray": "cluster", "submitit": "cluster",
+    "huggingface_hub": "hub",
     "fastapi": "serve", "uvicorn": "serve",
     "matplotlib": "plot",
     "mirp": "radiomics",

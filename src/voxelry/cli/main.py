@@ -18,6 +18,7 @@ from voxelry.cli.convert import convert
 from voxelry.cli.deidentify import deidentify
 from voxelry.cli.fetch import fetch
 from voxelry.cli.follow_up import follow_up
+from voxelry.cli.models import models_app
 from voxelry.cli.output import (
     INTERRUPTED,
     SOME_FAILED,
@@ -300,6 +301,7 @@ app.command()(report)
 app.command()(fetch)
 app.command()(send)
 app.command()(serve)
+app.add_typer(models_app, name="models")
 
 
 @app.command()

@@ -22,7 +22,12 @@ _LISTED = 20
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="The folder 'model' that train wrote: a single model or an ensemble.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="The folder 'model' that train wrote, a single model or an ensemble; or a name that 'voxelry models' lists."
+        ),
+    ],
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Files, folders or trees of images, zip archives, URLs, patterns, cards, CSV."),

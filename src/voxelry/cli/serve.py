@@ -12,7 +12,8 @@ from voxelry.cli.output import Device, say
 
 def serve(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="Folders 'model' that train wrote; the first answers at / too.")
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Folders 'model' that train wrote, or names; the first answers at / too."),
     ],
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at; any but this machine's needs a token.")

@@ -24,6 +24,7 @@ from voxelry.cli.printable import PrintableContent, printable
 if TYPE_CHECKING:
     from voxelry.cohort.run_status import RunStatus
     from voxelry.formats.inspection import InspectRow
+    from voxelry.zoo.model_row import ModelRow
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDE = 200
@@ -154,6 +155,25 @@ def status_table(status: RunStatus) -> Table:
         table.add_row(f"running: {escape(case)}", escape(f"{worker}, for {duration(seconds)}"))
     for kind, count in status.error_classes.items():
         table.add_row(f"failed: {kind}", str(count))
+    return table
+
+
+def models_table(rows: Sequence[ModelRow]) -> Table:
+    """Models by name, with their scores, size and licence."""
+    heads = ("name", "kind", "scans", "labels", "scores of held-out cases", "MB", "licence of the data")
+    table = Table(*(Column(head, overflow="fold") for head in heads))
+    for row in rows:
+        cases = [] if row.cases is None else [f"{row.cases} cases"]
+        cells = (
+            row.name,
+            row.kind,
+            f"{row.modality} {row.dimensions}D" if row.dimensions else "",
+            ", ".join(row.labels),
+            "\n".join([*(score.describe() for score in row.scores), *cases]) if not row.error else row.error,
+            f"{row.bytes / 1e6:.1f}" if row.bytes else "",
+            row.licence,
+        )
+        table.add_row(*map(escape, cells))
     return table
 
 

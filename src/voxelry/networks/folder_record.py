@@ -76,6 +76,33 @@ def write_record(folder: Path, names: Iterable[str]) -> None:
     write_json(folder / RECORD_FILE, FolderRecord(writer=version(), files=files).model_dump(mode="json"))
 
 
+def read_record(folder: Path) -> FolderRecord | None:
+    """The record of a folder, whose files are not looked at; None for a folder from before records.
+
+    Args:
+        folder: a model folder.
+
+    Raises:
+        ModelError: a later major version, or a damaged record.
+    """
+    file = folder / RECORD_FILE
+    if not file.exists():
+        return None
+    try:
+        value = read_json(file)
+        stated = str(value.get("version"))
+        major = stated.partition(".")[0]
+        if value.get("format") == "voxelry-model" and major.isdecimal() and int(major) > MAJOR:
+            raise ModelError(
+                f"{file}: format {stated}, written by voxelry {value.get('writer') or 'of a later version'}; this voxelry "
+                f"{version()} reads formats up to {MAJOR}.x",
+                remedy="Update voxelry: pip install --upgrade voxelry.",
+            )
+        return parse_known(FolderRecord, value, str(file))[0]
+    except UsageError as error:
+        raise ModelError(error.problem, remedy=_COPY_AGAIN) from error
+
+
 def checked_record(folder: Path, used: Collection[str]) -> FolderRecord | None:
     """The record of a folder whose files are as it says; None for a folder from before records.
 
@@ -86,10 +113,9 @@ def checked_record(folder: Path, used: Collection[str]) -> FolderRecord | None:
     Raises:
         ModelError: a later major version, a damaged record, or a file that is missing, truncated, changed or not recorded.
     """
-    file = folder / RECORD_FILE
-    if not file.exists():
+    file, record = folder / RECORD_FILE, read_record(folder)
+    if record is None:
         return None
-    record = _read(file)
     for name, known in record.files.items():
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
@@ -133,22 +159,6 @@ def parse_of(
             ", ".join(ignored),
         )
     return known
-
-
-def _read(file: Path) -> FolderRecord:
-    try:
-        value = read_json(file)
-        stated = str(value.get("version"))
-        major = stated.partition(".")[0]
-        if value.get("format") == "voxelry-model" and major.isdecimal() and int(major) > MAJOR:
-            raise ModelError(
-                f"{file}: format {stated}, written by voxelry {value.get('writer') or 'of a later version'}; this voxelry "
-                f"{version()} reads formats up to {MAJOR}.x",
-                remedy="Update voxelry: pip install --upgrade voxelry.",
-            )
-        return parse_known(FolderRecord, value, str(file))[0]
-    except UsageError as error:
-        raise ModelError(error.problem, remedy=_COPY_AGAIN) from error
 
 
 def _check(file: Path, known: FileRecord) -> None:

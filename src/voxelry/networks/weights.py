@@ -22,10 +22,10 @@ from voxelry.base.files import atomic_folder, read_json, read_yaml, write_json, 
 from voxelry.core.model import CleanUp, EnsembleCard, Model, ModelCard
 from voxelry.core.plan import Plan
 from voxelry.core.quality_model import QualityModel
-from voxelry.errors import ModelError
+from voxelry.errors import MissingFileError, ModelError
 from voxelry.networks.build import build_network
 from voxelry.networks.custom import check_trusted
-from voxelry.networks.folder_record import RECORD_FILE, FolderRecord, checked_record, parse_of, write_record
+from voxelry.networks.folder_record import RECORD_FILE, FolderRecord, checked_record, parse_of, read_record, write_record
 
 PLAN_FILE = "plan.yaml"
 CARD_FILE = "card.json"
@@ -156,6 +156,33 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
             raise ModelError(f"{file}: member '{name}' is missing", remedy="Copy the whole folder again.")
     quality = _load_quality(source, record)
     return tuple(_of_ensemble(load_model_folder(source / name, network), card, quality) for name in card.members)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """A folder holds a model or an ensemble, by the names of its files."""
+    return (folder / ENSEMBLE_FILE).is_file() or ((folder / PLAN_FILE).is_file() and (folder / CARD_FILE).is_file())
+
+
+def read_cards(folder: Path) -> tuple[Plan, ModelCard, dict[str, Any]]:
+    """Plan and card of a model, or of the first member of an ensemble, and the training record; weights are not read.
+
+    Args:
+        folder: folder of a model or an ensemble. Its files are not compared with `model.json`.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    record, first, training = read_record(folder), folder, None
+    if (folder / ENSEMBLE_FILE).is_file():
+        ensemble = parse_of(EnsembleCard, folder / ENSEMBLE_FILE, read_yaml, record)
+        first, training = folder / ensemble.members[0], ensemble.training
+        record = read_record(first)
+    try:
+        plan = parse_of(Plan, first / PLAN_FILE, read_yaml, record)
+        card = parse_of(ModelCard, first / CARD_FILE, read_json, record)
+    except MissingFileError as error:
+        raise ModelError(error.problem, remedy="Copy the whole folder again.") from error
+    return plan, card, card.training if training is None else training
 
 
 def _with_path(model: Model, folder: Path) -> Model:
