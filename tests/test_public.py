@@ -15,7 +15,7 @@ WORDS = [
     "NotebookProgress", "Plan", "Prediction", "Predictor", "Scores", "Source", "Volume", "VoxelryError", "Window",
 ]  # fmt: skip
 SIGNATURES = {
-    "check": "manifest, *, root, deep",
+    "check": "manifest, *, root, deep, report",
     "compare": "a, b, *, metrics, test, seed",
     "convert": "mask, out, *, reference, format, labels, series, repair, threshold, options",
     "demo": "out, *, manifest, root, seconds, progress, on_step",

@@ -22,7 +22,7 @@ from voxelry.core.plan import Plan
 from voxelry.planning.plan_file import load_plan, save_plan
 
 COMMANDS = {
-    "check": ["MANIFEST", "--root", "--json"],
+    "check": ["MANIFEST", "--root", "--report", "--json"],
     "convert": [
         "MASK",
         "OUT",

@@ -37,13 +37,18 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 
-def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True) -> Problems:
+def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True, report: PathLike | None = None) -> Problems:
     """Open every case of a dataset and list its problems.
+
+    The report is a page with a picture of each case, its grid, grey values and label sizes, and with the cases unlike the
+    others: masks that do not fit their images (moved or mirrored), left and right exchanged, unusual sizes, places, spacings and
+    grey values. These are listed as notes, too.
 
     Args:
         manifest: a dataset card, or an MSD or nnU-Net ``dataset.json``.
         root: folder that its relative paths start from.
         deep: decode images too, and look for NaN and for the same voxels under two ids.
+        report: a page (HTML) to write; all images are decoded for it.
 
     Returns:
         Problems of the set, then of the cases in their order; empty if there are none. `cases` and `counts` say how many there
@@ -51,6 +56,7 @@ def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True
 
     Raises:
         ManifestError: the manifest itself cannot be used.
+        UsageError: `report` is there and is no page that `check` wrote of this manifest.
 
     Example:
         >>> import voxelry
@@ -58,7 +64,19 @@ def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True
         >>> voxelry.check(write_phantoms("data", "chest-xray", 1, format="png"))
         []
     """
-    return check_manifest(load_manifest(manifest, root), deep=deep)
+    dataset = load_manifest(manifest, root)
+    if report is None:
+        return check_manifest(dataset, deep=deep)
+    from voxelry.reports.dataset_page import DatasetPage
+
+    file, page = Path(report), DatasetPage(dataset)
+    outputs = OutputFolder(file.parent, "check")
+    outputs.check(file, [Path(manifest)])
+    problems = check_manifest(dataset, deep=True, visit=page.add)
+    problems += page.suspicions()
+    with outputs.writing([file], [Path(manifest)]):
+        page.write(file, problems)
+    return problems
 
 
 def plan(

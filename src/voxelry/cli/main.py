@@ -129,12 +129,16 @@ def inspect(
 def check(
     manifest: Annotated[Path, typer.Argument(help="A dataset card, or an MSD or nnU-Net dataset.json.")],
     root: Root = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a page (HTML) with all cases in pictures and numbers, and look for suspicious ones."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Open every case of a dataset and list its problems."""
     from voxelry import api
 
-    problems = api.check(manifest, root=root)
+    problems = api.check(manifest, root=root, report=report)
     errors = [problem for problem in problems if problem.kind == "error"]
     for problem in problems:
         say(": ".join(filter(None, (problem.kind, problem.case, problem.message))))

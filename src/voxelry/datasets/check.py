@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -110,7 +110,11 @@ class _Survey:
         return names
 
 
-def check_manifest(manifest: Manifest, *, deep: bool = False) -> Problems:
+Visitor = Callable[[Case, Volume, LabelMap | None], None]
+"""Is handed each case that can be read: the case, its image, and its reference if it has one."""
+
+
+def check_manifest(manifest: Manifest, *, deep: bool = False, visit: Visitor | None = None) -> Problems:
     """Open every case and list the problems.
 
     Checked: files are readable, channels and axes are the card's, image and labels share a grid (axes may be flipped or
@@ -122,6 +126,7 @@ def check_manifest(manifest: Manifest, *, deep: bool = False) -> Problems:
         manifest: the dataset.
         deep: decode the images too: look for NaN and infinite voxels, for images of a single value and for the same voxels
             under two ids; without it only their headers are read.
+        visit: called with each case that can be read, while it is in memory.
 
     Returns:
         The problems of the set, then of the cases in their order; empty when all is well.
@@ -136,7 +141,7 @@ def check_manifest(manifest: Manifest, *, deep: bool = False) -> Problems:
         []
     """
     survey = _Survey()
-    problems = [problem for case in manifest.cases for problem in _check(case, manifest, deep, survey)]
+    problems = [problem for case in manifest.cases for problem in _check(case, manifest, deep, survey, visit)]
     things = [label.name for label in manifest.card.labels if label.kind == "thing"] if survey.objects else []
     objects = {name: summarise(survey.objects, name) for name in things}
     return Problems([*_of_the_set(manifest, survey), *problems], manifest, objects, _forms_in_words(manifest, survey))
@@ -147,7 +152,7 @@ def check_case(case: Case, manifest: Manifest, *, deep: bool = False) -> list[Pr
     return _check(case, manifest, deep, _Survey())
 
 
-def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey) -> list[Problem]:
+def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey, visit: Visitor | None = None) -> list[Problem]:
     notes = []
     try:
         volume = load_image(case, manifest.card)
@@ -156,7 +161,9 @@ def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey) -> list[
             survey.add_image(case, volume)
     except VoxelryError as error:
         return [Problem(case.id, str(case.images[0]), str(error))]
+    visit = visit or _pass_by
     if not case.has_labels:
+        visit(case, volume, None)
         needed = case.split in ("train", "val")
         return [*notes, *([Problem(case.id, str(case.images[0]), f"no labels, but it is in {case.split}")] if needed else [])]
     file = _file_of(case)
@@ -165,10 +172,15 @@ def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey) -> list[
     except VoxelryError as error:
         return [Problem(case.id, file, str(error)), *notes]
     assert reference is not None
+    visit(case, volume, reference.labels)
     notes += [Problem(case.id, file, remark, "note") for remark in reference.remarks]
     if not survey.add_labels(case, reference):
         notes.append(Problem(case.id, file, f"holds no labelled voxel: {_values(reference.labels)}", "note"))
     return notes
+
+
+def _pass_by(case: Case, volume: Volume, labels: LabelMap | None) -> None:
+    """The visitor that does nothing."""
 
 
 def _file_of(case: Case) -> str:

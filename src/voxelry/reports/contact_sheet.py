@@ -11,6 +11,7 @@ from textwrap import wrap
 from PIL import Image, ImageDraw, ImageFont
 
 from voxelry.base.files import atomic_path
+from voxelry.core.labels import LabelTable
 from voxelry.core.panel import panels_of
 from voxelry.core.volume import LabelMap, Volume
 
@@ -50,12 +51,12 @@ class ContactTile:
     is_marked: bool = False
 
 
-def planes_picture(volume: Volume, labels: LabelMap) -> Image.Image:
+def planes_picture(volume: Volume, labels: LabelMap | None) -> Image.Image:
     """The planes of a case side by side, small, labels drawn on: three of a volume, a picture without and with its labels.
 
     Args:
         volume: the scan; of several channels the first is shown.
-        labels: brought to the scan's grid where only its axis order differs.
+        labels: brought to the scan's grid where only its axis order differs; None draws none.
 
     Raises:
         GridMismatchError: the labels lie on another grid.
@@ -67,11 +68,12 @@ def planes_picture(volume: Volume, labels: LabelMap) -> Image.Image:
         >>> planes_picture(phantom.volume, phantom.labels).size
         (456, 150)
     """
-    own = labels.on_grid(volume.geometry)
+    own = None if labels is None else labels.on_grid(volume.geometry)
+    table = LabelTable(labels=()) if own is None else own.table
     panels = panels_of(volume, own, None)
     strip = Image.new("RGB", (_PANELS * (_PANEL[0] + 2), _PANEL[1]))
     for place, panel in enumerate(panels[:_PANELS]):
-        drawn = panel.draw(own.table, _PANEL)
+        drawn = panel.draw(table, _PANEL)
         left = place * (_PANEL[0] + 2) + (_PANEL[0] - drawn.width) // 2
         strip.paste(drawn, (left, (_PANEL[1] - drawn.height) // 2))
     return strip
