@@ -22,7 +22,8 @@ from voxelry.errors import ModelError
 from voxelry.inference import instance_decoder as module
 from voxelry.inference import memory_budget, plan_ensemble, segmenter
 from voxelry.inference.instance_decoder import InstanceDecoder
-from voxelry.inference.layer_decoding import decode_layers
+from voxelry.inference.layer_decoding import decode_instances, decode_layers
+from voxelry.inference.object_scale import median_diameter
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 from voxelry.inference.ring_buffer import HostRingBuffer, levels_of
@@ -31,10 +32,10 @@ from voxelry.inference.ring_buffer_torch import DeviceRingBuffer
 SHAPES = [(6, 6, 6), (5, 7, 6), (15, 15), (1, 15, 16), (3, 8, 9), (14, 1, 16), (1, 1, 200), (1, 1, 1), (12, 20)]
 
 
-def decoded(classes, levels, things, persistence=0.1, smallest=0.0, order="C", slab=None, smoothing=()):
+def decoded(classes, levels, things, persistence=0.1, smallest=0.0, order="C", slab=None, smoothing=(), min_peak=None):
     """Ids and classes."""
     own, ids = np.array(classes, order=order), np.array(levels, np.uint32, order=order)
-    decoder = InstanceDecoder(own, ids, things, persistence, smallest, smoothing)
+    decoder = InstanceDecoder(own, ids, things, persistence, smallest, smoothing, min_peak)
     count = decoder.run(slab)
     assert count == ids.max(initial=0)
     return ids, own, decoder.dropped
@@ -145,11 +146,10 @@ def test_the_layout_changes_nothing(seed, shape, levels):
     fields = np.round((np.clip(distance, -1, 1) + 1) * (2**levels - 1) / 2.1) + 1
     smoothing = [0.0, 0.7, 1.3][: len(shape)]
     classes = ((objects > 0) * (1 + rng.integers(0, 2, shape))).astype(np.uint8)
-    expected = decoded(classes, fields, [1, 2], smallest=5, smoothing=smoothing)
+    chosen = {"smallest": 5, "smoothing": smoothing, "min_peak": float(rng.uniform(-1, 0.9))}
+    expected = decoded(classes, fields, [1, 2], **chosen)
     for _ in range(4):
-        again = decoded(
-            classes, fields, [1, 2], smallest=5, order="CF"[rng.integers(2)], slab=int(rng.integers(1, 30)), smoothing=smoothing
-        )
+        again = decoded(classes, fields, [1, 2], order="CF"[rng.integers(2)], slab=int(rng.integers(1, 30)), **chosen)
         assert all(np.array_equal(one, other) for one, other in zip(again, expected, strict=True))
 
 
@@ -222,6 +222,47 @@ def test_objects_of_one_voxel():
     classes = np.array([[1, 0, 1, 0, 0, 1, 1]], np.uint8)
     ids, _, _ = decoded(classes, np.ones((1, 7)), [1])
     assert ids.tolist() == [[1, 0, 2, 0, 0, 3, 3]]
+
+
+@given(st.integers(0, 2**32), st.sampled_from([(9, 8, 7), (20, 31), (1, 30, 4)]), st.integers(1, 9), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_foreground_that_stands_high_nowhere_is_dropped(seed, shape, slab, smoothed):
+    """By the distance before smoothing: pieces of any shape, against their components."""
+    rng = np.random.default_rng(seed)
+    classes, level = (rng.random(shape) < 0.2).astype(np.uint8), rng.integers(60, 200, shape)
+    smoothing = (0.9,) * len(shape) if smoothed else ()
+    ids, own, _ = decoded(classes, level, [1], 3, slab=slab, smoothing=smoothing, min_peak=0.3)
+    pieces, count = ndimage.label(classes, np.ones((3,) * len(shape)))
+    high = [number for number in range(1, count + 1) if level[pieces == number].max() >= 128 + 0.3 * 126]
+    assert np.array_equal(ids, by_first_voxel(np.where(np.isin(pieces, high), pieces, 0)))
+    assert np.array_equal(own, ids > 0)
+
+
+@pytest.mark.parametrize("radius", [4, 12])
+def test_objects_of_another_size_than_in_training_are_told_apart(radius):
+    """Noise is smoothed away in large objects, and small ones do not run together."""
+    size = 12 * radius
+    y, x = np.mgrid[:size, :size]
+    discs = [(cy, cx) for cy in range(radius, size, 2 * radius) for cx in range(radius, size, 2 * radius)]
+    depth = np.max([1 - np.hypot(y - cy, x - cx) / radius for cy, cx in discs], axis=0)
+    level = levels_of((depth + np.random.default_rng(0).normal(scale=0.02, size=depth.shape)).clip(-1, 1).astype(np.float32))
+    table = LabelTable(labels=(Label(value=1, name="cell", kind="thing"),))
+    plan = InstancePlan(labels=("cell",), diameter=14)
+    stored = (depth > 0).astype(np.uint8)
+    ids, remarks = decode_instances(stored, np.array(level, np.uint32), table, plan, Geometry((size, size), None, None))
+    assert (ids.max(), remarks) == (len(discs), ())
+
+
+def test_faint_foreground_is_said_and_one_voxel_is_enough():
+    table = LabelTable(labels=(Label(value=1, name="cell", kind="thing"),))
+    stored, levels = np.zeros((12, 12), np.uint8), np.full((12, 12), 20, np.uint32)
+    stored[1:5, 1:5], levels[1:5, 1:5] = 1, 150
+    stored[8, 8], levels[8, 8] = 1, 250
+    ids, remarks = decode_instances(
+        stored, levels, table, InstancePlan(labels=("cell",), diameter=10), Geometry((12, 12), None, None)
+    )
+    assert (ids.sum(), ids[8, 8], stored.sum()) == (1, 1, 1)
+    assert remarks == ("1 pieces of foreground dropped whose distance stays below 0.3",)
 
 
 def test_objects_below_the_smallest_are_dropped_and_counted():
@@ -324,7 +365,10 @@ def test_a_scans_objects_are_those_of_its_fields(pointwise):
     volume = pointwise_scan(ids, spacing=(1.0, 1.0, 1.5))
     labels = Predictor(pointwise_model(instances=plan), "cpu", PredictOptions(mixed_precision="off")).predict(volume).labels
     winners = volume.array[:4].argmax(0)
-    expected, _, _ = decoded(winners.astype(np.uint8), levels_of(fields_of(ids)[1]), [2, 3], 0.2, smoothing=(0.8, 0.8, 0.8 / 1.5))
+    levels, spacing = levels_of(fields_of(ids)[1]), (1.0, 1.0, 1.5)
+    deviation = 0.1 * min(24, median_diameter(winners, levels, [2, 3], spacing))
+    smoothing = [deviation / step for step in spacing]
+    expected, _, _ = decoded(winners.astype(np.uint8), levels, [2, 3], 0.2, smoothing=smoothing, min_peak=plan.min_peak)
     assert (expected == labels.instances[0]).mean() > 0.9999
     assert labels.instances.max() > 20
     assert np.array_equal(labels.instances[0] > 0, winners >= 2)

@@ -30,7 +30,9 @@ class InstancePlan(Frozen):
         coarse_axis: the oriented axis across slices more than three times as thick as the voxels within them, along which
             nothing is eroded; None where there is none.
         persistence: how far a peak of the distance must stand above its highest saddle to be an object of its own.
-        smoothing: standard deviation of the Gaussian that smooths the distance before, as a share of the diameter.
+        smoothing: standard deviation of the Gaussian that smooths the distance before, as a share of the diameter of the scan's
+            own objects, by the slope of the distance.
+        min_peak: the least highest distance of a piece of foreground; one that stays below is dropped.
         smallest: the smallest volume of an object, in mm^3; area in mm^2 of pictures; pixels where their size is unknown.
 
     Example:
@@ -44,8 +46,9 @@ class InstancePlan(Frozen):
     border: float = Field(default=0, ge=0)
     erosion: float = Field(default=0, ge=0)
     coarse_axis: int | None = None
-    persistence: float = Field(default=0.05, ge=0, le=2)
-    smoothing: float = Field(default=0.1, ge=0, le=1)
+    persistence: float = Field(default=0.03, ge=0, le=2)
+    smoothing: float = Field(default=0.09, ge=0, le=1)
+    min_peak: float = Field(default=0.3, ge=-1, le=1)
     smallest: float = Field(default=0, ge=0)
 
     @property

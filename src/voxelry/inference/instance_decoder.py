@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from voxelry.base.threads import THREADS, run_slabs
 from voxelry.errors import ModelError
 from voxelry.inference.foreground_runs import ForegroundRuns
-from voxelry.inference.head_kernels import DISTANCE_UNIT
+from voxelry.inference.head_kernels import DISTANCE_UNIT, DISTANCE_ZERO
 from voxelry.inference.instance_kernels import (
     count_runs,
     encode,
@@ -33,7 +33,7 @@ from voxelry.inference.instance_kernels import (
     survey,
 )
 from voxelry.inference.peaks import merged_labels, true_peaks
-from voxelry.inference.seed_kernels import mark_peaks
+from voxelry.inference.seed_kernels import mark_high, mark_peaks, take_marks
 from voxelry.inference.smoothing_kernels import smooth, taps
 from voxelry.inference.watershed_kernels import BLOCK, LEVELS, MOST_LABELS, Box, Queue, fill_box, grow
 
@@ -67,9 +67,12 @@ class InstanceDecoder:
         persistence: how far a peak of the distance must stand above its saddle to be an object; None where there is no head.
         smoothing: standard deviation of the Gaussian that smooths distances, in voxels along each axis.
         smallest: the fewest voxels of an object; smaller ones are dropped.
+        min_peak: the least highest distance, before smoothing, of foreground that holds objects; other foreground is dropped;
+            None drops none.
 
     Attributes:
         dropped: number of objects that were too small.
+        faint: number of pieces of foreground whose distance stays below `min_peak`.
     """
 
     def __init__(
@@ -80,9 +83,11 @@ class InstanceDecoder:
         persistence: float | None = None,
         smallest: float = 0.0,
         smoothing: Sequence[float] = (),
+        min_peak: float | None = None,
     ) -> None:
         self._peaks, self._smallest = persistence is not None, smallest * (1 - _ROUNDING)
         self._persistence = math.ceil((persistence or 0) * DISTANCE_UNIT * (1 - _ROUNDING))
+        self._least = 0 if min_peak is None else DISTANCE_ZERO + math.ceil(min_peak * DISTANCE_UNIT - _ROUNDING)
         self._head, self._kernels = ids, [taps(deviation) for deviation in smoothing]
         shape, self._strides = _slices_first(classes)
         self._shape, self._row_shape = shape, (shape[0] * shape[1], shape[2])
@@ -98,7 +103,7 @@ class InstanceDecoder:
         self._passed = 0
         self._places: list[NDArray[np.int64]] = []
         self._next = 1
-        self.dropped = 0
+        self.dropped = self.faint = 0
 
     @property
     def size(self) -> int:
@@ -123,6 +128,7 @@ class InstanceDecoder:
     def _encode(self) -> None:
         """Smooth the distances, and bring all voxels to their codes."""
         if self._peaks:
+            run_slabs(lambda low, high: mark_high(self._flat, self._least, low, high), self._flat.size)
             smooth(self._head, self._kernels)
         ids, classes = self._ids, self._classes
         run_slabs(lambda low, high: encode(classes, ids, self._things, self._peaks, low, high), len(ids))
@@ -174,10 +180,14 @@ class InstanceDecoder:
             lambda low, high: find_runs(ids, self._peaks, offsets, first, low, high, new.rows, new.starts, new.stops, new.values),
             len(ids),
         )
+        if self._peaks:
+            place = (new.rows, new.starts, new.stops)
+            run_slabs(lambda low, high: take_marks(self._ids, *place, low, high, new.marked), len(new))
         return new, offsets
 
     def _decode(self, runs: ForegroundRuns) -> None:
         """Give complete foreground its ids."""
+        runs = self._without_faint(runs)
         if not len(runs):
             return
         peak = true_peaks(self._ids, self._shape[1], runs) if self._peaks else None
@@ -206,6 +216,19 @@ class InstanceDecoder:
         self._places.append(places[kept])
         ids, owners = ids[merged], (owners * kept.astype(owners.dtype))[merged]
         run_slabs(lambda low, high: settle(self._ids, self._classes, *paint_runs, ids, owners, low, high), len(runs))
+
+    def _without_faint(self, runs: ForegroundRuns) -> ForegroundRuns:
+        """The runs of foreground that stood high somewhere; the rest becomes background."""
+        high = np.zeros(len(runs), bool)
+        high[runs.objects[runs.marked]] = True
+        if high[runs.objects].all():
+            return runs
+        faint = runs.of(~high[runs.objects])
+        self.faint += len(np.unique(faint.objects))
+        blank = np.zeros(2, np.uint32), np.zeros(2, self._owners.dtype)
+        place = (faint.rows, faint.starts, faint.stops)
+        run_slabs(lambda low, high: settle(self._ids, self._classes, *place, *blank, low, high), len(faint))
+        return runs.of(high[runs.objects])
 
     def _labelled(self, runs: ForegroundRuns, peak: NDArray[np.bool_]) -> tuple[NDArray[np.uint32], int]:
         """A label for runs of peaks, in the order of the peaks' first voxels, and of foreground of one peak; else 0."""

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from voxelry.base.compiled import compiled, inlined, readonly
+from voxelry.inference.smoothing_kernels import MARK_BIT
 from voxelry.inference.watershed_kernels import LABEL_SHIFT, LEVELS, PEAK_BIT
 
 PEAK_RUN = 2
@@ -36,7 +37,7 @@ def encode(classes: Any, voxels: Any, things: Any, peaks: bool, first: int, last
 
     Args:
         classes: ``(rows, X)`` class indices.
-        voxels: ``(rows, X)`` uint32, levels; written.
+        voxels: ``(rows, X)`` uint32, levels, some with `MARK_BIT`, which stays; written.
         things: ``(K,)`` bool, classes whose objects are told apart.
         peaks: whether levels are wanted; else classes.
         first: the first row to work on.
@@ -45,7 +46,8 @@ def encode(classes: Any, voxels: Any, things: Any, peaks: bool, first: int, last
     for row in range(first, last):
         for n in range(classes.shape[1]):
             number = classes[row, n]
-            code = max(voxels[row, n], np.uint32(1)) if peaks else np.uint32(number)
+            mark, level = voxels[row, n] & np.uint32(MARK_BIT), voxels[row, n] & ~np.uint32(MARK_BIT)
+            code = mark | max(level, np.uint32(1)) if peaks else np.uint32(number)
             voxels[row, n] = code if things[number] else np.uint32(0)
 
 

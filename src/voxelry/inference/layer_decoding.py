@@ -9,6 +9,10 @@ from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.labels import LabelTable
 from voxelry.errors import ModelError, nearest
 from voxelry.inference.instance_decoder import Classes, Ids, InstanceDecoder
+from voxelry.inference.object_scale import median_diameter
+
+_SCALES = 3.0
+"""A scan's own diameter counts within this factor of the plan's."""
 
 
 def decode_instances(
@@ -40,13 +44,20 @@ def decode_instances(
     things = [table[name].value for name in plan.labels]
     spacing, volume = geometry.spacing or (1.0,) * stored.ndim, geometry.voxel_volume
     persistence = plan.persistence if plan.head_channels else None
-    smoothing = [plan.smoothing * plan.diameter / length for length in spacing]
-    decoder = InstanceDecoder(stored, ids, things, persistence, plan.smallest / (volume or 1.0), smoothing)
+    diameter = plan.diameter
+    if persistence is not None:
+        own = median_diameter(stored, ids, things, spacing) or diameter
+        diameter = min(max(own, diameter / _SCALES), diameter * _SCALES)
+    smoothing = [plan.smoothing * diameter / length for length in spacing]
+    decoder = InstanceDecoder(stored, ids, things, persistence, plan.smallest / (volume or 1.0), smoothing, plan.min_peak)
     decoder.run()
-    if not decoder.dropped:
-        return ids, ()
-    unit = "pixels" if volume is None else f"mm^{ids.ndim}"
-    return ids, (f"{decoder.dropped} objects smaller than {plan.smallest:g} {unit} dropped",)
+    remarks = []
+    if decoder.dropped:
+        unit = "pixels" if volume is None else f"mm^{ids.ndim}"
+        remarks.append(f"{decoder.dropped} objects smaller than {plan.smallest:g} {unit} dropped")
+    if decoder.faint:
+        remarks.append(f"{decoder.faint} pieces of foreground dropped whose distance stays below {plan.min_peak:g}")
+    return ids, tuple(remarks)
 
 
 def decode_layers(

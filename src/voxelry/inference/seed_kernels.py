@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from voxelry.base.compiled import compiled, inlined, readonly
+from voxelry.inference.smoothing_kernels import MARK_BIT
 from voxelry.inference.watershed_kernels import LABEL_SHIFT, LEVELS, PEAK_BIT
 
 PAIR_SHIFT = 24
@@ -20,6 +21,26 @@ PAIR_SHIFT = 24
 _u, _i, _n, _byte = numba.uint32, numba.int64, numba.int32, numba.uint8
 _RUNS = (readonly(_n), readonly(_n), readonly(_n))
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@compiled(numba.void(_u[::1], _i, _i, _i))
+def mark_high(voxels: Any, least: int, first: int, last: int) -> None:
+    """Set `MARK_BIT` of the voxels `first` to `last` whose level is at least `least`."""
+    for n in range(first, last):
+        if voxels[n] >= least:
+            voxels[n] |= np.uint32(MARK_BIT)
+
+
+@compiled(numba.void(_u[:, ::1], *_RUNS, _i, _i, numba.boolean[::1]))
+def take_marks(voxels: Any, rows: Any, starts: Any, stops: Any, first: int, last: int, marked: Any) -> None:
+    """Take `MARK_BIT` from the voxels of runs `first` to `last`; which of the runs had one is written to `marked`."""
+    mark = np.uint32(MARK_BIT)
+    for run in range(first, last):
+        bits = np.uint32(0)
+        for n in range(starts[run], stops[run]):
+            bits |= voxels[rows[run], n]
+            voxels[rows[run], n] &= ~mark
+        marked[run] = bits & mark > 0
 
 
 @compiled(numba.void(_u[:, ::1], _i, _i, _i))

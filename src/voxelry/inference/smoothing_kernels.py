@@ -15,6 +15,9 @@ from voxelry.base.threads import run_slabs
 REACH = 2.5
 """Standard deviations beyond which the Gaussian of a kernel is cut off."""
 
+MARK_BIT = 1 << 31
+"""A bit of a voxel that smoothing leaves as it is."""
+
 _ONE_BITS, _FRACTION_BITS = 15, 8
 _BLOCK = 1 << 14  # numbers of a kernel's scratch: they should stay in the processor's cache
 
@@ -38,7 +41,7 @@ def taps(deviation: float) -> NDArray[np.uint32]:
 
 
 def smooth(levels: NDArray[np.uint32], kernels: list[NDArray[np.uint32]]) -> None:
-    """Smooth levels of a byte in place; beyond the grid its edge goes on. Between axes they have 8 more bits.
+    """Smooth levels of a byte in place; beyond the grid its edge goes on. Between axes they have 8 more bits. `MARK_BIT` stays.
 
     Args:
         levels: ``(*spatial)`` uint32 of 0..255, in one piece of memory.
@@ -66,14 +69,14 @@ def _smooth(levels: Any, kernel: Any, shift: Any, width: Any, first: int, last: 
     length, across, reach = levels.shape[1], levels.shape[2], len(kernel) // 2
     blocks = -(-across // width)
     before, sums = np.empty((length + 2 * reach) * width, np.uint32), np.empty(length * width, np.uint32)
-    half, bits = np.uint32(1 << (shift - 1)), np.uint32(shift)
+    half, bits, mark = np.uint32(1 << (shift - 1)), np.uint32(shift), np.uint32(MARK_BIT)
     for block in range(first, last):
         row, low = block // blocks, block % blocks * width
         columns = min(width, across - low)
         for n in range(length + 2 * reach):
             line = levels[row, min(max(n - reach, 0), length - 1)]
             for column in range(columns):
-                before[n * columns + column] = line[low + column]
+                before[n * columns + column] = line[low + column] & ~mark
         sums[:] = half
         for tap in range(len(kernel)):
             weight, offset = kernel[tap], tap * columns
@@ -82,4 +85,4 @@ def _smooth(levels: Any, kernel: Any, shift: Any, width: Any, first: int, last: 
         for n in range(length):
             line = levels[row, n]
             for column in range(columns):
-                line[low + column] = sums[n * columns + column] >> bits
+                line[low + column] = sums[n * columns + column] >> bits | line[low + column] & mark
