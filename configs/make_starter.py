@@ -159,16 +159,22 @@ def _record(scores: Scores, words: StarterText, changed: Mapping[str, int]) -> d
         {"metric": metric, "label": label, "value": value["mean"], "low": value["low"], "high": value["high"]}
         for metric in words.scores
         for label, value in table["metrics"][metric].items()
+        if value["mean"] is not None
     ]
     groups = scores.groups or scores.cases
     if len(scores.labels) > 1:
         metric = next(iter(words.scores))
         mean = bootstrap(np.nanmean(scores.values[metric], axis=1), groups)
         rows.insert(0, {"metric": metric, "label": "", "value": mean.mean, "low": mean.low, "high": mean.high})
-    rounded = [{**row, **{key: round(row[key], 6) for key in ("value", "low", "high")}} for row in rows]
+    rounded = [{**row, **{key: _shortened(row[key]) for key in ("value", "low", "high")}} for row in rows]
     return {
         SCORES: {"cases": len(scores.cases), "patients": len(set(groups)), "scores": rounded, "half_precision": dict(changed)}
     }
+
+
+def _shortened(value: float | None) -> float | None:
+    """Six digits; None for an interval that does not exist."""
+    return None if value is None or math.isnan(value) else round(value, 6)
 
 
 def card_of(words: StarterText, models: Sequence[Model], manifest: Manifest, scores: Scores, record: Mapping[str, Any]) -> str:
@@ -236,7 +242,7 @@ def _data(words: StarterText, manifest: Manifest, model: Model) -> str:
 
 
 def _scores(words: StarterText, held: Mapping[str, Any]) -> str:
-    rows = [f"| {_named(row, words)} | {row['value']:.4f} | {row['low']:.4f} to {row['high']:.4f} |" for row in held["scores"]]
+    rows = [f"| {_named(row, words)} | {row['value']:.4f} | {_interval(row)} |" for row in held["scores"]]
     rounding, patients = held["half_precision"], held["patients"]
     return "\n".join(
         [
@@ -249,6 +255,10 @@ def _scores(words: StarterText, held: Mapping[str, Any]) -> str:
             "labelled voxels of these cases.",
         ]
     )
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return "none: one patient" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}"
 
 
 def _cases(words: StarterText, manifest: Manifest, scores: Scores) -> str:
