@@ -1,9 +1,6 @@
 """DICOMweb services that answer wrongly: only what an archive says that it stored is, and nothing is followed elsewhere."""
 
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
 import pytest
@@ -11,44 +8,8 @@ from pydicom import dcmread
 
 import voxelry
 from helpers.sources import volume
+from helpers.web_services import JSON, services
 from voxelry.errors import PacsError
-
-JSON = "application/dicom+json"
-
-
-@contextmanager
-def services(answer):
-    """Their base address; `answer(method, path, body)` gives status, type and content, and each request is in the list."""
-    requests = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self._answer(b"")
-
-        def do_POST(self):
-            self._answer(self.rfile.read(int(self.headers["Content-Length"])))
-
-        def _answer(self, body):
-            requests.append((self.command, self.path, self.headers.get("Authorization")))
-            status, kind, content, *headers = answer(self.command, self.path, body)
-            self.send_response(status)
-            for name, value in [("Content-Type", kind), ("Content-Length", str(len(content))), *headers]:
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/dicom-web", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from voxelry.base.extras import extra
+from voxelry.errors import UsageError
 
 __all__ = ["serve"]
 
@@ -27,6 +28,9 @@ def serve(
     jobs: PathLike | None = None,
     max_upload: str | int | None = None,
     network: str | None = None,
+    dicom: PathLike | None = None,
+    dicomweb: Sequence[str] = (),
+    pacs_token: str | None = None,
     on_start: Callable[[str], None] = no_address,
 ) -> None:
     """Serve models over HTTP until the process is told to end: Hugging Face's image segmentation, jobs, and a web page.
@@ -40,9 +44,13 @@ def serve(
         jobs: folder that keeps jobs and results over a restart; None for a temporary one.
         max_upload: largest body, such as ``500MB``; 2 GiB where it is not given.
         network: import path of the models' custom network, ``package.module:Class``; its code is run.
+        dicom: YAML file of a DICOM node, which takes series, and sends what is segmented to an archive.
+        dicomweb: base addresses of DICOMweb services; a job may name a study or series of theirs in place of a scan.
+        pacs_token: bearer token for DICOMweb services.
         on_start: called with the server's address once it listens.
 
     Raises:
+        ConfigError: the file of the DICOM node is wrong.
         UsageError: an address that others reach without a token, a token that could be guessed, two models of one name.
         ModelError: a model cannot be used.
         MissingExtraError: the extra ``serve`` is not installed.
@@ -57,10 +65,23 @@ def serve(
     """
     for module in ("fastapi", "uvicorn"):
         extra(module, "serving models")
+    from voxelry.pacs.pacs_address import WebAddress, parse_address
     from voxelry.recipes.settings import parse_memory
+    from voxelry.serving.node_settings import read_node_settings
     from voxelry.serving.serve_limits import ServeLimits
+    from voxelry.serving.served_archives import ServedArchives
     from voxelry.serving.server import run_server
     from voxelry.zoo.model_names import find_model
+
+    if dicom is not None:
+        extra("pynetdicom", "the DICOM node")
+    for address in dicomweb:
+        extra("dicomweb_client", "DICOMweb")
+        if not isinstance(parse_address(address), WebAddress):
+            raise UsageError(f"{address} is no address of DICOMweb services", remedy="Use https://HOST/dicom-web.")
+
+    def archives(names: tuple[str, ...]) -> ServedArchives:
+        return ServedArchives(None if dicom is None else read_node_settings(Path(dicom), names), tuple(dicomweb), pacs_token)
 
     run_server(
         [find_model(model) for model in ([models] if isinstance(models, str | os.PathLike) else models)],
@@ -71,5 +92,6 @@ def serve(
         jobs=None if jobs is None else Path(jobs),
         limits=ServeLimits() if max_upload is None else ServeLimits(upload=parse_memory(max_upload)),
         network=network,
+        archives=archives,
         on_start=on_start,
     )

@@ -30,6 +30,17 @@ def serve(
     network: Annotated[
         str | None, typer.Option("--network", help="Import path of the models' custom network; its code is run.")
     ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option("--dicom", help="YAML file of a DICOM node: who may call, and which series go to which model."),
+    ] = None,
+    dicomweb: Annotated[
+        list[str] | None,
+        typer.Option("--dicomweb", help="Base address of DICOMweb services whose studies a job may name; may be repeated."),
+    ] = None,
+    pacs_token: Annotated[
+        str | None, typer.Option("--pacs-token", envvar="VOXELRY_PACS_TOKEN", help="Bearer token for DICOMweb services.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Serve models over HTTP: Hugging Face's image segmentation, jobs, and a web page to drop a scan on."""
@@ -44,5 +55,8 @@ def serve(
         jobs=jobs,
         max_upload=max_upload,
         network=network,
+        dicom=dicom,
+        dicomweb=dicomweb or [],
+        pacs_token=pacs_token or None,
         on_start=lambda address: say(f"listening at {address}; Ctrl-C ends it when what runs is done"),
     )

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
@@ -25,12 +26,15 @@ from voxelry.base.failures import task_failures
 from voxelry.base.version import version
 from voxelry.errors import MissingExtraError, UnexpectedError, UnsupportedFormatError, VoxelryError
 from voxelry.serving.device_queue import ClosingError, DeviceQueue, QueueFullError
+from voxelry.serving.dicom_node import DicomNode
 from voxelry.serving.job_results import SCAN, download, draw_slice, read_answer
-from voxelry.serving.job_store import CancelledJobError, JobState, JobStore, without_path
+from voxelry.serving.job_store import REFERENCE, CancelledJobError, JobState, JobStore, without_path
 from voxelry.serving.request_body import SegmentParameters, parameters_of, receive
 from voxelry.serving.segment_answer import answer_of
 from voxelry.serving.serve_limits import ServeLimits
+from voxelry.serving.served_archives import ServedArchives
 from voxelry.serving.served_model import ServedModel
+from voxelry.serving.study_reference import StudyFetcher, StudyReference
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,8 @@ _LOOK = 1.0
 _RETRY_AFTER = 10
 _DISK_FAILS = "the server could not read or write its disk. Try again later."
 _PAGE = {"": "text/html", "app.js": "text/javascript", "app.css": "text/css"}
-_SCAN_BODY = {
+_NO_ARCHIVES = ServedArchives()
+_SCAN_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -65,6 +70,10 @@ _SCAN_BODY = {
     }
 }
 """Of the OpenAPI document: raw bytes of a scan, or JSON."""
+_JOB_BODY = deepcopy(_SCAN_BODY)
+"""The same, or a reference to a study."""
+_AS_JSON = _JOB_BODY["requestBody"]["content"]["application/json"]
+_AS_JSON["schema"] = {"anyOf": [_AS_JSON["schema"], StudyReference.model_json_schema()]}
 
 
 class Application:
@@ -74,17 +83,23 @@ class Application:
         models: id -> model; the first answers at ``/``.
         folder: where jobs are kept.
         limits: what is taken at most.
+        archives: the archives that it speaks to.
 
     Attributes:
         queue: of the device.
         jobs: the jobs.
+        node: the DICOM node, or None.
         api: the application for a server.
     """
 
-    def __init__(self, models: dict[str, ServedModel], folder: Path, limits: ServeLimits) -> None:
+    def __init__(
+        self, models: dict[str, ServedModel], folder: Path, limits: ServeLimits, archives: ServedArchives = _NO_ARCHIVES
+    ) -> None:
         self._models, self._limits = models, limits
         self.queue = DeviceQueue(str(next(iter(models.values())).predictor.device), limits.waiting)
-        self.jobs = JobStore(folder, models, self.queue, limits)
+        self._fetcher = StudyFetcher(archives, limits)
+        self.jobs = JobStore(folder, models, self.queue, limits, self._fetcher.fetch)
+        self.node = None if archives.node is None else DicomNode(archives, self.jobs, models, folder, limits)
         self.api = FastAPI(title="voxelry", version=version(), docs_url=None, redoc_url=None, lifespan=self._life)
         self._add_routes()
         for kind in (VoxelryError, OSError, AnyHTTPException, RequestValidationError, ClientDisconnect):
@@ -94,7 +109,11 @@ class Application:
     async def _life(self, _: FastAPI) -> AsyncIterator[None]:
         """Take up earlier jobs at the start; at the end let the work that runs come to its end."""
         self.jobs.resume()
+        if self.node is not None:
+            self.node.start()
         yield
+        if self.node is not None:
+            await asyncio.to_thread(self.node.stop)
         self.queue.close()
         await asyncio.to_thread(self.queue.join)
         self.jobs.close()
@@ -111,7 +130,7 @@ class Application:
             self.add_job,
             methods=["POST"],
             status_code=202,
-            openapi_extra=_SCAN_BODY,
+            openapi_extra=_JOB_BODY,
             summary="Segment in the background",
         )
         add("/jobs/{job}", self.job, methods=["GET"], summary="State of a job")
@@ -128,7 +147,9 @@ class Application:
         with self.queue.admission():
             folder, gone = self.jobs.incoming(), threading.Event()
             try:
-                parameters = await receive(request, folder / SCAN, self._limits)
+                parameters, reference = await receive(request, folder / SCAN, self._limits)
+                if reference is not None:
+                    raise HTTPException(400, "a reference to a study is no scan. Send it to /jobs, which fetches it.")
                 work = partial(self._segment, served, folder, parameters, series, gone)
                 elements = await self._result(request, work, gone)
             except VoxelryError as error:
@@ -181,9 +202,13 @@ class Application:
             self.jobs.sweep()
             folder = self.jobs.incoming()
             try:
-                sent = await receive(request, folder / SCAN, self._limits)
-                given = {**sent.model_dump(), **asked.model_dump(exclude_none=True)}
-                state = self.jobs.add(folder, served.id, _client(request), SegmentParameters(**given), series)
+                sent, reference = await receive(request, folder / SCAN, self._limits)
+                given = SegmentParameters(**{**sent.model_dump(), **asked.model_dump(exclude_none=True)})
+                more = {}
+                if reference is not None:
+                    self._fetcher.check(reference)
+                    more = {REFERENCE: reference.model_dump()}
+                state = self.jobs.add(folder, served.id, _client(request), given, series, more)
             finally:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
         return JSONResponse(_described(state), 202, {"Location": f"/jobs/{state.id}"})
@@ -214,7 +239,7 @@ class Application:
         card = self._model(state.model).predictor.model.card
         folder = self.jobs.folder(job)
         try:
-            path = await asyncio.to_thread(download, folder, format, card, self.jobs.series(job))
+            path = await asyncio.to_thread(download, folder, format, card, self.jobs.detail(job, "series"))
         except VoxelryError as error:
             raise _public(error, folder) from error
         return FileResponse(path, filename=path.name, media_type="application/octet-stream")

@@ -8,8 +8,10 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from voxelry.base.failures import task_failures
@@ -23,15 +25,21 @@ from voxelry.serving.request_body import SegmentParameters
 from voxelry.serving.segment_answer import SegmentAnswer, answer_of
 from voxelry.serving.serve_limits import ServeLimits
 from voxelry.serving.served_model import ServedModel
+from voxelry.serving.study_reference import StudyReference
 
 log = logging.getLogger(__name__)
 
+REFERENCE = "reference"
+"""The name by which a `StudyReference` is kept with its job."""
 _LOCK = ".voxelry-serve.lock"
 _JOBS, _INCOMING = "jobs", "incoming"
 _MOST_ATTEMPTS = 2
 """Times that a job is begun: one that ended the server twice is given up."""
 _RETRY_AFTER = 60
 """Seconds after which a client is told to come again where too many jobs wait."""
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class CancelledJobError(VoxelryError):
@@ -72,12 +80,23 @@ class JobStore:
         models: id -> model.
         queue: of the device.
         limits: what is taken at most.
+        fetch: brings what the reference of a job names into a file.
+
+    Attributes:
+        on_done: called with the id of a job that is done; None for nobody.
 
     Raises:
         UsageError: another server uses the folder.
     """
 
-    def __init__(self, folder: Path, models: dict[str, ServedModel], queue: DeviceQueue, limits: ServeLimits) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        models: dict[str, ServedModel],
+        queue: DeviceQueue,
+        limits: ServeLimits,
+        fetch: Callable[[StudyReference, Path], None] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_file = (folder / _LOCK).open("w")
         try:
@@ -86,8 +105,10 @@ class JobStore:
             self._lock_file.close()
             raise UsageError(f"{folder}: another server keeps its jobs there", remedy="Name another folder.") from None
         self._folder, self._models, self._queue, self._limits = folder, models, queue, limits
+        self._fetch, self._fetches = fetch, DeviceQueue("references", limits.jobs)
         self._guard = threading.Lock()
         self._progress: dict[str, float] = {}
+        self.on_done: Callable[[str], None] | None = None
         self._cancelled: set[str] = set()
         shutil.rmtree(folder / _INCOMING, ignore_errors=True)
         (folder / _INCOMING).mkdir()
@@ -120,7 +141,16 @@ class JobStore:
         folder.mkdir()
         return folder
 
-    def add(self, incoming: Path, model: str, client: str, parameters: SegmentParameters, series: str | None) -> JobState:
+    def add(
+        self,
+        incoming: Path,
+        model: str,
+        client: str,
+        parameters: SegmentParameters,
+        series: str | None,
+        more: Mapping[str, Any] = _NOTHING,
+        error: str = "",
+    ) -> JobState:
         """Make a job of a received scan.
 
         Args:
@@ -129,6 +159,8 @@ class JobStore:
             client: whose it is; clients take turns.
             parameters: task and thresholds.
             series: which volume of several.
+            more: further details to keep with the job.
+            error: why the scan is not segmented; empty where it is.
 
         Raises:
             QueueFullError: too many wait.
@@ -138,8 +170,13 @@ class JobStore:
             counts = self._ledger.counts()
             if counts["ready"] + counts["running"] >= self._limits.jobs:
                 raise QueueFullError(_RETRY_AFTER)
-            case = self._case(incoming, model, {"client": client, "parameters": parameters.model_dump(), "series": series})
+            details = {"client": client, "parameters": parameters.model_dump(), "series": series, **more}
+            case = self._case(incoming, model, details)
+            if error:
+                case = replace(case, state="failed", ended=time.time(), error=error)
             self._ledger.put([case])
+        if error:
+            return self.state(case.id)
         try:
             self._submit(case)
         except ClosingError:
@@ -167,7 +204,32 @@ class JobStore:
         return LedgerCase(folder.name, time.time_ns(), (str(folder / SCAN),), model, "", details=details)
 
     def _submit(self, case: LedgerCase) -> None:
-        self._queue.submit(case.details.get("client", ""), lambda: self._run(case.id))
+        client = case.details.get("client", "")
+        if REFERENCE in case.details and not (self.folder(case.id) / SCAN).exists():
+            self._fetches.submit(client, lambda: self._bring(case))
+        else:
+            self._queue.submit(client, lambda: self._run(case.id))
+
+    def _bring(self, case: LedgerCase) -> None:
+        """Fetch what a job refers to, and let it wait for the device."""
+        error = ""
+        try:
+            if self.state(case.id).state != "waiting" or self._fetch is None:
+                return
+            with task_failures("the study"):
+                self._fetch(StudyReference(**case.details[REFERENCE]), self.folder(case.id) / SCAN)
+            if self.state(case.id).state == "waiting":
+                self._submit(case)
+            else:
+                self._drop(case.id)  # it was cancelled meanwhile
+        except (ClosingError, KeyError):
+            return  # the next server goes on, or it was deleted
+        except VoxelryError as failure:
+            error = without_path(failure, self.folder(case.id))
+        except OSError as failure:
+            error = f"the server could not read or write ({failure.strerror})"
+        if error and self.folder(case.id).is_dir():
+            self._end(case.id, "failed", error=error)
 
     def _run(self, id: str) -> None:
         """Segment the scan of a job, whatever happens."""
@@ -190,6 +252,8 @@ class JobStore:
             self._end(id, "failed", error=f"the server could not read or write ({error.strerror})")
         else:
             self._end(id, "done", details={**case.details, "flags": flags})
+            if self.on_done is not None:
+                self.on_done(id)
 
     def _segment(self, case: LedgerCase) -> list[str]:
         model, folder = self._models[case.request], self.folder(case.id)
@@ -230,11 +294,23 @@ class JobStore:
             id, case.request, state, progress, case.error, tuple(details.get("flags", ())), tuple(details.get("choices", ()))
         )
 
-    def series(self, id: str) -> str | None:
-        """Which volume of its scan a job segments."""
+    def details(self, name: str) -> dict[str, Any]:
+        """Job -> what is kept of it by a name, of those that have it, in the order in which they came."""
+        with self._guard:
+            return {case.id: case.details[name] for case in self._ledger.cases() if case.details.get(name)}
+
+    def detail(self, id: str, name: str) -> Any:
+        """What is kept of a job by a name; None where it is not, or there is no such job."""
         with self._guard:
             case = self._ledger.case(id)
-        return None if case is None else case.details.get("series")
+        return None if case is None else case.details.get(name)
+
+    def note(self, id: str, name: str, value: Any) -> None:
+        """Keep something more of a job; nothing of one that is no longer known."""
+        with self._guard:
+            case = self._ledger.case(id)
+            if case is not None:
+                self._ledger.put([replace(case, details={**case.details, name: value})])
 
     def folder(self, id: str) -> Path:
         """The folder of a job that is known."""
@@ -272,7 +348,9 @@ class JobStore:
         shutil.rmtree(self.folder(id), ignore_errors=True)
 
     def close(self) -> None:
-        """Close the ledger; after the queue's last work."""
+        """Close the ledger; after the queue's last work, and when a reference that is being fetched is there."""
+        self._fetches.close()
+        self._fetches.join()
         self._ledger.close()
         self._lock_file.close()
 

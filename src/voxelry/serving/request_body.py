@@ -13,10 +13,11 @@ from fastapi import HTTPException, Request
 from pydantic import Field
 
 from voxelry.base.plain_data import parse_json
-from voxelry.base.schema import Frozen, parse
+from voxelry.base.schema import Frozen, Schema, parse
 from voxelry.errors import UsageError
 from voxelry.metrics.segmentation_task import SegmentationTask
 from voxelry.serving.serve_limits import ServeLimits
+from voxelry.serving.study_reference import StudyReference
 
 _JSON = "application/json"
 _JSON_AT_ONCE = threading.Lock()
@@ -32,8 +33,8 @@ class SegmentParameters(Frozen):
     overlap_mask_area_threshold: float | None = Field(default=None, ge=0, le=1)
 
 
-async def receive(request: Request, target: Path, limits: ServeLimits) -> SegmentParameters:
-    """Write the scan in a body to a file.
+async def receive(request: Request, target: Path, limits: ServeLimits) -> tuple[SegmentParameters, StudyReference | None]:
+    """Write the scan in a body to a file, or read what the body refers to instead.
 
     Args:
         request: the request.
@@ -41,7 +42,7 @@ async def receive(request: Request, target: Path, limits: ServeLimits) -> Segmen
         limits: what is taken at most.
 
     Returns:
-        The parameters of a body in JSON; of a raw body the defaults.
+        The parameters of a body in JSON, of a raw body the defaults; the reference, where the body is one, and no file is left.
 
     Raises:
         HTTPException: 400 a body that is neither, 408 no byte for too long, 413 too large.
@@ -49,7 +50,7 @@ async def receive(request: Request, target: Path, limits: ServeLimits) -> Segmen
     head = await _write(request, target, limits)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _JSON and not head.lstrip().startswith(b"{"):
-        return SegmentParameters()
+        return SegmentParameters(), None
     if target.stat().st_size > limits.json:
         raise too_large(f"a body in JSON of more than {limits.json} bytes", "Send the bytes of the scan as they are.")
     return await asyncio.to_thread(_unwrapped, target)
@@ -90,19 +91,23 @@ def too_large(what: str, remedy: str) -> HTTPException:
     return HTTPException(413, f"{what}. {remedy}")
 
 
-def _unwrapped(file: Path) -> SegmentParameters:
+def _unwrapped(file: Path) -> tuple[SegmentParameters, StudyReference | None]:
     with _JSON_AT_ONCE:
         return _unwrap(file)
 
 
-def _unwrap(file: Path) -> SegmentParameters:
-    """Replace JSON in a file by the scan in it; its parameters."""
+def _unwrap(file: Path) -> tuple[SegmentParameters, StudyReference | None]:
+    """Replace JSON in a file by the scan in it, or remove it where it is a reference; its parameters."""
     try:
         content = parse_json(file.read_text(encoding="utf-8"))
     except (ValueError, UnicodeError) as error:
         raise HTTPException(
             400, f"the body is not JSON ({error}). Send raw bytes, or a mapping of inputs and parameters."
         ) from None
+    if isinstance(content, dict) and "dicomweb" in content:
+        file.unlink()
+        parameters = parameters_of(content.pop("parameters", None) or {})
+        return parameters, _parsed(StudyReference, content, "the reference")
     if not isinstance(content, dict) or not isinstance(content.get("inputs"), str):
         raise HTTPException(400, "JSON without the text 'inputs'. Give the bytes of the scan there, in base64.")
     text = content["inputs"]
@@ -111,7 +116,7 @@ def _unwrap(file: Path) -> SegmentParameters:
         file.write_bytes(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
         raise HTTPException(400, f"'inputs' is not base64 ({error}). Encode the bytes of the scan.") from None
-    return parameters_of(content.get("parameters") or {})
+    return parameters_of(content.get("parameters") or {}), None
 
 
 def parameters_of(values: Any) -> SegmentParameters:
@@ -123,7 +128,11 @@ def parameters_of(values: Any) -> SegmentParameters:
     if not isinstance(values, dict):
         raise HTTPException(400, "'parameters' is no mapping. Give subtask, threshold and the like by name.")
     known = {name: value for name, value in values.items() if name in SegmentParameters.model_fields}
+    return _parsed(SegmentParameters, known, "parameters")
+
+
+def _parsed(kind: type[Schema], values: Any, where: str) -> Schema:
     try:
-        return parse(SegmentParameters, known, "parameters")
+        return parse(kind, values, where)
     except UsageError as error:
         raise HTTPException(400, str(error)) from None

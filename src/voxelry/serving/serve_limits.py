@@ -20,6 +20,7 @@ class ServeLimits:
         jobs: jobs that wait.
         silence: seconds without a byte of a body after which a request is given up.
         keep: seconds that the result of a job is kept.
+        collected: bytes of series that the DICOM node holds until they are complete and have their turn.
     """
 
     upload: int = 2 * _GIB
@@ -30,3 +31,4 @@ class ServeLimits:
     jobs: int = 100
     silence: float = 30.0
     keep: float = 24 * 3600.0
+    collected: int = 64 * _GIB

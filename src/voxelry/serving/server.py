@@ -15,6 +15,7 @@ from voxelry.errors import UsageError
 from voxelry.serving.application import Application
 from voxelry.serving.gatekeeper import Gatekeeper, is_loopback, token_hash
 from voxelry.serving.serve_limits import ServeLimits
+from voxelry.serving.served_archives import ServedArchives
 from voxelry.serving.served_model import load_served
 
 _SHORTEST_TOKEN = 16
@@ -75,6 +76,7 @@ def run_server(
     jobs: Path | None,
     limits: ServeLimits,
     network: str | None,
+    archives: Callable[[tuple[str, ...]], ServedArchives],
     on_start: Callable[[str], None],
 ) -> None:
     """Serve models until the process is told to end.
@@ -88,6 +90,7 @@ def run_server(
         jobs: folder that keeps jobs over a restart; None for a temporary one.
         limits: what is taken at most.
         network: import path of a network of the user's own.
+        archives: the archives that it speaks to, by the names of the models.
         on_start: called with the server's address once it listens.
 
     Raises:
@@ -97,7 +100,8 @@ def run_server(
     check_access(host, token)
     with ExitStack() as stack:
         folder = jobs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voxelry-serve-")))
-        application = Application(load_served(models, device, network), folder, limits)
+        served = load_served(models, device, network)
+        application = Application(served, folder, limits, archives(tuple(served)))
         ModelServer(application, host, port, token_hash(token) if token else None, on_start).run()
 
 
