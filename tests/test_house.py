@@ -21,7 +21,7 @@ TOUCH_FILES = {
     "preparation/cache.py", "preparation/mapped_array.py",
     "training/checkpoint.py", "training/cross_validation.py", "training/folds.py", "training/model_card.py",
     "training/predictions.py", "training/run_files.py", "plot/charts.py",
-    "cohort", "datasets", "formats", "pacs", "phantom", "reports", "serving", "zoo",
+    "cohort", "datasets", "exchange", "formats", "pacs", "phantom", "reports", "serving", "zoo",
 }  # fmt: skip
 RIDDLES = {"found", "made", "one", "part", "seen"}
 """Words that name nothing: an identifier says what it holds."""

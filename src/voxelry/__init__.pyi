@@ -8,6 +8,7 @@ from .api import estimate as estimate
 from .api import evaluate as evaluate
 from .api import fetch as fetch
 from .api import follow_up as follow_up
+from .api import import_model as import_model
 from .api import inspect as inspect
 from .api import load_model as load_model
 from .api import models as models

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.data.utils import compute_importance_map, dense_patch_slices
+from scipy import ndimage
 
 from voxelry.inference.patches import PatchGrid, mirror_sets
 from voxelry.preparation.slice_stream import InMemorySlices
@@ -39,6 +40,27 @@ def test_weights_are_monais_scaled_so_that_no_sum_exceeds_one(weighting):
             total[z : z + 12, y : y + 8, x : x + 10] += grid.weights
     assert 0.5 < total.max() <= 1
     assert total.min() > 0
+
+
+@given(patch=st.integers(2, 20), more=st.integers(0, 60), overlap=st.sampled_from([0.75, 0.5, 0.3, 0.0]))
+def test_nnunets_patches_lie_at_even_distances(patch, more, overlap):
+    """nnU-Net's `compute_steps_for_sliding_window`, written again."""
+    count = int(np.ceil(more / (patch * (1 - overlap)))) + 1
+    wanted = [int(np.round(more / max(count - 1, 1) * number)) for number in range(count)]
+    grid = PatchGrid((patch + more, 30), (patch, 30), overlap, 0, "gaussian", "nnunet")
+    assert list(grid.starts[0]) == wanted
+    assert list(PatchGrid((patch + more, 30), (1, 30), overlap, 0, "gaussian", "nnunet").starts[0]) == list(range(patch + more))
+
+
+def test_nnunets_weights_are_a_blurred_point():
+    """nnU-Net's `compute_gaussian`, written again; the middle of an even patch is half a voxel further than ours."""
+    patch = (8, 12, 10)
+    point = np.zeros(patch)
+    point[4, 6, 5] = 1
+    wanted = ndimage.gaussian_filter(point, [size / 8 for size in patch], mode="constant")
+    grid = PatchGrid((20, 30, 17), patch, 0.5, 0, "gaussian", "nnunet")
+    ratio = grid.weights.numpy() / grid.weights.numpy().max()
+    assert np.allclose(ratio, np.maximum(wanted / wanted.max(), 1e-6), rtol=1e-3)
 
 
 def test_patches_stream_along_the_axis_with_the_smallest_ring():

@@ -86,3 +86,11 @@ def test_each_channel_has_its_own_scheme():
     scheme = Normalisation(scheme="global", low=0, high=10, mean=5, std=5)
     result = normalised(np.array([[[0, 10]], [[0, 10]]]), (scheme, IMAGE))
     assert result.tolist() == [[[-1, 1]], [[-1, 1]]]
+
+
+def test_range_and_none():
+    image = np.stack([np.arange(-3, 9, dtype=np.float32).reshape(3, 4)] * 2 + [np.full((3, 4), 7, np.float32)])
+    normalise(image, (Normalisation(scheme="range"), Normalisation(scheme="none"), Normalisation(scheme="range")))
+    assert np.allclose(image[0].ravel(), np.arange(12) / 11)
+    assert np.array_equal(image[1].ravel(), np.arange(-3, 9))
+    assert not image[2].any()

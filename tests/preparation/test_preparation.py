@@ -5,15 +5,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.ndimage import binary_fill_holes
 from torch.nn.functional import interpolate
 
+from helpers.nnunet_network import nnunet_prepared
 from helpers.plans import IDENTITY, one_hot, picture, tiny_plan
 from voxelry.core.geometry import Geometry
 from voxelry.core.plan import Normalisation
 from voxelry.core.volume import Volume
 from voxelry.errors import ModelError
-from voxelry.preparation.preparation import content, content_box, prepare, target_shape
+from voxelry.preparation.preparation import content, content_box, prepare, slices_apart, target_shape
 from voxelry.preparation.resampling import resample_classes, resample_image
 
 ORIENTATIONS = ["".join(order[i] for i in range(3)) for pairs in itertools.product("RL", "AP", "SI") for order in
@@ -263,3 +265,31 @@ def test_another_number_of_axes_or_channels_is_refused():
         prepare(volume, tiny_plan(2))
     with pytest.raises(ModelError, match=r"1 channels, the plan has 2 \(T1, T2\)"):
         prepare(volume, tiny_plan(channels=("T1", "T2")))
+
+
+SOFT = np.random.default_rng(5)
+
+
+@pytest.mark.parametrize("scheme", ["global", "image", "mask"])
+@pytest.mark.parametrize(
+    ("spacing", "target"),
+    [((1, 1, 1), (1.3, 0.9, 1.1)), ((1, 1, 1), (2, 2, 2)), ((0.8, 0.8, 5), (1.1, 1.1, 5)), ((1, 1, 1), (1, 1, 1))],
+)
+def test_nnunets_convention_prepares_as_nnunet_does(spacing, target, scheme):
+    """Normalised on the scan's grid, then resampled; 25 / 2 voxels are 12; nothing is interpolated between thick slices."""
+    array = ndimage.gaussian_filter(SOFT.normal(size=(33, 25, 21)), 1.5).astype(np.float32) * 900 + 100
+    array[:3] = array[:, -2:] = array[10:14, 10:14, 5:8] = 0
+    numbers = {"low": -60, "high": 250, "mean": 90, "std": 70} if scheme == "global" else {}
+    plan = tiny_plan(spacing=target, normalisation=(Normalisation(scheme=scheme, **numbers),), convention="nnunet")
+    volume = Volume(array[None], Geometry.from_spacing(array.shape, spacing))
+    theirs = nnunet_prepared(array, spacing, target, scheme, numbers)
+    ours = prepare(volume, plan).image(volume)[0]
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < 1e-4 * theirs.std() if max(spacing) < 3 else np.abs(ours - theirs).mean() < 2e-3
+
+
+def test_slices_are_kept_apart_by_the_scan_or_else_by_the_plan():
+    assert slices_apart((0.8, 0.8, 5.0), (1, 1, 1)) == 2
+    assert slices_apart((1, 1, 1), (4, 1, 1.2)) == 0
+    assert slices_apart((1, 1, 3.0), (1, 1, 1)) is None
+    assert slices_apart((0.2, 1, 1), (1, 1, 9)) is None

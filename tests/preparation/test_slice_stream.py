@@ -55,6 +55,15 @@ def test_slices_equal_the_whole_image(schemes, order, axis):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("spacing", [(1.5, 1.0, 1.3), (0.8, 1.1, 2.0), (0.8, 1.5, 7.0)])
+def test_slices_normalised_first_equal_the_whole_image(spacing, order, axis):
+    schemes = (GLOBAL, MASK, Normalisation(scheme="range"))
+    volume = scan((50, 41, 37), len(schemes), order, empty=4)
+    assert compared(volume, plan_of(schemes, spacing=spacing, convention="nnunet"), axis, 11, 5) < 2e-5
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("kept", [0, 1, 2])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_slices_that_stay_as_stored_equal_the_whole_image(order, kept, axis):

@@ -18,6 +18,7 @@ from voxelry.cli.convert import convert
 from voxelry.cli.deidentify import deidentify
 from voxelry.cli.fetch import fetch
 from voxelry.cli.follow_up import follow_up
+from voxelry.cli.imports import import_model
 from voxelry.cli.models import models_app
 from voxelry.cli.output import (
     INTERRUPTED,
@@ -300,6 +301,7 @@ def status(
 app.command()(qc)
 app.command()(deidentify)
 app.command()(follow_up)
+app.command("import")(import_model)
 app.command()(convert)
 app.command()(report)
 app.command()(fetch)

@@ -19,6 +19,9 @@ from voxelry.core.patch import DEFAULT_OVERLAP
 Configuration = Literal["2d", "3d", "3d_lowres", "3d_cascade"]
 """nnU-Net's four configurations: slices or pictures, full resolution, low resolution, and full resolution after low."""
 
+Convention = Literal["voxelry", "nnunet"]
+"""Whose conventions a scan is prepared by and patches are placed by: ours, or those of a model that nnU-Net trained."""
+
 
 class ChannelStatistics(Frozen):
     """Grey values of one channel over the labelled voxels of a dataset (or all voxels, where nothing is labelled)."""
@@ -110,14 +113,15 @@ class Normalisation(Frozen):
 
     ``global``: clip to `low`..`high`, subtract `mean`, divide by `std` (CT, whose values are absolute); ``image``: the
     image's own mean and standard deviation; ``mask``: those of the voxels inside the content (where any channel differs from 0,
-    holes filled), outside which the result is 0.
+    holes filled), outside which the result is 0; ``range``: the image's own smallest value becomes 0, its largest 1; ``none``:
+    grey values stay as they are.
 
     Example:
         >>> Normalisation(scheme="global", low=-100, high=300, mean=40, std=80).scheme
         'global'
     """
 
-    scheme: Literal["global", "image", "mask"]
+    scheme: Literal["global", "image", "mask", "range", "none"]
     low: float | None = None
     high: float | None = None
     mean: float | None = None
@@ -230,6 +234,9 @@ class Plan(Frozen):
         sequences: rows of labels (vertebrae, teeth) whose objects are named by their order.
         overlap: overlap of neighbouring patches at inference, as a share of a patch, 0 to below 1.
         flips: axes mirrored at inference, predictions averaged.
+        convention: ``nnunet`` for a model that nnU-Net trained: grey values are normalised before they are resampled, half a
+            voxel more is rounded to the even number, slices are kept apart wherever the scan's voxels or the plan's are more than
+            three times as thick as wide, patches lie at even distances, and every axis of `flips` is mirrored as it is.
         reasons: the planner's, in sentences.
 
     Example:
@@ -260,6 +267,7 @@ class Plan(Frozen):
     sequences: tuple[LabelSequence, ...] = ()
     overlap: float = Field(default=DEFAULT_OVERLAP, ge=0, lt=1)
     flips: tuple[int, ...] = ()
+    convention: Convention = "voxelry"
     reasons: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:

@@ -123,7 +123,8 @@ def _outside(
 
 def _orientation(geometry: Geometry, model: Model) -> list[str]:
     trained, warnings = model.card.fingerprint, []
-    if model.plan.orientation is None and geometry.orientation is not None and geometry.orientation not in trained.orientations:
+    kept = model.plan.orientation is None and geometry.orientation is not None and bool(trained.orientations)
+    if kept and geometry.orientation not in trained.orientations:
         codes = ", ".join(trained.orientations)
         warnings.append(f"orientation unlike the training set: {geometry.orientation} (trained on {codes})")
     if trained.tilt is not None and tilt(geometry) > trained.tilt + TILT_DEGREES:

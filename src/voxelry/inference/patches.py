@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voxelry.core.patch import patch_margins
+from voxelry.core.plan import Convention
 from voxelry.preparation.slice_stream import SliceStream
 
 GAUSSIAN_SIGMA = 0.125
 """Standard deviation of a patch's Gaussian weights, as a share of its edge (Isensee et al. 2021)."""
 
-SMALLEST_WEIGHT = 1e-3
+SMALLEST_WEIGHT: dict[Convention, float] = {"voxelry": 1e-3, "nnunet": 1e-6}
+"""Of a patch's Gaussian weights, whose largest is 1; nnU-Net's own limit is 6e-9, which sums of half floats would lose."""
 
 SHEETS_AT_A_TIME = 16
 """Sheets of patches one voxel deep that run together: batches are full, and slices are made and restored many at a time."""
@@ -45,6 +47,7 @@ class PatchGrid:
         overlap: overlap of neighbouring patches, as a share of a patch, 0 to below 1.
         axis: the axis along which patches stream.
         weighting: ``gaussian`` or ``constant``.
+        convention: ``nnunet`` puts patches at even distances, and the middle of their weights half a voxel further.
     """
 
     size: tuple[int, ...]
@@ -52,11 +55,19 @@ class PatchGrid:
     overlap: float
     axis: int
     weighting: Weighting = "gaussian"
+    convention: Convention = "voxelry"
 
     @classmethod
-    def of(cls, size: Sequence[int], patch: Sequence[int], overlap: float, weighting: Weighting = "gaussian") -> PatchGrid:
+    def of(
+        cls,
+        size: Sequence[int],
+        patch: Sequence[int],
+        overlap: float,
+        weighting: Weighting = "gaussian",
+        convention: Convention = "voxelry",
+    ) -> PatchGrid:
         """The grid along the axis that needs the smallest ring buffer."""
-        grids = [cls(tuple(size), tuple(patch), overlap, axis, weighting) for axis in range(len(size))]
+        grids = [cls(tuple(size), tuple(patch), overlap, axis, weighting, convention) for axis in range(len(size))]
         return min(grids, key=lambda grid: grid.ring_plane_voxels)
 
     @cached_property
@@ -102,9 +113,13 @@ class PatchGrid:
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """First voxels of patches along S, Y and X."""
-        along = [_starts(n, p, self.overlap) for n, p in zip(self.size, self.patch, strict=True)]
+        along = [self._along(n, p) for n, p in zip(self.size, self.patch, strict=True)]
         moved = [along[axis] for axis in self.order]
         return (moved[0], moved[1], moved[2]) if len(moved) == 3 else (moved[0], (0,), moved[1])
+
+    def _along(self, size: int, patch: int) -> tuple[int, ...]:
+        """First voxels of patches along an axis."""
+        return (_even_starts if self.convention == "nnunet" else _starts)(size, patch, self.overlap)
 
     @property
     def count(self) -> int:
@@ -173,20 +188,21 @@ class PatchGrid:
             lines = [torch.ones(p) for p in self.patch]
             whole = torch.ones(self.patch)
         else:
-            lines = [_gaussian(p) for p in self.patch]
+            middles = [p // 2 if self.convention == "nnunet" else (p - 1) / 2 for p in self.patch]
+            lines = [_gaussian(p, middle) for p, middle in zip(self.patch, middles, strict=True)]
             whole = lines[0]
             for line in lines[1:]:
                 whole = whole[..., None] * line
-            whole = whole.clamp(min=max(float(whole.min()), SMALLEST_WEIGHT))
+            whole = whole.clamp(min=max(float(whole.min()), SMALLEST_WEIGHT[self.convention]))
         bound, copies = 1.0, 1
         for line, n, p in zip(lines, self.size, self.patch, strict=True):
-            starts = _starts(n, p, self.overlap)
+            starts = self._along(n, p)
             total, times = torch.zeros(max(n, p)), torch.zeros(max(n, p))
             for start in starts:
                 total[start : start + p] += line
                 times[start : start + p] += 1
             bound, copies = bound * float(total.max()), copies * int(times.max())
-        return self.streaming_view((whole / (bound + SMALLEST_WEIGHT * copies))[None])[0].contiguous()
+        return self.streaming_view((whole / (bound + SMALLEST_WEIGHT[self.convention] * copies))[None])[0].contiguous()
 
 
 def _starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
@@ -197,9 +213,19 @@ def _starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
     return (*range(0, size - patch, stride), size - patch)
 
 
-def _gaussian(patch: int) -> Tensor:
-    """``(patch,)`` weights along an axis, 1 in the middle."""
-    distance = torch.arange(patch, dtype=torch.float32) - (patch - 1) / 2
+def _even_starts(size: int, patch: int, overlap: float) -> tuple[int, ...]:
+    """First voxels of as few patches as overlap at least so much, at even distances."""
+    if size <= patch:
+        return (0,)
+    if patch == 1:
+        return tuple(range(size))
+    last = math.ceil((size - patch) / (patch * (1 - overlap)))
+    return tuple(round(number * (size - patch) / last) for number in range(last + 1))
+
+
+def _gaussian(patch: int, middle: float) -> Tensor:
+    """``(patch,)`` weights along an axis, 1 in the `middle`."""
+    distance = torch.arange(patch, dtype=torch.float32) - middle
     return torch.exp(-(distance**2) / (2 * (GAUSSIAN_SIGMA * patch) ** 2))
 
 

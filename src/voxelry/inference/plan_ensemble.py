@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 SHARED_FIELDS = (
     "dimensions", "channels", "configuration", "slice_axis", "orientation", "spacing", "long_side", "image_order", "coarse_axis",
-    "patch_size", "regions", "instances",
+    "patch_size", "regions", "instances", "convention",
 )  # fmt: skip
 """Fields of a plan that models averaged patch by patch must share: how a scan is brought to their grid, and their classes."""
 
@@ -85,7 +85,7 @@ class PlanEnsemble:
         self.networks = [network_of(model, device) for model in models]
         dtype, regions = compute_dtype(device, options.mixed_precision), bool(self.plan.regions)
         self.members = MemberForwards(self.networks, device, dtype, options.backend, regions, self.head)
-        if self.plan.side_axis in self.plan.flips and without_twin(self.labels.labels):
+        if not self.mirrors_as_is and self.plan.side_axis in self.plan.flips and without_twin(self.labels.labels):
             log.warning(
                 "not mirrored from side to side: labels without a mirror twin (%s)", shown(without_twin(self.labels.labels))
             )
@@ -110,16 +110,23 @@ class PlanEnsemble:
         """Sets of axes to mirror patches along.
 
         Across the slices of a slice-wise plan that would change nothing; from side to side it would mix up labels that name a
-        side and have no mirror twin, so a model with such a plan is mirrored along its other axes alone.
+        side and have no mirror twin, so a model with such a plan is mirrored along its other axes alone. Models of nnU-Net have
+        learnt which axes they are mirrored along, and that sides stay.
         """
         wanted = self.options.flips is None or self.options.flips
-        left_out = {self.plan.slice_axis} | ({self.plan.side_axis} if without_twin(self.labels.labels) else set())
+        mixes_up = not self.mirrors_as_is and without_twin(self.labels.labels)
+        left_out = {self.plan.slice_axis} | ({self.plan.side_axis} if mixes_up else set())
         return mirror_sets([axis for axis in self.plan.flips if axis not in left_out] if wanted else ())
+
+    @property
+    def mirrors_as_is(self) -> bool:
+        """Whether mirrored patches keep their sides."""
+        return self.plan.convention == "nnunet"
 
     @cached_property
     def mirror_map(self) -> tuple[int, ...]:
         """The network's channel that each becomes when left and right are swapped, as mirrored patches may do."""
-        swapped = any(self.plan.side_axis in axes for axes in self.mirrors)
+        swapped = not self.mirrors_as_is and any(self.plan.side_axis in axes for axes in self.mirrors)
         classes = mirror_classes(self.plan, self.labels) if swapped else tuple(range(self.classes))
         return (*classes, *range(self.classes, self.classes + self.head))
 
@@ -154,7 +161,7 @@ class PlanEnsemble:
         """
         preparation = prepare(volume, self.plan, whole=whole)
         overlap = self.plan.overlap if self.options.overlap is None else self.options.overlap
-        grid = PatchGrid.of(preparation.shape, self.plan.patch_size, overlap, self.options.weights)
+        grid = PatchGrid.of(preparation.shape, self.plan.patch_size, overlap, self.options.weights, self.plan.convention)
         return ScanTask(self, volume, preparation, grid)
 
 
@@ -185,7 +192,7 @@ class ScanTask:
 
     def interpolation(self) -> Interp3d:
         """From the ensemble's grid to the box of content, in streaming order."""
-        preparation, orders = self.preparation, self.preparation.plan.label_orders
+        preparation, orders = self.preparation, self.preparation.logit_orders
         axes = [Interp1d.of(n, m, order) for n, m, order in zip(preparation.shape, preparation.extent, orders, strict=True)]
         return interp3d([axes[axis] for axis in self.grid.order])
 
@@ -247,7 +254,8 @@ class ScanTask:
             for scheme, preparation in self._preparations().items()
         }
         labels = ensemble.labels
-        previous = None if classes is None else PreviousLabels(classes, self.preparation, grid.axis, labels.mirror_classes())
+        mirrored = tuple(range(len(labels) + 1)) if ensemble.mirrors_as_is else labels.mirror_classes()
+        previous = None if classes is None else PreviousLabels(classes, self.preparation, grid.axis, mirrored)
 
         def middle() -> torch.Tensor:
             sheet = list(grid.sheet(grid.starts[0][len(grid.starts[0]) // 2]))

@@ -7,8 +7,10 @@ Shape legend: B batch, C input channels, K classes, then two or three spatial ax
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from monai.networks.blocks.dynunet_block import UnetUpBlock
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
@@ -31,11 +33,30 @@ class DeepSupervisedDynUNet(DynUNet):  # type: ignore[misc]
         return [fine, *coarser] if self.training and self.deep_supervision else [fine]
 
 
+class OwnKernelDynUNet(DeepSupervisedDynUNet):
+    """The same with decoder stages that have the kernels of their own resolution, as nnU-Net's: MONAI's have the next coarser."""
+
+    def get_upsamples(self) -> nn.ModuleList:
+        """The decoder's stages, coarsest first."""
+        stages: nn.ModuleList = self.get_module_list(
+            self.filters[1:][::-1],
+            self.filters[:-1][::-1],
+            self.kernel_size[:-1][::-1],
+            self.strides[1:][::-1],
+            UnetUpBlock,
+            self.upsample_kernel_size[::-1],
+            trans_bias=self.trans_bias,
+        )
+        return stages
+
+
 def make_dynunet(spec: NetworkSpec) -> nn.Module:
-    """DynUNet of the plan's strides, kernels and channels."""
+    """DynUNet of the plan's strides, kernels and channels; its option `own_kernels` chooses `OwnKernelDynUNet`."""
+    options = dict(spec.options)
+    own_kernels = options.pop("own_kernels", False)
     return build_module(
-        DeepSupervisedDynUNet,
-        spec,
+        OwnKernelDynUNet if own_kernels else DeepSupervisedDynUNet,
+        replace(spec, options=options),
         kernel_size=[list(kernel) for kernel in spec.kernels],
         strides=[list(stride) for stride in spec.strides],
         upsample_kernel_size=[list(stride) for stride in spec.strides[1:]],

@@ -62,7 +62,7 @@ MOST_AT_ONCE = 4
 _LAYOUT = 4
 _PLAN_FIELDS = {
     "channels", "reference_channel", "slice_axis", "orientation", "spacing", "long_side", "image_order", "coarse_axis",
-    "normalisation",
+    "normalisation", "convention",
 }  # fmt: skip
 """Of a plan, which are part of the key."""
 _HEAD_FIELDS = {"labels", "border", "erosion", "coarse_axis"}

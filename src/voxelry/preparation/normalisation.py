@@ -117,6 +117,12 @@ def scaling_of(scheme: Normalisation, chunks: Iterable[tuple[NDArray[np.float32]
         assert scheme.mean is not None
         assert scheme.std is not None
         return Scaling(scheme.mean, scheme.std, (scheme.low, scheme.high))
+    if scheme.scheme == "none":
+        return Scaling(0.0, 1.0)
+    if scheme.scheme == "range":
+        extremes = [(values.min(), values.max()) for values, _ in chunks]
+        low, high = float(min(low for low, _ in extremes)), float(max(high for _, high in extremes))
+        return Scaling(low, high - low)
     moments = Moments()
     for values, inside in chunks:
         moments.add(values if inside is None else values[inside])

@@ -18,6 +18,9 @@ from voxelry.errors import ModelError
 from voxelry.preparation.normalisation import normalise
 from voxelry.preparation.resampling import resample_classes, resample_image
 
+SLICES_APART = 3.0
+"""How many times as thick as wide voxels are at the most for nnU-Net to interpolate between slices."""
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -59,20 +62,65 @@ class Preparation:
         Returns:
             ``(C, *shape)`` float32, normalised.
         """
+        if self.normalises_first:
+            image = self.box(volume.array).astype(np.float32, order="C")
+            normalise(image, self.plan.normalisation, self.inside(volume))
+            return resample_image(image, self.shape, self.image_orders)
         is_picture = self.plan.dimensions == 2  # radiographs come in any size: 2000 pixels must look like 500
-        image = resample_image(self.box(volume.array), self.shape, self.plan.image_orders, smooth=is_picture)
+        image = resample_image(self.box(volume.array), self.shape, self.image_orders, smooth=is_picture)
         normalise(image, self.plan.normalisation, self.inside(volume))
         return image
 
+    @property
+    def normalises_first(self) -> bool:
+        """Whether grey values are normalised on the scan's own grid, before they are resampled."""
+        return self.plan.convention == "nnunet"
+
     def inside(self, volume: Volume) -> NDArray[np.bool_] | None:
-        """The content mask, ``shape`` on the network's grid, if a channel's normalisation (``mask``) needs it."""
+        """The content mask, if a channel's normalisation (``mask``) needs it.
+
+        Returns:
+            ``shape`` on the network's grid; where grey values are normalised first, ``extent`` on the reordered grid.
+        """
         if not any(channel.scheme == "mask" for channel in self.plan.normalisation):
             return None
-        return self.classes(content(volume.array).view(np.uint8)) > 0
+        mask = content(volume.array)
+        return np.ascontiguousarray(self.box(mask)) if self.normalises_first else self.classes(mask.view(np.uint8)) > 0
+
+    @property
+    def image_orders(self) -> tuple[int, ...]:
+        """Spline order of image resampling along each axis."""
+        return self._orders(self.plan.image_orders, self.plan.image_order, *self._spacings)
+
+    @property
+    def label_orders(self) -> tuple[int, ...]:
+        """Order of resampling labels along each axis."""
+        return self._orders(self.plan.label_orders, 1, *self._spacings)
+
+    @property
+    def logit_orders(self) -> tuple[int, ...]:
+        """Order of restoring logits on the scan's own grid, along each axis."""
+        return self._orders(self.plan.label_orders, 1, *reversed(self._spacings))
+
+    @property
+    def _spacings(self) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+        """Voxel sizes in mm along each axis, before resampling and after it."""
+        now = self.source.reindexed(self.reorder).spacing
+        if now is None or self.plan.spacing is None:
+            return now, now
+        return now, tuple(old if new is None else new for old, new in zip(now, self.plan.spacing, strict=True))
+
+    def _orders(
+        self, planned: tuple[int, ...], order: int, now: tuple[float, ...] | None, then: tuple[float, ...] | None
+    ) -> tuple[int, ...]:
+        if self.plan.convention != "nnunet" or now is None or then is None:
+            return planned
+        apart = slices_apart(now, then)
+        return tuple(0 if axis == apart else order for axis in range(self.plan.dimensions))
 
     def classes(self, classes: NDArray[np.integer], section: tuple[int, int, int] | None = None) -> NDArray[np.int16]:
         """Class indices on `source` -> ``shape`` int16 on the network's grid; `section` as in `resample_classes`."""
-        return resample_classes(self.box(classes), self.shape, self.plan.label_orders, section)
+        return resample_classes(self.box(classes), self.shape, self.label_orders, section)
 
     def box(self, array: NDArray[Any]) -> NDArray[Any]:
         """The box of content of an array on `source`, in the plan's order: a view."""
@@ -189,6 +237,9 @@ def target_shape(extent: tuple[int, ...], spacing: tuple[float, ...] | None, pla
         return tuple(max(1, _round(size * factor)) for size in extent)
     if plan.spacing is None or spacing is None:
         return extent
+    if plan.convention == "nnunet":
+        sizes = zip(extent, spacing, plan.spacing, strict=True)
+        return tuple(n if after is None else max(1, round(before / after * n)) for n, before, after in sizes)
     return zoomed_shape(extent, spacing, plan.spacing)
 
 
@@ -197,6 +248,24 @@ def zoomed_shape(extent: Sequence[int], now: Sequence[float], then: Sequence[flo
     return tuple(
         n if after is None else max(1, _round(n * before / after)) for n, before, after in zip(extent, now, then, strict=True)
     )
+
+
+def slices_apart(now: Sequence[float], then: Sequence[float]) -> int | None:
+    """The axis across slices that nnU-Net resamples one by one, since its voxels are more than three times as long as others.
+
+    Args:
+        now: mm along each axis before resampling, which decides where it is that coarse.
+        then: mm after it, which decides else.
+
+    Returns:
+        The axis; None without exactly one longest.
+    """
+    for spacing in (now, then):
+        longest = max(spacing)
+        if longest / min(spacing) > SLICES_APART:
+            axes = [axis for axis, length in enumerate(spacing) if length == longest]
+            return axes[0] if len(axes) == 1 else None
+    return None
 
 
 def _round(value: float) -> int:

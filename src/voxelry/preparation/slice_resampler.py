@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from voxelry.base.memory import Footprint
 from voxelry.base.threads import THREADS, run_slabs
 from voxelry.preparation.interpolation import ResamplingOperator
+from voxelry.preparation.normalisation import Scaling
 
 DEPTH = 16
 """New slices summed at a time: a cache line, where the result's fastest axis in memory is the one across."""
@@ -25,9 +26,17 @@ class SliceResampler:
     Args:
         array: ``(S, n1, n2)`` of any number type and memory order; new slices come along S.
         operators: operators of its axes.
+        scaling: of the input's values, before they are resampled; None resamples them as they are.
+        inside: ``(S, n1, n2)`` bool, the content, outside which scaled values are 0.
     """
 
-    def __init__(self, array: NDArray[Any], operators: Sequence[ResamplingOperator]) -> None:
+    def __init__(
+        self,
+        array: NDArray[Any],
+        operators: Sequence[ResamplingOperator],
+        scaling: Scaling | None = None,
+        inside: NDArray[np.bool_] | None = None,
+    ) -> None:
         strides = [abs(stride) for stride in array.strides]
         self.axes = (0, 2, 1) if strides[1] >= strides[2] else (0, 1, 2)
         """Axes of `array` in the order in which new slices are computed; results C-contiguous in it need no copy."""
@@ -39,7 +48,8 @@ class SliceResampler:
             len(operator.start) == n and operator.weights.shape[1] == 1
             for operator, n in zip(operators, array.shape, strict=True)
         )
-        self._limits = None if self._stays else _limits(array)
+        self._scaling, self._inside = scaling, None if inside is None else inside.transpose(0, down, along)
+        self._limits = None if self._stays else _limits(array) if scaling is None else _scaled_limits(array, scaling, inside)
         self._ends = self._across.start + self._across.weights.shape[1]
         self._gathers = array.shape[0] > 1 and strides[0] < min(strides[1:])  # else slices are read one by one
         self._depth = _ring_depth(self._across)
@@ -78,6 +88,8 @@ class SliceResampler:
         if self._stays:
             source, target = self._array[first:last], out.transpose(0, *reversed(self.axes[1:]))
             run_slabs(lambda low, high: _copy_rows(source, target, low, high), source.shape[1])
+            if self._scaling is not None:
+                run_slabs(lambda low, high: self._scale_slices(target, first, low, high), len(target))
             return
         if not self._ring.size:
             self._ring = np.empty((self._depth, self._columns * self._rows), np.float32)
@@ -106,12 +118,26 @@ class SliceResampler:
             turned = np.empty((n2, self._rows), np.float32)
             for index in range(begin, stop):
                 np.copyto(plane, source[index], casting="unsafe")
+                self._scale(plane, first + index)
                 sum_rows(plane, *self._down, 0, n2, half)
                 transpose(half, turned)
                 slot = self._ring[(first + index) % self._depth].reshape(self._columns, self._rows)
                 sum_rows(turned, *self._along, 0, self._rows, slot)
 
         run_slabs(work, last - first)
+
+    def _scale(self, plane: NDArray[np.float32], index: int) -> None:
+        """Scale the values of an input slice, C-contiguous, in place."""
+        if self._scaling is not None:
+            inside = None if self._inside is None else np.ascontiguousarray(self._inside[index]).reshape(-1)
+            self._scaling.apply(plane.reshape(-1), inside)
+
+    def _scale_slices(self, slices: NDArray[np.float32], first: int, low: int, high: int) -> None:
+        """Scale slices `low` to `high` of those that begin at input slice `first`, in place."""
+        for index in range(low, high):
+            plane = np.array(slices[index], order="C")
+            self._scale(plane, first + index)
+            slices[index] = plane
 
     def _gathered(self, first: int, last: int) -> NDArray[Any]:
         """A copy of input slices that are interleaved in memory, read a row of all slices at a time."""
@@ -158,3 +184,19 @@ def _limits(array: NDArray[Any]) -> tuple[np.float32, np.float32]:
     extremes: list[tuple[Any, Any]] = []
     run_slabs(lambda first, last: extremes.append((array[first:last].min(), array[first:last].max())), len(array))
     return np.float32(min(low for low, _ in extremes)), np.float32(max(high for _, high in extremes))
+
+
+def _scaled_limits(array: NDArray[Any], scaling: Scaling, inside: NDArray[np.bool_] | None) -> tuple[np.float32, np.float32]:
+    """The smallest and the largest scaled value, 0 included where some lie outside the content."""
+    if inside is None:
+        low, high = _limits(array)
+    else:
+        chosen = [plane[mask] for plane, mask in zip(array, inside, strict=True)]
+        filled = [values for values in chosen if values.size]
+        if not filled:
+            return np.float32(0), np.float32(0)
+        low, high = min(np.float32(each.min()) for each in filled), max(np.float32(each.max()) for each in filled)
+    values = np.array([low, high], np.float32)
+    scaling.apply(values)
+    outside = inside is not None and not inside.all()
+    return (min(values[0], np.float32(0)), max(values[1], np.float32(0))) if outside else (values[0], values[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from voxelry.base.memory import Footprint
 from voxelry.core.volume import Volume
 from voxelry.preparation.interpolation import ResamplingOperator, resampling_operator
-from voxelry.preparation.normalisation import scaling_of
+from voxelry.preparation.normalisation import Scaling, scaling_of
 from voxelry.preparation.preparation import Preparation
 from voxelry.preparation.resampling import LARGE_VOXELS
 from voxelry.preparation.slice_resampler import DEPTH, SliceResampler
@@ -56,18 +56,25 @@ class StreamedSlices:
 
     def __init__(self, preparation: Preparation, volume: Volume, axis: int, depth: int) -> None:
         order, operators = _operators(preparation, axis)
-        box = preparation.box(volume.array)
-        self._channels = [SliceResampler(array.transpose(order), operators) for array in box]
+        box = [array.transpose(order) for array in preparation.box(volume.array)]
+        schemes = preparation.plan.normalisation
+        inside, first = preparation.inside(volume), preparation.normalises_first
+        masks = [inside if each.scheme == "mask" else None for each in schemes]
+        if first:
+            sources = zip(box, schemes, [None if mask is None else mask.transpose(order) for mask in masks], strict=True)
+            self._channels = [SliceResampler(a, operators, scaling_of(scheme, _slices(a, m)), m) for a, scheme, m in sources]
+        else:
+            self._channels = [SliceResampler(array, operators) for array in box]
         self._computed_axes = self._channels[0].axes
         order = tuple(order[axis] for axis in self._computed_axes)
         self._size, *plane = (preparation.shape[axis] for axis in order)
         self._network_axes = (0, *(axis + 1 for axis in np.argsort(order)))
         self._kept = np.empty((len(box), min(depth, self._size), *plane), np.float32)
         self._first, self._last = 0, 0
-        schemes = preparation.plan.normalisation
-        inside = preparation.inside(volume)
-        self._inside = [inside.transpose(order) if inside is not None and each.scheme == "mask" else None for each in schemes]
-        self._scalings = [scaling_of(scheme, self._raw(channel)) for channel, scheme in enumerate(schemes)]
+        self._inside = [None if mask is None or first else mask.transpose(order) for mask in masks]
+        self._scalings: list[Scaling] = []
+        if not first:
+            self._scalings = [scaling_of(scheme, self._raw(channel)) for channel, scheme in enumerate(schemes)]
 
     @staticmethod
     def footprint(preparation: Preparation, channels: int, itemsize: int, axis: int, depth: int) -> Footprint:
@@ -84,7 +91,8 @@ class StreamedSlices:
         slices = 4 * math.prod(preparation.shape) // preparation.shape[axis] * min(depth, preparation.shape[axis])
         by_mask = any(scheme.scheme == "mask" for scheme in preparation.plan.normalisation)
         resampler = SliceResampler.footprint([preparation.extent[other] for other in order], operators, itemsize)
-        mask = Footprint({"content mask": by_mask * math.prod(preparation.shape)})
+        masked = preparation.extent if preparation.normalises_first else preparation.shape
+        mask = Footprint({"content mask": by_mask * math.prod(masked)})
         return (Footprint({"prepared slices": slices}) + resampler) * channels + mask
 
     def slices(self, first: int, last: int) -> NDArray[np.float32]:
@@ -101,8 +109,9 @@ class StreamedSlices:
 
     def _compute(self, first: int, last: int, out_C: NDArray[np.float32]) -> None:
         """New slices of all channels, normalised."""
+        for channel, out in enumerate(out_C):
+            self._fill(channel, first, last, out)
         for channel, scaling in enumerate(self._scalings):
-            self._fill(channel, first, last, out_C[channel])
             scaling.apply(out_C[channel].reshape(-1), self._content(channel, first, last))
 
     def _fill(self, channel: int, first: int, last: int, out: NDArray[np.float32]) -> None:
@@ -143,6 +152,14 @@ def slice_stream_footprint(preparation: Preparation, channels: int, itemsize: in
     return StreamedSlices.footprint(preparation, channels, itemsize, axis, depth)
 
 
+def _slices(
+    array: NDArray[Any], inside: NDArray[np.bool_] | None
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]:
+    """Grey values of an image before it is resampled, and their content mask, slice by slice."""
+    for index, plane in enumerate(array):
+        yield plane.astype(np.float32).reshape(-1), None if inside is None else inside[index].reshape(-1)
+
+
 def _fits_in_memory(preparation: Preparation) -> bool:
     return len(preparation.shape) == 2 or max(math.prod(preparation.extent), math.prod(preparation.shape)) < LARGE_VOXELS
 
@@ -150,5 +167,5 @@ def _fits_in_memory(preparation: Preparation) -> bool:
 def _operators(preparation: Preparation, axis: int) -> tuple[tuple[int, ...], list[ResamplingOperator]]:
     """The network's axes with `axis` first, and their operators."""
     order = (axis, *(other for other in range(len(preparation.shape)) if other != axis))
-    splines = preparation.plan.image_orders
+    splines = preparation.image_orders
     return order, [resampling_operator(preparation.extent[each], preparation.shape[each], splines[each]) for each in order]
