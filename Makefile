@@ -48,7 +48,7 @@ $(VENV)/.installed: $(SET) | $(VENV)/.made
 	@touch $@
 
 $(VENV)/.installed-dev: $(SET) | $(VENV)/.made
-	$(PIP) install -c constraints.txt -e '.[accelerate,cluster,dev,dicom,docs,radiomics,remote,serve,swin,track]'
+	$(PIP) install -c constraints.txt -e '.[accelerate,bundle,cluster,dev,dicom,docs,int8,radiomics,remote,serve,swin,track]'
 	@touch $(VENV)/.installed $@
 
 # An environment that works is kept; one that is half built, or of too old a Python, is made anew.

@@ -6,6 +6,7 @@ from .api import deidentify as deidentify
 from .api import demo as demo
 from .api import estimate as estimate
 from .api import evaluate as evaluate
+from .api import export_model as export_model
 from .api import fetch as fetch
 from .api import follow_up as follow_up
 from .api import import_model as import_model

@@ -25,7 +25,7 @@ Each message names the problem, the value, and the remedy. `assert` is kept for 
     ├── LabelError                 label values or names that are not in the table
     ├── ModelError                 a model folder that cannot be used
     ├── TrainingError              training cannot start or go on
-    ├── ExportError                a mask cannot be written in the requested format
+    ├── ExportError                a mask or a model cannot be written in the requested format
     ├── PacsError                  a DICOM archive cannot be reached, refuses, or answers wrongly
     └── UnexpectedError            a fault of voxelry or of a library; in a batch the other scans go on
 """
@@ -201,7 +201,7 @@ class TrainingError(VoxelryError):
 
 
 class ExportError(VoxelryError):
-    """A mask cannot be written in the requested format."""
+    """A mask or a model cannot be written in the requested format."""
 
 
 class PacsError(VoxelryError):

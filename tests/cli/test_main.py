@@ -85,6 +85,8 @@ COMMANDS = {
     "version": ["--json"],
 }
 """Command -> its arguments and options, which stay as they are. A new command needs no line here until it is published."""
+FUNCTIONS = {"export": "export_model", "import": "import_model"}
+"""Command -> its function, where that has another name: `import` is a word of Python's, and both are about models."""
 SCORE_KEYS = {"mean_dice", "mean_iou", "labels", "cases", "out"}
 PROGRAM = Path(sys.executable).with_name("voxelry")
 
@@ -100,8 +102,7 @@ def test_commands_and_options_are_frozen():
         for name, command in commands.items()
     }
     assert {name: found[name] for name in COMMANDS} == COMMANDS
-    functions = {"import": "import_model"}  # a word that Python keeps for itself
-    assert {functions.get(name, name.replace("-", "_")) for name in found} <= set(voxelry.__all__)
+    assert {FUNCTIONS.get(name, name.replace("-", "_")) for name in found} <= set(voxelry.__all__)
 
 
 @pytest.mark.parametrize("verb", COMMANDS)

@@ -1,6 +1,7 @@
 from .archive_verbs import fetch as fetch
 from .archive_verbs import send as send
 from .cohort_verbs import status as status
+from .export_verbs import export_model as export_model
 from .import_verbs import import_model as import_model
 from .model_verbs import models as models
 from .model_verbs import pull_model as pull_model

@@ -16,32 +16,42 @@ __all__ = ["import_model"]
 
 PathLike = str | os.PathLike[str]
 
-KINDS = ("nnunet",)
+KINDS = ("nnunet", "bundle")
 """Tools whose models can be imported."""
 
 
 def import_model(
-    kind: str, folder: PathLike, out: PathLike, *, folds: Sequence[str | int] = (), orientation: str | None = None
+    kind: str,
+    folder: PathLike,
+    out: PathLike,
+    *,
+    folds: Sequence[str | int] = (),
+    orientation: str | None = None,
+    trust: bool = False,
 ) -> tuple[Model, ...]:
-    """Make a model folder of a model that another tool trained; nothing in its files is run.
+    """Make a model folder of a model that another tool trained; nothing in its files is run, unless you trust them.
 
     ``nnunet`` takes a results folder of nnU-Net v2 (``TRAINER__PLANS__CONFIGURATION``): one configuration with all its folds,
     which become an ensemble; the second stage of a cascade brings its first stage, whose folder lies beside. The model segments
     as nnU-Net does: the same labels on at least 99.9 % of the voxels.
 
+    ``bundle`` takes a MONAI Bundle, a folder or a zip archive: its network, preprocessing, inferer and postprocessing become a
+    plan; the card lists what differs. One that asks for code is refused.
+
     Args:
-        kind: ``nnunet``.
+        kind: ``nnunet`` or ``bundle``.
         folder: what the other tool wrote.
         out: the model folder to write; it must not exist.
-        folds: names of the folds, as ``0`` or ``all``; all numbered ones where empty, or else ``all``.
+        folds: of nnU-Net, names of the folds, as ``0`` or ``all``; all numbered ones where empty, or else ``all``.
         orientation: axis codes that every training scan had, such as ``RAS``, if scans to come may be stored otherwise. None
-            takes scans as they are stored, as nnU-Net does.
+            takes scans as they are stored, as nnU-Net does. Of nnU-Net alone.
+        trust: let MONAI run the expressions of a bundle that the import needs.
 
     Returns:
         The models, as `voxelry.networks.load_models` gives them.
 
     Raises:
-        UsageError: an unknown kind, or `out` exists.
+        UsageError: an unknown kind, an option of another kind, or `out` exists.
         ModelError: nothing that can be imported; it says why.
 
     Example:
@@ -62,6 +72,7 @@ def import_model(
         >>> len(model.labels), model.plan.convention
         (6, 'nnunet')
     """
+    from voxelry.exchange.bundle_import import import_bundle
     from voxelry.exchange.nnunet_import import import_results
     from voxelry.networks.weights import save_ensemble, save_model
 
@@ -70,5 +81,12 @@ def import_model(
     target = Path(out)
     if target.exists():
         raise UsageError(f"{target}: is there already", remedy="Name a new folder, or remove this one.")
-    models = import_results(Path(folder), [str(fold) for fold in folds], orientation)
+    if kind == "bundle":
+        if folds or orientation:
+            raise UsageError("folds or an orientation beside a bundle, which has its own", remedy="Leave them out.")
+        models = import_bundle(Path(folder), trust)
+    else:
+        if trust:
+            raise UsageError("trust beside nnU-Net's files, in which nothing is run", remedy="Leave it out.")
+        models = import_results(Path(folder), [str(fold) for fold in folds], orientation)
     return (save_model(models[0], target),) if len(models) == 1 else save_ensemble(models, target)

@@ -10,6 +10,8 @@ from voxelry.errors import MissingExtraError
 
 EXTRAS = {
     "onnx": "accelerate", "onnxruntime": "accelerate", "onnxscript": "accelerate", "openvino": "accelerate",
+    "nncf": "int8",
+    "fire": "bundle", "ignite": "bundle",
     "dicomweb_client": "dicom", "pynetdicom": "dicom", "requests": "dicom",
     "einops": "swin",
     "fsspec": "remote", "obstore": "remote", "aiohttp": "remote",

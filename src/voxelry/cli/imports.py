@@ -11,8 +11,10 @@ from voxelry.cli.output import Json, print_json, say
 
 
 def import_model(
-    kind: Annotated[str, typer.Argument(help="Tool that trained the model: nnunet.")],
-    folder: Annotated[Path, typer.Argument(help="What the tool wrote; of nnU-Net TRAINER__PLANS__CONFIGURATION.")],
+    kind: Annotated[str, typer.Argument(help="What it is: nnunet or bundle (MONAI).")],
+    folder: Annotated[
+        Path, typer.Argument(help="What the tool wrote; of nnU-Net TRAINER__PLANS__CONFIGURATION, of MONAI a bundle or its zip.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="The model folder to write.")],
     fold: Annotated[
         list[str] | None, typer.Option("--fold", help="Fold to take, such as 0 or all; may be repeated (default: every one).")
@@ -24,12 +26,13 @@ def import_model(
             help="Axis codes that every training scan had, such as RAS, if scans to come may be stored otherwise.",
         ),
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Let MONAI run the expressions of a bundle that are needed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a model folder of a model that another tool trained; nothing in its files is run."""
+    """Make a model folder of a model that another tool trained; nothing in its files is run, unless you trust them."""
     from voxelry import api
 
-    models = api.import_model(kind, folder, out, folds=fold or (), orientation=orientation)
+    models = api.import_model(kind, folder, out, folds=fold or (), orientation=orientation, trust=trust)
     first = models[0]
     if as_json:
         print_json(

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from voxelry.cli.convert import convert
 from voxelry.cli.deidentify import deidentify
+from voxelry.cli.export import export
 from voxelry.cli.fetch import fetch
 from voxelry.cli.follow_up import follow_up
 from voxelry.cli.imports import import_model
@@ -303,6 +304,7 @@ app.command()(deidentify)
 app.command()(follow_up)
 app.command("import")(import_model)
 app.command()(convert)
+app.command()(export)
 app.command()(report)
 app.command()(fetch)
 app.command()(send)

@@ -184,6 +184,11 @@ class MemberForwards:
                 self._forwards = self._build(patch, passes)
             return self._forwards
 
+    def take(self, forwards: Sequence[Forward]) -> None:
+        """Compute by these forward passes, one a network, whatever the backend."""
+        with self._lock:
+            self._forwards = list(forwards)
+
     @property
     def description(self) -> str:
         """Which backend computes the networks, and why where it was chosen; empty before the first scan."""

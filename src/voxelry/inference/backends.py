@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def compiled_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
     if not has_compiler(device):
         log.warning("torch.compile needs a C++ compiler, and none is installed: the network runs uncompiled")
         return torch_forward(network, device, dtype)
-    with _quiet():
+    with quiet_compilers():
         plain = optimised_for_cpu(network) if device.type == "cpu" else network
         optimised: nn.Module = torch.compile(plain, dynamic=False)  # type: ignore[assignment]  # torch types it as a function
         forward = autocast_forward(optimised, device, dtype)
@@ -51,7 +52,7 @@ def compiled_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
         shape = tuple(patches_BC.shape)
         with lock:
             if shape not in compiled_shapes:
-                with _quiet():
+                with quiet_compilers():
                     logits = forward(patches_BC)
                 compiled_shapes.add(shape)
                 return logits
@@ -74,22 +75,7 @@ def openvino_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
     _need_onnx("openvino")
     _only_cpu("openvino", device)
 
-    def build(patch: Tensor) -> Callable[[], Run]:
-        core = openvino.Core()
-        settings = {
-            "INFERENCE_PRECISION_HINT": _HALF[dtype],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        compiled = core.compile_model(core.read_model(_onnx(network, patch)), "CPU", settings)
-
-        def session() -> Run:
-            request = compiled.create_infer_request()
-            return lambda x: np.array(request.infer([x], share_inputs=True)[0])  # the request reuses its own buffer
-
-        return session
-
-    return _patchwise(build)
+    return _patchwise(lambda patch: _openvino_sessions(openvino, io.BytesIO(onnx_bytes(network, patch)), dtype))
 
 
 def onnxruntime_forward(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Forward:  # noqa: ARG001
@@ -103,15 +89,24 @@ def onnxruntime_forward(network: nn.Module, device: torch.device, dtype: torch.d
     _need_onnx("onnxruntime")
     _only_cpu("onnxruntime", device)
 
-    def build(patch: Tensor) -> Callable[[], Run]:
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        session = runtime.InferenceSession(_onnx(network, patch).getvalue(), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        return lambda: lambda x: session.run(None, {name: x})[0]
+    return _patchwise(lambda patch: _onnxruntime_sessions(runtime, onnx_bytes(network, patch)))
 
-    return _patchwise(build)
+
+def file_forward(file: Path, dtype: torch.dtype = torch.float32) -> Forward:
+    """A network that was written to a file, on the CPU, a patch at a time: ``.onnx`` by ONNX Runtime, ``.xml`` by OpenVINO.
+
+    Args:
+        file: written for patches of the one shape that it will be given.
+        dtype: type of the convolutions, for OpenVINO; those that the file holds in int8 stay so.
+
+    Raises:
+        MissingExtraError: the runtime is not installed.
+    """
+    if file.suffix == ".onnx":
+        runtime = extra("onnxruntime", "an ONNX network")
+        return _patchwise(lambda _: _onnxruntime_sessions(runtime, str(file)))
+    openvino = extra("openvino", "an OpenVINO network")
+    return _patchwise(lambda _: _openvino_sessions(openvino, str(file), dtype))
 
 
 BACKENDS: dict[str, ForwardBuilder] = {
@@ -149,6 +144,33 @@ def has_compiler(device: torch.device) -> bool:
     return device.type == "cuda" and is_installed("triton") and any(shutil.which(name) for name in ("gcc", "clang", "cc"))
 
 
+def _openvino_sessions(openvino: Any, network: str | io.BytesIO, dtype: torch.dtype) -> Callable[[], Run]:
+    """Opens sessions of a network, a file's name or ONNX in memory, compiled once."""
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HALF[dtype],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(core.read_model(network), "CPU", settings)
+
+    def session() -> Run:
+        request = compiled.create_infer_request()
+        return lambda x: np.array(request.infer([x], share_inputs=True)[0])  # the request reuses its own buffer
+
+    return session
+
+
+def _onnxruntime_sessions(runtime: Any, network: str | bytes) -> Callable[[], Run]:
+    """Opens sessions of a network, a file's name or ONNX in memory, which all share one."""
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: lambda x: session.run(None, {name: x})[0]
+
+
 def _patchwise(build: Callable[[Tensor], Callable[[], Run]]) -> Forward:
     """A forward pass that runs one patch after the other, in a session of the calling thread.
 
@@ -173,7 +195,7 @@ def _patchwise(build: Callable[[Tensor], Callable[[], Run]]) -> Forward:
     return forward
 
 
-class _Finest(nn.Module):
+class FinestLogits(nn.Module):
     """The network's finest logits alone."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -186,16 +208,24 @@ class _Finest(nn.Module):
         return finest
 
 
-def _onnx(network: nn.Module, patch_BC: Tensor) -> io.BytesIO:
-    """The network as ONNX for a single patch of this shape; weights included."""
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(_Finest(network).eval(), (torch.zeros_like(patch_BC),), dynamo=True, verbose=False)
+def onnx_bytes(network: nn.Module, patch_BC: Tensor) -> bytes:
+    """The network as ONNX for a single patch of this shape: ``patch`` to ``logits``, weights included."""
+    with quiet_compilers(), torch.no_grad():
+        program = torch.onnx.export(
+            FinestLogits(network).eval(),
+            (torch.zeros_like(patch_BC),),
+            input_names=["patch"],
+            output_names=["logits"],
+            dynamo=True,
+            verbose=False,
+        )
         assert program is not None
-        return io.BytesIO(program.model_proto.SerializeToString())
+        serialised: bytes = program.model_proto.SerializeToString()
+        return serialised
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_compilers() -> Iterator[None]:
     """Silences warnings of PyTorch's compiler and exporter about their own internals and unneeded libraries."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

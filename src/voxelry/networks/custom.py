@@ -11,7 +11,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,10 @@ def check_shapes(network: nn.Module, name: str, image: Sequence[int], classes: i
             )
 
 
+MONAIS = frozenset({"monai.networks.nets:SegResNet", "monai.networks.nets:BasicUNet"})
+"""Networks of MONAI that imported bundles have: voxelry needs MONAI anyway, so nobody has to trust them."""
+
+
 def check_trusted(name: str, trusted: str | None, where: str | Path) -> None:
     """Refuse a stored model that would run code of its choice; the user has to name the code.
 
@@ -85,7 +89,7 @@ def check_trusted(name: str, trusted: str | None, where: str | Path) -> None:
     Raises:
         ModelError: the plan names an import path, and the user another or none.
     """
-    if is_import_path(name) and name != trusted:
+    if is_import_path(name) and name not in MONAIS and name != trusted:
         named = "" if trusted is None else f", not '{trusted}'"
         raise ModelError(
             f"{where}: the network is '{name}'{named}, which is code outside voxelry and runs when it is loaded",
@@ -96,7 +100,7 @@ def check_trusted(name: str, trusted: str | None, where: str | Path) -> None:
 def _import_builder(path: str) -> Callable[..., Any]:
     package, _, attribute = path.partition(":")
     try:
-        with _working_folder():
+        with nullcontext() if path in MONAIS else _working_folder():
             module = importlib.import_module(package)
     except Exception as error:
         raise ConfigError(
