@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +22,12 @@ KINDS = ("nnunet", "bundle")
 
 def import_model(
     kind: str,
-    folder: PathLike,
+    folder: PathLike | Sequence[PathLike],
     out: PathLike,
     *,
     folds: Sequence[str | int] = (),
     orientation: str | None = None,
+    labels: PathLike | Mapping[int, str] | None = None,
     trust: bool = False,
 ) -> tuple[Model, ...]:
     """Make a model folder of a model that another tool trained; nothing in its files is run, unless you trust them.
@@ -40,18 +41,20 @@ def import_model(
 
     Args:
         kind: ``nnunet`` or ``bundle``.
-        folder: what the other tool wrote.
+        folder: what the other tool wrote; several folders of nnU-Net are parts of one model, which each give some of its labels.
         out: the model folder to write; it must not exist.
         folds: of nnU-Net, names of the folds, as ``0`` or ``all``; all numbered ones where empty, or else ``all``.
         orientation: axis codes that every training scan had, such as ``RAS``, if scans to come may be stored otherwise. None
             takes scans as they are stored, as nnU-Net does. Of nnU-Net alone.
+        labels: of several parts value -> name of all labels, or a JSON or YAML file of it; parts give labels by name. Where two
+            parts give a voxel a label, the later folder's counts.
         trust: let MONAI run the expressions of a bundle that the import needs.
 
     Returns:
         The models, as `voxelry.networks.load_models` gives them.
 
     Raises:
-        UsageError: an unknown kind, an option of another kind, or `out` exists.
+        UsageError: an unknown kind, an option of another kind, `out` exists, or several folders without `labels`.
         ModelError: nothing that can be imported; it says why.
 
     Example:
@@ -74,6 +77,7 @@ def import_model(
     """
     from voxelry.exchange.bundle_import import import_bundle
     from voxelry.exchange.nnunet_import import import_results
+    from voxelry.exchange.nnunet_parts import import_parts
     from voxelry.networks.weights import save_ensemble, save_model
 
     if kind not in KINDS:
@@ -81,12 +85,19 @@ def import_model(
     target = Path(out)
     if target.exists():
         raise UsageError(f"{target}: is there already", remedy="Name a new folder, or remove this one.")
+    folders = [Path(folder)] if isinstance(folder, str | os.PathLike) else [Path(each) for each in folder]
+    if labels is None and len(folders) != 1:
+        raise UsageError(f"{len(folders)} folders without labels", remedy="Give labels: the value and name of each of the whole.")
     if kind == "bundle":
-        if folds or orientation:
-            raise UsageError("folds or an orientation beside a bundle, which has its own", remedy="Leave them out.")
-        models = import_bundle(Path(folder), trust)
+        if folds or orientation or labels is not None:
+            raise UsageError("folds, labels or an orientation beside a bundle, which has its own", remedy="Leave them out.")
+        models = import_bundle(folders[0], trust)
     else:
         if trust:
             raise UsageError("trust beside nnU-Net's files, in which nothing is run", remedy="Leave it out.")
-        models = import_results(Path(folder), [str(fold) for fold in folds], orientation)
+        names = [str(fold) for fold in folds]
+        if labels is None:
+            models = import_results(folders[0], names, orientation)
+        else:
+            models = import_parts(folders, labels if isinstance(labels, Mapping) else Path(labels), names, orientation)
     return (save_model(models[0], target),) if len(models) == 1 else save_ensemble(models, target)

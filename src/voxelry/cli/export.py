@@ -13,7 +13,7 @@ from voxelry.cli.output import Json, print_json, say
 def export(
     model: Annotated[Path, typer.Argument(help="A model folder, or a name that `voxelry models` lists.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
-    format: Annotated[str, typer.Option("--format", help="Format: onnx, openvino, openvino-int8 or bundle.")] = "onnx",
+    format: Annotated[str, typer.Option("--format", help="Format: onnx, openvino, openvino-int8, bundle or nnunet.")] = "onnx",
     scan: Annotated[Path | None, typer.Option("--scan", help="Scan to segment for the self-test (default: one is made).")] = None,
     calibration: Annotated[
         Path | None, typer.Option("--calibration", help="Dataset card to calibrate and measure openvino-int8 on.")

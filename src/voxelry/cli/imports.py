@@ -13,7 +13,11 @@ from voxelry.cli.output import Json, print_json, say
 def import_model(
     kind: Annotated[str, typer.Argument(help="What it is: nnunet or bundle (MONAI).")],
     folder: Annotated[
-        Path, typer.Argument(help="What the tool wrote; of nnU-Net TRAINER__PLANS__CONFIGURATION, of MONAI a bundle or its zip.")
+        list[Path],
+        typer.Argument(
+            help="What the tool wrote; of nnU-Net TRAINER__PLANS__CONFIGURATION (several are parts of one model), of MONAI a "
+            "bundle or its zip."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The model folder to write.")],
     fold: Annotated[
@@ -26,13 +30,16 @@ def import_model(
             help="Axis codes that every training scan had, such as RAS, if scans to come may be stored otherwise.",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="JSON or YAML file with the value and name of each label of several parts.")
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Let MONAI run the expressions of a bundle that are needed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a model folder of a model that another tool trained; nothing in its files is run, unless you trust them."""
     from voxelry import api
 
-    models = api.import_model(kind, folder, out, folds=fold or (), orientation=orientation, trust=trust)
+    models = api.import_model(kind, folder, out, folds=fold or (), orientation=orientation, labels=labels, trust=trust)
     first = models[0]
     if as_json:
         print_json(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from voxelry.base.schema import Frozen
 from voxelry.core.labels import LabelTable
@@ -59,6 +59,8 @@ class ModelCard(Frozen):
         licence, citation: of the training set.
         training: steps, seconds, device, seed and final figures.
         clean_up: rules that every prediction passes through, at most one per label.
+        classes: names of the labels that the network tells apart, in order, where it is one of several parts of a model with one
+            table; empty for all.
 
     Example:
         >>> from voxelry.core import Fingerprint, Label, LabelTable
@@ -79,6 +81,14 @@ class ModelCard(Frozen):
     citation: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
     clean_up: tuple[CleanUp, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        unknown = [name for name in self.classes if name not in self.labels.names]
+        if unknown:
+            raise ValueError(f"classes {unknown} are not among the labels")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,5 +127,12 @@ class Model:
 
     @property
     def labels(self) -> LabelTable:
-        """The table of the model's classes: class i + 1 is the i-th label."""
+        """The table of the model's labels; those of its network's classes are `own_labels`."""
         return self.card.labels
+
+    @property
+    def own_labels(self) -> LabelTable:
+        """The table of the network's classes: class i + 1 is the i-th label."""
+        if not self.card.classes:
+            return self.labels
+        return LabelTable(labels=tuple(self.labels[name] for name in self.card.classes), ignore=self.labels.ignore)

@@ -18,11 +18,12 @@ from voxelry.base.files import atomic_folder, write_json
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.base.version import version
 from voxelry.core.model import Model
-from voxelry.errors import UsageError, nearest
+from voxelry.errors import ExportError, UsageError, nearest
 from voxelry.exchange.agreement import Agreement, TestScan, check_logits_agree, compare_networks, refuse_disagreement
 from voxelry.exchange.bundle_export import export_bundle
 from voxelry.exchange.int8_export import export_int8
 from voxelry.exchange.network_files import FACTS_FILE, NETWORK_FORMATS, NetworkFormat, empty_patch, network_facts
+from voxelry.exchange.nnunet_export import export_nnunet
 from voxelry.exchange.sample_scan import make_sample_scan
 from voxelry.inference.backends import file_forward
 from voxelry.inference.forward import Forward, torch_forward
@@ -109,6 +110,8 @@ def export_folder(
             remedy=f"{INT8} needs one (--calibration), the other formats none.",
         )
     models = load_models(source)
+    if any(model.card.classes for model in models):
+        raise ExportError(f"{source}: a model of several parts, which no format holds", remedy="Export each part alone.")
     with atomic_folder(target) as temporary:
         if calibration is not None:
             agreement = export_int8(models, source, temporary, calibration, progress)
@@ -153,5 +156,6 @@ def _write_network(model: Model, place: Path, format: NetworkFormat) -> Forward:
 EXPORTERS: Mapping[str, Exporter] = {
     **{name: network_exporter(format) for name, format in NETWORK_FORMATS.items()},
     "bundle": export_bundle,
+    "nnunet": export_nnunet,
 }
 """Name -> what writes the format; `voxelry export --format` takes these."""

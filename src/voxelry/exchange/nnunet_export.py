@@ -17,11 +17,16 @@ from torch.nn import functional
 
 from voxelry.base.files import write_json
 from voxelry.base.library_file import library_file
+from voxelry.base.progress import ProgressCallback
 from voxelry.core.model import Model
 from voxelry.core.plan import NetworkPlan, Normalisation, Plan
 from voxelry.errors import ExportError
+from voxelry.exchange.agreement import Agreement, TestScan, compare_networks, refuse_disagreement
 from voxelry.exchange.nnunet_axes import PICTURE_READER, AxisOrder
+from voxelry.exchange.nnunet_import import import_results
 from voxelry.exchange.nnunet_names import PLAIN, RESIDUAL, parameter_names, stage_blocks
+from voxelry.inference.forward import Forward, torch_forward
+from voxelry.networks.weights import network_of
 
 TRAINER, PLANS = "nnUNetTrainer", "nnUNetPlans"
 _CLASSES = {PLAIN: "PlainConvUNet", RESIDUAL: "ResidualEncoderUNet"}
@@ -67,6 +72,37 @@ def write_results(models: Sequence[Model], folder: Path) -> Path:
         }
         _write_folds(firsts, "3d_lowres", folder, configurations)
     return _write_folds(models, name, folder, configurations)
+
+
+def export_nnunet(models: Sequence[Model], source: Path, target: Path, scan: TestScan, progress: ProgressCallback) -> Agreement:  # noqa: ARG001 - as every exporter
+    """Write models as `write_results` does, and test that the networks, imported again, give the same labels.
+
+    Args:
+        models: the model, or the members of an ensemble of one plan.
+        source: their folder.
+        target: an empty folder.
+        scan: what to segment for the test.
+        progress: called as networks are written.
+
+    Raises:
+        ExportError: as `write_results`; or other labels.
+    """
+    progress("networks", 0, len(models))
+    copies = import_results(write_results(models, target))
+    forwards: dict[Model, Forward] = {}
+    for model, copy in zip(models, copies, strict=True):
+        forwards[model] = _forward_of(copy)
+        if model.previous is not None and copy.previous is not None:
+            forwards[model.previous] = _forward_of(copy.previous)
+    progress("networks", len(models), len(models))
+    agreement = compare_networks(tuple(models), forwards, scan)
+    refuse_disagreement(agreement, "nnU-Net")
+    return agreement
+
+
+def _forward_of(model: Model) -> Forward:
+    cpu = torch.device("cpu")
+    return torch_forward(network_of(model, cpu), cpu, torch.float32)
 
 
 def _write_folds(models: Sequence[Model], name: str, folder: Path, configurations: Mapping[str, Any]) -> Path:

@@ -20,12 +20,13 @@ from voxelry.datasets.channels import in_colour
 from voxelry.errors import ModelError, UsageError
 from voxelry.inference.cleanup import clean, clean_layers
 from voxelry.inference.layer_decoding import decode_layers
+from voxelry.inference.model_parts import lay_over, parts_of, stored_values
 from voxelry.inference.named_row import NamedRow
 from voxelry.inference.naming_flags import row_flags
 from voxelry.inference.ood_checks import at_border, out_of_distribution
 from voxelry.inference.predict_options import PROBABILITY, PredictOptions
 from voxelry.inference.row_objects import instance_votes
-from voxelry.inference.segmenter import Segmenter
+from voxelry.inference.segmenter import SegmentedScan, Segmenter
 from voxelry.inference.sequence_repair import name_rows, with_filled_ids
 from voxelry.metrics.segments import segments_info
 
@@ -90,7 +91,7 @@ class Predictor:
         options: memory, patches, confidence, backend.
 
     Attributes:
-        segmenter: runs the networks on a scan.
+        segmenters: run the networks on a scan, one a part of the model.
         scans: number of scans to come, by which ``auto`` judges whether building a backend pays.
 
     Raises:
@@ -118,8 +119,14 @@ class Predictor:
         check_members(self.models)
         self.options = options or PredictOptions()
         self.device = choose_device(device)
-        self.segmenter = Segmenter(self.models, self.device, self.options, bool(self.model.card.clean_up))
+        cleaned = bool(self.model.card.clean_up)
+        self.segmenters = [Segmenter(members, self.device, self.options, cleaned) for members in parts_of(self.models)]
         self.scans = 1
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """Runs the networks on a scan; of a model of several parts the first."""
+        return self.segmenters[0]
 
     @property
     def model(self) -> Model:
@@ -152,8 +159,7 @@ class Predictor:
             BudgetError: the scan cannot be segmented within the memory budget.
         """
         table, volume = self.model.labels, in_colour(volume, len(self.model.plan.channels))
-        segmentation = self.segmenter.run(volume, progress, self.scans)
-        stored = segmentation.output.relabelled(table.from_classes(np.arange(len(table) + 1)))
+        segmentation, stored = self._segmented(volume, progress)
         labels, rows, remarks = self._finished(LabelMap(stored, volume.geometry, table, volume.source), segmentation.output.head)
         flags = [*out_of_distribution(volume, self.model), *at_border(labels), *remarks]
         flags += [sentence for row in rows for sentence in row_flags(row)]
@@ -168,6 +174,27 @@ class Predictor:
                 channel_names=(self.options.confidence,),
             )
         return Prediction(labels, segmentation.confidence, tuple(flags), confidence, rows, segmentation.agreement)
+
+    def _segmented(self, volume: Volume, progress: ProgressCallback) -> tuple[SegmentedScan, NDArray[np.unsignedinteger]]:
+        """Stored values by all parts, and what is known of the segmentation, the first part's output in it."""
+        table = self.model.labels
+        whole = self.segmenter.run(volume, progress, self.scans)
+        if len(self.segmenters) == 1:
+            return whole, whole.output.relabelled(table.from_classes(np.arange(len(table) + 1)))
+        stored = stored_values(whole.output.classes, self.segmenter.labels, table)
+        whole.output.classes = stored  # the class indices are no longer needed
+        for segmenter in self.segmenters[1:]:
+            over = segmenter.run(volume, progress, self.scans)
+            values = stored_values(over.output.classes, segmenter.labels, table)
+            entropy = self.options.confidence == "entropy"
+            lay_over((stored, whole.output.confidence), (values, over.output.confidence), entropy)
+            whole = replace(
+                whole,
+                confidence=whole.confidence | over.confidence,
+                overlooked=whole.overlooked and over.overlooked,
+                agreement=whole.agreement | over.agreement,
+            )
+        return whole, stored
 
     def _finished(
         self, labels: LabelMap, head: NDArray[np.uint32] | None
@@ -205,7 +232,8 @@ def check_members(models: Sequence[Model]) -> None:
         raise UsageError("no model", remedy="Give at least one model folder.")
     first = models[0]
     for other in models[1:]:
-        differences = [name for name in MEMBER_FIELDS if getattr(first.plan, name) != getattr(other.plan, name)]
+        shared = [name for name in MEMBER_FIELDS if name != "regions" or first.card.classes == other.card.classes]
+        differences = [name for name in shared if getattr(first.plan, name) != getattr(other.plan, name)]
         if _objects(first) != _objects(other):
             differences.append("instances")
         if first.labels != other.labels:

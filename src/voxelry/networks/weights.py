@@ -316,7 +316,7 @@ def network_of(model: Model, device: torch.device) -> nn.Module:
     Raises:
         ModelError: weights and plan do not belong together.
     """
-    network = build_network(model.plan, len(model.labels) + 1)
+    network = build_network(model.plan, len(model.own_labels) + 1)
     expected = {name: tuple(tensor.shape) for name, tensor in weights_of(network).items()}
     stored = {name: tuple(tensor.shape) for name, tensor in model.weights.items()}
     wrong = sorted(name for name in expected.keys() | stored.keys() if expected.get(name) != stored.get(name))

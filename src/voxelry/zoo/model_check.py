@@ -83,7 +83,7 @@ def _compute(model: Model) -> None:
         ModelError: weights that do not fit, or logits that are not finite.
     """
     network = network_of(model, torch.device("cpu"))
-    channels = input_channels(model.plan, len(model.labels) + 1)
+    channels = input_channels(model.plan, len(model.own_labels) + 1)
     with torch.inference_mode():
         logits = network(torch.zeros(1, channels, *model.plan.patch_size))[0]
     if not bool(logits.isfinite().all()):
