@@ -56,6 +56,7 @@ class StarterText(Frozen):
         metrics: families to score, and the columns shown, the first of which is the model's own score.
         scores: metric -> its name in words.
         tags: of the hub.
+        making: what was done besides training by the recipe.
     """
 
     title: str
@@ -68,6 +69,7 @@ class StarterText(Frozen):
     metrics: tuple[str, ...] = ("overlap",)
     scores: dict[str, str]
     tags: tuple[str, ...] = ()
+    making: str = ""
 
 
 def make_starter(run: Path, name: str, *, root: Path | None = None, out: Path = STARTERS, text: Path | None = None) -> Path:
@@ -284,6 +286,7 @@ def _making(words: StarterText, models: Sequence[Model]) -> str:
     return (
         f"## How it was made\n\nBy voxelry {models[0].card.version}, `{words.recipe}` ({facts}; on a "
         f"{training.get('device', 'cpu')}), then `configs/make_starter.py`, which measured every number above."
+        f" {words.making}".rstrip()
     )
 
 
