@@ -37,7 +37,8 @@ def main() -> None:
     for name, (before, after) in facts["dice"].items():
         print(f"{name:>18}: Dice {before:.4f} in float32, {after:.4f} in int8")
     holds = facts["speedup"] >= FACTOR and facts["loss"] <= LOSS
-    print(f"speedup {facts['speedup']:.2f} (claim {FACTOR}), loss {facts['loss']:.4f}, agreement {facts['share']:.4%}: {holds}")
+    share = facts["agreement"]["share"]
+    print(f"speedup {facts['speedup']:.2f} (claim {FACTOR}), loss {facts['loss']:.4f}, agreement {share:.4%}: {holds}")
     if arguments.json:
         arguments.json.write_text(json.dumps(facts, indent=1))
     raise SystemExit(0 if holds else 1)
