@@ -11,9 +11,7 @@ FILE = Path("inference.json")
 
 HARMLESS = [
     "$import glob",
-    "$import os",
     "$list(sorted(glob.glob(@dir + '/*.nii.gz')))",
-    "$os.path.join(@dir, 'a')",
     "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
     "$[{'image': i} for i in @list]",
     "$@net.to(@dir)",
@@ -23,6 +21,8 @@ HARMLESS = [
     "$numpy.float32",
 ]
 CODE = [
+    "$import os",
+    "$os.path.join(@dir, 'a')",
     "$import subprocess",
     "$from os import system",
     "$os.system('ls')",

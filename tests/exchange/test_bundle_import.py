@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import voxelry as vx
+from helpers.command import refused, run, run_json
 from helpers.random_network import balance
 from voxelry.errors import CorruptFileError, MissingFileError, ModelError
 from voxelry.exchange import BundlePredictor, import_bundle
@@ -60,7 +61,7 @@ def zoo_bundle(folder, network=UNET, spacing=(1.5, 1.5, 3.0), metadata=(), **cha
         {"_target_": "EnsureTyped", "keys": "@image_key"},
     ]
     config = {
-        "imports": ["$import glob", "$import os"],
+        "imports": ["$import glob"],
         "bundle_root": ".",
         "image_key": "image",
         "output_dir": "$@bundle_root + '/eval'",
@@ -167,6 +168,7 @@ def test_averaged_members_come_back_one_by_one(torso_model, tmp_path):
 MARK = "pathlib.Path('ran').touch()"
 CODE = {
     "an expression that calls": {"initialize": ["$__import__('pathlib').Path('ran').touch()"]},
+    "import os": {"imports": ["$import os"]},
     "os.system": {"imports": ["$import os", "$os.system('touch ran')"]},
     "an attribute that starts a call": {"datalist": "$sorted([1], key=os.system)"},
     "another module": {"imports": ["$import subprocess"]},
@@ -281,3 +283,15 @@ def test_what_is_no_bundle_says_so(tmp_path):
         import_bundle(tmp_path / "nothing")
     with pytest.raises(ModelError, match="no MONAI bundle"):
         import_bundle(tmp_path)
+
+
+def test_the_command_makes_a_model_folder(tmp_path):
+    bundle = zoo_bundle(tmp_path / "spleen")
+    facts = run_json("import", "bundle", bundle, "--out", tmp_path / "model")
+    assert facts["labels"] == ["spleen"]
+    assert load_models(tmp_path / "model")[0].plan.patch_size == (16, 16, 16)
+    refused(run("import", "bundle", bundle, "--out", tmp_path / "other", "--orientation", "RAS"), "beside a bundle")
+    file = bundle / "configs" / "inference.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"dataset_dir": "$open('x').read()"}))
+    refused(run("import", "bundle", bundle, "--out", tmp_path / "other"), "dataset_dir is code, which is not run", "--trust")
+    assert not (tmp_path / "other").exists()

@@ -17,14 +17,12 @@ from typing import Any
 from voxelry.base.files import read_json, read_yaml
 from voxelry.errors import ModelError
 
-MODULES = frozenset(
-    {"glob", "os", "json", "math", "re", "pathlib", "numpy", "torch", "monai", "ignite", "itertools", "functools"}
-)
+MODULES = frozenset({"glob", "json", "math", "re", "pathlib", "numpy", "torch", "monai", "ignite", "itertools", "functools"})
 """Modules that an expression may import: the import itself does nothing, and calls are checked one by one."""
 
 CALLS = frozenset({
     "list", "sorted", "tuple", "dict", "len", "range", "int", "float", "str", "bool", "zip", "enumerate", "min", "max",
-    "glob.glob", "os.path.join", "os.path.basename", "os.path.dirname", "os.path.exists", "os.path.abspath",
+    "glob.glob",
     "torch.device", "torch.cuda.is_available", "torch.cuda.device_count",
     "monai.utils.set_determinism", "monai.data.load_decathlon_datalist", "monai.data.partition_dataset",
 })  # fmt: skip
