@@ -95,6 +95,7 @@ def make_starter(run: Path, name: str, *, root: Path | None = None, out: Path = 
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         _save([half_precision(model) for model in models], place / "half", {})
+        _refuse_large(place / "half", name)
         masks = {
             kind: _segmented(folder, manifest, place / kind)
             for kind, folder in (("whole", run / "model"), ("rounded", place / "half"))
@@ -104,10 +105,18 @@ def make_starter(run: Path, name: str, *, root: Path | None = None, out: Path = 
     record = _record(scores, words, changed)
     _save([half_precision(model) for model in models], target, record)
     write_text(target / "README.md", card_of(words, models, manifest, scores, record))
-    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    if size > LARGEST:
-        raise UsageError(f"{target}: {size} bytes, more than {LARGEST}", remedy="Train a smaller network.")
     return target
+
+
+def _refuse_large(folder: Path, name: str) -> None:
+    """Refuse a model that is too large, before anything is measured or written.
+
+    Raises:
+        UsageError: it is.
+    """
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if size > LARGEST:
+        raise UsageError(f"{name}: {size} bytes, more than {LARGEST}", remedy="Train a smaller network.")
 
 
 def _held_out(run: Path, root: Path | None) -> Manifest:

@@ -102,3 +102,4 @@ def test_a_model_that_is_too_large_is_refused(script, torso_model, tmp_path, mon
     write_yaml(tmp_path / "words.yaml", WORDS)
     with pytest.raises(UsageError, match="more than 1000"):
         script.make_starter(torso_model.parent, "torso", out=tmp_path, text=tmp_path / "words.yaml")
+    assert not (tmp_path / "torso").exists()
