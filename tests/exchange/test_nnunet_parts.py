@@ -19,8 +19,9 @@ OPTIONS = PredictOptions(mixed_precision="off", confidence="probability", flips=
 def parts(tmp_path):
     """Two results folders, of other spacings and labels."""
     coarse = plans({"3d_fullres": configuration(spacing=[2.0, 2.0, 2.0])})
-    first, _ = write_results(tmp_path / "a", card=dataset(labels={"background": 0, "spleen": 1, "liver": 2}))
-    second, _ = write_results(tmp_path / "b", plan=coarse, card=dataset(labels={"background": 0, "left kidney": 1}), classes=2)
+    first, _ = write_results(tmp_path / "a", card=dataset(labels={"background": 0, "spleen": 1, "liver": 2}), balanced=True)
+    kidney = dataset(labels={"background": 0, "left kidney": 1})
+    second, _ = write_results(tmp_path / "b", plan=coarse, card=kidney, classes=2, balanced=True)
     return [first, second]
 
 

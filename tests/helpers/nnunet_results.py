@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from helpers.nnunet_network import nnunet_logits
+
 KERNELS = [[1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]]
 STRIDES = [[1, 1, 1], [1, 2, 2], [2, 2, 2], [2, 1, 2]]
 FEATURES = [4, 6, 8, 8]
@@ -146,6 +148,14 @@ def checkpoint(
     } | changes
 
 
+def balance(state: dict[str, torch.Tensor], arguments: dict[str, Any], inputs: int) -> None:
+    """Shift the last bias so that the logits of each class have median 0 on noise."""
+    axes = len(arguments["kernel_sizes"][0])
+    noise = torch.randn((1, inputs, *[16] * axes), generator=torch.Generator().manual_seed(0))
+    logits = nnunet_logits(noise, state, arguments)
+    state[f"decoder.seg_layers.{arguments['n_stages'] - 2}.bias"] -= logits[0].flatten(1).median(1).values
+
+
 def write_results(
     folder: Path,
     name: str = "3d_fullres",
@@ -156,8 +166,9 @@ def write_results(
     inputs: int = 1,
     classes: int = 3,
     mirrored: tuple[int, ...] | None = (0, 1, 2),
+    balanced: bool = False,
 ) -> tuple[Path, list[dict[str, torch.Tensor]]]:
-    """A results folder, and the weights of its folds."""
+    """A results folder, and the weights of its folds; balanced ones give every class."""
     plan = plan or plans({name: configuration()})
     results = folder / f"nnUNetTrainer__nnUNetPlans__{name}"
     results.mkdir(parents=True)
@@ -168,6 +179,8 @@ def write_results(
     states = []
     for number, fold in enumerate(folds):
         state = random_state(shapes(own["architecture"]["arch_kwargs"], inputs, classes), number)
+        if balanced:
+            balance(state, own["architecture"]["arch_kwargs"], inputs)
         (results / f"fold_{fold}").mkdir()
         torch.save(checkpoint(state, name, mirrored), results / f"fold_{fold}" / "checkpoint_final.pth")
         states.append(state)

@@ -62,18 +62,20 @@ def import_model(
         >>> import voxelry
         >>> from voxelry.exchange.nnunet_export import write_results
         >>> from voxelry.networks import load_models
-        >>> from voxelry.phantom import coarse_acquisition, write_phantoms
-        >>> coarse = coarse_acquisition("torso-ct")
-        >>> manifest = write_phantoms("phantoms", "torso-ct", 2, format="nifti", val=1, acquisition=coarse)
-        >>> recipe = Path("recipe.yaml")
-        >>> _ = recipe.write_text(f"{{manifest: {manifest}, steps: 1, validations: 1, device: cpu}}")
-        >>> _ = voxelry.train(recipe, "run")
+        >>> from voxelry.phantom import write_phantoms
+        >>> manifest = write_phantoms("phantoms", "chest-xray", 2, format="png", val=1)
+        >>> recipe = (
+        ...     f"{{manifest: {manifest}, steps: 1, validations: 1, device: cpu, "
+        ...     "plan: {patch_size: [32, 32], features: [4, 8], batch_size: 1}}"
+        ... )
+        >>> _ = Path("recipe.yaml").write_text(recipe)
+        >>> _ = voxelry.train("recipe.yaml", "run")
         >>> folder = write_results(load_models("run/model"), Path("results"))  # as nnU-Net writes it
         >>> folder.name
-        'nnUNetTrainer__nnUNetPlans__3d_fullres'
+        'nnUNetTrainer__nnUNetPlans__2d'
         >>> [model] = voxelry.import_model("nnunet", folder, "imported")
         >>> len(model.labels), model.plan.convention
-        (6, 'nnunet')
+        (2, 'nnunet')
     """
     from voxelry.exchange.bundle_import import import_bundle
     from voxelry.exchange.nnunet_import import import_results
