@@ -60,22 +60,24 @@ def import_model(
     Example:
         >>> from pathlib import Path
         >>> import voxelry
+        >>> from voxelry.core import Model, ModelCard
         >>> from voxelry.exchange.nnunet_export import write_results
-        >>> from voxelry.networks import load_models
-        >>> from voxelry.phantom import write_phantoms
-        >>> manifest = write_phantoms("phantoms", "chest-xray", 2, format="png", val=1)
-        >>> recipe = (
-        ...     f"{{manifest: {manifest}, steps: 1, validations: 1, device: cpu, "
-        ...     "plan: {patch_size: [32, 32], features: [4, 8], batch_size: 1}}"
-        ... )
-        >>> _ = Path("recipe.yaml").write_text(recipe)
-        >>> _ = voxelry.train("recipe.yaml", "run")
-        >>> folder = write_results(load_models("run/model"), Path("results"))  # as nnU-Net writes it
+        >>> from voxelry.networks import build_network
+        >>> from voxelry.phantom import small_phantom
+        >>> from voxelry.planning import make_fingerprint, make_plan
+        >>> from voxelry.recipes import PlanSettings
+        >>> scan, labels = small_phantom().volume, small_phantom().labels
+        >>> fingerprint = make_fingerprint([lambda: (scan, labels)], ("CT",), "CT", labels.table)
+        >>> plan = make_plan(fingerprint, PlanSettings(features=(4, 8, 8))).model_copy(update={"instances": None})
+        >>> card = ModelCard(name="torso", version="0", labels=labels.table, fingerprint=fingerprint)
+        >>> network = build_network(plan, classes=len(labels.table) + 1)
+        >>> weights = {name: weight.detach() for name, weight in network.named_parameters()}
+        >>> folder = write_results([Model(plan, card, weights)], Path("results"))  # as nnU-Net writes it
         >>> folder.name
-        'nnUNetTrainer__nnUNetPlans__2d'
+        'nnUNetTrainer__nnUNetPlans__3d_fullres'
         >>> [model] = voxelry.import_model("nnunet", folder, "imported")
-        >>> len(model.labels), model.plan.convention
-        (2, 'nnunet')
+        >>> len(model.labels) == len(labels.table), model.plan.convention
+        (True, 'nnunet')
     """
     from voxelry.exchange.bundle_import import import_bundle
     from voxelry.exchange.nnunet_import import import_results
