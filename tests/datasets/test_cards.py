@@ -69,6 +69,7 @@ def test_all_cards_are_here():
     assert {file.stem for file in FILES} == {
         "axon_sem",
         "cxr_lung",
+        "cxr_lung_by4",
         "hippocampus",
         "ivdm3seg",
         "nuclei_dsb2018",

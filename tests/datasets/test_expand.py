@@ -237,6 +237,13 @@ def test_a_table_with_foreign_columns(tmp_path):
     assert found[1].images == (tmp_path / "old/x2.jpg",)
 
 
+def test_rows_of_a_table_are_chosen_by_their_cells(tmp_path):
+    (tmp_path / "index.csv").write_text("stem,view,sex\nx1,PA,f\nx2,AP,f\nx3,PA,m\nx4,PA,f\n")
+    touch(tmp_path, *(f"x{n}.jpg" for n in range(1, 5)))
+    rule = {"table": "index.csv", "id": "{stem}", "images": ["{stem}.jpg"], "where": {"view": "PA", "sex": "f"}}
+    assert [case.id for case in cases(rule, tmp_path)] == ["x1", "x4"]
+
+
 def test_ids_that_some_disks_take_for_one_name(tmp_path):
     (tmp_path / "index.csv").write_text("stem,id\na,Leber\nb,LEBER\n")
     touch(tmp_path, "a.jpg", "b.jpg")
@@ -254,6 +261,8 @@ def test_ids_that_some_disks_take_for_one_name(tmp_path):
         ({"table": "nowhere.csv"}, r"no file .*nowhere\.csv.*--root"),
         ({"id": "{where}/{stem}"}, "'new/x1' cannot be a file name"),
         ({"id": "same"}, "case id 'same' occurs twice"),
+        ({"where": {"wher": "new"}}, r"asks for \{wher\}. Did you mean 'where'"),
+        ({"where": {"where": "old"}}, r"none of 2 rows of index.csv has \{'where': 'old'\}"),
     ],
 )
 def test_table_rows_that_do_not_fit(change, message, tmp_path):

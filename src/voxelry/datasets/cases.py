@@ -180,9 +180,10 @@ class FoundFiles(_Files):
 
 
 class TableFiles(_Files):
-    """Cases named by the rows of a table."""
+    """Cases named by the rows of a table; with `where` by those whose cells of these columns are these."""
 
     table: str
+    where: dict[str, str] = Field(default_factory=dict)
     id: str
     group: str | None = None
     split: str | None = None

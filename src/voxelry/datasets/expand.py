@@ -86,7 +86,7 @@ def expand(cases: CaseList, root: Path, names: Iterable[str], where: str) -> tup
     elif isinstance(cases, FoundFiles):
         expanded = _expand_found(cases, context)
     else:
-        expanded = tuple(_from_cells(cases, cells, context) for cells in read_table(context.file(cases.table)))
+        expanded = tuple(_from_cells(cases, cells, context) for cells in _rows(cases, context))
     _check_ids([case.id for case in expanded], where)
     _check_files(expanded, where)
     return expanded
@@ -121,6 +121,22 @@ def _image_ids(rule: FoundFiles, context: _ManifestContext) -> list[str]:
         file for pattern in patterns if "{id}" in pattern for id, file in matching_files(pattern, context.root) if id in files
     }
     return sorted(id for id, own in files.items() if own - masks)
+
+
+def _rows(rule: TableFiles, context: _ManifestContext) -> list[dict[str, str]]:
+    """The rows of a table that `where` names.
+
+    Raises:
+        ManifestError: an unknown column, or none is left.
+    """
+    rows = list(read_table(context.file(rule.table)))
+    wanted = {f"{{{column}}}": value for column, value in rule.where.items()}
+    kept = [cells for cells in rows if all(_fill(column, cells, context.where) == value for column, value in wanted.items())]
+    if rows and not kept:
+        raise ManifestError(
+            f"{context.where}: none of {len(rows)} rows of {rule.table} has {rule.where}", remedy="Correct `where`."
+        )
+    return kept
 
 
 def _from_cells(rule: TableFiles, cells: Mapping[str, str], context: _ManifestContext) -> Case:
