@@ -1,10 +1,11 @@
 import asyncio
+import socket
 
 import pytest
 
 from voxelry.errors import UsageError
 from voxelry.serving.gatekeeper import Gatekeeper, is_loopback, token_hash
-from voxelry.serving.server import check_access
+from voxelry.serving.server import check_access, refuse_taken
 
 TOKEN = "a-token-of-many-characters"
 
@@ -82,3 +83,21 @@ def test_a_server_that_others_reach_needs_a_token_that_cannot_be_guessed():
             check_access(host, None)
     with pytest.raises(UsageError, match="8 characters"):
         check_access("127.0.0.1", "password")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_refused_before_models_are_loaded(host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as taken:
+        taken.bind((host, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"cannot listen at {host}, port {port}") as caught:
+            refuse_taken(host, port, "--port")
+    assert "--port" in str(caught.value)
+    refuse_taken(host, port, "--port")
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(UsageError, match=r"cannot listen at 192\.0\.2\.1"):
+        refuse_taken("192.0.2.1", 8000, "--port")

@@ -70,6 +70,17 @@ def test_a_sender_that_sends_other_series_is_waited_for(tmp_path, clock, file):
     assert names(box.released()) == {KEY: ["1"], OTHER: ["1"]}
 
 
+def test_a_sender_that_never_stops_holds_no_series_back_for_ever(tmp_path, clock, file):
+    box = inbox(tmp_path)
+    box.add(file, KEY, "1", 1, None)
+    for number in range(20):
+        clock[0] += 29
+        box.add(file, OTHER, str(number), 1, None)
+        assert box.released() == []
+    clock[0] += 20
+    assert names(box.released()) == {KEY: ["1"]}
+
+
 def test_the_number_of_instances_counts_where_it_is_known(tmp_path, clock, file):
     box = inbox(tmp_path)
     for instance in ("1", "2", "2"):

@@ -22,6 +22,7 @@ _PHRASES: dict[str, str] = {
     "greater_than_equal": "a number of at least {ge} is expected",
     "less_than": "a number below {lt} is expected",
     "less_than_equal": "a number of at most {le} is expected",
+    "path_type": "the path of a file is expected",
     "literal_error": "{expected} is expected",
     "dict_type": "a mapping is expected, such as {{key: value}}",
     "too_short": "a list of at least {min_length} is expected",

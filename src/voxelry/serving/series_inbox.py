@@ -20,6 +20,9 @@ _BETWEEN = "~"
 _PATIENCE = 6
 """Quiet times after which a sender that stays connected and sends nothing, and instances that are missing, are not waited for."""
 
+_LONGEST = 60
+"""Quiet times after which a series is complete, whatever else its sender goes on sending."""
+
 
 @dataclass(frozen=True)
 class SeriesKey:
@@ -147,6 +150,8 @@ class SeriesInbox:
             place = self._folder / _COLLECTING / key.folder
             if sum(1 for _ in place.glob("*.dcm")) >= growing.expected:
                 return True
+        if now - growing.last >= self._quiet * _LONGEST:
+            return True
         if any(now - self._active.get(sender, now - patience) < patience for sender in growing.senders):
             return False
         return now - growing.last >= (self._quiet if growing.expected is None else patience)

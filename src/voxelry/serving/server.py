@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -94,15 +95,37 @@ def run_server(
         on_start: called with the server's address once it listens.
 
     Raises:
-        UsageError: an address that others reach without a token, or a token that could be guessed.
+        UsageError: an address that others reach without a token, a token that could be guessed, or a port that is taken.
         ModelError: a model cannot be used.
     """
     check_access(host, token)
+    refuse_taken(host, port, "--port")
     with ExitStack() as stack:
         folder = jobs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voxelry-serve-")))
         served = load_served(models, device, network)
-        application = Application(served, folder, limits, archives(tuple(served)))
+        spoken = archives(tuple(served))
+        if spoken.node is not None:
+            refuse_taken(spoken.node.host, spoken.node.port, "`port` of the node")
+        application = Application(served, folder, limits, spoken)
         ModelServer(application, host, port, token_hash(token) if token else None, on_start).run()
+
+
+def refuse_taken(host: str, port: int, setting: str) -> None:
+    """Refuse an address at which this machine cannot listen, before models are loaded.
+
+    Raises:
+        UsageError: another program listens there, or the address is not this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"cannot listen at {host}, port {port}: {reason}", remedy=f"Change {setting}, or end what listens there."
+        ) from error
 
 
 def check_access(host: str, token: str | None) -> None:
