@@ -231,7 +231,7 @@ def compare(home: Path, shape: tuple[int, ...], count: int, workers: int) -> flo
 
     predictor = voxelry.load_model(home / "model", device="cpu")
     scans = [replace(scan) for scan in find_scans([folder])]
-    segment_scans(predictor, scans[:1], home / "warm", ["nifti"])
+    segment_scans(predictor, scans[:1], home / f"warm_{shape[0]}", ["nifti"])
     loops, runs = [], []
     for turn in range(3):
         began = time.perf_counter()
