@@ -7,6 +7,7 @@ renamed (POSIX `rename` is atomic within a file system), so that a loss of power
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -253,6 +254,16 @@ def read_text(path: str | os.PathLike[str]) -> str:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def irregular(path: Path) -> UsageError:

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from voxelry.base.files import sha256_of
 from voxelry.formats.dicom.archive import archive_of
 
 
@@ -78,8 +79,7 @@ def hash_of(paths: Sequence[Path]) -> str:
 def _digest(file: Path) -> bytes:
     if not file.is_file():  # opening a pipe would wait for a writer
         raise OSError(errno.ENOENT, "no regular file", str(file))
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").digest()
+    return bytes.fromhex(sha256_of(file))
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:

@@ -92,7 +92,6 @@ def profile_case(case: Case, channels: tuple[str, ...], volume: Volume, labels: 
     """
     geometry = volume.geometry
     histograms = tuple(_histogram(name, channel) for name, channel in zip(channels, volume.array, strict=True))
-    own = None if labels is None else labels.on_grid(geometry)
     return CaseProfile(
         case.id,
         case.split,
@@ -101,8 +100,8 @@ def profile_case(case: Case, channels: tuple[str, ...], volume: Volume, labels: 
         geometry.spacing,
         geometry.orientation,
         histograms,
-        {} if own is None else _labels(own, str((*case.label_files, *case.images)[0])),
-        None if own is None else fit_mask(volume.array[0], _labelled(own)),
+        {} if labels is None else _labels(labels, str(case.named_file)),
+        None if labels is None else fit_mask(volume.array[0], _labelled(labels)),
     )
 
 

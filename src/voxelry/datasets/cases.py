@@ -89,6 +89,11 @@ class Case:
         masks = (self.labels,) if self.labels is not None else tuple(file for _, file in (*self.masks, *(self.objects or ())))
         return masks if self.instances is None else (*masks, self.instances)
 
+    @property
+    def named_file(self) -> Path:
+        """The file that messages about the reference name: its first, or the image where it has none (a case without objects)."""
+        return (*self.label_files, *self.images)[0]
+
     def reference_image(self, channel: int | None = None) -> Path:
         """The image on whose grid the labels lie: that of the reference channel, numbered from 0, else the first."""
         return self.images[0] if len(self.images) == 1 else self.images[channel or 0]

@@ -99,7 +99,7 @@ class _Survey:
         """Note which labels and objects a case has, and give the names of the labels."""
         labels = reference.labels
         self.forms |= {reference.form} if reference.form else set()
-        names = [label.name for label, box in boxes(labels, _file_of(case)) if box is not None]
+        names = [label.name for label, box in boxes(labels, str(case.named_file)) if box is not None]
         for name in names:
             self.labels[name][case.split or ""] += 1
         self.objects.append(object_sizes(labels))
@@ -166,7 +166,7 @@ def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey, visit: V
         visit(case, volume, None)
         needed = case.split in ("train", "val")
         return [*notes, *([Problem(case.id, str(case.images[0]), f"no labels, but it is in {case.split}")] if needed else [])]
-    file = _file_of(case)
+    file = str(case.named_file)
     try:
         reference = read_reference(case, manifest.card, volume.geometry)
     except VoxelryError as error:
@@ -181,11 +181,6 @@ def _check(case: Case, manifest: Manifest, deep: bool, survey: _Survey, visit: V
 
 def _pass_by(case: Case, volume: Volume, labels: LabelMap | None) -> None:
     """The visitor that does nothing."""
-
-
-def _file_of(case: Case) -> str:
-    """The first file of a case's reference, for messages; its image where the reference is no file, since there is no object."""
-    return str((*case.label_files, *case.images)[0])
 
 
 def _check_voxels(case: Case, volume: Volume) -> list[Problem]:

@@ -87,7 +87,9 @@ class InstanceDecoder:
     ) -> None:
         self._peaks, self._smallest = persistence is not None, smallest * (1 - _ROUNDING)
         self._persistence = math.ceil((persistence or 0) * DISTANCE_UNIT * (1 - _ROUNDING))
-        self._least = 0 if min_peak is None else DISTANCE_ZERO + math.ceil(min_peak * DISTANCE_UNIT - _ROUNDING)
+        self._least = (
+            None if min_peak is None or not self._peaks else DISTANCE_ZERO + math.ceil(min_peak * DISTANCE_UNIT - _ROUNDING)
+        )
         self._head, self._kernels = ids, [taps(deviation) for deviation in smoothing]
         shape, self._strides = _slices_first(classes)
         self._shape, self._row_shape = shape, (shape[0] * shape[1], shape[2])
@@ -127,8 +129,9 @@ class InstanceDecoder:
 
     def _encode(self) -> None:
         """Smooth the distances, and bring all voxels to their codes."""
+        if (least := self._least) is not None:
+            run_slabs(lambda low, high: mark_high(self._flat, least, low, high), self._flat.size)
         if self._peaks:
-            run_slabs(lambda low, high: mark_high(self._flat, self._least, low, high), self._flat.size)
             smooth(self._head, self._kernels)
         ids, classes = self._ids, self._classes
         run_slabs(lambda low, high: encode(classes, ids, self._things, self._peaks, low, high), len(ids))
@@ -180,14 +183,15 @@ class InstanceDecoder:
             lambda low, high: find_runs(ids, self._peaks, offsets, first, low, high, new.rows, new.starts, new.stops, new.values),
             len(ids),
         )
-        if self._peaks:
+        if self._least is not None:
             place = (new.rows, new.starts, new.stops)
             run_slabs(lambda low, high: take_marks(self._ids, *place, low, high, new.marked), len(new))
         return new, offsets
 
     def _decode(self, runs: ForegroundRuns) -> None:
         """Give complete foreground its ids."""
-        runs = self._without_faint(runs)
+        if self._least is not None:
+            runs = self._without_faint(runs)
         if not len(runs):
             return
         peak = true_peaks(self._ids, self._shape[1], runs) if self._peaks else None

@@ -6,7 +6,6 @@ labels raises the major version, which older readers refuse. Folders from before
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeInt
 
-from voxelry.base.files import read_json, write_json
+from voxelry.base.files import read_json, sha256_of, write_json
 from voxelry.base.schema import Frozen, parse, parse_known
 from voxelry.base.version import version
 from voxelry.errors import ModelError, UsageError
@@ -72,7 +71,7 @@ def write_record(folder: Path, names: Iterable[str]) -> None:
         folder: a model folder.
         names: paths in it of the files to record.
     """
-    files = {name: FileRecord(bytes=(folder / name).stat().st_size, sha256=_sha256(folder / name)) for name in names}
+    files = {name: FileRecord(bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in names}
     write_json(folder / RECORD_FILE, FolderRecord(writer=version(), files=files).model_dump(mode="json"))
 
 
@@ -168,7 +167,7 @@ def _check(file: Path, known: FileRecord) -> None:
     size = file.stat().st_size
     if size != known.bytes:
         raise ModelError(f"{file}: {size} bytes, where {RECORD_FILE} says {known.bytes}", remedy=_remedy(file))
-    if _sha256(file) != known.sha256:
+    if sha256_of(file) != known.sha256:
         raise ModelError(f"{file}: was changed or damaged: its SHA-256 is not that in {RECORD_FILE}", remedy=_remedy(file))
 
 
@@ -176,8 +175,3 @@ def _remedy(file: Path) -> str:
     if file.suffix not in (".yaml", ".json"):
         return _COPY_AGAIN
     return f"Copy the folder again; or, where you changed it on purpose, delete {RECORD_FILE}."
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -5,16 +5,13 @@ from __future__ import annotations
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Sequence
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from voxelry.base.files import write_text
-from voxelry.base.version import __version__
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.datasets.case_profile import CaseProfile, profile_case
 from voxelry.datasets.cases import Case
@@ -24,6 +21,7 @@ from voxelry.datasets.suspicious_cases import size_unit, suspicious_cases
 from voxelry.reports.box_plot import box_svg
 from voxelry.reports.contact_sheet import planes_picture
 from voxelry.reports.histogram_plot import histograms_svg
+from voxelry.reports.sorted_page import render_page
 
 _QUALITY = 60
 _LISTED_LABELS = 8
@@ -59,7 +57,7 @@ class DatasetPage:
         """What is suspicious about the cases taken so far, as notes."""
         by_id = {case.id: case for case in self._manifest.cases}
         return [
-            Problem(id, str((*by_id[id].label_files, *by_id[id].images)[0]), message, "note")
+            Problem(id, str(by_id[id].named_file), message, "note")
             for id, message in suspicious_cases(self._profiles, self._manifest.card.table)
         ]
 
@@ -70,19 +68,13 @@ class DatasetPage:
             page: the file.
             problems: those of the set, suspicions among them.
         """
-        environment = Environment(
-            loader=PackageLoader("voxelry.reports"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         card, profiles = self._manifest.card, self._profiles
         remarks: dict[str, list[str]] = defaultdict(list)
         for problem in problems:
             remarks[problem.case].append(problem.message if problem.kind == "note" else f"error: {problem.message}")
         labels, unit = self._labels(), size_unit(profiles)
-        html = environment.get_template("dataset.html.j2").render(
+        html = render_page(
+            "dataset.html.j2",
             title=f"voxelry check: {card.title or card.name}",
             notes=[*self._facts(problems), *remarks.get("", ())],
             suspicious=[(case.id, remark) for case in self._manifest.cases for remark in remarks.get(case.id, ())],
@@ -103,8 +95,6 @@ class DatasetPage:
                 (case.id, case.split or "no split", self._pictures.get(case.id, ""), remarks.get(case.id, []))
                 for case in self._manifest.cases
             ],
-            script=Markup((files("voxelry.reports") / "static" / "report.js").read_text(encoding="utf-8")),
-            version=__version__,
         )
         write_text(page, html)
         return page

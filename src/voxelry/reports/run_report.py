@@ -7,17 +7,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from voxelry.base.files import atomic_folder, write_text
-from voxelry.base.version import __version__
 from voxelry.cohort.statistics import bootstrap
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import VoxelryError
@@ -27,6 +24,7 @@ from voxelry.reports.box_plot import box_svg
 from voxelry.reports.case_volumes import case_data
 from voxelry.reports.curve import curve_svgs
 from voxelry.reports.run_record import KINDS, RunCase, RunRecord
+from voxelry.reports.sorted_page import render_page, static_text
 from voxelry.reports.tables import DIFFERENCE_HEAD, difference_cells, interval, score
 
 log = logging.getLogger(__name__)
@@ -113,12 +111,10 @@ def _script_json(data: Any) -> str:
 
 
 def _html(record: RunRecord, title: str, notes: Sequence[str], keys: dict[str, str], embedded: Sequence[Markup]) -> str:
-    environment = Environment(
-        loader=PackageLoader("voxelry.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     mean_head, means = _means(record.scores)
     card, settings = record.card or ("", ""), record.settings or ("", "")
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         title=title,
         kind_text=KINDS[record.kind],
         notes=notes,
@@ -137,15 +133,9 @@ def _html(record: RunRecord, title: str, notes: Sequence[str], keys: dict[str, s
         card=card[1],
         settings_name=settings[0],
         settings=settings[1],
-        niivue=Markup(_static("niivue.umd.js")) if keys else "",
-        script=Markup(_static("report.js")),
+        niivue=Markup(static_text("niivue.umd.js")) if keys else "",
         embedded=embedded,
-        version=__version__,
     )
-
-
-def _static(name: str) -> str:
-    return (files("voxelry.reports") / "static" / name).read_text(encoding="utf-8")
 
 
 def _row(case: RunCase, keys: dict[str, str]) -> dict[str, str]:

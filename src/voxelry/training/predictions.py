@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import zipfile
 import zlib
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from voxelry.base.files import atomic_path
+from voxelry.base.files import atomic_path, sha256_of
 from voxelry.base.progress import ProgressCallback
 from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
@@ -61,7 +60,7 @@ class StoredPredictions:
 
     def identity(self, case: str) -> str:
         """A hash of a case's prediction."""
-        return hashlib.sha256(self.file(case).read_bytes()).hexdigest()
+        return sha256_of(self.file(case))
 
     def save(self, case: str, labels: LabelMap, confidence: LabelShares = NO_SHARES, agreement: LabelShares = NO_SHARES) -> None:
         """Write a prediction, with the confidence and the agreement of its networks where they are known."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import stat
 import zipfile
 from pathlib import Path
 
+from voxelry.base.files import sha256_of
 from voxelry.errors import ModelError
 from voxelry.formats.dicom.archive import open_archive
 from voxelry.zoo.model_files import check_names, files_of
@@ -17,12 +17,6 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest time of zip files, of every file in an archive, so that equal models make equal archives."""
 
 _CHUNK = 1 << 20
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def pack_model(folder: Path, archive: Path) -> str:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from voxelry.base.files import atomic_folder, atomic_path
+from voxelry.base.files import atomic_folder, atomic_path, sha256_of
 from voxelry.cohort.remote_files import is_url, public_url
 from voxelry.errors import ModelError, UsageError
 from voxelry.networks.weights import is_model_folder
-from voxelry.zoo.model_archive import ARCHIVE_ENDING, pack_model, sha256_of, unpack_model
+from voxelry.zoo.model_archive import ARCHIVE_ENDING, pack_model, unpack_model
 from voxelry.zoo.model_check import check_model
 from voxelry.zoo.model_files import check_names, files_of
 from voxelry.zoo.model_hub import fetch_from_hub, hub_name, is_hub, send_to_hub
