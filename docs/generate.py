@@ -373,6 +373,7 @@ def _api_names() -> dict[str, str]:
     modules = (
         "archive_verbs",
         "cohort_verbs",
+        "compression_verb",
         "export_verbs",
         "import_verbs",
         "model_verbs",

@@ -1,6 +1,7 @@
 from . import plot as plot
 from .api import check as check
 from .api import compare as compare
+from .api import compress as compress
 from .api import convert as convert
 from .api import deidentify as deidentify
 from .api import demo as demo

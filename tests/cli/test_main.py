@@ -35,6 +35,7 @@ COMMANDS = {
         "--set",
         "--json",
     ],
+    "compress": ["MODEL", "--out", "--recipe", "--set", "--time-budget", "--resume", "--root", "--json"],
     "demo": ["--out", "--manifest", "--root", "--time-budget", "--json"],
     "compare": ["A", "B", "--metric", "--test", "--table", "--json"],
     "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--tolerance", "--out", "--regions", "--table", "--root", "--json"],

@@ -351,7 +351,7 @@ def test_accumulated_batches_are_one_large_batch(tmp_path):
     batches = [apart.loader.sampler(number) for number in (0, 1)]
     apart.network.train()
     for image, classes in batches:
-        apart._gradients(image, classes)
+        apart._gradients(image, classes, 0)
     together = loop(tmp_path, steps=1)
     together.network.train()
     losses = [together.criterion(together.network(image), classes) for image, classes in batches]

@@ -1,6 +1,7 @@
 from .archive_verbs import fetch as fetch
 from .archive_verbs import send as send
 from .cohort_verbs import status as status
+from .compression_verb import compress as compress
 from .export_verbs import export_model as export_model
 from .import_verbs import import_model as import_model
 from .model_verbs import models as models

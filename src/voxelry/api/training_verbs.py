@@ -18,6 +18,7 @@ from voxelry.recipes.recipe import LENGTHS, Config, changed, load_config
 if TYPE_CHECKING:
     from voxelry.core.plan import Plan
     from voxelry.training.estimate import Estimate
+    from voxelry.training.options import RunOptions
     from voxelry.training.result import TrainResult
 
 __all__ = ["estimate", "train"]
@@ -88,10 +89,7 @@ def train(
         >>> result.path.as_posix(), result.model.card.training["steps"]
         ('run/model', 2)
     """
-    from voxelry.reports.learning import write_curves
     from voxelry.training.options import RunOptions
-    from voxelry.training.run import train_model
-    from voxelry.training.run_files import CURVE_FILES
 
     if report is not None:
         log.warning("train: 'report' is the former name of 'on_step'")
@@ -100,11 +98,26 @@ def train(
     data = load_manifest(recipe.manifest, root)
     length = _names_length(changes, epochs, time_budget)
     options = RunOptions(recipe, data, resume, fold, time_budget, _plan(plan), length, progress, on_step)
-    if not resume:
-        Path(out).mkdir(parents=True, exist_ok=True)
-    result = train_model(options, Path(out))
-    with OutputFolder(Path(out), "train").writing([Path(out) / name for name in CURVE_FILES]):
-        write_curves(result.histories, Path(out), f"Training on {data.card.title or data.card.name}")
+    return trained(options, Path(out))
+
+
+def trained(options: RunOptions, out: Path) -> TrainResult:
+    """Train by a recipe, and draw the curves of its networks.
+
+    Args:
+        options: options of the run.
+        out: the run's folder; made if missing.
+    """
+    from voxelry.reports.learning import write_curves
+    from voxelry.training.run import train_model
+    from voxelry.training.run_files import CURVE_FILES
+
+    if not options.resume:
+        out.mkdir(parents=True, exist_ok=True)
+    result = train_model(options, out)
+    card = options.manifest.card
+    with OutputFolder(out, "train").writing([out / name for name in CURVE_FILES]):
+        write_curves(result.histories, out, f"Training on {card.title or card.name}")
     return result
 
 
@@ -202,7 +215,12 @@ def _with_named_start(recipe: Config, folder: Path) -> Config:
 
 def _names_length(changes: Sequence[str], epochs: int | None, time_budget: float | None) -> bool:
     """Whether the command itself names the length of training."""
-    return epochs is not None or time_budget is not None or any(_key(change) in LENGTHS for change in changes)
+    return epochs is not None or time_budget is not None or bool(changed_keys(changes) & set(LENGTHS))
+
+
+def changed_keys(changes: Sequence[str]) -> set[str]:
+    """The keys that ``KEY=VALUE`` changes set."""
+    return {_key(change) for change in changes}
 
 
 def _key(change: str) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from voxelry.cli.compress import compress
 from voxelry.cli.convert import convert
 from voxelry.cli.deidentify import deidentify
 from voxelry.cli.export import export
@@ -304,6 +305,7 @@ app.command()(deidentify)
 app.command()(follow_up)
 app.command("import")(import_model)
 app.command()(convert)
+app.command()(compress)
 app.command()(export)
 app.command()(report)
 app.command()(fetch)

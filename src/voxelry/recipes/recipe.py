@@ -24,7 +24,7 @@ from voxelry.errors import ConfigError, UsageError
 from voxelry.recipes.renamed_keys import current_tree
 from voxelry.recipes.settings import LossSettings, OptimiserSettings, PlanSettings
 
-_PATHS = ("manifest", "folds", "initial")
+_PATHS = ("manifest", "folds", "initial", "teacher")
 LENGTHS = ("steps", "epochs", "time_budget")
 """Keys that set the length of training."""
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -51,6 +51,8 @@ class Config(Frozen):
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         validations: how often pseudo-Dice is measured and a checkpoint written.
         initial: a model folder to start from; layers that do not fit (other labels, other channels) start fresh.
+        teacher: a model folder, also of an ensemble, whose probabilities are learnt beside the references (distillation); it must
+            take the same patches, so `voxelry compress` makes such a recipe.
         folds: number of folds of a cross-validation over the ``train`` and ``val`` cases, or a file that lists the folds
             (relative to the recipe's own folder; see `voxelry.training.folds`); 0 trains on ``train`` and validates on ``val``.
         configurations: which of nnU-Net's four a cross-validation trains and compares, singly and in pairs; ``auto`` takes all
@@ -82,6 +84,7 @@ class Config(Frozen):
     device: str = "auto"
     validations: PositiveInt = 20
     initial: str | None = None
+    teacher: str | None = None
     folds: Annotated[int, Field(ge=0)] | str = 0
     configurations: tuple[Configuration, ...] | Literal["auto"] = ()
     overlap: float = Field(default=DEFAULT_OVERLAP, ge=0, lt=1)
@@ -112,6 +115,10 @@ class Config(Frozen):
     def _one_length(self) -> Self:
         if self.steps is None and self.epochs is None and self.time_budget is None:
             raise ValueError("give 'steps', 'epochs' or 'time_budget', to set the length of training")
+        if self.teacher is not None and self.folds:
+            raise ValueError(
+                "a teacher has seen the cases that a cross-validation would hold out; leave out 'folds' or 'teacher'"
+            )
         if self.folds == 1:
             raise ValueError("one fold is no cross-validation; give 'folds' as 0, or 2 or more")
         if len(set(self.configurations)) < len(self.configurations) and self.configurations != "auto":

@@ -94,6 +94,7 @@ class LossSettings(Frozen):
         focal_gamma: exponent of the focal loss.
         alpha, beta: weights of false positives and false negatives in the Tversky index.
         instances: weight of the instance head's loss beside that of the classes, where the plan has such a head.
+        distillation: share of the loss that a teacher's probabilities give; the references give the rest.
 
     Example:
         >>> LossSettings(name="tversky", beta=0.8).alpha
@@ -108,6 +109,7 @@ class LossSettings(Frozen):
     alpha: PositiveFloat = 0.3
     beta: PositiveFloat = 0.7
     instances: PositiveFloat = 1.0
+    distillation: float = Field(default=0.5, ge=0, le=1)
 
 
 class OptimiserSettings(Frozen):

@@ -20,6 +20,7 @@ from voxelry.base.device import choose_device
 from voxelry.base.progress import TrainingStep
 from voxelry.base.version import version
 from voxelry.core.label_combinations import LabelCombinations
+from voxelry.core.labels import LabelTable
 from voxelry.core.model import Model, ModelCard
 from voxelry.core.plan import Fingerprint, Plan
 from voxelry.core.volume import LabelMap
@@ -37,6 +38,7 @@ from voxelry.preparation.cache import CachedCase, with_first_stage
 from voxelry.recipes.recipe import Config
 from voxelry.training.checkpoint import CHECKPOINT_FILE, RunState, load_checkpoint
 from voxelry.training.device_batches import DeviceAugmentation
+from voxelry.training.distillation import Teacher
 from voxelry.training.full_volume_validation import FullVolumeValidation
 from voxelry.training.loop import TrainingLoop
 from voxelry.training.options import RunOptions
@@ -135,6 +137,7 @@ def fit(options: RunOptions, task: NetworkTask, *, resume: bool, spent: float) -
         "parameters": count_parameters(loop.network),
         "cases": len(task.training),
         "pseudo_dice": final.history[-1].pseudo_dice,
+        **({} if loop.teacher is None else {"teacher_networks": len(loop.teacher.networks)}),
     }
     return save_model(make_model(options, task, loop.network, record), task.folder / MODEL_FOLDER), final
 
@@ -246,7 +249,15 @@ def make_loop(
         validate=FullVolumeValidation(options.manifest, task.validation, partial(make_model, options, task), config.device)
         if task.validation
         else None,
+        teacher=_teacher(config, plan, table, dtype),
     )
+
+
+def _teacher(config: Config, plan: Plan, table: LabelTable, dtype: torch.dtype) -> Teacher | None:
+    """The model whose answers are learnt; None where the recipe names none."""
+    if config.teacher is None:
+        return None
+    return Teacher(load_models(config.teacher), plan, table, choose_device(config.device), dtype, config.seed)
 
 
 def make_model(options: RunOptions, task: NetworkTask, network: nn.Module, record: dict[str, Any] | None = None) -> Model:

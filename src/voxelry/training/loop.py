@@ -23,11 +23,13 @@ from voxelry.base.progress import StepCallback, TrainingStep
 from voxelry.core.labels import LabelTable
 from voxelry.core.plan import Plan
 from voxelry.errors import TrainingError
+from voxelry.networks.build import output_classes
 from voxelry.networks.cost import training_dtype
 from voxelry.recipes.recipe import Config, parse_config
 from voxelry.training.average import WeightAverage
 from voxelry.training.checkpoint import LossFile, Milestone, RunState, save_checkpoint
 from voxelry.training.determinism import arithmetic, random_states, restore_random_states, restore_threads
+from voxelry.training.distillation import Teacher, distillation_loss
 from voxelry.training.length import TrainingLength, recipe_steps
 from voxelry.training.loss import make_loss
 from voxelry.training.optimiser import learning_rate, make_optimiser
@@ -67,6 +69,7 @@ class TrainingLoop:
         folder: folder of checkpoint, history and losses.
         augment: augments a batch on the device that trains, by its number; None where the sampler does it.
         validate: full-volume validation, called at some milestones; None leaves it out.
+        teacher: a trained model whose answers are learnt too; None learns from the references alone.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class TrainingLoop:
         folder: Path,
         augment: Callable[[Tensor, Tensor, int], Batch] | None = None,
         validate: Validate | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
+        self.teacher, self.classes = teacher, output_classes(plan, len(table) + 1)
         self.config, self.plan, self.folder, self.validate = config, plan, folder, validate
         self.device = choose_device(config.device)
         self.dtype = training_dtype(network, plan, len(table) + 1, self.device, config.mixed_precision)
@@ -174,7 +179,7 @@ class TrainingLoop:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        losses = [self._gradients(*next(batches)) for _ in range(self.config.optimiser.accumulate)]
+        losses = [self._gradients(*next(batches), number) for number in range(self.config.optimiser.accumulate)]
         self.scaler.unscale_(self.optimiser)
         length = nn.utils.clip_grad_norm_(self.weights, self.config.optimiser.clip)
         loss, norm = torch.stack([torch.stack(losses).mean(), length]).tolist()  # the only point at which a step waits for a GPU
@@ -186,13 +191,18 @@ class TrainingLoop:
         self.average.update(self.state.step + 1)
         return float(loss)
 
-    def _gradients(self, image_BC: Tensor, classes_B: Tensor) -> Tensor:
-        """The loss of a batch; its gradients are added to those of the batches before it."""
+    def _gradients(self, image_BC: Tensor, classes_B: Tensor, number: int) -> Tensor:
+        """The loss of a step's batch of a number; its gradients are added to those of the batches before it."""
+        taught = None if self.teacher is None else self.teacher(image_BC, self.state.step, number)
 
         def passes(network: Callable[[Tensor], list[Tensor]]) -> Tensor:
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
                 heads = network(image_BC)
             loss: Tensor = self.criterion(heads, classes_B)
+            if taught is not None:
+                share = self.config.loss.distillation
+                learnt = distillation_loss(heads[0], taught, self.config.loss, self.plan, self.classes)
+                loss = (1 - share) * loss + share * learnt
             self.scaler.scale(loss / self.config.optimiser.accumulate).backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from voxelry.recipes.recipe_changes import differences
 
 log = logging.getLogger(__name__)
 
+COMPRESSION_FILE = "compression.json"
+"""Of a student: the comparison with its teacher."""
 RECIPE_FILE = "recipe.yaml"
 FINGERPRINT_FILE = "fingerprint.json"
 SPLIT_FILE = "split.json"
@@ -118,6 +120,11 @@ def recorded_split(cases: Sequence[Case], folder: Path) -> tuple[list[Case], lis
 def shown(ids: Sequence[str]) -> str:
     """The first few ids."""
     return ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+
+
+def save_comparison(comparison: Mapping[str, Any], folder: Path) -> None:
+    """Write how a student compares with its teacher."""
+    write_json(folder / COMPRESSION_FILE, dict(comparison))
 
 
 def save_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:
