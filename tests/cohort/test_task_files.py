@@ -1,10 +1,12 @@
 """What `predict --task` writes, read back by other libraries and by voxelry itself."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from PIL import Image
 from skimage.measure import label as connected
 
@@ -13,12 +15,13 @@ from helpers.dummy_predictor import predictor
 from helpers.plans import picture, tiny_model, tiny_plan
 from voxelry.cohort.batch import segment_scans
 from voxelry.cohort.scan_names import Scan
-from voxelry.cohort.task_files import default_task, write_id_map
+from voxelry.cohort.task_files import check_formats, default_task, write_id_map
 from voxelry.core.geometry import Geometry
 from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, UsageError
+from voxelry.formats.id_map import read_ids
 from voxelry.formats.reader import read_labels
 from voxelry.formats.table import format_named
 from voxelry.inference.predict_options import PredictOptions
@@ -152,14 +155,67 @@ def test_results_that_would_be_one_file_are_refused(tmp_path):
 
 
 def test_formats_without_maps_of_ids_and_unknown_tasks_are_refused(tmp_path):
-    for task, formats, message in (
-        ("instances", ["png"], "unknown task"),
-        ("instance", ["metaimage"], "no map of ids is written"),
-    ):
-        if task == "instance" and format_named(formats[0]).write_ids:
-            continue
-        with pytest.raises(UsageError, match=message):
-            segment_scans(told_apart(), [], tmp_path / "out", formats, task=task)
+    with pytest.raises(UsageError, match="unknown task"):
+        segment_scans(told_apart(), [], tmp_path / "out", ["png"], task="instances")
+    of_a_plugin = replace(format_named("metaimage"), name="plain", write_ids="")
+    with pytest.raises(UsageError, match=r"no map of ids is written in format 'plain'.*nrrd, metaimage"):
+        check_formats("instance", [of_a_plugin])
+    check_formats("panoptic", [of_a_plugin])
+
+
+GRIDS = {"nifti": "a.nii.gz", "nrrd": "a.nrrd", "metaimage": "a.mha"}
+
+
+def test_grids_hold_the_objects_of_a_volume_under_either_task(tmp_path):
+    rng = np.random.default_rng(1)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * (0.7, 0.8, 3), (-11.5, 20.25, 3)
+    classes = rng.integers(0, 3, (7, 6, 5)).astype(np.uint8)
+    ids = np.where(classes == 2, rng.choice([1, 5, 70_000, 2**31], classes.shape), 0).astype(np.uint32)
+    nib.save(nib.Nifti1Image(classes.astype(np.int16), affine), tmp_path / "scan.nii.gz")
+
+    def predict(volume, progress=None):
+        return Prediction(LabelMap(classes[None], volume.geometry, TABLE, volume.source, ids[None]), {})
+
+    scans = [Scan("a", (tmp_path / "scan.nii.gz",))]
+    grid = vx.read(tmp_path / "scan.nii.gz").geometry
+    for task in ("instance", "panoptic"):
+        out = tmp_path / task
+        [outcome] = segment_scans(predictor(predict), scans, out, list(GRIDS), task=task)
+        assert outcome.error == ""
+        for name in GRIDS.values():
+            labels = read_labels(out / name, TABLE)
+            assert labels.geometry.same_grid(grid)
+            np.testing.assert_array_equal(labels.array, np.where(ids > 0, 2, 0) if task == "instance" else classes)
+            np.testing.assert_array_equal(labels.instances[0], ids)
+        for name in ("a.nrrd", "a.mha") if task == "instance" else ("a_instances.nrrd", "a_instances.mha"):
+            image = SimpleITK.ReadImage(out / name)
+            np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image).T, ids)
+            np.testing.assert_allclose(np.diag([-1, -1, 1]) @ image.GetOrigin(), affine[:3, 3], atol=1e-5)
+    assert json.loads((tmp_path / "instance" / "a.json").read_text())["id_maps"] == list(GRIDS.values())
+
+
+@pytest.mark.parametrize(("name", "ending"), [("nrrd", ".nrrd"), ("metaimage", ".mha"), ("nifti", ".nii.gz"), ("tiff", ".tif")])
+def test_ids_of_a_picture(tmp_path, name, ending):
+    ids = np.array([[0, 2**31, 3], [70_000, 0, 3]])
+    grid = Geometry((2, 3), pixel_size=(0.5, 0.25))
+    file = write_id_map(format_named(name), replace(map_of(ids), geometry=grid), tmp_path / f"a{ending}")
+    back, geometry, _ = read_ids(file)
+    np.testing.assert_array_equal(back, ids)
+    assert name == "tiff" or geometry.pixel_size == (0.5, 0.25)
+
+
+def test_a_sheared_grid_fits_no_metaimage(tmp_path):
+    sheared = np.eye(4)
+    sheared[0, 2] = 0.3
+    labels = LabelMap(
+        np.ones((1, 2, 2, 2), np.uint8), Geometry((2, 2, 2), sheared), TABLE, instances=np.ones((1, 2, 2, 2), np.uint32)
+    )
+    with pytest.raises(ExportError, match=r"sheared.*\.nrrd"):
+        write_id_map(format_named("metaimage"), labels, tmp_path / "a.mha")
+    assert list(tmp_path.iterdir()) == []
+    assert read_ids(write_id_map(format_named("nrrd"), labels, tmp_path / "a.nrrd"))[1].same_grid(labels.geometry)
 
 
 def map_of(ids, layers=1):

@@ -108,8 +108,8 @@ def on_torch(monkeypatch):
     """Rings of torch tensors, as a GPU has them."""
     monkeypatch.setattr(
         module, "make_ring_buffer",
-        lambda classes, shape, weights, *, half, logits, device=None, regions=False, head=0, layers=(): DeviceRingBuffer(
-            classes, shape, weights, False, logits, CPU, regions, head, layers
+        lambda classes, shape, weights, *, half, logits, device=None, regions=False, distance=False, layers=(): DeviceRingBuffer(
+            classes, shape, weights, False, logits, CPU, regions, distance, layers
         ),
     )  # fmt: skip
 

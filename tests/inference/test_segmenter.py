@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from helpers.plans import tiny_model, tiny_plan
 from voxelry.core.geometry import Geometry
+from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.labels import LabelTable
 from voxelry.core.model import CleanUp
 from voxelry.core.volume import Source, Volume
 from voxelry.errors import BudgetError, CorruptFileError, ModelError
-from voxelry.inference import memory_budget
+from voxelry.inference import memory_budget, segmenter
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
 
@@ -116,3 +117,20 @@ def test_clean_up_is_counted():
     plan = tiny_plan(spacing=(8.0, 8.0, 8.0))
     assert host_parts(predictor(clean_up=True, plan=plan), volume)["clean-up"] == 30
     assert "clean-up" not in host_parts(predictor(plan=plan), volume)
+
+
+@pytest.mark.parametrize(("instances", "channels"), [(None, 4), (True, 4), (False, 3)])
+def test_of_an_instance_head_the_distance_alone_passes_through_the_ring_buffer(instances, channels, monkeypatch):
+    """Three classes, and where objects are told apart by it the distance; border and core have taught the network."""
+    plan = tiny_plan(instances=InstancePlan(labels=("label_1",), diameter=8))
+    rings, make = [], segmenter.make_ring_buffer
+
+    def made(*given, **more):
+        rings.append(make(*given, **more))
+        return rings[-1]
+
+    monkeypatch.setattr(segmenter, "make_ring_buffer", made)
+    scan = np.random.default_rng(0).normal(size=(1, 24, 22, 20)).astype(np.float32)
+    own = predictor(plan=plan, instances=instances)
+    own.predict(Volume(scan, grid(scan.shape[1:])))
+    assert [len(ring.channels) for ring in rings] == [channels]

@@ -37,6 +37,11 @@ _GZIP = b"\x1f\x8b"
 Ids = NDArray[np.uint16] | NDArray[np.uint32]
 
 
+def smallest_ids(ids: NDArray[np.uint32]) -> Ids:
+    """Ids in the smallest type that files have: uint16, or uint32 where they need it."""
+    return ids.astype(np.uint16) if ids.max(initial=0) < 2**16 else ids
+
+
 def ids_file(path: Path) -> Path:
     """The file of ids beside a file of labels."""
     stem = stem_of(path)
@@ -116,8 +121,7 @@ def _stored_ids(labels: LabelMap, values: NDArray[Any], path: str | os.PathLike[
     assert labels.instances is not None
     things = np.zeros(2**16, np.bool_)
     things[[label.value for label in labels.table.labels if label.kind == "thing"]] = True
-    ids = np.where(things[values], labels.instances[0], np.uint32(0))
-    return ids.astype(np.uint16) if ids.max(initial=0) < 2**16 else ids
+    return smallest_ids(np.where(things[values], labels.instances[0], np.uint32(0)))
 
 
 def _checksum(values: NDArray[Any], ids: NDArray[Any]) -> str:

@@ -94,6 +94,7 @@ BUILT_IN = (
         recognise=".signatures:is_nrrd",
         open_grid=".grids.nrrd_read:open_nrrd", label_options=("threshold",),
         write_labels=".grids.nrrd_write:write_nrrd", instances="beside", layers=False,
+        write_ids=".grids.nrrd_write:write_nrrd_ids",
     ),
     Format(
         name="seg-nrrd", title=".seg.nrrd", noun="a Slicer segmentation", kind="labels", endings=(".seg.nrrd",),
@@ -106,6 +107,7 @@ BUILT_IN = (
         axes=_ANY, recognise=".signatures:is_metaimage",
         open_grid=".grids.metaimage_read:open_metaimage", label_options=("threshold",),
         write_labels=".grids.metaimage_write:write_metaimage", instances="beside",
+        write_ids=".grids.metaimage_write:write_metaimage_ids",
         layers=False, sheared=False, cannot_hold=_NAMES,
     ),
     Format(

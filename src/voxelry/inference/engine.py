@@ -66,7 +66,8 @@ class TestTimeAugmentation:
         mirrors: sets of axes to mirror a patch along; the empty set is the patch itself.
         mirror_map: channel that each channel of the networks becomes when left and right are swapped.
         side_axis: the axis from one side of the body to the other.
-        head: channels of an instance head behind the classes.
+        head: channels of the networks' instance head, behind the classes.
+        distance: whether the last of them, the distance, is averaged too; border and core have taught the network and go.
         probabilities: average probabilities; else logits.
         regions: whether classes are regions, whose probabilities are averaged less one half.
     """
@@ -80,6 +81,7 @@ class TestTimeAugmentation:
     probabilities: bool = False
     regions: bool = False
     head: int = 0
+    distance: bool = False
 
     @property
     def share(self) -> float:
@@ -216,11 +218,19 @@ def _add(
 
 
 def _probabilities(logits_C: Tensor, augmentation: TestTimeAugmentation) -> Tensor:
-    """Probabilities of the classes; of an instance head the distance, its last channel, stays as it is."""
+    """Probabilities of the classes; the channels of an instance head stay as they are."""
     classes = len(logits_C) - augmentation.head
     logits_K = logits_C[:classes]
     probabilities = logits_K.sigmoid() - 0.5 if augmentation.regions else logits_K.softmax(0)
-    return torch.cat([probabilities, logits_C[classes:-1].sigmoid(), logits_C[-1:]]) if augmentation.head else probabilities
+    return torch.cat([probabilities, logits_C[classes:]]) if augmentation.head else probabilities
+
+
+def _averaged(values_C: Tensor, augmentation: TestTimeAugmentation) -> Tensor:
+    """The classes, and the distance of an instance head where that is wanted."""
+    if not augmentation.head:
+        return values_C
+    classes = values_C[: len(values_C) - augmentation.head]
+    return torch.cat([classes, values_C[-1:]]) if augmentation.distance else classes
 
 
 def _mirrored(patch_C: Tensor, mirror: tuple[int, ...]) -> Tensor:
@@ -230,11 +240,11 @@ def _mirrored(patch_C: Tensor, mirror: tuple[int, ...]) -> Tensor:
 def _upright(
     values_K: Tensor, mirror: tuple[int, ...], grid: PatchGrid, augmentation: TestTimeAugmentation, dz: int, last: int
 ) -> Tensor:
-    """Slices `dz` to `last` of a patch, ``(K, n, q, r)`` float32 in streaming order, no longer mirrored."""
+    """Slices `dz` to `last` of a patch, no longer mirrored: classes and perhaps the distance ``(C, n, q, r)`` float32."""
     view, axes = grid.streaming_view(values_K, mirror), grid.streamed_axes(mirror)
     depth = view.shape[1]
     slices = view[:, depth - last : depth - dz] if 1 in axes else view[:, dz:last]
-    slices = slices.to(torch.float32, memory_format=torch.contiguous_format)
+    slices = _averaged(slices, augmentation).to(torch.float32, memory_format=torch.contiguous_format)
     if augmentation.side_axis in mirror:
         slices = swap_sides(slices, augmentation.mirror_map)
     return slices.flip(axes) if axes else slices

@@ -34,7 +34,7 @@ from voxelry.inference.instance_kernels import (
 )
 from voxelry.inference.peaks import merged_labels, true_peaks
 from voxelry.inference.seed_kernels import mark_high, mark_peaks, take_marks
-from voxelry.inference.smoothing_kernels import smooth, taps
+from voxelry.inference.smoothing_kernels import CELL, mark_cells, smooth, taps
 from voxelry.inference.watershed_kernels import BLOCK, LEVELS, MOST_LABELS, Box, Queue, fill_box, grow
 
 SLAB_VOXELS = 4 << 20
@@ -98,6 +98,7 @@ class InstanceDecoder:
         count = max([int(np.iinfo(classes.dtype).max) + 1 if classes.dtype == np.uint8 else 0, *(c + 1 for c in things)])
         self._things = np.zeros(max(count, int(classes.max(initial=0)) + 1), bool)
         self._things[things] = True
+        self._cells = np.zeros((len(self._ids), -(-shape[2] // CELL)), np.bool_)
         self._columns = np.cumsum(self._things) * self._things - self._things
         self._owners = np.flatnonzero(self._things).astype(classes.dtype)
         self._open = ForegroundRuns.empty()
@@ -129,12 +130,13 @@ class InstanceDecoder:
 
     def _encode(self) -> None:
         """Smooth the distances, and bring all voxels to their codes."""
+        ids, classes, cells, things = self._ids, self._classes, self._cells, self._things
+        run_slabs(lambda low, high: mark_cells(classes, things, low, high, cells), len(ids))
         if (least := self._least) is not None:
             run_slabs(lambda low, high: mark_high(self._flat, least, low, high), self._flat.size)
         if self._peaks:
-            smooth(self._head, self._kernels)
-        ids, classes = self._ids, self._classes
-        run_slabs(lambda low, high: encode(classes, ids, self._things, self._peaks, low, high), len(ids))
+            smooth(self._head, self._kernels, cells)
+        run_slabs(lambda low, high: encode(classes, ids, cells, things, self._peaks, low, high), len(ids))
 
     def _advance(self, stop: int) -> None:
         """Slices below `stop` have come: join their foreground with that before, and decode what is complete."""
@@ -167,22 +169,20 @@ class InstanceDecoder:
         numbers = np.zeros(len(places) + 1, np.uint32)
         numbers[1 + np.argsort(places)] = np.arange(1, len(places) + 1)
         if not np.array_equal(numbers, np.arange(len(numbers))):
-            run_slabs(lambda low, high: renumber(self._flat, numbers, low, high), self._flat.size)
+            run_slabs(lambda low, high: renumber(self._ids, self._cells, numbers, low, high), len(self._ids))
         return len(places)
 
     def _find(self, rows: slice) -> tuple[ForegroundRuns, NDArray[np.int64]]:
         """The runs of rows, in which peaks are marked; and the number of each row's first run."""
-        ids, first = self._ids[rows], rows.start
+        ids, cells, first = self._ids[rows], self._cells[rows], rows.start
         if self._peaks:
-            run_slabs(lambda low, high: mark_peaks(self._ids, self._shape[1], first + low, first + high), len(ids))
+            run_slabs(lambda low, high: mark_peaks(self._ids, self._cells, self._shape[1], first + low, first + high), len(ids))
         counts = np.zeros(len(ids), np.int64)
-        run_slabs(lambda low, high: count_runs(ids, self._peaks, low, high, counts), len(ids))
+        run_slabs(lambda low, high: count_runs(ids, cells, self._peaks, low, high, counts), len(ids))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         new = ForegroundRuns.empty(int(offsets[-1]))
-        run_slabs(
-            lambda low, high: find_runs(ids, self._peaks, offsets, first, low, high, new.rows, new.starts, new.stops, new.values),
-            len(ids),
-        )
+        runs = (new.rows, new.starts, new.stops, new.values)
+        run_slabs(lambda low, high: find_runs(ids, cells, self._peaks, offsets, first, low, high, *runs), len(ids))
         if self._least is not None:
             place = (new.rows, new.starts, new.stops)
             run_slabs(lambda low, high: take_marks(self._ids, *place, low, high, new.marked), len(new))

@@ -1,7 +1,7 @@
 """Compiled loops of the instance decoder: runs of foreground voxels, joined across rows and slices by union-find.
 
 Arrays are ``(S, Y, X)`` with X closest in memory, seen as rows: row ``z * Y + y``. A run is a stretch of one row: `starts` is its
-first voxel, `stops` the voxel to stop before.
+first voxel, `stops` the voxel to stop before. Cells are those of `smoothing_kernels`; voxels outside of them are background.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numba
 import numpy as np
 
 from voxelry.base.compiled import compiled, inlined, readonly
-from voxelry.inference.smoothing_kernels import MARK_BIT
+from voxelry.inference.smoothing_kernels import CELL, MARK_BIT
 from voxelry.inference.watershed_kernels import LABEL_SHIFT, LEVELS, PEAK_BIT
 
 PEAK_RUN = 2
 """Value of a run of a peak's voxels; 1 of other foreground. Where there are no peaks, a run's value is its class."""
 
-_u, _i, _n, _b, _h = numba.uint32, numba.int64, numba.int32, numba.boolean, numba.uint16
+_u, _i, _n, _b, _h, _place = numba.uint32, numba.int64, numba.int32, numba.boolean, numba.uint16, np.uint64
 _CLASSES = (numba.uint8, numba.uint16)
 _RUNS = (readonly(_n), readonly(_n), readonly(_n))
 
@@ -31,46 +31,60 @@ def _value(code: Any, peaks: bool) -> Any:
     return np.uint32(code)
 
 
-@compiled(*(numba.void(readonly(c, 2), _u[:, ::1], readonly(_b), _b, _i, _i) for c in _CLASSES))
-def encode(classes: Any, voxels: Any, things: Any, peaks: bool, first: int, last: int) -> None:
+@compiled(*(numba.void(readonly(c, 2), _u[:, ::1], readonly(_b, 2), readonly(_b), _b, _i, _i) for c in _CLASSES))
+def encode(classes: Any, voxels: Any, cells: Any, things: Any, peaks: bool, first: int, last: int) -> None:
     """Bring rows to the codes of `watershed_kernels` (or to their class).
 
     Args:
         classes: ``(rows, X)`` class indices.
         voxels: ``(rows, X)`` uint32, levels, some with `MARK_BIT`, which stays; written.
+        cells: ``(rows, groups)`` those that hold things.
         things: ``(K,)`` bool, classes whose objects are told apart.
         peaks: whether levels are wanted; else classes.
         first: the first row to work on.
         last: the row to stop before.
     """
+    width = classes.shape[1]
     for row in range(first, last):
-        for n in range(classes.shape[1]):
-            number = classes[row, n]
-            mark, level = voxels[row, n] & np.uint32(MARK_BIT), voxels[row, n] & ~np.uint32(MARK_BIT)
-            code = mark | max(level, np.uint32(1)) if peaks else np.uint32(number)
-            voxels[row, n] = code if things[number] else np.uint32(0)
+        for group in range(cells.shape[1]):
+            low, high = group * CELL, min((group + 1) * CELL, width)
+            if not cells[row, group]:
+                voxels[row, low:high] = 0
+                continue
+            for n in range(low, high):
+                number, voxel = classes[row, _place(n)], voxels[row, _place(n)]
+                mark, level = voxel & np.uint32(MARK_BIT), voxel & ~np.uint32(MARK_BIT)
+                code = mark | max(level, np.uint32(1)) if peaks else np.uint32(number)
+                voxels[row, _place(n)] = code if things[number] else np.uint32(0)
 
 
-@compiled(numba.void(readonly(_u, 2), _b, _i, _i, _i[::1]))
-def count_runs(voxels: Any, peaks: bool, first: int, last: int, counts: Any) -> None:
-    """Count the runs of rows `first` to `last`; `peaks` as in `find_runs`."""
+@compiled(numba.void(readonly(_u, 2), readonly(_b, 2), _b, _i, _i, _i[::1]))
+def count_runs(voxels: Any, cells: Any, peaks: bool, first: int, last: int, counts: Any) -> None:
+    """Count the runs of rows `first` to `last`; `cells` and `peaks` as in `find_runs`."""
+    width = voxels.shape[1]
     for row in range(first, last):
         before, count = np.uint32(0), 0
-        for n in range(voxels.shape[1]):
-            value = _value(voxels[row, n], peaks)
-            count += value != before and value > 0
-            before = value
+        for group in range(cells.shape[1]):
+            if not cells[row, group]:
+                before = np.uint32(0)
+                continue
+            for n in range(group * CELL, min((group + 1) * CELL, width)):
+                value = _value(voxels[row, _place(n)], peaks)
+                count += value != before and value > 0
+                before = value
         counts[row] = count
 
 
-@compiled(numba.void(readonly(_u, 2), _b, readonly(_i), _i, _i, _i, _n[::1], _n[::1], _n[::1], _h[::1]))
+@compiled(numba.void(readonly(_u, 2), readonly(_b, 2), _b, readonly(_i), _i, _i, _i, _n[::1], _n[::1], _n[::1], _h[::1]))
 def find_runs(
-    voxels: Any, peaks: bool, offsets: Any, begin: int, first: int, last: int, rows: Any, starts: Any, stops: Any, values: Any
-) -> None:
+    voxels: Any, cells: Any, peaks: bool, offsets: Any, begin: int, first: int, last: int, rows: Any, starts: Any, stops: Any,
+    values: Any,
+) -> None:  # fmt: skip
     """Write down the runs of rows `first` to `last`.
 
     Args:
         voxels: ``(rows, X)`` uint32 codes.
+        cells: ``(rows, groups)`` those that hold things.
         peaks: whether peaks are runs of their own.
         offsets: ``(rows + 1,)`` number of each row's first run.
         begin: number of the first row in the whole array.
@@ -84,16 +98,22 @@ def find_runs(
     width = voxels.shape[1]
     for row in range(first, last):
         before, run = np.uint32(0), offsets[row] - 1
-        for n in range(width):
-            value = _value(voxels[row, n], peaks)
-            if value == before:
+        for group in range(cells.shape[1]):
+            low = group * CELL
+            if not cells[row, group]:
+                if before > 0:
+                    stops[run], before = low, np.uint32(0)
                 continue
-            if before > 0:
-                stops[run] = n
-            if value > 0:
-                run += 1
-                rows[run], starts[run], values[run] = begin + row, n, value
-            before = value
+            for n in range(low, min(low + CELL, width)):
+                value = _value(voxels[row, _place(n)], peaks)
+                if value == before:
+                    continue
+                if before > 0:
+                    stops[run] = n
+                if value > 0:
+                    run += 1
+                    rows[run], starts[run], values[run] = begin + row, n, value
+                before = value
         if before > 0:
             stops[run] = width
 
@@ -237,9 +257,12 @@ def settle(voxels: Any, classes: Any, rows: Any, starts: Any, stops: Any, ids: A
             classes[row, n] = owners[label]
 
 
-@compiled(numba.void(_u[::1], readonly(_u), _i, _i))
-def renumber(voxels: Any, numbers: Any, first: int, last: int) -> None:
-    """Replace ids by the numbers that `numbers` gives them."""
-    for n in range(first, last):
-        if voxels[n] > 0:
-            voxels[n] = numbers[voxels[n]]
+@compiled(numba.void(_u[:, ::1], readonly(_b, 2), readonly(_u), _i, _i))
+def renumber(voxels: Any, cells: Any, numbers: Any, first: int, last: int) -> None:
+    """Replace the ids of rows `first` to `last` by the numbers that `numbers` gives them, 0 by 0; `cells` as in `find_runs`."""
+    width = voxels.shape[1]
+    for row in range(first, last):
+        for group in range(cells.shape[1]):
+            if cells[row, group]:
+                for n in range(group * CELL, min((group + 1) * CELL, width)):
+                    voxels[row, _place(n)] = numbers[voxels[row, _place(n)]]

@@ -41,7 +41,7 @@ class ScanFootprint:
         host: bytes of the host's memory, for every split.
         new_slice: bytes of the host's memory, for each new slice of labels at a time.
         patch: bytes of the network's device, for each patch at a time.
-        head: channels of an instance head behind the classes.
+        distance: whether the distance of an instance head lies behind the classes in the ring buffers.
         layers: L.
     """
 
@@ -50,12 +50,12 @@ class ScanFootprint:
     host: Footprint
     new_slice: Footprint
     patch: Footprint
-    head: int = 0
+    distance: bool = False
     layers: int = 1
 
     def ring(self, half: bool) -> Footprint:
         """Of the ring buffers: sums, weights, winners."""
-        channels = self.classes + self.head
+        channels = self.classes + self.distance
         return Footprint({"ring buffer": sum(ring_bytes(channels, grid.ring_shape, half, self.layers) for grid in self.grids)})
 
     def batch(self, patches: int, on_device: bool = False) -> Footprint:

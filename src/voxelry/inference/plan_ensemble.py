@@ -101,6 +101,12 @@ class PlanEnsemble:
         return self.plan.head_channels
 
     @property
+    def keeps_distance(self) -> bool:
+        """Whether objects are told apart by the distance of the instance head."""
+        instances = self.options.instance_plan(self.plan, self.labels)
+        return instances is not None and instances.head_channels > 0
+
+    @property
     def is_second_stage(self) -> bool:
         """Whether the networks take the labels of a cascade's first stage."""
         return self.plan.configuration == "3d_cascade"
@@ -125,10 +131,10 @@ class PlanEnsemble:
 
     @cached_property
     def mirror_map(self) -> tuple[int, ...]:
-        """The network's channel that each becomes when left and right are swapped, as mirrored patches may do."""
+        """The channel that each averaged one becomes when left and right are swapped, as mirrored patches may do."""
         swapped = not self.mirrors_as_is and any(self.plan.side_axis in axes for axes in self.mirrors)
         classes = mirror_classes(self.plan, self.labels) if swapped else tuple(range(self.classes))
-        return (*classes, *range(self.classes, self.classes + self.head))
+        return (*classes, *range(self.classes, self.classes + self.keeps_distance))
 
     @cached_property
     def patch_footprint(self) -> Footprint:
@@ -237,6 +243,7 @@ class ScanTask:
             probabilities=ensemble.options.average == "probabilities",
             regions=bool(ensemble.plan.regions),
             head=ensemble.head,
+            distance=ensemble.keeps_distance,
         )
         roi = None
         if ensemble.options.roi == "body":

@@ -36,7 +36,7 @@ def ring_bytes(channels: int, shape: Start, half: bool, layers: int = 1) -> int:
     """Bytes of a ring buffer: sums of all channels, weights and winners.
 
     Args:
-        channels: classes, and channels of an instance head.
+        channels: classes, and the distance of an instance head.
         shape: ``(depth, Y, X)``.
         half: whether sums are half floats.
         layers: L.
@@ -47,7 +47,7 @@ def ring_bytes(channels: int, shape: Start, half: bool, layers: int = 1) -> int:
 class RingBuffer(Protocol):
     """Interface between the engine and a ring buffer. Shapes are in streaming order: K classes, L layers, S slices, Y, X.
 
-    C channels are the classes and those of an instance head, if there is one.
+    C channels are the classes, and the distance of an instance head where objects are told apart by it.
 
     Attributes:
         depth: slices it holds; slice z lies in slot ``z % depth``.
@@ -104,7 +104,7 @@ class HostRingBuffer:
         half: keep sums as half floats.
         logits: whether sums are of logits; else of probabilities.
         regions: whether classes are regions, which decide each for itself.
-        head: channels of an instance head behind the classes.
+        distance: whether the distance of an instance head lies behind the classes.
         layers: of labels on several layers, whose classes are regions too, how many lie on each.
     """
 
@@ -116,13 +116,13 @@ class HostRingBuffer:
         half: bool,
         logits: bool,
         regions: bool = False,
-        head: int = 0,
+        distance: bool = False,
         layers: Sequence[int] = (),
     ) -> None:
         self.depth, self.spans = shape[0], class_spans(classes, layers)
         self.rule = LAYER if layers else REGIONS if regions else CLASSES
-        self.channels = np.zeros((classes + head, *shape), np.uint16 if half else np.float32)
-        self.sums, self.head = self.channels[:classes], self.channels[classes:]
+        self.channels = np.zeros((classes + distance, *shape), np.uint16 if half else np.float32)
+        self.sums, self.distance = self.channels[:classes], self.channels[classes:]
         self.weights = np.zeros(shape, np.float32)
         self.winners = np.zeros((len(self.spans), *shape), np.uint16)
         self.patch = None if weights is None else weights.numpy()
@@ -167,8 +167,8 @@ class HostRingBuffer:
         for span, winners in zip(self.spans, self.winners, strict=True):
             work = partial(self._finish, self.sums[span], winners, first)
             run_and_count(work, rows, self.probability_sum[span], self.voxel_count[span])
-        if len(self.head):
-            run_slabs(lambda low, high: head_kernels.finish_head(self.head, self.weights, first, low, high), rows)
+        if len(self.distance):
+            run_slabs(lambda low, high: head_kernels.finish_distance(self.distance, self.weights, first, low, high), rows)
 
     def _finish(
         self,
@@ -229,7 +229,7 @@ class HostRingBuffer:
     def add_distance(self, interp: Interp3d, first: int, last: int, share: float, sums: NDArray[np.float32]) -> None:
         """Add the distance of new slices."""
         slab, weight, kernel = self._slab(interp, first, last), np.float32(share), head_kernels.add_distance
-        run_slabs(lambda low, high: kernel(self.head, slab, low, high, weight, sums), math.prod(slab.shape[:2]))
+        run_slabs(lambda low, high: kernel(self.distance, slab, low, high, weight, sums), math.prod(slab.shape[:2]))
 
     def _slab(self, interp: Interp3d, first: int, last: int) -> SlabInterp:
         return SlabInterp.of(interp, first, last, self.depth, self.sums.shape[2])

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from voxelry.inference.head_kernels import DISTANCE
 from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
 from voxelry.inference.patches import Start
 from voxelry.inference.ring_buffer import LIMIT, least_certain
@@ -31,7 +30,7 @@ class DeviceRingBuffer:
         logits: whether sums are of logits; else of probabilities.
         device: where.
         regions: whether classes are regions, which decide each for itself.
-        head: channels of an instance head behind the classes.
+        distance: whether the distance of an instance head lies behind the classes.
         layers: of labels on several layers, whose classes are regions too, how many lie on each.
     """
 
@@ -44,13 +43,13 @@ class DeviceRingBuffer:
         logits: bool,
         device: torch.device,
         regions: bool = False,
-        head: int = 0,
+        distance: bool = False,
         layers: Sequence[int] = (),
     ) -> None:
         self.depth, self.logits, self.device, self.regions = shape[0], logits, device, regions
         self.spans, self.layered = class_spans(classes, layers), bool(layers)
-        self.channels = torch.zeros((classes + head, *shape), dtype=torch.float16 if half else torch.float32, device=device)
-        self.sums, self.head = self.channels[:classes], self.channels[classes:]
+        self.channels = torch.zeros((classes + distance, *shape), dtype=torch.float16 if half else torch.float32, device=device)
+        self.sums, self.distance = self.channels[:classes], self.channels[classes:]
         self.weights = torch.zeros(shape, device=device)
         self.winners = torch.zeros((len(self.spans), *shape), dtype=torch.int32, device=device)
         self.patch = None if weights is None else weights.to(device)
@@ -191,7 +190,7 @@ class DeviceRingBuffer:
         across = torch.ones(shape, dtype=torch.bool, device=self.device).nonzero()
         for index in range(last - first):
             voxels = torch.cat([torch.full_like(across[:, :1], index), across], 1)
-            distance = self._interpolated(corners, fractions, voxels, self.head[DISTANCE : DISTANCE + 1]) * share
+            distance = self._interpolated(corners, fractions, voxels, self.distance) * share
             sums[index] += distance.cpu().numpy().reshape(shape)
 
     def _probabilities(self, values: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ from typing import Any
 import numba
 import numpy as np
 
-from voxelry.base.compiled import compiled, inlined, readonly
-from voxelry.inference.smoothing_kernels import MARK_BIT
+from voxelry.base.compiled import compiled, inlined, jitable, readonly
+from voxelry.inference.smoothing_kernels import CELL, MARK_BIT
 from voxelry.inference.watershed_kernels import LABEL_SHIFT, LEVELS, PEAK_BIT
 
 PAIR_SHIFT = 24
 """A pair of labels is ``lower << PAIR_SHIFT | higher``."""
 
-_u, _i, _n, _byte = numba.uint32, numba.int64, numba.int32, numba.uint8
+_u, _i, _n, _byte, _place = numba.uint32, numba.int64, numba.int32, numba.uint8, np.uint64
 _RUNS = (readonly(_n), readonly(_n), readonly(_n))
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -43,37 +43,53 @@ def take_marks(voxels: Any, rows: Any, starts: Any, stops: Any, first: int, last
         marked[run] = bits & mark > 0
 
 
-@compiled(numba.void(_u[:, ::1], _i, _i, _i))
-def mark_peaks(voxels: Any, height: int, first: int, last: int) -> None:
+@jitable
+def _raise(highest: Any, row: Any, low: Any, high: Any) -> None:
+    """Raise ``highest[n + 1]`` to the level of ``row[n]`` for `n` from `low` to `high`."""
+    values, goal = row[low:high], highest[low + 1 : high + 1]
+    for n in range(len(values)):
+        goal[n] = max(goal[n], values[n] & np.uint32(LEVELS - 1))
+
+
+@jitable
+def _mark_highest(row: Any, highest: Any, low: Any, high: Any) -> None:
+    """Set the peak's bit of voxels `low` to `high` that are as high as the three columns of `highest` around them."""
+    values, left, middle, right = row[low:high], highest[low:high], highest[low + 1 : high + 1], highest[low + 2 : high + 2]
+    for n in range(len(values)):
+        code = values[n]
+        if code > 0 and code & np.uint32(LEVELS - 1) >= max(left[n], middle[n], right[n]):
+            values[n] = code | np.uint32(PEAK_BIT)
+
+
+@compiled(numba.void(_u[:, ::1], readonly(numba.boolean, 2), _i, _i, _i))
+def mark_peaks(voxels: Any, cells: Any, height: int, first: int, last: int) -> None:
     """Set the peak's bit of the voxels of rows `first` to `last` that are as high as all their neighbours.
 
     Args:
         voxels: ``(rows, X)`` uint32, levels without labels, also of the slice behind; written.
+        cells: ``(rows, groups)`` those that hold things.
         height: rows of a slice.
         first: the first row to work on.
         last: the row to stop before.
     """
-    width = voxels.shape[1]
+    width, groups = voxels.shape[1], cells.shape[1]
     highest = np.zeros(width + 2, np.uint32)
     for row in range(first, last):
-        own = voxels[row]
-        inside = np.uint32(0)
-        for n in range(width):
-            inside |= own[n]
-        if inside == 0:
-            continue
-        highest[:] = 0
-        y = row % height
-        for across in range(-height, height + 1, height):
-            for down in range(-1 if y > 0 else 0, 2 if y < height - 1 else 1):
-                if 0 <= row + across + down < len(voxels):
-                    other = voxels[row + across + down]
-                    for n in range(width):
-                        highest[n + 1] = max(highest[n + 1], other[n] & np.uint32(LEVELS - 1))
-        for n in range(width):
-            code = own[n]
-            if code > 0 and code & np.uint32(LEVELS - 1) >= max(highest[n], highest[n + 1], highest[n + 2]):
-                own[n] = code | np.uint32(PEAK_BIT)
+        y, group = row % height, 0
+        while group < groups:
+            if not cells[row, group]:
+                group += 1
+                continue
+            low = group * CELL
+            while group < groups and cells[row, group]:
+                group += 1
+            high = min(group * CELL, width)
+            highest[low : high + 2] = 0
+            for across in range(-height, height + 1, height):
+                for down in range(-1 if y > 0 else 0, 2 if y < height - 1 else 1):
+                    if 0 <= row + across + down < len(voxels):
+                        _raise(highest, voxels[row + across + down], max(low - 1, 0), min(high + 1, width))
+            _mark_highest(voxels[row], highest, low, high)
 
 
 @compiled(numba.void(readonly(_u, 2), _i, *_RUNS, _i, _i, numba.boolean[::1]))
@@ -144,10 +160,10 @@ def find_saddles(
             if other_row < 0:
                 continue
             for n in range(starts[run], stops[run]):
-                code = voxels[row, n]
+                code = voxels[row, _place(n)]
                 label = np.int64(code >> np.uint32(LABEL_SHIFT))
                 for column in range(max(n - 1, 0), min(n + 2, width) if place > 0 else n):
-                    neighbour = voxels[other_row, column]
+                    neighbour = voxels[other_row, _place(column)]
                     other = np.int64(neighbour >> np.uint32(LABEL_SHIFT))
                     if other == label or other == 0:
                         continue

@@ -97,8 +97,8 @@ class Segmenter:
 
     @property
     def _keeps_head(self) -> bool:
-        """Whether the networks' instance head leaves the ring buffers."""
-        return self.instances is not None and self.instances.head_channels > 0
+        """Whether the distance of the networks' instance head passes through the ring buffers."""
+        return self.ensembles[0].keeps_distance
 
     @property
     def description(self) -> str:
@@ -218,7 +218,7 @@ class Segmenter:
             host=Footprint.sum([host, *(task.image_footprint() for task in tasks)]),
             new_slice=Footprint({"new slices": plane * (new_voxel + head), "mean probabilities": plane * averaged}),
             patch=max((ensemble.patch_footprint for ensemble in self.ensembles), key=lambda patch: patch.total),
-            head=self.ensembles[0].head,
+            distance=self._keeps_head,
         )
 
     def _rings(self, footprint: ScanFootprint, split: MemorySplit) -> tuple[list[RingBuffer], MemorySplit]:
@@ -238,7 +238,7 @@ class Segmenter:
             logits=self.options.average == "logits",
             device=self.device if split.ring_on_device else None,
             regions=bool(self.ensembles[0].plan.regions),
-            head=footprint.head,
+            distance=footprint.distance,
             layers=layer_sizes(self.labels),
         )
         return [make(grid.ring_shape, grid.weights) for grid in footprint.grids]

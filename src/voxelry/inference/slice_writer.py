@@ -92,13 +92,13 @@ def make_ring_buffer(
     logits: bool = True,
     device: torch.device | None = None,
     regions: bool = False,
-    head: int = 0,
+    distance: bool = False,
     layers: Sequence[int] = (),
 ) -> RingBuffer:
     """A ring buffer of ``(C, depth, Y, X)``: compiled loops in the host's memory, torch operations on another device."""
     if device is None or device.type == "cpu":
-        return HostRingBuffer(classes, shape, weights, half, logits, regions, head, layers)
-    return DeviceRingBuffer(classes, shape, weights, half, logits, device, regions, head, layers)
+        return HostRingBuffer(classes, shape, weights, half, logits, regions, distance, layers)
+    return DeviceRingBuffer(classes, shape, weights, half, logits, device, regions, distance, layers)
 
 
 def restore_logits(

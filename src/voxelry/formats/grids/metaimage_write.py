@@ -15,7 +15,7 @@ from voxelry.base.files import atomic_path
 from voxelry.core.geometry import Geometry, flip_lps_ras
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError
-from voxelry.formats.ids_beside import write_with_ids
+from voxelry.formats.ids_beside import smallest_ids, write_with_ids
 from voxelry.formats.label_values import stored_values
 
 _LEVEL = 2
@@ -40,19 +40,43 @@ def write_metaimage(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
             or values outside 0..65535.
         LabelError: ids that fit no label.
     """
-    target = Path(path)
-    if not target.name.lower().endswith(".mha"):
-        raise ExportError(f"{path}: a MetaImage file ends in .mha", remedy="Change the name.")
     if len(labels.layers) != 1:
         raise ExportError(
             f"{path}: labels overlap and lie on {len(labels.layers)} layers, a MetaImage holds one", remedy="Write .seg.nrrd."
         )
-    if not labels.geometry.is_orthogonal:
+    target = _checked(Path(path), labels.geometry)
+    return write_with_ids(labels, stored_values(labels, path), target, partial(_save, labels.geometry))
+
+
+def write_metaimage_ids(ids: NDArray[np.uint32], geometry: Geometry, path: Path) -> Path:
+    """Write ids of objects as MetaImage, uint16 or where needed uint32; of a picture as ``(columns, rows)``.
+
+    Args:
+        ids: ``(*spatial)``.
+        geometry: their grid.
+        path: ends in ``.mha``; replaced if it exists.
+
+    Raises:
+        ExportError: a sheared grid, or another ending.
+    """
+    _save(geometry, _checked(path, geometry), smallest_ids(ids), "", True)
+    return path
+
+
+def _checked(path: Path, geometry: Geometry) -> Path:
+    """The path of a grid that a MetaImage holds.
+
+    Raises:
+        ExportError: another ending, or a sheared grid.
+    """
+    if not path.name.lower().endswith(".mha"):
+        raise ExportError(f"{path}: a MetaImage file ends in .mha", remedy="Change the name.")
+    if not geometry.is_orthogonal:
         raise ExportError(
             f"{path}: the grid is sheared, and readers take the axes of a MetaImage for perpendicular",
             remedy="Write .nrrd or .nii.gz.",
         )
-    return write_with_ids(labels, stored_values(labels, path), target, partial(_save, labels.geometry))
+    return path
 
 
 def _save(geometry: Geometry, path: Path, values: NDArray[Any], record: str, _: bool) -> None:

@@ -30,7 +30,7 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
 from voxelry.formats.grids.nifti_header import PICTURE
-from voxelry.formats.ids_beside import write_with_ids
+from voxelry.formats.ids_beside import smallest_ids, write_with_ids
 from voxelry.formats.label_values import stored_values
 
 log = logging.getLogger(__name__)
@@ -89,8 +89,7 @@ def write_nifti_ids(ids: NDArray[np.uint32], geometry: Geometry, path: Path) -> 
     Raises:
         ExportError: another ending.
     """
-    stored = ids.astype(np.uint16) if ids.max(initial=0) < 2**16 else ids
-    image = _image(stored, geometry, path, "instances")
+    image = _image(smallest_ids(ids), geometry, path, "instances")
     image.header.set_intent("label", name=PICTURE if geometry.affine is None else "instances")
     return _save(image, path)
 

@@ -23,7 +23,7 @@ from voxelry.core.label_boxes import Box, boxes
 from voxelry.core.labels import Code, Label
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError
-from voxelry.formats.ids_beside import write_with_ids
+from voxelry.formats.ids_beside import smallest_ids, write_with_ids
 from voxelry.formats.label_values import segment_layers
 
 OBJECT_TAG = "Voxelry.Object"
@@ -67,6 +67,21 @@ def write_nrrd(labels: LabelMap, path: str | os.PathLike[str]) -> Path:
         save_nrrd(target, array.T if picture else array, labels.geometry, pairs, comment=record)
 
     return write_with_ids(labels, segment_layers(labels, path)[0], _checked(Path(path)), save)
+
+
+def write_nrrd_ids(ids: NDArray[np.uint32], geometry: Geometry, path: Path) -> Path:
+    """Write ids of objects as NRRD, uint16 or where needed uint32; of a picture as ``(columns, rows)``.
+
+    Args:
+        ids: ``(*spatial)``.
+        geometry: their grid.
+        path: ends in ``.nrrd``; replaced if it exists.
+
+    Raises:
+        ExportError: another ending.
+    """
+    stored = smallest_ids(ids)
+    return save_nrrd(path, stored.T if geometry.affine is None else stored, geometry, {})
 
 
 def save_nrrd(

@@ -17,7 +17,7 @@ from voxelry.base.files import atomic_path
 from voxelry.core.geometry import Geometry
 from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError
-from voxelry.formats.ids_beside import write_with_ids
+from voxelry.formats.ids_beside import smallest_ids, write_with_ids
 from voxelry.formats.label_values import stored_values
 
 _COMMENT = "Comment"
@@ -86,8 +86,7 @@ def write_png_ids(ids: NDArray[np.uint32], _: Geometry, path: Path) -> Path:
     Raises:
         ExportError: ids above 65535.
     """
-    fits = ids.max(initial=0) < 2**16
-    _save_png(path, ids.astype(np.uint16) if fits else ids, "", True, name=path)
+    _save_png(path, smallest_ids(ids), "", True, name=path)
     return path
 
 
@@ -98,8 +97,7 @@ def write_tiff_ids(ids: NDArray[np.uint32], _: Geometry, path: Path) -> Path:
         ids: ``(rows, cols)``.
         path: ends in ``.tif`` or ``.tiff``; replaced if it exists.
     """
-    fits = ids.max(initial=0) < 2**16
-    _save_tiff(path, ids.astype(np.uint16) if fits else ids, "", True)
+    _save_tiff(path, smallest_ids(ids), "", True)
     return path
 
 
