@@ -171,6 +171,7 @@ def test_training_segmenting_and_scoring(marked, quiet, tmp_path):
     assert quiet("evaluate", marked / "manifest.yaml", out, "--metric", "surface", "--json") == 0
     assert quiet("compare", tmp_path / "scores", tmp_path / "scores") == 0
     assert any(file.suffix == ".gz" for file in out.iterdir())
+    assert all(any((folder / "report_cases").iterdir()) for folder in (run_folder, out, tmp_path / "scores"))
     assert strange(tmp_path) == {}
 
 

@@ -104,7 +104,7 @@ def test_training_tells_of_its_progress_and_can_go_on(torso, tmp_path):
     assert {"looking at cases", "preparing cases", "validating"} <= {what for what, _, _ in stages}
     assert [done for what, done, _ in stages if what == "training"] == steps
     left = {file.name for file in (tmp_path / "run").glob("[!.]*")}
-    assert {"curves.html", "curves.svg", "validation.json", "validation.csv"} <= left
+    assert {"curves.html", "curves.svg", "report.html", "validation.json", "validation.csv"} <= left
     assert "## Scores" in (tmp_path / "run" / "model" / "README.md").read_text()
     assert result.scores.cases == ("torso_002",)
     assert result.model.path == tmp_path / "run" / "model"

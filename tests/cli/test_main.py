@@ -37,7 +37,7 @@ COMMANDS = {
     ],
     "compress": ["MODEL", "--out", "--recipe", "--set", "--time-budget", "--resume", "--root", "--json"],
     "demo": ["--out", "--manifest", "--root", "--time-budget", "--json"],
-    "compare": ["A", "B", "--metric", "--test", "--table", "--json"],
+    "compare": ["A", "B", "--metric", "--test", "--report", "--table", "--json"],
     "evaluate": ["REFERENCE", "PREDICTION", "--metric", "--tolerance", "--out", "--regions", "--table", "--root", "--json"],
     "inspect": ["PATH", "--names", "--json"],
     "report": ["RUN", "OTHER", "--data", "--root", "--masks", "--out", "--cases", "--embed", "--json"],
@@ -173,7 +173,9 @@ def test_check(torso):
         "instances": "connected parts",
     }  # fmt: skip
     assert found["objects"]["liver_lesion"]["total"] >= 4
-    first, second = run("check", torso / "manifest.yaml").output.splitlines()
+    lines = run("check", torso / "manifest.yaml").output.splitlines()
+    *progress, first, second = lines
+    assert [line.partition(" ")[0] for line in progress] in ([], ["checking"])
     assert first == "Every case can be used: 4 cases (2 train, 1 val, 1 test)"
     assert second.startswith("liver_lesion: ")
     assert second.endswith("; told apart by connected parts")

@@ -60,6 +60,18 @@ def test_lines_are_few(capsys):
     ]
 
 
+def test_a_long_stage_says_how_it_goes_every_few_seconds(capsys):
+    clock = iter([0, 4, 8, 12, 16, 20, 24, 28])
+    with terminal.Lines(lambda: next(clock)) as shown:
+        for case in range(1, 8):
+            shown("scoring", case, 7)
+        shown("patches", 1, 50)
+    assert capsys.readouterr().err.splitlines() == [
+        "scoring: 4/7  0:12 left",
+        "scoring: 7/7",
+    ]
+
+
 def test_a_line_of_a_batch_says_how_it_goes(capsys):
     with terminal.Lines(lambda: 100.0) as shown:
         shown.on_batch(BatchProgress(1, 0, 3, 60.0, 180.0))

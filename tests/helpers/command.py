@@ -12,6 +12,7 @@ from voxelry.cli import main as cli
 from voxelry.cohort.ledger import LEDGER
 from voxelry.cohort.measurement_table import TABLE_NAMES
 from voxelry.cohort.run_export import MANIFEST
+from voxelry.reports.run_report import DATA_FOLDER, PAGE
 
 
 def run(*arguments):
@@ -38,11 +39,11 @@ def refused(result, *words, code=2):
 
 
 def tree(folder):
-    """Everything below a folder but records of outputs, ledgers and run manifests."""
+    """Everything below a folder but records of outputs, ledgers, run manifests and pages of runs."""
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.name not in (RECORD, LEDGER, MANIFEST, *TABLE_NAMES)
+        if not {path.name, path.parent.name} & {RECORD, LEDGER, MANIFEST, *TABLE_NAMES, PAGE, DATA_FOLDER}
     )
 
 

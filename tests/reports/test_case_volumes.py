@@ -16,7 +16,8 @@ from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume, Window
 from voxelry.errors import GridMismatchError
 from voxelry.reports import case_volumes
-from voxelry.reports.case_volumes import case_data
+from voxelry.reports.case_volumes import TWO_MODELS, case_data
+from voxelry.reports.run_cases import CaseImages
 
 AFFINE = np.array([[0, -1.5, 0, 10], [1, 0, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
 GRID = Geometry((8, 10, 6), AFFINE)
@@ -46,28 +47,41 @@ def nifti(text: str) -> nib.Nifti1Image:
 
 def test_image_and_labels_keep_grid_and_values():
     volume, prediction, reference = case()
-    data = case_data("a", volume, prediction, reference)
+    data = case_data("a", CaseImages(volume, prediction, reference))
     assert_array_equal(nifti(data["scan"]).get_fdata(), volume.array[0])
     for name in ("scan", "prediction", "reference", "errors"):
         assert_allclose(nifti(data[name]).affine, AFFINE)
     expected = np.where(reference.layers[1] == 1, 2, np.where(reference.layers[0] == 5, 1, 0))
     assert_array_equal(np.asarray(nifti(data["reference"]).dataobj), expected)
     assert [(row["value"], row["name"]) for row in data["labels"]] == [(1, "liver"), (2, "cyst")]
-    assert [row["name"] for row in data["windows"]] == ["soft tissue", "lung", "bone", "brain", "x", "most values"]
+    assert [row["name"] for row in data["windows"]] == ["soft tissue", "lung", "bone", "brain", "10 / 20", "most values"]
 
 
 def test_errors_are_missed_added_or_another_label():
     volume, prediction, reference = case()
-    errors = np.asarray(nifti(case_data("a", volume, prediction, reference)["errors"]).dataobj)
+    errors = np.asarray(nifti(case_data("a", CaseImages(volume, prediction, reference))["errors"]).dataobj)
     assert (errors[1, 2:6, 1:4] == 1).all()
     assert (errors[5, 2:6, 1:4] == 2).all()
     assert errors[2, 3, 2] == 3
     assert np.count_nonzero(errors) == 12 + 12 + 1
 
 
+def test_two_models_have_predictions_and_errors_of_their_own():
+    volume, prediction, reference = case()
+    data = case_data("a", CaseImages(volume, reference, reference, other=prediction))
+    assert set(TWO_MODELS) <= set(data)
+    assert not np.asarray(nifti(data["errors"]).dataobj).any()
+    alone = case_data("a", CaseImages(volume, prediction, reference))
+    assert (data["other"], data["other_errors"]) == (alone["prediction"], alone["errors"])
+    names = {row["name"].partition(":")[0] for row in data["objects"]}
+    assert names == {"A", "B", "reference"}
+
+
 def test_places_to_jump_to_lie_in_their_objects():
     volume, prediction, reference = case()
-    places = {row["name"].partition(",")[0]: row["mm"] for row in case_data("a", volume, prediction, reference)["objects"]}
+    places = {
+        row["name"].partition(",")[0]: row["mm"] for row in case_data("a", CaseImages(volume, prediction, reference))["objects"]
+    }
     assert {"prediction: liver", "reference: liver"} <= set(places)
     cysts = [GRID.index(mm) for name, mm in places.items() if name.startswith("reference: cyst")]
     assert sorted(tuple(np.round(voxel).astype(int)) for voxel in cysts) == [(2, 3, 2), (6, 8, 4)]
@@ -76,7 +90,7 @@ def test_places_to_jump_to_lie_in_their_objects():
 def test_a_large_scan_is_thinned_and_keeps_its_place(monkeypatch):
     monkeypatch.setattr(case_volumes, "MOST_VOXELS", 130)
     volume, prediction, _ = case()
-    data = case_data("a", volume, prediction, None)
+    data = case_data("a", CaseImages(volume, prediction))
     thin = nifti(data["scan"])
     assert np.prod(thin.shape) <= 130
     assert "every" in data["note"]
@@ -88,7 +102,7 @@ def test_a_large_scan_is_thinned_and_keeps_its_place(monkeypatch):
 def test_fractions_are_kept_to_a_step_of_their_range():
     volume, prediction, _ = case()
     values = np.random.default_rng(1).normal(size=(1, *GRID.shape)).astype(np.float32)
-    shown = nifti(case_data("a", replace(volume, pixels=values), prediction, None)["scan"]).get_fdata()
+    shown = nifti(case_data("a", CaseImages(replace(volume, pixels=values), prediction))["scan"]).get_fdata()
     assert_allclose(shown, values[0], atol=np.ptp(values) / 65000)
 
 
@@ -98,9 +112,8 @@ def test_a_picture_has_layers_of_one_size():
     array[4:12, 3:12] = 1
     table = LabelTable(labels=(Label(value=1, name="lung", color=(0, 0, 255)),))
     unnamed = LabelMap.of(array, grid, LabelTable.numbered([1]))
-    data = case_data(
-        "a", Volume(np.full((1, 20, 30), 9, np.uint8), grid), unnamed, LabelMap.of(np.roll(array, 2, 1), grid, table)
-    )
+    volume, reference = Volume(np.full((1, 20, 30), 9, np.uint8), grid), LabelMap.of(np.roll(array, 2, 1), grid, table)
+    data = case_data("a", CaseImages(volume, unnamed, reference))
     assert [row["name"] for row in data["labels"]] == ["lung"]  # numbers without names are the reference's
     images = {
         name: Image.open(io.BytesIO(base64.b64decode(data[name]))) for name in ("scan", "prediction", "reference", "errors")
@@ -115,4 +128,4 @@ def test_a_picture_has_layers_of_one_size():
 def test_labels_of_another_grid_are_refused():
     volume, prediction, _ = case()
     with pytest.raises(GridMismatchError):
-        case_data("a", replace(volume, geometry=Geometry.from_spacing(GRID.shape, (9, 9, 9))), prediction, None)
+        case_data("a", CaseImages(replace(volume, geometry=Geometry.from_spacing(GRID.shape, (9, 9, 9))), prediction))

@@ -22,7 +22,9 @@ from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import CorruptFileError, MissingFileError, UsageError
 from voxelry.metrics.families import measure
 from voxelry.metrics.scores import Scores
-from voxelry.reports.run_record import RunCase, RunRecord, read_run
+from voxelry.reports.finished_run import read_run
+from voxelry.reports.run_cases import CaseImages
+from voxelry.reports.run_record import RunCase, RunRecord
 from voxelry.reports.run_report import Viewing, write_report
 
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>\"'&\u202e<!--"
@@ -31,7 +33,7 @@ GRID = Geometry.from_spacing((24, 20, 16), (4, 4, 5), (-48, -40, -40))
 TABLE = LabelTable(labels=(Label(value=1, name=HOSTILE[:64], color=RED), Label(value=2, name="spleen", color=BLUE, kind="thing")))
 
 
-def scan(_: RunCase) -> tuple[Volume, LabelMap, LabelMap]:
+def scan(_: RunCase) -> CaseImages:
     """In RAS: a red organ to the patient's right (high x) and in front, a blue one to the left and behind."""
     array = np.zeros(GRID.shape, np.uint8)
     array[14:21, 11:17, 4:12] = 1
@@ -39,14 +41,14 @@ def scan(_: RunCase) -> tuple[Volume, LabelMap, LabelMap]:
     grey = np.full((1, *GRID.shape), 100, np.int16)
     grey[:, 2:22, 2:18] = 200
     labels = LabelMap.of(array, GRID, TABLE)
-    return Volume(grey, GRID, modality="MR"), labels, replace(labels, layers=np.roll(labels.layers, 1, axis=1))
+    return CaseImages(Volume(grey, GRID, modality="MR"), labels, replace(labels, layers=np.roll(labels.layers, 1, axis=1)))
 
 
-def picture(_: RunCase) -> tuple[Volume, LabelMap, None]:
+def picture(_: RunCase) -> CaseImages:
     grid = Geometry((60, 40), None, None)
     array = np.zeros((60, 40), np.uint8)
     array[10:50, 4:16] = 1
-    return Volume(np.full((1, 60, 40), 80, np.uint8), grid), LabelMap.of(array, grid, TABLE), None
+    return CaseImages(Volume(np.full((1, 60, 40), 80, np.uint8), grid), LabelMap.of(array, grid, TABLE))
 
 
 def scores(count: int, failed: dict[str, str] | None = None) -> Scores:
@@ -57,7 +59,7 @@ def scores(count: int, failed: dict[str, str] | None = None) -> Scores:
 
 def record(cases: int = 3) -> RunRecord:
     named = [RunCase(f"{HOSTILE} {n}", (Path("x"),), mean_dice=0.5 + n / 10, flags=(HOSTILE,)) for n in range(cases)]
-    return RunRecord("predict", Path("run"), (HOSTILE,), (*named, RunCase("bad", error=HOSTILE)), card=("a", HOSTILE))
+    return RunRecord("predict", Path("run"), (HOSTILE,), (*named, RunCase("bad", error=HOSTILE)), cards=(("a", HOSTILE),))
 
 
 class Words(HTMLParser):
@@ -82,7 +84,7 @@ class Words(HTMLParser):
 def test_an_evaluation_finds_its_inputs_and_ranks_its_cases(tmp_path):
     write_scores(scores(5, {"case 9": "no mask"}), tmp_path / "scores")
     run = read_run(tmp_path / "scores")
-    dice = {case.id: case.mean_dice for case in run.scored}
+    dice = {case.id: case.mean_dice for case in run.cases if case.mean_dice is not None}
     assert run.picks["Worst"].mean_dice == min(dice.values())
     assert run.picks["best"].mean_dice == max(dice.values())
     assert run.picks["median"].mean_dice == sorted(dice.values())[2]
@@ -97,8 +99,8 @@ def test_an_evaluation_finds_its_inputs_and_ranks_its_cases(tmp_path):
 
 
 def test_masks_and_references_are_looked_at_without_scans(tmp_path):
-    _, prediction, reference = scan(RunCase("a"))
-    for name, map in (("masks", prediction), ("labels", reference)):
+    images = scan(RunCase("a"))
+    for name, map in (("masks", images.prediction), ("labels", images.reference)):
         (tmp_path / name).mkdir()
         voxelry.write(map, tmp_path / name / "a.nii.gz")
     found = voxelry.evaluate(tmp_path / "labels", tmp_path / "masks")
@@ -127,7 +129,8 @@ def test_a_batch_shows_failures_and_ranks_by_doubt(tmp_path):
 
 
 def test_a_training_run_has_curves_settings_and_card(tmp_path):
-    rows = measure(*scan(RunCase("a"))[1:], "case 1")
+    images = scan(RunCase("a"))
+    rows = measure(images.reference, images.prediction, "case 1")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "README.md").write_text("# Card of the model")
     (tmp_path / "recipe.yaml").write_text("manifest: none.yaml\n")
@@ -160,12 +163,14 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_names_are_text_and_add_no_element(tmp_path):
-    viewing = Viewing(scan, record().cases[:3], 3, embed=10**7)
+    viewing = Viewing(scan, record().cases[:3], 3, 10**7, inside=True)
     hostile = Words(write_report(record(), tmp_path / "a.html", HOSTILE, viewing).read_text(encoding="utf-8"))
-    plain = replace(record(), cases=tuple(replace(case, flags=("x",)) for case in record().cases), notes=("x",), card=("a", "x"))
+    plain = replace(
+        record(), cases=tuple(replace(case, flags=("x",)) for case in record().cases), notes=("x",), cards=(("a", "x"),)
+    )
     named = replace(plain, cases=tuple(replace(case, id=f"n{n}", error=case.error and "x") for n, case in enumerate(plain.cases)))
     harmless = Words(
-        write_report(named, tmp_path / "b.html", "x", Viewing(scan, named.cases[:3], 3, 10**7)).read_text(encoding="utf-8")
+        write_report(named, tmp_path / "b.html", "x", Viewing(scan, named.cases[:3], 3, 10**7, True)).read_text(encoding="utf-8")
     )
     assert hostile.tags == harmless.tags
     assert hostile.text.count(HOSTILE) >= 8
@@ -176,14 +181,14 @@ def test_a_page_holds_no_more_than_its_size(tmp_path):
     cases = record().cases[:3]
     write_report(record(), tmp_path / "a.html", "x", Viewing(scan, cases, 3))
     sizes = [file.stat().st_size for file in sorted((tmp_path / "report_cases").iterdir())]
-    page = write_report(record(), tmp_path / "b.html", "x", Viewing(scan, cases, 3, embed=sum(sizes[:2])))
+    page = write_report(record(), tmp_path / "b.html", "x", Viewing(scan, cases, 3, sum(sizes[:2]), True))
     html = page.read_text(encoding="utf-8")
     assert html.count("voxelry.add(") == 2
     assert html.count("is left out of the viewer") == 1
 
 
 def test_a_case_that_cannot_be_read_is_left_out(tmp_path, caplog):
-    def read(case: RunCase) -> tuple[Volume, LabelMap, LabelMap]:
+    def read(case: RunCase) -> CaseImages:
         if case.id.endswith("1"):
             raise CorruptFileError("a.nii.gz: is truncated")
         return scan(case)
@@ -286,6 +291,31 @@ def test_the_viewer_shows_labels_on_their_sides_and_stays_offline(page, browser)
     assert files_asked(browser) == {"report.html", "case_0.js"}
 
 
+def test_two_models_are_seen_one_after_the_other(tmp_path, browser):
+    def both(case: RunCase) -> CaseImages:
+        images = scan(case)
+        nothing = replace(images.prediction, layers=np.zeros_like(images.prediction.layers))
+        return replace(images, prediction=nothing, other=images.prediction, reference=images.prediction)
+
+    rows = tuple(RunCase(f"{HOSTILE} {n}", (Path("x"),), mean_dice=0.9, change=0.9 - n / 10) for n in range(3))
+    compared = RunRecord("compare", Path("run"), (HOSTILE,), rows)
+    assert [case.id[-1] for case in compared.picks.values()] == ["2", "1", "0"]
+    look(browser, write_report(compared, tmp_path / "report.html", HOSTILE, Viewing(both, rows[:1], 3, 10**7, True)), "case_0")
+    choose(browser, "viewer-layout", "0")
+    assert clear(pixels(browser, "viewer-canvas"), 0).sum() < 20  # A shows nothing
+    choose(browser, "viewer-other", "0.5")
+    assert place(pixels(browser, "viewer-canvas"), 0)[0] < 0.5  # B shows the organ, on the patient's right
+    choose(browser, "viewer-other", "0")
+    choose(browser, "viewer-errors", "1")
+    missed = pixels(browser, "viewer-canvas")
+    choose(browser, "viewer-errors", "0")
+    choose(browser, "viewer-other_errors", "1")
+    right = pixels(browser, "viewer-canvas")
+    assert (np.abs(missed - right).max(axis=-1) > 50).sum() > 100  # A missed the organ, B did not
+    assert browser.messages == []
+    assert files_asked(browser) == {"report.html"}
+
+
 def test_tables_sort_and_filter(page, browser):
     browser.open(page.as_uri())
     click = "document.querySelector('#all thead th:nth-child(2) button').click()"
@@ -301,7 +331,7 @@ def test_tables_sort_and_filter(page, browser):
 
 
 def test_a_picture_is_shown_with_its_outlines(tmp_path, browser):
-    viewing = Viewing(picture, record().cases[:1], 1, 10**7)
+    viewing = Viewing(picture, record().cases[:1], 1, 10**7, True)
     look(browser, write_report(record(), tmp_path / "report.html", "x", viewing), "case_0")
     assert place(pixels(browser, "viewer-picture"), 0)[0] < 0.5
     assert browser.value("document.getElementById('viewer-canvas').hidden")

@@ -132,7 +132,7 @@ def predict(
 
     Several scans are segmented by worker processes: one that crashes, hangs or takes too much memory costs its own scan alone. A
     ledger in the folder keeps the state of every scan, so that the same call again does what is left: scans that failed, scans
-    that have changed, and all where model or settings have.
+    that have changed, and all where model or settings have. A page (``report.html``) lists failures and doubtful scans.
 
     Args:
         model: a model folder (also of an ensemble) or the name of a model (`models` lists them), several to be averaged, or a
@@ -184,6 +184,7 @@ def predict(
         >>> [outcome.id for outcome in outcomes]
         ['chest_000', 'chest_001']
     """
+    from voxelry.api.report_verb import leave_report
     from voxelry.cohort.cohort_run import run_cohort
     from voxelry.cohort.run_settings import PATIENCE, RunSettings, RunWatch
     from voxelry.cohort.task_files import default_task
@@ -215,7 +216,7 @@ def predict(
     names = tuple(dict.fromkeys(formats))
     survey = survey_inputs(_folders(inputs), len(models[0].plan.channels), series)
     seconds = PATIENCE if time_limit is None else time_limit
-    return run_cohort(
+    outcomes = run_cohort(
         RunSettings(
             tuple(os.fspath(folder) for folder in folders),
             network,
@@ -235,3 +236,5 @@ def predict(
         survey.scans,
         RunWatch(progress, on_batch, lambda plan: on_plan(plan, survey.left_out)),
     )
+    leave_report(out, progress=progress)
+    return outcomes

@@ -1,25 +1,31 @@
-"""The public verb `voxelry.report`: the page of a finished run, with the scans to look at."""
+"""The public verb `voxelry.report`: the page of a finished run, with the scans to look at; and the pages that verbs leave."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxelry.base.output_folder import OutputFolder
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import UsageError
 
 if TYPE_CHECKING:
-    from voxelry.core.volume import LabelMap, Volume
+    from voxelry.cohort.comparison import Difference
     from voxelry.datasets.manifest import Manifest
-    from voxelry.reports.run_record import RunCase, RunRecord
+    from voxelry.reports.run_record import RunRecord
 
 __all__ = ["report"]
 
+log = logging.getLogger(__name__)
+
 PathLike = str | os.PathLike[str]
+
+LEFT_CASES, LEFT_BYTES = 6, 100_000_000
+"""Of a page that a verb leaves by itself: cases that can be looked at, and bytes of their data beside the page."""
 
 
 def report(
@@ -32,11 +38,12 @@ def report(
     out: PathLike | None = None,
     cases: int = 20,
     embed: int | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Path:
     """Write the page of a finished run: scores, curves, failures, doubtful cases, and a viewer of scans with their labels.
 
     Nothing in the page needs a network. The data of scans lie beside it, in the folder ``report_cases``, and are loaded by a
-    click; with `embed` they are in the page itself, which is then one file.
+    click; with `embed` they are in the page itself, which is then one file. A run leaves a page of a few cases by itself.
 
     Args:
         run: a folder that `train`, `predict` or ``voxelry evaluate --out`` wrote.
@@ -47,6 +54,7 @@ def report(
         out: the page to write; None is ``report.html`` in the run's folder.
         cases: at most so many can be looked at: the worst, the median, the best, then the most doubtful.
         embed: bytes of scan data that may go into the page; cases beyond are left out of the viewer, which the page says.
+        progress: called as ``progress(what, done, total)`` as cases are drawn.
 
     Returns:
         The page.
@@ -67,22 +75,112 @@ def report(
         >>> voxelry.report("scores").as_posix()
         'scores/report.html'
     """
-    from voxelry.reports.run_record import read_run, with_masks
-    from voxelry.reports.run_report import DATA_FOLDER, PAGE, Viewing, write_report
+    from voxelry.reports.finished_run import read_run, with_masks
+    from voxelry.reports.run_comparison import read_comparison
+    from voxelry.reports.run_report import PAGE
 
     if cases < 0 or (embed is not None and embed < 0):
         raise UsageError(f"{cases} cases in {embed} bytes", remedy="Give numbers from 0.")
     folder = Path(run)
-    page = folder / PAGE if out is None else Path(out)
-    record = read_run(folder, None if other is None else Path(other))
+    record = read_run(folder) if other is None else read_comparison(folder, Path(other))
     if masks is not None:
         record = replace(record, cases=with_masks(record.cases, Path(masks)))
-    manifest = _manifest(data or record.data, root)
-    record = _with_images(record, manifest, data)
-    viewing = Viewing(_reader(manifest, record), [case for case in record.cases if case.mask or case.images], cases, embed)
-    written = [page] if embed is not None or not viewing.cases else [page, page.parent / DATA_FOLDER]
-    with OutputFolder(page.parent, "report").writing(written, [folder]):
-        return write_report(record, page, _title(record, manifest), viewing if viewing.cases and cases else None)
+    page = (folder if folder.is_dir() else folder.parent) / PAGE if out is None else Path(out)
+    sizes = {"most": cases, "size": embed, "inside": embed is not None, "progress": progress}
+    return _write(record, page, [folder], sizes, data, root)
+
+
+def leave_report(
+    run: PathLike,
+    *,
+    manifest: Manifest | None = None,
+    root: PathLike | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Path | None:
+    """Write the page of a run that has just ended into its folder, with a few cases to look at; a fault is a warning.
+
+    Args:
+        run: a folder that `train`, `predict` or ``voxelry evaluate --out`` wrote.
+        manifest: the dataset of the run; None takes what the run names.
+        root: folder that a card's relative paths start from.
+        progress: called as cases are drawn.
+
+    Returns:
+        The page, None where there is none.
+    """
+    from voxelry.reports.finished_run import read_run
+    from voxelry.reports.run_report import PAGE
+
+    folder = Path(run)
+    sizes = {"most": LEFT_CASES, "size": LEFT_BYTES, "progress": progress}
+    return _left(folder, lambda: _write(read_run(folder), folder / PAGE, [folder], sizes, manifest, root))
+
+
+def leave_comparison(
+    sides: Sequence[Path], page: Path, differences: Sequence[Difference], settings: Mapping[str, Any]
+) -> Path | None:
+    """Write the page of a comparison, as `leave_report` does.
+
+    Args:
+        sides: the scores of A and of B.
+        page: the page.
+        differences: of the two.
+        settings: of the comparison, as plain values.
+    """
+    from voxelry.reports.run_comparison import read_comparison
+
+    sizes = {"most": LEFT_CASES, "size": LEFT_BYTES}
+    return _left(page, lambda: _write(read_comparison(sides[0], sides[1], differences, settings), page, sides, sizes))
+
+
+def check_page(page: Path, inputs: Sequence[Path]) -> None:
+    """Refuse, before anything is computed, a page that `report` did not write of these inputs.
+
+    Raises:
+        UsageError: it is so.
+    """
+    OutputFolder(page.parent, "report").check(page, inputs)
+
+
+def _left(what: Path, write: Callable[[], Path]) -> Path | None:
+    """What is written; no fault of a page costs what a run has made."""
+    try:
+        return write()
+    except Exception as error:  # noqa: BLE001 (a fault of a library too)
+        log.warning("%s: no page was written (%s). `voxelry report` tries again.", what, error)
+        return None
+
+
+def _write(
+    record: RunRecord,
+    page: Path,
+    inputs: Sequence[Path],
+    sizes: Mapping[str, Any],
+    data: Manifest | PathLike | None = None,
+    root: PathLike | None = None,
+) -> Path:
+    """Write the page of a record, with what of its cases can be found.
+
+    Args:
+        record: what a run left behind.
+        page: the page.
+        inputs: that it is made from.
+        sizes: of the viewer, as of `Viewing`.
+        data: the dataset of the scans and references, its card, or the folder of scans; None takes what the run names.
+        root: folder that a card's relative paths start from.
+    """
+    from voxelry.datasets.manifest import Manifest
+    from voxelry.reports.run_cases import RunCases
+    from voxelry.reports.run_report import DATA_FOLDER, Viewing, write_report
+
+    manifest = data if isinstance(data, Manifest) else _manifest(data or record.data, root)
+    cases = RunCases(record, manifest, Path(data) if isinstance(data, str | os.PathLike) and manifest is None else None)
+    record = cases.with_images()
+    viewable = [case for case in record.cases if case.mask or case.other or case.images]
+    viewing = Viewing(cases.read, viewable, **sizes)
+    written = [page] if viewing.inside or not viewable else [page, page.parent / DATA_FOLDER]
+    with OutputFolder(page.parent, "report").writing(written, inputs):
+        return write_report(record, page, _title(record, manifest), viewing if viewable and viewing.most else None)
 
 
 def _title(record: RunRecord, manifest: Manifest | None) -> str:
@@ -96,55 +194,3 @@ def _manifest(data: PathLike | None, root: PathLike | None) -> Manifest | None:
     from voxelry.datasets.manifest import load_manifest
 
     return load_manifest(data, root) if data is not None and is_manifest(Path(data)) else None
-
-
-def _with_images(record: RunRecord, manifest: Manifest | None, data: PathLike | None) -> RunRecord:
-    """The cases with the files of their scans, by the card or the folder of scans."""
-    from voxelry.cohort.inputs import find_scans
-
-    if manifest is not None:
-        images = {case.id: tuple(map(Path, case.images)) for case in manifest.cases}
-    elif data is not None:
-        images = {scan.id: tuple(map(Path, scan.images)) for scan in find_scans([data])}
-    else:
-        return record
-    return replace(record, cases=tuple(replace(case, images=images.get(case.id, case.images)) for case in record.cases))
-
-
-def _reader(manifest: Manifest | None, record: RunRecord) -> Callable[[RunCase], tuple[Volume, LabelMap | None, LabelMap | None]]:
-    """Reads the image, the prediction and the reference of a case; labels without an image are shown on black."""
-    from voxelry.cohort.pairs import masks_in
-
-    known = {case.id: case for case in manifest.cases} if manifest is not None else {}
-    folder = record.data if manifest is None else None
-    references = {} if folder is None else {id: files[0] for id, files in masks_in(folder).items()} if folder.is_dir() else {}
-
-    def read_case(case: RunCase) -> tuple[Volume, LabelMap | None, LabelMap | None]:
-        import numpy as np
-
-        from voxelry.core.volume import Volume
-        from voxelry.datasets.channels import read_channels
-        from voxelry.datasets.load import load_image, load_labels
-        from voxelry.formats.reader import read_labels
-
-        own = known.get(case.id)
-        prediction = None if case.mask is None else _read_mask(case.mask, manifest)
-        if own is not None and manifest is not None:
-            volume = load_image(own, manifest.card)
-            volume = replace(volume, modality=volume.modality or manifest.card.modality)
-            return volume, prediction, load_labels(own, manifest.card, volume.geometry) if own.has_labels else None
-        reference = read_labels(references[case.id]) if case.id in references else None
-        if case.images:
-            return read_channels(case.images), prediction, reference
-        shown = prediction or reference
-        assert shown is not None
-        return Volume(partial(np.zeros, (1, *shown.geometry.shape), np.uint8), shown.geometry), prediction, reference
-
-    return read_case
-
-
-def _read_mask(mask: Path, manifest: Manifest | None) -> LabelMap:
-    from voxelry.cohort.predicted_files import read_objects
-    from voxelry.formats.reader import read_labels
-
-    return read_objects(mask, partial(read_labels, mask), None if manifest is None else manifest.card.table)

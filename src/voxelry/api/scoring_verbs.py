@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.volume import LabelMap
 from voxelry.datasets.manifest import Manifest
 from voxelry.errors import UsageError
@@ -33,6 +34,7 @@ def evaluate(
     tolerance: float | Mapping[str, float] = 1.0,
     root: PathLike | None = None,
     regions: Mapping[str, Sequence[str]] | PathLike | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Scores:
     """Score predictions against references.
 
@@ -47,6 +49,7 @@ def evaluate(
         root: folder that a manifest's relative paths start from.
         regions: unions of labels (BraTS's whole tumour), scored in place of the labels: region name -> names of its labels, or
             a recipe (its `loss.regions`) or a model folder that learnt them.
+        progress: called as ``progress(what, done, total)`` as cases are scored.
 
     Returns:
         Scores for each case and label, with `mean_dice`, `mean_iou` and, for other families, `measures`, and `pooled` for
@@ -77,7 +80,7 @@ def evaluate(
     if isinstance(reference, Manifest):
         if not isinstance(prediction, str | os.PathLike):
             raise UsageError("a manifest beside a single map", remedy="Give a folder of predictions, or the case's LabelMap.")
-        return evaluate_cohort(reference, Path(prediction), metrics, tolerance=tolerance, regions=unions)
+        return evaluate_cohort(reference, Path(prediction), metrics, tolerance=tolerance, regions=unions, progress=progress)
     if isinstance(reference, LabelMap) or not isinstance(prediction, str | os.PathLike):
         truth = reference if isinstance(reference, LabelMap) else read_labels(reference)
         predicted = read_predicted(Path(prediction), truth.table) if isinstance(prediction, str | os.PathLike) else prediction
@@ -86,7 +89,9 @@ def evaluate(
             log.warning("%s", sentence)
         return scores
     start = None if root is None else Path(root)
-    return evaluate_cohort(Path(reference), Path(prediction), metrics, start, tolerance=tolerance, regions=unions)
+    return evaluate_cohort(
+        Path(reference), Path(prediction), metrics, start, tolerance=tolerance, regions=unions, progress=progress
+    )
 
 
 def _regions_of(path: PathLike) -> dict[str, tuple[str, ...]]:
@@ -118,6 +123,7 @@ def compare(
     metrics: Sequence[str] = (),
     test: PairedTest = "permutation",
     seed: int = 0,
+    report: PathLike | None = None,
 ) -> list[Difference]:
     """Compare two models scored on the same cases: paired differences with tests, corrected for the number of labels.
 
@@ -129,12 +135,14 @@ def compare(
         metrics: names of columns such as ``dice``; empty takes all that both have.
         test: ``permutation`` or ``wilcoxon``.
         seed: seed of permutations and bootstrap.
+        report: a page (HTML) to write: the differences, the change of each case, and both predictions of a few cases.
 
     Returns:
         A row for each metric and label: means, difference B - A with its 95 % interval by patient, p, corrected p, winner.
 
     Raises:
-        UsageError: an unknown metric or test, or no case in common.
+        UsageError: an unknown metric or test, or no case in common; or `report` is there and is no page of these two, or they are
+            no files.
         ReadError: a file that holds no scores.
 
     Example:
@@ -149,4 +157,14 @@ def compare(
     from voxelry.cohort.comparison import compare_scores
 
     sides = [side if isinstance(side, Scores) else Path(side) for side in (a, b)]
-    return compare_scores(sides[0], sides[1], metrics, test, seed)
+    if report is None:
+        return compare_scores(sides[0], sides[1], metrics, test, seed)
+    from voxelry.api.report_verb import check_page, leave_comparison
+
+    files = [side for side in sides if isinstance(side, Path)]
+    if len(files) < len(sides):
+        raise UsageError("a page of scores that lie in no file", remedy="Write them with voxelry evaluate --out.")
+    check_page(Path(report), files)
+    rows = compare_scores(files[0], files[1], metrics, test, seed)
+    leave_comparison(files, Path(report), rows, {"metrics": [*metrics] or "all", "test": test, "seed": seed})
+    return rows

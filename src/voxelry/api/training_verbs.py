@@ -48,7 +48,7 @@ def train(
     """Train a model by a recipe; with folds, cross-validate, and the best configuration's networks become one ensemble.
 
     The run's folder gets the model with a model card (``model/README.md``), `curves.html` and `curves.svg`, and the scores of
-    every held-out case (`validation.json`, `validation.csv`).
+    every held-out case (`validation.json`, `validation.csv`), and a page of all this (`report.html`).
 
     Args:
         config: a recipe (see `configs/`).
@@ -102,12 +102,13 @@ def train(
 
 
 def trained(options: RunOptions, out: Path) -> TrainResult:
-    """Train by a recipe, and draw the curves of its networks.
+    """Train by a recipe, draw the curves of its networks, and leave the run's page.
 
     Args:
         options: options of the run.
         out: the run's folder; made if missing.
     """
+    from voxelry.api.report_verb import leave_report
     from voxelry.reports.learning import write_curves
     from voxelry.training.run import train_model
     from voxelry.training.run_files import CURVE_FILES
@@ -118,6 +119,7 @@ def trained(options: RunOptions, out: Path) -> TrainResult:
     card = options.manifest.card
     with OutputFolder(out, "train").writing([out / name for name in CURVE_FILES]):
         write_curves(result.histories, out, f"Training on {card.title or card.name}")
+    leave_report(out, manifest=options.manifest, progress=options.progress)
     return result
 
 

@@ -37,7 +37,14 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 
-def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True, report: PathLike | None = None) -> Problems:
+def check(
+    manifest: PathLike,
+    *,
+    root: PathLike | None = None,
+    deep: bool = True,
+    report: PathLike | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Problems:
     """Open every case of a dataset and list its problems.
 
     The report is a page with a picture of each case, its grid, grey values and label sizes, and with the cases unlike the
@@ -49,6 +56,7 @@ def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True
         root: folder that its relative paths start from.
         deep: decode images too, and look for NaN and for the same voxels under two ids.
         report: a page (HTML) to write; all images are decoded for it.
+        progress: called as ``progress(what, done, total)`` as cases are opened.
 
     Returns:
         Problems of the set, then of the cases in their order; empty if there are none. `cases` and `counts` say how many there
@@ -66,13 +74,13 @@ def check(manifest: PathLike, *, root: PathLike | None = None, deep: bool = True
     """
     dataset = load_manifest(manifest, root)
     if report is None:
-        return check_manifest(dataset, deep=deep)
+        return check_manifest(dataset, deep=deep, progress=progress)
     from voxelry.reports.dataset_page import DatasetPage
 
     file, page = Path(report), DatasetPage(dataset)
     outputs = OutputFolder(file.parent, "check")
     outputs.check(file, [Path(manifest)])
-    problems = check_manifest(dataset, deep=True, visit=page.add)
+    problems = check_manifest(dataset, deep=True, visit=page.add, progress=progress)
     problems += page.suspicions()
     with outputs.writing([file], [Path(manifest)]):
         page.write(file, problems)

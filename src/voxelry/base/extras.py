@@ -19,6 +19,7 @@ EXTRAS = {
     "huggingface_hub": "hub",
     "fastapi": "serve", "uvicorn": "serve",
     "matplotlib": "plot",
+    "ipyniivue": "notebook",
     "mirp": "radiomics",
     "tensorboard": "track", "mlflow": "track",
 }  # fmt: skip

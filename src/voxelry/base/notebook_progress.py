@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from voxelry.base.progress import BatchProgress, TrainingStep, time_left
+from voxelry.base.progress import BatchProgress, Pace, TrainingStep
 
 _SECONDS_BETWEEN = 0.2
 """Least time between two drawings: a notebook that is sent more of them lags behind."""
@@ -21,8 +21,7 @@ _SECONDS_BETWEEN = 0.2
 class _Stage:
     """How far one stage is."""
 
-    began: float
-    before: int
+    pace: Pace
     done: int
     total: int | None
     note: str = ""
@@ -54,10 +53,10 @@ class NotebookProgress:
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Show the progress of a stage (a `ProgressCallback`)."""
         now = self._clock()
-        stage = self._stages.setdefault(what, _Stage(now, done, done, total))
+        stage = self._stages.setdefault(what, _Stage(Pace(now, done), done, total))
         stage.done, stage.total = done, total
-        rest = None if total is None else total - stage.before
-        stage.note, self._note = self._note or time_left(now - stage.began, done - stage.before, rest), ""
+        left = stage.pace.left(now, done, total)
+        stage.note, self._note = self._note or left, ""
         if now - self._drawn >= _SECONDS_BETWEEN or done == total:
             self._drawn = now
             self._draw()

@@ -95,6 +95,36 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds > 3600 else clock(seconds)
 
 
+class Pace:
+    """How long a stage still takes at the rate since it began; one that begins anew counts anew.
+
+    Args:
+        now: seconds.
+        done: units done when it began.
+    """
+
+    def __init__(self, now: float, done: int) -> None:
+        self._began, self._before, self._last = now, done, done
+
+    @property
+    def began(self) -> float:
+        """Seconds at which the stage began."""
+        return self._began
+
+    def left(self, now: float, done: int, total: int | None) -> str:
+        """The time left in words, as of `time_left`, after another unit.
+
+        Args:
+            now: seconds.
+            done: units done.
+            total: units in all.
+        """
+        if done < self._last:
+            self._began, self._before = now, done
+        self._last = done
+        return time_left(now - self._began, done - self._before, None if total is None else total - self._before)
+
+
 def time_left(seconds: float, done: int, total: int | None) -> str:
     """The time that a stage still takes at the rate so far, such as ``3:05 left``; empty where that is not known.
 

@@ -140,8 +140,10 @@ def check(
 ) -> None:
     """Open every case of a dataset and list its problems."""
     from voxelry import api
+    from voxelry.cli.terminal import progress
 
-    problems = api.check(manifest, root=root, report=report)
+    with progress() as shown:
+        problems = api.check(manifest, root=root, report=report, progress=shown)
     errors = [problem for problem in problems if problem.kind == "error"]
     for problem in problems:
         say(": ".join(filter(None, (problem.kind, problem.case, problem.message))))
@@ -221,21 +223,27 @@ def evaluate(
 ) -> None:
     """Score predictions against references."""
     from voxelry import api
+    from voxelry.cli.terminal import progress
 
     _check_table(table, as_json)
     has_distances = any(name.startswith("surface") for name in metric or [])
     refuse_beside("--tolerance", tolerance is not None and not has_distances, "without distances", "Add --metric surface.")
     refuse_beside("--root", root is not None and reference.is_dir(), "beside a folder of masks", "Leave it out.")
-    inputs, tolerance = [reference, prediction], 1.0 if tolerance is None else tolerance
+    inputs, tolerance, page = [reference, prediction], 1.0 if tolerance is None else tolerance, None
     if out is not None:
         from voxelry.cohort.evaluation import check_outputs
 
         check_outputs(out, inputs)
-    scores = api.evaluate(reference, prediction, metrics=metric or ["overlap"], tolerance=tolerance, root=root, regions=regions)
-    if out is not None:
-        from voxelry.cohort.evaluation import write_scores
+    choices: dict[str, Any] = {"metrics": metric or ["overlap"], "tolerance": tolerance}
+    with progress() as shown:
+        scores = api.evaluate(reference, prediction, root=root, regions=regions, progress=shown, **choices)
+        if out is not None:
+            from voxelry.api.report_verb import leave_report
+            from voxelry.cohort.evaluation import write_scores
 
-        write_scores(scores, out, inputs)
+            learnt = {} if regions is None else {"regions": str(regions)}
+            write_scores(scores, out, inputs, {**choices, **learnt})
+            page = leave_report(out, root=root, progress=shown) if out.is_dir() else None
     if table is None:
         show_scores(scores, as_json, {"out": None if out is None else str(out)})
     else:
@@ -246,6 +254,8 @@ def evaluate(
         tell(paper_table(summary, table), newline=False)
         if "pooled_metrics" in summary:
             tell("\n" + paper_table({"metrics": summary["pooled_metrics"]}, table), newline=False)
+    if page is not None:
+        say(f"Open {page}")
     list_failures(list(scores.failed.items()), quiet=True)  # they were logged
 
 
@@ -257,6 +267,9 @@ def compare(
         list[str] | None, typer.Option("--metric", help="Column to compare, such as dice; may be repeated.")
     ] = None,
     test: Annotated[str, typer.Option("--test", help="Test: permutation or wilcoxon.")] = "permutation",
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write a page (HTML): differences, and both predictions of a few cases.")
+    ] = None,
     table: Table = None,
     as_json: Json = False,
 ) -> None:
@@ -267,7 +280,8 @@ def compare(
     from voxelry.reports.tables import comparison_table
 
     _check_table(table, as_json)
-    rows = [dataclasses.asdict(row) for row in api.compare(a, b, metrics=metric or [], test=test)]  # type: ignore[arg-type]
+    differences = api.compare(a, b, metrics=metric or [], test=test, report=report)  # type: ignore[arg-type]
+    rows = [dataclasses.asdict(row) for row in differences]
     if as_json:
         print_json({"differences": rows, "wins": {side: sum(row["winner"] == side for row in rows) for side in ("A", "B")}})
     else:

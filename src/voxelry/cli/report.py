@@ -32,10 +32,12 @@ def report(
 ) -> None:
     """Write the page of a run: scores, curves, failures, doubtful cases, and a viewer; it needs no network."""
     from voxelry import api
+    from voxelry.cli.terminal import progress
     from voxelry.recipes.settings import parse_memory
 
     size = None if embed is None else parse_memory(embed)
-    page = api.report(run, other, data=data, root=root, masks=masks, out=out, cases=cases, embed=size)
+    with progress() as shown:
+        page = api.report(run, other, data=data, root=root, masks=masks, out=out, cases=cases, embed=size, progress=shown)
     if as_json:
         print_json({"page": str(page)})
     else:

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 
-from voxelry.base.progress import BatchProgress, TrainingStep, duration, time_left
+from voxelry.base.progress import BatchProgress, Pace, TrainingStep, duration
 from voxelry.cli.printable import PrintableContent, printable
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Bars:
         )
         self.progress = Progress(*columns, console=console or Console(stderr=True))
         self.tasks: dict[str, TaskID] = {}
-        self.began: dict[str, tuple[float, int]] = {}
+        self.paces: dict[str, Pace] = {}
         self.clock = clock
         self.note = ""
 
@@ -71,9 +71,9 @@ class Bars:
         """Show the progress of a stage (a `ProgressCallback`)."""
         if what not in self.tasks:
             self.tasks[what] = self.progress.add_task(escape(printable(what)), total=None, count="", note="")
-            self.began[what] = (self.clock(), done)
-        began, before = self.began[what]
-        note = self.note or time_left(self.clock() - began, done - before, None if total is None else total - before)
+            self.paces[what] = Pace(self.clock(), done)
+        left = self.paces[what].left(self.clock(), done, total)
+        note = self.note or left
         self.progress.update(self.tasks[what], completed=done, total=total, count=_count(done, total), note=note)
         self.note = ""
 
@@ -87,7 +87,7 @@ class Bars:
 
 
 class Lines:
-    """A line at the end of each stage, and every `SECONDS_BETWEEN_LINES` of training.
+    """A line at the end of each stage, and every `SECONDS_BETWEEN_LINES` of one that takes long, with the time left.
 
     Args:
         clock: monotonic seconds.
@@ -96,6 +96,7 @@ class Lines:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.due = 0.0
+        self.paces: dict[str, Pace] = {}
         self.note = ""
 
     def __enter__(self) -> Self:
@@ -105,15 +106,15 @@ class Lines:
         pass
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
-        """Print that a stage is finished, or how training goes if the last line is old enough (a `ProgressCallback`)."""
-        if self.note:
-            now = self.clock()
-            if now >= self.due or done == total:
-                self.due = now + SECONDS_BETWEEN_LINES
-                self._print(f"{what}: {_count(done, total)}  {self.note}")
-            self.note = ""
-        elif done == total:
-            self._print(f"{what}: {_count(done, total)}")
+        """Print that a stage is finished, or how it goes if the last line is old enough (a `ProgressCallback`)."""
+        now = self.clock()
+        pace = self.paces.setdefault(what, Pace(now, done))
+        left = pace.left(now, done, total)
+        due = self.due if self.note else max(self.due, pace.began + SECONDS_BETWEEN_LINES)
+        if now >= due or done == total:
+            self.due = now + SECONDS_BETWEEN_LINES if self.note or now >= due else self.due
+            self._print(f"{what}: {_count(done, total)}  {self.note or left}".rstrip())
+        self.note = ""
 
     def on_step(self, step: TrainingStep) -> None:
         """Note loss, pseudo-Dice and time left of a training step for the next line (a `StepCallback`)."""

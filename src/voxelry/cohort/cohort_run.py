@@ -30,7 +30,7 @@ from voxelry.cohort.model_digest import model_digest
 from voxelry.cohort.ray_worker import RayWorker, join_cluster
 from voxelry.cohort.remote_worker import ClusterPlaces, RemoteWorker
 from voxelry.cohort.run_export import MANIFEST, write_manifest
-from voxelry.cohort.run_settings import RunPlan, RunSettings, RunWatch
+from voxelry.cohort.run_settings import MODELS, RunPlan, RunSettings, RunWatch
 from voxelry.cohort.scan_job import BESIDE, ScanJob, ScanPass
 from voxelry.cohort.scan_names import Scan
 from voxelry.cohort.scan_outputs import ScanOutputs
@@ -127,7 +127,8 @@ def _run_locked(
                 if ledger.is_blank:
                     ledger.remove()
                 raise
-            ledger.set_facts({f"request {digest}": request, "voxelry": version(), "began": time.time()})
+            folders = [os.path.relpath(folder, settings.out) for folder in settings.folders]
+            ledger.set_facts({f"request {digest}": request, MODELS: folders, "voxelry": version(), "began": time.time()})
             plan = run.plan()
             watch.on_plan(plan)
             del models

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import polars as pl
 from voxelry.base.files import atomic_path, write_json
 from voxelry.base.library_file import library_file
 from voxelry.base.output_folder import OutputFolder
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.pairs import Loader, Pairs, find_pairs, is_manifest
 from voxelry.cohort.statistics import POOLED_RESAMPLES, RESAMPLES, bootstrap, bootstrap_weights
 from voxelry.datasets.manifest import Manifest, load_manifest
@@ -45,6 +47,7 @@ def evaluate_cohort(
     workers: int | None = None,
     tolerance: Tolerance = 1.0,
     regions: Regions | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Scores:
     """Find pairs and score them, several at a time.
 
@@ -56,6 +59,7 @@ def evaluate_cohort(
         workers: cases in memory at a time; None takes one for each processor, `WORKERS` at most.
         tolerance: NSD tolerance in mm.
         regions: region name -> names of its labels; scored in place of the labels.
+        progress: called as cases are scored.
 
     Returns:
         Scores in the order of the pairs, whatever the number of workers.
@@ -71,7 +75,7 @@ def evaluate_cohort(
     if isinstance(reference, Path) and is_manifest(reference):
         reference = load_manifest(reference, root)
     manifest = reference if isinstance(reference, Manifest) else None
-    scores = evaluate_pairs(find_pairs(reference, prediction), metrics, workers, tolerance, regions)
+    scores = evaluate_pairs(find_pairs(reference, prediction), metrics, workers, tolerance, regions, progress)
     for sentence in label_warnings(scores):
         log.warning("%s", sentence)
     if manifest is None:
@@ -112,6 +116,7 @@ def evaluate_pairs(
     workers: int | None = None,
     tolerance: Tolerance = 1.0,
     regions: Regions | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Scores:
     """Score pairs, `workers` at a time: each reads its maps, scores them and frees them.
 
@@ -127,14 +132,18 @@ def evaluate_pairs(
     with ThreadPoolExecutor(count) as pool:
         tasks = [pool.submit(_measure, pair, metrics, tolerance, regions) for pair in pairs]
         try:
-            return _collected([case for case, _, _ in pairs], tasks)
+            return _collected([case for case, _, _ in pairs], tasks, progress)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _collected(cases: Sequence[str], tasks: Sequence[Future[Scores]]) -> Scores:
+def _collected(cases: Sequence[str], tasks: Sequence[Future[Scores]], progress: ProgressCallback) -> Scores:
     """The scores of all tasks, with the reasons of those that failed; raises where nothing was scored."""
-    errors = [task.exception() for task in tasks]
+    errors: list[BaseException | None] = []
+    for task in tasks:
+        errors.append(task.exception())
+        if len(tasks) > 1:
+            progress("scoring", len(errors), len(tasks))
     scored = [task.result() for task, error in zip(tasks, errors, strict=True) if error is None]
     failed: dict[str, str] = {}
     for case, error in zip(cases, errors, strict=True):
@@ -209,6 +218,8 @@ SCORE_FILES = ("scores.csv", "scores.parquet", SUMMARY)
 """Files of a folder of scores."""
 INPUTS = "inputs"
 """Key of the summary in a folder of scores: paths, from the folder, of the reference and the prediction that were scored."""
+SETTINGS = "settings"
+"""Key of the summary in a folder of scores: how they were measured."""
 
 
 def check_outputs(out: Path, inputs: Sequence[Path]) -> None:
@@ -231,7 +242,9 @@ def _outputs(out: Path) -> tuple[OutputFolder, list[Path]]:
     return OutputFolder(out, "evaluate"), [out / name for name in SCORE_FILES]
 
 
-def write_scores(scores: Scores, out: Path, inputs: Sequence[Path] = ()) -> None:
+def write_scores(
+    scores: Scores, out: Path, inputs: Sequence[Path] = (), settings: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Write scores: a table of rows as ``.csv`` or ``.parquet``, all in one ``.json``, or a folder with the three.
 
     Args:
@@ -239,6 +252,7 @@ def write_scores(scores: Scores, out: Path, inputs: Sequence[Path] = ()) -> None
         out: ends in ``.json`` (summary and rows), ``.csv`` or ``.parquet`` (rows), or is a folder that gets ``scores.csv``,
             ``scores.parquet`` and ``summary.json``.
         inputs: the files or folders that were scored; files are replaced only by scores of the same.
+        settings: how they were measured, as plain values; kept in the summary of a folder.
 
     Raises:
         UsageError: a file would be replaced that was not written from these inputs, or was changed since.
@@ -257,6 +271,8 @@ def write_scores(scores: Scores, out: Path, inputs: Sequence[Path] = ()) -> None
     outputs, files = _outputs(out)
     if len(files) > 1 and inputs:
         summary[INPUTS] = [Path(os.path.relpath(path, out)).as_posix() for path in inputs]
+    if len(files) > 1 and settings:
+        summary[SETTINGS] = dict(settings)
     with outputs.writing(files, inputs), ExitStack() as stack:  # all are complete before the first gets its name
         for file in files:
             temporary = stack.enter_context(atomic_path(file))

@@ -16,6 +16,9 @@ from voxelry.metrics.segmentation_task import SegmentationTask
 PATIENCE = 3600.0
 """Seconds without progress after which a scan is given up."""
 
+MODELS = "models"
+"""Fact of the ledger: the folders of the models, from the output folder."""
+
 _OF_MACHINE = ("memory", "device_memory", "batch")
 """Options that say what a machine has, and not what is computed."""
 

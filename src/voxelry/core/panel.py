@@ -142,7 +142,7 @@ def panels_of(volume: Pictured, labels: Labelled | None, reference: Labelled | N
 
 def _of_picture(volume: Pictured, labels: Labelled | None, reference: Labelled | None) -> list[Panel]:
     spacing = volume.geometry.pixel_size or (1.0, 1.0)
-    grey = _windowed(volume.array.mean(axis=0, dtype=np.float32), *_window(volume))
+    grey = _windowed(volume.array.mean(axis=0, dtype=np.float32), *grey_window(volume))
     outlines = None if reference is None else _parts(reference)
     blank = Panel("image", "", grey, np.zeros((0, *grey.shape), np.uint8), None, spacing)
     if labels is None:
@@ -191,7 +191,7 @@ class CutScan:
             None if reference is None else change.apply(_parts(reference)),
             None if instances is None else change.apply(instances),
             volume.geometry.reindexed(change).spacing or (1.0, 1.0, 1.0),
-            _window(volume),
+            grey_window(volume),
             NO_COLOURS if labels is None else ObjectColours.of(labels),
         )
 
@@ -276,8 +276,12 @@ def _parts(labels: Labelled) -> NDArray[Any]:
     return np.where(labels.instances > 0, labels.instances + np.uint32(layers.max(initial=0)), layers.astype(np.uint32))
 
 
-def _window(volume: Pictured) -> tuple[float, float]:
-    """The grey values shown black and white."""
+def grey_window(volume: Pictured) -> tuple[float, float]:
+    """The grey values shown black and white.
+
+    Args:
+        volume: the image, of which the first channel is looked at.
+    """
     if volume.modality == "CT":
         return CT_WINDOW_HU
     flat = volume.array[0].reshape(-1)

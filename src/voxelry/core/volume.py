@@ -174,6 +174,12 @@ class Volume:
 
         return volume_html(self, self.source.name, self.source.remarks)
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        """The viewer, for a notebook where ipyniivue is installed."""
+        from voxelry.core.notebook_viewer import viewer_bundle
+
+        return viewer_bundle(self, None)
+
     def reindexed(self, change: Reindex) -> Volume:
         """The same image with its spatial axes permuted and flipped; every voxel keeps its position in the patient."""
         source = replace(self.source, instances=()) if not change.is_identity else self.source
@@ -250,6 +256,12 @@ class LabelMap:
         from voxelry.core.notebook_view import label_map_html
 
         return label_map_html(self, f"LabelMap {self.source.name}")
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        """The viewer, for a notebook where ipyniivue is installed."""
+        from voxelry.core.notebook_viewer import viewer_bundle
+
+        return viewer_bundle(None, self)
 
     def on_grid(self, geometry: Geometry) -> LabelMap:
         """These labels on an equal grid, re-indexed where only axis order or direction differ.

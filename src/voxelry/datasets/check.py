@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from voxelry.base.listing import counted, shown
+from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.instance_form import InstanceForm
 from voxelry.core.label_boxes import boxes
 from voxelry.core.object_statistics import ObjectStatistics
@@ -114,7 +115,9 @@ Visitor = Callable[[Case, Volume, LabelMap | None], None]
 """Is handed each case that can be read: the case, its image, and its reference if it has one."""
 
 
-def check_manifest(manifest: Manifest, *, deep: bool = False, visit: Visitor | None = None) -> Problems:
+def check_manifest(
+    manifest: Manifest, *, deep: bool = False, visit: Visitor | None = None, progress: ProgressCallback = no_progress
+) -> Problems:
     """Open every case and list the problems.
 
     Checked: files are readable, channels and axes are the card's, image and labels share a grid (axes may be flipped or
@@ -127,6 +130,7 @@ def check_manifest(manifest: Manifest, *, deep: bool = False, visit: Visitor | N
         deep: decode the images too: look for NaN and infinite voxels, for images of a single value and for the same voxels
             under two ids; without it only their headers are read.
         visit: called with each case that can be read, while it is in memory.
+        progress: called as cases are opened.
 
     Returns:
         The problems of the set, then of the cases in their order; empty when all is well.
@@ -141,7 +145,10 @@ def check_manifest(manifest: Manifest, *, deep: bool = False, visit: Visitor | N
         []
     """
     survey = _Survey()
-    problems = [problem for case in manifest.cases for problem in _check(case, manifest, deep, survey, visit)]
+    problems: list[Problem] = []
+    for number, case in enumerate(manifest.cases, start=1):
+        problems += _check(case, manifest, deep, survey, visit)
+        progress("checking", number, len(manifest.cases))
     things = [label.name for label in manifest.card.labels if label.kind == "thing"] if survey.objects else []
     objects = {name: summarise(survey.objects, name) for name in things}
     return Problems([*_of_the_set(manifest, survey), *problems], manifest, objects, _forms_in_words(manifest, survey))

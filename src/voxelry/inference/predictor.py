@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -68,6 +69,10 @@ class Prediction:
 
         shown = Markup(label_map_html(self.labels, "Labels", self.confidence))
         return block(f"Prediction {self.labels.source.name}", sentences(self.flags), shown)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        """The labels in the viewer, for a notebook where ipyniivue is installed."""
+        return self.labels._repr_mimebundle_()
 
     @property
     def has_probability(self) -> bool:

@@ -164,7 +164,7 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def read_cards(folder: Path) -> tuple[Plan, ModelCard, dict[str, Any]]:
-    """Plan and card of a model, or of the first member of an ensemble, and the training record; weights are not read.
+    """Plan and card of a model, or of the first member of an ensemble with its rules, and the training record; no weights.
 
     Args:
         folder: folder of a model or an ensemble. Its files are not compared with `model.json`.
@@ -172,16 +172,18 @@ def read_cards(folder: Path) -> tuple[Plan, ModelCard, dict[str, Any]]:
     Raises:
         ModelError: a file is missing or damaged.
     """
-    record, first, training = read_record(folder), folder, None
+    record, first, training, clean_up = read_record(folder), folder, None, None
     if (folder / ENSEMBLE_FILE).is_file():
         ensemble = parse_of(EnsembleCard, folder / ENSEMBLE_FILE, read_yaml, record)
-        first, training = folder / ensemble.members[0], ensemble.training
+        first, training, clean_up = folder / ensemble.members[0], ensemble.training, ensemble.clean_up
         record = read_record(first)
     try:
         plan = parse_of(Plan, first / PLAN_FILE, read_yaml, record)
         card = parse_of(ModelCard, first / CARD_FILE, read_json, record)
     except MissingFileError as error:
         raise ModelError(error.problem, remedy="Copy the whole folder again.") from error
+    if clean_up is not None:
+        card = card.model_copy(update={"clean_up": clean_up})
     return plan, card, card.training if training is None else training
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from isal import igzip
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from voxelry.core.geometry import Geometry
 from voxelry.core.labels import LabelTable
 from voxelry.core.objects import objects_of
 from voxelry.core.panel import CT_WINDOW_HU, panels_of
+from voxelry.core.viewer_layers import label_classes, label_numbers, thinning, viewer_nifti
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.metrics.aligned_pair import is_numbered
 from voxelry.metrics.segmentation_task import labels_of_task
+from voxelry.reports.run_cases import CaseImages
 
 MOST_VOXELS = 12_000_000
 """Of a scan in a report; of a larger one every second (third...) voxel is shown along its finest axes."""
@@ -35,11 +35,20 @@ MISTAKES = (
 _CT_WINDOWS = {"soft tissue": CT_WINDOW_HU, "lung": (-1350.0, 150.0), "bone": (-450.0, 1050.0), "brain": (0.0, 80.0)}
 _PERCENTILES = (0.5, 99.5)
 _MOST_OBJECTS = 200
-_NIFTI_LABELS = 1002
+_MOST_WEIGHED = 1 << 23
+"""Voxels of an object that are looked at to find the one next to its centre."""
 _FILL = 90
 
 
-def case_data(id: str, volume: Volume, prediction: LabelMap | None, reference: LabelMap | None) -> dict[str, Any]:
+LAYERS = {"prediction": "prediction", "reference": "reference", "errors": "errors"}
+"""What lies on the scan in the viewer -> its name."""
+TWO_MODELS = {
+    "prediction": "A", "other": "B", "reference": "reference", "errors": "errors of A", "other_errors": "errors of B",
+}  # fmt: skip
+"""The same where two models are compared."""
+
+
+def case_data(id: str, images: CaseImages) -> dict[str, Any]:
     """What the viewer needs of a case, as plain values.
 
     Label values are renumbered from 1 in the order of the table, so that labels of several layers fit one volume; where labels
@@ -47,31 +56,34 @@ def case_data(id: str, volume: Volume, prediction: LabelMap | None, reference: L
 
     Args:
         id: the case.
-        volume: the image; its first channel is shown, of a colour picture the mean.
-        prediction: brought to the image's grid where only its axis order differs, or None.
-        reference: likewise.
+        images: of the image the first channel is shown, of a colour picture the mean; labels are brought to its grid where only
+            their axis order differs.
 
     Raises:
         GridMismatchError: the labels lie on another grid.
         ReadError: the image cannot be decoded.
     """
-    maps = {"prediction": _named(prediction, reference), "reference": reference}
+    volume, reference = images.volume, images.reference
+    maps = {"prediction": _named(images.prediction, reference), "other": _named(images.other, reference), "reference": reference}
     own = {name: map.on_grid(volume.geometry) for name, map in maps.items() if map is not None}
     tables = [map.table for map in own.values()]
-    names = dict.fromkeys(name for table in tables for name in table.names)
-    numbers = {name: number for number, name in enumerate(names, start=1)}
-    classes = {name: _classes(map, numbers) for name, map in own.items()}
-    if len(classes) == 2:
-        classes["errors"] = _errors(classes["prediction"], classes["reference"])
+    numbers, is_picture = label_numbers(tables), volume.geometry.affine is None
+    steps = (1,) * volume.geometry.ndim if is_picture else thinning(volume.geometry, MOST_VOXELS)
+    take = tuple(slice(None, None, step) for step in steps)
+    classes: dict[str, NDArray[Any]] = {name: label_classes(map, numbers, take) for name, map in own.items()}
+    for name, errors in (("prediction", "errors"), ("other", "other_errors")):
+        if name in classes and "reference" in classes:
+            classes[errors] = _errors(classes[name], classes["reference"])
     rgb = {label.name: label.rgb for table in reversed(tables) for label in table.labels}
     common: dict[str, Any] = {
         "id": id,
         "labels": [{"value": number, "name": name, "rgb": rgb[name]} for name, number in numbers.items()],
         "mistakes": MISTAKES,
     }
-    if volume.geometry.affine is None:
+    if is_picture:
         return {**common, "picture": True, **_pictures(volume, classes, common["labels"])}
-    return {**common, **_volumes(volume, classes), "objects": _objects(own)}
+    called = LAYERS if images.other is None else TWO_MODELS
+    return {**common, **_volumes(volume, classes, steps), "objects": _objects({called[name]: map for name, map in own.items()})}
 
 
 def _named(prediction: LabelMap | None, reference: LabelMap | None) -> LabelMap | None:
@@ -83,14 +95,6 @@ def _named(prediction: LabelMap | None, reference: LabelMap | None) -> LabelMap 
     return replace(prediction, table=reference.table) if is_same else prediction
 
 
-def _classes(labels: LabelMap, numbers: dict[str, int]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """``(*spatial)``: the number of each voxel's label, 0 for none."""
-    classes = np.zeros(labels.geometry.shape, np.uint8 if len(numbers) < 256 else np.uint16)
-    for label in labels.table.labels:
-        classes[labels.layers[label.layer] == label.value] = numbers[label.name]
-    return classes
-
-
 def _errors(prediction: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.uint8]:
     """1 where a label was missed, 2 where one was added, 3 where it is another than the reference's."""
     errors = np.zeros(prediction.shape, np.uint8)
@@ -100,45 +104,30 @@ def _errors(prediction: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.uin
     return errors
 
 
-def _volumes(volume: Volume, classes: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Image and labels as NIfTI, thinned alike, and the windows of the image."""
-    steps = _steps(volume.geometry)
-    take = tuple(slice(None, None, step) for step in steps)
-    grey = volume.array[0][take]
+def _volumes(volume: Volume, classes: dict[str, NDArray[Any]], steps: Sequence[int]) -> dict[str, Any]:
+    """Image and labels as NIfTI in base64, and the windows of the image; the labels are thinned already."""
+    grey = volume.array[0][tuple(slice(None, None, step) for step in steps)]
     note = "" if max(steps) == 1 else "Shown at a lower resolution: every " + " x ".join(map(str, steps)) + " voxels one."
-    affine = volume.geometry.affine @ np.diag([*steps, 1]) if volume.geometry.affine is not None else np.eye(4)
+
+    def nifti(values: NDArray[Any], *, is_labels: bool) -> str:
+        return base64.b64encode(viewer_nifti(values, volume.geometry, steps, is_labels=is_labels)).decode()
+
     return {
-        "scan": _nifti(grey, affine, 0),
-        **{name: _nifti(values[take], affine, _NIFTI_LABELS) for name, values in classes.items()},
+        "scan": nifti(grey, is_labels=False),
+        **{name: nifti(values, is_labels=True) for name, values in classes.items()},
         "windows": _windows(volume, grey),
         "note": note,
     }
 
 
-def _steps(geometry: Geometry) -> list[int]:
-    """Every how many voxels one is kept along each axis."""
-    steps, spacing = [1, 1, 1], geometry.spacing or (1.0, 1.0, 1.0)
-    shape = np.array(geometry.shape)
-    while np.prod(-(-shape // np.array(steps))) > MOST_VOXELS:
-        steps[int(np.argmin(np.array(spacing) * steps))] += 1
-    return steps
-
-
-def _nifti(values: NDArray[Any], affine: NDArray[np.float64], intent: int) -> str:
-    """A gzipped NIfTI-1 file in base64; numbers with fractions are rounded to one of 65,536 steps of their range."""
-    image = nib.Nifti1Image(np.asarray(values), affine)
-    if values.dtype.kind == "f":
-        image.set_data_dtype(np.int16)
-    image.header.set_intent(intent) if intent else None
-    image.header.set_xyzt_units("mm")
-    return base64.b64encode(igzip.compress(image.to_bytes(), 2)).decode()
-
-
 def _windows(volume: Volume, grey: NDArray[Any]) -> list[dict[str, Any]]:
-    """Ranges of grey values to display: those of the modality, those of the file, and the range of the image."""
+    """Ranges of grey values to display: those of the modality, those of the file, and the range of the image.
+
+    What a file calls its own is free text, which may say who the patient is: they are called by centre and width.
+    """
     windows = dict(_CT_WINDOWS) if volume.modality == "CT" else {}
     windows |= {
-        each.name or f"{each.center:g} / {each.width:g}": (each.center - each.width / 2, each.center + each.width / 2)
+        f"{each.center:g} / {each.width:g}": (each.center - each.width / 2, each.center + each.width / 2)
         for each in volume.windows
     }
     low, high = (float(value) for value in np.percentile(grey, _PERCENTILES))
@@ -163,9 +152,18 @@ def _objects(maps: dict[str, LabelMap]) -> list[dict[str, Any]]:
 
 def _inside(item: Any, labels: LabelMap) -> NDArray[np.float64]:
     """The voxel of an object that is next to its centre, which may lie outside of it."""
-    voxels = np.argwhere(item.mask(labels)) + [side.start for side in item.box]
-    nearest: NDArray[np.float64] = voxels[np.argmin(((voxels - np.array(item.centre)) ** 2).sum(axis=1))].astype(np.float64)
-    return nearest
+    mask = item.mask(labels)
+    step = max(1, round((mask.size / _MOST_WEIGHED) ** (1 / mask.ndim)))
+    if not mask[(slice(None, None, step),) * mask.ndim].any():
+        step = 1
+    mask = mask[(slice(None, None, step),) * mask.ndim]  # of a large object every second (third...) voxel is looked at
+    distance = np.zeros(mask.shape, np.float32)
+    for axis, (side, centre) in enumerate(zip(item.box, item.centre, strict=True)):
+        along = (np.arange(mask.shape[axis], dtype=np.float32) * step + np.float32(side.start - centre)) ** 2
+        distance += along.reshape([-1 if other == axis else 1 for other in range(mask.ndim)])
+    distance[~mask] = np.inf
+    nearest = np.unravel_index(int(distance.argmin()), mask.shape)
+    return np.array([place * step + side.start for place, side in zip(nearest, item.box, strict=True)], np.float64)
 
 
 def _pictures(volume: Volume, classes: dict[str, NDArray[Any]], labels: list[dict[str, Any]]) -> dict[str, str]:
@@ -174,7 +172,7 @@ def _pictures(volume: Volume, classes: dict[str, NDArray[Any]], labels: list[dic
     drawn = panel.draw(LabelTable(labels=()), (LONGEST_SIDE, LONGEST_SIDE))
     pictures = {"scan": _png(drawn)}
     for name, values in classes.items():
-        colours = {row["value"]: row["rgb"] for row in (MISTAKES if name == "errors" else labels)}
+        colours = {row["value"]: row["rgb"] for row in (MISTAKES if name.endswith("errors") else labels)}
         pictures[name] = _png(_painted(values, colours, drawn.size))
     return pictures
 

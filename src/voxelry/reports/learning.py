@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from markupsafe import Markup, escape
 
 from voxelry.base.files import write_text
-from voxelry.reports.curve import HEIGHT, WIDTH, curve_svgs, line_svg
+from voxelry.reports.curve import HEIGHT, WIDTH, CurvePoint, curve_svgs, line_svg
 from voxelry.training.checkpoint import Milestone
 from voxelry.training.run_files import CURVE_FILES
 
@@ -19,6 +20,14 @@ text.plot-title, text.heading { font-size: 14px; font-weight: 600; fill: #223; }
 .grid { stroke: #dde; } .line { fill: none; stroke: #2a6fdb; stroke-width: 2; stroke-linejoin: round; } .end { fill: #2a6fdb; }
 body { font-family: system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; background: #fff; color: #223; }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem; } .curve { flex: 1 1 18rem; max-width: 29rem; height: auto; }"""
+
+
+class WholePoint(CurvePoint, Protocol):
+    """A point with the Dice of whole cases, such as `voxelry.training.checkpoint.Milestone`."""
+
+    @property
+    def validation(self) -> float | None:
+        """Mean Dice of whole validation cases, 0..1, or None where it was not measured."""
 
 
 def write_curves(histories: Mapping[str, Sequence[Milestone]], folder: Path, title: str) -> tuple[Path, Path]:
@@ -32,14 +41,19 @@ def write_curves(histories: Mapping[str, Sequence[Milestone]], folder: Path, tit
     Returns:
         The page and the picture.
     """
-    plots = {name: _plots(points) for name, points in histories.items()}
+    plots = {name: learning_svgs(points) for name, points in histories.items()}
     page, picture = (folder / name for name in CURVE_FILES)
     write_text(page, _page(plots, title))
     write_text(picture, _picture(plots))
     return page, picture
 
 
-def _plots(points: Sequence[Milestone]) -> list[Markup]:
+def learning_svgs(points: Sequence[WholePoint]) -> list[Markup]:
+    """Plots of the loss, of pseudo-Dice, and of the Dice of whole validation cases where it was measured.
+
+    Args:
+        points: milestones of a network.
+    """
     whole = [(point.step, point.validation) for point in points if point.validation is not None]
     return curve_svgs(points) + ([line_svg("Dice of whole validation cases", whole, (0.0, 1.0))] if whole else [])
 

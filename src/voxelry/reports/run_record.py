@@ -1,26 +1,18 @@
-"""RunRecord: what a finished run left behind, read from its folder: scores, curves, cases, failures, settings, model card."""
+"""RunRecord: what a finished run left behind: scores, curves, cases, failures, settings, model cards."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from voxelry.base.files import read_json, read_text, read_yaml
-from voxelry.cohort.comparison import Difference, compare_scores, read_scores
-from voxelry.cohort.evaluation import INPUTS, SUMMARY
-from voxelry.cohort.ledger import LEDGER, Ledger, LedgerCase
-from voxelry.cohort.pairs import masks_in
-from voxelry.errors import MissingFileError
-from voxelry.reports.curve import CurvePoint
-from voxelry.training.checkpoint import HISTORY_FILE
-from voxelry.training.run_files import MODEL_FOLDER, RECIPE_FILE, VALIDATION_FILE
+from voxelry.cohort.comparison import Difference
+from voxelry.formats.read_options import PLAIN, ReadOptions
+from voxelry.reports.learning import WholePoint
 
 KINDS = {
     "train": "A training run.",
@@ -38,19 +30,31 @@ class RunCase:
         id: the case.
         images: the files or folders of its scan; empty where they are not known.
         mask: its predicted mask, or None.
+        other: the mask of the second of two models, or None.
         mean_dice: over its labels, 0..1, or None without a reference.
-        doubt: 0..1, from the quality control of the prediction, or None.
+        dice: label -> its Dice, None where there is no score.
+        change: mean Dice of the second of two models minus that of the first, or None.
+        predicted_dice: by the quality control of the prediction, or None.
+        doubt: 0..1, likewise, or None.
+        review: quality control asks for a look.
         flags: what is unusual, in sentences.
         error: why there is no result; empty where there is one.
+        options: how the scan is read.
     """
 
     id: str
     images: tuple[Path, ...] = ()
     mask: Path | None = None
+    other: Path | None = None
     mean_dice: float | None = None
+    dice: Mapping[str, float | None] = field(default_factory=dict)
+    change: float | None = None
+    predicted_dice: float | None = None
     doubt: float | None = None
+    review: bool = False
     flags: tuple[str, ...] = ()
     error: str = ""
+    options: ReadOptions = PLAIN
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +67,12 @@ class RunRecord:
         notes: facts in sentences.
         cases: every case.
         scores: rows of scores as `voxelry.cohort.comparison.read_scores` gives them, or None.
+        pooled: metric of all cases taken together -> label -> ``mean``, ``low``, ``high``, each of which may be None.
+        boxes: title of a box plot -> label -> ``(N,)`` values, beside those of `scores`.
         differences: of two models.
         histories: milestones of each network.
         settings: file name and text of the settings, or None.
-        card: file name and text of the model card, or None.
+        cards: name and text of each model card.
         data: the manifest or folder of references that the run names, or None.
     """
 
@@ -75,25 +81,23 @@ class RunRecord:
     notes: tuple[str, ...]
     cases: tuple[RunCase, ...] = ()
     scores: pl.DataFrame | None = None
+    pooled: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+    boxes: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
-    histories: Mapping[str, Sequence[CurvePoint]] = field(default_factory=dict)
+    histories: Mapping[str, Sequence[WholePoint]] = field(default_factory=dict)
     settings: tuple[str, str] | None = None
-    card: tuple[str, str] | None = None
+    cards: tuple[tuple[str, str], ...] = ()
     data: Path | None = None
 
     @property
-    def scored(self) -> list[RunCase]:
-        """Cases with a mean Dice, the worst first."""
-        cases = [case for case in self.cases if case.mean_dice is not None]
-        return sorted(cases, key=lambda case: case.mean_dice or 0.0)
-
-    @property
     def picks(self) -> dict[str, RunCase]:
-        """The worst, the median and the best case."""
-        cases = self.scored
+        """The worst, the median and the best case by mean Dice; of two models those of the largest loss and gain."""
+        changed = sorted((case for case in self.cases if case.change is not None), key=lambda case: case.change or 0.0)
+        scored = sorted((case for case in self.cases if case.mean_dice is not None), key=lambda case: case.mean_dice or 0.0)
+        cases, names = (changed, ("Largest loss", "median", "largest gain")) if changed else (scored, ("Worst", "median", "best"))
         if not cases:
             return {}
-        return {"Worst": cases[0], "median": cases[(len(cases) - 1) // 2], "best": cases[-1]}
+        return dict(zip(names, (cases[0], cases[(len(cases) - 1) // 2], cases[-1]), strict=True))
 
     @property
     def by_doubt(self) -> list[RunCase]:
@@ -101,135 +105,10 @@ class RunRecord:
         return sorted((case for case in self.cases if not case.error), key=_doubt)
 
 
-def _doubt(case: RunCase) -> tuple[float, float, int]:
+def _doubt(case: RunCase) -> tuple[bool, float, float, int]:
     return (
+        not case.review,
         -(case.doubt if case.doubt is not None else -1.0),
-        case.mean_dice if case.mean_dice is not None else 2.0,
+        case.change if case.change is not None else case.mean_dice if case.mean_dice is not None else 2.0,
         -len(case.flags),
     )
-
-
-def read_run(folder: Path, other: Path | None = None) -> RunRecord:
-    """Read what a run left behind.
-
-    Args:
-        folder: a folder that ``train --out``, ``predict --out`` or ``evaluate --out`` wrote.
-        other: the scores of another model, a folder of ``evaluate --out``; the two are compared.
-
-    Raises:
-        MissingFileError: no run is there.
-        ReadError: its files are damaged.
-    """
-    if other is not None:
-        return _compared(folder, other)
-    if (folder / RECIPE_FILE).is_file():
-        return _trained(folder)
-    if (folder / LEDGER).is_file():
-        return _predicted(folder)
-    if (folder / SUMMARY).is_file():
-        return _evaluated(folder)
-    raise MissingFileError(
-        f"{folder}: holds no run of voxelry", remedy="Name a folder that train, predict or evaluate wrote by --out."
-    )
-
-
-def _trained(folder: Path) -> RunRecord:
-    scores = _frame(folder / VALIDATION_FILE)
-    card = folder / MODEL_FOLDER / "README.md"
-    recipe = read_text(folder / RECIPE_FILE)
-    histories = {file.parent.relative_to(folder).as_posix(): _history(file) for file in sorted(folder.rglob(HISTORY_FILE))}
-    steps = max((points[-1].step for points in histories.values() if points), default=0)
-    return RunRecord(
-        "train",
-        folder,
-        (f"{len(histories)} networks, {steps} steps each." if len(histories) > 1 else f"{steps} steps.",),
-        _scored_cases(scores),
-        scores,
-        histories={("network" if name == "." else name): points for name, points in histories.items()},
-        settings=(RECIPE_FILE, recipe),
-        data=_beside(folder, read_yaml(folder / RECIPE_FILE).get("manifest")),
-        card=(f"{MODEL_FOLDER}/README.md", read_text(card)) if card.is_file() else None,
-    )
-
-
-def _evaluated(folder: Path) -> RunRecord:
-    scores, summary = read_scores(folder), read_json(folder / SUMMARY)
-    failed = [RunCase(case, error=str(reason)) for case, reason in summary.get("failed", {}).items()]
-    reference, prediction = [*(_beside(folder, path) for path in summary.get(INPUTS, ())), None, None][:2]
-    cases = with_masks(_scored_cases(scores), prediction)
-    notes = [f"{len(cases)} cases scored, {len(failed)} failed."]
-    notes += [
-        f"{name} of {means['cases']} cases: mean Dice {means['mean_dice']}" for name, means in summary.get("splits", {}).items()
-    ]
-    return RunRecord("evaluate", folder, tuple(notes), (*cases, *failed), scores, data=reference)
-
-
-def _compared(a: Path, b: Path) -> RunRecord:
-    differences = tuple(compare_scores(a, b))
-    frame_a, frame_b = read_scores(a), read_scores(b)
-    wins = {side: sum(row.winner == side for row in differences) for side in ("A", "B")}
-    notes = (f"A is {a}, B is {b}.", f"Of {len(differences)} labels and metrics A wins {wins['A']}, B wins {wins['B']}.")
-    scores_a, scores_b = ({case.id: case.mean_dice for case in _scored_cases(frame)} for frame in (frame_a, frame_b))
-    cases = []
-    for id, dice in scores_b.items():
-        before = scores_a.get(id)
-        if dice is not None and before is not None:
-            cases.append(RunCase(id, mean_dice=dice, flags=(f"{dice - before:+.3f} against A",)))
-    return RunRecord("compare", a, notes, tuple(cases), differences=differences)
-
-
-def _predicted(folder: Path) -> RunRecord:
-    with Ledger(folder, read_only=True) as ledger:
-        cases = tuple(map(_ledger_case, ledger.cases()))
-        counts = ledger.counts()
-    text = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return RunRecord("predict", folder, (f"{len(cases)} scans: {text}.",), with_masks(cases, folder))
-
-
-def _ledger_case(case: LedgerCase) -> RunCase:
-    facts = case.details.get("facts", {}).get("quality", {})
-    flags = dict.fromkeys([*case.details.get("flags", ()), *facts.get("flags", ())])
-    error = case.error or ("" if case.state == "done" else f"the scan is {case.state}")
-    return RunCase(case.id, tuple(map(Path, case.images)), None, None, facts.get("doubt"), tuple(flags), error)
-
-
-def _history(file: Path) -> list[Any]:
-    fields = ("step", "loss", "pseudo_dice", "validation")
-    lines = [json.loads(line) for line in read_text(file).splitlines() if line]
-    return [SimpleNamespace(**{name: line.get(name) for name in fields}) for line in lines]
-
-
-def _frame(file: Path) -> pl.DataFrame | None:
-    return read_scores(file) if file.is_file() and read_json(file).get("rows") else None
-
-
-def _scored_cases(scores: pl.DataFrame | None) -> tuple[RunCase, ...]:
-    """Each case with the mean of its labels' Dice."""
-    if scores is None:
-        return ()
-    means = scores.group_by("case", maintain_order=True).agg(pl.col("dice").mean())
-    return tuple(RunCase(id, mean_dice=None if dice is None or np.isnan(dice) else dice) for id, dice in means.iter_rows())
-
-
-def _beside(folder: Path, path: Any) -> Path | None:
-    """A path that a summary states from its own folder; None where nothing is there any more."""
-    place = folder / path if isinstance(path, str) else None
-    return place if place is not None and place.exists() else None
-
-
-def with_masks(cases: Sequence[RunCase], masks: Path | None) -> tuple[RunCase, ...]:
-    """The cases with their predicted masks.
-
-    Args:
-        cases: of a run.
-        masks: a folder of masks named as the cases, a mask file of the only case, or None.
-    """
-    if masks is None:
-        return tuple(cases)
-    try:
-        files = (
-            {id: files[0] for id, files in masks_in(masks).items()} if masks.is_dir() else {case.id: masks for case in cases[:1]}
-        )
-    except MissingFileError:  # every scan failed
-        files = {}
-    return tuple(replace(case, mask=None if case.error else files.get(case.id)) for case in cases)

@@ -48,7 +48,10 @@ window.voxelry = voxelry;
   }
 
   // ---- viewer
-  const LAYERS = ["prediction", "reference", "errors"];
+  const fields = [...document.querySelectorAll("#viewer-controls input[data-layer]")];
+  const LAYERS = fields.map((field) => field.dataset.layer); // what may lie on the scan, in the order of drawing
+  const NAMES = Object.fromEntries(fields.map((field) => [field.dataset.layer, field.dataset.name]));
+  const legendOf = (layer, data) => (layer.endsWith("errors") ? data.mistakes : data.labels);
   let nv = null;
   let volumes = {}; // layer -> number of its volume
   let shown = null;
@@ -128,7 +131,7 @@ window.voxelry = voxelry;
       nv.addVolume(image);
       if (name !== "scan") {
         volumes[name] = nv.volumes.length - 1;
-        image.setColormapLabel(colours(name === "errors" ? data.mistakes : data.labels));
+        image.setColormapLabel(colours(legendOf(name, data)));
       }
     }
     nv.updateGLVolume();
@@ -155,8 +158,8 @@ window.voxelry = voxelry;
     const side = (number, letters) => `${Math.abs(number).toFixed(1)} ${letters[number < 0 ? 1 : 0]}`;
     const names = LAYERS.filter((layer) => layer in volumes).map((layer) => {
       const number = Math.round(place.values[volumes[layer]]?.value ?? 0);
-      const label = (layer === "errors" ? shown.mistakes : shown.labels).find((each) => each.value === number);
-      return label ? `${layer}: ${label.name}` : "";
+      const label = legendOf(layer, shown).find((each) => each.value === number);
+      return label ? `${NAMES[layer]}: ${label.name}` : "";
     });
     const grey = place.values.length ? `value ${Number(place.values[0].value).toPrecision(4)}` : "";
     return [`${side(x, "RL")} ${side(y, "AP")} ${side(z, "SI")} mm`, grey, ...names].filter(Boolean).join(" · ");
