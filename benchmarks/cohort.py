@@ -1,14 +1,15 @@
 """Claim: a batch of scans loses nothing, whatever is broken or killed, and costs little beside the bare loop.
 
     python benchmarks/cohort.py --only broken kills --scans 1000 --kills 20
-    python benchmarks/cohort.py --only throughput overhead start nnunet
+    python benchmarks/cohort.py --only throughput overhead start nnunet memory
 
 `broken`: 5 % of the scans are broken in ten ways; every scan is accounted for, each broken one with its reason, and the leading
 process grows by less than 50 MB. `kills`: the same with the leading process or a worker killed at random times and run again;
 outputs are bit for bit those of the undisturbed run. `throughput`: at least 1.5 times the scans per hour of the bare loop (read,
 predict, write) on two processors. `overhead`: one worker takes at most 5 % longer than the bare loop on scans of 2 s and more.
 `start`: a resumed run on 100,000 finished scans is under way in 3 s. `nnunet`: the folder, the weights and the network of a run
-given to `nnUNetv2_predict_from_modelfolder`, both as whole commands, in turn: at least 5 times its scans per hour.
+given to `nnUNetv2_predict_from_modelfolder`, both as whole commands, in turn: at least 5 times its scans per hour. `memory`: the
+peak of one worker grows by less than 50 MB from the tenth to the fiftieth scan of a model of 105 classes.
 """
 
 from __future__ import annotations
@@ -141,10 +142,10 @@ def make_plugin(folder: Path) -> None:
     (folder / "fatal.py").write_text(FATAL)
 
 
-def lead(home: Path, scans: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
+def lead(home: Path, scans: Path, out: Path, workers: int, model: Path | None = None) -> subprocess.Popen[bytes]:
     """A run, as a process."""
     path = os.pathsep.join([str(home / "plugin"), str(Path(__file__).parents[1] / "src")])
-    words = [sys.executable, "-c", LEADER, home / "model", scans, out, workers]
+    words = [sys.executable, "-c", LEADER, model or home / "model", scans, out, workers]
     return subprocess.Popen(list(map(str, words)), env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.DEVNULL)
 
 
@@ -278,6 +279,23 @@ def start(home: Path, count: int) -> bool:
     return seconds < 3 and not queue.left
 
 
+def memory(home: Path, count: int) -> bool:
+    """The peak of a worker, scan after scan, with many classes; scans of several sizes, the largest among the first ten."""
+    folder, out = home / "organs", home / "organs_out"
+    folder.mkdir()
+    for number in range(count):
+        edge = 96 - 8 * (number % 5)
+        write_scan(folder / f"scan{number:02d}.nii.gz", (edge, edge, 80), number)
+    save_model(model_of(plan_of(PATCH, FEATURES, (1.0, 1.0, 1.0)), 105, SMALL), home / "many_classes")
+    lead(home, folder, out, 1, home / "many_classes").wait()
+    peaks = [case.peak_memory / 1e6 for case in sorted(states(out).values(), key=lambda case: case.ended)]
+    grown = peaks[-1] - peaks[9]
+    print(
+        f"memory: {count} scans, 105 classes: peak {peaks[0]:.0f} MB after one, {peaks[9]:.0f} after ten, {peaks[-1]:.0f} at last"
+    )
+    return grown < 50
+
+
 def beside_nnunet(home: Path, peers: Path, count: int, rounds: int) -> bool:
     """Whole commands on the same scans, weights and network, in turn; the seconds of each round."""
     import voxelry
@@ -318,7 +336,7 @@ def beside_nnunet(home: Path, peers: Path, count: int, rounds: int) -> bool:
 def main() -> int:
     """Run the sections asked for; 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sections = ("broken", "kills", "throughput", "overhead", "start", "nnunet")
+    sections = ("broken", "kills", "throughput", "overhead", "start", "nnunet", "memory")
     parser.add_argument("--only", nargs="+", choices=sections, default=sections)
     parser.add_argument("--scans", type=int, default=1000)
     parser.add_argument("--every", type=int, default=20, help="each so many scans one is broken")
@@ -346,6 +364,8 @@ def main() -> int:
             held.append(compare(home, LARGE, 8, 1) >= 1 / 1.05)
         if "start" in choices.only:
             held.append(start(home, choices.rows))
+        if "memory" in choices.only:
+            held.append(memory(home, 50))
         if "nnunet" in choices.only:
             held.append(beside_nnunet(home, choices.peers, 6, choices.rounds))
     return 0 if all(held) else 1

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from scipy import ndimage
 
-from voxelry.inference.patches import PatchGrid, mirror_sets
+from voxelry.inference.patches import PatchGrid, mirror_sets, summable
 from voxelry.preparation.slice_stream import InMemorySlices
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=2, max_size=3)
@@ -60,7 +60,12 @@ def test_nnunets_weights_are_a_blurred_point():
     wanted = ndimage.gaussian_filter(point, [size / 8 for size in patch], mode="constant")
     grid = PatchGrid((20, 30, 17), patch, 0.5, 0, "gaussian", "nnunet")
     ratio = grid.weights.numpy() / grid.weights.numpy().max()
-    assert np.allclose(ratio, np.maximum(wanted / wanted.max(), 1e-6), rtol=1e-3)
+    half = (10 * wanted / wanted.max()).astype(np.float16)
+    half[half == 0] = half[half > 0].min()
+    assert np.allclose(ratio, half.astype(np.float64) / 10, rtol=1e-3, atol=2.0**-24 / 10)
+    assert ratio.min() == pytest.approx(2.0**-24 / 10)
+    assert summable(grid.weights, half=False) is grid.weights
+    assert summable(grid.weights, half=True).min() / grid.weights.max() == pytest.approx(1e-6)
 
 
 def test_patches_stream_along_the_axis_with_the_smallest_ring():

@@ -25,8 +25,11 @@ from voxelry.preparation.slice_stream import SliceStream
 GAUSSIAN_SIGMA = 0.125
 """Standard deviation of a patch's Gaussian weights, as a share of its edge (Isensee et al. 2021)."""
 
-SMALLEST_WEIGHT: dict[Convention, float] = {"voxelry": 1e-3, "nnunet": 1e-6}
-"""Of a patch's Gaussian weights, whose largest is 1; nnU-Net's own limit is 6e-9, which sums of half floats would lose."""
+SMALLEST_WEIGHT: dict[Convention, float] = {"voxelry": 1e-3, "nnunet": 2.0**-24 / 10}
+"""Of a patch's Gaussian weights, whose largest is 1. nnU-Net's are half floats whose largest is 10, and none is 0."""
+
+SMALLEST_IN_HALF = 1e-6
+"""Of the weights whose sums are half floats, which would lose smaller ones."""
 
 SHEETS_AT_A_TIME = 16
 """Sheets of patches one voxel deep that run together: batches are full, and slices are made and restored many at a time."""
@@ -193,6 +196,8 @@ class PatchGrid:
             whole = lines[0]
             for line in lines[1:]:
                 whole = whole[..., None] * line
+            if self.convention == "nnunet":
+                whole = (10 * whole).half().float() / 10
             whole = whole.clamp(min=max(float(whole.min()), SMALLEST_WEIGHT[self.convention]))
         bound, copies = 1.0, 1
         for line, n, p in zip(lines, self.size, self.patch, strict=True):
@@ -227,6 +232,11 @@ def _gaussian(patch: int, middle: float) -> Tensor:
     """``(patch,)`` weights along an axis, 1 in the `middle`."""
     distance = torch.arange(patch, dtype=torch.float32) - middle
     return torch.exp(-(distance**2) / (2 * (GAUSSIAN_SIGMA * patch) ** 2))
+
+
+def summable(weights: Tensor | None, half: bool) -> Tensor | None:
+    """The weights of a patch, none of them too small for sums in half floats, if they are."""
+    return weights if weights is None or not half else weights.clamp(min=SMALLEST_IN_HALF * float(weights.max()))
 
 
 def upload(patches_C: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -20,7 +20,7 @@ from voxelry.inference import blending_kernels, head_kernels, multi_plan_kernels
 from voxelry.inference.blending_kernels import CLASSES, LAYER, REGIONS
 from voxelry.inference.half import LARGEST_HALF
 from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
-from voxelry.inference.patches import Start
+from voxelry.inference.patches import Start, summable
 from voxelry.networks.classes import class_spans
 
 LIMIT = 0.9 * LARGEST_HALF
@@ -125,6 +125,7 @@ class HostRingBuffer:
         self.sums, self.distance = self.channels[:classes], self.channels[classes:]
         self.weights = np.zeros(shape, np.float32)
         self.winners = np.zeros((len(self.spans), *shape), np.uint16)
+        weights = summable(weights, half)
         self.patch = None if weights is None else weights.numpy()
         self.logits = logits
         self.probability_sum, self.voxel_count = np.zeros(classes), np.zeros(classes, np.int64)

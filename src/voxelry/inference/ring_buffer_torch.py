@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voxelry.inference.linear_interpolation import Interp3d, SlabInterp
-from voxelry.inference.patches import Start
+from voxelry.inference.patches import Start, summable
 from voxelry.inference.ring_buffer import LIMIT, least_certain
 from voxelry.networks.classes import class_spans
 
@@ -52,6 +52,7 @@ class DeviceRingBuffer:
         self.sums, self.distance = self.channels[:classes], self.channels[classes:]
         self.weights = torch.zeros(shape, device=device)
         self.winners = torch.zeros((len(self.spans), *shape), dtype=torch.int32, device=device)
+        weights = summable(weights, half)
         self.patch = None if weights is None else weights.to(device)
         self._total = torch.zeros(classes, dtype=torch.float64, device=device)
         self._won = torch.zeros(classes, dtype=torch.int64, device=device)
