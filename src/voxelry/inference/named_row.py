@@ -49,6 +49,7 @@ class NamedRow:
         is_certain: the best sequence is 20 times as likely as any other.
         renamed: share of the row's voxels that got another label.
         debris: number of small parts that took the name of an object beside them, and of those that were left out.
+        strayed: labels of another row that objects had which lie on this row's side; a free label near them counts as predicted.
 
     Example:
         >>> from voxelry.core import LabelSequence
@@ -65,6 +66,7 @@ class NamedRow:
     is_certain: bool
     renamed: float = 0.0
     debris: tuple[int, int] = (0, 0)
+    strayed: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

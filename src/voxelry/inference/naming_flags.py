@@ -40,7 +40,7 @@ def row_flags(row: NamedRow) -> list[str]:
         >>> row_flags(rows[0])
         ['row: names were corrected by their order (33% of the voxels): label_2 was predicted as label_1']
     """
-    sentences = [*_uncertain(row), *_corrected(row), *_missing(row), *_left_out(row), *_joined(row), *_large(row)]
+    sentences = [*_uncertain(row), *_strayed(row), *_corrected(row), *_missing(row), *_left_out(row), *_joined(row), *_large(row)]
     if row.choices[0].is_reversed:
         sentences.append("its order runs against that of the training cases; check the orientation of the scan")
     return [f"{row.sequence.name}: {sentence}" for sentence in sentences]
@@ -57,6 +57,13 @@ def _uncertain(row: NamedRow) -> list[str]:
             words = " or ".join(f"{name or 'no object of the row'} ({share:.2g})" for name, share in others)
             parts.append(f"{_called(each)} may be {words}")
     return [f"the names are uncertain (likelihood compared with the name given): {shown(parts, 8)}"] if parts else []
+
+
+def _strayed(row: NamedRow) -> list[str]:
+    if not row.strayed:
+        return []
+    objects = counted(len(row.strayed), "object lies", "objects lie")
+    return [f"{objects} in it that had labels of another row ({shown(row.strayed, 8)}), and were named by their place"]
 
 
 def _corrected(row: NamedRow) -> list[str]:

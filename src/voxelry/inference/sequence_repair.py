@@ -15,6 +15,7 @@ from voxelry.core.label_sequence import LabelSequence
 from voxelry.core.volume import LabelMap
 from voxelry.inference.named_row import NamedObject, NamedRow
 from voxelry.inference.row_objects import RowObjects, find_row
+from voxelry.inference.row_sides import sort_into_rows
 from voxelry.inference.sequence_costs import JUNK, MERGED_ACROSS, OrderedObject, label_shares
 from voxelry.inference.sequence_naming import CERTAIN, Naming, name_objects
 
@@ -32,6 +33,8 @@ def name_rows(
     labels: LabelMap, sequences: Sequence[LabelSequence], scores: Mapping[int, Mapping[str, float]] | None = None
 ) -> tuple[LabelMap, tuple[NamedRow, ...]]:
     """Name the objects of every row by the most likely consistent sequence.
+
+    An object on the side of another row that lies apart from its own is named in that row (`row_sides`).
 
     Args:
         labels: a prediction, with or without instances.
@@ -57,11 +60,13 @@ def name_rows(
         ([1, 2, 3], ('label_1', 'label_2', 'label_3'))
     """
     rows = []
+    labels, strays = sort_into_rows(labels, sequences)
+    scores = {id: own for id, own in (scores or {}).items() if id not in strays.instances}
     for sequence in sequences:
         found_objects = find_row(labels, sequence)
         if found_objects is not None:
-            labels, row = _name_row(labels, sequence, found_objects, scores or {})
-            rows.append(row)
+            labels, row = _name_row(labels, sequence, found_objects, scores)
+            rows.append(replace(row, strayed=strays.labels.get(sequence.name, ())))
     return labels, tuple(rows)
 
 
