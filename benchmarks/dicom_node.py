@@ -33,6 +33,7 @@ from voxelry.phantom.phantom import make_phantom
 from voxelry.planning.fingerprint import make_fingerprint
 from voxelry.planning.planner import make_plan
 from voxelry.recipes.settings import PlanSettings
+from voxelry.serving.access_tokens import AccessTokens
 from voxelry.serving.application import Application
 from voxelry.serving.node_settings import NodeSettings
 from voxelry.serving.serve_limits import ServeLimits
@@ -126,9 +127,10 @@ def main() -> int:
             callers=[{"ae_title": "SENDER", "address": "127.0.0.1"}],
             routes=[{"modality": "CT", "model": "tiny", "to": f"dicom://PACS@127.0.0.1:{store.server_address[1]}"}],
         )
-        application = Application(models, folder / "jobs", ServeLimits(), ServedArchives(settings))
+        limits = ServeLimits()
+        application = Application(models, folder / "jobs", limits, ServedArchives(settings))
         listening = threading.Event()
-        server = ModelServer(application, "127.0.0.1", 0, None, lambda _: listening.set())
+        server = ModelServer(application, "127.0.0.1", 0, AccessTokens(), limits, lambda _: listening.set())
         thread = threading.Thread(target=server.run)
         thread.start()
         listening.wait()

@@ -24,6 +24,7 @@ import requests
 from PIL import Image
 
 import voxelry
+from voxelry.serving.access_tokens import AccessTokens
 from voxelry.serving.application import Application
 from voxelry.serving.request_body import SegmentParameters
 from voxelry.serving.segment_answer import answer_of
@@ -99,8 +100,11 @@ def main() -> int:
     given = parser.parse_args()
     models, address, listening = load_served([given.model], "cpu"), [], threading.Event()
     with tempfile.TemporaryDirectory() as folder:
-        application = Application(models, Path(folder) / "jobs", ServeLimits())
-        server = ModelServer(application, "127.0.0.1", 0, None, lambda url: (address.append(url), listening.set()))
+        limits = ServeLimits(rate=1e6, burst=1e6)
+        application = Application(models, Path(folder) / "jobs", limits)
+        server = ModelServer(
+            application, "127.0.0.1", 0, AccessTokens(), limits, lambda url: (address.append(url), listening.set())
+        )
         thread = threading.Thread(target=server.run)
         thread.start()
         listening.wait()

@@ -27,6 +27,7 @@ from .api import report as report
 from .api import send as send
 from .api import serve as serve
 from .api import status as status
+from .api import token as token
 from .api import train as train
 from .api import verify_model as verify_model
 from .api import write as write

@@ -5,8 +5,8 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+from voxelry.serving.access_tokens import AccessTokens
 from voxelry.serving.application import Application
-from voxelry.serving.gatekeeper import token_hash
 from voxelry.serving.serve_limits import ServeLimits
 from voxelry.serving.served_archives import ServedArchives
 from voxelry.serving.served_model import ServedModel, load_served
@@ -18,11 +18,11 @@ SECONDS = 60
 class RunningServer:
     """A server that answers; `application` is what it answers with, `url` where."""
 
-    def __init__(self, models: dict[str, ServedModel], folder: Path, token: str | None, limits: ServeLimits, archives) -> None:
+    def __init__(self, models: dict[str, ServedModel], folder: Path, token, limits: ServeLimits, archives) -> None:
         self.application = Application(models, folder, limits, archives)
         self._listening = threading.Event()
-        hash = token_hash(token) if token else None
-        self._server = ModelServer(self.application, "127.0.0.1", 0, hash, self._note)
+        tokens = token if isinstance(token, AccessTokens) else AccessTokens(token)
+        self._server = ModelServer(self.application, "127.0.0.1", 0, tokens, limits, self._note)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         assert self._listening.wait(SECONDS)
@@ -41,7 +41,7 @@ class RunningServer:
 
 
 @contextmanager
-def running(paths, folder: Path, token: str | None = None, archives: ServedArchives = ServedArchives(), **limits):  # noqa: B008
+def running(paths, folder: Path, token: str | AccessTokens | None = None, archives: ServedArchives = ServedArchives(), **limits):  # noqa: B008
     """A server of model folders, or of models that are loaded."""
     models = paths if isinstance(paths, dict) else load_served(paths, "cpu")
     server = RunningServer(models, folder, token, ServeLimits(**limits), archives)

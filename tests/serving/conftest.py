@@ -65,6 +65,6 @@ def volume_model(models):
 
 @pytest.fixture(scope="module")
 def server(models, tmp_path_factory):
-    """A server without a token."""
-    with running(models, tmp_path_factory.mktemp("jobs")) as server:
+    """A server without a token, which takes any number of requests a second."""
+    with running(models, tmp_path_factory.mktemp("jobs"), rate=1e6, burst=1e6) as server:
         yield server

@@ -229,7 +229,7 @@ class Held:
 
     def __init__(self, queue: DeviceQueue) -> None:
         self.release = threading.Event()
-        queue.submit("held", self.release.wait)
+        queue.submit("held", lambda _: self.release.wait())
 
 
 def test_more_requests_than_places_are_told_to_come_again(models, picture, tmp_path):
@@ -258,7 +258,7 @@ def test_on_shutdown_what_runs_is_finished_and_what_waits_is_turned_away(models,
             return work
 
         queue._next = held_next
-        queue.submit("wake", lambda: None).result(SECONDS)
+        queue.submit("wake", lambda _: None).result(SECONDS)
         begun.clear()
         first = pool.submit(post, server.url, picture.read_bytes())
         until(lambda: begun)

@@ -4,13 +4,15 @@ import socket
 import pytest
 
 from voxelry.errors import UsageError
-from voxelry.serving.gatekeeper import Gatekeeper, is_loopback, token_hash
+from voxelry.serving.access_tokens import AccessTokens
+from voxelry.serving.gatekeeper import Gatekeeper, is_loopback
+from voxelry.serving.rate_limit import RateLimit
 from voxelry.serving.server import check_access, refuse_taken
 
 TOKEN = "a-token-of-many-characters"
 
 
-def status_of(hash, method="POST", path="/", **headers):
+def status_of(token, method="POST", path="/", limit=None, **headers):
     """The status of a request, and the headers of the answer; 200 is given by the application behind."""
     sent = []
 
@@ -25,13 +27,14 @@ def status_of(hash, method="POST", path="/", **headers):
         (name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in ({"host": "127.0.0.1:1"} | headers).items()
     ]
     scope = {"type": "http", "method": method, "path": path, "headers": raw}
-    asyncio.run(Gatekeeper(application, hash)(scope, None, send))
+    tokens = token if isinstance(token, AccessTokens) else AccessTokens(token)
+    asyncio.run(Gatekeeper(application, tokens, limit or RateLimit(1, 10))(scope, None, send))
     return sent[0]["status"], dict(sent[0]["headers"])
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"Bearer  {TOKEN} "])
 def test_the_token_lets_in(authorization):
-    assert status_of(token_hash(TOKEN), authorization=authorization)[0] == 200
+    assert status_of(TOKEN, authorization=authorization)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,7 @@ def test_the_token_lets_in(authorization):
     ["", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}\xe9", "Bearer", f"Bearer {TOKEN},{TOKEN}"],
 )
 def test_anything_else_does_not(authorization):
-    status, headers = status_of(token_hash(TOKEN), authorization=authorization)
+    status, headers = status_of(TOKEN, authorization=authorization)
     assert (status, headers[b"www-authenticate"]) == (401, b"Bearer")
 
 
@@ -49,7 +52,7 @@ def test_anything_else_does_not(authorization):
      ("GET", "/info", 401), ("GET", "/openapi.json", 401), ("GET", "/jobs/a", 401), ("POST", "/models/a/health", 401)],
 )  # fmt: skip
 def test_only_the_page_and_health_are_open(method, path, status):
-    assert status_of(token_hash(TOKEN), method, path)[0] == status
+    assert status_of(TOKEN, method, path)[0] == status
 
 
 def test_without_a_token_only_this_machine_is_a_name_of_the_server():
@@ -57,7 +60,7 @@ def test_without_a_token_only_this_machine_is_a_name_of_the_server():
     assert status_of(None, host="localhost:80")[0] == 200
     assert status_of(None, host="[::1]:80")[0] == 200
     assert status_of(None, host="scans.example")[0] == 403
-    assert status_of(token_hash(TOKEN), host="scans.example", authorization=f"Bearer {TOKEN}")[0] == 200
+    assert status_of(TOKEN, host="scans.example", authorization=f"Bearer {TOKEN}")[0] == 200
 
 
 def test_a_page_of_another_origin_is_refused():
@@ -67,8 +70,8 @@ def test_a_page_of_another_origin_is_refused():
 
 
 def test_every_answer_has_security_headers_once():
-    for hash in (None, token_hash(TOKEN)):
-        _, headers = status_of(hash)
+    for token in (None, TOKEN):
+        _, headers = status_of(token)
         assert headers[b"x-content-type-options"] == b"nosniff"
         assert b"default-src 'none'" in headers[b"content-security-policy"]
     assert status_of(None)[1][b"cache-control"] == b"max-age=1"

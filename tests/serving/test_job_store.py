@@ -21,6 +21,7 @@ from voxelry.cohort.ledger import Ledger
 from voxelry.errors import UsageError
 
 SECONDS = 120
+KILLED = int(os.environ.get("VOXELRY_KILLED_JOBS", "12"))
 
 
 def post(server, body, **query):
@@ -112,7 +113,7 @@ def test_several_series_are_listed_and_one_can_be_chosen(server, volume_model, s
 
 def test_a_job_that_waits_or_runs_is_cancelled_and_one_that_ended_is_deleted(server, picture):
     go = threading.Event()
-    server.application.queue.submit("held", go.wait)
+    server.application.queue.submit("held", lambda _: go.wait())
     waiting = post(server, picture.read_bytes()).json()
     assert waiting["state"] == "waiting"
     assert get(server, f"{waiting['url']}/answer").status_code == 409
@@ -147,7 +148,7 @@ def test_a_running_job_stops_at_its_next_patch(models, volume_model, scans, tmp_
 def test_jobs_that_wait_at_the_end_are_done_after_a_restart(models, picture, tmp_path):
     with running(models, tmp_path) as server:
         go = threading.Event()
-        server.application.queue.submit("held", go.wait)
+        server.application.queue.submit("held", lambda _: go.wait())
         jobs = [post(server, picture.read_bytes()).json() for _ in range(3)]
         threading.Timer(0.2, go.set).start()
     with running(models, tmp_path) as server:
@@ -174,7 +175,7 @@ def test_a_job_that_ended_the_server_twice_is_reported(models, picture, tmp_path
 def test_too_many_waiting_jobs_are_refused_and_old_results_deleted(models, picture, tmp_path):
     with running(models, tmp_path, jobs=1, keep=0.0) as server:
         go = threading.Event()
-        server.application.queue.submit("held", go.wait)
+        server.application.queue.submit("held", lambda _: go.wait())
         first = post(server, picture.read_bytes()).json()
         refused = post(server, picture.read_bytes())
         assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (429, True)
@@ -197,7 +198,7 @@ def test_no_job_is_lost_or_done_twice_by_a_kill(lungs, picture, models, tmp_path
     line = [sys.executable, "-c", code, "voxelry", *options]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
     url = process.stderr.readline().split()[2].rstrip(";")
-    jobs = [requests.post(f"{url}/jobs", data=picture.read_bytes(), timeout=SECONDS).json() for _ in range(12)]
+    jobs = [requests.post(f"{url}/jobs", data=picture.read_bytes(), timeout=SECONDS).json() for _ in range(KILLED)]
     os.kill(process.pid, signal.SIGKILL)
     process.wait(SECONDS)
     process.stderr.close()
@@ -206,6 +207,8 @@ def test_no_job_is_lost_or_done_twice_by_a_kill(lungs, picture, models, tmp_path
     assert {state["state"] for state in states} == {"done"}
     with Ledger(tmp_path) as ledger:
         assert sorted(case.id for case in ledger.cases()) == sorted(job["id"] for job in jobs)
+        assert {case.attempt for case in ledger.cases()} <= {1, 2}
+    assert sorted(answer.parent.name for answer in tmp_path.glob("jobs/*/answer.json")) == sorted(job["id"] for job in jobs)
 
 
 def test_the_folder_of_a_job_holds_its_scan(server, job, scans):

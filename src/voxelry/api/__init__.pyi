@@ -18,6 +18,7 @@ from .review_verbs import qc as qc
 from .scoring_verbs import compare as compare
 from .scoring_verbs import evaluate as evaluate
 from .serving_verbs import serve as serve
+from .serving_verbs import token as token
 from .training_verbs import estimate as estimate
 from .training_verbs import train as train
 from .verbs import check as check

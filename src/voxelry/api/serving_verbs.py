@@ -1,4 +1,4 @@
-"""The verb that serves models over HTTP."""
+"""The verbs that serve models over HTTP, and that make the tokens of those who may ask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from voxelry.base.extras import extra
 from voxelry.errors import UsageError
 
-__all__ = ["serve"]
+__all__ = ["serve", "token"]
 
 PathLike = str | os.PathLike[str]
 
@@ -24,6 +24,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
+    tokens: PathLike | None = None,
     device: str = "auto",
     jobs: PathLike | None = None,
     max_upload: str | int | None = None,
@@ -39,8 +40,9 @@ def serve(
         models: model folders; each answers at ``/models/<name>``, the first at ``/`` too.
         host: address to listen at; any but this machine's own needs a token.
         port: port to listen at; 0 takes any that is free.
-        token: bearer token that requests must carry.
-        device: ``auto``, ``cpu``, ``cuda``...
+        token: bearer token that requests must carry; it lets its holder ask for everything.
+        tokens: file of tokens with their scopes, as `token` writes it; read again when it changes.
+        device: ``auto`` and ``cuda`` for every GPU, ``cpu``, or GPUs by name: ``cuda:0,cuda:1``.
         jobs: folder that keeps jobs and results over a restart; None for a temporary one.
         max_upload: largest body, such as ``500MB``; 2 GiB where it is not given.
         network: import path of the models' custom network, ``package.module:Class``; its code is run.
@@ -50,7 +52,7 @@ def serve(
         on_start: called with the server's address once it listens.
 
     Raises:
-        ConfigError: the file of the DICOM node is wrong.
+        ConfigError: the file of the DICOM node or of the tokens is wrong.
         UsageError: an address that others reach without a token, a token that could be guessed, two models of one name.
         ModelError: a model cannot be used.
         MissingExtraError: the extra ``serve`` is not installed.
@@ -61,9 +63,9 @@ def serve(
         ...     voxelry.serve("run/model", host="0.0.0.0")
         ... except voxelry.VoxelryError as error:
         ...     print(error.remedy)
-        Set VOXELRY_TOKEN, or leave --host at 127.0.0.1.
+        Set VOXELRY_TOKEN or --tokens, or leave --host at 127.0.0.1.
     """
-    for module in ("fastapi", "uvicorn"):
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
         extra(module, "serving models")
     from voxelry.pacs.pacs_address import WebAddress, parse_address
     from voxelry.recipes.settings import parse_memory
@@ -88,6 +90,7 @@ def serve(
         host,
         port,
         token=token,
+        tokens=None if tokens is None else Path(tokens),
         device=device,
         jobs=None if jobs is None else Path(jobs),
         limits=ServeLimits() if max_upload is None else ServeLimits(upload=parse_memory(max_upload)),
@@ -95,3 +98,29 @@ def serve(
         archives=archives,
         on_start=on_start,
     )
+
+
+def token(file: PathLike, name: str, *, scopes: Sequence[str] = ("segment", "results")) -> str:
+    """Make a bearer token for `serve`, and keep its SHA-256, name and scopes in a file.
+
+    Args:
+        file: YAML file of tokens, which is made where there is none; whose rows are removed may ask no more.
+        name: whose it is, as logs name it; a token of that name is replaced.
+        scopes: what it lets its holder ask for: ``segment`` sends scans and deletes jobs, ``results`` reads jobs, ``metrics``
+            reads the server's counts.
+
+    Returns:
+        The token, which is kept nowhere.
+
+    Raises:
+        ConfigError: a wrong name or scope, or a file that is none of tokens.
+        UsageError: others than its owner can change the file.
+
+    Example:
+        >>> import voxelry
+        >>> len(voxelry.token("tokens.yaml", "ward-3", scopes=["segment"]))
+        43
+    """
+    from voxelry.serving.access_tokens import make_token
+
+    return make_token(Path(file), name, scopes)

@@ -17,7 +17,7 @@ EXTRAS = {
     "fsspec": "remote", "obstore": "remote", "aiohttp": "remote",
     "ray": "cluster", "submitit": "cluster",
     "huggingface_hub": "hub",
-    "fastapi": "serve", "uvicorn": "serve",
+    "fastapi": "serve", "uvicorn": "serve", "prometheus_client": "serve",
     "matplotlib": "plot",
     "ipyniivue": "notebook",
     "mirp": "radiomics",

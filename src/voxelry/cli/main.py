@@ -42,7 +42,7 @@ from voxelry.cli.printable import PrintableFormatter, keep_chatter_out
 from voxelry.cli.qc import qc
 from voxelry.cli.report import report
 from voxelry.cli.send import send
-from voxelry.cli.serve import serve
+from voxelry.cli.serve import serve, token
 from voxelry.cli.train import train
 from voxelry.errors import VoxelryError
 from voxelry.metrics.metric_table import FAMILIES
@@ -325,6 +325,7 @@ app.command()(report)
 app.command()(fetch)
 app.command()(send)
 app.command()(serve)
+app.command()(token)
 app.add_typer(models_app, name="models")
 
 

@@ -1,13 +1,15 @@
-"""`voxelry serve`: answers requests to segment scans over HTTP."""
+"""`voxelry serve`: answers requests to segment scans over HTTP. `voxelry token`: makes tokens of those who may ask."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from voxelry.cli.output import Device, say
+from voxelry.base.extras import extra
+from voxelry.cli.output import say
 
 
 def serve(
@@ -22,6 +24,9 @@ def serve(
     token: Annotated[
         str | None,
         typer.Option("--token", envvar="VOXELRY_TOKEN", help="Bearer token that requests must carry; other users see options."),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option("--tokens", help="File of tokens with scopes, as `voxelry token` writes it.")
     ] = None,
     jobs: Annotated[
         Path | None, typer.Option("--jobs", help="Folder that keeps jobs and results over a restart; else they are temporary.")
@@ -41,16 +46,20 @@ def serve(
     pacs_token: Annotated[
         str | None, typer.Option("--pacs-token", envvar="VOXELRY_PACS_TOKEN", help="Bearer token for DICOMweb services.")
     ] = None,
-    device: Device = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="auto (every GPU, else cpu), cpu, or GPUs by name: cuda:0,cuda:1.")
+    ] = "auto",
 ) -> None:
     """Serve models over HTTP: Hugging Face's image segmentation, jobs, and a web page to drop a scan on."""
     from voxelry import api
 
+    _log_lines()
     api.serve(
         models,
         host=host,
         port=port,
         token=token or None,
+        tokens=tokens,
         device=device,
         jobs=jobs,
         max_upload=max_upload,
@@ -60,3 +69,31 @@ def serve(
         pacs_token=pacs_token or None,
         on_start=lambda address: say(f"listening at {address}; Ctrl-C ends it when what runs is done"),
     )
+
+
+def _log_lines() -> None:
+    """Log to standard error, a line of JSON each, and every request with it."""
+    extra("prometheus_client", "serving models")
+    from voxelry.serving.request_log import JsonLines
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    for name in ("voxelry", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+    logging.getLogger("voxelry.serving").setLevel(logging.INFO)
+
+
+def token(
+    file: Annotated[Path, typer.Argument(help="File of tokens, for `serve --tokens`; it is made where there is none.")],
+    name: Annotated[str, typer.Argument(help="Whose token it is, as logs name it; one of that name is replaced.")],
+    scopes: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="segment, results or metrics; may be repeated (default: segment and results)."),
+    ] = None,
+) -> None:
+    """Make a bearer token for `serve`: the file keeps its hash, the token itself is shown once."""
+    from voxelry import api
+
+    typer.echo(api.token(file, name, **({"scopes": scopes} if scopes else {})))
+    say(f"{file} keeps its hash; it is shown this once")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import shutil
 import threading
 from collections.abc import AsyncIterator
@@ -17,38 +15,33 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
-from starlette.exceptions import HTTPException as AnyHTTPException
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from starlette.requests import ClientDisconnect
 
 from voxelry.base.failures import task_failures
 from voxelry.base.version import version
-from voxelry.errors import MissingExtraError, UnexpectedError, UnsupportedFormatError, VoxelryError
-from voxelry.serving.device_queue import ClosingError, DeviceQueue, QueueFullError
+from voxelry.errors import VoxelryError
+from voxelry.serving.device_queue import DeviceQueue
 from voxelry.serving.dicom_node import DicomNode
+from voxelry.serving.gatekeeper import client_of
+from voxelry.serving.http_errors import HANDLED, answer_error, public_error
 from voxelry.serving.job_results import SCAN, download, draw_slice, read_answer
-from voxelry.serving.job_store import REFERENCE, CancelledJobError, JobState, JobStore, without_path
-from voxelry.serving.request_body import SegmentParameters, parameters_of, receive
+from voxelry.serving.job_store import REFERENCE, CancelledJobError, JobState, JobStore
+from voxelry.serving.request_body import OpenedBody, SegmentParameters, open_body, parameters_of, receive
 from voxelry.serving.segment_answer import answer_of
 from voxelry.serving.serve_limits import ServeLimits
 from voxelry.serving.served_archives import ServedArchives
 from voxelry.serving.served_model import ServedModel
+from voxelry.serving.server_metrics import CONTENT_TYPE, ServerMetrics
 from voxelry.serving.study_reference import StudyFetcher, StudyReference
+from voxelry.serving.token_scopes import METRICS_PATH
 
-log = logging.getLogger(__name__)
-
-_STATUS: tuple[tuple[type[VoxelryError], int], ...] = (
-    (QueueFullError, 429), (ClosingError, 503), (UnexpectedError, 500), (MissingExtraError, 500), (UnsupportedFormatError, 415),
-)  # fmt: skip
-_UNPROCESSABLE = 422
-"""Status of every other error: of what was sent."""
-_CLOSED_BY_CLIENT = 499
-"""nginx's status of a request whose client is gone; nobody reads it."""
 _LOOK = 1.0
 """Seconds between looks whether a client still waits."""
-_RETRY_AFTER = 10
-_DISK_FAILS = "the server could not read or write its disk. Try again later."
+_SWEEP = 600.0
+"""Seconds between looks for results whose time is over, at most."""
+_LEAST_DISK = 2**28
+"""Bytes of disk without which no scan can be received."""
 _PAGE = {"": "text/html", "app.js": "text/javascript", "app.css": "text/css"}
 _NO_ARCHIVES = ServedArchives()
 _SCAN_BODY: dict[str, Any] = {
@@ -88,6 +81,7 @@ class Application:
     Attributes:
         queue: of the device.
         jobs: the jobs.
+        metrics: what is counted.
         node: the DICOM node, or None.
         api: the application for a server.
     """
@@ -95,15 +89,16 @@ class Application:
     def __init__(
         self, models: dict[str, ServedModel], folder: Path, limits: ServeLimits, archives: ServedArchives = _NO_ARCHIVES
     ) -> None:
-        self._models, self._limits = models, limits
-        self.queue = DeviceQueue(str(next(iter(models.values())).predictor.device), limits.waiting)
+        self._models, self._limits, self._folder = models, limits, folder
+        self.queue = DeviceQueue(next(iter(models.values())).devices, limits.waiting)
         self._fetcher = StudyFetcher(archives, limits)
         self.jobs = JobStore(folder, models, self.queue, limits, self._fetcher.fetch)
+        self.metrics = ServerMetrics(lambda: self.queue.length, self.jobs.counts)
         self.node = None if archives.node is None else DicomNode(archives, self.jobs, models, folder, limits)
         self.api = FastAPI(title="voxelry", version=version(), docs_url=None, redoc_url=None, lifespan=self._life)
         self._add_routes()
-        for kind in (VoxelryError, OSError, AnyHTTPException, RequestValidationError, ClientDisconnect):
-            self.api.add_exception_handler(kind, _answer_error)
+        for kind in HANDLED:
+            self.api.add_exception_handler(kind, answer_error)
 
     @asynccontextmanager
     async def _life(self, _: FastAPI) -> AsyncIterator[None]:
@@ -111,12 +106,20 @@ class Application:
         self.jobs.resume()
         if self.node is not None:
             self.node.start()
+        sweeping = asyncio.create_task(self._sweep())
         yield
+        sweeping.cancel()
         if self.node is not None:
             await asyncio.to_thread(self.node.stop)
         self.queue.close()
         await asyncio.to_thread(self.queue.join)
         self.jobs.close()
+
+    async def _sweep(self) -> None:
+        """Delete results when their time is over, whether anybody asks for anything or not."""
+        while True:
+            await asyncio.to_thread(self.jobs.sweep)
+            await asyncio.sleep(min(_SWEEP, max(1.0, self._limits.keep)))
 
     def _add_routes(self) -> None:
         add = self.api.add_api_route
@@ -138,30 +141,44 @@ class Application:
         add("/jobs/{job}/answer", self.answer, methods=["GET"], summary="The segments of a job")
         add("/jobs/{job}/files/{format}", self.file, methods=["GET"], summary="The labels of a job in a format")
         add("/jobs/{job}/slices/{plane}/{index}", self.slice, methods=["GET"], summary="A slice with its labels, as PNG")
+        add("/ready", self.ready, methods=["GET"], summary="Whether requests are taken")
+        add(METRICS_PATH, self.counts, methods=["GET"], summary="Counts for Prometheus", response_class=PlainTextResponse)
         add("/", page, methods=["GET"], include_in_schema=False)
         add("/web/{name}", page, methods=["GET"], include_in_schema=False)
 
     async def segment(self, request: Request, model: str = "", series: str | None = None) -> Response:
         """Hugging Face's image segmentation: a body in, a list of label, score and mask out."""
         served = self._model(model)
+        body = await self._opened(request)
         with self.queue.admission():
             folder, gone = self.jobs.incoming(), threading.Event()
             try:
-                parameters, reference = await receive(request, folder / SCAN, self._limits)
+                parameters, reference = await receive(body, folder / SCAN, self._limits)
                 if reference is not None:
                     raise HTTPException(400, "a reference to a study is no scan. Send it to /jobs, which fetches it.")
                 work = partial(self._segment, served, folder, parameters, series, gone)
-                elements = await self._result(request, work, gone)
+                elements, request.scope["job"] = await self._result(request, work, gone)
             except VoxelryError as error:
-                raise _public(error, folder) from error
+                raise public_error(error, folder) from error
             finally:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
         return JSONResponse(elements)
 
+    async def _opened(self, request: Request) -> OpenedBody:
+        """The beginning of a body, unless there is no place for the request anyway."""
+        self.queue.check_room()
+        return await open_body(request, self._limits)
+
     def _segment(
-        self, served: ServedModel, folder: Path, parameters: SegmentParameters, series: str | None, gone: threading.Event
-    ) -> list[dict[str, Any]]:
-        """The work of a request: of a volume the result is kept, and each element names it."""
+        self,
+        served: ServedModel,
+        folder: Path,
+        parameters: SegmentParameters,
+        series: str | None,
+        gone: threading.Event,
+        device: int,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """The work of a request: of a volume the result is kept, and each element names it; its elements, and the job."""
 
         def watch(*_: Any) -> None:
             if gone.is_set():
@@ -169,16 +186,16 @@ class Application:
 
         watch()
         with task_failures("the scan"):
-            volume, prediction = served.segment(folder / SCAN, self._limits, series, watch)
+            volume, prediction = served.segment(folder / SCAN, self._limits, series, watch, device)
             answer = answer_of(prediction, parameters, served.task)
             if volume.geometry.ndim == 2:
-                return answer.elements
+                return answer.elements, None
             id = self.jobs.keep(folder, served.id, volume, prediction, answer, series)
-        return [{**element, "volume": f"/jobs/{id}/files/nifti"} for element in answer.elements]
+        return [{**element, "volume": f"/jobs/{id}/files/nifti"} for element in answer.elements], id
 
     async def _result(self, request: Request, work: Any, gone: threading.Event) -> Any:
         """What a piece of work gives, unless the client goes away meanwhile."""
-        future = self.queue.submit(_client(request), work)
+        future = self.queue.submit(client_of(request.scope), work)
         waiting = asyncio.wrap_future(future)
         while not (await asyncio.wait([waiting], timeout=_LOOK))[0]:
             if await request.is_disconnected():
@@ -198,17 +215,19 @@ class Application:
         """Take a scan; its state is at the address of the answer's header Location."""
         served = self._model(model)
         asked = parameters_of({"subtask": subtask, "threshold": threshold})
+        body = await self._opened(request)
         with self.queue.admission():
             self.jobs.sweep()
             folder = self.jobs.incoming()
             try:
-                sent, reference = await receive(request, folder / SCAN, self._limits)
+                sent, reference = await receive(body, folder / SCAN, self._limits)
                 given = SegmentParameters(**{**sent.model_dump(), **asked.model_dump(exclude_none=True)})
                 more = {}
                 if reference is not None:
                     self._fetcher.check(reference)
                     more = {REFERENCE: reference.model_dump()}
-                state = self.jobs.add(folder, served.id, _client(request), given, series, more)
+                state = self.jobs.add(folder, served.id, client_of(request.scope), given, series, more)
+                request.scope["job"] = state.id
             finally:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
         return JSONResponse(_described(state), 202, {"Location": f"/jobs/{state.id}"})
@@ -241,7 +260,7 @@ class Application:
         try:
             path = await asyncio.to_thread(download, folder, format, card, self.jobs.detail(job, "series"))
         except VoxelryError as error:
-            raise _public(error, folder) from error
+            raise public_error(error, folder) from error
         return FileResponse(path, filename=path.name, media_type="application/octet-stream")
 
     async def slice(self, job: str, plane: str, index: int) -> Response:
@@ -252,6 +271,16 @@ class Application:
     async def health(self) -> dict[str, str]:
         """Answers as long as the server does."""
         return {"status": "ok"}
+
+    async def ready(self) -> Response:
+        """Status 200 where requests are taken; 503 while the server ends, or where its disk is full."""
+        room = shutil.disk_usage(self._folder).free
+        reason = "shutting down" if self.queue.is_closed else "the disk is full" if room < _LEAST_DISK else ""
+        return JSONResponse({"status": reason or "ready"}, 503 if reason else 200)
+
+    async def counts(self) -> Response:
+        """What Prometheus reads."""
+        return Response(await asyncio.to_thread(self.metrics.text), media_type=CONTENT_TYPE)
 
     async def info(self, model: str = "") -> dict[str, Any]:
         """What a client needs to know; at the address of a model, that model alone."""
@@ -296,38 +325,3 @@ async def page(name: str = "") -> Response:
 
 def _described(state: JobState) -> dict[str, Any]:
     return {**asdict(state), "url": f"/jobs/{state.id}"}
-
-
-def _client(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def _public(error: VoxelryError, folder: Path) -> Exception:
-    """An error as its client may see it: without paths of the server."""
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), _UNPROCESSABLE)
-    if isinstance(error, QueueFullError | ClosingError | CancelledJobError):
-        return error
-    if status >= 500:
-        log.exception("a request failed", exc_info=error)
-    detail = {"error": without_path(error, folder)}
-    choices = list(getattr(error, "choices", ()))
-    return HTTPException(status, {**detail, "choices": choices} if choices else detail)
-
-
-async def _answer_error(_: Request, error: Exception) -> Response:
-    """Every error as JSON with the key ``error``."""
-    if isinstance(error, ClientDisconnect | CancelledJobError):
-        return Response(status_code=_CLOSED_BY_CLIENT)
-    if isinstance(error, RequestValidationError):
-        lines = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        return JSONResponse({"error": f"the request is wrong: {'; '.join(lines)}."}, _UNPROCESSABLE)
-    if isinstance(error, OSError):
-        log.error("a request failed", exc_info=error)
-        return JSONResponse({"error": _DISK_FAILS}, 507 if error.errno == errno.ENOSPC else 500)
-    if isinstance(error, AnyHTTPException):
-        detail: Any = error.detail
-        content = detail if isinstance(detail, dict) else {"error": detail}
-        return JSONResponse(content, error.status_code, error.headers)
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), _UNPROCESSABLE)
-    retry = {"Retry-After": str(getattr(error, "retry_after", _RETRY_AFTER))} if status in (429, 503) else None
-    return JSONResponse({"error": str(error)}, status, retry)

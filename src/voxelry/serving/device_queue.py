@@ -1,4 +1,4 @@
-"""DeviceQueue: work for one device, done one piece at a time, fairly shared between clients, and refused where too much waits."""
+"""DeviceQueue: work for devices, one piece at a time on each, fairly shared between clients, and refused where too much waits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,49 +44,57 @@ class ClosingError(VoxelryError):
 class _Work:
     """A piece of work and who waits for it."""
 
-    run: Callable[[], Any]
+    run: Callable[[int], Any]
     future: Future[Any] = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
 
 
 class DeviceQueue:
-    """A thread that does one piece of work at a time: its device has one warm model in use, and memory for one scan.
+    """A thread for each device, which does one piece of work at a time: it has one warm model in use, and memory for one scan.
 
-    Clients take turns: one that sends many requests does not keep those of others waiting.
+    Clients take turns: one that sends many requests does not keep those of others waiting. The first that is free takes the next
+    piece.
 
     Args:
-        name: of the device, for the thread.
+        names: of the devices, for the threads.
         most: requests that may be inside at once, counted by `admission`.
     """
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, names: Sequence[str], most: int) -> None:
         self._most = most
-        self._inside = 0
+        self._inside = self._busy = 0
         self._seconds = 1.0
-        self._is_busy = self._is_closed = False
+        self._is_closed = False
         self._waiting: OrderedDict[str, deque[_Work]] = OrderedDict()
         self._change = threading.Condition()
-        self._thread = threading.Thread(target=self._serve, name=f"voxelry {name}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(number,), name=f"voxelry {name}", daemon=True)
+            for number, name in enumerate(names)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def length(self) -> int:
         """Pieces of work that wait or run."""
         with self._change:
-            return sum(map(len, self._waiting.values())) + self._is_busy
+            return sum(map(len, self._waiting.values())) + self._busy
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more work."""
+        return self._is_closed
 
     @contextmanager
     def admission(self) -> Iterator[None]:
-        """A place for a request, from before its body is read until it is answered.
+        """A place for a request, from before the most of its body is read until it is answered.
 
         Raises:
             QueueFullError: there is none.
             ClosingError: the server is about to end.
         """
         with self._change:
-            if self._is_closed:
-                raise ClosingError
-            if self._inside >= self._most:
-                raise QueueFullError(min(_LONGEST_RETRY, max(1, math.ceil(self._inside * self._seconds))))
+            self.check_room()
             self._inside += 1
         try:
             yield
@@ -93,12 +102,25 @@ class DeviceQueue:
             with self._change:
                 self._inside -= 1
 
-    def submit(self, client: str, run: Callable[[], Any]) -> Future[Any]:
+    def check_room(self) -> None:
+        """Refuse a request for which there is no place now.
+
+        Raises:
+            QueueFullError: there is none.
+            ClosingError: the server is about to end.
+        """
+        if self._is_closed:
+            raise ClosingError
+        if self._inside >= self._most:
+            left = math.ceil(self._inside * self._seconds / len(self._threads))
+            raise QueueFullError(min(_LONGEST_RETRY, max(1, left)))
+
+    def submit(self, client: str, run: Callable[[int], Any]) -> Future[Any]:
         """Add a piece of work.
 
         Args:
             client: whose it is; clients take turns.
-            run: the work.
+            run: the work, called with the number of its device.
 
         Returns:
             Its result to be; cancelling it takes it out, unless it runs.
@@ -120,32 +142,37 @@ class DeviceQueue:
             self._is_closed = True
             waiting = [work for works in self._waiting.values() for work in works]
             self._waiting.clear()
-            self._change.notify()
+            self._change.notify_all()
         for work in waiting:
             if work.future.set_running_or_notify_cancel():
                 work.future.set_exception(ClosingError())
 
     def join(self) -> None:
         """Wait until the work that runs is done; after `close`."""
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _serve(self) -> None:
+    def _serve(self, device: int) -> None:
         while (work := self._next()) is not None:
-            if not work.future.set_running_or_notify_cancel():
-                continue
-            began = time.monotonic()
-            try:
-                result = work.run()
-            except BaseException as error:  # noqa: BLE001 - whoever waits gets it, and the next work goes on
-                work.future.set_exception(error)
-            else:
-                work.future.set_result(result)
-            self._seconds = _MEMORY_OF_MEAN * self._seconds + (1 - _MEMORY_OF_MEAN) * (time.monotonic() - began)
+            self._do(work, device)
+            with self._change:
+                self._busy -= 1
+
+    def _do(self, work: _Work, device: int) -> None:
+        if not work.future.set_running_or_notify_cancel():
+            return
+        began = time.monotonic()
+        try:
+            result = work.context.run(work.run, device)
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it, and the next work goes on
+            work.future.set_exception(error)
+        else:
+            work.future.set_result(result)
+        self._seconds = _MEMORY_OF_MEAN * self._seconds + (1 - _MEMORY_OF_MEAN) * (time.monotonic() - began)
 
     def _next(self) -> _Work | None:
         """The first work of the client whose turn it is; None at the end."""
         with self._change:
-            self._is_busy = False
             while not self._waiting:
                 if self._is_closed:
                     return None
@@ -154,5 +181,5 @@ class DeviceQueue:
             work = works.popleft()
             if works:
                 self._waiting[client] = works
-            self._is_busy = True
+            self._busy += 1
             return work

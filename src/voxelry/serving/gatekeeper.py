@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import hmac
+import math
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
-_OPEN = ("/", "/health", "/web/app.js", "/web/app.css")
+from voxelry.serving.access_tokens import Access, AccessTokens
+from voxelry.serving.rate_limit import RateLimit
+from voxelry.serving.token_scopes import scope_of
+
+_PROBES = ("/health", "/ready")
+_OPEN = ("/", "/web/app.js", "/web/app.css", *_PROBES)
 """What needs no token: the page that asks for one, and whether the server lives."""
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _HEADERS = {
@@ -24,6 +28,7 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 """Headers of every answer: a page of ours loads from here alone, and no other page shows or stores what is answered."""
+_UNKNOWN = "unknown"
 
 
 def is_loopback(host: str) -> bool:
@@ -31,17 +36,28 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
 
 
+def client_of(scope: Any) -> str:
+    """Who asks, for turns, limits and logs: the name of the token, else the address."""
+    access: Access | None = scope.get("access")
+    if access is not None:
+        return access.name
+    address = scope.get("client")
+    return address[0] if address else _UNKNOWN
+
+
 @dataclass(frozen=True)
 class Gatekeeper:
-    """Refuses requests before anything of their body is read.
+    """Refuses requests before anything of their body is read; it notes the `Access` of a token in the scope.
 
     Attributes:
         app: the application behind it.
-        token_hash: SHA-256 of the bearer token; None where none is asked for, which a server does on loopback alone.
+        tokens: of which requests must carry one; where there is none, none is asked for, which a server does on loopback alone.
+        limit: of requests of one client.
     """
 
     app: Any
-    token_hash: bytes | None = None
+    tokens: AccessTokens
+    limit: RateLimit
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer, or pass on, one request."""
@@ -56,32 +72,43 @@ class Gatekeeper:
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
-        refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
+        refusal = self._refusal(scope, Headers(scope=scope))
         await (refusal or self.app)(scope, receive, guarded)
 
-    def _refusal(self, method: str, path: str, headers: Headers) -> JSONResponse | None:
-        if self.token_hash is None and _host_name(headers.get("host", "")) not in _LOOPBACK:
+    def _refusal(self, scope: Any, headers: Headers) -> JSONResponse | None:
+        method, path = scope["method"], scope["path"]
+        if not self.tokens.is_needed and _host_name(headers.get("host", "")) not in _LOOPBACK:
             return _refused(403, "without a token the server is asked by the names of this machine alone. Ask http://127.0.0.1.")
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
             return _refused(
                 403, f"a page of {origin[:200]} may not ask this server. Ask it from a program, or from its own page."
             )
-        is_open = method in ("GET", "HEAD") and (path in _OPEN or path.endswith("/health"))
-        if self.token_hash is None or is_open or hmac.compare_digest(_hash(_bearer(headers)), self.token_hash):
+        is_read = method in ("GET", "HEAD")
+        if is_read and (path in _PROBES or (path.startswith("/models/") and path.endswith("/health"))):
             return None
+        access = self.tokens.find(_bearer(headers)) if self.tokens.is_needed else None
+        if access is not None:
+            scope["access"] = access
+        wait = self.limit.wait(client_of(scope))
+        if wait:
+            refusal = _refused(429, "too many requests. Send fewer a second.")
+            refusal.headers["retry-after"] = str(math.ceil(wait))
+            return refusal
+        if not self.tokens.is_needed or (is_read and path in _OPEN):
+            return None
+        return _without_access(access, method, path)
+
+
+def _without_access(access: Access | None, method: str, path: str) -> JSONResponse | None:
+    if access is None:
         refusal = _refused(401, "the bearer token is missing or wrong. Send the header 'Authorization: Bearer TOKEN'.")
         refusal.headers["www-authenticate"] = "Bearer"
         return refusal
-
-
-def token_hash(token: str) -> bytes:
-    """What is kept of a token."""
-    return _hash(token)
-
-
-def _hash(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogateescape")).digest()
+    needed = scope_of(method, path)
+    if needed is None or needed in access.scopes:
+        return None
+    return _refused(403, f"the token lacks the scope '{needed}'. Make one: voxelry token FILE NAME --scope {needed}.")
 
 
 def _bearer(headers: Headers) -> str:

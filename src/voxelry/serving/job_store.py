@@ -105,7 +105,7 @@ class JobStore:
             self._lock_file.close()
             raise UsageError(f"{folder}: another server keeps its jobs there", remedy="Name another folder.") from None
         self._folder, self._models, self._queue, self._limits = folder, models, queue, limits
-        self._fetch, self._fetches = fetch, DeviceQueue("references", limits.jobs)
+        self._fetch, self._fetches = fetch, DeviceQueue(("references",), limits.jobs)
         self._guard = threading.Lock()
         self._progress: dict[str, float] = {}
         self.on_done: Callable[[str], None] | None = None
@@ -206,9 +206,9 @@ class JobStore:
     def _submit(self, case: LedgerCase) -> None:
         client = case.details.get("client", "")
         if REFERENCE in case.details and not (self.folder(case.id) / SCAN).exists():
-            self._fetches.submit(client, lambda: self._bring(case))
+            self._fetches.submit(client, lambda _: self._bring(case))
         else:
-            self._queue.submit(client, lambda: self._run(case.id))
+            self._queue.submit(client, lambda device: self._run(case.id, device))
 
     def _bring(self, case: LedgerCase) -> None:
         """Fetch what a job refers to, and let it wait for the device."""
@@ -231,8 +231,8 @@ class JobStore:
         if error and self.folder(case.id).is_dir():
             self._end(case.id, "failed", error=error)
 
-    def _run(self, id: str) -> None:
-        """Segment the scan of a job, whatever happens."""
+    def _run(self, id: str, device: int) -> None:
+        """Segment the scan of a job on a device, whatever happens."""
         with self._guard:
             case = self._ledger.case(id)
             if case is None or case.state not in ("ready", "running"):
@@ -240,7 +240,7 @@ class JobStore:
             case = replace(case, state="running", attempt=case.attempt + 1, started=time.time())
             self._ledger.put([case])
         try:
-            flags = self._segment(case)
+            flags = self._segment(case, device)
         except CancelledJobError:
             self._end(id, "failed", error_class="CancelledJobError")
             self._drop(id)
@@ -255,7 +255,7 @@ class JobStore:
             if self.on_done is not None:
                 self.on_done(id)
 
-    def _segment(self, case: LedgerCase) -> list[str]:
+    def _segment(self, case: LedgerCase, device: int) -> list[str]:
         model, folder = self._models[case.request], self.folder(case.id)
 
         def watch(what: str, done: int, total: int | None) -> None:
@@ -265,7 +265,7 @@ class JobStore:
 
         watch("", 0, None)
         with task_failures("the scan"):
-            volume, prediction = model.segment(folder / SCAN, self._limits, case.details.get("series"), watch)
+            volume, prediction = model.segment(folder / SCAN, self._limits, case.details.get("series"), watch, device)
             parameters = SegmentParameters(**case.details.get("parameters", {}))
             keep_result(folder, volume, answer_of(prediction, parameters, model.task))
         return list(prediction.flags)
@@ -293,6 +293,11 @@ class JobStore:
         return JobState(
             id, case.request, state, progress, case.error, tuple(details.get("flags", ())), tuple(details.get("choices", ()))
         )
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        with self._guard:
+            return {{"ready": "waiting"}.get(state, state): count for state, count in self._ledger.counts().items()}
 
     def details(self, name: str) -> dict[str, Any]:
         """Job -> what is kept of it by a name, of those that have it, in the order in which they came."""

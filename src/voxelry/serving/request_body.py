@@ -6,6 +6,8 @@ import asyncio
 import base64
 import binascii
 import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,59 @@ class SegmentParameters(Frozen):
     overlap_mask_area_threshold: float | None = Field(default=None, ge=0, le=1)
 
 
-async def receive(request: Request, target: Path, limits: ServeLimits) -> tuple[SegmentParameters, StudyReference | None]:
-    """Write the scan in a body to a file, or read what the body refers to instead.
+@dataclass(eq=False)
+class OpenedBody:
+    """A body of which the beginning has come, or all.
+
+    Attributes:
+        kind: the media type that it claims to be.
+        beginning: what has come.
+        rest: gives what comes, each time some bytes; None at the end.
+    """
+
+    kind: str
+    beginning: bytes
+    rest: Callable[[], Awaitable[bytes | None]] | None
+
+
+async def open_body(request: Request, limits: ServeLimits) -> OpenedBody:
+    """Receive the beginning of a body into memory: who sends slowly takes no place from others meanwhile.
 
     Args:
         request: the request.
+        limits: what is taken at most.
+
+    Raises:
+        HTTPException: 400 an empty body, 408 no byte for too long, 413 too large by its own statement.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.upload:
+        raise _beyond(limits)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    chunks = aiter(request.stream())
+
+    async def more() -> bytes | None:
+        try:
+            return await asyncio.wait_for(anext(chunks, None), limits.silence)
+        except TimeoutError:
+            raise HTTPException(408, f"no byte came for {limits.silence:g} s. Send the body without a pause.") from None
+
+    beginning: list[bytes] = []
+    while sum(map(len, beginning)) <= limits.opening:
+        chunk = await more()
+        if chunk is None:
+            if not any(beginning):
+                raise HTTPException(400, "the body is empty. Send the bytes of an image, a volume or a zip archive of DICOM.")
+            return OpenedBody(kind, b"".join(beginning), None)
+        beginning.append(chunk)
+    return OpenedBody(kind, b"".join(beginning), more)
+
+
+async def receive(body: OpenedBody, target: Path, limits: ServeLimits) -> tuple[SegmentParameters, StudyReference | None]:
+    """Write the scan in a body to a file, or read what the body refers to instead.
+
+    Args:
+        body: the body.
         target: the file, which is not there yet.
         limits: what is taken at most.
 
@@ -47,37 +97,23 @@ async def receive(request: Request, target: Path, limits: ServeLimits) -> tuple[
     Raises:
         HTTPException: 400 a body that is neither, 408 no byte for too long, 413 too large.
     """
-    head = await _write(request, target, limits)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != _JSON and not head.lstrip().startswith(b"{"):
+    await _write(body, target, limits)
+    if body.kind != _JSON and not body.beginning[:64].lstrip().startswith(b"{"):
         return SegmentParameters(), None
     if target.stat().st_size > limits.json:
         raise too_large(f"a body in JSON of more than {limits.json} bytes", "Send the bytes of the scan as they are.")
     return await asyncio.to_thread(_unwrapped, target)
 
 
-async def _write(request: Request, target: Path, limits: ServeLimits) -> bytes:
-    """Write a body to a file; its first bytes."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.upload:
-        raise _beyond(limits)
-    head, size, chunks = b"", 0, aiter(request.stream())
+async def _write(body: OpenedBody, target: Path, limits: ServeLimits) -> None:
+    size, chunk = 0, body.beginning or None
     with target.open("xb") as sink:
-        while True:
-            try:
-                chunk = await asyncio.wait_for(anext(chunks, None), limits.silence)
-            except TimeoutError:
-                raise HTTPException(408, f"no byte came for {limits.silence:g} s. Send the body without a pause.") from None
-            if chunk is None:
-                break
+        while chunk is not None:
             size += len(chunk)
             if size > limits.upload:
                 raise _beyond(limits)
-            head = head or chunk[:64]
             sink.write(chunk)
-    if not size:
-        raise HTTPException(400, "the body is empty. Send the bytes of an image, a volume or a zip archive of DICOM.")
-    return head
+            chunk = None if body.rest is None else await body.rest()
 
 
 def _beyond(limits: ServeLimits) -> HTTPException:

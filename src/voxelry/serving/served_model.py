@@ -1,4 +1,4 @@
-"""ServedModel: a warm Predictor under the name that clients call it by; segmenting one received file with it."""
+"""ServedModel: a warm Predictor for each device under the name that clients call it by; segmenting one received file with it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voxelry.base.device import choose_device
 from voxelry.base.failures import read_failures
 from voxelry.base.progress import ProgressCallback, no_progress
+from voxelry.cohort.cohort_run import gpus
 from voxelry.cohort.task_files import default_task
 from voxelry.core.volume import Volume
 from voxelry.errors import CorruptFileError, ModelError, UnsupportedFormatError, UsageError
@@ -34,11 +36,21 @@ class ServedModel:
 
     Attributes:
         id: its name in addresses.
-        predictor: the Predictor, with a map of probabilities, which scores and thresholds need.
+        predictors: a Predictor of each device, with a map of probabilities, which scores and thresholds need.
     """
 
     id: str
-    predictor: Predictor
+    predictors: tuple[Predictor, ...]
+
+    @property
+    def predictor(self) -> Predictor:
+        """That of the first device."""
+        return self.predictors[0]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices."""
+        return tuple(str(predictor.device) for predictor in self.predictors)
 
     @property
     def task(self) -> SegmentationTask:
@@ -60,11 +72,16 @@ class ServedModel:
                 {"id": label.value, "name": label.name, "kind": label.kind, "color": "#{:02x}{:02x}{:02x}".format(*label.rgb)}
                 for label in model.labels.labels
             ],
-            "device": str(self.predictor.device),
+            "device": ", ".join(self.devices),
         }
 
     def segment(
-        self, file: Path, limits: ServeLimits, series: str | None = None, progress: ProgressCallback = no_progress
+        self,
+        file: Path,
+        limits: ServeLimits,
+        series: str | None = None,
+        progress: ProgressCallback = no_progress,
+        device: int = 0,
     ) -> tuple[Volume, Prediction]:
         """Read a file and segment it.
 
@@ -73,6 +90,7 @@ class ServedModel:
             limits: what is taken at most.
             series: which volume of several.
             progress: called as patches are done; what it raises ends the work.
+            device: number of the device that computes it.
 
         Raises:
             VoxelryError: it cannot be read, is too large, or does not fit the model.
@@ -84,7 +102,7 @@ class ServedModel:
                 f"the scan has {volume.channels} channels, model '{self.id}' takes {channels}",
                 remedy="Send one file that holds them all, such as NIfTI with a fourth axis.",
             )
-        return volume, self.predictor.predict(volume, progress)
+        return volume, self.predictors[device].predict(volume, progress)
 
 
 def load_served(paths: Sequence[Path], device: str, network: str | None = None) -> dict[str, ServedModel]:
@@ -92,23 +110,42 @@ def load_served(paths: Sequence[Path], device: str, network: str | None = None) 
 
     Args:
         paths: model folders.
-        device: ``auto``, ``cpu``, ``cuda``...
+        device: ``auto`` and ``cuda`` for every GPU, ``cpu``, or GPUs by name: ``cuda:0,cuda:1``.
         network: import path of a network of the user's own.
 
     Raises:
         ModelError: one cannot be used.
-        UsageError: two of one name, or none.
+        UsageError: two of one name, or none; a device that is not there.
     """
     served: dict[str, ServedModel] = {}
+    devices, options = served_devices(device), PredictOptions(confidence=PROBABILITY)
     for path in paths:
         place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link to another name
         id = place.parent.name if place.name == "model" and place.parent.name else place.name
         if id in served:
             raise UsageError(f"two models are called '{id}'", remedy="Rename the folder of one.")
-        served[id] = ServedModel(id, Predictor(load_models(path, network), device, PredictOptions(confidence=PROBABILITY)))
+        loaded = load_models(path, network)
+        served[id] = ServedModel(id, tuple(Predictor(loaded, name, options) for name in devices))
     if not served:
         raise UsageError("no model to serve", remedy="Name the folder 'model' that train wrote.")
     return served
+
+
+def served_devices(names: str) -> list[str]:
+    """The devices that are served on, each once.
+
+    Args:
+        names: as `load_served` takes them.
+
+    Raises:
+        UsageError: one is named twice, or is not there.
+    """
+    devices = [device for name in names.split(",") for device in gpus(name.strip()) or [name.strip()]]
+    if len(set(devices)) < len(devices):
+        raise UsageError(f"device '{names}' names one twice", remedy="Name each GPU once, as in cuda:0,cuda:1.")
+    for device in devices:
+        choose_device(device)
+    return devices
 
 
 def read_scan(file: Path, limits: ServeLimits, series: str | None = None) -> Volume:

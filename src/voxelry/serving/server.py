@@ -13,11 +13,15 @@ from types import FrameType
 import uvicorn
 
 from voxelry.errors import UsageError
+from voxelry.serving.access_tokens import AccessTokens
 from voxelry.serving.application import Application
-from voxelry.serving.gatekeeper import Gatekeeper, is_loopback, token_hash
+from voxelry.serving.gatekeeper import Gatekeeper, is_loopback
+from voxelry.serving.rate_limit import RateLimit
+from voxelry.serving.request_log import RequestLog
 from voxelry.serving.serve_limits import ServeLimits
 from voxelry.serving.served_archives import ServedArchives
 from voxelry.serving.served_model import load_served
+from voxelry.serving.timed_protocol import timed_protocol
 
 _SHORTEST_TOKEN = 16
 """Characters of a token, below which it could be guessed."""
@@ -33,17 +37,27 @@ class ModelServer(uvicorn.Server):
     Args:
         application: what answers.
         host, port: where to listen; port 0 takes any that is free.
-        hash: of the token, or None.
+        tokens: who may ask for what.
+        limits: what is taken at most.
         on_start: called with the server's address.
     """
 
     def __init__(
-        self, application: Application, host: str, port: int, hash: bytes | None, on_start: Callable[[str], None]
+        self,
+        application: Application,
+        host: str,
+        port: int,
+        tokens: AccessTokens,
+        limits: ServeLimits,
+        on_start: Callable[[str], None],
     ) -> None:
+        guarded = Gatekeeper(application.api, tokens, RateLimit(limits.rate, limits.burst))
         config = uvicorn.Config(
-            Gatekeeper(application.api, hash),
+            RequestLog(guarded, application.metrics),
             host,
             port,
+            http=timed_protocol(limits),
+            ws="none",
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -73,6 +87,7 @@ def run_server(
     port: int,
     *,
     token: str | None,
+    tokens: Path | None,
     device: str,
     jobs: Path | None,
     limits: ServeLimits,
@@ -87,7 +102,8 @@ def run_server(
         host: address to listen at.
         port: port to listen at.
         token: bearer token that requests must carry.
-        device: ``auto``, ``cpu``, ``cuda``...
+        tokens: file of more of them.
+        device: ``auto``, ``cpu``, ``cuda``, or several GPUs: ``cuda:0,cuda:1``.
         jobs: folder that keeps jobs over a restart; None for a temporary one.
         limits: what is taken at most.
         network: import path of a network of the user's own.
@@ -95,10 +111,12 @@ def run_server(
         on_start: called with the server's address once it listens.
 
     Raises:
+        ConfigError: the file of tokens is wrong.
         UsageError: an address that others reach without a token, a token that could be guessed, or a port that is taken.
         ModelError: a model cannot be used.
     """
-    check_access(host, token)
+    known = AccessTokens(token, tokens)
+    check_access(host, token, known.is_needed)
     refuse_taken(host, port, "--port")
     with ExitStack() as stack:
         folder = jobs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voxelry-serve-")))
@@ -107,7 +125,7 @@ def run_server(
         if spoken.node is not None:
             refuse_taken(spoken.node.host, spoken.node.port, "`port` of the node")
         application = Application(served, folder, limits, spoken)
-        ModelServer(application, host, port, token_hash(token) if token else None, on_start).run()
+        ModelServer(application, host, port, known, limits, on_start).run()
 
 
 def refuse_taken(host: str, port: int, setting: str) -> None:
@@ -128,16 +146,21 @@ def refuse_taken(host: str, port: int, setting: str) -> None:
         ) from error
 
 
-def check_access(host: str, token: str | None) -> None:
+def check_access(host: str, token: str | None, has_tokens: bool = False) -> None:
     """Refuse a server that others could ask, or whose token they could guess.
+
+    Args:
+        host: where it listens.
+        token: that requests must carry.
+        has_tokens: whether they must carry any at all.
 
     Raises:
         UsageError: it is so.
     """
-    if token is None and not is_loopback(host):
+    if token is None and not has_tokens and not is_loopback(host):
         raise UsageError(
             f"--host {host} without a token: anyone who reaches this machine could send scans and read results",
-            remedy="Set VOXELRY_TOKEN, or leave --host at 127.0.0.1.",
+            remedy="Set VOXELRY_TOKEN or --tokens, or leave --host at 127.0.0.1.",
         )
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise UsageError(

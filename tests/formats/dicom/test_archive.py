@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import stat
 import tempfile
 import warnings
 import zipfile
@@ -224,6 +225,16 @@ def test_no_dicom_inside(tmp_path):
     with pytest.raises(UnsupportedFormatError):
         read(path)
     assert inspect(path)[0].reason
+
+
+def test_links_are_refused(tmp_path, zipped, plain):
+    path = zipped(plain)
+    link = zipfile.ZipInfo("slice.dcm")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr(link, "../../../etc/hostname")
+    with pytest.raises(CorruptFileError, match="is a link"):
+        read(path)
 
 
 def test_archives_inside_archives_are_not_opened(tmp_path, zipped):

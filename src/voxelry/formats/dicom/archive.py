@@ -1,8 +1,8 @@
 """Zip archives of DICOM files: listed without unpacking, unpacked one volume at a time, checked for zip bombs and bad paths.
 
-An archive is refused as a whole if a member's name would lie outside it (absolute, or with ``..``), if it is encrypted, and if it
-would unpack to more than `MAX_BYTES`, or to more than `FREE_BYTES` and `MAX_RATIO` times its size: black images compress well, a
-zip bomb better. Archives inside archives are not opened.
+An archive is refused as a whole if a member's name would lie outside it (absolute, or with ``..``), if a member is a link, if it
+is encrypted, and if it would unpack to more than `MAX_BYTES`, or to more than `FREE_BYTES` and `MAX_RATIO` times its size: black
+images compress well, a zip bomb better. Archives inside archives are not opened.
 
 A zip archive may hold several members of one name. Each gets a path of its own here, by which it is listed, unpacked and named in
 messages; of members that repeat one name and one content the first is kept.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import lzma
 import shutil
+import stat
 import tempfile
 import weakref
 import zipfile
@@ -37,6 +38,8 @@ MAX_BYTES = 256 * 2**30
 MAX_MEMBERS = 500_000
 """Largest number of files in an archive."""
 
+_MODE = 16
+"""Bits below the mode of Unix in a member's attributes."""
 _MAGIC = b"PK\x03\x04"
 _ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 """Exceptions of a damaged archive; NotImplementedError, for an unknown compression, is a RuntimeError."""
@@ -86,13 +89,15 @@ class Archive:
         """Its files, sorted by name, without hidden ones and folders.
 
         Raises:
-            CorruptFileError: a name that would lie outside the archive, or too large an unpacked size.
+            CorruptFileError: a name that would lie outside the archive, a link, or too large an unpacked size.
             UnsupportedFormatError: it is encrypted.
         """
         entries = [entry for entry in self._zip.infolist() if not entry.is_dir()]
         self._check_size(entries)
         for entry in entries:
             _check_name(self.path, entry.filename)
+            if stat.S_ISLNK(entry.external_attr >> _MODE):
+                raise CorruptFileError(f"{self.path}: '{entry.filename}' is a link", remedy="Pack the files themselves.")
             if entry.flag_bits & 1:
                 raise UnsupportedFormatError(f"{self.path}: the archive is encrypted", remedy="Unpack it with its password.")
         shown = sorted((entry for entry in entries if not _is_hidden(entry.filename)), key=lambda entry: entry.filename)
