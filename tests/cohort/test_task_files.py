@@ -118,6 +118,18 @@ def test_panoptic_results_are_labels_and_segments(tmp_path):
     assert [(row["id"], row["label"]) for row in rows] == [(1, "nucleus"), (2, "nucleus"), (3, "nucleus"), (4, "tissue")]
 
 
+def test_labels_without_names_take_those_of_the_segments_beside_them(tmp_path):
+    out, _ = run(tmp_path, "panoptic", ("png", "tiff", "metaimage"))
+    for name in ("a.png", "a.tif", "a.mha"):
+        labels = read_labels(out / name)
+        assert labels.table == TABLE
+        assert labels.instances.max() == 3
+    Image.fromarray(np.full(SIZE, 9, np.uint8)).save(out / "a.png")
+    assert read_labels(out / "a.png").table.names == ("label_9",)
+    (out / "a.json").unlink()
+    assert read_labels(out / "a.mha").table.names == ("label_1", "label_2")
+
+
 def test_formats_that_hold_objects_hold_those_of_the_task(tmp_path):
     out, outcome = run(tmp_path, "instance", ("coco",))
     annotations = json.loads((out / "a.coco.json").read_text())["annotations"]

@@ -122,8 +122,7 @@ class ScanOutputs:
             else:
                 files[row.name] = write_format(row, labels, path, volume, self.model, files)
         if self.task != "semantic":
-            maps = [files[row.name] for row in self._rows() if is_id_map(self.task, row)]
-            files[SEGMENTS] = write_segments_of(prediction, labels, self.task, segments_path(self.out, scan.id), maps)
+            files[SEGMENTS] = write_segments_of(prediction, labels, self.task, segments_path(self.out, scan.id), files)
         if prediction.map is not None and self.confidence:
             files[self.confidence] = write_nifti_image(prediction.map, self._map_file(scan))
         return how

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from voxelry.core.volume import LabelMap
 from voxelry.errors import ExportError, UsageError
 from voxelry.formats.file_format import Format
 from voxelry.formats.segments_file import ENDING, write_segments
-from voxelry.formats.table import all_formats
+from voxelry.formats.table import all_formats, format_named
 from voxelry.inference.predictor import Prediction
 from voxelry.metrics.segmentation_task import SegmentationTask, check_task
 
@@ -76,10 +76,14 @@ def segments_path(out: Path, scan_id: str) -> Path:
     return out / f"{scan_id}{ENDING}"
 
 
-def write_segments_of(prediction: Prediction, labels: LabelMap, task: SegmentationTask, path: Path, maps: Sequence[Path]) -> Path:
-    """Write the segments of a task's labels, with the scores of the prediction."""
+def write_segments_of(
+    prediction: Prediction, labels: LabelMap, task: SegmentationTask, path: Path, files: Mapping[str, Path]
+) -> Path:
+    """Write the segments of a task's labels, with the scores of the prediction; `files` by format lie beside them."""
     segments = replace(prediction, labels=labels).segments_info
-    return write_segments(path, task, labels.table, segments, maps)
+    maps = [files[name] for name in files if format_named(name).write_ids]
+    of_ids = maps if task == "instance" else []
+    return write_segments(path, task, labels.table, segments, of_ids, [] if of_ids else maps)
 
 
 def _flat_ids(labels: LabelMap, path: Path) -> NDArray[np.uint32]:

@@ -15,7 +15,7 @@ from voxelry.core.labels import LabelTable
 from voxelry.core.volume import LabelMap, Source
 from voxelry.errors import LabelError, UsageError
 from voxelry.formats.grids.grid_file import GridFile
-from voxelry.formats.segments_file import labels_of_ids, segments_beside
+from voxelry.formats.segments_file import labels_of_ids, segments_beside, table_beside
 from voxelry.formats.voxels import values_of
 
 
@@ -24,7 +24,8 @@ def grid_labels(grid: GridFile, table: LabelTable | None, threshold: float | Non
 
     Args:
         grid: its header.
-        table: meaning of the values; None takes the table in the file, where it carries one, else numbers the values.
+        table: meaning of the values; None takes the table in the file, or that of a file of segments beside it, else numbers the
+            values.
         threshold: for a map of probabilities: label 1 from this probability on.
 
     Raises:
@@ -40,7 +41,7 @@ def grid_labels(grid: GridFile, table: LabelTable | None, threshold: float | Non
     if table is None and grid.stored_table is not None:
         table, remark = grid.stored_table(values_of(array))
         source = replace(source, remarks=(*source.remarks, remark)) if remark else source
-    return _label_map(array, geometry, table, source)
+    return _label_map(array, geometry, table, source, grid.path)
 
 
 def picture_labels(path: str | os.PathLike[str], table: LabelTable | None = None) -> LabelMap:
@@ -51,13 +52,15 @@ def picture_labels(path: str | os.PathLike[str], table: LabelTable | None = None
     if segments is not None:
         return labels_of_ids(*picture_read.read_picture_ids(path), segments, table)
     array, geometry, source = picture_read.read_picture_labels(path)
-    return _label_map(array, geometry, table, source)
+    return _label_map(array, geometry, table, source, Path(path))
 
 
-def _label_map(array: NDArray[Any], geometry: Geometry, table: LabelTable | None, source: Source) -> LabelMap:
+def _label_map(array: NDArray[Any], geometry: Geometry, table: LabelTable | None, source: Source, path: Path) -> LabelMap:
     values = values_of(array)
     if table is not None:
         table.check_values(values, source.name)
+    else:
+        table = table_beside(path, values)
     return LabelMap.of(array, geometry, table or LabelTable.numbered(values), source)
 
 

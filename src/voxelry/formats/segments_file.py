@@ -1,7 +1,7 @@
 """The file of segments that `predict` writes beside maps of ids: ``a.json`` of ``a.png``, with ``segments_info`` and the labels.
 
 A map of ids says which voxels are one object, and nothing else. Where the file beside it names it, reading it as labels gives
-both: the label of each object, and its id.
+both: the label of each object, and its id. Maps of labels that the file names take their names from it, where they hold none.
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ from voxelry.errors import CorruptFileError, LabelError, VoxelryError
 from voxelry.formats.table import stem_of
 
 ENDING = ".json"
-_MAPS, _SEGMENTS, _TABLE = "id_maps", "segments_info", "label_table"
+_MAPS, _LABEL_MAPS, _SEGMENTS, _TABLE = "id_maps", "label_maps", "segments_info", "label_table"
 
 
 def write_segments(
-    path: Path, task: str, table: LabelTable, segments: Iterable[SegmentInfo], id_maps: Sequence[Path] = ()
+    path: Path,
+    task: str,
+    table: LabelTable,
+    segments: Iterable[SegmentInfo],
+    id_maps: Sequence[Path] = (),
+    label_maps: Sequence[Path] = (),
 ) -> Path:
     """Write what is known of each segment of a scan.
 
@@ -38,6 +43,7 @@ def write_segments(
         table: the labels.
         segments: of the scan.
         id_maps: files beside it, of which each voxel is an id of `segments`, or 0.
+        label_maps: files beside it, of which each voxel is a value of `table`, or 0.
 
     Returns:
         The path.
@@ -46,6 +52,7 @@ def write_segments(
         "voxelry": __version__,
         "task": task,
         _MAPS: [file.name for file in id_maps],
+        _LABEL_MAPS: [file.name for file in label_maps],
         "id2label": {str(value): name for value, name in table.id2label.items()},
         _TABLE: table.model_dump(mode="json", exclude_defaults=True),
         _SEGMENTS: [segment.as_dict() for segment in segments],
@@ -60,6 +67,27 @@ def segments_beside(path: Path) -> dict[str, Any] | None:
     Args:
         path: a file that may be a map of ids.
     """
+    return _naming(path, _MAPS)
+
+
+def table_beside(path: Path, values: Iterable[int]) -> LabelTable | None:
+    """The labels of the file of segments that names a file as a map of labels; None without one, or where values are not theirs.
+
+    Args:
+        path: a file that may be a map of labels.
+        values: which it holds.
+
+    Raises:
+        LabelError: the file of segments is damaged.
+    """
+    content = _naming(path, _LABEL_MAPS)
+    table = None if content is None else parse(LabelTable, content.get(_TABLE), f"{path.name} ({_TABLE} beside it)")
+    known = set() if table is None else {0, *(label.value for label in table.labels)}
+    return table if known.issuperset(values) else None
+
+
+def _naming(path: Path, key: str) -> dict[str, Any] | None:
+    """The content of the file of segments beside a file which that names under a key."""
     file = path.with_name(f"{stem_of(path)}{ENDING}")
     if file == path or not file.is_file():
         return None
@@ -67,7 +95,7 @@ def segments_beside(path: Path) -> dict[str, Any] | None:
         content = read_json(file)
     except VoxelryError:
         return None  # of another program
-    maps = content.get(_MAPS)
+    maps = content.get(key)
     return content if isinstance(maps, list) and path.name in maps else None
 
 
