@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,6 +22,7 @@ from voxelry.serving.request_body import SegmentParameters
 _FULL = 255
 _FAST = 1
 """Compression level of PNG: masks are small at any, and encoding takes a third of the time."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,17 +113,36 @@ def _element(row: dict[str, Any], inside: NDArray[np.bool_], has_ids: bool) -> d
         inside, box, shape = inside[:, :, fullest].T, (box[1], box[0]), (row["shape"][1], row["shape"][0])
     else:
         shape = row["shape"]
-    mask = np.zeros(shape, np.uint8)
-    mask[box][inside] = _FULL
     return {
         "label": row["label"],
         "score": row["score"],
-        "mask": base64.b64encode(png_of(Image.fromarray(mask))).decode("ascii"),
+        "mask": base64.b64encode(mask_png(shape, box, inside)).decode("ascii"),
         "instance_id": row["id"] if has_ids and row["kind"] == "thing" else None,
         "code": row["code"],
         "box": row["box"],
         **more,
     }
+
+
+def mask_png(shape: tuple[int, ...], box: tuple[slice, ...], inside: NDArray[np.bool_]) -> bytes:
+    """A mask as PNG of 8 bits grey: 255 inside, 0 elsewhere.
+
+    Pillow tries five filters for each row, which takes ten times as long as all else here; a mask needs none of them.
+
+    Args:
+        shape: rows and columns.
+        box: rows and columns that hold the mask.
+        inside: the mask within the box.
+    """
+    lines = np.zeros((shape[0], 1 + shape[1]), np.uint8)  # before each row stands its filter: none
+    lines[:, 1:][box] = inside * np.uint8(_FULL)
+    header = struct.pack(">IIBBBBB", shape[1], shape[0], 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", isal_zlib.compress(lines, _FAST)), (b"IEND", b""))
+    return _PNG + b"".join(_chunk(kind, content) for kind, content in chunks)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", isal_zlib.crc32(kind + content))
 
 
 def png_of(picture: Image.Image) -> bytes:

@@ -15,7 +15,7 @@ from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.cohort_run import gpus
 from voxelry.cohort.task_files import default_task
 from voxelry.core.volume import Volume
-from voxelry.errors import CorruptFileError, ModelError, UnsupportedFormatError, UsageError
+from voxelry.errors import CorruptFileError, UnsupportedFormatError, UsageError
 from voxelry.formats.detection import detect
 from voxelry.formats.dicom.archive import is_zip_file
 from voxelry.formats.read_options import ReadOptions
@@ -96,12 +96,6 @@ class ServedModel:
             VoxelryError: it cannot be read, is too large, or does not fit the model.
         """
         volume = read_scan(file, limits, series)
-        channels = len(self.predictor.model.plan.channels)
-        if volume.channels != channels:
-            raise ModelError(
-                f"the scan has {volume.channels} channels, model '{self.id}' takes {channels}",
-                remedy="Send one file that holds them all, such as NIfTI with a fourth axis.",
-            )
         return volume, self.predictors[device].predict(volume, progress)
 
 
