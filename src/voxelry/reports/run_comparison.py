@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from voxelry.cohort.comparison import Difference, compare_scores, read_scores
+from voxelry.cohort.evaluation import SUMMARY
 from voxelry.metrics.metric_table import metric_named, with_unit
 from voxelry.planning.plan_file import yaml_text
 from voxelry.reports.finished_run import inputs_of, mask_files, read_run, scored_cases
@@ -40,7 +41,7 @@ def read_comparison(
     data, masks_a = inputs_of(a)
     cases = _cases(frame_a, frame_b)
     of_a, of_b = mask_files(cases, masks_a), mask_files(cases, inputs_of(b)[1])
-    known = {case.id: case for case in read_run(a).cases} if a.is_dir() else {}
+    known = {case.id: case for case in read_run(a).cases} if (a / SUMMARY).is_file() else {}
     return RunRecord(
         "compare",
         a,
