@@ -22,7 +22,10 @@ from voxelry.cohort.ledger import Ledger
 from voxelry.errors import PacsError
 from voxelry.pacs.dimse import DimsePacs
 from voxelry.pacs.pacs_address import PacsCaller, parse_address
+from voxelry.pacs.pacs_records import SeriesRecord
+from voxelry.serving.dicom_node import DicomNode
 from voxelry.serving.node_settings import NodeSettings
+from voxelry.serving.series_inbox import SeriesKey
 from voxelry.serving.served_archives import ServedArchives
 
 SECONDS = 120
@@ -225,6 +228,34 @@ def test_a_series_that_counts_more_than_came_is_reported_and_one_that_is_whole_d
     with node(models, tmp_path / "whole", settings(volume_model, receiver.address, quiet=600)) as server:
         voxelry.send(pushed[1], server.address)
         receiver.wait(1)
+
+
+class Counting:
+    """An archive that answers, or fails, about a series."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def find_series(self, keys):
+        assert keys == {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def find_instances(self, record):
+        return dict.fromkeys("abcde", record.modality)
+
+
+@pytest.mark.parametrize(
+    ("answer", "count"),
+    [([], None), ([SeriesRecord("1.2", "1.3", count=12)], 12), ([SeriesRecord("1.2", "1.3")], 5),
+     ([SeriesRecord("1.2", "1.9", count=12)], None), (PacsError("it is down"), None), (ValueError("JSON"), None)],
+)  # fmt: skip
+def test_an_archive_counts_a_series_or_nobody_does(monkeypatch, answer, count):
+    monkeypatch.setattr("voxelry.serving.dicom_node.connect", lambda *_: Counting(answer))
+    node = DicomNode.__new__(DicomNode)
+    node._settings, node._caller = settings("any", "dicom://A@b:104", archive="https://pacs.example/dicom-web"), None
+    assert node._count(SeriesKey("1.2", "1.3")) == count
 
 
 def test_hostile_bytes_end_their_own_connection_alone(models, volume_model, series, receiver, tmp_path, monkeypatch):

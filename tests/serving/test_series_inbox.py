@@ -125,3 +125,34 @@ def test_what_has_no_room_is_refused_and_room_comes_back(tmp_path, clock, file):
     assert [path.name for path in (tmp_path / "inbox").rglob("*.dcm")] == ["3.dcm"]
     with pytest.raises(OSError, match="100 bytes"):
         inbox(tmp_path, most=150).add(file, KEY, "4", 1, None)
+
+
+def test_a_series_that_somebody_counts_waits_for_the_count(tmp_path, clock, file):
+    box = SeriesInbox(tmp_path / "inbox", quiet=10, most=10_000, asks=True)
+    for key in (KEY, OTHER):
+        box.add(file, key, "1", 1, None)
+    box.leave(1)
+    assert box.uncounted() == []
+    clock[0] += 10
+    assert box.released() == []
+    assert sorted(box.uncounted(), key=lambda key: key.series) == [KEY, OTHER]
+    box.note_count(KEY, 2)
+    box.note_count(OTHER, None)
+    assert box.uncounted() == []
+    assert names(box.released()) == {OTHER: ["1"]}
+    box.drop(box.released()[0].token)
+    box.add(file, KEY, "2", 2, None)
+    assert names(box.released()) == {KEY: ["1", "2"]}
+
+
+def test_instances_that_never_come_are_not_waited_for_without_end(tmp_path, clock, file):
+    box = SeriesInbox(tmp_path / "inbox", quiet=10, most=10_000, asks=True)
+    box.add(file, KEY, "1", 1, None)
+    box.leave(1)
+    clock[0] += 10
+    box.note_count(KEY, 2)
+    clock[0] += 49
+    assert box.released() == []
+    clock[0] += 1
+    [series] = box.released()
+    assert (len(series.files), series.expected) == (1, 2)

@@ -16,8 +16,11 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 
+from voxelry.base.failures import task_failures
+from voxelry.errors import VoxelryError
 from voxelry.formats.dicom.elements import PARSE_ERRORS, integer_of, quiet_pydicom, text_of
 from voxelry.pacs.dimse import VERIFICATION, configured_pynetdicom
+from voxelry.pacs.pacs_connection import connect
 from voxelry.pacs.pacs_records import UID
 from voxelry.pacs.storage_contexts import IMAGE_CLASSES, READABLE, context_of
 from voxelry.serving.device_queue import ClosingError, QueueFullError
@@ -74,7 +77,8 @@ class DicomNode:
         self._net, settings = configured_pynetdicom(), archives.node
         self._settings, self._jobs, self._limits = settings, jobs, limits
         self._sender = ResultSender(jobs, models, settings.caller(archives.token))
-        self._inbox = SeriesInbox(folder / _FOLDER, settings.quiet, limits.collected)
+        self._inbox = SeriesInbox(folder / _FOLDER, settings.quiet, limits.collected, settings.archive is not None)
+        self._caller = settings.caller(archives.token)
         self._tokens: set[str] = set()
         self._last_job: dict[str, str] = {}
         self._is_over = threading.Event()
@@ -161,6 +165,8 @@ class DicomNode:
         pause = min(_LOOK, max(0.05, self._settings.quiet / 4))
         while not self._is_over.wait(pause):
             try:
+                for key in self._inbox.uncounted():
+                    self._inbox.note_count(key, self._count(key))
                 released = self._inbox.released()
                 if released:
                     self._jobs.sweep()
@@ -170,6 +176,24 @@ class DicomNode:
                 pass  # the series stay where they are until there is room
             except Exception:
                 log.exception("node: series cannot be made jobs")
+
+    def _count(self, key: SeriesKey) -> int | None:
+        """How many instances of a series the archive has; None where it does not say."""
+        if self._settings.archive is None:
+            return None
+        try:
+            with task_failures("the archive"):
+                pacs = connect(self._settings.archive, self._caller)
+                records = pacs.find_series({"StudyInstanceUID": key.study, "SeriesInstanceUID": key.series})
+                counts = [
+                    each.count or len(pacs.find_instances(each))
+                    for each in records
+                    if (each.study, each.series) == (key.study, key.series)
+                ]
+        except VoxelryError as error:
+            log.warning("node: the archive does not count a series (%s)", type(error).__name__)
+            return None
+        return max(counts, default=None)
 
     def _release(self, series: ReleasedSeries) -> None:
         """Make a job of a series, or report why there is none."""

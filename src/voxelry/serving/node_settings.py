@@ -87,6 +87,7 @@ class NodeSettings(Frozen):
         callers: who may call.
         tls: encrypts what comes in; None does not.
         quiet: seconds without an instance after which a series is complete, once nobody is connected who sent some of it.
+        archive: of whom is asked how many instances a series has, where its headers do not say; None for nobody.
         routes: the first that fits takes a series; one that none fits is refused.
     """
 
@@ -96,6 +97,7 @@ class NodeSettings(Frozen):
     callers: tuple[NodeCaller, ...] = Field(min_length=1)
     tls: NodeTls | None = None
     quiet: float = Field(default=10.0, ge=0, le=3600)
+    archive: str | None = None
     routes: tuple[NodeRoute, ...] = Field(min_length=1)
 
     def route_of(self, header: Any) -> NodeRoute | None:
@@ -147,6 +149,8 @@ def read_node_settings(file: Path, models: tuple[str, ...]) -> NodeSettings:
     """
     settings = parse(NodeSettings, read_yaml(file), str(file))
     check_ae_title(settings.ae_title)
+    if settings.archive is not None:
+        parse_address(settings.archive)
     for route in settings.routes:
         parse_address(route.to)
         if route.model not in models:

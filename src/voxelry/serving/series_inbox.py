@@ -61,6 +61,7 @@ class _Growing:
     last: float
     senders: set[int] = field(default_factory=set)
     expected: int | None = None
+    is_counted: bool = False
 
 
 class SeriesInbox:
@@ -70,10 +71,11 @@ class SeriesInbox:
         folder: where they lie.
         quiet: seconds without an instance after which a series is complete, once none of its senders is connected.
         most: bytes that it holds at most.
+        asks: whether somebody else counts the instances of a series, and `note_count` is called for each of `uncounted`.
     """
 
-    def __init__(self, folder: Path, quiet: float, most: int) -> None:
-        self._folder, self._quiet, self._most = folder, quiet, most
+    def __init__(self, folder: Path, quiet: float, most: int, asks: bool = False) -> None:
+        self._folder, self._quiet, self._most, self._asks = folder, quiet, most, asks
         self._guard = threading.Lock()
         self._growing: dict[SeriesKey, _Growing] = {}
         self._active: dict[int, float] = {}
@@ -137,6 +139,32 @@ class SeriesInbox:
                 (self._folder / _COLLECTING / key.folder).rename(place / key.folder)
             return [series for place in sorted((self._folder / _RELEASED).iterdir()) for series in self._in(place)]
 
+    def uncounted(self) -> list[SeriesKey]:
+        """The series that would be complete now, were it not for a count of their instances."""
+        now = time.monotonic()
+        with self._guard:
+            return [key for key, growing in self._growing.items() if self._lacks_count(growing) and self._is_quiet(growing, now)]
+
+    def note_count(self, key: SeriesKey, count: int | None) -> None:
+        """Wait for more instances of a series, where it has more.
+
+        Args:
+            key: the series.
+            count: number of its instances; None where nobody knows.
+        """
+        with self._guard:
+            growing = self._growing.get(key)
+            if growing is not None:
+                growing.is_counted = True
+                if count is not None and count > self._held(key):
+                    growing.expected = count
+
+    def _lacks_count(self, growing: _Growing) -> bool:
+        return self._asks and growing.expected is None and not growing.is_counted
+
+    def _held(self, key: SeriesKey) -> int:
+        return sum(1 for _ in (self._folder / _COLLECTING / key.folder).glob("*.dcm"))
+
     def _in(self, place: Path) -> list[ReleasedSeries]:
         expected = self._expected.get(place.name)
         return [
@@ -145,11 +173,13 @@ class SeriesInbox:
         ]
 
     def _is_due(self, key: SeriesKey, growing: _Growing, now: float) -> bool:
+        if growing.expected is not None and self._held(key) >= growing.expected:
+            return True
+        return self._is_quiet(growing, now) and not self._lacks_count(growing)
+
+    def _is_quiet(self, growing: _Growing, now: float) -> bool:
+        """Whether nothing more of a series is waited for."""
         patience = self._quiet * _PATIENCE
-        if growing.expected is not None:
-            place = self._folder / _COLLECTING / key.folder
-            if sum(1 for _ in place.glob("*.dcm")) >= growing.expected:
-                return True
         if now - growing.last >= self._quiet * _LONGEST:
             return True
         if any(now - self._active.get(sender, now - patience) < patience for sender in growing.senders):
