@@ -175,7 +175,7 @@ def test_check(torso):
     assert found["objects"]["liver_lesion"]["total"] >= 4
     lines = run("check", torso / "manifest.yaml").output.splitlines()
     *progress, first, second = lines
-    assert [line.partition(" ")[0] for line in progress] in ([], ["checking"])
+    assert [line.partition(":")[0] for line in progress] in ([], ["checking"])
     assert first == "Every case can be used: 4 cases (2 train, 1 val, 1 test)"
     assert second.startswith("liver_lesion: ")
     assert second.endswith("; told apart by connected parts")
