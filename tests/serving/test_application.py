@@ -21,6 +21,8 @@ import voxelry
 from helpers.running_server import running
 from voxelry.adapters import segmentation_answer
 from voxelry.serving.device_queue import DeviceQueue
+from voxelry.serving.served_model import load_served
+from voxelry.zoo.model_names import find_model
 
 TOKEN = "a-token-of-many-characters"
 SECONDS = 60
@@ -164,6 +166,13 @@ def test_a_bad_body_is_refused_with_the_reason(server, picture, case):
 def test_unknown_parameters_are_left_alone_as_hugging_face_does(server, picture):
     body = {"inputs": base64.b64encode(picture.read_bytes()).decode(), "parameters": {"wait_for_model": True}}
     assert requests.post(server.url, json=body, timeout=SECONDS).status_code == 200
+
+
+def test_a_model_of_colours_takes_a_grey_picture(picture, tmp_path):
+    with running(load_served([find_model("nuclei")], "cpu"), tmp_path) as server:
+        answered = post(server.url, picture.read_bytes())
+    assert answered.status_code == 200, answered.text
+    assert {segment["label"] for segment in answered.json()} <= {"nucleus"}
 
 
 def test_a_picture_with_other_channels_and_unknown_addresses_are_refused(server, volume_model, picture):

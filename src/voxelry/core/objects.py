@@ -68,8 +68,8 @@ def objects_of(labels: LabelMap, where: str | os.PathLike[str]) -> list[ObjectBo
     by_id = np.array([labels.instances is not None and label.kind == "thing" for label in table], np.bool_)
     slots = _Slots.empty(len(table) + ids.size)
     for number, layer in enumerate(labels.layers):
-        values = _three_axes(layer if layer.dtype in (np.uint8, np.uint16) else layer.astype(np.uint16))
-        own_ids = np.zeros((1, 1, 1), np.uint32) if labels.instances is None else _three_axes(labels.instances[number])
+        values = three_axes(layer if layer.dtype in (np.uint8, np.uint16) else layer.astype(np.uint16))
+        own_ids = np.zeros((1, 1, 1), np.uint32) if labels.instances is None else three_axes(labels.instances[number])
         fault = scan(values, own_ids, _lookup(labels, number), by_id, ids, *slots.arrays)
         if fault[0]:
             raise _error(labels, fault, where)
@@ -151,5 +151,6 @@ def _ids_of(labels: LabelMap) -> NDArray[np.uint32]:
     return distinct[distinct > 0]
 
 
-def _three_axes(array: NDArray[Any]) -> NDArray[Any]:
+def three_axes(array: NDArray[Any]) -> NDArray[Any]:
+    """An array of up to three axes with axes of length 1 behind them, up to three."""
     return array.reshape((*array.shape, *(1,) * (3 - array.ndim)))

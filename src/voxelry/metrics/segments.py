@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.core.objects import ObjectBox, objects_of
+from voxelry.core.objects import ObjectBox, objects_of, three_axes
 from voxelry.core.segment_info import SegmentInfo
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import GridMismatchError, LabelError, UsageError
+from voxelry.metrics.segment_kernels import add_confidence
 
 Scores = Mapping[Any, float | None]
 """Score by the id of a segment (int), or by the name of a label (str)."""
 
 _NO_SCORES: Scores = MappingProxyType({})
-_SLAB_VOXELS = 2**22
 _VALUES = 2**16
 _MOST_ID = 2**32 - 1
 _DENSE = 2**24
@@ -156,27 +156,34 @@ def _ids(labels: LabelMap, segments: Mapping[int, ObjectBox]) -> NDArray[np.uint
     """``(L, *spatial)`` the id of each voxel's segment."""
     ids = np.zeros(labels.layers.shape, dtype=np.uint32)
     for layer, values in enumerate(labels.layers):
-        numbers, by_id = np.zeros(_VALUES, np.uint32), np.zeros(_VALUES, np.bool_)
+        numbers, by_id = np.zeros(_VALUES, np.uint32), _told_apart(labels, layer)
         for number, item in segments.items():
             if item.label.layer == layer and not item.by_id:
                 numbers[item.label.value] = number
-        for label in labels.table.labels:
-            by_id[label.value] = by_id[label.value] or (label.layer == layer and label.kind == "thing")
         ids[layer] = numbers[values]
         if labels.instances is not None:
             np.copyto(ids[layer], labels.instances[layer], where=by_id[values])
     return ids
 
 
+def _told_apart(labels: LabelMap, layer: int) -> NDArray[np.bool_]:
+    """Whether the voxels of a stored value of a layer are told apart by id, where there are ids."""
+    by_id = np.zeros(_VALUES, np.bool_)
+    by_id[[label.value for label in labels.table.labels if label.layer == layer and label.kind == "thing"]] = True
+    return by_id
+
+
 def _means(labels: LabelMap, segments: Mapping[int, ObjectBox], confidence: Volume) -> dict[int, float]:
     """The mean confidence of each segment, 0..1."""
-    numbers = list(segments)
-    sums = np.zeros(len(numbers) + 1)
-    grey = confidence.array[0]
-    planes = max(1, _SLAB_VOXELS // grey[0].size)
-    for ids in _ids(labels, segments):
-        for start in range(0, len(ids), planes):
-            slab = slice(start, start + planes)
-            ranks = ranks_of(ids[slab], numbers)
-            sums += np.bincount(ranks.ravel(), weights=grey[slab].ravel(), minlength=len(sums))
-    return {number: float(total) / 255 / segments[number].voxels for number, total in zip(numbers, sums[1:], strict=True)}
+    sums = np.zeros(len(segments), np.int64)
+    known = np.array([number for number, item in segments.items() if item.by_id], np.uint32)
+    for layer, stored in enumerate(labels.layers):
+        places = np.full(_VALUES, -1, np.int64)
+        for place, item in enumerate(segments.values()):
+            if item.label.layer == layer and not item.by_id:
+                places[item.label.value] = place
+        values = three_axes(stored if stored.dtype in (np.uint8, np.uint16) else stored.astype(np.uint16))
+        ids = np.zeros((1, 1, 1), np.uint32) if labels.instances is None else three_axes(labels.instances[layer])
+        grey = three_axes(confidence.array[0])
+        add_confidence(values, ids, places, _told_apart(labels, layer), known, grey, sums)
+    return {number: int(total) / 255 / item.voxels for (number, item), total in zip(segments.items(), sums, strict=True)}
