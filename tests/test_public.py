@@ -15,12 +15,12 @@ WORDS = [
     "NotebookProgress", "Plan", "Prediction", "Predictor", "Scores", "Source", "Volume", "VoxelryError", "Window",
 ]  # fmt: skip
 SIGNATURES = {
-    "check": "manifest, *, root, deep, report",
-    "compare": "a, b, *, metrics, test, seed",
+    "check": "manifest, *, root, deep, report, progress",
+    "compare": "a, b, *, metrics, test, seed, report",
     "convert": "mask, out, *, reference, format, labels, series, repair, threshold, options",
     "demo": "out, *, manifest, root, seconds, progress, on_step",
     "estimate": "config, *, changes, epochs, time_budget, folds, fold, plan, initial, root, progress",
-    "evaluate": "reference, prediction, *, metrics, tolerance, root, regions",
+    "evaluate": "reference, prediction, *, metrics, tolerance, root, regions, progress",
     "inspect": "path, *, names, progress",
     "load_model": "path, *, device, network, choices",
     "lookup": "name",

@@ -55,7 +55,7 @@ def test_predict_takes_one_path_or_several_a_folder_or_a_model(scan, torso, tors
     (one,) = vx.predict(torso_model, str(scan), tmp_path / "a", device="cpu")
     two = vx.predict(model, [scan, torso / "images" / "torso_002"], tmp_path / "b", progress=lambda *call: seen.append(call))
     assert [call for call in seen if call[0] == "segmenting"] == [("segmenting", 1, 2), ("segmenting", 2, 2)]
-    assert {what for what, _, _ in seen} == {"segmenting", "patches"}
+    assert {what for what, _, _ in seen} == {"segmenting", "patches", "drawing"}
     assert [outcome.id for outcome in two] == ["torso_003", "torso_002"]
     assert [outcome.error for outcome in (one, *two)] == ["", "", ""]
     np.testing.assert_array_equal(vx.read_labels(one.files["nifti"]).array, vx.read_labels(two[0].files["nifti"]).array)

@@ -18,9 +18,10 @@ from voxelry.datasets.cases import CaseRows, FoundFiles, TableFiles
 from voxelry.datasets.splits import SplitRule
 from voxelry.errors import ConfigError
 from voxelry.recipes.recipe import Config
+from voxelry.serving.access_tokens import TokenRow
 from voxelry.serving.node_settings import NodeSettings, NodeTls
 
-FILES = (Card, CaseRows, FoundFiles, TableFiles, SplitRule, Config, Plan, Fingerprint, ModelCard, NodeSettings)
+FILES = (Card, CaseRows, FoundFiles, TableFiles, SplitRule, Config, Plan, Fingerprint, ModelCard, NodeSettings, TokenRow)
 PYDANTIC = (
     "Input", "should", " valid ", "String ", "Tuple", "tuple", "List ", "dictionary", "Value error", "Extra inputs", "Field",
     "instance of", "constrained", "function-", "literal[", "pydantic", "type=", "unable to", "another kind",
@@ -78,6 +79,7 @@ def test_a_wrong_value_is_named_by_its_key_and_nothing_else(place, value):
 ROW = {"id": "a", "images": ["a.nii.gz"]}
 CARD = {"name": "s", "modality": "CT", "labels": [{"value": 1, "name": "liver"}]}
 SLIPS = [
+    (TokenRow, {"created": "yesterday"}, "key 'created' is 'yesterday': a date is expected, as 2026-01-31"),
     (NodeTls, {"certificate": 7}, "key 'certificate' is 7: the path of a file is expected"),
     (CaseRows, {"cases": [ROW | {"id": 1}]}, "key 'cases.0.id' is 1: a text is expected; write it in quotes, as '1'"),
     (CaseRows, {"cases": [ROW | {"id": True}]}, "yes, no, on and off"),

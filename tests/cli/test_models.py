@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 import zipfile
 from pathlib import Path
@@ -108,3 +109,5 @@ def test_an_unknown_name_is_refused_with_the_near_ones(named, tmp_path):
         done = run(*line)
         assert (done.exit_code, "Did you mean 'torso'?" in done.stderr) == (2, True), done.stderr
     assert not Path("out").exists()
+    log = logging.getLogger("voxelry")  # `serve` logs lines of JSON while it runs
+    assert (log.handlers, log.propagate) == ([], True)

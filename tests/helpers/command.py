@@ -18,7 +18,7 @@ from voxelry.reports.run_report import DATA_FOLDER, PAGE
 def run(*arguments):
     result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
+    assert "Traceback" not in result.output, result.output
     return result
 
 

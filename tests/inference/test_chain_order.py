@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voxelry.inference.chain_kernels import LONGEST_STRETCH, shorten
 from voxelry.inference.chain_order import chain_order
 
 
@@ -51,3 +52,37 @@ def test_no_point_one_point_and_one_place():
     assert chain_order(np.zeros((0, 3))) == []
     assert chain_order(np.zeros((1, 3))) == [0]
     assert sorted(chain_order(np.zeros((3, 3)))) == [0, 1, 2]
+
+
+def by_whole_lengths(order, distance):
+    """Every change in turn, the whole path measured anew for each."""
+
+    def changes():
+        n = len(order)
+        for first in range(n):
+            for last in range(first + 2, n + 1):
+                yield order[:first] + order[first:last][::-1] + order[last:]
+            for size in range(1, min(LONGEST_STRETCH, n - first) + 1):
+                stretch, rest = order[first : first + size], order[:first] + order[first + size :]
+                for place in range(len(rest) + 1):
+                    yield from (rest[:place] + piece + rest[place:] for piece in (stretch, stretch[::-1]))
+
+    def measured(path):
+        return sum(distance[a, b] for a, b in itertools.pairwise(path))
+
+    return next((path for path in changes() if measured(path) < measured(order) - 1e-9), None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 9))
+def test_each_turn_is_the_first_that_measuring_whole_paths_finds(seed, count):
+    random = np.random.default_rng(seed)
+    points = random.normal(size=(count, 3))
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    path = random.permutation(count)
+    while True:
+        wanted = by_whole_lengths(path.tolist(), distance)
+        assert shorten(path, distance, 1e-9) == (wanted is not None)
+        if wanted is None:
+            break
+        assert path.tolist() == wanted

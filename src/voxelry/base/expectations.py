@@ -7,6 +7,7 @@ from typing import Any
 
 _EXPECTED = " is expected"
 _WHOLE, _NUMBER, _SWITCH = "a whole number is expected", "a number is expected", "true or false is expected"
+_DATE = "a date is expected, as 2026-01-31"
 
 _PHRASES: dict[str, str] = {
     "int_type": _WHOLE,
@@ -18,6 +19,10 @@ _PHRASES: dict[str, str] = {
     "finite_number": "a finite number is expected",
     "bool_type": _SWITCH,
     "bool_parsing": _SWITCH,
+    "date_type": _DATE,
+    "date_parsing": _DATE,
+    "date_from_datetime_parsing": _DATE,
+    "date_from_datetime_inexact": _DATE,
     "greater_than": "a number above {gt} is expected",
     "greater_than_equal": "a number of at least {ge} is expected",
     "less_than": "a number below {lt} is expected",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -53,35 +55,45 @@ def serve(
     """Serve models over HTTP: Hugging Face's image segmentation, jobs, and a web page to drop a scan on."""
     from voxelry import api
 
-    _log_lines()
-    api.serve(
-        models,
-        host=host,
-        port=port,
-        token=token or None,
-        tokens=tokens,
-        device=device,
-        jobs=jobs,
-        max_upload=max_upload,
-        network=network,
-        dicom=dicom,
-        dicomweb=dicomweb or [],
-        pacs_token=pacs_token or None,
-        on_start=lambda address: say(f"listening at {address}; Ctrl-C ends it when what runs is done"),
-    )
+    with _log_lines():
+        api.serve(
+            models,
+            host=host,
+            port=port,
+            token=token or None,
+            tokens=tokens,
+            device=device,
+            jobs=jobs,
+            max_upload=max_upload,
+            network=network,
+            dicom=dicom,
+            dicomweb=dicomweb or [],
+            pacs_token=pacs_token or None,
+            on_start=lambda address: say(f"listening at {address}; Ctrl-C ends it when what runs is done"),
+        )
 
 
-def _log_lines() -> None:
-    """Log to standard error, a line of JSON each, and every request with it."""
+@contextmanager
+def _log_lines() -> Iterator[None]:
+    """Meanwhile log to standard error, a line of JSON each, and every request with it."""
     extra("prometheus_client", "serving models")
     from voxelry.serving.request_log import JsonLines
 
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
-    for name in ("voxelry", "uvicorn"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-    logging.getLogger("voxelry.serving").setLevel(logging.INFO)
+    loggers = [logging.getLogger(name) for name in ("voxelry", "uvicorn")]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    requests = logging.getLogger("voxelry.serving")
+    level = requests.level
+    try:
+        for logger in loggers:
+            logger.handlers, logger.propagate = [handler], False
+        requests.setLevel(logging.INFO)
+        yield
+    finally:
+        requests.setLevel(level)
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
 
 
 def token(

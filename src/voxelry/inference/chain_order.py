@@ -6,13 +6,11 @@ moving stretches elsewhere (2-opt and or-opt: Croes 1958, doi:10.1287/opre.6.6.7
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
-_LONGEST_STRETCH = 3
+from voxelry.inference.chain_kernels import shorten
+
 _GAIN = 1e-9
 
 Order = list[int]
@@ -36,7 +34,7 @@ def chain_order(centroids: NDArray[np.float64]) -> Order:
         return list(range(len(centroids)))
     numbers = np.lexsort(centroids.T[::-1])
     points = centroids[numbers]
-    distance = np.linalg.norm(points[:, None] - points[None], axis=-1).tolist()
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
     axis = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2][0]
     along = [int(i) for i in np.argsort(points @ axis, kind="stable")]
     starts = [along, _nearest(distance, along[0]), _nearest(distance, along[-1])]
@@ -45,35 +43,22 @@ def chain_order(centroids: NDArray[np.float64]) -> Order:
     return [int(numbers[i]) for i in order]
 
 
-def _length(order: Order, distance: list[list[float]]) -> float:
-    return sum(distance[a][b] for a, b in pairwise(order))
+def _length(order: Order, distance: NDArray[np.float64]) -> float:
+    return float(distance[order[:-1], order[1:]].sum())
 
 
 def _nearest(distance: NDArray[np.float64], first: int) -> Order:
     """From one point always to the nearest that is left."""
     order, left = [first], set(range(len(distance))) - {first}
     while left:
-        order.append(min(left, key=lambda point: (distance[order[-1]][point], point)))
+        order.append(min(left, key=lambda point: (distance[order[-1], point], point)))
         left.remove(order[-1])
     return order
 
 
-def _shortened(order: Order, distance: list[list[float]]) -> Order:
+def _shortened(order: Order, distance: NDArray[np.float64]) -> Order:
     """Turn and move stretches of a path until it gets no shorter."""
-    length = _length(order, distance)
-    while True:
-        shorter = next((other for other in _changes(order) if _length(other, distance) < length - _GAIN), None)
-        if shorter is None:
-            return order
-        order, length = shorter, _length(shorter, distance)
-
-
-def _changes(order: Order) -> Iterator[Order]:
-    n = len(order)
-    for first in range(n):
-        for last in range(first + 2, n + 1):
-            yield order[:first] + order[first:last][::-1] + order[last:]
-        for size in range(1, min(_LONGEST_STRETCH, n - first) + 1):
-            stretch, rest = order[first : first + size], order[:first] + order[first + size :]
-            for place in range(len(rest) + 1):
-                yield from (rest[:place] + piece + rest[place:] for piece in (stretch, stretch[::-1]))
+    path = np.array(order, np.int64)
+    while shorten(path, distance, _GAIN):
+        pass
+    return [int(point) for point in path]
