@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
     linked = {target for page in pages for target in _targets(page) if target.suffix != ".md"}
     theme = [file for file in files if not Path(file.abs_src_path or ROOT).is_relative_to(ROOT / "docs")]
-    stored = [_file(path, config) for path in (*pages, *sorted(linked), ROOT / "docs" / "iframe-worker.js")]
+    stored = [_file(path, config) for path in (*pages, *sorted(linked))]
     made = {**_notebook_pages(), **_reference_pages()}
     return Files([*theme, *stored, *(File.generated(config, path, content=text) for path, text in made.items())])
 

@@ -9,8 +9,6 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from helpers.chromium import Browser
-
 ROOT = Path(__file__).parents[1]
 LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src")}
 """What a browser loads without being asked."""
@@ -65,24 +63,6 @@ def test_every_link_of_the_site_leads_somewhere(site):
 @pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(site):
     assert {link for page in site.values() for link in page.loaded if urlsplit(link).netloc} == set()
-
-
-@pytest.mark.slow
-def test_the_search_works_from_disk(site, chromium, tmp_path):
-    page = next(path for path in site if path.name == "geometry.html" and path.parent.name == "explanation")
-    browser = Browser(tmp_path)
-    browser.open(page.as_uri())
-    field = "document.querySelector('input.md-search__input')"
-    browser.value(
-        f"{field}.focus(); {field}.value = 'tilted gantry'; {field}.dispatchEvent(new Event('input', {{bubbles: true}}))"
-    )
-    browser.until("document.querySelectorAll('.md-search-result__item').length > 0")
-    found = browser.value("[...document.querySelectorAll('.md-search-result__item a')].map(each => each.href)")
-    assert all(link.startswith("file:") for link in found)
-    assert any("reading-dicom.html" in link or "geometry.html" in link for link in found)
-    assert browser.messages == []
-    assert [url for url in browser.requests if not url.startswith(("file:", "data:", "about:"))] == []
-    browser.close()
 
 
 @pytest.mark.slow
