@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxelry.api.training_verbs import changed_keys, check_budget, trained
+from voxelry.api.training_verbs import changed_keys, check_budget, names_length, trained
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import UsageError
-from voxelry.recipes.recipe import LENGTHS, changed, load_config
+from voxelry.recipes.recipe import changed, load_config
 
 if TYPE_CHECKING:
     from voxelry.training.compression import Compression
@@ -105,7 +105,7 @@ def compress(
         load_manifest(config.manifest, root),
         resume=resume,
         plan=plan,
-        names_length=time_budget is not None or bool(keys & set(LENGTHS)),
+        names_length=names_length(changes, None, time_budget),
         progress=progress,
         on_step=on_step,
     )

@@ -96,7 +96,7 @@ def train(
         on_step = report
     recipe = _recipe(config, changes, {"epochs": epochs, "folds": folds, "initial": initial}, time_budget)
     data = load_manifest(recipe.manifest, root)
-    length = _names_length(changes, epochs, time_budget)
+    length = names_length(changes, epochs, time_budget)
     options = RunOptions(recipe, data, resume, fold, time_budget, _plan(plan), length, progress, on_step)
     return trained(options, Path(out))
 
@@ -215,7 +215,7 @@ def _with_named_start(recipe: Config, folder: Path) -> Config:
     return recipe if named is None else recipe.model_copy(update={"initial": str(named)})
 
 
-def _names_length(changes: Sequence[str], epochs: int | None, time_budget: float | None) -> bool:
+def names_length(changes: Sequence[str], epochs: int | None, time_budget: float | None) -> bool:
     """Whether the command itself names the length of training."""
     return epochs is not None or time_budget is not None or bool(changed_keys(changes) & set(LENGTHS))
 

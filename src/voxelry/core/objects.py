@@ -67,10 +67,8 @@ def objects_of(labels: LabelMap, where: str | os.PathLike[str]) -> list[ObjectBo
     ids = _ids_of(labels)
     by_id = np.array([labels.instances is not None and label.kind == "thing" for label in table], np.bool_)
     slots = _Slots.empty(len(table) + ids.size)
-    for number, layer in enumerate(labels.layers):
-        values = three_axes(layer if layer.dtype in (np.uint8, np.uint16) else layer.astype(np.uint16))
-        own_ids = np.zeros((1, 1, 1), np.uint32) if labels.instances is None else three_axes(labels.instances[number])
-        fault = scan(values, own_ids, _lookup(labels, number), by_id, ids, *slots.arrays)
+    for number in range(len(labels.layers)):
+        fault = scan(*planes_of(labels, number), _lookup(labels, number), by_id, ids, *slots.arrays)
         if fault[0]:
             raise _error(labels, fault, where)
     return _listed(labels, ids, by_id, slots)
@@ -149,6 +147,13 @@ def _ids_of(labels: LabelMap) -> NDArray[np.uint32]:
     starts = [np.unique(ids[np.append(True, ids[1:] != ids[:-1])]) for ids in flat]  # of runs, far fewer than voxels
     distinct: NDArray[np.uint32] = np.unique(np.concatenate(starts))
     return distinct[distinct > 0]
+
+
+def planes_of(labels: LabelMap, layer: int) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+    """Stored values (uint8 or uint16) and instance ids of a layer on three axes; ids of one voxel where there are none."""
+    stored = labels.layers[layer]
+    values = three_axes(stored if stored.dtype in (np.uint8, np.uint16) else stored.astype(np.uint16))
+    return values, np.zeros((1, 1, 1), np.uint32) if labels.instances is None else three_axes(labels.instances[layer])
 
 
 def three_axes(array: NDArray[Any]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voxelry.core.objects import ObjectBox, objects_of, three_axes
+from voxelry.core.objects import ObjectBox, objects_of, planes_of, three_axes
 from voxelry.core.segment_info import SegmentInfo
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import GridMismatchError, LabelError, UsageError
@@ -177,13 +177,11 @@ def _means(labels: LabelMap, segments: Mapping[int, ObjectBox], confidence: Volu
     """The mean confidence of each segment, 0..1."""
     sums = np.zeros(len(segments), np.int64)
     known = np.array([number for number, item in segments.items() if item.by_id], np.uint32)
-    for layer, stored in enumerate(labels.layers):
+    grey = three_axes(confidence.array[0])
+    for layer in range(len(labels.layers)):
         places = np.full(_VALUES, -1, np.int64)
         for place, item in enumerate(segments.values()):
             if item.label.layer == layer and not item.by_id:
                 places[item.label.value] = place
-        values = three_axes(stored if stored.dtype in (np.uint8, np.uint16) else stored.astype(np.uint16))
-        ids = np.zeros((1, 1, 1), np.uint32) if labels.instances is None else three_axes(labels.instances[layer])
-        grey = three_axes(confidence.array[0])
-        add_confidence(values, ids, places, _told_apart(labels, layer), known, grey, sums)
+        add_confidence(*planes_of(labels, layer), places, _told_apart(labels, layer), known, grey, sums)
     return {number: int(total) / 255 / item.voxels for (number, item), total in zip(segments.items(), sums, strict=True)}
