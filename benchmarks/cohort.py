@@ -174,16 +174,18 @@ def wrong(cases: dict[str, LedgerCase], count: int) -> list[str]:
 def broken(home: Path, count: int, workers: int) -> bool:
     """Every scan is accounted for, each broken one with its reason, and the leading process does not grow."""
     began, process = time.perf_counter(), lead(home, home / "scans", home / "undisturbed", workers)
-    sizes: list[float] = []
+    out, sizes, last = home / "undisturbed", dict[int, float](), 0.0
     while process.poll() is None:
         time.sleep(0.2)
-        done = len(list((home / "undisturbed").glob("scan*"))) if (home / "undisturbed").exists() else 0
-        if done >= 20:
-            sizes.append(resident(process.pid))
-    faults = wrong(states(home / "undisturbed"), count)
-    grown = (sizes[-2] - sizes[0]) / 1e6 if len(sizes) > 2 else 0.0
+        size = resident(process.pid)
+        done = len(list(out.glob("scan*"))) if out.exists() else 0
+        sizes[done], last = size or sizes.get(done, 0.0), size or last
+    faults = wrong(states(out), count)
+    among = [size for done, size in sizes.items() if 20 <= done < max(sizes)]  # the last one has the page and the tables, too
+    grown = (among[-1] - among[0]) / 1e6
     print(
-        f"broken: {count} scans in {time.perf_counter() - began:.0f} s, leader grew by {grown:.1f} MB, faults: {faults or 'none'}"
+        f"broken: {count} scans in {time.perf_counter() - began:.0f} s, leader grew by {grown:.1f} MB from the 20th to the last, "
+        f"by {(last - among[-1]) / 1e6:.1f} MB for tables and page, faults: {faults or 'none'}"
     )
     return not faults and grown < 50
 
@@ -238,11 +240,14 @@ def compare(home: Path, shape: tuple[int, ...], count: int, workers: int) -> flo
     loops, runs = [], []
     for turn in range(3):
         began = time.perf_counter()
-        segment_scans(predictor, scans, home / f"loop_{shape[0]}_{workers}_{turn}", ["nifti"])
+        outcomes = segment_scans(predictor, scans, home / f"loop_{shape[0]}_{workers}_{turn}", ["nifti"])
         loops.append(time.perf_counter() - began)
         out = home / f"run_{shape[0]}_{workers}_{turn}"
         lead(home, folder, out, workers).wait()
         cases = sorted(states(out).values(), key=lambda case: case.ended)
+        failed = [each.error for each in [*outcomes, *cases] if each.error]
+        if failed:
+            raise RuntimeError(f"{len(failed)} scans failed: {failed[0]}")
         settled = cases[workers:]  # the first of each worker contain its warm-up
         runs.append((settled[-1].ended - cases[workers - 1].ended) / len(settled) * count)
     loop, run = statistics.median(loops), statistics.median(runs)

@@ -1,8 +1,8 @@
 """Worker of a batch: a process that reads, predicts and writes scans for the process that leads the batch.
 
 Run as ``python -m voxelry.cohort.worker SOCKET``; the number of a socket is all it is given. Reading, predicting and writing are
-done by a thread each, so that they overlap. The next scan is read ahead only while all scans in the worker together take little
-memory beside the one that is predicted.
+done by a thread each, so that they overlap; the main thread is the one that predicts. The next scan is read ahead only while all
+scans in the worker together take little memory beside the one that is predicted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn
 
 from voxelry.base.memory_gate import MemoryGate
 from voxelry.errors import VoxelryError
@@ -57,23 +59,34 @@ class Worker:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self._telling = threading.Lock()
-        self._queues: dict[str, SimpleQueue[Any]] = {name: SimpleQueue() for name in ("read", "predict", "write")}
+        self._queues: dict[str, SimpleQueue[Any]] = {name: SimpleQueue() for name in ("main", "read", "write")}
         self._gate = MemoryGate(0)
         self._next_report = 0.0
 
-    def serve(self) -> None:
-        """Work until the other side says stop, or is gone."""
+    def serve(self) -> NoReturn:
+        """Work until the other side says stop, or is gone.
+
+        The network computes here, in the main thread, from its first number on. Were it loaded by one thread and run by another,
+        each would have threads of OpenMP, which counts more of them than processors and sends them to sleep between two loops.
+        """
+        threading.Thread(target=self._take_orders, name="orders", daemon=True).start()
+        while True:
+            work, argument = self._queues["main"].get()
+            work(argument)
+
+    def _take_orders(self) -> None:
+        """Pass on what the other side wants."""
         with self.connection.makefile("r", encoding="utf-8") as lines:
             for line in lines:
                 order = json.loads(line)
                 if order["do"] == "load":
-                    self._load(order)
+                    self._queues["main"].put((self._load, order))
                 elif order["do"] == "segment":
                     self._queues["read"].put(order)
                 elif order["do"] == "measure":
-                    self.tell(event="measured", seconds=seconds_of_a_patch(self._job.predictor))
+                    self._queues["main"].put((self._measure, order))
                 else:
-                    return
+                    os._exit(0)  # all is written; the interpreter would take seconds to end
         os._exit(1)  # nobody is left to tell: no thread may go on to write
 
     def tell(self, **message: Any) -> None:
@@ -106,9 +119,12 @@ class Worker:
             self.tell(event="refused", error=str(error))
             return
         self._gate = MemoryGate(ahead)
-        for name, work in (("read", self._read), ("predict", self._predict), ("write", self._write)):
+        for name, work in (("read", self._read), ("write", self._write)):
             threading.Thread(target=self._repeat, args=(name, work), name=name, daemon=True).start()
         self.tell(event="ready", device=str(predictor.device))
+
+    def _measure(self, _: Mapping[str, Any]) -> None:
+        self.tell(event="measured", seconds=seconds_of_a_patch(self._job.predictor))
 
     def _repeat(self, name: str, work: Callable[[Any], None]) -> None:
         while True:
@@ -131,25 +147,28 @@ class Worker:
             held.enter_context(self._gate.hold(needed))
             if needed <= self._gate.limit and not scan_pass.step("decode"):
                 held.close()
-        self._pass_on("predict", scan_pass, held)
+        if scan_pass.message is None:
+            self._queues["main"].put((self._predict, (scan_pass, held)))
+        else:
+            self._end(scan_pass, held)
 
     def _predict(self, item: Any) -> None:
         scan_pass, held = item
         self.tell(event="stage", id=scan_pass.scan.id, stage="predict")
         scan_pass.step("predict")
-        self._pass_on("write", scan_pass, held)
+        if scan_pass.message is None:
+            self._queues["write"].put((scan_pass, held))
+        else:
+            self._end(scan_pass, held)
 
     def _write(self, item: Any) -> None:
         scan_pass, held = item
         self.tell(event="stage", id=scan_pass.scan.id, stage="write")
         scan_pass.step("write")
-        self._pass_on("", scan_pass, held)
+        self._end(scan_pass, held)
 
-    def _pass_on(self, name: str, scan_pass: Any, held: ExitStack) -> None:
-        """Hand a scan to the next thread, or say how it ended."""
-        if scan_pass.message is None:
-            self._queues[name].put((scan_pass, held))
-            return
+    def _end(self, scan_pass: Any, held: ExitStack) -> None:
+        """Release a scan, and say how it ended."""
         held.close()
         self.tell(**scan_pass.message)
 
@@ -193,15 +212,16 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_END_WITH_PARENT, int(signal.SIGKILL), 0, 0, 0)
 
 
-def _end(failure: threading.ExceptHookArgs) -> None:
-    """End the process for a fault of ours in a thread: its scans are begun again elsewhere."""
-    sys.excepthook(failure.exc_type, failure.exc_value or failure.exc_type(), failure.exc_traceback)
+def _end_for_fault(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """End the process for a fault of ours in any of its threads: its scans are begun again elsewhere."""
+    traceback.print_exception(kind, error, trace)
     os._exit(_FAULT)
 
 
 def main() -> None:
     """Serve the socket that is named on the command line."""
-    threading.excepthook = _end
+    sys.excepthook = _end_for_fault
+    threading.excepthook = lambda failure: _end_for_fault(failure.exc_type, failure.exc_value, failure.exc_traceback)
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that leads ends its workers
     Worker(socket.socket(fileno=int(sys.argv[-1]))).serve()

@@ -24,7 +24,6 @@ from voxelry.base.extras import extra, is_installed
 from voxelry.base.files import read_text, write_json, write_text
 from voxelry.base.progress import ProgressCallback
 from voxelry.base.version import version
-from voxelry.core.mirror_twins import without_twin
 from voxelry.core.model import Model
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
@@ -37,7 +36,9 @@ from voxelry.formats.reader import read_labels
 from voxelry.inference.plan_ensemble import SHARED_FIELDS
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
-from voxelry.networks.classes import label_classes, mirror_classes
+from voxelry.networks.build import output_classes
+from voxelry.networks.classes import label_classes
+from voxelry.networks.mirrored_passes import mirrored_axes, mirrored_channels
 from voxelry.preparation import interpolation
 
 OWN_FILE = "configs/voxelry.json"
@@ -266,14 +267,12 @@ def _inferer(model: Model, network: BundleNetwork, steps: str) -> dict[str, Any]
         "padding_mode": "constant",
         "cval": 0.0,
     }
-    left_out = {plan.slice_axis} | ({plan.side_axis} if without_twin(table.labels) else set())
-    axes = [axis for axis in plan.flips if axis not in left_out]
+    axes = list(mirrored_axes(plan, table))
     if not axes:
         return {"_target_": "SlidingWindowInferer", **window}
-    twins = list(mirror_classes(plan, table)) if plan.side_axis in axes else list(range(len(table) + 1))
-    if network.channels_out - plan.head_channels < len(twins):  # regions, without the background
-        twins = [twin - 1 for twin in twins[1:]]
-    twins += range(len(twins), network.channels_out)  # of an instance head
+    channels = output_classes(plan, len(table) + 1) + plan.head_channels
+    first = channels - network.channels_out  # regions come without the background
+    twins = [channel - first for channel in mirrored_channels(plan, table, channels)[first:]]
     return {"_target_": steps + "MirroringInferer", "axes": axes, "side_axis": plan.side_axis, "twins": twins, **window}
 
 

@@ -31,7 +31,8 @@ from voxelry.inference.patches import PatchGrid, mirror_sets
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.ring_buffer import RingBuffer
 from voxelry.inference.roi import BLOCK, RoiBlocks, body_roi, coarse_roi
-from voxelry.networks.classes import check_regions, mirror_classes
+from voxelry.networks.classes import check_regions
+from voxelry.networks.mirrored_passes import keeps_sides, mirrored_axes, mirrored_channels
 from voxelry.networks.weights import network_of
 from voxelry.preparation.preparation import Preparation, prepare
 from voxelry.preparation.slice_stream import open_slice_stream, slice_stream_footprint
@@ -85,7 +86,7 @@ class PlanEnsemble:
         self.networks = [network_of(model, device) for model in models]
         dtype, regions = compute_dtype(device, options.mixed_precision), bool(self.plan.regions)
         self.members = MemberForwards(self.networks, device, dtype, options.backend, regions, self.head)
-        if not self.mirrors_as_is and self.plan.side_axis in self.plan.flips and without_twin(self.labels.labels):
+        if not keeps_sides(self.plan) and self.plan.side_axis in self.plan.flips and without_twin(self.labels.labels):
             log.warning(
                 "not mirrored from side to side: labels without a mirror twin (%s)", shown(without_twin(self.labels.labels))
             )
@@ -113,28 +114,14 @@ class PlanEnsemble:
 
     @property
     def mirrors(self) -> list[tuple[int, ...]]:
-        """Sets of axes to mirror patches along.
-
-        Across the slices of a slice-wise plan that would change nothing; from side to side it would mix up labels that name a
-        side and have no mirror twin, so a model with such a plan is mirrored along its other axes alone. Models of nnU-Net have
-        learnt which axes they are mirrored along, and that sides stay.
-        """
+        """Sets of axes to mirror patches along."""
         wanted = self.options.flips is None or self.options.flips
-        mixes_up = not self.mirrors_as_is and without_twin(self.labels.labels)
-        left_out = {self.plan.slice_axis} | ({self.plan.side_axis} if mixes_up else set())
-        return mirror_sets([axis for axis in self.plan.flips if axis not in left_out] if wanted else ())
-
-    @property
-    def mirrors_as_is(self) -> bool:
-        """Whether mirrored patches keep their sides."""
-        return self.plan.convention == "nnunet"
+        return mirror_sets(mirrored_axes(self.plan, self.labels) if wanted else ())
 
     @cached_property
     def mirror_map(self) -> tuple[int, ...]:
         """The channel that each averaged one becomes when left and right are swapped, as mirrored patches may do."""
-        swapped = not self.mirrors_as_is and any(self.plan.side_axis in axes for axes in self.mirrors)
-        classes = mirror_classes(self.plan, self.labels) if swapped else tuple(range(self.classes))
-        return (*classes, *range(self.classes, self.classes + self.keeps_distance))
+        return mirrored_channels(self.plan, self.labels, self.classes + self.keeps_distance)
 
     @cached_property
     def patch_footprint(self) -> Footprint:
@@ -261,7 +248,7 @@ class ScanTask:
             for scheme, preparation in self._preparations().items()
         }
         labels = ensemble.labels
-        mirrored = tuple(range(len(labels) + 1)) if ensemble.mirrors_as_is else labels.mirror_classes()
+        mirrored = tuple(range(len(labels) + 1)) if keeps_sides(ensemble.plan) else labels.mirror_classes()
         previous = None if classes is None else PreviousLabels(classes, self.preparation, grid.axis, mirrored)
 
         def middle() -> torch.Tensor:

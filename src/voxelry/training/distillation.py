@@ -18,14 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from voxelry.core.labels import LabelTable
-from voxelry.core.mirror_twins import without_twin
 from voxelry.core.model import Model
 from voxelry.core.plan import Plan
 from voxelry.errors import ConfigError
 from voxelry.inference.forward import optimised_for_cpu
 from voxelry.inference.patches import mirror_sets
 from voxelry.networks.build import head_channels, output_classes
-from voxelry.networks.classes import mirror_classes
+from voxelry.networks.mirrored_passes import mirrored_axes, mirrored_channels
 from voxelry.networks.weights import network_of
 from voxelry.recipes.settings import LossSettings
 from voxelry.training.instance_loss import CORNER
@@ -62,12 +61,10 @@ class Teacher:
             _check_fits(model, plan, table)
         networks = [network_of(model, device) for model in models]
         self.networks = [optimised_for_cpu(network) for network in networks] if device.type == "cpu" else networks
-        self.mirrors = [_mirrors(model.plan, table) for model in models]
+        self.mirrors = [mirror_sets(mirrored_axes(model.plan, table)) for model in models]
         self.plan, self.device, self.dtype, self.seed = plan, device, dtype, seed
-        classes = output_classes(plan, len(table) + 1)
-        swapped = any(plan.side_axis in axes for sets in self.mirrors for axes in sets)
-        twins = mirror_classes(plan, table) if swapped and plan.convention == "voxelry" else range(classes)
-        self.twins = [*twins, *range(classes, classes + head_channels(plan))]
+        channels = output_classes(plan, len(table) + 1) + head_channels(plan)
+        self.swapped = [mirrored_channels(model.plan, table, channels) for model in models]
 
     def __call__(self, image_BC: Tensor, *number: int) -> Tensor:
         """Logits of one member, drawn by the number of the step: ``(B, K + H, *patch)``, float32, without gradient.
@@ -86,7 +83,7 @@ class Teacher:
         if not along:
             return logits
         upright = logits.flip(along)
-        return upright[:, self.twins] if self.plan.side_axis in axes else upright
+        return upright[:, self.swapped[member]] if self.plan.side_axis in axes else upright
 
 
 def distillation_loss(logits_BK: Tensor, taught_BK: Tensor, settings: LossSettings, plan: Plan, classes: int) -> Tensor:
@@ -132,12 +129,6 @@ def _disagreement(student_BKN: Tensor, teacher_BKN: Tensor) -> Tensor:
     """The Dice semimetric loss of each class over the batch, a mean over classes."""
     apart = (student_BKN - teacher_BKN).abs().sum((0, 2))
     return (apart / (student_BKN.sum((0, 2)) + teacher_BKN.sum((0, 2)) + SMOOTH)).mean()
-
-
-def _mirrors(plan: Plan, table: LabelTable) -> list[tuple[int, ...]]:
-    """The sets of axes that a member mirrors along at inference, without those that would mix up sides."""
-    left_out = {plan.slice_axis} | ({plan.side_axis} if without_twin(table.labels) else set())
-    return mirror_sets([axis for axis in plan.flips if axis not in left_out])
 
 
 def _check_fits(model: Model, plan: Plan, table: LabelTable) -> None:
