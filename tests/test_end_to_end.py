@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import highdicom
 import nibabel as nib
@@ -17,7 +18,7 @@ from helpers.tiny import phantoms, recipe
 from voxelry.cli import main as cli
 from voxelry.cohort.measurement_table import TABLE_NAMES
 from voxelry.cohort.run_export import MANIFEST
-from voxelry.reports.run_report import DATA_FOLDER, PAGE
+from voxelry.reports.run_report import PAGE, data_folder
 
 
 def run(*arguments, code=0):
@@ -95,7 +96,7 @@ def test_four_channels_of_a_spine(tmp_path):
     masks = tmp_path / "masks"
     assert run("predict", tmp_path / "run" / "model", scans, "--out", masks)["cases"] == 2
     names = {f"{case}{ending}" for case in ("spine_002", "spine_003") for ending in (".json", ".nii.gz", "_instances.nii.gz")}
-    assert {path.name for path in masks.glob("[!.]*")} == names | {MANIFEST, *TABLE_NAMES, DATA_FOLDER, PAGE}
+    assert {path.name for path in masks.glob("[!.]*")} == names | {MANIFEST, *TABLE_NAMES, data_folder(Path(PAGE)).name, PAGE}
     image, mask = nib.load(scans / "spine_002_0000.nii.gz"), nib.load(masks / "spine_002.nii.gz")
     assert mask.shape == image.shape
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-5)

@@ -48,7 +48,7 @@ def test_training_leaves_curves_scores_settings_card_and_its_predictions(torso_m
 
 def test_predicting_leaves_doubts_sizes_settings_and_the_model_card(torso, torso_model, masks):
     html = (masks / "report.html").read_text(encoding="utf-8")
-    for text in ("4 scans: 4 done.", "doubt", "Volume (ml)", "overlap:", "Model card", "## Scores"):
+    for text in ("4 scans: 4 done.", "doubt", "Volume (ml)", "overlap:", "Model card", ">Scores</h4>"):
         assert text in html
     shown = page_cases(masks / "report.html")
     assert sorted(shown) == [f"torso_{number:03d}" for number in range(4)]
@@ -79,13 +79,30 @@ def test_scoring_leaves_doubts_and_scans_of_the_run_that_made_the_masks(torso, m
     assert voxels(shown["torso_000"]["scan"]).any()  # not on black
 
 
+@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet", "scores.json"])
+def test_scores_in_a_file_have_their_page_beside_it(torso, masks, tmp_path, name):
+    (tmp_path / "labels").mkdir()
+    for file in (torso / "labels").glob("torso_00[01]*"):
+        shutil.copy(file, tmp_path / "labels")
+    (tmp_path / "labels" / "torso_001.nii.gz").write_bytes(b"broken")
+    out = tmp_path / "results" / name
+    result = run("evaluate", tmp_path / "labels", masks, "--metric", "instances", "--out", out)
+    assert f"Open {out.with_suffix('.html')}" in result.stderr.replace("\n", "")
+    html = out.with_suffix(".html").read_text(encoding="utf-8")
+    for text in ("Of all cases taken together", "tolerance", "Dice of liver", "torso_001", "which is no image format"):
+        assert text in html
+    shown = page_cases(out.with_suffix(".html"))
+    assert {"scan", "prediction", "reference", "errors"} <= set(shown["torso_000"])
+    assert voxels(shown["torso_000"]["scan"]).any()
+
+
 def test_two_models_are_compared_with_both_predictions(torso, masks, tmp_path):
     for name, folder in (("a", masks), ("b", torso / "labels")):
         write_scores(vx.evaluate(torso / "manifest.yaml", folder), tmp_path / name, [torso / "manifest.yaml", folder])
     result = run("compare", tmp_path / "a", tmp_path / "b", "--metric", "dice", "--report", tmp_path / "page" / "c.html")
     assert result.exit_code == 0
     html = (tmp_path / "page" / "c.html").read_text(encoding="utf-8")
-    for text in ("B - A of dice", "Largest loss", "Errors of B", "permutation"):
+    for text in ("B - A of dice", "Largest gain", "Errors of B", "permutation"):
         assert text in html
     case = next(iter(page_cases(tmp_path / "page" / "c.html").values()))
     assert voxels(case["scan"]).any()

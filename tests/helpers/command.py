@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,7 +13,7 @@ from voxelry.cli import main as cli
 from voxelry.cohort.ledger import LEDGER
 from voxelry.cohort.measurement_table import TABLE_NAMES
 from voxelry.cohort.run_export import MANIFEST
-from voxelry.reports.run_report import DATA_FOLDER, PAGE
+from voxelry.reports.run_report import PAGE, data_folder
 
 
 def run(*arguments):
@@ -43,7 +44,7 @@ def tree(folder):
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if not {path.name, path.parent.name} & {RECORD, LEDGER, MANIFEST, *TABLE_NAMES, PAGE, DATA_FOLDER}
+        if not {path.name, path.parent.name} & {RECORD, LEDGER, MANIFEST, *TABLE_NAMES, PAGE, data_folder(Path(PAGE)).name}
     )
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from voxelry.reports.run_report import DATA_FOLDER
+from voxelry.reports.run_report import data_folder
 
 
 def page_cases(page: Path) -> dict[str, dict]:
     """The data of each case that can be looked at, by its id."""
-    texts = [file.read_text(encoding="utf-8") for file in sorted((page.parent / DATA_FOLDER).iterdir())]
+    texts = [file.read_text(encoding="utf-8") for file in sorted(data_folder(page).iterdir())]
     cases = [json.loads(text.partition(", ")[2].removesuffix(");")) for text in texts]
     return {case["id"]: case for case in cases}
 

@@ -109,6 +109,7 @@ def test_masks_and_references_are_looked_at_without_scans(tmp_path):
     [script] = (tmp_path / "scores" / "report_cases").iterdir()
     data = json.loads(script.read_text().removeprefix('voxelry.add("case_0", ').removesuffix(");"))
     assert {"scan", "prediction", "reference", "errors"} <= set(data)
+    assert "not known" in data["note"]  # why it is on black
 
 
 def test_a_batch_shows_failures_and_ranks_by_doubt(tmp_path):
@@ -174,13 +175,13 @@ def test_names_are_text_and_add_no_element(tmp_path):
     )
     assert hostile.tags == harmless.tags
     assert hostile.text.count(HOSTILE) >= 8
-    assert not (tmp_path / "report_cases").exists()
+    assert not (tmp_path / "a_cases").exists()
 
 
 def test_a_page_holds_no_more_than_its_size(tmp_path):
     cases = record().cases[:3]
     write_report(record(), tmp_path / "a.html", "x", Viewing(scan, cases, 3))
-    sizes = [file.stat().st_size for file in sorted((tmp_path / "report_cases").iterdir())]
+    sizes = [file.stat().st_size for file in sorted((tmp_path / "a_cases").iterdir())]
     page = write_report(record(), tmp_path / "b.html", "x", Viewing(scan, cases, 3, sum(sizes[:2]), True))
     html = page.read_text(encoding="utf-8")
     assert html.count("voxelry.add(") == 2
@@ -194,7 +195,7 @@ def test_a_case_that_cannot_be_read_is_left_out(tmp_path, caplog):
         return scan(case)
 
     write_report(record(), tmp_path / "a.html", "x", Viewing(read, record().cases[:3], 3))
-    assert len([*(tmp_path / "report_cases").iterdir()]) == 2
+    assert len([*(tmp_path / "a_cases").iterdir()]) == 2
     assert "is truncated" in caplog.text
 
 
@@ -225,8 +226,8 @@ def look(browser: Browser, path: Path, key: str) -> None:
     browser.requests.clear()
     browser.open(path.as_uri())
     browser.value(f"document.querySelector('button.view[data-case={key}]').click()")
-    browser.until("/shown|cannot/.test(document.getElementById('viewer-state').textContent)")
-    assert browser.value("document.getElementById('viewer-state').textContent") == "shown"
+    browser.until("/shown|failed/.test(document.getElementById('viewer-state').dataset.state)")
+    assert browser.value("document.getElementById('viewer-state').textContent") == ""
 
 
 def choose(browser: Browser, id: str, value: str) -> None:
@@ -289,6 +290,66 @@ def test_the_viewer_shows_labels_on_their_sides_and_stays_offline(page, browser)
     assert browser.value("document.title") == HOSTILE
     assert browser.messages == []
     assert files_asked(browser) == {"report.html", "case_0.js"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "key", "moved"),
+    [
+        ("0", "ArrowLeft", (1, 0, 0)),  # axial and coronal: the patient's right is at the left
+        ("0", "ArrowUp", (0, 1, 0)),
+        ("0", "PageUp", (0, 0, 1)),
+        ("1", "ArrowUp", (0, 0, 1)),
+        ("2", "ArrowLeft", (0, 1, 0)),  # sagittal: the front is at the left
+        ("2", "ArrowDown", (0, 0, -1)),
+    ],
+)
+def test_keys_move_the_cross_as_the_screen_shows_it(page, browser, layout, key, moved):
+    if not browser.value("Boolean(window.voxelry?.viewer?.())"):
+        look(browser, page, "case_0")
+    choose(browser, "viewer-layout", layout)
+    cross = "Array.from(voxelry.viewer().frac2mm(voxelry.viewer().scene.crosshairPos)).slice(0, 3)"
+    before = np.array(browser.value(cross))
+    press = f"new KeyboardEvent('keydown', {{key: '{key}', cancelable: true}})"
+    assert browser.value(f"document.getElementById('viewer-canvas').dispatchEvent({press})") is False  # the page does not scroll
+    steps = (np.array(browser.value(cross)) - before) / (4, 4, 5)
+    np.testing.assert_allclose(steps, moved, atol=0.01)
+
+
+def test_two_clicks_in_a_hurry_show_the_second_case_whole(page, browser):
+    browser.messages.clear()
+    browser.open(page.as_uri())
+    browser.value("for (const n of [0, 1]) document.querySelector(`button.view[data-case=case_${n}]`).click()")
+    browser.value("voxelry.view('case_1')")
+    assert text(browser, "viewer-case").endswith(" 1")
+    assert browser.value("voxelry.viewer().volumes.length") == 4  # scan, prediction, reference, errors
+    assert browser.messages == []
+
+
+def test_a_page_of_any_name_finds_its_cases(tmp_path, browser):
+    pages = [tmp_path / "a #1?%41.html", tmp_path / "b.html"]
+    for number, name in enumerate(pages):
+        write_report(record(), name, "x", Viewing(scan, record().cases[number : number + 1], 1))
+    for number, name in enumerate(pages):  # neither has taken the other's
+        browser.open(name.as_uri())
+        browser.value("voxelry.view('case_0')")
+        assert text(browser, "viewer-case") == f"{HOSTILE} {number}"
+
+
+def test_worst_median_and_best_are_seen_without_a_click(tmp_path, browser):
+    rows = tuple(RunCase(f"{HOSTILE} {n}", (Path("x"),), mean_dice=0.5 + n / 10) for n in range(5))
+    run = RunRecord("evaluate", Path("run"), (), rows)
+    browser.messages.clear()
+    browser.open(write_report(run, tmp_path / "report.html", "x", Viewing(scan, rows, 3)).as_uri())
+    captions = browser.value("[...document.querySelectorAll('figcaption')].map(each => each.textContent.trim())")
+    assert [caption.partition(":")[0] for caption in captions] == ["Worst", "Median", "Best"]
+    assert "mean Dice 0.500" in captions[0]
+    assert HOSTILE in captions[2]
+    browser.until("[...document.querySelectorAll('figure img')].every(each => each.complete)")
+    assert min(browser.value("[...document.querySelectorAll('figure img')].map(each => each.naturalWidth)")) > 500
+    browser.value("document.querySelector('figure button').click()")
+    browser.until("document.getElementById('viewer-state').dataset.state === 'shown'")
+    assert text(browser, "viewer-case") == f"{HOSTILE} 0"
+    assert browser.messages == []
 
 
 def test_two_models_are_seen_one_after_the_other(tmp_path, browser):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ PathLike = str | os.PathLike[str]
 _DEFAULT_AE_TITLE = "VOXELRY"
 
 
+@shows_progress
 def send(
     files: Sequence[PathLike] | PathLike,
     target: str,
@@ -70,6 +72,7 @@ def send(
     return send_files(pacs, [Path(path) for path in paths], progress)
 
 
+@shows_progress
 def fetch(
     source: str,
     out: PathLike | None = None,

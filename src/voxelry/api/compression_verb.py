@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxelry.api.training_verbs import changed_keys, check_budget, names_length, trained
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.datasets.manifest import load_manifest
@@ -22,6 +23,7 @@ __all__ = ["compress"]
 PathLike = str | os.PathLike[str]
 
 
+@shows_progress
 def compress(
     model: PathLike,
     out: PathLike,

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, no_progress
 
@@ -18,6 +19,7 @@ __all__ = ["export_model"]
 PathLike = str | os.PathLike[str]
 
 
+@shows_progress
 def export_model(
     model: PathLike,
     out: PathLike,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["follow_up"]
 PathLike = str | os.PathLike[str]
 
 
+@shows_progress
 def follow_up(
     inputs: Sequence[PathLike] | PathLike,
     out: PathLike,

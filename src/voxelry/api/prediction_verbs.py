@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelry.base.device import choose_device
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.progress import BatchCallback, ProgressCallback, no_batch, no_progress
 from voxelry.cohort.inputs import survey_inputs
 from voxelry.cohort.remote_files import is_url, public_url
@@ -110,6 +111,7 @@ def _folders(path: PathLike | Sequence[PathLike]) -> list[PathLike]:
     return [path] if isinstance(path, str | os.PathLike) else list(path)
 
 
+@shows_progress
 def predict(
     model: PathLike | Sequence[PathLike] | Predictor,
     inputs: Sequence[PathLike] | PathLike,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.progress import ProgressCallback, no_progress
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = ["deidentify"]
 PathLike = str | os.PathLike[str]
 
 
+@shows_progress
 def deidentify(
     inputs: Sequence[PathLike] | PathLike,
     out: PathLike,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import UsageError
@@ -28,6 +29,7 @@ LEFT_CASES, LEFT_BYTES = 6, 100_000_000
 """Of a page that a verb leaves by itself: cases that can be looked at, and bytes of their data beside the page."""
 
 
+@shows_progress
 def report(
     run: PathLike,
     other: PathLike | None = None,
@@ -42,16 +44,17 @@ def report(
 ) -> Path:
     """Write the page of a finished run: scores, curves, failures, doubtful cases, and a viewer of scans with their labels.
 
-    Nothing in the page needs a network. The data of scans lie beside it, in the folder ``report_cases``, and are loaded by a
-    click; with `embed` they are in the page itself, which is then one file. A run leaves a page of a few cases by itself.
+    Nothing in the page needs a network. The data of scans lie beside it, in the folder ``report_cases`` (of ``x.html`` in
+    ``x_cases``), and are loaded by a click; with `embed` they are in the page itself, which is then one file. A run leaves a
+    page of a few cases by itself.
 
     Args:
-        run: a folder that `train`, `predict` or ``voxelry evaluate --out`` wrote.
+        run: a folder that `train`, `predict` or ``voxelry evaluate --out`` wrote, or a file of scores.
         other: the scores of another model (``evaluate --out``) on the same cases, to compare with `run`.
         data: the dataset card of the scans and references, or the folder of scans; None takes what the run names.
         root: folder that a card's relative paths start from.
         masks: a folder of predicted masks; None takes what the run names.
-        out: the page to write; None is ``report.html`` in the run's folder.
+        out: the page to write; None is ``report.html`` in the run's folder, and of ``scores.csv`` ``scores.html`` beside it.
         cases: at most so many can be looked at: the worst, the median, the best, then the most doubtful.
         embed: bytes of scan data that may go into the page; cases beyond are left out of the viewer, which the page says.
         progress: called as ``progress(what, done, total)`` as cases are drawn.
@@ -77,7 +80,6 @@ def report(
     """
     from voxelry.reports.finished_run import read_run, with_masks
     from voxelry.reports.run_comparison import read_comparison
-    from voxelry.reports.run_report import PAGE
 
     if cases < 0 or (embed is not None and embed < 0):
         raise UsageError(f"{cases} cases in {embed} bytes", remedy="Give numbers from 0.")
@@ -85,7 +87,7 @@ def report(
     record = read_run(folder) if other is None else read_comparison(folder, Path(other))
     if masks is not None:
         record = replace(record, cases=with_masks(record.cases, Path(masks)))
-    page = (folder if folder.is_dir() else folder.parent) / PAGE if out is None else Path(out)
+    page = _page_of(folder) if out is None else Path(out)
     sizes = {"most": cases, "size": embed, "inside": embed is not None, "progress": progress}
     return _write(record, page, [folder], sizes, data, root)
 
@@ -95,25 +97,33 @@ def leave_report(
     *,
     manifest: Manifest | None = None,
     root: PathLike | None = None,
+    summary: Mapping[str, Any] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Path | None:
-    """Write the page of a run that has just ended into its folder, with a few cases to look at; a fault is a warning.
+    """Write the page of a run that has just ended where its results are, with a few cases to look at; a fault is a warning.
 
     Args:
-        run: a folder that `train`, `predict` or ``voxelry evaluate --out`` wrote.
+        run: a folder that `train`, `predict` or ``voxelry evaluate --out`` wrote, or a file of scores.
         manifest: the dataset of the run; None takes what the run names.
         root: folder that a card's relative paths start from.
+        summary: of the scores, where a file of scores holds none.
         progress: called as cases are drawn.
 
     Returns:
         The page, None where there is none.
     """
     from voxelry.reports.finished_run import read_run
+
+    place = Path(run)
+    sizes = {"most": LEFT_CASES, "size": LEFT_BYTES, "progress": progress}
+    return _left(place, lambda: _write(read_run(place, summary), _page_of(place), [place], sizes, manifest, root))
+
+
+def _page_of(run: Path) -> Path:
+    """Where the page of a run is: in its folder, or beside its file of scores."""
     from voxelry.reports.run_report import PAGE
 
-    folder = Path(run)
-    sizes = {"most": LEFT_CASES, "size": LEFT_BYTES, "progress": progress}
-    return _left(folder, lambda: _write(read_run(folder), folder / PAGE, [folder], sizes, manifest, root))
+    return run.with_suffix(Path(PAGE).suffix) if run.is_file() else run / PAGE
 
 
 def leave_comparison(
@@ -171,14 +181,14 @@ def _write(
     """
     from voxelry.datasets.manifest import Manifest
     from voxelry.reports.run_cases import RunCases
-    from voxelry.reports.run_report import DATA_FOLDER, Viewing, write_report
+    from voxelry.reports.run_report import Viewing, data_folder, write_report
 
     manifest = data if isinstance(data, Manifest) else _manifest(data or record.data, root)
     cases = RunCases(record, manifest, Path(data) if isinstance(data, str | os.PathLike) and manifest is None else None)
     record = cases.with_images()
     viewable = [case for case in record.cases if case.mask or case.other or case.images]
     viewing = Viewing(cases.read, viewable, **sizes)
-    written = [page] if viewing.inside or not viewable else [page, page.parent / DATA_FOLDER]
+    written = [page] if viewing.inside or not viewable else [page, data_folder(page)]
     with OutputFolder(page.parent, "report").writing(written, inputs):
         return write_report(record, page, _title(record, manifest), viewing if viewable and viewing.most else None)
 

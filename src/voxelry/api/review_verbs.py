@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import UsageError
 
@@ -17,6 +18,7 @@ __all__ = ["qc"]
 QC_FOLDER = "qc"
 
 
+@shows_progress
 def qc(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.volume import LabelMap
 from voxelry.datasets.manifest import Manifest
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 
 
+@shows_progress
 def evaluate(
     reference: LabelMap | Manifest | PathLike,
     prediction: LabelMap | PredictedMap | PathLike,

@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.datasets.manifest import load_manifest
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 PathLike = str | os.PathLike[str]
 
 
+@shows_progress
 def train(
     config: PathLike,
     out: PathLike,
@@ -123,6 +125,7 @@ def trained(options: RunOptions, out: Path) -> TrainResult:
     return result
 
 
+@shows_progress
 def estimate(
     config: PathLike,
     *,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxelry.api.training_verbs import check_budget
 from voxelry.base.device import choose_device
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.output_folder import OutputFolder
 from voxelry.base.progress import ProgressCallback, StepCallback, no_progress, no_step
 from voxelry.base.version import version
@@ -37,6 +38,7 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 
+@shows_progress
 def check(
     manifest: PathLike,
     *,
@@ -87,6 +89,7 @@ def check(
     return problems
 
 
+@shows_progress
 def plan(
     manifest: PathLike,
     *,
@@ -205,6 +208,7 @@ def convert(
     )
 
 
+@shows_progress
 def demo(
     out: PathLike = "voxelry-demo",
     *,

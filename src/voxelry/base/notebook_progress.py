@@ -7,11 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar
 
 from markupsafe import Markup
 
 from voxelry.base.progress import BatchProgress, Pace, TrainingStep
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 _SECONDS_BETWEEN = 0.2
 """Least time between two drawings: a notebook that is sent more of them lags behind."""
@@ -30,7 +35,7 @@ class _Stage:
 class NotebookProgress:
     """Bars in the output of a notebook's cell, one a stage, with the time left; outside a notebook nothing is drawn.
 
-    Give it to a verb as `progress`, its methods as `on_step` and `on_batch` where the verb takes them.
+    Verbs that are given no `progress` draw one by themselves in a notebook (`shows_progress`). For work of your own, call it.
 
     Args:
         clock: monotonic seconds.
@@ -91,3 +96,29 @@ class NotebookProgress:
             for what, stage in self._stages.items()
         ]
         return str(Markup("<table>{}</table>").format(Markup("").join(rows)))
+
+
+def is_notebook() -> bool:
+    """Whether cells of a notebook are run here: by a kernel, not by IPython in a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
+def shows_progress(verb: Callable[Given, Result]) -> Callable[Given, Result]:
+    """A verb that draws its progress in a notebook, where its caller names no `progress`.
+
+    Args:
+        verb: takes ``progress`` by name, and may take ``on_step`` and ``on_batch``.
+    """
+    names = signature(verb).parameters
+
+    @wraps(verb)
+    def shown(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        if "progress" not in kwargs and is_notebook():
+            drawing = NotebookProgress()
+            own = {"progress": drawing, "on_step": drawing.on_step, "on_batch": drawing.on_batch}
+            kwargs.update({name: value for name, value in own.items() if name in names and name not in kwargs})
+        return verb(*args, **kwargs)
+
+    return shown

@@ -212,7 +212,10 @@ def evaluate(
     tolerance: Annotated[float | None, typer.Option("--tolerance", help="NSD tolerance in mm (default: 1).")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write the scores to a .json, .csv or .parquet file, or all of them into a folder."),
+        typer.Option(
+            "--out",
+            help="Write the scores and a page to look at: a .json, .csv or .parquet file, or a folder with all of them.",
+        ),
     ] = None,
     regions: Annotated[
         Path | None, typer.Option("--regions", help="Score regions in place of labels: those of a recipe or of a model folder.")
@@ -239,11 +242,13 @@ def evaluate(
         scores = api.evaluate(reference, prediction, root=root, regions=regions, progress=shown, **choices)
         if out is not None:
             from voxelry.api.report_verb import leave_report
-            from voxelry.cohort.evaluation import write_scores
+            from voxelry.cohort.evaluation import scores_summary, write_scores
 
-            learnt = {} if regions is None else {"regions": str(regions)}
-            write_scores(scores, out, inputs, {**choices, **learnt})
-            page = leave_report(out, root=root, progress=shown) if out.is_dir() else None
+            how = choices if regions is None else {**choices, "regions": str(regions)}
+            write_scores(scores, out, inputs, how)
+            is_table = out.suffix.lower() in (".csv", ".parquet")  # which holds rows alone
+            summary = scores_summary(scores, out, inputs, how) if is_table else None
+            page = leave_report(out, root=root, summary=summary, progress=shown)
     if table is None:
         show_scores(scores, as_json, {"out": None if out is None else str(out)})
     else:

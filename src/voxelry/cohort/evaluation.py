@@ -216,10 +216,11 @@ def _pooled_intervals(scores: Scores, groups: Sequence[str], seed: int) -> dict[
 SUMMARY = "summary.json"
 SCORE_FILES = ("scores.csv", "scores.parquet", SUMMARY)
 """Files of a folder of scores."""
+_FILE_ENDINGS = (".json", ".csv", ".parquet")
 INPUTS = "inputs"
-"""Key of the summary in a folder of scores: paths, from the folder, of the reference and the prediction that were scored."""
+"""Key of the summary of scores: paths, from its folder, of the reference and the prediction that were scored."""
 SETTINGS = "settings"
-"""Key of the summary in a folder of scores: how they were measured."""
+"""Key of the summary of scores: how they were measured."""
 
 
 def check_outputs(out: Path, inputs: Sequence[Path]) -> None:
@@ -235,7 +236,7 @@ def check_outputs(out: Path, inputs: Sequence[Path]) -> None:
 
 def _outputs(out: Path) -> tuple[OutputFolder, list[Path]]:
     """Where `write_scores` writes: the folder with its record of outputs, and the files."""
-    if out.suffix.lower() in (".json", ".csv", ".parquet"):
+    if out.suffix.lower() in _FILE_ENDINGS:
         return OutputFolder(out.parent, "evaluate"), [out]
     if out.is_file():
         raise UsageError(f"{out}: is no folder, and ends in none of .json, .csv and .parquet", remedy="Name another folder.")
@@ -252,7 +253,7 @@ def write_scores(
         out: ends in ``.json`` (summary and rows), ``.csv`` or ``.parquet`` (rows), or is a folder that gets ``scores.csv``,
             ``scores.parquet`` and ``summary.json``.
         inputs: the files or folders that were scored; files are replaced only by scores of the same.
-        settings: how they were measured, as plain values; kept in the summary of a folder.
+        settings: how they were measured, as plain values; kept in the summary.
 
     Raises:
         UsageError: a file would be replaced that was not written from these inputs, or was changed since.
@@ -267,12 +268,9 @@ def write_scores(
         >>> Path("scores.csv").read_text().splitlines()[1].split(",")[0]
         'case 1'
     """
-    frame, summary = frame_of(scores), summarise(scores)
+    frame = frame_of(scores)
     outputs, files = _outputs(out)
-    if len(files) > 1 and inputs:
-        summary[INPUTS] = [Path(os.path.relpath(path, out)).as_posix() for path in inputs]
-    if len(files) > 1 and settings:
-        summary[SETTINGS] = dict(settings)
+    summary = scores_summary(scores, out, inputs, settings) if len(files) > 1 or out.suffix.lower() == ".json" else {}
     with outputs.writing(files, inputs), ExitStack() as stack:  # all are complete before the first gets its name
         for file in files:
             temporary = stack.enter_context(atomic_path(file))
@@ -280,6 +278,22 @@ def write_scores(
                 write_json(temporary, summary if len(files) > 1 else {**summary, "rows": scores.rows()})
             else:
                 _write_frame(frame, temporary)
+
+
+def scores_summary(
+    scores: Scores, out: Path, inputs: Sequence[Path] = (), settings: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The summary that `write_scores` writes: `summarise`, and where there are some the inputs and settings.
+
+    Args:
+        scores: scores of a cohort.
+        out: as of `write_scores`.
+        inputs: likewise; named from the folder that the scores lie in.
+        settings: likewise.
+    """
+    home = out.parent if out.suffix.lower() in _FILE_ENDINGS else out
+    named = {INPUTS: [Path(os.path.relpath(path, home)).as_posix() for path in inputs]} if inputs else {}
+    return {**summarise(scores), **named, **({SETTINGS: dict(settings)} if settings else {})}
 
 
 def frame_of(scores: Scores) -> pl.DataFrame:

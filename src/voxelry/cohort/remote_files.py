@@ -88,6 +88,19 @@ def place_of(url: str) -> Path:
     return Path("/", f"{parts.scheme}:", *([parts.netloc] if parts.netloc else []), *names)
 
 
+def is_place(path: Path) -> bool:
+    """Whether a path names a URL, as `place_of` makes it.
+
+    Args:
+        path: of a scan.
+
+    Example:
+        >>> is_place(place_of("s3://bucket/a/b.nii.gz"))
+        True
+    """
+    return path.is_absolute() and len(path.parts) > 1 and path.parts[1].endswith(":")
+
+
 def list_files(url: str) -> list[RemoteFile]:
     """The file of a URL, or all files below it, sorted by name, without hidden ones.
 

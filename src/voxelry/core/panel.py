@@ -103,8 +103,9 @@ class Panel:
         """Blend the colours of labels and objects in, with a solid border just inside their edges."""
         edges = find_boundaries(values, mode="inner") | find_boundaries(ids, mode="inner")
         colours, inside = np.zeros_like(picture), np.zeros(values.shape, dtype=bool)
+        present = set(np.unique(values).tolist())
         for label in table.labels:
-            if label.layer == layer:
+            if label.layer == layer and label.value in present:
                 colours[values == label.value] = label.rgb
                 inside |= values == label.value
         self.colours.paint(colours, ids)
@@ -119,7 +120,9 @@ class Panel:
         return max(1, round(wide * scale)), max(1, round(tall * scale))
 
 
-def panels_of(volume: Pictured, labels: Labelled | None, reference: Labelled | None) -> list[Panel]:
+def panels_of(
+    volume: Pictured, labels: Labelled | None, reference: Labelled | None, through: Labelled | None = None
+) -> list[Panel]:
     """The panels of a case.
 
     A volume is cut in its axial, coronal and sagittal plane, each through the slice with most labelled voxels (of a single
@@ -129,6 +132,7 @@ def panels_of(volume: Pictured, labels: Labelled | None, reference: Labelled | N
         volume: the image; of several channels the first is shown.
         labels: the prediction, on the image's grid, or None.
         reference: the reference on the image's grid, or None.
+        through: labels whose slices are taken in place of those of `labels`, so that several pictures show the same place.
 
     Returns:
         Three panels for a volume, one for a single slice, two for a picture, or one where nothing is drawn on it.
@@ -136,7 +140,8 @@ def panels_of(volume: Pictured, labels: Labelled | None, reference: Labelled | N
     if volume.geometry.affine is None:
         return _of_picture(volume, labels, reference)
     scan = CutScan.of(volume, labels, reference)
-    panels = [scan.panel(plane) for plane in PLANES]
+    guide = scan if through is None else CutScan.of(volume, through)
+    panels = [scan.panel(plane, guide.fullest(plane)) for plane in PLANES]
     return [panel for panel in panels if min(panel.grey.shape) > 1] or panels
 
 

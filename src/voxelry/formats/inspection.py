@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.core.volume import Volume
 from voxelry.errors import GeometryError, MissingFileError, ReadError
@@ -84,6 +85,7 @@ class InspectRow:
         return self.kind == IMAGE and not self.readable
 
 
+@shows_progress
 def inspect(path: str | os.PathLike[str], *, names: bool = False, progress: ProgressCallback = no_progress) -> list[InspectRow]:
     """List the volumes and files of a file or folder tree. Pixels are not decoded.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,10 +11,14 @@ from numpy.typing import NDArray
 
 from voxelry.reports.curve import ticks_around
 
-_LEFT, _TOP, _BOTTOM, _HEIGHT, _COLUMN = 52, 30, 90, 320, 64
+_LEFT, _TOP, _PLOT, _COLUMN = 52, 30, 200, 64
+_LETTER, _TITLE_LETTER = 6.6, 8.6
+"""Pixels of a letter of a name and of the title."""
+_ANGLE = 60
+"""Degrees by which names are turned."""
 _ENLARGED = 1.3
 """At most, so that the words of a plot of few labels do not shout."""
-_LONGEST = 16
+_LONGEST = 24
 _MOST_POINTS = 200
 
 
@@ -33,14 +38,16 @@ def box_svg(title: str, columns: Mapping[str, NDArray[np.float64]]) -> Markup:
         return Markup("")
     everything = np.concatenate([*known.values()])
     ticks = ticks_around(float(everything.min()), float(everything.max()))
-    bottom = _HEIGHT - _BOTTOM
+    bottom = _TOP + _PLOT
+    shorts = {name: _shortened(name) for name in known}
+    names = max(map(len, shorts.values())) * _LETTER * math.sin(math.radians(_ANGLE)) + 20
 
     def place(value: float) -> float:
         return bottom - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (bottom - _TOP)
 
-    width = _LEFT + _COLUMN * len(known) + 12
+    width = max(_LEFT + _COLUMN * len(known) + 12, round(_LEFT + len(title) * _TITLE_LETTER))
     text = f"{title}: " + ", ".join(f"{name} median {np.median(values):.3g}" for name, values in known.items())
-    shape = f'viewBox="0 0 {width} {_HEIGHT}" style="max-width: {width * _ENLARGED:.0f}px"'
+    shape = f'viewBox="0 0 {width} {bottom + names:.0f}" style="max-width: {width * _ENLARGED:.0f}px"'
     parts = [
         f'<svg class="boxes" {shape} role="img" aria-label="{escape(text)}">',
         f'<text x="{_LEFT}" y="18" class="plot-title">{escape(title)}</text>',
@@ -50,18 +57,23 @@ def box_svg(title: str, columns: Mapping[str, NDArray[np.float64]]) -> Markup:
         parts.append(f'<line x1="{_LEFT}" x2="{width - 12}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for number, (name, values) in enumerate(known.items()):
-        middle = _LEFT + _COLUMN * (number + 0.5)
+        middle, short = _LEFT + _COLUMN * (number + 0.5), escape(shorts[name])
         low, first, median, third, high = (place(float(q)) for q in np.percentile(values, (0, 25, 50, 75, 100)))
-        short = name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "..."
         parts += [
             f'<line class="whisker" x1="{middle}" x2="{middle}" y1="{low:.1f}" y2="{first:.1f}"/>',
             f'<line class="whisker" x1="{middle}" x2="{middle}" y1="{third:.1f}" y2="{high:.1f}"/>',
             f'<rect x="{middle - 16}" y="{third:.1f}" width="32" height="{first - third:.1f}"/>',
             f'<line class="median" x1="{middle - 16}" x2="{middle + 16}" y1="{median:.1f}" y2="{median:.1f}"/>',
             *_points(middle, [place(float(value)) for value in values[:_MOST_POINTS]]),
-            f'<text transform="translate({middle + 4} {bottom + 14}) rotate(-40)" text-anchor="end">{escape(short)}</text>',
+            f'<text transform="translate({middle + 4} {bottom + 14}) rotate(-{_ANGLE})" text-anchor="end">{short}</text>',
         ]
     return Markup("\n".join([*parts, "</svg>"]))
+
+
+def _shortened(name: str) -> str:
+    """A name that fits below its box: of a long one the beginning and the end, since labels often differ in these."""
+    half = (_LONGEST - 1) // 2
+    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half:]}"
 
 
 def _points(middle: float, heights: list[float]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_dilation
+from skimage.segmentation import find_boundaries
 
 from voxelry.core.labels import LabelTable
 from voxelry.core.objects import objects_of
@@ -24,8 +25,8 @@ from voxelry.reports.run_cases import CaseImages
 
 MOST_VOXELS = 12_000_000
 """Of a scan in a report; of a larger one every second (third...) voxel is shown along its finest axes."""
-LONGEST_SIDE = 1024
-"""Pixels of a picture's longer side in a report."""
+PICTURE_SIDES = (512, 1024)
+"""Least and most pixels of a picture's longer side in a report; in between it keeps its own."""
 MISTAKES = (
     {"value": 1, "name": "missed", "rgb": (0, 114, 178)},
     {"value": 2, "name": "added", "rgb": (213, 94, 0)},
@@ -38,6 +39,8 @@ _MOST_OBJECTS = 200
 _MOST_WEIGHED = 1 << 23
 """Voxels of an object that are looked at to find the one next to its centre."""
 _FILL = 90
+_COMPRESSION = 4
+"""Of PNG: the best takes ten times as long for a few per cent."""
 
 
 LAYERS = {"prediction": "prediction", "reference": "reference", "errors": "errors"}
@@ -79,10 +82,14 @@ def case_data(id: str, images: CaseImages) -> dict[str, Any]:
         "id": id,
         "labels": [{"value": number, "name": name, "rgb": rgb[name]} for name, number in numbers.items()],
         "mistakes": MISTAKES,
+        "note": images.note,
     }
     if is_picture:
-        return {**common, "picture": True, **_pictures(volume, classes, common["labels"])}
+        objects = {name: map.instances.max(axis=0) for name, map in own.items() if map.instances is not None}
+        return {**common, "picture": True, **_pictures(volume, classes, objects, common["labels"])}
     called = LAYERS if images.other is None else TWO_MODELS
+    coarse = "" if max(steps) == 1 else "Shown at a lower resolution: every " + " x ".join(map(str, steps)) + " voxels one."
+    common["note"] = " ".join(filter(None, (images.note, coarse)))
     return {**common, **_volumes(volume, classes, steps), "objects": _objects({called[name]: map for name, map in own.items()})}
 
 
@@ -107,7 +114,6 @@ def _errors(prediction: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.uin
 def _volumes(volume: Volume, classes: dict[str, NDArray[Any]], steps: Sequence[int]) -> dict[str, Any]:
     """Image and labels as NIfTI in base64, and the windows of the image; the labels are thinned already."""
     grey = volume.array[0][tuple(slice(None, None, step) for step in steps)]
-    note = "" if max(steps) == 1 else "Shown at a lower resolution: every " + " x ".join(map(str, steps)) + " voxels one."
 
     def nifti(values: NDArray[Any], *, is_labels: bool) -> str:
         return base64.b64encode(viewer_nifti(values, volume.geometry, steps, is_labels=is_labels)).decode()
@@ -116,7 +122,6 @@ def _volumes(volume: Volume, classes: dict[str, NDArray[Any]], steps: Sequence[i
         "scan": nifti(grey, is_labels=False),
         **{name: nifti(values, is_labels=True) for name, values in classes.items()},
         "windows": _windows(volume, grey),
-        "note": note,
     }
 
 
@@ -166,29 +171,40 @@ def _inside(item: Any, labels: LabelMap) -> NDArray[np.float64]:
     return np.array([place * step + side.start for place, side in zip(nearest, item.box, strict=True)], np.float64)
 
 
-def _pictures(volume: Volume, classes: dict[str, NDArray[Any]], labels: list[dict[str, Any]]) -> dict[str, str]:
+def _pictures(
+    volume: Volume, classes: dict[str, NDArray[Any]], objects: dict[str, NDArray[Any]], labels: list[dict[str, Any]]
+) -> dict[str, str]:
     """The picture as PNG, and each kind of labels as a transparent PNG of outlines and faint fills."""
     panel = panels_of(volume, None, None)[0]
-    drawn = panel.draw(LabelTable(labels=()), (LONGEST_SIDE, LONGEST_SIDE))
-    pictures = {"scan": _png(drawn)}
+    side = int(np.clip(max(panel.grey.shape), *PICTURE_SIDES))
+    drawn = panel.draw(LabelTable(labels=()), (side, side))
+    pictures = {"scan": _png(drawn.convert("L"))}
     for name, values in classes.items():
         colours = {row["value"]: row["rgb"] for row in (MISTAKES if name.endswith("errors") else labels)}
-        pictures[name] = _png(_painted(values, colours, drawn.size))
+        pictures[name] = _png(_painted(values, objects.get(name), colours, drawn.size))
     return pictures
 
 
-def _painted(values: NDArray[Any], colours: dict[Any, Any], size: tuple[int, int]) -> Image.Image:
-    """``(rows, cols)`` classes in their colours at another size: opaque outlines, faint inside."""
-    enlarged = np.asarray(Image.fromarray(values.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
+def _painted(values: NDArray[Any], ids: NDArray[Any] | None, colours: dict[Any, Any], size: tuple[int, int]) -> Image.Image:
+    """``(rows, cols)`` classes in their colours at another size: opaque outlines of labels and objects, faint inside."""
+    enlarged = _enlarged(values, size)
+    edges = find_boundaries(enlarged, mode="inner")
+    if ids is not None:
+        edges |= find_boundaries(_enlarged(ids, size), mode="inner")
+    edges = binary_dilation(edges)
     picture = np.zeros((*enlarged.shape, 4), np.uint8)
     for value, rgb in colours.items():
         mask = enlarged == value
         picture[mask] = (*rgb, _FILL)
-        picture[mask & ~binary_erosion(mask, iterations=2)] = (*rgb, 255)
+        picture[mask & edges] = (*rgb, 255)
     return Image.fromarray(picture)
+
+
+def _enlarged(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.int32]:
+    return np.asarray(Image.fromarray(values.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
 
 
 def _png(image: Image.Image) -> str:
     with io.BytesIO() as file:
-        image.save(file, format="PNG", optimize=True)
+        image.save(file, format="PNG", compress_level=_COMPRESSION)
         return base64.b64encode(file.getvalue()).decode()

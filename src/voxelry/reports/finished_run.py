@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from voxelry.errors import MissingFileError
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.planning.plan_file import yaml_text
 from voxelry.reports.run_record import RunCase, RunRecord
+from voxelry.reports.tables import score
 from voxelry.training.checkpoint import HISTORY_FILE
 from voxelry.training.cross_validation import CHOICE_FILE, ENSEMBLES_FOLDER
 from voxelry.training.run_files import MODEL_FOLDER, PREDICTIONS_FOLDER, RECIPE_FILE, VALIDATION_FILE
@@ -31,11 +32,12 @@ _CARD = "README.md"
 _STORED = ".npz"
 
 
-def read_run(folder: Path) -> RunRecord:
+def read_run(folder: Path, summary: Mapping[str, Any] | None = None) -> RunRecord:
     """Read what a run left behind.
 
     Args:
-        folder: a folder that ``train --out``, ``predict --out`` or ``evaluate --out`` wrote.
+        folder: a folder that ``train --out``, ``predict --out`` or ``evaluate --out`` wrote, or a file of scores.
+        summary: of the scores (`voxelry.cohort.evaluation.scores_summary`); None reads it where it is kept.
 
     Raises:
         MissingFileError: no run is there.
@@ -45,8 +47,8 @@ def read_run(folder: Path) -> RunRecord:
         return _trained(folder)
     if (folder / LEDGER).is_file():
         return _predicted(folder)
-    if (folder / SUMMARY).is_file():
-        return _evaluated(folder)
+    if folder.is_file() or (folder / SUMMARY).is_file():
+        return _evaluated(folder, summary_of(folder) if summary is None else summary)
     raise MissingFileError(
         f"{folder}: holds no run of voxelry", remedy="Name a folder that train, predict or evaluate wrote by --out."
     )
@@ -57,18 +59,24 @@ def _trained(folder: Path) -> RunRecord:
     scores = read_scores(folder / VALIDATION_FILE) if validation.get("rows") else None
     histories = {file.parent.relative_to(folder).as_posix(): _history(file) for file in sorted(folder.rglob(HISTORY_FILE))}
     steps = max((points[-1].step for points in histories.values() if points), default=0)
-    masks = _held_out_masks(folder)
+    masks, cases = _held_out_masks(folder), scored_cases(scores)
     return RunRecord(
         "train",
         folder,
-        (f"{len(histories)} networks, {steps} steps each." if len(histories) > 1 else f"{steps} steps.",),
-        tuple(replace(case, mask=masks.get(case.id)) for case in scored_cases(scores)),
+        (f"{len(histories)} networks, {steps} steps each." if len(histories) > 1 else f"{steps} steps.", *_mean_note(cases)),
+        tuple(replace(case, mask=masks.get(case.id)) for case in cases),
         scores,
         histories={("network" if name == "." else name): points for name, points in histories.items()},
         settings=(RECIPE_FILE, read_text(folder / RECIPE_FILE)),
         data=_beside(folder, read_yaml(folder / RECIPE_FILE).get("manifest")),
         cards=_cards([folder / MODEL_FOLDER]),
     )
+
+
+def _mean_note(cases: Sequence[RunCase]) -> list[str]:
+    """The mean Dice of held-out cases, in a sentence."""
+    known = [case.mean_dice for case in cases if case.mean_dice is not None]
+    return [f"Mean Dice {sum(known) / len(known):.3f} over {len(known)} held-out cases."] if known else []
 
 
 def _held_out_masks(folder: Path) -> dict[str, Path]:
@@ -81,10 +89,16 @@ def _held_out_masks(folder: Path) -> dict[str, Path]:
     return {file.name.removesuffix(_STORED): file for file in files}
 
 
-def _evaluated(folder: Path) -> RunRecord:
-    scores, summary = read_scores(folder), read_json(folder / SUMMARY)
+def summary_of(scores: Path) -> Mapping[str, Any]:
+    """The summary of a folder or file of scores; empty where none is kept, as in a table."""
+    file = scores / SUMMARY if scores.is_dir() else scores
+    return read_json(file) if file.is_file() and file.suffix.lower() == ".json" else {}
+
+
+def _evaluated(folder: Path, summary: Mapping[str, Any]) -> RunRecord:
+    scores = read_scores(folder)
     failed = [RunCase(case, error=str(reason)) for case, reason in summary.get("failed", {}).items()]
-    reference, prediction = inputs_of(folder)
+    reference, prediction = inputs_of(folder, summary)
     run = _predicted(prediction) if prediction is not None and (prediction / LEDGER).is_file() else None
     known = {case.id: case for case in (run.cases if run else ())}
     cases = [
@@ -93,7 +107,8 @@ def _evaluated(folder: Path) -> RunRecord:
     ]
     notes = [f"{len(cases)} cases scored, {len(failed)} failed."]
     notes += [
-        f"{name} of {means['cases']} cases: mean Dice {means['mean_dice']}" for name, means in summary.get("splits", {}).items()
+        f"{name} of {means['cases']} cases: mean Dice {score(means['mean_dice'])}."
+        for name, means in summary.get("splits", {}).items()
     ]
     settings = {name: summary[name] for name in (INPUTS, SETTINGS) if name in summary}
     return RunRecord(
@@ -103,16 +118,21 @@ def _evaluated(folder: Path) -> RunRecord:
         (*with_masks(cases, prediction), *failed),
         scores,
         pooled=summary.get("pooled_metrics", {}),
-        settings=(SUMMARY, yaml_text(settings)) if settings else None,
+        settings=("settings", yaml_text(settings)) if settings else None,
         cards=run.cards if run else (),
         data=reference,
     )
 
 
-def inputs_of(folder: Path) -> tuple[Path | None, Path | None]:
-    """Reference and prediction that the scores in a folder are of; None where nothing is there any more."""
-    summary = read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
-    reference, prediction = [*(_beside(folder, path) for path in summary.get(INPUTS, ())), None, None][:2]
+def inputs_of(scores: Path, summary: Mapping[str, Any]) -> tuple[Path | None, Path | None]:
+    """Reference and prediction that scores are of; None where nothing is there any more.
+
+    Args:
+        scores: their folder or file, from which the summary names paths.
+        summary: of the scores.
+    """
+    home = scores if scores.is_dir() else scores.parent
+    reference, prediction = [*(_beside(home, path) for path in summary.get(INPUTS, ())), None, None][:2]
     return reference, prediction
 
 

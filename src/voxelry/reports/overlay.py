@@ -63,14 +63,32 @@ def overlay_png(
         >>> overlay_png(phantom.volume, phantom.labels, "overlay.png").name
         'overlay.png'
     """
-    own = labels.on_grid(volume.geometry)
-    other = None if reference is None else reference.on_grid(volume.geometry)
-    panels = panels_of(volume, own, other)
-    montage = _montage(panels, own, title, reference is not None)
+    picture = overlay_picture(volume, labels, reference=reference, title=title)
     target = Path(path)
     with atomic_path(target) as temporary:
-        montage.save(temporary, format="PNG", optimize=True)
+        picture.save(temporary, format="PNG", optimize=True)
     return target
+
+
+def overlay_picture(
+    volume: Volume, labels: LabelMap, *, reference: LabelMap | None = None, title: str = "", through: LabelMap | None = None
+) -> Image.Image:
+    """What `overlay_png` writes.
+
+    Args:
+        volume: the image.
+        labels: the prediction.
+        reference: drawn as a dashed outline over the prediction.
+        title: a line above the picture.
+        through: labels whose slices are shown, in place of those of `labels`.
+
+    Raises:
+        GridMismatchError: the labels or the reference lie on another grid.
+        ReadError: the image cannot be decoded.
+    """
+    own = labels.on_grid(volume.geometry)
+    other, guide = (None if each is None else each.on_grid(volume.geometry) for each in (reference, through))
+    return _montage(panels_of(volume, own, other, guide), own, title, reference is not None)
 
 
 def _montage(panels: list[Panel], labels: LabelMap, title: str, with_reference: bool) -> Image.Image:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from voxelry.cohort.fetched_scan import FetchedScan
 from voxelry.cohort.inputs import find_scans
 from voxelry.cohort.pairs import masks_in
 from voxelry.cohort.predicted_files import read_objects
+from voxelry.cohort.remote_files import is_place
+from voxelry.cohort.scan_names import Scan
 from voxelry.core.geometry import Geometry
 from voxelry.core.model import CleanUp
 from voxelry.core.volume import LabelMap, Volume
@@ -18,12 +21,15 @@ from voxelry.datasets.cases import Case
 from voxelry.datasets.channels import read_channels
 from voxelry.datasets.load import load_image, load_labels
 from voxelry.datasets.manifest import Manifest
+from voxelry.formats.dicom.archive import archive_of
 from voxelry.formats.reader import read_labels
 from voxelry.inference.cleanup import clean
 from voxelry.networks.weights import is_model_folder, read_cards
 from voxelry.reports.run_record import RunCase, RunRecord
 from voxelry.training.predictions import StoredPredictions
 from voxelry.training.run_files import MODEL_FOLDER
+
+_REMEDY = "Its labels are shown on black; voxelry report RUN --data FOLDER shows the scan of a folder."
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +41,14 @@ class CaseImages:
         prediction: a model's labels, or None.
         reference: the right labels, or None.
         other: the labels of a second model, or None.
+        note: why the image is black; empty where it is there.
     """
 
     volume: Volume
     prediction: LabelMap | None = None
     reference: LabelMap | None = None
     other: LabelMap | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +95,14 @@ class RunCases:
         reference = read_labels(self._references[case.id]) if case.id in self._references else None
         first, second = (self._mask(case, mask, None) for mask in (case.mask, case.other))
         shown = first or second or reference
-        if shown is None or (case.images and all(path.exists() for path in case.images)):  # not at URLs, nor in archives
-            return CaseImages(read_channels(case.images, case.options), first, reference, second)
+        note = _unreadable(case)
+        if shown is None or not note:
+            with FetchedScan(Scan(case.id, case.images)) as scan:  # of an archive
+                volume = read_channels(scan.images, case.options)
+                _ = volume.array  # before what was unpacked is removed
+            return CaseImages(volume, first, reference, second)
         black = Volume(partial(np.zeros, (1, *shown.geometry.shape), np.uint8), shown.geometry)
-        return CaseImages(black, first, reference, second)
+        return CaseImages(black, first, reference, second, f"{note} {_REMEDY}")
 
     @cached_property
     def _known(self) -> dict[str, Case]:
@@ -117,3 +129,12 @@ class RunCases:
         if table is not None and geometry is not None and mask.suffix == ".npz":
             return clean(StoredPredictions(mask.parent, table).load(case.id, geometry), self._rules)
         return read_objects(mask, partial(read_labels, mask), table)
+
+
+def _unreadable(case: RunCase) -> str:
+    """Why the scan of a case cannot be read, in a sentence; empty where it can."""
+    if not case.images:
+        return "Which scan this was is not known."
+    if any(map(is_place, case.images)):
+        return "The scan lies at a URL, from which it is not fetched again."
+    return "" if all(path.exists() or archive_of(path) is not None for path in case.images) else "The scan is not where it was."

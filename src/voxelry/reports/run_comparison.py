@@ -11,10 +11,9 @@ import numpy as np
 import polars as pl
 
 from voxelry.cohort.comparison import Difference, compare_scores, read_scores
-from voxelry.cohort.evaluation import SUMMARY
 from voxelry.metrics.metric_table import metric_named, with_unit
 from voxelry.planning.plan_file import yaml_text
-from voxelry.reports.finished_run import inputs_of, mask_files, read_run, scored_cases
+from voxelry.reports.finished_run import inputs_of, mask_files, read_run, scored_cases, summary_of
 from voxelry.reports.run_record import RunCase, RunRecord
 from voxelry.reports.score_plots import BOXED
 
@@ -38,10 +37,10 @@ def read_comparison(
     wins = {side: sum(row.winner == side for row in rows) for side in ("A", "B")}
     notes = (f"A is {a}, B is {b}.", f"Of {len(rows)} labels and metrics A wins {wins['A']}, B wins {wins['B']}.")
     frame_a, frame_b = read_scores(a), read_scores(b)
-    data, masks_a = inputs_of(a)
+    (data, masks_a), (_, masks_b) = (inputs_of(side, summary_of(side)) for side in (a, b))
     cases = _cases(frame_a, frame_b)
-    of_a, of_b = mask_files(cases, masks_a), mask_files(cases, inputs_of(b)[1])
-    known = {case.id: case for case in read_run(a).cases} if (a / SUMMARY).is_file() else {}
+    of_a, of_b = mask_files(cases, masks_a), mask_files(cases, masks_b)
+    known = {case.id: case for case in read_run(a).cases}
     return RunRecord(
         "compare",
         a,

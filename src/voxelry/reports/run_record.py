@@ -22,6 +22,10 @@ KINDS = {
 }
 
 
+_SHOWN = 3
+"""Cases to see at once where none is the worst or the best."""
+
+
 @dataclass(frozen=True)
 class RunCase:
     """One case of a run.
@@ -94,15 +98,31 @@ class RunRecord:
         """The worst, the median and the best case by mean Dice; of two models those of the largest loss and gain."""
         changed = sorted((case for case in self.cases if case.change is not None), key=lambda case: case.change or 0.0)
         scored = sorted((case for case in self.cases if case.mean_dice is not None), key=lambda case: case.mean_dice or 0.0)
-        cases, names = (changed, ("Largest loss", "median", "largest gain")) if changed else (scored, ("Worst", "median", "best"))
+        cases, names = (changed, _changes(changed)) if changed else (scored, ("Worst", "median", "best"))
         if not cases:
             return {}
         return dict(zip(names, (cases[0], cases[(len(cases) - 1) // 2], cases[-1]), strict=True))
 
     @property
+    def shown(self) -> list[tuple[str, RunCase]]:
+        """Cases to see at once, with what they are: the `picks`; where nothing is scored the first to look at."""
+        first = [("Most doubtful", case) for case in self.by_doubt[:_SHOWN] if case.doubt is not None]
+        named = [*self.picks.items()] or first or [("Case", case) for case in self.by_doubt[:_SHOWN]]
+        unique: dict[str, tuple[str, RunCase]] = {}
+        for name, case in named:
+            unique.setdefault(case.id, (name, case))
+        return [*unique.values()]
+
+    @property
     def by_doubt(self) -> list[RunCase]:
         """Every case with a result, the most doubtful first; those that are alike in the order of the run."""
         return sorted((case for case in self.cases if not case.error), key=_doubt)
+
+
+def _changes(cases: Sequence[RunCase]) -> tuple[str, str, str]:
+    """What the first, the middle and the last of cases are, from the largest loss to the largest gain."""
+    lowest, highest = cases[0].change or 0.0, cases[-1].change or 0.0
+    return "Largest loss" if lowest < 0 else "Least gain", "median", "largest gain" if highest > 0 else "least loss"
 
 
 def _doubt(case: RunCase) -> tuple[bool, float, float, int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from markupsafe import Markup
 from voxelry.base.files import atomic_folder, write_text
 from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.errors import VoxelryError
+from voxelry.reports.card_text import card_html
+from voxelry.reports.case_stills import case_stills
 from voxelry.reports.case_volumes import LAYERS, TWO_MODELS, case_data
 from voxelry.reports.learning import learning_svgs
 from voxelry.reports.run_cases import CaseImages
@@ -27,8 +29,6 @@ from voxelry.reports.tables import ABSENT, DIFFERENCE_HEAD, difference_cells, sc
 log = logging.getLogger(__name__)
 
 PAGE = "report.html"
-DATA_FOLDER = "report_cases"
-"""Beside the page: a script for each case that can be looked at, which hands its data to the page."""
 _MOST_ROWS = 5000
 """Cases that a page lists."""
 _SHORT_LIST = 3
@@ -58,6 +58,15 @@ class Viewing:
     progress: ProgressCallback = no_progress
 
 
+def data_folder(page: Path) -> Path:
+    """Beside a page: a script for each case that can be looked at, which hands its data to the page.
+
+    Args:
+        page: the page; each has a folder of its own.
+    """
+    return page.with_name(f"{page.stem}_cases")
+
+
 def write_report(record: RunRecord, page: Path, title: str, viewing: Viewing | None = None) -> Path:
     """Write the page, and beside it the data of cases that can be looked at.
 
@@ -70,44 +79,68 @@ def write_report(record: RunRecord, page: Path, title: str, viewing: Viewing | N
     Returns:
         The page.
     """
-    keys: dict[str, str] = {}
-    embedded: list[Markup] = []
+    drawn: dict[str, _Drawn] = {}
     notes, size = list(record.notes), 0
     with ExitStack() as stack:
         beside = viewing is not None and not viewing.inside
-        folder = stack.enter_context(atomic_folder(page.parent / DATA_FOLDER)) if beside else None
-        for key, id, script in _scripts(record, viewing, notes):
-            if viewing is not None and viewing.size is not None and size + len(script) > viewing.size:
-                notes.append(f"{id} is left out of the viewer: its data exceed the size that the page may have.")
+        folder = stack.enter_context(atomic_folder(data_folder(page))) if beside else None
+        for case in _drawn(record, viewing, notes):
+            if viewing is not None and viewing.size is not None and size + len(case.script) > viewing.size:
+                notes.append(f"{case.id} is left out of the viewer: its data exceed the size that the page may have.")
+                drawn[case.id] = replace(case, key="", script="")
                 continue
-            size += len(script)
+            size += len(case.script)
+            drawn[case.id] = case
             if folder is not None:
-                write_text(folder / f"{key}.js", script)
-            else:
-                embedded.append(Markup(script))
-            keys[id] = key
-    write_text(page, _html(record, title, notes, keys, embedded))
+                write_text(folder / f"{case.key}.js", case.script)
+                drawn[case.id] = replace(case, script="")
+    reasons = dict.fromkeys(case.note for case in drawn.values() if case.note)
+    notes += [f"{', '.join(case.id for case in drawn.values() if case.note == reason)}: {reason}" for reason in reasons]
+    write_text(page, _html(record, title, notes, drawn, data_folder(page).name))
     return page
 
 
-def _scripts(record: RunRecord, viewing: Viewing | None, notes: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Key, id and script of each case that is looked at; of one that cannot be read the notes and a warning tell."""
+@dataclass(frozen=True)
+class _Drawn:
+    """A case on the page.
+
+    Attributes:
+        id: the case.
+        key: of its data for the viewer; empty where they are left out.
+        script: that hands them to the page; empty where it lies beside the page.
+        caption: what its still pictures show.
+        stills: name and picture of each.
+        note: why its scan is not shown; empty where it is.
+    """
+
+    id: str
+    key: str
+    script: str
+    caption: str
+    stills: list[tuple[str, str]]
+    note: str
+
+
+def _drawn(record: RunRecord, viewing: Viewing | None, notes: list[str]) -> Iterator[_Drawn]:
+    """Each case that is looked at; of one that cannot be read the notes and a warning tell."""
     if viewing is None:
         return
-    readable = {case.id for case in viewing.cases}
-    wanted = dict.fromkeys(case.id for case in (*record.picks.values(), *record.by_doubt) if case.id in readable)
     cases = {case.id: case for case in viewing.cases}
+    at_once = {case.id for _, case in record.shown}
+    wanted = dict.fromkeys(case.id for case in (*(case for _, case in record.shown), *record.by_doubt) if case.id in cases)
     chosen = [*wanted][: viewing.most]
     for number, id in enumerate(chosen):
         viewing.progress("drawing", number, len(chosen))
         try:
-            data = case_data(id, viewing.read(cases[id]))
+            images = viewing.read(cases[id])
+            caption, stills = case_stills(images) if id in at_once else ("", [])
+            data = case_data(id, images)
         except VoxelryError as error:
             log.warning("case '%s' cannot be shown: %s", id, error)
             notes.append(f"{id} cannot be shown: {error}")
             continue
         key = f"case_{number}"
-        yield key, id, f"voxelry.add({json.dumps(key)}, {_script_json(data)});"
+        yield _Drawn(id, key, f"voxelry.add({json.dumps(key)}, {_script_json(data)});", caption, stills, images.note)
     if chosen:
         viewing.progress("drawing", len(chosen), len(chosen))
 
@@ -118,7 +151,8 @@ def _script_json(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _html(record: RunRecord, title: str, notes: list[str], keys: dict[str, str], embedded: Sequence[Markup]) -> str:
+def _html(record: RunRecord, title: str, notes: list[str], drawn: Mapping[str, _Drawn], folder: str) -> str:
+    keys = {case.id: case.key for case in drawn.values() if case.key}
     mean_head, means = mean_rows(record.scores)
     pooled_head, pooled = pooled_rows(record.pooled)
     cases = record.by_doubt
@@ -144,14 +178,15 @@ def _html(record: RunRecord, title: str, notes: list[str], keys: dict[str, str],
         failures=failures[:_MOST_ROWS],
         columns=[*columns],
         cases=[_row(case, columns, keys) for case in cases[:_MOST_ROWS]],
-        picks=[(name, case.id) for name, case in record.picks.items()],
+        shown=[_shown(name, case, drawn.get(case.id)) for name, case in record.shown if record.picks or case.id in drawn],
+        has_flags=any(case.flags or case.review for case in cases),
         viewable=len(keys),
         layers=TWO_MODELS if record.kind == "compare" else LAYERS,
-        folder=DATA_FOLDER,
-        cards=record.cards,
+        folder=folder,
+        cards=[(name, card_html(text)) for name, text in record.cards],
         settings=record.settings,
         niivue=Markup(static_text("niivue.umd.js")) if keys else "",
-        embedded=embedded,
+        embedded=[Markup(case.script) for case in drawn.values() if case.script],
     )
 
 
@@ -167,6 +202,19 @@ def _columns_of(record: RunRecord, cases: Sequence[RunCase]) -> dict[str, Callab
     if 1 < len(labels) <= _MOST_LABELS:
         possible |= {f"Dice of {label}": partial(_dice_of, label=label) for label in labels}
     return {name: partial(_number, value) for name, value in possible.items() if any(value(case) is not None for case in cases)}
+
+
+def _shown(name: str, case: RunCase, drawn: _Drawn | None) -> dict[str, Any]:
+    """What is seen of a case at once: what it is, its numbers, and its still pictures."""
+    numbers = {"mean Dice": case.mean_dice, "B - A": case.change, "predicted Dice": case.predicted_dice, "doubt": case.doubt}
+    return {
+        "name": name[0].upper() + name[1:],
+        "id": case.id,
+        "key": drawn.key if drawn else "",
+        "text": ", ".join(f"{what} {score(number)}" for what, number in numbers.items() if number is not None),
+        "caption": drawn.caption if drawn else "",
+        "stills": drawn.stills if drawn else [],
+    }
 
 
 def _dice_of(case: RunCase, label: str) -> float | None:

@@ -53,9 +53,14 @@ def mean_rows(scores: pl.DataFrame | None) -> tuple[list[str], Rows]:
         mean = bootstrap(_values(own, metric), own["group" if "group" in own.columns else "case"].to_list())
         plain = {name: None if np.isnan(value) else value for name, value in vars(mean).items()}
         of = f" ({mean.n} of {mean.n + mean.missing})" if mean.missing else ""
-        rows.setdefault(label, [label]).append(interval(plain) + of)
+        rows.setdefault(label, [label]).append(_unbroken(interval(plain)) + of)
         metrics[with_unit(metric)] = None
     return ["label", *metrics], [*rows.values()]
+
+
+def _unbroken(text: str) -> str:
+    """A mean and its interval, whose line may break before the interval and not within."""
+    return text.replace(", ", ",\u00a0")
 
 
 def pooled_rows(pooled: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> tuple[list[str], Rows]:
@@ -66,7 +71,7 @@ def pooled_rows(pooled: Mapping[str, Mapping[str, Mapping[str, float | None]]]) 
     """
     labels = dict.fromkeys(label for row in pooled.values() for label in row)
     nothing: dict[str, float | None] = {"mean": None, "low": None, "high": None}
-    rows = [[label, *(interval(row.get(label, nothing)) for row in pooled.values())] for label in labels]
+    rows = [[label, *(_unbroken(interval(row.get(label, nothing))) for row in pooled.values())] for label in labels]
     return ["label", *map(with_unit, pooled)], rows
 
 

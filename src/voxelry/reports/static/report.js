@@ -28,6 +28,7 @@ window.voxelry = voxelry;
   }
   for (const table of document.querySelectorAll("table.sorts")) {
     [...table.tHead.rows[0].cells].forEach((cell, column) => {
+      if (cell.tagName !== "TH") return; // over buttons
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = cell.textContent;
@@ -62,22 +63,31 @@ window.voxelry = voxelry;
     item.value = data;
     select.append(item);
   }
-  function say(text) { $("viewer-state").textContent = text; }
+  function say(state, text) {
+    $("viewer-state").dataset.state = state;
+    $("viewer-state").textContent = text;
+  }
 
   function load(key) {
     if (voxelry.cases[key]) return Promise.resolve(voxelry.cases[key]);
     return new Promise((resolve, reject) => {
       const script = document.createElement("script");
-      script.src = `${$("viewer").dataset.folder}/${key}.js`;
+      script.src = `${encodeURIComponent($("viewer").dataset.folder)}/${key}.js`;
       script.onload = () => resolve(voxelry.cases[key]);
       script.onerror = () => reject(new Error(`${script.src} is not beside this page`));
       document.head.append(script);
     });
   }
 
-  async function view(key) {
+  let turn = Promise.resolve();
+  function view(key) { // one after the other, so that no case is shown with the labels of another
+    turn = turn.then(() => show(key));
+    return turn;
+  }
+
+  async function show(key) {
     $("viewer").hidden = false;
-    say("loading");
+    say("loading", "Loading.");
     try {
       const data = await load(key);
       shown = data;
@@ -87,15 +97,16 @@ window.voxelry = voxelry;
       $("viewer-case").textContent = data.id;
       for (const button of document.querySelectorAll("button.view")) button.toggleAttribute("aria-current", button.dataset.case === key);
       for (const layer of LAYERS) fade(layer);
-      say("shown");
+      say("shown", "");
       $("viewer").scrollIntoView({ block: "nearest" });
     } catch (error) {
-      say(`cannot be shown: ${error.message}`);
+      say("failed", `Cannot be shown: ${error.message}.`);
     }
   }
 
   function showPicture(data) {
     $("viewer-canvas").hidden = true;
+    $("viewer-place").textContent = "";
     const place = $("viewer-picture");
     place.hidden = false;
     place.replaceChildren();
@@ -111,15 +122,22 @@ window.voxelry = voxelry;
 
   async function showVolume(data) {
     $("viewer-picture").hidden = true;
-    $("viewer-canvas").hidden = false;
+    $("viewer-canvas").hidden = false; // before the viewer measures it
     if (!nv) {
       nv = new niivue.Niivue({
         isRadiologicalConvention: true, backColor: [0.06, 0.07, 0.09, 1], show3Dcrosshair: true, isNearestInterpolation: true,
-        multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, multiplanarLayout: niivue.MULTIPLANAR_TYPE.GRID, multiplanarPadPixels: 4,
-        sagittalNoseLeft: true, showAllOrientationMarkers: true, fontColor: [0.9, 0.92, 0.95, 1], fontMinPx: 14,
+        multiplanarShowRender: niivue.SHOW_RENDER.ALWAYS, multiplanarLayout: niivue.MULTIPLANAR_TYPE.AUTO, multiplanarPadPixels: 4,
+        sagittalNoseLeft: true, showAllOrientationMarkers: true, fontMinPx: 18,
         crosshairWidth: 0.4, crosshairWidthUnit: "percent", crosshairColor: [0.47, 0.72, 0.96, 0.7],
         logLevel: "error", loadingText: "", dragAndDropEnabled: false,
       });
+      const letters = nv.drawSliceOrientationText.bind(nv);
+      nv.drawSliceOrientationText = ([left, top, width, height], ...more) => { // with a dark rim, to be read on any grey
+        for (const [x, y] of [[-1.5, 0], [1.5, 0], [0, -1.5], [0, 1.5], [0, 0]]) {
+          nv.opts.fontColor = x || y ? [0, 0, 0, 1] : [1, 0.85, 0.3, 1];
+          letters([left + x, top + y, width, height], ...more);
+        }
+      };
       nv.onLocationChange = (place) => { $("viewer-place").textContent = describe(place); };
       await nv.attachToCanvas($("viewer-canvas"));
     }
@@ -161,7 +179,7 @@ window.voxelry = voxelry;
       const label = legendOf(layer, shown).find((each) => each.value === number);
       return label ? `${NAMES[layer]}: ${label.name}` : "";
     });
-    const grey = place.values.length ? `value ${Number(place.values[0].value).toPrecision(4)}` : "";
+    const grey = place.values.length ? `value ${Number(Number(place.values[0].value).toPrecision(5))}` : "";
     return [`${side(x, "RL")} ${side(y, "AP")} ${side(z, "SI")} mm`, grey, ...names].filter(Boolean).join(" · ");
   }
 
@@ -175,7 +193,9 @@ window.voxelry = voxelry;
     for (const layer of LAYERS) $(`viewer-${layer}`).disabled = !data[layer];
     legend(data);
     $("viewer-note").textContent = data.note ?? "";
-    if (!data.picture) range();
+    if (data.picture) return;
+    range();
+    nv.createOnLocationChange();
   }
 
   function legend(data) {
@@ -220,11 +240,15 @@ window.voxelry = voxelry;
     $("viewer-window").addEventListener("change", range);
     $("viewer-layout").addEventListener("change", layout);
     $("viewer-jump").addEventListener("change", jump);
-    const steps = { ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0], PageUp: [0, 0, 1], PageDown: [0, 0, -1] };
+    // of each view: the axes (in RAS) to the left of the screen, upwards and out of it; the patient's right is at the left
+    const AXES = { 0: ["R", "A", "S"], 1: ["R", "S", "A"], 2: ["A", "S", "R"] };
+    const KEYS = { ArrowLeft: [0, 1], ArrowRight: [0, -1], ArrowUp: [1, 1], ArrowDown: [1, -1], PageUp: [2, 1], PageDown: [2, -1] };
     $("viewer-canvas").addEventListener("keydown", (event) => {
-      if (!(event.key in steps)) return;
+      if (!nv || !(event.key in KEYS)) return;
       event.preventDefault();
-      nv.moveCrosshairInVox(...steps[event.key]);
+      const [axis, step] = KEYS[event.key];
+      const along = (AXES[$("viewer-layout").value] ?? AXES[0])[axis];
+      nv.moveCrosshairInVox(...["R", "A", "S"].map((each) => (each === along ? step : 0)));
     });
     voxelry.view = view;
     voxelry.viewer = () => nv;
