@@ -261,7 +261,7 @@ def test_halves_round_up_on_every_axis():
 
 def test_another_number_of_axes_or_channels_is_refused():
     volume = Volume(np.ones((1, 4, 4, 4)), grid((4, 4, 4), "RAS", (1, 1, 1)))
-    with pytest.raises(ModelError, match=r"a volume \(3D\) where the plan is 2D"):
+    with pytest.raises(ModelError, match=r"a volume where the model takes pictures"):
         prepare(volume, tiny_plan(2))
     with pytest.raises(ModelError, match=r"1 channels, the plan has 2 \(T1, T2\)"):
         prepare(volume, tiny_plan(channels=("T1", "T2")))

@@ -19,7 +19,10 @@ from PIL import Image
 
 import voxelry
 from helpers.running_server import running
+from serving.conftest import TABLE, untrained
 from voxelry.adapters import segmentation_answer
+from voxelry.inference import shared_passes
+from voxelry.recipes.settings import PlanSettings
 from voxelry.serving.device_queue import DeviceQueue
 from voxelry.serving.served_model import load_served
 from voxelry.zoo.model_names import find_model
@@ -254,6 +257,44 @@ def test_more_requests_than_places_are_told_to_come_again(models, picture, tmp_p
         assert post(server.url, picture.read_bytes()).status_code == 200
 
 
+@pytest.fixture(scope="module")
+def small(picture, tmp_path_factory):
+    """A model that sees a whole X-ray in one patch, loaded."""
+    settings = PlanSettings(patch_size=(32, 32), long_side=32, features=(4, 8))
+    folder = untrained(tmp_path_factory.mktemp("models") / "small", voxelry.read(picture), TABLE, "X-ray", settings)
+    return load_served([folder], "cpu")
+
+
+def test_small_pictures_that_wait_share_a_pass_and_get_the_same_answers(small, pictures, tmp_path, monkeypatch):
+    sizes, grant = [], shared_passes._grant
+    monkeypatch.setattr(shared_passes, "_grant", lambda wishes: (sizes.append(len(wishes)), grant(wishes)))
+    bodies = [image.read_bytes() for image in pictures] * 2
+    bodies.append(bodies[0][: len(bodies[0]) // 2])  # it takes its turn with others, and fails alone
+    with running(small, tmp_path, together=3) as server, ThreadPoolExecutor(len(bodies)) as pool:
+        alone = [post(server.url, body) for body in bodies]
+        assert sizes == []
+        held = Held(server.application.queue)
+        answers = [pool.submit(post, server.url, body) for body in bodies]
+        until(lambda: server.application.queue.length == len(bodies) + 1)
+        held.release.set()
+        for answer, expected in zip(answers, alone, strict=True):
+            assert answer.result().status_code == expected.status_code
+            assert answer.result().json() == expected.json()
+    assert [response.status_code for response in alone] == [200] * 8 + [422]
+    assert sorted(sizes) == [2, 3, 3]
+
+
+def test_what_is_small_is_told_by_the_header(small, models, pictures, torso, tmp_path):
+    [model] = small.values()
+    assert all(model.is_small(image) for image in pictures)
+    wide = tmp_path / "wide.png"
+    Image.new("L", (2100, 2100)).save(wide)
+    (tmp_path / "cut.png").write_bytes(pictures[0].read_bytes()[:20])
+    slices = sorted(sorted((torso / "images").iterdir())[0].iterdir())
+    assert not any(model.is_small(file) for file in (wide, tmp_path / "cut.png", slices[0]))
+    assert not list(models.values())[1].is_small(pictures[0])  # a model of volumes
+
+
 def test_on_shutdown_what_runs_is_finished_and_what_waits_is_turned_away(models, picture, tmp_path):
     with ThreadPoolExecutor(2) as pool, running(models, tmp_path) as server:
         queue = server.application.queue
@@ -261,7 +302,7 @@ def test_on_shutdown_what_runs_is_finished_and_what_waits_is_turned_away(models,
 
         def held_next():
             work = run()
-            if work is not None and not begun:
+            if work and not begun:
                 begun.append(work)
                 until(lambda: queue._is_closed)  # the first request runs while the server is told to end
             return work

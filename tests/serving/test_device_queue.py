@@ -54,7 +54,7 @@ def test_cancelled_work_does_not_run():
 def test_closing_lets_what_runs_end_and_turns_the_rest_away():
     queue, begun, go = DeviceQueue(["test"], 1), threading.Event(), threading.Event()
 
-    def work(device):
+    def work(_):
         begun.set()
         go.wait()
         return "finished"
@@ -78,15 +78,15 @@ def test_each_device_does_one_piece_at_a_time_and_is_told_its_number():
     queue, both = DeviceQueue(["first", "second"], 9), threading.Barrier(2)
     guard, active, at_once = threading.Lock(), set(), []
 
-    def work(device):
+    def work(turn):
         with guard:
-            assert device not in active
-            active.add(device)
+            assert turn.device not in active
+            active.add(turn.device)
             at_once.append(len(active))
         both.wait(SECONDS)  # passes only where the other device works too
         with guard:
-            active.discard(device)
-        return device
+            active.discard(turn.device)
+        return turn.device
 
     futures = [queue.submit(client, work) for client in "abcd"]
     assert {future.result(SECONDS) for future in futures} == {0, 1}
@@ -102,3 +102,51 @@ def test_work_knows_the_request_it_belongs_to():
     future = queue.submit("a", lambda _: asked.get())
     asked.set("r2")
     assert future.result(SECONDS) == "r1"
+
+
+def turns(works, together):
+    """What has its turn together, in order: works are `(client, kind)`, all there before the first has its turn."""
+    queue, go, batches = DeviceQueue(["test"], 1, together), threading.Event(), []
+    queue.submit("held", lambda _: go.wait())
+
+    def work(name):
+        def run(turn):
+            key = id(turn.passes) if turn.passes else name
+            if not batches or batches[-1][0] != key:
+                batches.append((key, [], turn.passes))  # which keeps its id from being used again
+            batches[-1][1].append(name)
+            return name
+
+        return run
+
+    futures = [queue.submit(client, work(number), kind) for number, (client, kind) in enumerate(works)]
+    go.set()
+    assert [future.result(SECONDS) for future in futures] == list(range(len(works)))
+    queue.close()
+    queue.join()
+    return [sorted(names) for _, names, _ in batches]
+
+
+def test_what_is_of_a_kind_has_its_turn_together_up_to_so_many():
+    assert turns([("a", "x"), ("b", "x"), ("c", "x"), ("d", "x"), ("e", "x")], 3) == [[0, 1, 2], [3, 4]]
+    assert turns([("a", "x"), ("b", "x")], 1) == [[0], [1]]
+    assert turns([("a", None), ("b", None)], 3) == [[0], [1]]
+
+
+def test_who_sends_much_of_a_kind_keeps_nobody_from_a_turn():
+    crowd, other = [("a", "x")] * 6, [("b", "y"), ("c", "x")]
+    assert turns([*crowd, *other], 3) == [[0, 1, 7], [6], [2, 3, 4], [5]]
+
+
+def test_one_of_a_batch_that_fails_or_was_cancelled_leaves_the_others_theirs():
+    queue, go = DeviceQueue(["test"], 1, 4), threading.Event()
+    queue.submit("held", lambda _: go.wait())
+    failing = queue.submit("a", lambda _: 1 / 0, "x")
+    cancelled = queue.submit("b", lambda _: "never", "x")
+    fine = queue.submit("c", lambda _: "done", "x")
+    assert cancelled.cancel()
+    go.set()
+    with pytest.raises(ZeroDivisionError):
+        failing.result(SECONDS)
+    assert fine.result(SECONDS) == "done"
+    assert queue.submit("d", lambda _: "next").result(SECONDS) == "next"

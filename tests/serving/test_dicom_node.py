@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+import zipfile
 from contextlib import contextmanager
 
 import numpy as np
@@ -256,6 +257,36 @@ def test_an_archive_counts_a_series_or_nobody_does(monkeypatch, answer, count):
     node = DicomNode.__new__(DicomNode)
     node._settings, node._caller = settings("any", "dicom://A@b:104", archive="https://pacs.example/dicom-web"), None
     assert node._count(SeriesKey("1.2", "1.3")) == count
+
+
+class Archive:
+    """An archive that holds 12 instances of any series, or cannot be reached."""
+
+    def __init__(self, is_there):
+        self.is_there, self.asked = is_there, threading.Event()
+
+    def find_series(self, keys):
+        self.asked.set()
+        if not self.is_there:
+            raise PacsError("the archive cannot be reached")
+        return [SeriesRecord(keys["StudyInstanceUID"], keys["SeriesInstanceUID"], count=12)]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_series_waits_for_what_an_archive_has_more_of(is_there, models, volume_model, series, receiver, tmp_path, monkeypatch):
+    archive = Archive(is_there)
+    monkeypatch.setattr("voxelry.serving.dicom_node.connect", lambda *_: archive)
+    given = settings(volume_model, receiver.address, archive="https://pacs.example/dicom-web")
+    files = sorted(series.iterdir())
+    with node(models, tmp_path / "jobs", given) as server:
+        voxelry.send(files[:7], server.address)
+        assert archive.asked.wait(SECONDS)  # it asks when nothing more seems to come
+        if is_there:
+            voxelry.send(files[7:], server.address)
+        receiver.wait(1)
+        [id] = server.application.jobs.details("returned")
+        with zipfile.ZipFile(server.application.jobs.folder(id) / "scan") as scan:
+            assert len(scan.namelist()) == (12 if is_there else 7)
 
 
 def test_hostile_bytes_end_their_own_connection_alone(models, volume_model, series, receiver, tmp_path, monkeypatch):

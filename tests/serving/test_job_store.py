@@ -132,7 +132,7 @@ def test_a_running_job_stops_at_its_next_patch(models, volume_model, scans, tmp_
     with running(models, tmp_path) as server:
         predict, started, go = models[volume_model].predictor.predict, threading.Event(), threading.Event()
 
-        def slow(volume, progress):
+        def slow(volume, progress, _):
             started.set()
             assert go.wait(SECONDS)
             return predict(volume, progress)

@@ -47,7 +47,7 @@ def scan(
     last: NDArray[np.int32],
     sums: NDArray[np.float64],
 ) -> Any:
-    """Add the voxels of a layer to the slots of their objects.
+    """Add the voxels of a layer to the slots of their objects, a run of equal ones along the last axis at a time.
 
     Args:
         values: ``(a, b, c)`` stored values.
@@ -69,9 +69,14 @@ def scan(
     previous_slot: Any = 0
     for a in range(values.shape[0]):
         for b in range(values.shape[1]):
-            for c in range(values.shape[2]):
-                value = values[a, b, c]
-                id = ids[a, b, c] if told else np.uint32(0)
+            stop = 0
+            while stop < values.shape[2]:
+                start = stop
+                value = values[a, b, start]
+                id = ids[a, b, start] if told else np.uint32(0)
+                stop += 1
+                while stop < values.shape[2] and values[a, b, stop] == value and (not told or ids[a, b, stop] == id):
+                    stop += 1
                 slot = lookup[value]
                 if slot < 0:
                     if slot == UNKNOWN:
@@ -87,10 +92,12 @@ def scan(
                     elif owner[previous_slot] != slot:
                         return CROSSING, id, owner[previous_slot], slot
                     slot = previous_slot
-                counts[slot] += 1
-                position = (a, b, c)
-                for axis in range(3):
-                    first[slot, axis] = min(first[slot, axis], position[axis])
-                    last[slot, axis] = max(last[slot, axis], position[axis])
-                    sums[slot, axis] += position[axis]
+                count = stop - start
+                counts[slot] += count
+                first[slot, 0], last[slot, 0] = min(first[slot, 0], a), max(last[slot, 0], a)
+                first[slot, 1], last[slot, 1] = min(first[slot, 1], b), max(last[slot, 1], b)
+                first[slot, 2], last[slot, 2] = min(first[slot, 2], start), max(last[slot, 2], stop - 1)
+                sums[slot, 0] += a * count
+                sums[slot, 1] += b * count
+                sums[slot, 2] += (start + stop - 1) * count // 2
     return 0, 0, 0, 0

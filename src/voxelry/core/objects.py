@@ -109,7 +109,7 @@ def _listed(labels: LabelMap, ids: NDArray[np.uint32], by_id: NDArray[np.bool_],
             corners = zip(slots.first[slot].tolist(), slots.last[slot].tolist(), strict=True)
             box = tuple(slice(low, high + 1) for low, high in corners)
             centre = tuple(total / max(1, voxels) for total in slots.sums[slot].tolist())
-            place = (box[:ndim], centre[:ndim]) if voxels else (None, None)
+            place = (box[-ndim:], centre[-ndim:]) if voxels else (None, None)
             objects.append(ObjectBox(label, instance, place[0], voxels, place[1], bool(by_id[number])))
     return objects
 
@@ -157,5 +157,5 @@ def planes_of(labels: LabelMap, layer: int) -> tuple[NDArray[Any], NDArray[np.ui
 
 
 def three_axes(array: NDArray[Any]) -> NDArray[Any]:
-    """An array of up to three axes with axes of length 1 behind them, up to three."""
-    return array.reshape((*array.shape, *(1,) * (3 - array.ndim)))
+    """An array of up to three axes with axes of length 1 before them, up to three: runs along the last are long."""
+    return array.reshape((*(1,) * (3 - array.ndim), *array.shape))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from voxelry.errors import BudgetError
+from voxelry.inference.shared_passes import SharedPasses
 
 Forward = Callable[[Tensor], Tensor]
 """``(B, C, *patch)`` float32 on the device -> ``(B, K, *patch)`` logits of any float type."""
@@ -62,10 +63,11 @@ class Batches:
 
     Args:
         size: patches at a time; halved whenever the device runs out of memory, after which the batch is tried again.
+        passes: where other scans wait for the same networks; None for a scan by itself.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, passes: SharedPasses | None = None) -> None:
+        self.size, self._passes = size, passes
 
     def run(self, forward: Forward, patches_BC: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Logits of every patch, in order.
@@ -92,7 +94,7 @@ class Batches:
     def _try(self, forward: Forward, batch_BC: Tensor) -> Tensor | None:
         """Logits, or None after `size` was halved for want of memory."""
         try:
-            return forward(batch_BC)
+            return forward(batch_BC) if self._passes is None else self._passes.run(forward, batch_BC)
         except torch.OutOfMemoryError as error:
             if len(batch_BC) == 1:
                 raise BudgetError(

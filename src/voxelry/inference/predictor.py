@@ -29,7 +29,9 @@ from voxelry.inference.predict_options import PROBABILITY, PredictOptions
 from voxelry.inference.row_objects import instance_votes
 from voxelry.inference.segmenter import SegmentedScan, Segmenter
 from voxelry.inference.sequence_repair import name_rows, with_filled_ids
+from voxelry.inference.shared_passes import SharedPasses
 from voxelry.metrics.segments import segments_info
+from voxelry.preparation.preparation import target_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +150,24 @@ class Predictor:
         """Which backend computes the networks, and why where it was chosen; empty before the first scan."""
         return self.segmenter.description
 
-    def predict(self, volume: Volume, progress: ProgressCallback = no_progress) -> Prediction:
+    def takes_one_patch(self, shape: tuple[int, ...], spacing: tuple[float, ...] | None = None) -> bool:
+        """Whether each network sees all of a scan in one patch.
+
+        Args:
+            shape: voxels along the axes of the network's grid.
+            spacing: mm along them; None where it is unknown.
+        """
+        targets = [(target_shape(shape, spacing, model.plan), model.plan.patch_size) for model in self.models]
+        return all(size <= patch for target, patches in targets for size, patch in zip(target, patches, strict=True))
+
+    def predict(self, volume: Volume, progress: ProgressCallback = no_progress, passes: SharedPasses | None = None) -> Prediction:
         """Segment one scan.
 
         Args:
             volume: an image with the model's channels, in any orientation and spacing; a grey picture for a model of colours is
                 repeated in each.
             progress: called as patches are done.
+            passes: where other scans, each in its own thread, wait for the same networks, whose patches run with these.
 
         Returns:
             Labels on `volume`'s own grid.
@@ -164,7 +177,7 @@ class Predictor:
             BudgetError: the scan cannot be segmented within the memory budget.
         """
         table, volume = self.model.labels, in_colour(volume, len(self.model.plan.channels))
-        segmentation, stored = self._segmented(volume, progress)
+        segmentation, stored = self._segmented(volume, progress, passes)
         labels, rows, remarks = self._finished(LabelMap(stored, volume.geometry, table, volume.source), segmentation.output.head)
         flags = [*out_of_distribution(volume, self.model), *at_border(labels), *remarks]
         flags += [sentence for row in rows for sentence in row_flags(row)]
@@ -180,16 +193,18 @@ class Predictor:
             )
         return Prediction(labels, segmentation.confidence, tuple(flags), confidence, rows, segmentation.agreement)
 
-    def _segmented(self, volume: Volume, progress: ProgressCallback) -> tuple[SegmentedScan, NDArray[np.unsignedinteger]]:
+    def _segmented(
+        self, volume: Volume, progress: ProgressCallback, passes: SharedPasses | None
+    ) -> tuple[SegmentedScan, NDArray[np.unsignedinteger]]:
         """Stored values by all parts, and what is known of the segmentation, the first part's output in it."""
         table = self.model.labels
-        whole = self.segmenter.run(volume, progress, self.scans)
+        whole = self.segmenter.run(volume, progress, self.scans, passes)
         if len(self.segmenters) == 1:
             return whole, whole.output.relabelled(table.from_classes(np.arange(len(table) + 1)))
         stored = stored_values(whole.output.classes, self.segmenter.labels, table)
         whole.output.classes = stored  # the class indices are no longer needed
         for segmenter in self.segmenters[1:]:
-            over = segmenter.run(volume, progress, self.scans)
+            over = segmenter.run(volume, progress, self.scans, passes)
             values = stored_values(over.output.classes, segmenter.labels, table)
             entropy = self.options.confidence == "entropy"
             lay_over((stored, whole.output.confidence), (values, over.output.confidence), entropy)

@@ -37,6 +37,7 @@ from voxelry.inference.plan_ensemble import PlanEnsemble, ScanTask, group_by_pla
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.ring_buffer import LEVEL_BYTES, RingBuffer
 from voxelry.inference.sequence_repair import NAMING_BYTES
+from voxelry.inference.shared_passes import SharedPasses
 from voxelry.inference.slice_writer import make_ring_buffer
 from voxelry.networks.classes import label_classes, layer_sizes
 
@@ -106,13 +107,16 @@ class Segmenter:
         stages = [stage.description for stage in self.first_stages if stage is not None]
         return "; ".join(dict.fromkeys(filter(None, [*stages, *(ensemble.members.description for ensemble in self.ensembles)])))
 
-    def run(self, volume: Volume, progress: ProgressCallback = no_progress, scans: int = 1) -> SegmentedScan:
+    def run(
+        self, volume: Volume, progress: ProgressCallback = no_progress, scans: int = 1, passes: SharedPasses | None = None
+    ) -> SegmentedScan:
         """Segment one scan.
 
         Args:
             volume: with the models' channels.
             progress: called as patches are done.
             scans: number of scans to come, including this one.
+            passes: where other scans wait for the same networks.
 
         Raises:
             ModelError: the image does not fit the models.
@@ -124,12 +128,12 @@ class Segmenter:
         split = split_memory(footprint, self.options, self.device)
         log.info("%s: %s", volume.source.name, split)
         previous = [
-            None if stage is None else stage.run(volume, progress, scans).output.classes[0] for stage in self.first_stages
+            None if stage is None else stage.run(volume, progress, scans, passes).output.classes[0] for stage in self.first_stages
         ]
         rings, split = self._rings(footprint, split)
         arrays = OutputArrays(volume, footprint.classes, self.options.confidence, self._keeps_head, self.labels.layers)
         output = self._output(tasks, rings, arrays, split.slab)
-        batches = Batches(split.batch)
+        batches = Batches(split.batch, passes)
         running = [
             task.start(ring, sink, batches, classes, scans=scans, progress=progress)
             for task, ring, sink, classes in zip(tasks, rings, output.sinks, previous, strict=True)

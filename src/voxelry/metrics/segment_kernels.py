@@ -34,7 +34,7 @@ def add_confidence(
     confidence: NDArray[np.uint8],
     sums: NDArray[np.int64],
 ) -> None:
-    """Add the confidence of a layer's voxels to their segments.
+    """Add the confidence of a layer's voxels to their segments, a run of equal voxels along the last axis at a time.
 
     Args:
         values: ``(a, b, c)`` stored values.
@@ -50,14 +50,20 @@ def add_confidence(
     here: Any = -1
     for a in range(values.shape[0]):
         for b in range(values.shape[1]):
-            for c in range(values.shape[2]):
-                value = values[a, b, c]
+            stop = 0
+            while stop < values.shape[2]:
+                start = stop
+                value = values[a, b, start]
+                id = ids[a, b, start] if told else np.uint32(0)
+                total = 0
+                while stop < values.shape[2] and values[a, b, stop] == value and (not told or ids[a, b, stop] == id):
+                    total += confidence[a, b, stop]
+                    stop += 1
                 place = places[value]
                 if told and by_id[value]:
-                    id = ids[a, b, c]
                     if id != previous:
                         previous = id
                         here = np.searchsorted(known, id) if id else -1
                     place = here
                 if place >= 0:
-                    sums[place] += confidence[a, b, c]
+                    sums[place] += total

@@ -28,6 +28,8 @@ GET = "1.2.840.10008.5.1.4.1.2.2.3"
 VERIFICATION = "1.2.840.10008.1.1"
 _SECONDS = 60
 """Without an answer, after which an archive is given up; C-GET and C-MOVE answer as they go on."""
+_NO_ANSWER = "the archive did not answer, or hung up"
+"""Why an instance is not stored; pynetdicom ends the association then, and says so only a moment later."""
 _PENDING = (0xFF00, 0xFF01)
 _SUCCESS = 0x0000
 _REMEDY = "Check AE titles, address and port, and that the archive knows this caller."
@@ -168,7 +170,7 @@ class DimsePacs:
                     sent = _refused(each, each.problem) if each.problem else self._store(association, each)
                     left.pop(0)
                     yield sent
-                    if not association.is_established and left:
+                    if left and (sent.reason == _NO_ANSWER or not association.is_established):
                         raise PacsError(f"{self._address} ended the connection", remedy=_REMEDY)
         except PacsError as error:
             if len(left) == len(group):
@@ -287,7 +289,7 @@ def outcome_of_status(status: Dataset) -> tuple[Outcome, str]:
 
     code = status.get("Status")
     if code is None:
-        return "refused", "the archive did not answer"
+        return "refused", _NO_ANSWER
     if code == _SUCCESS:
         return "stored", ""
     category, meaning = STORAGE_SERVICE_CLASS_STATUS.get(code, ("Failure", "unknown status"))

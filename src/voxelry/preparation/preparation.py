@@ -162,8 +162,11 @@ def prepare(volume: Volume, plan: Plan, *, whole: bool = False) -> Preparation:
         (1, 8, 8, 8)
     """
     if volume.geometry.ndim != plan.dimensions:
-        kind = "a picture" if volume.geometry.ndim == 2 else "a volume"
-        raise ModelError(f"{volume.source.name}: {kind} ({volume.geometry.ndim}D) where the plan is {plan.dimensions}D")
+        kinds = {2: "picture", 3: "volume"}
+        raise ModelError(
+            f"{volume.source.name}: a {kinds[volume.geometry.ndim]} where the model takes {kinds[plan.dimensions]}s",
+            remedy=f"Give a {kinds[plan.dimensions]}, or use a model of {kinds[volume.geometry.ndim]}s.",
+        )
     if volume.channels != len(plan.channels):
         raise ModelError(
             f"{volume.source.name}: {volume.channels} channels, the plan has {len(plan.channels)} ({', '.join(plan.channels)})",

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from voxelry.base.failures import task_failures
 from voxelry.base.version import version
 from voxelry.errors import VoxelryError
-from voxelry.serving.device_queue import DeviceQueue
+from voxelry.serving.device_queue import DeviceQueue, Turn
 from voxelry.serving.dicom_node import DicomNode
 from voxelry.serving.gatekeeper import client_of
 from voxelry.serving.http_errors import HANDLED, answer_error, public_error
@@ -90,7 +90,7 @@ class Application:
         self, models: dict[str, ServedModel], folder: Path, limits: ServeLimits, archives: ServedArchives = _NO_ARCHIVES
     ) -> None:
         self._models, self._limits, self._folder = models, limits, folder
-        self.queue = DeviceQueue(next(iter(models.values())).devices, limits.waiting)
+        self.queue = DeviceQueue(next(iter(models.values())).devices, limits.waiting, limits.together)
         self._fetcher = StudyFetcher(archives, limits)
         self.jobs = JobStore(folder, models, self.queue, limits, self._fetcher.fetch)
         self.metrics = ServerMetrics(lambda: self.queue.length, self.jobs.counts)
@@ -157,11 +157,12 @@ class Application:
                 if reference is not None:
                     raise HTTPException(400, "a reference to a study is no scan. Send it to /jobs, which fetches it.")
                 work = partial(self._segment, served, folder, parameters, series, gone)
-                elements, request.scope["job"] = await self._result(request, work, gone)
+                kind = await self._kind(served, folder / SCAN)
+                elements, request.scope["job"] = await self._result(request, work, kind, gone)
             except VoxelryError as error:
                 raise public_error(error, folder) from error
             finally:
-                await asyncio.to_thread(shutil.rmtree, folder, True)
+                await _remove(folder, body)
         return JSONResponse(elements)
 
     async def _opened(self, request: Request) -> OpenedBody:
@@ -176,7 +177,7 @@ class Application:
         parameters: SegmentParameters,
         series: str | None,
         gone: threading.Event,
-        device: int,
+        turn: Turn,
     ) -> tuple[list[dict[str, Any]], str | None]:
         """The work of a request: of a volume the result is kept, and each element names it; its elements, and the job."""
 
@@ -186,16 +187,20 @@ class Application:
 
         watch()
         with task_failures("the scan"):
-            volume, prediction = served.segment(folder / SCAN, self._limits, series, watch, device)
+            volume, prediction = served.segment(folder / SCAN, self._limits, series, watch, turn)
             answer = answer_of(prediction, parameters, served.task)
             if volume.geometry.ndim == 2:
                 return answer.elements, None
             id = self.jobs.keep(folder, served.id, volume, prediction, answer, series)
         return [{**element, "volume": f"/jobs/{id}/files/nifti"} for element in answer.elements], id
 
-    async def _result(self, request: Request, work: Any, gone: threading.Event) -> Any:
+    async def _kind(self, served: ServedModel, scan: Path) -> str | None:
+        """What small pictures for one model have in common; it is looked for only where they would have to wait anyway."""
+        return served.id if self.queue.length and await asyncio.to_thread(served.is_small, scan) else None
+
+    async def _result(self, request: Request, work: Any, kind: str | None, gone: threading.Event) -> Any:
         """What a piece of work gives, unless the client goes away meanwhile."""
-        future = self.queue.submit(client_of(request.scope), work)
+        future = self.queue.submit(client_of(request.scope), work, kind)
         waiting = asyncio.wrap_future(future)
         while not (await asyncio.wait([waiting], timeout=_LOOK))[0]:
             if await request.is_disconnected():
@@ -229,7 +234,7 @@ class Application:
                 state = self.jobs.add(folder, served.id, client_of(request.scope), given, series, more)
                 request.scope["job"] = state.id
             finally:
-                await asyncio.to_thread(shutil.rmtree, folder, True)
+                await _remove(folder, body)
         return JSONResponse(_described(state), 202, {"Location": f"/jobs/{state.id}"})
 
     async def job(self, job: str) -> dict[str, Any]:
@@ -321,6 +326,14 @@ async def page(name: str = "") -> Response:
         raise HTTPException(404, "no such file")
     content = files("voxelry.serving").joinpath("web", name or "index.html").read_bytes()
     return Response(content, media_type=_PAGE[name])
+
+
+async def _remove(folder: Path, body: OpenedBody) -> None:
+    """Delete what was received, if it is still there; what is small at once, since a thread takes longer to begin."""
+    if body.rest is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        await asyncio.to_thread(shutil.rmtree, folder, True)
 
 
 def _described(state: JobState) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from voxelry.cohort.ledger import Ledger, LedgerCase
 from voxelry.core.volume import Volume
 from voxelry.errors import UsageError, VoxelryError
 from voxelry.inference.predictor import Prediction
-from voxelry.serving.device_queue import ClosingError, DeviceQueue, QueueFullError
+from voxelry.serving.device_queue import ClosingError, DeviceQueue, QueueFullError, Turn
 from voxelry.serving.job_results import SCAN, keep_result
 from voxelry.serving.request_body import SegmentParameters
 from voxelry.serving.segment_answer import SegmentAnswer, answer_of
@@ -208,7 +208,7 @@ class JobStore:
         if REFERENCE in case.details and not (self.folder(case.id) / SCAN).exists():
             self._fetches.submit(client, lambda _: self._bring(case))
         else:
-            self._queue.submit(client, lambda device: self._run(case.id, device))
+            self._queue.submit(client, lambda turn: self._run(case.id, turn))
 
     def _bring(self, case: LedgerCase) -> None:
         """Fetch what a job refers to, and let it wait for the device."""
@@ -231,7 +231,7 @@ class JobStore:
         if error and self.folder(case.id).is_dir():
             self._end(case.id, "failed", error=error)
 
-    def _run(self, id: str, device: int) -> None:
+    def _run(self, id: str, turn: Turn) -> None:
         """Segment the scan of a job on a device, whatever happens."""
         with self._guard:
             case = self._ledger.case(id)
@@ -240,7 +240,7 @@ class JobStore:
             case = replace(case, state="running", attempt=case.attempt + 1, started=time.time())
             self._ledger.put([case])
         try:
-            flags = self._segment(case, device)
+            flags = self._segment(case, turn)
         except CancelledJobError:
             self._end(id, "failed", error_class="CancelledJobError")
             self._drop(id)
@@ -255,7 +255,7 @@ class JobStore:
             if self.on_done is not None:
                 self.on_done(id)
 
-    def _segment(self, case: LedgerCase, device: int) -> list[str]:
+    def _segment(self, case: LedgerCase, turn: Turn) -> list[str]:
         model, folder = self._models[case.request], self.folder(case.id)
 
         def watch(what: str, done: int, total: int | None) -> None:
@@ -265,7 +265,7 @@ class JobStore:
 
         watch("", 0, None)
         with task_failures("the scan"):
-            volume, prediction = model.segment(folder / SCAN, self._limits, case.details.get("series"), watch, device)
+            volume, prediction = model.segment(folder / SCAN, self._limits, case.details.get("series"), watch, turn)
             parameters = SegmentParameters(**case.details.get("parameters", {}))
             keep_result(folder, volume, answer_of(prediction, parameters, model.task))
         return list(prediction.flags)

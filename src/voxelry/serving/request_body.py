@@ -68,7 +68,8 @@ async def open_body(request: Request, limits: ServeLimits) -> OpenedBody:
 
     async def more() -> bytes | None:
         try:
-            return await asyncio.wait_for(anext(chunks, None), limits.silence)
+            async with asyncio.timeout(limits.silence):
+                return await anext(chunks, None)
         except TimeoutError:
             raise HTTPException(408, f"no byte came for {limits.silence:g} s. Send the body without a pause.") from None
 

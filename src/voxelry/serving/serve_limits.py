@@ -17,6 +17,7 @@ class ServeLimits:
         unpacked: bytes that a zip archive may state to unpack to.
         voxels: voxels of a scan, all channels counted; checked by its header, before pixels are decoded.
         waiting: requests that are received, wait or run at once; more are told to come again later.
+        together: small pictures for one model that are run through it as one batch.
         jobs: jobs that wait.
         silence: seconds without a byte of a body after which a request is given up.
         head: seconds in which the head of a request must come.
@@ -34,6 +35,7 @@ class ServeLimits:
     unpacked: int = 16 * _GIB
     voxels: int = 2**29
     waiting: int = 32
+    together: int = 4
     jobs: int = 100
     silence: float = 30.0
     head: float = 10.0

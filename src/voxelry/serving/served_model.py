@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from voxelry.base.progress import ProgressCallback, no_progress
 from voxelry.cohort.cohort_run import gpus
 from voxelry.cohort.task_files import default_task
 from voxelry.core.volume import Volume
-from voxelry.errors import CorruptFileError, UnsupportedFormatError, UsageError
+from voxelry.errors import CorruptFileError, UnsupportedFormatError, UsageError, VoxelryError
 from voxelry.formats.detection import detect
 from voxelry.formats.dicom.archive import is_zip_file
 from voxelry.formats.read_options import ReadOptions
@@ -24,10 +25,16 @@ from voxelry.inference.predict_options import PROBABILITY, PredictOptions
 from voxelry.inference.predictor import Prediction, Predictor
 from voxelry.metrics.segmentation_task import SegmentationTask
 from voxelry.networks.weights import load_models
+from voxelry.serving.device_queue import Turn
 from voxelry.serving.serve_limits import ServeLimits
 
 _LARGEST_PICTURE = 2**26
 """Pixels of a picture; radiographs have up to 2**24."""
+
+
+_SMALL_PICTURE = 2**22
+"""Pixels of a picture of which several may be in memory at once."""
+_ALONE = Turn()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +88,7 @@ class ServedModel:
         limits: ServeLimits,
         series: str | None = None,
         progress: ProgressCallback = no_progress,
-        device: int = 0,
+        turn: Turn = _ALONE,
     ) -> tuple[Volume, Prediction]:
         """Read a file and segment it.
 
@@ -90,13 +97,33 @@ class ServedModel:
             limits: what is taken at most.
             series: which volume of several.
             progress: called as patches are done; what it raises ends the work.
-            device: number of the device that computes it.
+            turn: the device that computes it, and the scans that it shares passes with.
 
         Raises:
             VoxelryError: it cannot be read, is too large, or does not fit the model.
         """
         volume = read_scan(file, limits, series)
-        return volume, self.predictors[device].predict(volume, progress)
+        return volume, self.predictors[turn.device].predict(volume, progress, turn.passes)
+
+    def is_small(self, file: Path) -> bool:
+        """Whether a file is a small picture that takes one patch, by its header: several may have their turn together.
+
+        Args:
+            file: what was received; one that cannot be read is not small.
+        """
+        if self.predictor.model.plan.dimensions != 2 or is_zip_file(file):
+            return False
+        try:
+            with read_failures("the scan"):
+                row = detect(file)
+                if row.read_header:
+                    shape, spacing = row.call(row.read_header, file).shape[1:], None
+                else:
+                    geometry = read_file(file).geometry
+                    shape, spacing = geometry.shape, geometry.spacing
+        except VoxelryError:
+            return False
+        return len(shape) == 2 and math.prod(shape) <= _SMALL_PICTURE and self.predictor.takes_one_patch(shape, spacing)
 
 
 def load_served(paths: Sequence[Path], device: str, network: str | None = None) -> dict[str, ServedModel]:
