@@ -78,6 +78,24 @@ def test_a_job_ends_with_what_the_model_predicts(server, models, volume_model, s
         assert all(np.array_equal(labels.mask(label), expected.labels.mask(label)) for label in expected.labels.table.names)
 
 
+def test_measurements_come_as_json(server, models, volume_model, scans, job):
+    volume = voxelry.read(scans[0])
+    labels = models[volume_model].predictor.predict(volume).labels
+    rows = {row["label"]: row for row in get(server, f"{job['url']}/measurements").json()}
+    assert set(rows) == set(labels.table.names)
+    for name in labels.table.names:
+        inside = labels.mask(name)
+        assert rows[name]["voxels"] == np.count_nonzero(inside)
+        assert rows[name]["volume_mm3"] == pytest.approx(np.count_nonzero(inside) * volume.geometry.voxel_volume)
+        if inside.any():
+            assert rows[name]["intensity"]["mean"] == pytest.approx(volume.array[0][inside].mean(dtype=float))
+            places = np.argwhere(inside)
+            assert rows[name]["box"] == [*places.min(axis=0), *(places.max(axis=0) + 1)]
+        else:
+            assert rows[name]["box"] is rows[name]["axes"] is rows[name]["intensity"] is None
+    assert get(server, f"{job['url']}/measurements").json() == list(rows.values())
+
+
 def test_formats_of_several_files_come_as_an_archive(server, job):
     with zipfile.ZipFile(io.BytesIO(get(server, f"{job['url']}/files/dicom-sr").content)) as archive:
         assert sorted(archive.namelist()) == ["labels.seg.dcm", "labels.sr.dcm"]

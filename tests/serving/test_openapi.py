@@ -15,7 +15,8 @@ SECONDS = 60
 ROUTES = {
     ("POST", "/"), ("POST", "/models/{model}"), ("GET", "/health"), ("GET", "/info"), ("GET", "/models/{model}/health"),
     ("GET", "/models/{model}/info"), ("POST", "/jobs"), ("GET", "/jobs/{job}"), ("DELETE", "/jobs/{job}"),
-    ("GET", "/jobs/{job}/answer"), ("GET", "/jobs/{job}/files/{format}"), ("GET", "/jobs/{job}/slices/{plane}/{index}"),
+    ("GET", "/jobs/{job}/answer"), ("GET", "/jobs/{job}/measurements"), ("GET", "/jobs/{job}/files/{format}"),
+    ("GET", "/jobs/{job}/slices/{plane}/{index}"),
     ("GET", "/ready"), ("GET", "/metrics"),
 }  # fmt: skip
 

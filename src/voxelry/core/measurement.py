@@ -6,7 +6,8 @@ hold them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from voxelry.core.labels import Label
 
@@ -71,3 +72,27 @@ class Measurement:
     centroid: tuple[float, ...] | None = None
     centroid_mm: tuple[float, ...] | None = None
     touches_border: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The measurements as plain values, for JSON.
+
+        Returns:
+            ``label`` is the label's name, ``label_id`` its stored value, ``code`` its coded anatomy (value, scheme, meaning) or
+            None; ``box`` the first voxel along each axis, then one past the last; the other keys are attributes.
+        """
+        sides = self.box or ()
+        return {
+            "label": self.label.name,
+            "label_id": self.label.value,
+            "code": None if self.label.type is None else self.label.type.model_dump(),
+            "instance": self.instance,
+            "voxels": self.voxels,
+            "volume_mm3": self.volume_mm3,
+            "area_mm2": self.area_mm2,
+            "axes": None if self.axes is None else asdict(self.axes),
+            "intensity": None if self.intensity is None else asdict(self.intensity),
+            "box": [*(side.start for side in sides), *(side.stop for side in sides)] or None,
+            "centroid": None if self.centroid is None else list(self.centroid),
+            "centroid_mm": None if self.centroid_mm is None else list(self.centroid_mm),
+            "touches_border": self.touches_border,
+        }

@@ -25,7 +25,7 @@ from voxelry.serving.device_queue import DeviceQueue, Turn
 from voxelry.serving.dicom_node import DicomNode
 from voxelry.serving.gatekeeper import client_of
 from voxelry.serving.http_errors import HANDLED, answer_error, public_error
-from voxelry.serving.job_results import SCAN, download, draw_slice, read_answer
+from voxelry.serving.job_results import SCAN, download, draw_slice, measured, read_answer
 from voxelry.serving.job_store import REFERENCE, CancelledJobError, JobState, JobStore
 from voxelry.serving.request_body import OpenedBody, SegmentParameters, open_body, parameters_of, receive
 from voxelry.serving.segment_answer import answer_of
@@ -139,6 +139,7 @@ class Application:
         add("/jobs/{job}", self.job, methods=["GET"], summary="State of a job")
         add("/jobs/{job}", self.cancel, methods=["DELETE"], summary="Cancel a job, or delete its result")
         add("/jobs/{job}/answer", self.answer, methods=["GET"], summary="The segments of a job")
+        add("/jobs/{job}/measurements", self.measurements, methods=["GET"], summary="Sizes and intensities of a job's labels")
         add("/jobs/{job}/files/{format}", self.file, methods=["GET"], summary="The labels of a job in a format")
         add("/jobs/{job}/slices/{plane}/{index}", self.slice, methods=["GET"], summary="A slice with its labels, as PNG")
         add("/ready", self.ready, methods=["GET"], summary="Whether requests are taken")
@@ -256,6 +257,15 @@ class Application:
         result = await asyncio.to_thread(read_answer, self.jobs.folder(job))
         segments: list[dict[str, Any]] = result["segments"]
         return segments
+
+    async def measurements(self, job: str) -> list[dict[str, Any]]:
+        """Sizes, diameters and intensities of every label, or object, as JSON."""
+        self._done(job)
+        folder = self.jobs.folder(job)
+        try:
+            return await asyncio.to_thread(measured, folder, self.jobs.detail(job, "series"))
+        except VoxelryError as error:
+            raise public_error(error, folder) from error
 
     async def file(self, job: str, format: str) -> Response:
         """A download; several files come as a zip archive."""

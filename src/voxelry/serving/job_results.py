@@ -25,13 +25,14 @@ from voxelry.formats.overlay_paint import window_of
 from voxelry.formats.read_options import ReadOptions
 from voxelry.formats.reader import read_file
 from voxelry.formats.table import all_formats, format_named, written_format
+from voxelry.metrics.measurements import measure_labels
 from voxelry.serving.segment_answer import SegmentAnswer, png_of
 
 SCAN = "scan"
 """The file that was received."""
 _ANSWER, _TABLE, _VIEW = "answer.json", "table.json", "view.json"
 _LABELS, _IDS, _GREY = "layers.npy", "ids.npy", "grey.npy"
-_FILES = "files"
+_FILES, _MEASURED = "files", "measurements.json"
 _PICTURE = "picture"
 _SIDE = 768
 """Pixels of the longer side of a drawn slice."""
@@ -195,6 +196,22 @@ def download(folder: Path, name: str, card: ModelCard, series: str | None) -> Pa
             if len(list(temporary.iterdir())) > 1 or next(temporary.iterdir()).is_dir():
                 _pack(temporary)
     return next(target.iterdir())
+
+
+def measured(folder: Path, series: str | None) -> list[dict[str, Any]]:
+    """The measurements of every label, or instance, of a job: sizes, diameters, intensities; computed when first asked for.
+
+    Args:
+        folder: of the job.
+        series: which volume of the scan.
+    """
+    file = folder / _MEASURED
+    if not file.is_file():
+        volume = read_file(folder / SCAN, ReadOptions(series=series))
+        labels = _stored_labels(folder, volume.geometry, volume.source)
+        write_json(file, {"measurements": [item.as_dict() for item in measure_labels(labels, volume)]})
+    measurements: list[dict[str, Any]] = read_json(file)["measurements"]
+    return measurements
 
 
 def _pack(folder: Path) -> None:
