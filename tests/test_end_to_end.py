@@ -83,6 +83,7 @@ def test_the_same_seed_gives_the_same_weights(torso, tmp_path):
     assert not same(weights(tmp_path / "one"), weights(tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_four_channels_of_a_spine(tmp_path):
     folder = phantoms(tmp_path / "set", "spine-mri", format="nifti").parent
     recipe(folder)
@@ -115,7 +116,7 @@ def test_pictures(tmp_path, format):
     masks = tmp_path / "masks"
     formats = ["nifti", "png"] if format == "png" else ["nifti", "dicom-seg"]
     options = [part for name in formats for part in ("--format", name)]
-    done = run("predict", tmp_path / "run" / "model", folder / "images", "--out", masks, *options)
+    done = run("predict", tmp_path / "run" / "model", folder / "images", "--out", masks, *options, "--workers", "0")
     assert (done["cases"], done["failed"]) == (4, {})
     names = [f"chest_00{n}" for n in range(4)]
     assert sorted(path.name for path in masks.glob("*.nii.gz")) == [f"{name}.nii.gz" for name in names]
@@ -129,7 +130,7 @@ def test_pictures(tmp_path, format):
     if format == "png":
         np.testing.assert_array_equal(voxelry.read_labels(masks / "chest_000.png").array, labels.array)
         shutil.rmtree(masks)
-        run("predict", tmp_path / "run" / "model", folder / "images", "--out", masks)
+        run("predict", tmp_path / "run" / "model", folder / "images", "--out", masks, "--workers", "0")
     of_folder, of_card = (voxelry.evaluate(references, masks) for references in (folder / "labels", folder / "manifest.yaml"))
     dice = [{(row["case"], row["label"]): row["dice"] for row in scores.rows()} for scores in (of_folder, of_card)]
     assert len(of_folder.cases) == 4

@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 import voxelry
-from helpers.command import refused, run, run_json, save, text_file, tree
+from helpers.command import HERE, refused, run, run_json, save, text_file, tree
 from voxelry.base.files import read_yaml
 from voxelry.cli import main as cli
 from voxelry.core.plan import Plan
@@ -294,7 +294,7 @@ def test_some_failed(torso, torso_model, tmp_path):
     shutil.copytree(torso / "images" / "torso_000", scans / "good")
     shutil.copytree(torso / "images" / "torso_001", scans / "gap")
     (scans / "gap" / "IM0005.dcm").unlink()
-    result = run("predict", torso_model, scans, "--out", tmp_path / "out", "--json")
+    result = run("predict", torso_model, scans, "--out", tmp_path / "out", "--json", *HERE)
     refused(result, "failed: gap:", code=1)
     done = json.loads(result.stdout.splitlines()[-1])
     assert set(done["failed"]) == {"gap"}

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.command import at_home, refused, run
+from helpers.command import HERE, at_home, refused, run
 from helpers.full_disk import contents
 from helpers.tiny import SPACINGS
 from voxelry.base.files import write_yaml
@@ -64,13 +64,13 @@ def test_masks_do_not_replace_scans_or_references(home, out):
 
 def test_the_same_prediction_again_and_its_folder_as_part_of_the_scans(home):
     for _ in range(2):
-        assert run("predict", "run/model", "set/images", "--out", "set/images", "--format", "nifti").exit_code == 0
+        assert run("predict", "run/model", "set/images", "--out", "set/images", "--format", "nifti", *HERE).exit_code == 0
     assert len(list((home / "set" / "images").glob("*.nii.gz"))) == 3
-    assert run("predict", "run/model", home / "set" / "images", "--out", home / "set" / "images").exit_code == 0
+    assert run("predict", "run/model", home / "set" / "images", "--out", home / "set" / "images", *HERE).exit_code == 0
 
 
 def test_a_mask_that_was_corrected_stays(home):
-    assert run("predict", "run/model", "set/images", "--out", "masks").exit_code == 0
+    assert run("predict", "run/model", "set/images", "--out", "masks", *HERE).exit_code == 0
     mine(home / "masks" / "chest_001.nii.gz")
     before = contents(home)
     refused(run("predict", "run/model", "set/images", "--out", "masks"), "chest_001.nii.gz", "changed")

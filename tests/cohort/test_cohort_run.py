@@ -190,6 +190,7 @@ def test_a_scan_that_crashes_its_reader_costs_only_itself(
     assert cases["crash"].error_class == "WorkerDeath"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds workers in /proc")
 def test_kills_of_worker_and_leader_leave_no_trace(model: Path, scans: Path, bare: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -112,7 +112,7 @@ def test_trained_from_and_predicted_on(picture, scan, tmp_path):
     write_yaml(tmp_path / "recipe.yaml", RECIPE | {"plan": {"patch_size": patch, "batch_size": 2, "features": [4, 8]}})
     model = vx.train(tmp_path / "recipe.yaml", tmp_path / "run").model.path
     folders = [path for path in (tmp_path / "images").iterdir() if path.is_dir()]
-    outcomes = vx.predict(model, [tmp_path / "images", *sorted(folders)], tmp_path / "masks")
+    outcomes = vx.predict(model, [tmp_path / "images", *sorted(folders)], tmp_path / "masks", workers=0)
     assert [outcome.error for outcome in outcomes] == [""] * len(ids)
     assert tree(tmp_path / "masks") == sorted(f"{id}.nii.gz" for id in ids)
     assert set(vx.evaluate(tmp_path / "set.yaml", tmp_path / "masks").cases) == set(ids)

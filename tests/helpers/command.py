@@ -15,6 +15,9 @@ from voxelry.cohort.measurement_table import TABLE_NAMES
 from voxelry.cohort.run_export import MANIFEST
 from voxelry.reports.run_report import PAGE, data_folder
 
+HERE = ("--workers", "0")
+"""Segment in this process: a worker process takes seconds to start, and tests/cohort test what workers do."""
+
 
 def run(*arguments):
     result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])

@@ -199,6 +199,19 @@ def test_a_case_that_cannot_be_read_is_left_out(tmp_path, caplog):
     assert "is truncated" in caplog.text
 
 
+def test_a_scan_beyond_the_bound_of_memory_is_named_and_not_decoded(tmp_path):
+    def large(case: RunCase) -> CaseImages:
+        images = scan(case)
+        if case.id.endswith("1"):
+            grid = Geometry.from_spacing((4000, 4000, 4000), (1, 1, 1), (0, 0, 0))
+            images = replace(images, volume=Volume(lambda: pytest.fail("decoded"), grid))
+        return images
+
+    page = write_report(record(), tmp_path / "a.html", "x", Viewing(large, record().cases[:3], 3, voxels=10**9))
+    assert len([*(tmp_path / "a_cases").iterdir()]) == 2
+    assert "its scan has 64,000,000,000 voxels" in page.read_text(encoding="utf-8")
+
+
 def test_500_cases_are_a_small_page(tmp_path):
     write_scores(scores(500), tmp_path / "scores")
     assert voxelry.report(tmp_path / "scores").stat().st_size < 10e6
@@ -307,6 +320,7 @@ def test_keys_move_the_cross_as_the_screen_shows_it(page, browser, layout, key, 
     if not browser.value("Boolean(window.voxelry?.viewer?.())"):
         look(browser, page, "case_0")
     choose(browser, "viewer-layout", layout)
+    browser.value("voxelry.viewer().moveCrosshairInVox(0, 0, 0)")  # from between voxels into one
     cross = "Array.from(voxelry.viewer().frac2mm(voxelry.viewer().scene.crosshairPos)).slice(0, 3)"
     before = np.array(browser.value(cross))
     press = f"new KeyboardEvent('keydown', {{key: '{key}', cancelable: true}})"
@@ -319,8 +333,8 @@ def test_two_clicks_in_a_hurry_show_the_second_case_whole(page, browser):
     browser.messages.clear()
     browser.open(page.as_uri())
     browser.value("for (const n of [0, 1]) document.querySelector(`button.view[data-case=case_${n}]`).click()")
-    browser.value("voxelry.view('case_1')")
-    assert text(browser, "viewer-case").endswith(" 1")
+    state = "document.getElementById('viewer-state').dataset.state === 'shown'"
+    browser.until(f"document.getElementById('viewer-case').textContent.endsWith(' 1') && {state}")
     assert browser.value("voxelry.viewer().volumes.length") == 4  # scan, prediction, reference, errors
     assert browser.messages == []
 

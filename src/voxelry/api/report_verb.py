@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
-LEFT_CASES, LEFT_BYTES = 6, 100_000_000
-"""Of a page that a verb leaves by itself: cases that can be looked at, and bytes of their data beside the page."""
+LEFT = {"most": 6, "size": 100_000_000, "voxels": 300_000_000}
+"""Of a page that a verb leaves by itself: cases that can be looked at, bytes of their data, and voxels of a scan at most."""
 
 
 @shows_progress
@@ -115,7 +115,7 @@ def leave_report(
     from voxelry.reports.finished_run import read_run
 
     place = Path(run)
-    sizes = {"most": LEFT_CASES, "size": LEFT_BYTES, "progress": progress}
+    sizes = {**LEFT, "progress": progress}
     return _left(place, lambda: _write(read_run(place, summary), _page_of(place), [place], sizes, manifest, root))
 
 
@@ -139,8 +139,7 @@ def leave_comparison(
     """
     from voxelry.reports.run_comparison import read_comparison
 
-    sizes = {"most": LEFT_CASES, "size": LEFT_BYTES}
-    return _left(page, lambda: _write(read_comparison(sides[0], sides[1], differences, settings), page, sides, sizes))
+    return _left(page, lambda: _write(read_comparison(sides[0], sides[1], differences, settings), page, sides, LEFT))
 
 
 def check_page(page: Path, inputs: Sequence[Path]) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Values = NDArray[np.float64]
 
@@ -136,6 +135,8 @@ def wilcoxon_test(differences: Values) -> float:
     """
     if not len(differences):
         return float("nan")
+    from scipy import stats  # 33 MB and a second, which no other function here needs
+
     return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
 
 

@@ -13,8 +13,6 @@ import numpy as np
 import polars as pl
 
 from voxelry.base.files import read_json, read_text, read_yaml
-from voxelry.cohort.comparison import read_scores
-from voxelry.cohort.evaluation import INPUTS, SETTINGS, SUMMARY
 from voxelry.cohort.ledger import LEDGER, Ledger, LedgerCase
 from voxelry.cohort.pairs import masks_in
 from voxelry.cohort.prediction_facts import QUALITY
@@ -24,9 +22,15 @@ from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.planning.plan_file import yaml_text
 from voxelry.reports.run_record import RunCase, RunRecord
 from voxelry.reports.tables import score
-from voxelry.training.checkpoint import HISTORY_FILE
-from voxelry.training.cross_validation import CHOICE_FILE, ENSEMBLES_FOLDER
-from voxelry.training.run_files import MODEL_FOLDER, PREDICTIONS_FOLDER, RECIPE_FILE, VALIDATION_FILE
+from voxelry.training.run_files import (
+    CHOICE_FILE,
+    ENSEMBLES_FOLDER,
+    HISTORY_FILE,
+    MODEL_FOLDER,
+    PREDICTIONS_FOLDER,
+    RECIPE_FILE,
+    VALIDATION_FILE,
+)
 
 _CARD = "README.md"
 _STORED = ".npz"
@@ -47,6 +51,8 @@ def read_run(folder: Path, summary: Mapping[str, Any] | None = None) -> RunRecor
         return _trained(folder)
     if (folder / LEDGER).is_file():
         return _predicted(folder)
+    from voxelry.cohort.evaluation import SUMMARY  # metrics, which the process that leads a cohort does without
+
     if folder.is_file() or (folder / SUMMARY).is_file():
         return _evaluated(folder, summary_of(folder) if summary is None else summary)
     raise MissingFileError(
@@ -55,6 +61,8 @@ def read_run(folder: Path, summary: Mapping[str, Any] | None = None) -> RunRecor
 
 
 def _trained(folder: Path) -> RunRecord:
+    from voxelry.cohort.comparison import read_scores
+
     validation = read_json(folder / VALIDATION_FILE) if (folder / VALIDATION_FILE).is_file() else {}
     scores = read_scores(folder / VALIDATION_FILE) if validation.get("rows") else None
     histories = {file.parent.relative_to(folder).as_posix(): _history(file) for file in sorted(folder.rglob(HISTORY_FILE))}
@@ -91,11 +99,16 @@ def _held_out_masks(folder: Path) -> dict[str, Path]:
 
 def summary_of(scores: Path) -> Mapping[str, Any]:
     """The summary of a folder or file of scores; empty where none is kept, as in a table."""
+    from voxelry.cohort.evaluation import SUMMARY
+
     file = scores / SUMMARY if scores.is_dir() else scores
     return read_json(file) if file.is_file() and file.suffix.lower() == ".json" else {}
 
 
 def _evaluated(folder: Path, summary: Mapping[str, Any]) -> RunRecord:
+    from voxelry.cohort.comparison import read_scores
+    from voxelry.cohort.evaluation import INPUTS, SETTINGS
+
     scores = read_scores(folder)
     failed = [RunCase(case, error=str(reason)) for case, reason in summary.get("failed", {}).items()]
     reference, prediction = inputs_of(folder, summary)
@@ -131,6 +144,8 @@ def inputs_of(scores: Path, summary: Mapping[str, Any]) -> tuple[Path | None, Pa
         scores: their folder or file, from which the summary names paths.
         summary: of the scores.
     """
+    from voxelry.cohort.evaluation import INPUTS
+
     home = scores if scores.is_dir() else scores.parent
     reference, prediction = [*(_beside(home, path) for path in summary.get(INPUTS, ())), None, None][:2]
     return reference, prediction

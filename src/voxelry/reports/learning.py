@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from markupsafe import Markup, escape
 
 from voxelry.base.files import write_text
 from voxelry.reports.curve import HEIGHT, WIDTH, CurvePoint, curve_svgs, line_svg
-from voxelry.training.checkpoint import Milestone
 from voxelry.training.run_files import CURVE_FILES
+
+if TYPE_CHECKING:
+    from voxelry.training.checkpoint import Milestone
 
 _HEADING = 26
 _STYLE = """\

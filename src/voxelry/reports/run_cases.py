@@ -23,10 +23,7 @@ from voxelry.datasets.load import load_image, load_labels
 from voxelry.datasets.manifest import Manifest
 from voxelry.formats.dicom.archive import archive_of
 from voxelry.formats.reader import read_labels
-from voxelry.inference.cleanup import clean
-from voxelry.networks.weights import is_model_folder, read_cards
 from voxelry.reports.run_record import RunCase, RunRecord
-from voxelry.training.predictions import StoredPredictions
 from voxelry.training.run_files import MODEL_FOLDER
 
 _REMEDY = "Its labels are shown on black; voxelry report RUN --data FOLDER shows the scan of a folder."
@@ -119,6 +116,8 @@ class RunCases:
     @cached_property
     def _rules(self) -> tuple[CleanUp, ...]:
         """What the run's model does to its predictions in the end; those that training stores are from before."""
+        from voxelry.networks.weights import is_model_folder, read_cards
+
         folder = self.record.folder / MODEL_FOLDER
         return read_cards(folder)[1].clean_up if is_model_folder(folder) else ()
 
@@ -127,6 +126,9 @@ class RunCases:
         if mask is None:
             return None
         if table is not None and geometry is not None and mask.suffix == ".npz":
+            from voxelry.inference.cleanup import clean
+            from voxelry.training.predictions import StoredPredictions
+
             return clean(StoredPredictions(mask.parent, table).load(case.id, geometry), self._rules)
         return read_objects(mask, partial(read_labels, mask), table)
 

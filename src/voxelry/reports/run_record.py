@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from numpy.typing import NDArray
 
-from voxelry.cohort.comparison import Difference
 from voxelry.formats.read_options import PLAIN, ReadOptions
 from voxelry.reports.learning import WholePoint
+
+if TYPE_CHECKING:
+    from voxelry.cohort.comparison import Difference
 
 KINDS = {
     "train": "A training run.",

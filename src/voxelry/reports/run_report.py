@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -47,6 +48,7 @@ class Viewing:
         most: number of cases: the worst, the best, the median and then the most doubtful ones.
         size: bytes of data in all, cases that exceed them left out; None for any number.
         inside: the data go into the page itself, in place of a folder beside it.
+        voxels: of the largest scan that is drawn, which takes some 6 bytes of memory each; None for any number.
         progress: called as cases are read.
     """
 
@@ -55,6 +57,7 @@ class Viewing:
     most: int
     size: int | None = None
     inside: bool = False
+    voxels: int | None = None
     progress: ProgressCallback = no_progress
 
 
@@ -133,6 +136,10 @@ def _drawn(record: RunRecord, viewing: Viewing | None, notes: list[str]) -> Iter
         viewing.progress("drawing", number, len(chosen))
         try:
             images = viewing.read(cases[id])
+            voxels = math.prod(images.volume.geometry.shape)
+            if viewing.voxels is not None and voxels > viewing.voxels:
+                notes.append(f"{id} is not drawn: its scan has {voxels:,} voxels. `voxelry report` draws scans of any size.")
+                continue
             caption, stills = case_stills(images) if id in at_once else ("", [])
             data = case_data(id, images)
         except VoxelryError as error:

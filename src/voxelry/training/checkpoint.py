@@ -19,9 +19,9 @@ from torch import Tensor
 from voxelry.base.files import atomic_path, write_text
 from voxelry.base.library_file import library_file
 from voxelry.errors import TrainingError
+from voxelry.training.run_files import HISTORY_FILE
 
 CHECKPOINT_FILE = "checkpoint.pt"
-HISTORY_FILE = "history.jsonl"
 LOSSES_FILE = "losses.jsonl"
 
 

@@ -42,6 +42,8 @@ from voxelry.training.predictions import HeldOutCases, StoredPredictions, predic
 from voxelry.training.quality_calibration import WITHOUT_DISAGREEMENT, QualityCalibration, measure_population
 from voxelry.training.result import TrainResult
 from voxelry.training.run_files import (
+    CHOICE_FILE,
+    ENSEMBLES_FOLDER,
     MODEL_FOLDER,
     PREDICTIONS_FOLDER,
     ROWS_FILE,
@@ -55,8 +57,6 @@ from voxelry.training.tracking import track_result
 
 log = logging.getLogger(__name__)
 
-CHOICE_FILE = "choice.json"
-ENSEMBLES_FOLDER = "ensembles"
 FIRST_STAGE: Configuration = "3d_lowres"
 SECOND_STAGE: Configuration = "3d_cascade"
 

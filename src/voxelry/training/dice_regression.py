@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
-from scipy.stats import spearmanr
 
 from voxelry.core.quality_model import DiceRegression, MeasureSpread, Population
 from voxelry.inference.case_measures import CaseMeasures
@@ -70,6 +69,8 @@ def fit_regression(
     Returns:
         The regression; None where fewer than `LEAST_CASES` validation cases have a Dice.
     """
+    from scipy.stats import spearmanr  # 30 MB
+
     scored = [
         _ScoredCase(case, features_of(case.measures, population, case.confidence, case.agreement)) for case in cases if case.dice
     ]

@@ -29,6 +29,10 @@ ROWS_FILE = "validation.csv"
 CURVE_FILES = ("curves.html", "curves.svg")
 MODEL_FOLDER = "model"
 PREDICTIONS_FOLDER = "predictions"
+HISTORY_FILE = "history.jsonl"
+CHOICE_FILE = "choice.json"
+"""Of a cross-validation: what was compared and chosen."""
+ENSEMBLES_FOLDER = "ensembles"
 
 
 def save_recipe(config: Config, folder: Path) -> None:

@@ -11,11 +11,12 @@ from voxelry.base.output_folder import OutputFolder
 from voxelry.core.plan import Configuration
 from voxelry.errors import UsageError
 from voxelry.networks.weights import PLAN_FILE
-from voxelry.training.checkpoint import CHECKPOINT_FILE, HISTORY_FILE, LOSSES_FILE
+from voxelry.training.checkpoint import CHECKPOINT_FILE, LOSSES_FILE
 from voxelry.training.folds import FOLDS_FILE
 from voxelry.training.run_files import (
     CURVE_FILES,
     FINGERPRINT_FILE,
+    HISTORY_FILE,
     MODEL_FOLDER,
     PREDICTIONS_FOLDER,
     RECIPE_FILE,
