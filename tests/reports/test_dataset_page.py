@@ -43,7 +43,10 @@ def test_the_page_opens_offline_and_sorts(page, chromium, tmp_path):
         browser.open(page[0].as_uri())
         assert browser.value("document.title") == f"voxelry check: {HOSTILE}"
         assert browser.value("document.querySelectorAll('.tiles img').length") == 2
-        width = "each => (each.loading = 'eager', each.decode().then(() => each.naturalWidth))"
+        browser.until(
+            "[...document.querySelectorAll('.tiles img')].every(each => each.complete)"
+        )  # in print too, not by scrolling
+        width = "each => each.decode().then(() => each.naturalWidth)"
         assert (
             browser.value(f"Promise.all([...document.querySelectorAll('.tiles img')].map({width})).then(all => Math.min(...all))")
             > 100

@@ -121,14 +121,18 @@ class DatasetPage:
         return box_svg(f"Size of labels ({unit})", {name: np.array(sizes, float) for name, sizes in columns.items()})
 
 
+_TIMES = "\u00a0x\u00a0"
+"""Between sizes along axes, whose line does not break."""
+
+
 def _row(profile: CaseProfile, labels: Sequence[str]) -> list[str]:
-    spacing = "" if profile.spacing is None else " x ".join(f"{value:.3g}" for value in profile.spacing)
+    spacing = "" if profile.spacing is None else _TIMES.join(f"{value:.3g}" for value in profile.spacing)
     sizes = [profile.labels.get(name) for name in labels]
     return [
         profile.id,
         profile.split or "",
         profile.group,
-        " x ".join(map(str, profile.shape)),
+        _TIMES.join(map(str, profile.shape)),
         spacing,
         profile.orientation or "",
         ", ".join(f"{histogram.median:.4g}" for histogram in profile.histograms),
