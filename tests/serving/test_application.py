@@ -279,7 +279,10 @@ def test_small_pictures_that_wait_share_a_pass_and_get_the_same_answers(small, p
         held.release.set()
         for answer, expected in zip(answers, alone, strict=True):
             assert answer.result().status_code == expected.status_code
-            assert answer.result().json() == expected.json()
+            if expected.status_code == 200:
+                rows, wanted = answer.result().json(), expected.json()
+                assert [{**row, "mask": ""} for row in rows] == [{**row, "mask": ""} for row in wanted]
+                assert all(map(np.array_equal, masks_of(rows), masks_of(wanted)))
     assert [response.status_code for response in alone] == [200] * 8 + [422]
     assert sorted(sizes) == [2, 3, 3]
 

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
 from voxelry.base.failures import task_failures
@@ -151,8 +152,10 @@ class Application:
         """Hugging Face's image segmentation: a body in, a list of label, score and mask out."""
         served = self._model(model)
         body = await self._opened(request)
-        with self.queue.admission():
+        async with AsyncExitStack() as received:
+            received.enter_context(self.queue.admission())
             folder, gone = self.jobs.incoming(), threading.Event()
+            received.push_async_callback(_remove, folder, body)
             try:
                 parameters, reference = await receive(body, folder / SCAN, self._limits)
                 if reference is not None:
@@ -162,9 +165,8 @@ class Application:
                 elements, request.scope["job"] = await self._result(request, work, kind, gone)
             except VoxelryError as error:
                 raise public_error(error, folder) from error
-            finally:
-                await _remove(folder, body)
-        return JSONResponse(elements)
+            answered = received.pop_all()  # a disk that is busy may take longer to delete the scan than all else takes
+        return JSONResponse(elements, background=BackgroundTask(answered.aclose))
 
     async def _opened(self, request: Request) -> OpenedBody:
         """The beginning of a body, unless there is no place for the request anyway."""
