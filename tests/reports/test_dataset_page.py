@@ -9,6 +9,7 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.volume import Volume
 from voxelry.errors import UsageError
 from voxelry.phantom.dataset import write_phantoms
+from voxelry.reports import dataset_page
 
 HOSTILE = "<script>document.title='broken'</script>"
 
@@ -81,3 +82,10 @@ def test_a_dataset_without_labels_or_with_constant_images_has_a_page(tmp_path):
     )
     voxelry.check(card, report=tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data:image/webp") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(43290.0, "43290"), (1234567.0, "1234567"), (999.96, "1000"), (127.0, "127"), (0.052344, "0.05234")]
+)
+def test_thousands_of_voxels_are_written_as_people_do(value, text):
+    assert dataset_page._number(value) == text

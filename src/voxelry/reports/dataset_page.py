@@ -135,6 +135,11 @@ def _row(profile: CaseProfile, labels: Sequence[str]) -> list[str]:
         _TIMES.join(map(str, profile.shape)),
         spacing,
         profile.orientation or "",
-        ", ".join(f"{histogram.median:.4g}" for histogram in profile.histograms),
-        *("" if size is None else "-" if size.voxels == 0 else f"{size.size:.4g}" for size in sizes),
+        ", ".join(_number(histogram.median) for histogram in profile.histograms),
+        *("" if size is None else "-" if size.voxels == 0 else _number(size.size) for size in sizes),
     ]
+
+
+def _number(value: float) -> str:
+    """Four digits, or all of those before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
