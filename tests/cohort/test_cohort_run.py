@@ -160,14 +160,16 @@ def wait_for(condition: Callable[[], object], process: "subprocess.Popen[bytes]"
 
 
 FATAL = """
-import os
+import os, time
 from voxelry.formats import Format
 FORMAT = Format(
     name="fatal", title="Fatal", noun="a fatal file", kind="image", endings=(".fatal",), recognise="fatal:is_fatal",
     read_image="fatal:end",
 )
 def is_fatal(head): return head.startswith(b"FATAL")
-def end(path, options): os.kill(os.getpid(), 11)
+def end(path, options):
+    os.kill(os.getpid(), 11)
+    time.sleep(60)  # another thread may be given the signal, a moment later
 """
 
 
