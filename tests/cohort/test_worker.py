@@ -35,7 +35,7 @@ def served(monkeypatch):
     ours, theirs = socket.socketpair()
     worker = Worker(theirs)
     threading.Thread(target=worker.serve, name="first", daemon=True).start()
-    threading.Thread(target=worker._repeat, args=("write", worker._write), name="write", daemon=True).start()
+    threading.Thread(target=worker._work, args=("write",), name="write", daemon=True).start()
     yield worker, ours, lambda: ended.wait(10) and exits[0]
     ours.close()
     ended.wait(10)

@@ -70,9 +70,7 @@ class Worker:
         each would have threads of OpenMP, which counts more of them than processors and sends them to sleep between two loops.
         """
         threading.Thread(target=self._take_orders, name="orders", daemon=True).start()
-        while True:
-            work, argument = self._queues["main"].get()
-            work(argument)
+        self._work("main")
 
     def _take_orders(self) -> None:
         """Pass on what the other side wants."""
@@ -82,7 +80,7 @@ class Worker:
                 if order["do"] == "load":
                     self._queues["main"].put((self._load, order))
                 elif order["do"] == "segment":
-                    self._queues["read"].put(order)
+                    self._queues["read"].put((self._read, order))
                 elif order["do"] == "measure":
                     self._queues["main"].put((self._measure, order))
                 else:
@@ -119,16 +117,18 @@ class Worker:
             self.tell(event="refused", error=str(error))
             return
         self._gate = MemoryGate(ahead)
-        for name, work in (("read", self._read), ("write", self._write)):
-            threading.Thread(target=self._repeat, args=(name, work), name=name, daemon=True).start()
+        for name in ("read", "write"):
+            threading.Thread(target=self._work, args=(name,), name=name, daemon=True).start()
         self.tell(event="ready", device=str(predictor.device))
 
     def _measure(self, _: Mapping[str, Any]) -> None:
         self.tell(event="measured", seconds=seconds_of_a_patch(self._job.predictor))
 
-    def _repeat(self, name: str, work: Callable[[Any], None]) -> None:
+    def _work(self, name: str) -> NoReturn:
+        """Do what comes to a queue, in this thread."""
         while True:
-            work(self._queues[name].get())
+            work, argument = self._queues[name].get()
+            work(argument)
 
     def _read(self, order: Mapping[str, Any]) -> None:
         from voxelry.cohort.scan_job import ScanPass
@@ -147,25 +147,26 @@ class Worker:
             held.enter_context(self._gate.hold(needed))
             if needed <= self._gate.limit and not scan_pass.step("decode"):
                 held.close()
-        if scan_pass.message is None:
-            self._queues["main"].put((self._predict, (scan_pass, held)))
-        else:
-            self._end(scan_pass, held)
+        self._pass_on("main", self._predict, scan_pass, held)
 
     def _predict(self, item: Any) -> None:
         scan_pass, held = item
         self.tell(event="stage", id=scan_pass.scan.id, stage="predict")
         scan_pass.step("predict")
-        if scan_pass.message is None:
-            self._queues["write"].put((scan_pass, held))
-        else:
-            self._end(scan_pass, held)
+        self._pass_on("write", self._write, scan_pass, held)
 
     def _write(self, item: Any) -> None:
         scan_pass, held = item
         self.tell(event="stage", id=scan_pass.scan.id, stage="write")
         scan_pass.step("write")
         self._end(scan_pass, held)
+
+    def _pass_on(self, name: str, work: Callable[[Any], None], scan_pass: Any, held: ExitStack) -> None:
+        """Hand a scan to the next thread, unless it has ended."""
+        if scan_pass.message is None:
+            self._queues[name].put((work, (scan_pass, held)))
+        else:
+            self._end(scan_pass, held)
 
     def _end(self, scan_pass: Any, held: ExitStack) -> None:
         """Release a scan, and say how it ended."""

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
-from PIL import Image
-
+from voxelry.reports.case_volumes import png_base64
 from voxelry.reports.overlay import overlay_picture
 from voxelry.reports.run_cases import CaseImages
-
-_COMPRESSION = 4
-"""Of PNG: the best takes ten times as long for a few per cent."""
 
 
 def case_stills(images: CaseImages) -> tuple[str, list[tuple[str, str]]]:
@@ -33,14 +26,8 @@ def case_stills(images: CaseImages) -> tuple[str, list[tuple[str, str]]]:
         drawn = {"reference": images.reference}
     caption = "Filled: A above, B below." if len(drawn) > 1 else "".join(f"Filled: {name}." for name in drawn)
     through = images.reference or images.prediction if len(drawn) > 1 else None
-    pictures = [
-        (name, _data_url(overlay_picture(images.volume, labels, reference=reference, through=through)))
-        for name, labels in drawn.items()
-    ]
-    return caption + (" Dashed: reference." if reference is not None else ""), pictures
-
-
-def _data_url(picture: Image.Image) -> str:
-    with io.BytesIO() as file:
-        picture.save(file, format="PNG", compress_level=_COMPRESSION)
-        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    pictures = {
+        name: overlay_picture(images.volume, labels, reference=reference, through=through) for name, labels in drawn.items()
+    }
+    urls = [(name, f"data:image/png;base64,{png_base64(picture)}") for name, picture in pictures.items()]
+    return caption + (" Dashed: reference." if reference is not None else ""), urls

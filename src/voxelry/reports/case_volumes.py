@@ -178,10 +178,10 @@ def _pictures(
     panel = panels_of(volume, None, None)[0]
     side = int(np.clip(max(panel.grey.shape), *PICTURE_SIDES))
     drawn = panel.draw(LabelTable(labels=()), (side, side))
-    pictures = {"scan": _png(drawn.convert("L"))}
+    pictures = {"scan": png_base64(drawn.convert("L"))}
     for name, values in classes.items():
         colours = {row["value"]: row["rgb"] for row in (MISTAKES if name.endswith("errors") else labels)}
-        pictures[name] = _png(_painted(values, objects.get(name), colours, drawn.size))
+        pictures[name] = png_base64(_painted(values, objects.get(name), colours, drawn.size))
     return pictures
 
 
@@ -204,7 +204,8 @@ def _enlarged(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.int32]:
     return np.asarray(Image.fromarray(values.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
 
 
-def _png(image: Image.Image) -> str:
+def png_base64(image: Image.Image) -> str:
+    """A picture of a page as PNG in base64."""
     with io.BytesIO() as file:
         image.save(file, format="PNG", compress_level=_COMPRESSION)
         return base64.b64encode(file.getvalue()).decode()
