@@ -224,14 +224,17 @@ def survey(
         votes: ``(V, columns)`` uint32, raised by the voxels of each class of labels from `low` on; others are left out.
     """
     for run in range(len(rows)):
-        row = np.int64(rows[run])
+        row, stop, n = np.int64(rows[run]), stops[run], starts[run]
         place = row // height * strides[0] + row % height * strides[1]
-        for n in range(starts[run], stops[run]):
-            label = np.int64(merged[voxels[row, n] >> LABEL_SHIFT])
-            sizes[label] += 1
-            places[label] = min(places[label], place + n * strides[2])
+        while n < stop:
+            grown, kind, start = voxels[row, n] >> LABEL_SHIFT, classes[row, n], n
+            while n < stop and voxels[row, n] >> LABEL_SHIFT == grown and classes[row, n] == kind:
+                n += 1
+            label = np.int64(merged[grown])
+            sizes[label] += n - start
+            places[label] = min(places[label], place + start * strides[2])
             if 0 <= label - low < len(votes):
-                votes[label - low, columns[classes[row, n]]] += 1
+                votes[label - low, columns[kind]] += n - start
 
 
 @compiled(*(numba.void(_u[:, ::1], c[:, ::1], *_RUNS, readonly(_u), readonly(c), _i, _i) for c in _CLASSES))

@@ -58,7 +58,8 @@ def _hull(rows: int, box: tuple[int, int, int, int], low: Any, high: Any, bottom
     """
     first_a, last_a, first_b, last_b = box
     steps = 2 * (last_a - first_a) + 3
-    bottom[:steps], top[:steps] = np.inf, -np.inf
+    for k in range(steps):
+        bottom[k], top[k] = np.inf, -np.inf
     for a in range(first_a, last_a + 1):
         k = 2 * (a - first_a) + 1
         bottom[k], top[k] = low[a] - 0.5, high[a] + 0.5
@@ -75,7 +76,7 @@ def _hull(rows: int, box: tuple[int, int, int, int], low: Any, high: Any, bottom
                 continue
             x = first_a + 0.5 * (k - 1)
             while count - begin > 1:
-                (ax, ay), (bx, by) = hull[count - 2], hull[count - 1]
+                ax, ay, bx, by = hull[count - 2, 0], hull[count - 2, 1], hull[count - 1, 0], hull[count - 1, 1]
                 if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > _FLAT:
                     break
                 count -= 1
@@ -108,6 +109,20 @@ def _chord(hull: Any, count: int, along_x: float, along_y: float) -> float:
     return widest
 
 
+@jitable
+def _scale(hull: Any, count: int, step_a: float, step_b: float) -> None:
+    """Bring the corners of a polygon from pixels to mm."""
+    for i in range(count):
+        hull[i, 0], hull[i, 1] = hull[i, 0] * step_a, hull[i, 1] * step_b
+
+
+@jitable
+def _forget(low: Any, high: Any, first: int, last: int, size: int) -> None:
+    """Make the extents of lines `first` to `last` empty."""
+    for line in range(first, last + 1):
+        low[line], high[line] = size, -1
+
+
 @compiled(types.UniTuple(_F8, 7)(readonly(types.boolean, 3, "A"), _F8, _F8))
 def longest_axes(mask: NDArray[np.bool_], step_a: float, step_b: float) -> Any:
     """The axes of a mask in the slice where the long axis is longest, the first of equal ones.
@@ -129,7 +144,7 @@ def longest_axes(mask: NDArray[np.bool_], step_a: float, step_b: float) -> Any:
     long, short, where, ends = -1.0, 0.0, 0, np.zeros(4)
     for k in range(slices):
         plane = mask[:, :, k]
-        reached[:] = False
+        reached.fill(False)
         for a in range(rows):
             for b in range(columns):
                 if not plane[a, b] or reached[a, b]:
@@ -138,8 +153,7 @@ def longest_axes(mask: NDArray[np.bool_], step_a: float, step_b: float) -> Any:
                 reach = np.hypot((box[1] - box[0] + 1) * step_a, (box[3] - box[2] + 1) * step_b)
                 if reach > long * _TIE:
                     count = _hull(rows, box, low, high, bottom, top, hull)
-                    hull[:count, 0] *= step_a
-                    hull[:count, 1] *= step_b
+                    _scale(hull, count, step_a, step_b)
                     best, first, second = -1.0, 0, 0
                     for i in range(count):
                         for j in range(i):
@@ -151,6 +165,6 @@ def longest_axes(mask: NDArray[np.bool_], step_a: float, step_b: float) -> Any:
                         short = _chord(hull, count, hull[second, 0] - hull[first, 0], hull[second, 1] - hull[first, 1])
                         ends[0], ends[1] = hull[first, 0] / step_a, hull[first, 1] / step_b
                         ends[2], ends[3] = hull[second, 0] / step_a, hull[second, 1] / step_b
-                low[box[0] : box[1] + 1], high[box[0] : box[1] + 1] = rows + columns, -1
-                low[rows + box[2] : rows + box[3] + 1], high[rows + box[2] : rows + box[3] + 1] = rows + columns, -1
+                _forget(low, high, box[0], box[1], rows + columns)
+                _forget(low, high, rows + box[2], rows + box[3], rows + columns)
     return long, short, float(where), ends[0], ends[1], ends[2], ends[3]
