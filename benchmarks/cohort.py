@@ -1,16 +1,15 @@
 """Claim: a batch of scans loses nothing, whatever is broken or killed, and costs little beside the bare loop.
 
     python benchmarks/cohort.py --only broken kills --scans 1000 --kills 20
-    python benchmarks/cohort.py --only throughput overhead start nnunet memory
+    python benchmarks/cohort.py --only throughput overhead start memory
 
 `broken`: 5 % of the scans are broken in ten ways; every scan is accounted for, each broken one with its reason, and the leading
 process grows by less than 50 MB. `kills`: the same with the leading process or a worker killed at random times and run again;
 outputs are bit for bit those of the undisturbed run. `throughput`: at least 1.5 times the scans per hour of the bare loop
 (read, predict, write) on two processors where reading and writing take time (series of DICOM to NIfTI and SEG); small volumes
 are told. `overhead`: one worker takes at most 5 % longer than the bare loop on scans of 2 s and more. `start`: a resumed run on
-100,000 finished scans is under way in 3 s. `nnunet`: the folder, the weights and the network of a run given to
-`nnUNetv2_predict_from_modelfolder`, both as whole commands, in turn: at least 5 times its scans per hour. `memory`: the peak of
-one worker grows by less than 50 MB from the tenth to the fiftieth scan of a model of 105 classes.
+100,000 finished scans is under way in 3 s. `memory`: the peak of one worker grows by less than 50 MB from the tenth to the
+fiftieth scan of a model of 105 classes. `cohort_nnunet.py` compares with nnU-Net.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from harness import PEERS, peers_python
 from inference_contestants import model_of, plan_of
 
 from voxelry.cohort.batch import segment_scans
@@ -323,55 +321,16 @@ def memory(home: Path, count: int) -> bool:
     return grown < 50
 
 
-def beside_nnunet(home: Path, peers: Path, count: int, rounds: int) -> bool:
-    """Whole commands on the same scans, weights and network, in turn; the seconds of each round."""
-    import voxelry
-
-    model, scans, theirs = home / "wide", home / "beside", home / "beside_nnunet"
-    save_model(model_of(plan_of((64, 64, 64), (32, 64, 128, 256), (1.0, 1.0, 1.0)), CLASSES, LARGE), model)
-    results = next(voxelry.export_model(model, home / "results", format="nnunet").folder.glob("*__*"))
-    for folder, ending in ((scans, ""), (theirs, "_0000")):
-        folder.mkdir()
-        for number in range(count):
-            write_scan(folder / f"scan{number:02d}{ending}.nii.gz", LARGE, number)
-    command = peers_python(peers).parent / "nnUNetv2_predict_from_modelfolder"
-    folders = {name: str(home) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    seconds: dict[str, list[float]] = {"voxelry": [], "nnU-Net": []}
-    for turn in range(rounds):
-        began = time.perf_counter()
-        own = home / f"own_{turn}"
-        subprocess.run(
-            [Path(sys.executable).with_name("voxelry"), "predict", model, scans, "--out", own], check=True, capture_output=True
-        )
-        seconds["voxelry"].append(time.perf_counter() - began)
-        began = time.perf_counter()
-        line = [command, "-i", theirs, "-o", home / f"peer_{turn}", "-m", results, "-f", "0", "-device", "cpu"]
-        subprocess.run(line, check=True, capture_output=True, env={**os.environ, **folders})
-        seconds["nnU-Net"].append(time.perf_counter() - began)
-    ratio = statistics.median(seconds["nnU-Net"]) / statistics.median(seconds["voxelry"])
-    shown = "; ".join(f"{name} {', '.join(f'{value:.0f}' for value in values)} s" for name, values in seconds.items())
-    equal = [
-        np.mean(np.asarray(nibabel.load(home / f"peer_0/{file.name}").dataobj) == np.asarray(nibabel.load(file).dataobj))
-        for file in sorted((home / "own_0").glob("*.nii.gz"))
-    ]
-    print(
-        f"nnunet: {count} scans of {LARGE}: {shown}; {ratio:.1f} times the scans per hour, {min(equal):.4f} of the labels equal"
-    )
-    return ratio >= 5
-
-
 def main() -> int:
     """Run the sections asked for; 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sections = ("broken", "kills", "throughput", "overhead", "start", "nnunet", "memory")
+    sections = ("broken", "kills", "throughput", "overhead", "start", "memory")
     parser.add_argument("--only", nargs="+", choices=sections, default=sections)
     parser.add_argument("--scans", type=int, default=1000)
     parser.add_argument("--every", type=int, default=20, help="each so many scans one is broken")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3, help="of `nnunet`")
-    parser.add_argument("--peers", type=Path, default=PEERS, help="environment of nnU-Net, built where it is missing")
     parser.add_argument("--seed", type=int, default=0)
     choices = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
@@ -393,8 +352,6 @@ def main() -> int:
             held.append(start(home, choices.rows))
         if "memory" in choices.only:
             held.append(memory(home, 50))
-        if "nnunet" in choices.only:
-            held.append(beside_nnunet(home, choices.peers, 6, choices.rounds))
     return 0 if all(held) else 1
 
 

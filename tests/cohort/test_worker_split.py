@@ -27,18 +27,34 @@ def test_more_workers_are_preferred_among_equals() -> None:
     assert best_split({few: 1.0, many: 0.9}) == few
 
 
-def measured(*seconds: str) -> WorkerSplit:
-    """With workers that tell the seconds of their split, by its number of workers."""
+def measured(*seconds: str) -> tuple[WorkerSplit, list[WorkerProcess]]:
+    """With workers that tell the seconds of a split, by its number of threads."""
     return measured_split(
-        lambda number, split: WorkerProcess(str(number), [sys.executable, str(TOY), f"seconds={seconds[split.workers - 1]}"], {}),
+        lambda number, _: WorkerProcess(str(number), [sys.executable, str(TOY), f"seconds={','.join(seconds)}"], {}),
         [WorkerSplit(1, 2), WorkerSplit(2, 1)],
     )
 
 
-def test_the_split_of_more_scans_a_second_is_taken() -> None:
-    assert measured("1.0", "1.5") == WorkerSplit(2, 1)  # two at a time, 1.5 s each
-    assert measured("1.0", "2.5") == WorkerSplit(1, 2)
+def next_event(worker: WorkerProcess) -> str:
+    """What a worker tells next."""
+    (message,) = worker.messages()
+    return str(message["event"])
+
+
+def test_the_split_of_more_scans_a_second_is_taken_with_its_workers() -> None:
+    split, workers = measured("1.5", "1.0")  # two at a time, 1.5 s each
+    try:
+        assert split == WorkerSplit(2, 1)
+        assert [worker.name for worker in workers] == ["0", "1"]
+        assert [next_event(worker) for worker in workers] == ["ready", "ready"]
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def test_workers_of_another_split_end() -> None:
+    assert measured("2.5", "1.0") == (WorkerSplit(1, 2), [])
 
 
 def test_a_worker_that_ends_leaves_the_choice_to_the_run() -> None:
-    assert measured("die", "1.0") == WorkerSplit(2, 1)
+    assert measured("1.0", "die") == (WorkerSplit(2, 1), [])

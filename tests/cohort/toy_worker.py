@@ -17,8 +17,8 @@ def tell(**message: object) -> None:
 
 if "refuse" in sys.argv:
     tell(event="refused", error="no such model")
-seconds = [word.partition("=")[2] for word in sys.argv if word.startswith("seconds=")]
-if "die" in [*sys.argv, *seconds]:
+seconds = [part for word in sys.argv if word.startswith("seconds=") for part in word.partition("=")[2].split(",")]
+if "die" in sys.argv:
     sys.exit("cannot start")
 if "never" in sys.argv:
     time.sleep(1000)
@@ -28,7 +28,12 @@ for line in lines:
     if order["do"] == "stop":
         break
     if order["do"] == "measure":
-        tell(event="measured", seconds=float(seconds[0]))
+        if (told := seconds[order["threads"] - 1]) == "die":
+            sys.exit("cannot measure")
+        tell(event="measured", seconds=float(told))
+        continue
+    if order["do"] == "keep":
+        tell(event="ready")
         continue
     act = order["act"]
     tell(event="stage", id=order["id"], stage="predict")

@@ -129,15 +129,16 @@ def _run_locked(
                 raise
             folders = [os.path.relpath(folder, settings.out) for folder in settings.folders]
             ledger.set_facts({f"request {digest}": request, MODELS: folders, "voxelry": version(), "began": time.time()})
-            plan = run.plan()
-            watch.on_plan(plan)
             del models
             try:
+                plan = run.plan()
+                watch.on_plan(plan)
                 if plan.left and plan.workers:
                     run.with_workers(WorkerSplit(plan.workers, plan.threads), plan.left)
                 elif plan.left:
                     run.here(make(), plan.left)
             finally:
+                run.close()
                 remove_leftovers(settings.out)
             with outputs.outputs.writing([settings.out / MANIFEST]):
                 write_manifest(ledger, settings.out / MANIFEST)
@@ -162,6 +163,7 @@ class _Run:
     ) -> None:
         self.settings, self.outputs, self.ledger, self.watch = settings, outputs, ledger, watch
         self.total, self.began = len(scans), time.monotonic()
+        self.measured: list[WorkerProcess] = []
         self.places: ClusterPlaces | None = None
         self.slurm: SlurmCluster | None = None
         self.done, self.failed = 0, 0
@@ -197,7 +199,7 @@ class _Run:
             workers = min(devices, left)
         elif left < FEW_SCANS * cores or most < 2:
             workers = 1
-        elif left < LEAST_SCANS * cores:
+        elif left < LEAST_SCANS * cores or settings.options.backend != "torch":  # others build a network for their threads
             workers = min(cores, most)
         else:
             return self._measured(possible_splits(cores, most), left)
@@ -210,9 +212,14 @@ class _Run:
         if known.get("on") == here:
             return WorkerSplit(*known["split"])
         memory = host_limit(self.settings.options) // splits[-1].workers
-        split = measured_split(lambda number, tried: self._start(number, tried, memory, left, True), splits)
+        split, self.measured = measured_split(lambda number, tried: self._start(number, tried, memory, left, True), splits)
         self.ledger.set_facts({"split": {"on": here, "split": [split.workers, split.threads]}})
         return split
+
+    def close(self) -> None:
+        """End workers that were measured and have not begun."""
+        while self.measured:
+            self.measured.pop().close()
 
     def here(self, predictor: Predictor, left: int) -> None:
         """Segment in this process."""
@@ -247,7 +254,7 @@ class _Run:
         def start(number: int) -> AnyWorker:
             if self.places is not None:
                 return self._start_on(self.places, number, plan, memory, left)
-            return self._start(number, plan, memory, left, depth > 1)
+            return self.measured.pop(0) if self.measured else self._start(number, plan, memory, left, depth > 1)
 
         limits = Limits(max(int(memory * TOLERANCE), LEAST_LIMIT), self.settings.seconds)
         Supervisor(start, plan.workers, limits, depth, source).run()

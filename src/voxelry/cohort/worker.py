@@ -74,17 +74,20 @@ class Worker:
 
     def _take_orders(self) -> None:
         """Pass on what the other side wants."""
+        main, read = self._queues["main"], self._queues["read"]
+        takers = {
+            "load": (main, self._load),
+            "measure": (main, self._measure),
+            "keep": (main, self._keep),
+            "segment": (read, self._read),
+        }
         with self.connection.makefile("r", encoding="utf-8") as lines:
             for line in lines:
                 order = json.loads(line)
-                if order["do"] == "load":
-                    self._queues["main"].put((self._load, order))
-                elif order["do"] == "segment":
-                    self._queues["read"].put((self._read, order))
-                elif order["do"] == "measure":
-                    self._queues["main"].put((self._measure, order))
-                else:
+                if order["do"] not in takers:
                     os._exit(0)  # all is written; the interpreter would take seconds to end
+                queue, work = takers[order["do"]]
+                queue.put((work, order))
         os._exit(1)  # nobody is left to tell: no thread may go on to write
 
     def tell(self, **message: Any) -> None:
@@ -121,8 +124,18 @@ class Worker:
             threading.Thread(target=self._work, args=(name,), name=name, daemon=True).start()
         self.tell(event="ready", device=str(predictor.device))
 
-    def _measure(self, _: Mapping[str, Any]) -> None:
+    def _measure(self, order: Mapping[str, Any]) -> None:
+        import torch
+
+        torch.set_num_threads(order["threads"])
         self.tell(event="measured", seconds=seconds_of_a_patch(self._job.predictor))
+
+    def _keep(self, order: Mapping[str, Any]) -> None:
+        """Go on to scans after measurements."""
+        import torch
+
+        torch.set_num_threads(order["threads"])
+        self.tell(event="ready", device=str(self._job.predictor.device))
 
     def _work(self, name: str) -> NoReturn:
         """Do what comes to a queue, in this thread."""

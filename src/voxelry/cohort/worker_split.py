@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from voxelry.cohort.worker_process import WorkerProcess
 
 LEAST_SCANS = 16
-"""Scans a processor below which a measurement, which starts every worker twice, does not pay."""
+"""Scans a processor below which a measurement, some patches long, does not pay."""
 
 _CLOSE = 0.95
 """A split with more workers is taken at this share of the best rate: reading and writing gain from workers too."""
@@ -59,38 +59,47 @@ def best_split(rates: dict[WorkerSplit, float]) -> WorkerSplit:
     return max(split for split, rate in rates.items() if rate >= _CLOSE * best)
 
 
-def measured_split(start: Callable[[int, WorkerSplit], WorkerProcess], splits: Sequence[WorkerSplit]) -> WorkerSplit:
-    """Let the workers of each split segment a scan of one patch at the same time, and compare scans per second.
+def measured_split(
+    start: Callable[[int, WorkerSplit], WorkerProcess], splits: Sequence[WorkerSplit]
+) -> tuple[WorkerSplit, list[WorkerProcess]]:
+    """Let workers segment a scan of one patch at the same time, as each split would, and compare scans per second.
+
+    All are measured with the workers of the split that has the most, of which some get the threads of the others.
 
     Args:
         start: starts a worker of a split by its number; it measures when it is told to.
-        splits: those to compare.
+        splits: those to compare, the one with the most workers last.
 
     Returns:
-        The best; the last where they cannot be measured.
+        The best, the last where they cannot be measured; and its workers, which tell once more that they are ready, or none
+        where they are to be started.
     """
     deadline = time.monotonic() + _LONGEST
-    rates: dict[WorkerSplit, float] = {}
-    try:
-        for split in splits:
-            rates[split] = _rate(start, split, deadline)
-    except (EOFError, TimeoutError):  # the run itself will tell why
-        return splits[-1]
-    return best_split(rates)
-
-
-def _rate(start: Callable[[int, WorkerSplit], WorkerProcess], split: WorkerSplit, deadline: float) -> float:
-    """Scans per second of a split."""
     workers: list[WorkerProcess] = []
+    best, kept = splits[-1], False
     try:
-        workers.extend(start(number, split) for number in range(split.workers))
+        workers.extend(start(number, best) for number in range(best.workers))
         _answers(workers, "ready", deadline)
-        for worker in workers:
-            worker.send({"do": "measure"})
-        return sum(1 / seconds for seconds in _answers(workers, "measured", deadline))
+        best = best_split({split: _rate(workers[: split.workers], split.threads, deadline) for split in reversed(splits)})
+        kept = best == splits[-1]
+    except (EOFError, TimeoutError):  # the run itself will tell why
+        pass
     finally:
-        for worker in workers:
-            worker.close()
+        if not kept:
+            for worker in workers:
+                worker.close()
+    if not kept:
+        return best, []
+    for worker in workers:
+        worker.send({"do": "keep", "threads": best.threads})
+    return best, workers
+
+
+def _rate(workers: Sequence[WorkerProcess], threads: int, deadline: float) -> float:
+    """Scans per second of workers that segment at the same time."""
+    for worker in workers:
+        worker.send({"do": "measure", "threads": threads})
+    return sum(1 / seconds for seconds in _answers(workers, "measured", deadline))
 
 
 def _answers(workers: Sequence[WorkerProcess], event: str, deadline: float) -> list[float]:

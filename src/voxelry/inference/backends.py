@@ -151,6 +151,7 @@ def _openvino_sessions(openvino: Any, network: str | io.BytesIO, dtype: torch.dt
         "INFERENCE_PRECISION_HINT": _HALF[dtype],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # else the workers of a batch would all compute on the first processors
     }
     compiled = core.compile_model(core.read_model(network), "CPU", settings)
 
