@@ -68,13 +68,14 @@ def test_a_label_in_neither_map_is_missing_in_every_metric_and_counted(folders):
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet", "out"])
 def test_rows_are_written_and_read_back(folders, tmp_path, name):
     scores = evaluate_cohort(*folders)
-    write_scores(scores, tmp_path / name)
+    returned = write_scores(scores, tmp_path / name)
+    assert returned["mean_dice"] == scores.mean_dice
     file = tmp_path / name / "scores.csv" if name == "out" else tmp_path / name
     frame = pl.read_csv(file) if file.suffix == ".csv" else pl.read_parquet(file)
     assert frame.to_dicts() == scores.rows()
     if name == "out":
         summary = json.loads((tmp_path / name / "summary.json").read_text())
-        assert summary["mean_dice"] == scores.mean_dice
+        assert summary == json.loads(json.dumps(returned))
         write_scores(scores, tmp_path / name)
         (tmp_path / name / "mine.txt").write_text("keep")
         write_scores(scores, tmp_path / name)

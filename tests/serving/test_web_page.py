@@ -1,5 +1,6 @@
 """The page in a real browser, with real uploads."""
 
+import json
 import time
 
 import numpy as np
@@ -58,6 +59,11 @@ def test_an_x_ray_is_segmented_shown_and_downloaded(browser, server, models, pic
     browser.value("document.querySelector('#format').value = 'png'; document.querySelector('#download').click()")
     file = downloaded(browser)
     assert np.array_equal(np.asarray(Image.open(file)), labels.array)
+    file.unlink()
+    browser.value("document.querySelector('#format').value = 'measurements'; document.querySelector('#download').click()")
+    file = downloaded(browser)
+    assert file.name == "measurements.json"
+    assert [row["label"] for row in json.loads(file.read_text())] == names
     file.unlink()
     assert browser.messages == []
 

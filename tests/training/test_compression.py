@@ -42,6 +42,9 @@ def test_a_student_is_trained_and_compared(teacher, tmp_path):
     assert comparison["teacher_dice"] == pytest.approx(teacher_dice(teacher, tmp_path))
     assert comparison["student_dice"] == pytest.approx(result.training.scores.to_dict()["mean_dice"])
     assert comparison["time"] == pytest.approx(comparison["student_seconds"] / comparison["teacher_seconds"])
+    page = (tmp_path / "student" / "report.html").read_text()
+    assert f"{comparison['student_dice']:.3f} beside {comparison['teacher_dice']:.3f} of its teacher, in " in page
+    assert f"Mean Dice {comparison['student_dice']:.3f}; held-out cases: 1." in page
     sizes = [sum(weight.numel() for model in models for weight in model.weights.values()) for models in ((student,), members)]
     assert [comparison["student_parameters"], comparison["teacher_parameters"]] == sizes
     line = ["compress", str(teacher), "--out", str(tmp_path / "student"), "--set", "steps=3", "--resume", "--json"]

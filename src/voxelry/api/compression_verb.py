@@ -77,6 +77,7 @@ def compress(
         >>> student.path.as_posix(), student.training.model.plan.network.features
         ('student/model', (4, 8))
     """
+    from voxelry.api.report_verb import leave_report
     from voxelry.networks.weights import load_models
     from voxelry.training.compression import (
         TEACHER_FOLDER,
@@ -113,4 +114,6 @@ def compress(
     )
     result = trained(options, Path(out))
     with OutputFolder(Path(out), "compress").writing([Path(out) / name for name in (COMPRESSION_FILE, TEACHER_FOLDER)]):
-        return Compression(result, compare_with_teacher(options, teachers, result, Path(out)))
+        comparison = compare_with_teacher(options, teachers, result, Path(out))
+    leave_report(out, manifest=options.manifest, progress=progress)
+    return Compression(result, comparison)

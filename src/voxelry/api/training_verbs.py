@@ -91,6 +91,7 @@ def train(
         >>> result.path.as_posix(), result.model.card.training["steps"]
         ('run/model', 2)
     """
+    from voxelry.api.report_verb import leave_report
     from voxelry.training.options import RunOptions
 
     if report is not None:
@@ -100,17 +101,18 @@ def train(
     data = load_manifest(recipe.manifest, root)
     length = names_length(changes, epochs, time_budget)
     options = RunOptions(recipe, data, resume, fold, time_budget, _plan(plan), length, progress, on_step)
-    return trained(options, Path(out))
+    result = trained(options, Path(out))
+    leave_report(out, manifest=data, progress=progress)
+    return result
 
 
 def trained(options: RunOptions, out: Path) -> TrainResult:
-    """Train by a recipe, draw the curves of its networks, and leave the run's page.
+    """Train by a recipe, and draw the curves of its networks.
 
     Args:
         options: options of the run.
         out: the run's folder; made if missing.
     """
-    from voxelry.api.report_verb import leave_report
     from voxelry.reports.learning import write_curves
     from voxelry.training.run import train_model
     from voxelry.training.run_files import CURVE_FILES
@@ -121,7 +123,6 @@ def trained(options: RunOptions, out: Path) -> TrainResult:
     card = options.manifest.card
     with OutputFolder(out, "train").writing([out / name for name in CURVE_FILES]):
         write_curves(result.histories, out, f"Training on {card.title or card.name}")
-    leave_report(out, manifest=options.manifest, progress=options.progress)
     return result
 
 

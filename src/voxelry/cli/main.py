@@ -242,13 +242,10 @@ def evaluate(
         scores = api.evaluate(reference, prediction, root=root, regions=regions, progress=shown, **choices)
         if out is not None:
             from voxelry.api.report_verb import leave_report
-            from voxelry.cohort.evaluation import scores_summary, write_scores
+            from voxelry.cohort.evaluation import write_scores
 
             how = choices if regions is None else {**choices, "regions": str(regions)}
-            write_scores(scores, out, inputs, how)
-            is_table = out.suffix.lower() in (".csv", ".parquet")  # which holds rows alone
-            summary = scores_summary(scores, out, inputs, how) if is_table else None
-            page = leave_report(out, root=root, summary=summary, progress=shown)
+            page = leave_report(out, root=root, summary=write_scores(scores, out, inputs, how), progress=shown)
     if table is None:
         show_scores(scores, as_json, {"out": None if out is None else str(out)})
     else:

@@ -245,7 +245,7 @@ def _outputs(out: Path) -> tuple[OutputFolder, list[Path]]:
 
 def write_scores(
     scores: Scores, out: Path, inputs: Sequence[Path] = (), settings: Mapping[str, Any] = MappingProxyType({})
-) -> None:
+) -> dict[str, Any]:
     """Write scores: a table of rows as ``.csv`` or ``.parquet``, all in one ``.json``, or a folder with the three.
 
     Args:
@@ -254,6 +254,10 @@ def write_scores(
             ``scores.parquet`` and ``summary.json``.
         inputs: the files or folders that were scored; files are replaced only by scores of the same.
         settings: how they were measured, as plain values; kept in the summary.
+
+    Returns:
+        The summary, which a table alone does not hold: `summarise`, and where there are some the inputs, named from the folder
+        that the scores lie in, and settings.
 
     Raises:
         UsageError: a file would be replaced that was not written from these inputs, or was changed since.
@@ -264,13 +268,15 @@ def write_scores(
         >>> from voxelry.metrics.families import measure
         >>> from voxelry.phantom import small_phantom
         >>> labels = small_phantom().labels
-        >>> write_scores(measure(labels, labels, "case 1"), Path("scores.csv"))
+        >>> summary = write_scores(measure(labels, labels, "case 1"), Path("scores.csv"))
         >>> Path("scores.csv").read_text().splitlines()[1].split(",")[0]
         'case 1'
     """
     frame = frame_of(scores)
     outputs, files = _outputs(out)
-    summary = scores_summary(scores, out, inputs, settings) if len(files) > 1 or out.suffix.lower() == ".json" else {}
+    home = files[0].parent
+    named = {INPUTS: [Path(os.path.relpath(path, home)).as_posix() for path in inputs]} if inputs else {}
+    summary = {**summarise(scores), **named, **({SETTINGS: dict(settings)} if settings else {})}
     with outputs.writing(files, inputs), ExitStack() as stack:  # all are complete before the first gets its name
         for file in files:
             temporary = stack.enter_context(atomic_path(file))
@@ -278,22 +284,7 @@ def write_scores(
                 write_json(temporary, summary if len(files) > 1 else {**summary, "rows": scores.rows()})
             else:
                 _write_frame(frame, temporary)
-
-
-def scores_summary(
-    scores: Scores, out: Path, inputs: Sequence[Path] = (), settings: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, Any]:
-    """The summary that `write_scores` writes: `summarise`, and where there are some the inputs and settings.
-
-    Args:
-        scores: scores of a cohort.
-        out: as of `write_scores`.
-        inputs: likewise; named from the folder that the scores lie in.
-        settings: likewise.
-    """
-    home = out.parent if out.suffix.lower() in _FILE_ENDINGS else out
-    named = {INPUTS: [Path(os.path.relpath(path, home)).as_posix() for path in inputs]} if inputs else {}
-    return {**summarise(scores), **named, **({SETTINGS: dict(settings)} if settings else {})}
+    return summary
 
 
 def frame_of(scores: Scores) -> pl.DataFrame:

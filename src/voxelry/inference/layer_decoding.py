@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from voxelry.base.listing import counted
 from voxelry.core.geometry import Geometry
 from voxelry.core.instance_plan import InstancePlan
 from voxelry.core.labels import LabelTable
@@ -54,9 +55,10 @@ def decode_instances(
     remarks = []
     if decoder.dropped:
         unit = "pixels" if volume is None else f"mm^{ids.ndim}"
-        remarks.append(f"{decoder.dropped} objects smaller than {plan.smallest:g} {unit} dropped")
+        remarks.append(f"{counted(decoder.dropped, 'object', 'objects')} smaller than {plan.smallest:g} {unit} dropped")
     if decoder.faint:
-        remarks.append(f"{decoder.faint} pieces of foreground dropped whose distance stays below {plan.min_peak:g}")
+        pieces = counted(decoder.faint, "piece", "pieces")
+        remarks.append(f"{pieces} of foreground dropped whose distance stays below {plan.min_peak:g}")
     return ids, tuple(remarks)
 
 

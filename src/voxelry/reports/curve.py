@@ -90,7 +90,8 @@ def _thinned(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def ticks_around(low: float, high: float) -> list[float]:
     """Three to seven round numbers whose ends enclose `low` and `high`."""
     if high - low < 1e-9 * max(1.0, abs(high)):
-        low, high = low - 0.5, high + 0.5
+        margin = abs(high) / 20 or 0.5
+        low, high = low - margin, high + margin
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

@@ -24,6 +24,7 @@ from voxelry.reports.run_record import RunCase, RunRecord
 from voxelry.reports.tables import score
 from voxelry.training.run_files import (
     CHOICE_FILE,
+    COMPRESSION_FILE,
     ENSEMBLES_FOLDER,
     HISTORY_FILE,
     MODEL_FOLDER,
@@ -41,7 +42,7 @@ def read_run(folder: Path, summary: Mapping[str, Any] | None = None) -> RunRecor
 
     Args:
         folder: a folder that ``train --out``, ``predict --out`` or ``evaluate --out`` wrote, or a file of scores.
-        summary: of the scores (`voxelry.cohort.evaluation.scores_summary`); None reads it where it is kept.
+        summary: of the scores, as `voxelry.cohort.write_scores` returns it; None reads it where it is kept.
 
     Raises:
         MissingFileError: no run is there.
@@ -71,7 +72,11 @@ def _trained(folder: Path) -> RunRecord:
     return RunRecord(
         "train",
         folder,
-        (f"{len(histories)} networks, {steps} steps each." if len(histories) > 1 else f"{steps} steps.", *_mean_note(cases)),
+        (
+            f"{len(histories)} networks, {steps} steps each." if len(histories) > 1 else f"{steps} steps.",
+            *_mean_note(validation, len(cases)),
+            *_comparison_note(folder / COMPRESSION_FILE),
+        ),
         tuple(replace(case, mask=masks.get(case.id)) for case in cases),
         scores,
         histories={("network" if name == "." else name): points for name, points in histories.items()},
@@ -81,10 +86,19 @@ def _trained(folder: Path) -> RunRecord:
     )
 
 
-def _mean_note(cases: Sequence[RunCase]) -> list[str]:
+def _mean_note(validation: Mapping[str, Any], cases: int) -> list[str]:
     """The mean Dice of held-out cases, in a sentence."""
-    known = [case.mean_dice for case in cases if case.mean_dice is not None]
-    return [f"Mean Dice {sum(known) / len(known):.3f} over {len(known)} held-out cases."] if known else []
+    mean = validation.get("mean_dice")
+    return [] if mean is None else [f"Mean Dice {score(mean)}; held-out cases: {cases}."]
+
+
+def _comparison_note(file: Path) -> list[str]:
+    """How a student compares with its teacher, in a sentence; nothing of another run."""
+    if not file.is_file():
+        return []
+    values = read_json(file)
+    teacher, student = (score(values[f"{side}_dice"]) for side in ("teacher", "student"))
+    return [f"{student} beside {teacher} of its teacher, in {values['time']:.0%} of the time of a case."]
 
 
 def _held_out_masks(folder: Path) -> dict[str, Path]:

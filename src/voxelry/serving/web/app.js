@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const POLL_MS = 300;
+const MEASUREMENTS = "measurements";  // of a job, beside its files
 const state = { models: [], job: null, scan: null, plane: "", upload: null, drawn: 0 };
 
 function headers() {
@@ -188,7 +189,8 @@ async function showResult(job) {
     return row;
   }));
   $("flags").replaceChildren(...job.flags.map((flag) => Object.assign(document.createElement("li"), { textContent: flag })));
-  $("format").replaceChildren(...job.formats.map((format) => new Option(format.title, format.name)));
+  const formats = job.formats.map((format) => new Option(format.title, format.name));
+  $("format").replaceChildren(...formats, new Option("Measurements (JSON)", MEASUREMENTS));
   $("planes").replaceChildren(...Object.keys(job.planes).map((plane) => {
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: plane });
     button.addEventListener("click", () => choosePlane(plane));
@@ -229,11 +231,12 @@ async function draw() {
 
 async function download() {
   try {
-    const response = await ask(`${state.job.url}/files/${encodeURIComponent($("format").value)}`);
+    const format = $("format").value, isFile = format !== MEASUREMENTS;
+    const response = await ask(`${state.job.url}/${isFile ? `files/${encodeURIComponent(format)}` : MEASUREMENTS}`);
     const name = /filename="([^"]+)"/.exec(response.headers.get("content-disposition") || "");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await response.blob());
-    link.download = name ? name[1] : "labels";
+    link.download = name ? name[1] : isFile ? "labels" : "measurements.json";
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   } catch (error) {
