@@ -279,7 +279,7 @@ def test_faint_foreground_is_said_and_one_voxel_is_enough():
         stored, levels, table, InstancePlan(labels=("cell",), diameter=10), Geometry((12, 12), None, None)
     )
     assert (ids.sum(), ids[8, 8], stored.sum()) == (1, 1, 1)
-    assert remarks == ("1 pieces of foreground dropped whose distance stays below 0.3",)
+    assert remarks == ("1 piece of foreground dropped whose distance stays below 0.3",)
 
 
 def test_objects_below_the_smallest_are_dropped_and_counted():
