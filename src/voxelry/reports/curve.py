@@ -90,7 +90,7 @@ def _thinned(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def ticks_around(low: float, high: float) -> list[float]:
     """Three to seven round numbers whose ends enclose `low` and `high`."""
     if high - low < 1e-9 * max(1.0, abs(high)):
-        margin = abs(high) / 20 or 0.5
+        margin = abs(high) / 20 if abs(high) > 1e-6 else 0.5
         low, high = low - margin, high + margin
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
