@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from voxelry.cohort import worker as worker_module
 from voxelry.cohort.worker import Worker
@@ -50,11 +51,15 @@ def told(ours):
 
 def test_measuring_and_predicting_are_done_by_the_thread_that_serves(served, monkeypatch):
     worker, ours, _ = served
-    worker._job = SimpleNamespace(predictor=None)
+    worker._job = SimpleNamespace(predictor=SimpleNamespace(device="cpu"))
     monkeypatch.setattr(worker_module, "seconds_of_a_patch", lambda _: threading.current_thread().name)
-    ours.sendall(b'{"do": "measure"}\n')
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    ours.sendall(b'{"do": "measure", "threads": 2}\n{"do": "keep", "threads": 1}\n')
     messages = told(ours)
     assert next(messages) == {"event": "measured", "seconds": "first"}
+    assert next(messages) == {"event": "ready", "device": "cpu"}
+    assert threads == [2, 1]
     scan_pass, held = Pass(), ExitStack()
     released = threading.Event()
     held.callback(released.set)

@@ -74,7 +74,7 @@ def report(
         >>> from voxelry.metrics.families import measure
         >>> from voxelry.phantom import small_phantom
         >>> labels = small_phantom().labels
-        >>> write_scores(measure(labels, labels, "case 1"), Path("scores"))
+        >>> _ = write_scores(measure(labels, labels, "case 1"), Path("scores"))
         >>> voxelry.report("scores").as_posix()
         'scores/report.html'
     """

@@ -84,10 +84,11 @@ class Worker:
         with self.connection.makefile("r", encoding="utf-8") as lines:
             for line in lines:
                 order = json.loads(line)
-                if order["do"] not in takers:
+                if order["do"] in takers:
+                    queue, work = takers[order["do"]]
+                    queue.put((work, order))
+                else:
                     os._exit(0)  # all is written; the interpreter would take seconds to end
-                queue, work = takers[order["do"]]
-                queue.put((work, order))
         os._exit(1)  # nobody is left to tell: no thread may go on to write
 
     def tell(self, **message: Any) -> None:
