@@ -196,6 +196,7 @@ def test_converting(marked, quiet, tmp_path, name):
         assert strange(tmp_path) == {}
 
 
+@pytest.mark.slow
 def test_mistakes(marked, quiet, tmp_path, torso_model):
     mask = next((marked / "labels").glob("torso_000*"))
     good = marked / "images" / "torso_000"

@@ -76,6 +76,7 @@ def test_an_unknown_name_is_an_attribute_error():
         voxelry.reed  # noqa: B018 - the look-up is the test
 
 
+@pytest.mark.slow
 def test_verbs_stay_functions_when_the_rooms_of_their_names_are_loaded():
     code = """
 import importlib, pkgutil, types

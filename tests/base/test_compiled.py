@@ -72,6 +72,7 @@ def copied(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_change_of_a_helper_counts_at_once(copied):
     assert copied() == [8, 8, 0, 0]
     assert copied() == [8, 8, 1, 1]  # nothing changed: taken from disk

@@ -216,6 +216,7 @@ def test_one_run_at_a_time(home, resume):
         assert run("train", "recipe.yaml", "--out", folder).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_lock(home):
     program = (
         "import os, signal, voxelry\n"

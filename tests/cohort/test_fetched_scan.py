@@ -234,6 +234,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved.path
 
 
+@pytest.mark.slow
 def test_a_run_over_an_archive_and_urls_is_one_over_files(
     model: Path, tree: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ def bundle(torso_model, tmp_path_factory):
     return vx.export_model(torso_model, tmp_path_factory.mktemp("bundle") / "torso", format="bundle")
 
 
+@pytest.mark.slow
 def test_monai_runs_it_without_voxelry_to_our_labels(bundle):
     assert bundle.agreement.share >= 0.999
     assert bundle.agreement.labelled > 0
@@ -200,6 +201,7 @@ def test_monai_runs_it_without_voxelry_to_our_labels(bundle):
     assert needed <= set(bundle.files)
 
 
+@pytest.mark.slow
 def test_its_metadata_fits_monais_schema(bundle):
     metadata = json.loads((bundle.folder / "configs" / "metadata.json").read_text())
     jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))
@@ -207,6 +209,7 @@ def test_its_metadata_fits_monais_schema(bundle):
         jsonschema.validate({k: v for k, v in metadata.items() if k != "network_data_format"}, json.loads(SCHEMA.read_text()))
 
 
+@pytest.mark.slow
 def test_monai_verifies_network_and_metadata(bundle):
     line = [sys.executable, "-m", "monai.bundle", "verify_net_in_out", "network_def"]
     line += ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
@@ -215,12 +218,14 @@ def test_monai_verifies_network_and_metadata(bundle):
     assert "verified with no error" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_it_needs_no_voxelry(bundle):
     for script in (bundle.folder / "scripts").glob("*.py"):
         assert "import voxelry" not in script.read_text()
         assert "from voxelry" not in script.read_text()
 
 
+@pytest.mark.slow
 def test_a_bundle_that_monai_cannot_run_is_an_error(bundle, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "inference.json").write_text('{"run": ["$1 / 0"], "initialize": []}')

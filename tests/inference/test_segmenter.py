@@ -85,6 +85,7 @@ def test_other_scans_are_refused_for_what_they_are_before_they_are_decoded():
         predictor(memory=1).predict(promised((2000, 2000, 400), channels=3))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.tuples(*[st.integers(8, 90)] * 3), st.booleans())
 def test_the_budget_that_a_header_asks_for_suffices(shape, is_wide):
