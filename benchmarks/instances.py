@@ -23,6 +23,9 @@ from typing import Any
 
 import numpy as np
 from harness import Task, compare, parser_of, print_rows, serve
+from scipy import ndimage
+from skimage.morphology import local_maxima, reconstruction
+from skimage.segmentation import watershed
 
 LIBRARIES = ("numpy", "scipy", "numba", "scikit-image")
 SECONDS = 5.0
@@ -66,9 +69,6 @@ def smoothed_levels(level: Any) -> Any:
 
 def seeds_of(inside: Any, smoothed: Any) -> Any:
     """The numbered h-maxima of smoothed levels within the foreground, by scikit-image."""
-    from scipy import ndimage
-    from skimage.morphology import local_maxima, reconstruction
-
     around = np.ones((3, 3, 3))
     height = np.where(inside > 0, np.maximum(smoothed, 1), -1000).astype(np.float32)
     lowered = np.where(inside > 0, height - PEAK + 1, -1000).astype(np.float32)
@@ -116,8 +116,6 @@ def decoding_watershed(inputs: dict[str, Any]) -> Job:
 
 def flooded(inputs: dict[str, Any], seeds: Any) -> Any:
     """scikit-image's watershed."""
-    from skimage.segmentation import watershed
-
     level = -inputs["smoothed"].astype(np.int16)
     return watershed(level, seeds, mask=inputs["inside"] > 0, connectivity=np.ones((3, 3, 3)))
 
