@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,7 @@ def lazy(x):
 """
 RUN = """
 from voxelry.core.kernel import eager, lazy
-print(eager(1.0), lazy(1.0), *(len(loop.dispatcher().stats.cache_hits) for loop in (eager, lazy)))
+print(eager(1.0), lazy(1.0), *(len(loop.stats.cache_hits) for loop in (eager, lazy)))
 """
 
 
@@ -88,32 +87,6 @@ def test_the_digest_is_of_every_kernel():
     users = [file for file in SOURCE.rglob("*.py") if "import numba" in file.read_text() and file.name != "compiled.py"]
     assert users
     assert all("from voxelry.base.compiled import" in file.read_text() for file in users)
-
-
-def test_nothing_is_compiled_before_the_first_call():
-    @compiled("float64(float64)", "int64(int64)")
-    def doubled(x):
-        """Twice x."""
-        return 2 * x
-
-    assert doubled.__name__ == "doubled"
-    assert doubled.__doc__ == "Twice x."
-    assert doubled._dispatcher.signatures == []
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(doubled, range(32))) == list(range(0, 64, 2))
-    assert len(doubled.dispatcher().signatures) == 2
-
-
-def test_loops_call_each_other():
-    @compiled("float64(float64)")
-    def halved(x):
-        return x / 2
-
-    @compiled("float64(float64)")
-    def quartered(x):
-        return halved(halved(x))
-
-    assert quartered(8.0) == 2.0
 
 
 def test_given_types_alone_are_compiled():

@@ -1,4 +1,4 @@
-"""Compilation of loops by Numba: for given types, when they are first called, without the interpreter's lock, cached on disk.
+"""Compilation of loops by Numba: ahead of time for given types, without the interpreter's lock, cached on disk.
 
 The machine code is cached beside the module, or in the user's cache folder where that is read-only, so only the first run
 compiles. Numba looks at the file of a loop alone, not at those of the functions that it takes in; so a digest of all of them is
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from functools import cache, update_wrapper
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
-from numba.core.compiler_lock import global_compiler_lock
-from numba.extending import typeof_impl
 
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 
@@ -53,46 +51,8 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
     _impl_class = _CacheFile
 
 
-class CompiledLoop:
-    """A loop that is compiled, or taken from the cache, when it is first called.
-
-    Args:
-        loop: the function.
-        signatures: types to compile for; without any those of the first call.
-        fastmath: as for `compiled`.
-    """
-
-    def __init__(self, loop: Callable[..., Any], signatures: Sequence[Any], fastmath: bool) -> None:
-        update_wrapper(self, loop)
-        self._signatures = signatures
-        self._dispatcher = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(loop)
-        self._dispatcher._cache = _KernelCache(loop)  # what cache=True would do, with a name of our own
-        self._run: Callable[..., Any] | None = None
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Run the loop."""
-        return (self._run or self.dispatcher())(*arguments)
-
-    def dispatcher(self) -> Any:
-        """Numba's own form of the loop, compiled for all its types."""
-        with global_compiler_lock:  # numba's: a second one could wait for the other
-            if self._run is None:
-                for types in self._signatures:
-                    self._dispatcher.compile(types)
-                if self._signatures:
-                    self._dispatcher.disable_compile()
-                self._run = self._dispatcher
-        return self._dispatcher
-
-
-@typeof_impl.register(CompiledLoop)  # type: ignore[untyped-decorator]
-def _type_of_loop(loop: CompiledLoop, _: Any) -> Any:
-    """What a loop is to another that calls it."""
-    return numba.typeof(loop.dispatcher())
-
-
 def compiled(*signatures: Any, fastmath: bool = False) -> Callable[[_Loop], _Loop]:
-    """Compile a loop, once it is called, for given types, or without any for those of its first call.
+    """Compile a loop for given types, or without any for those of its first call.
 
     Args:
         signatures: numba's, or their text.
@@ -100,8 +60,14 @@ def compiled(*signatures: Any, fastmath: bool = False) -> Callable[[_Loop], _Loo
     """
 
     def decorate(loop: _Loop) -> _Loop:
-        typed: Any = CompiledLoop(loop, signatures, fastmath)
-        return cast(_Loop, typed)
+        dispatcher = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(loop)
+        dispatcher._cache = _KernelCache(loop)  # what cache=True would do, with a name of our own
+        for types in signatures:
+            dispatcher.compile(types)
+        if signatures:
+            dispatcher.disable_compile()
+        typed: _Loop = dispatcher
+        return typed
 
     return decorate
 
