@@ -106,18 +106,20 @@ def decoding_voxelry(inputs: dict[str, Any]) -> Job:
 
 def decoding_skimage(inputs: dict[str, Any]) -> Job:
     """scikit-image's watershed from seeds that it finds."""
-    return lambda: flooded(inputs, seeds_of(inputs["inside"], inputs["smoothed"]))
+    flood = flooding(inputs)
+    return lambda: flood(seeds_of(inputs["inside"], inputs["smoothed"]))
 
 
 def decoding_watershed(inputs: dict[str, Any]) -> Job:
     """scikit-image's watershed from seeds that it is given."""
-    return lambda: flooded(inputs, inputs["seeds"])
+    flood = flooding(inputs)
+    return lambda: flood(inputs["seeds"])
 
 
-def flooded(inputs: dict[str, Any], seeds: Any) -> Any:
-    """scikit-image's watershed."""
-    level = -inputs["smoothed"].astype(np.int16)
-    return watershed(level, seeds, mask=inputs["inside"] > 0, connectivity=np.ones((3, 3, 3)))
+def flooding(inputs: dict[str, Any]) -> Callable[[Any], Any]:
+    """scikit-image's watershed of seeds, its other inputs made ready."""
+    around, inside, level = np.ones((3, 3, 3)), inputs["inside"] > 0, -inputs["smoothed"].astype(np.int16)
+    return lambda seeds: watershed(level, seeds, mask=inside, connectivity=around)
 
 
 def work(name: str, inputs: Path) -> None:

@@ -238,6 +238,7 @@ def evaluate(
 
         check_outputs(out, inputs)
     choices: dict[str, Any] = {"metrics": metric or ["overlap"], "tolerance": tolerance}
+    summary: dict[str, Any] = {}
     with progress() as shown:
         scores = api.evaluate(reference, prediction, root=root, regions=regions, progress=shown, **choices)
         if out is not None:
@@ -245,14 +246,15 @@ def evaluate(
             from voxelry.cohort.evaluation import write_scores
 
             how = choices if regions is None else {**choices, "regions": str(regions)}
-            page = leave_report(out, root=root, summary=write_scores(scores, out, inputs, how), progress=shown)
+            summary = write_scores(scores, out, inputs, how)
+            page = leave_report(out, root=root, summary=summary, progress=shown)
     if table is None:
         show_scores(scores, as_json, {"out": None if out is None else str(out)})
     else:
         from voxelry.cohort.evaluation import summarise
         from voxelry.reports.tables import paper_table
 
-        summary = summarise(scores)
+        summary = summary or summarise(scores)
         tell(paper_table(summary, table), newline=False)
         if "pooled_metrics" in summary:
             tell("\n" + paper_table({"metrics": summary["pooled_metrics"]}, table), newline=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from voxelry.cohort.worker_process import WorkerProcess
@@ -75,24 +76,19 @@ def measured_split(
         where they are to be started.
     """
     deadline = time.monotonic() + _LONGEST
-    workers: list[WorkerProcess] = []
-    best, kept = splits[-1], False
-    try:
-        workers.extend(start(number, best) for number in range(best.workers))
+    best, workers = splits[-1], list[WorkerProcess]()
+    with suppress(EOFError, TimeoutError), ExitStack() as opened:  # the run itself will tell why
+        for number in range(best.workers):
+            workers.append(start(number, best))
+            opened.callback(workers[-1].close)
         _answers(workers, "ready", deadline)
         best = best_split({split: _rate(workers[: split.workers], split.threads, deadline) for split in reversed(splits)})
-        kept = best == splits[-1]
-    except (EOFError, TimeoutError):  # the run itself will tell why
-        pass
-    finally:
-        if not kept:
+        if best == splits[-1]:
+            opened.pop_all()
             for worker in workers:
-                worker.close()
-    if not kept:
-        return best, []
-    for worker in workers:
-        worker.send({"do": "keep", "threads": best.threads})
-    return best, workers
+                worker.send({"do": "keep", "threads": best.threads})
+            return best, workers
+    return best, []
 
 
 def _rate(workers: Sequence[WorkerProcess], threads: int, deadline: float) -> float:
