@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import signal
+import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
@@ -64,19 +65,22 @@ def test_scans_end_once_though_jobs_are_killed_and_requeued(cluster: SlurmCluste
         return workers[-1]
 
     def disturb(source: Acts) -> None:
-        if len(source.results) == 4:
+        if len(source.results) == 1:
+            while not all(worker.memory() for worker in workers):  # until both jobs have a worker that can be lost
+                time.sleep(0.05)
             os.kill(cluster.pids[0], signal.SIGKILL)  # as a node that is lost
-        if len(source.results) == 12:
+        if len(source.results) == 4:
             os.kill(cluster.pids[1], signal.SIGUSR2)  # as Slurm that takes the node for another
 
-    acts = ["nap"] * 4 + ["segfault", "error", "once"] + ["nap"] * 13
+    # no scan crashes beside a kill: a worker that has just died by its scan is not lost with its job
+    acts = ["nap"] * 10 + ["segfault", "error", "once"] + ["nap"] * 13
     source = Acts(acts, disturb)
     Supervisor(start, 2, Limits(seconds=60), 2, source).run()
     assert {*source.results, *source.deaths} == {str(number) for number in range(len(acts))}
     assert [acts[int(id)] for id in source.deaths] == ["segfault"]
-    assert "SIGSEGV" in source.deaths["4"]
-    assert source.results["5"]["event"] == "failed"
-    assert source.results["6"]["attempt"] == 2
+    assert "SIGSEGV" in source.deaths["10"]
+    assert source.results["11"]["event"] == "failed"
+    assert source.results["12"]["attempt"] == 2
     assert sum(worker.is_lost for worker in workers) == 2
     assert cluster.jobs[0].job_id != first[0]  # another job
     assert cluster.jobs[1].job_id == first[1]  # the same, begun again by its checkpoint
