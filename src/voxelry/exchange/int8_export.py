@@ -28,8 +28,8 @@ from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.errors import ExportError
 from voxelry.exchange.agreement import Agreement, agreement_of, put_in_place
-from voxelry.exchange.network_files import FACTS_FILE, NETWORK_FORMATS, empty_patch, network_facts, openvino_network
-from voxelry.inference.backends import file_forward, openvino_forward
+from voxelry.exchange.network_files import FACTS_FILE, NETWORK_FORMATS, empty_patch, network_facts
+from voxelry.inference.backends import file_forward, openvino_forward, openvino_model
 from voxelry.inference.forward import Forward, torch_forward
 from voxelry.inference.predict_options import PredictOptions
 from voxelry.inference.predictor import Predictor
@@ -94,7 +94,7 @@ def export_int8(models: Sequence[Model], source: Path, target: Path, card: Path,
     format = replace(NETWORK_FORMATS["openvino"], title="OpenVINO int8")
     patches = list(_patches(model, manifest, training, progress))
     network = network_of(model, torch.device("cpu"))
-    _write_int8(openvino_network(network, empty_patch(model)), patches, target / format.file)
+    _write_int8(openvino_model(network, empty_patch(model)), patches, target / format.file)
     write_json(target / FACTS_FILE, network_facts(model, format))
     forward = file_forward(target / format.file)
     dice_values, agreement = _compare(model, forward, manifest, validation, progress)

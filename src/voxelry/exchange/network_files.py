@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from voxelry.base.extras import extra
 from voxelry.core.model import Model
 from voxelry.core.plan import Plan
-from voxelry.inference.backends import onnx_bytes
+from voxelry.inference.backends import onnx_bytes, openvino_model
 from voxelry.networks.build import input_channels
 from voxelry.networks.classes import label_classes
 
@@ -48,15 +47,7 @@ def write_onnx(network: nn.Module, patch_BC: Tensor, path: Path) -> None:
 def write_openvino(network: nn.Module, patch_BC: Tensor, path: Path) -> None:
     """The network as OpenVINO's intermediate representation, weights in float32 in the ``.bin`` beside it."""
     openvino = extra("openvino", "export as OpenVINO")
-    openvino.save_model(openvino_network(network, patch_BC), path, compress_to_fp16=False)
-
-
-def openvino_network(network: nn.Module, patch_BC: Tensor) -> Any:
-    """The network as an OpenVINO model in memory, read from ONNX."""
-    openvino = extra("openvino", "export as OpenVINO")
-    for module in ("onnx", "onnxscript"):
-        extra(module, "export as OpenVINO")
-    return openvino.Core().read_model(io.BytesIO(onnx_bytes(network, patch_BC)))
+    openvino.save_model(openvino_model(network, patch_BC), path, compress_to_fp16=False)
 
 
 NETWORK_FORMATS = {

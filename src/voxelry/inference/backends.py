@@ -1,7 +1,7 @@
 """Backends that compute the network: PyTorch as it is, torch.compile, OpenVINO, ONNX Runtime.
 
 Each is a function ``(network, device, dtype) -> Forward``. A network is compiled for a patch shape once, at the first patch
-of that shape, in any thread. OpenVINO and ONNX Runtime read the network as ONNX, made in memory; neither
+of that shape, in any thread. OpenVINO reads what PyTorch traces, ONNX Runtime the network as ONNX, made in memory; neither
 sends anything anywhere.
 """
 
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 """The name that leaves the choice to `backend_selection`."""
 
-_NEEDS = {"openvino": ("openvino", "onnx", "onnxscript"), "onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
+_ONNX = ("onnx", "onnxscript")
+_NEEDS = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime", *_ONNX)}
 _HALF = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
@@ -68,14 +69,13 @@ def openvino_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
     """OpenVINO on the CPU, a patch at a time.
 
     Raises:
-        MissingExtraError: OpenVINO or ONNX is not installed.
+        MissingExtraError: OpenVINO is not installed.
         UsageError: another device than the CPU.
     """
     openvino = extra("openvino", "the backend 'openvino'")
-    _need_onnx("openvino")
     _only_cpu("openvino", device)
 
-    return _patchwise(lambda patch: _openvino_sessions(openvino, io.BytesIO(onnx_bytes(network, patch)), dtype))
+    return _patchwise(lambda patch: _openvino_sessions(openvino, openvino_model(network, patch), dtype))
 
 
 def onnxruntime_forward(network: nn.Module, device: torch.device, dtype: torch.dtype) -> Forward:  # noqa: ARG001
@@ -86,7 +86,8 @@ def onnxruntime_forward(network: nn.Module, device: torch.device, dtype: torch.d
         UsageError: another device than the CPU.
     """
     runtime = extra("onnxruntime", "the backend 'onnxruntime'")
-    _need_onnx("onnxruntime")
+    for module in _ONNX:
+        extra(module, "the backend 'onnxruntime'")
     _only_cpu("onnxruntime", device)
 
     return _patchwise(lambda patch: _onnxruntime_sessions(runtime, onnx_bytes(network, patch)))
@@ -106,7 +107,7 @@ def file_forward(file: Path, dtype: torch.dtype = torch.float32) -> Forward:
         runtime = extra("onnxruntime", "an ONNX network")
         return _patchwise(lambda _: _onnxruntime_sessions(runtime, str(file)))
     openvino = extra("openvino", "an OpenVINO network")
-    return _patchwise(lambda _: _openvino_sessions(openvino, str(file), dtype))
+    return _patchwise(lambda _: _openvino_sessions(openvino, openvino.Core().read_model(file), dtype))
 
 
 BACKENDS: dict[str, ForwardBuilder] = {
@@ -144,16 +145,15 @@ def has_compiler(device: torch.device) -> bool:
     return device.type == "cuda" and is_installed("triton") and any(shutil.which(name) for name in ("gcc", "clang", "cc"))
 
 
-def _openvino_sessions(openvino: Any, network: str | io.BytesIO, dtype: torch.dtype) -> Callable[[], Run]:
-    """Opens sessions of a network, a file's name or ONNX in memory, compiled once."""
-    core = openvino.Core()
+def _openvino_sessions(openvino: Any, network: Any, dtype: torch.dtype) -> Callable[[], Run]:
+    """Opens sessions of a network of OpenVINO's, compiled once."""
     settings = {
         "INFERENCE_PRECISION_HINT": _HALF[dtype],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,  # else the workers of a batch would all compute on the first processors
     }
-    compiled = core.compile_model(core.read_model(network), "CPU", settings)
+    compiled = openvino.Core().compile_model(network, "CPU", settings)
 
     def session() -> Run:
         request = compiled.create_infer_request()
@@ -209,6 +209,37 @@ class FinestLogits(nn.Module):
         return finest
 
 
+def openvino_model(network: nn.Module, patch_BC: Tensor) -> Any:
+    """The network as OpenVINO's model for a single patch of this shape: ``patch`` to ``logits``, weights included.
+
+    OpenVINO reads a trace of the network, and what it cannot read so (shifted windows) as ONNX, whose export takes seconds more.
+    Its `convert_model` is gone around: that reports each use to its makers.
+
+    Raises:
+        MissingExtraError: the network needs ONNX, which is not installed.
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    empty = torch.zeros_like(patch_BC)
+    with quiet_compilers(), torch.no_grad():
+        traced = torch.jit.trace(FinestLogits(network).eval(), empty, check_trace=False)
+        reader = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced, example_input=(empty,))
+    try:
+        model = reader.convert(reader.load(decoder))
+        model.reshape([*empty.shape])
+    except RuntimeError as error:
+        log.info("read as ONNX, since OpenVINO cannot read the trace: %s", " ".join(str(error).split())[:200])
+        for module in _ONNX:
+            extra(module, "the network in OpenVINO")
+        return openvino.Core().read_model(io.BytesIO(onnx_bytes(network, patch_BC)))
+    model.inputs[0].tensor.set_names({"patch"})
+    model.outputs[0].tensor.set_names({"logits"})
+    return model
+
+
 def onnx_bytes(network: nn.Module, patch_BC: Tensor) -> bytes:
     """The network as ONNX for a single patch of this shape: ``patch`` to ``logits``, weights included."""
     with quiet_compilers(), torch.no_grad():
@@ -237,11 +268,6 @@ def quiet_compilers() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _need_onnx(name: str) -> None:
-    for module in ("onnx", "onnxscript"):
-        extra(module, f"the backend '{name}'")
 
 
 def _only_cpu(name: str, device: torch.device) -> None:
