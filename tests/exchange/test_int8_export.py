@@ -1,6 +1,9 @@
 """int8: calibrated on training cases, measured on others, refused where it costs too much."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -55,3 +58,16 @@ def test_an_ensemble_is_refused(torso, torso_model, tmp_path):
     (model,) = load_models(torso_model)
     with pytest.raises(ExportError, match="calibrated for one network"):
         export_int8([model, model], torso_model, tmp_path / "a", torso / "manifest.yaml", lambda *_: None)
+
+
+@pytest.mark.slow
+def test_nncf_reports_nothing_to_its_makers():
+    """In a process of its own: where pytest is imported NNCF is silent anyway."""
+    pytest.importorskip("nncf")
+    line = (
+        "from voxelry.exchange.int8_export import silent_nncf; silent_nncf(); "
+        "from nncf.telemetry import decorator, wrapper; print(isinstance(decorator.telemetry, wrapper.NNCFTelemetry))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("NNCF_CI", "NNCF_DEV")}
+    answer = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, env=environment, check=True)
+    assert answer.stdout.split() == ["False"]

@@ -151,6 +151,16 @@ def test_a_missing_backend_names_the_extra(network, monkeypatch):
         extra("openvino", "this test")
 
 
+def test_openvino_reports_nothing_to_its_makers(network, monkeypatch):
+    convert = pytest.importorskip("openvino.tools.ovc.convert_impl")
+
+    def report():
+        raise AssertionError("OpenVINO's convert_model reports each call")
+
+    monkeypatch.setattr(convert, "init_ovc_telemetry", report)
+    assert BACKENDS["openvino"](network, CPU, torch.float32)(patches(network, 1)).shape == (1, 3, 16, 16)
+
+
 def test_cpu_backends_refuse_another_device(network):
     for name in ("openvino", "onnxruntime"):
         pytest.importorskip(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import statistics
 import time
@@ -133,11 +134,22 @@ def _patches(
 
 def _write_int8(network: Any, patches: Sequence[NDArray[np.float32]], path: Path) -> None:
     """Quantise weights and activations to int8 by the ranges that patches give, and write the network."""
-    nncf, openvino = extra("nncf", "export as int8"), extra("openvino", "export as int8")
-    nncf.set_log_level(logging.ERROR)
+    nncf, openvino = silent_nncf(), extra("openvino", "export as int8")
     data = nncf.Dataset(list(patches))
     quantised = nncf.quantize(network, data, subset_size=len(patches), preset=nncf.QuantizationPreset.MIXED)
     openvino.save_model(quantised, path, compress_to_fp16=False)
+
+
+def silent_nncf() -> Any:
+    """NNCF, without what it prints, and without its reports of each use to its makers, for which it looks when it is imported.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    os.environ["NNCF_CI"] = "true"
+    nncf = extra("nncf", "export as int8")
+    nncf.set_log_level(logging.ERROR)
+    return nncf
 
 
 def _compare(
