@@ -222,7 +222,7 @@ def test_a_checkpoint_with_code_is_refused_and_never_runs(tmp_path, monkeypatch)
 def test_an_archive_that_would_write_elsewhere_is_refused(name, tmp_path):
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
         archive.writestr(name, "x")
-    with pytest.raises(ModelError, match="would lie outside the folder"):
+    with pytest.raises(CorruptFileError, match="would lie outside the archive"):
         import_bundle(tmp_path / "bad.zip")
     assert not list(tmp_path.parent.glob("outside.txt"))
 
@@ -232,7 +232,7 @@ def test_an_archive_with_a_link_is_refused(tmp_path):
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
-    with pytest.raises(ModelError, match="is a link"):
+    with pytest.raises(CorruptFileError, match="is a link"):
         import_bundle(tmp_path / "bad.zip")
 
 

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -322,6 +322,17 @@ def _mapping(file: Path, kind: str, parse: Callable[[str], Any]) -> dict[str, An
         content = "is empty" if value is None else f"holds {_KINDS.get(type(value), 'a single value')} at the top"
         raise ConfigError(f"{file}: {content}", remedy=f"A {kind} mapping of keys to values is expected.")
     return value
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a path, as an archive or a record names it, leaves the folder that it starts from, on whatever system.
+
+    Example:
+        >>> [leads_outside(name) for name in ("a/b.txt", "../b.txt", "a/../../b.txt", "/b.txt", "C:b.txt")]
+        [False, True, True, True, True]
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts or ":" in (path.parts or ("",))[0] or "\0" in name
 
 
 def free_name(name: str) -> str:

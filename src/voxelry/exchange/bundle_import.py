@@ -8,14 +8,12 @@ that voxelry exported gives back the very model.
 from __future__ import annotations
 
 import pickle
-import stat
 import sys
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,12 +28,10 @@ from voxelry.exchange.bundle_config import BundleConfig, read_config
 from voxelry.exchange.bundle_export import OWN_FILE
 from voxelry.exchange.bundle_mapping import mapped_bundle
 from voxelry.exchange.bundle_network import WEIGHTS
+from voxelry.formats.dicom.archive import open_archive
 from voxelry.networks.build import build_network
 from voxelry.networks.custom import check_trusted
 from voxelry.networks.weights import weights_of
-
-MAX_BYTES = 32 * 2**30
-"""Largest unpacked size of a bundle's archive."""
 
 NESTED = ("model", "state_dict", "model_state_dict", "network_weights", "net")
 """Keys under which checkpoints hold the state dictionary."""
@@ -86,7 +82,7 @@ def opened_bundle(source: Path) -> Iterator[Path]:
 
     Raises:
         MissingFileError: nothing is there.
-        ModelError: a member of the archive would lie outside the folder, or is a link.
+        ReadError: the archive is damaged, encrypted, or unsafe to unpack.
     """
     if not source.exists():
         raise MissingFileError(f"{source}: no such file or folder")
@@ -94,27 +90,11 @@ def opened_bundle(source: Path) -> Iterator[Path]:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix="voxelry-") as place:
-        try:
-            with zipfile.ZipFile(source) as archive:
-                _unpack(archive, source, Path(place))
-        except zipfile.BadZipFile as error:
-            raise CorruptFileError(f"{source}: no zip archive ({error})") from error
+        with open_archive(source) as archive:
+            for member in archive.members():
+                archive.extract(member, Path(place, member.path.relative_to(source)))
         inside = list(Path(place).iterdir())
         yield inside[0] if len(inside) == 1 and inside[0].is_dir() and inside[0].name != "configs" else Path(place)
-
-
-def _unpack(archive: zipfile.ZipFile, source: Path, folder: Path) -> None:
-    for member in archive.infolist():
-        inside = PurePosixPath(member.filename.replace("\\", "/"))
-        is_link = stat.S_ISLNK(member.external_attr >> 16)
-        if inside.is_absolute() or ".." in inside.parts or ":" in member.filename or is_link:
-            raise ModelError(
-                f"{source}: member '{member.filename}' {'is a link' if is_link else 'would lie outside the folder'}",
-                remedy="Get the bundle from somebody you trust.",
-            )
-    if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-        raise ModelError(f"{source}: unpacks to more than {MAX_BYTES >> 30} GiB")
-    archive.extractall(folder)
 
 
 def _own_models(bundle: Path) -> tuple[Model, ...]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, NonNegativeInt
 
-from voxelry.base.files import read_json, sha256_of, write_json
+from voxelry.base.files import leads_outside, read_json, sha256_of, write_json
 from voxelry.base.schema import Frozen, parse, parse_known
 from voxelry.base.version import version
 from voxelry.errors import ModelError, UsageError
@@ -116,8 +116,7 @@ def checked_record(folder: Path, used: Collection[str]) -> FolderRecord | None:
     if record is None:
         return None
     for name, known in record.files.items():
-        inside = PurePosixPath(name)
-        if inside.is_absolute() or ".." in inside.parts or "\\" in name or ":" in name:
+        if leads_outside(name):
             raise ModelError(f"{file}: '{name}' lies outside the folder", remedy="Do not trust this folder.")
         _check(folder / name, known)
     surplus = [name for name in used if name not in record.files and (folder / name).exists()]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from voxelry.base.files import atomic_folder, read_json, read_yaml, write_json, write_yaml
+from voxelry.base.files import atomic_folder, leads_outside, read_json, read_yaml, write_json, write_yaml
 from voxelry.core.model import CleanUp, EnsembleCard, Model, ModelCard
 from voxelry.core.plan import Plan
 from voxelry.core.quality_model import QualityModel
@@ -147,8 +147,7 @@ def load_models(folder: str | os.PathLike[str], network: str | None = None) -> t
     record = checked_record(source, (ENSEMBLE_FILE, QUALITY_FILE))
     card = parse_of(EnsembleCard, file, read_yaml, record)
     for name in card.members:
-        inside = PurePosixPath(name)
-        if inside.is_absolute() or ".." in inside.parts:
+        if leads_outside(name):
             raise ModelError(
                 f"{file}: member '{name}' lies outside the folder", remedy="Keep members inside the ensemble's folder."
             )

@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from voxelry.base.distinct_names import folded
+from voxelry.base.files import leads_outside
 from voxelry.errors import CorruptFileError, ReadError, UnsupportedFormatError
 from voxelry.formats.dicom.deflated import FREE_BYTES, MAX_RATIO
 from voxelry.formats.dicom.elements import short_message
@@ -266,8 +267,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _check_name(archive: Path, name: str) -> None:
-    path = _member_path(name)
-    if path.is_absolute() or ".." in path.parts or ":" in (path.parts or ("",))[0] or "\0" in name:
+    if leads_outside(name):
         raise CorruptFileError(
             f"{archive}: the member {name!r} would lie outside the archive", remedy="Do not trust this archive; make it again."
         )
