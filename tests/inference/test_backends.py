@@ -83,6 +83,49 @@ def test_the_quick_form_gives_the_same_logits_with_the_same_weights(dimensions):
     assert any(isinstance(module, nn.InstanceNorm2d | nn.InstanceNorm3d) for module in network.modules())
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
+def test_no_convolution_of_a_patch_is_left_to_the_slow_code_of_pytorch():
+    network = made(3)
+    x_BC = patches(network, 1)
+    slow = []
+    for forward in (network, built("torch", 3)):
+        with torch.inference_mode(), torch.profiler.profile() as profile:
+            forward(x_BC)
+        slow.append(any("slow_conv3d" in event.key for event in profile.key_averages()))
+    assert slow == [True, False]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 1},
+        {"padding": (0, 2, 1), "stride": (1, 2, 2), "bias": False},
+        {"padding": 2, "dilation": 2, "groups": 2},
+        {"padding": "same"},
+        {"padding": 1, "padding_mode": "reflect"},
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_quick_form_has_the_convolutions_of_pytorch(options, batch):
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv3d(4, 6, 3, **options), nn.Conv3d(6, 2, 1)).eval()
+    x_BC = torch.randn(batch, 4, 9, 8, 7)
+    optimised = optimised_for_cpu(layer)
+    with torch.inference_mode():
+        torch.testing.assert_close(optimised(x_BC), layer(x_BC), atol=1e-5, rtol=1e-5)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(optimised(x_BC), layer(x_BC), atol=0.05, rtol=0.05)
+            assert optimised(x_BC).dtype == torch.bfloat16
+    assert type(layer[0]) is nn.Conv3d
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(CPU), reason="torch.compile needs a C++ compiler")
+def test_compiled_gives_the_logits_of_pytorch_in_3d():
+    x_BC = patches(made(3), 2)
+    torch.testing.assert_close(built("compile", 3)(x_BC), built("torch", 3)(x_BC), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(CPU), reason="torch.compile needs a C++ compiler")
 def test_compiled_gives_the_logits_of_pytorch(network):

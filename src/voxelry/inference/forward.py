@@ -36,10 +36,11 @@ def autocast_forward(network: nn.Module, device: torch.device, dtype: torch.dtyp
 
 
 def optimised_for_cpu(network: nn.Module) -> nn.Module:
-    """The same network as a CPU computes it fastest: weights with channels last, instance norms as group norms.
+    """The same network as a CPU computes it fastest: channels last, instance norms as group norms, convolutions by oneDNN.
 
     A group of one channel is an instance (Wu and He 2018, section 3.1), so logits agree to rounding; PyTorch's instance norm goes
-    through batch norm, which takes longer. The weights are shared with `network`.
+    through batch norm, which takes longer. Of a single patch in float32 PyTorch computes smaller 3D convolutions by its own code,
+    which takes up to twenty times as long as oneDNN's. The weights are shared with `network`.
     """
     optimised = copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
     norms: dict[int, nn.GroupNorm] = {}
@@ -47,9 +48,30 @@ def optimised_for_cpu(network: nn.Module) -> nn.Module:
         for name, child in parent._modules.items():
             if isinstance(child, nn.InstanceNorm2d | nn.InstanceNorm3d) and not child.track_running_stats:
                 parent._modules[name] = norms.setdefault(id(child), _group_norm(child))
+            elif type(child) is nn.Conv3d and child.padding_mode == "zeros" and _has_onednn():
+                child.__class__ = _OneDNNConv3d
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     sizes = {parameter.ndim for parameter in optimised.parameters()} & formats.keys()
     return optimised.to(memory_format=formats[sizes.pop()]) if len(sizes) == 1 else optimised  # type: ignore[call-overload]
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+class _OneDNNConv3d(nn.Conv3d):
+    """A convolution by oneDNN, however small its input.
+
+    Other types than float32 go there by themselves; PyTorch's compiler does not know this way.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        is_float = input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if not is_float or isinstance(self.padding, str) or torch.compiler.is_compiling():
+            return super().forward(input)
+        sizes = self.padding, self.stride, self.dilation, self.groups
+        output: Tensor = torch.mkldnn_convolution(input, self.weight, self.bias, *sizes)
+        return output
 
 
 def _group_norm(norm: nn.InstanceNorm2d | nn.InstanceNorm3d) -> nn.GroupNorm:
