@@ -224,7 +224,9 @@ def openvino_model(network: nn.Module, patch_BC: Tensor) -> Any:
 
     empty = torch.zeros_like(patch_BC)
     with quiet_compilers(), torch.no_grad():
-        traced = torch.jit.trace(FinestLogits(network).eval(), empty, check_trace=False)
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            FinestLogits(network).eval(), empty, check_trace=False
+        )
         reader = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced, example_input=(empty,))
     try:
