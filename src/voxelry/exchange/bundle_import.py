@@ -33,6 +33,9 @@ from voxelry.networks.build import build_network
 from voxelry.networks.custom import check_trusted
 from voxelry.networks.weights import weights_of
 
+MAX_BYTES = 32 * 2**30
+"""Largest unpacked size of a bundle's archive."""
+
 NESTED = ("model", "state_dict", "model_state_dict", "network_weights", "net")
 """Keys under which checkpoints hold the state dictionary."""
 
@@ -82,6 +85,7 @@ def opened_bundle(source: Path) -> Iterator[Path]:
 
     Raises:
         MissingFileError: nothing is there.
+        ModelError: a member has a colon in its name, or the archive is too large.
         ReadError: the archive is damaged, encrypted, or unsafe to unpack.
     """
     if not source.exists():
@@ -91,7 +95,12 @@ def opened_bundle(source: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="voxelry-") as place:
         with open_archive(source) as archive:
-            for member in archive.members():
+            members = archive.members()
+            if sum(member.entry.file_size for member in members) > MAX_BYTES:
+                raise ModelError(f"{source}: unpacks to more than {MAX_BYTES >> 30} GiB")
+            if any(":" in member.entry.filename for member in members):
+                raise ModelError(f"{source}: a member has ':' in its name", remedy="Get the bundle from somebody you trust.")
+            for member in members:
                 archive.extract(member, Path(place, member.path.relative_to(source)))
         inside = list(Path(place).iterdir())
         yield inside[0] if len(inside) == 1 and inside[0].is_dir() and inside[0].name != "configs" else Path(place)

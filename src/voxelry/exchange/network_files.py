@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from voxelry.base.extras import extra
 from voxelry.core.model import Model
 from voxelry.core.plan import Plan
-from voxelry.inference.backends import onnx_bytes, openvino_model
+from voxelry.inference.backends import need_onnx, onnx_bytes, openvino_model
 from voxelry.networks.build import input_channels
 from voxelry.networks.classes import label_classes
 
@@ -39,8 +39,7 @@ class NetworkFormat:
 
 def write_onnx(network: nn.Module, patch_BC: Tensor, path: Path) -> None:
     """The network as ONNX, weights in float32 included."""
-    for module in ("onnx", "onnxscript"):
-        extra(module, "export as ONNX")
+    need_onnx("export as ONNX")
     path.write_bytes(onnx_bytes(network, patch_BC))
 
 

@@ -86,8 +86,7 @@ def onnxruntime_forward(network: nn.Module, device: torch.device, dtype: torch.d
         UsageError: another device than the CPU.
     """
     runtime = extra("onnxruntime", "the backend 'onnxruntime'")
-    for module in _ONNX:
-        extra(module, "the backend 'onnxruntime'")
+    need_onnx("the backend 'onnxruntime'")
     _only_cpu("onnxruntime", device)
 
     return _patchwise(lambda patch: _onnxruntime_sessions(runtime, onnx_bytes(network, patch)))
@@ -234,12 +233,21 @@ def openvino_model(network: nn.Module, patch_BC: Tensor) -> Any:
         model.reshape([*empty.shape])
     except RuntimeError as error:
         log.info("read as ONNX, since OpenVINO cannot read the trace: %s", " ".join(str(error).split())[:200])
-        for module in _ONNX:
-            extra(module, "the network in OpenVINO")
+        need_onnx("the network in OpenVINO")
         return openvino.Core().read_model(io.BytesIO(onnx_bytes(network, patch_BC)))
     model.inputs[0].tensor.set_names({"patch"})
     model.outputs[0].tensor.set_names({"logits"})
     return model
+
+
+def need_onnx(feature: str) -> None:
+    """Check that what writes ONNX is installed.
+
+    Raises:
+        MissingExtraError: it is not; it names the feature and the extra.
+    """
+    for module in _ONNX:
+        extra(module, feature)
 
 
 def onnx_bytes(network: nn.Module, patch_BC: Tensor) -> bytes:

@@ -116,7 +116,7 @@ def checked_record(folder: Path, used: Collection[str]) -> FolderRecord | None:
     if record is None:
         return None
     for name, known in record.files.items():
-        if leads_outside(name):
+        if leads_outside(name) or "\\" in name or ":" in name:
             raise ModelError(f"{file}: '{name}' lies outside the folder", remedy="Do not trust this folder.")
         _check(folder / name, known)
     surplus = [name for name in used if name not in record.files and (folder / name).exists()]
