@@ -32,6 +32,7 @@ from voxelry.training.determinism import arithmetic, random_states, restore_rand
 from voxelry.training.distillation import Teacher, distillation_loss
 from voxelry.training.length import TrainingLength, recipe_steps
 from voxelry.training.loss import make_loss
+from voxelry.training.memory_format import training_formats
 from voxelry.training.optimiser import learning_rate, make_optimiser
 from voxelry.training.prefetch import Batch, BatchLoader
 from voxelry.training.pseudo_dice import PseudoDice
@@ -89,8 +90,8 @@ class TrainingLoop:
         self.config, self.plan, self.folder, self.validate = config, plan, folder, validate
         self.device = choose_device(config.device)
         self.dtype = training_dtype(network, plan, len(table) + 1, self.device, config.mixed_precision)
-        layout = torch.channels_last_3d if len(training.patch) == 3 else torch.channels_last
-        network_layout = layout if plan.slice_axis is None else torch.channels_last  # a slice-wise network is 2D, its patches not
+        axes = len(training.patch)
+        network_layout, layout = training_formats(axes if plan.slice_axis is None else 2, axes, self.device, self.dtype)
         self.network = network.to(self.device, memory_format=network_layout)  # type: ignore[call-overload]
         self.compiled = CompiledNetwork(self.network, config.compile, self.device)
         self.criterion = make_loss(config.loss, plan, table)
