@@ -92,6 +92,28 @@ def test_scores_beside_predictions_rank_objects(tmp_path):
     assert entry["low"] <= entry["mean"] <= entry["high"]
 
 
+def test_a_case_in_which_nothing_is_predicted_counts(tmp_path):
+    """Its misses lower the scores of all cases together."""
+    card = nuclei(tmp_path)
+    segments(tmp_path / "out", "a", np.unique(squares(6, lambda n: 700 - n))[1:])
+    Image.fromarray(np.zeros((40, 40), np.uint16)).save(tmp_path / "out" / "b.png")
+    for beside in (None, {"segments_info": []}):
+        if beside is not None:
+            write_json(tmp_path / "out" / "b.json", beside)
+        scores = evaluate_cohort(card, tmp_path / "out", ["coco", "froc", "panoptic"])
+        assert len(scores.cases) == 2
+        assert scores.pooled["froc"]["nucleus"] == pytest.approx(0.6)  # six of ten
+        assert scores.pooled["panoptic_rq"]["nucleus"] == pytest.approx(6 / 8)
+
+
+def test_an_id_that_is_the_cards_ignore_value_is_an_object(tmp_path):
+    card = nuclei(tmp_path)
+    content = json.loads(card.read_text()) | {"ignore": 699}
+    card.write_text(json.dumps(content))
+    scores = vx.evaluate(card, tmp_path / "out", metrics=["instances"])
+    assert scores.values["instance_tp"].tolist() == [[6.0], [2.0]]
+
+
 def test_segments_name_the_labels_of_ids(tmp_path):
     labels = [*THINGS, {"value": 2, "name": "debris", "kind": "thing"}, {"value": 3, "name": "field"}]
     card = nuclei(tmp_path, labels, "components")

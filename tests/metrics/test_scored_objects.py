@@ -158,3 +158,7 @@ def test_without_objects():
     assert [np.isnan(v.values["coco_ap50"]).all() for v in values] == [True, False, True]
     assert np.nanmax(values[1].values["coco_ap50"]) == np.nanmax(values[1].values["froc"]) == 0
     assert values[0].pooled["coco_ap50"]["all labels"] is None
+    for reference in (truth, empty):  # nothing was predicted, so nothing lacks a score
+        unscored = measure(picture(reference), picture(empty), metrics=["coco", "froc"])
+        scored = measure(picture(reference), PredictedMap(picture(empty), {}), metrics=["coco", "froc"])
+        np.testing.assert_array_equal(unscored.values["coco_ap50"], scored.values["coco_ap50"])

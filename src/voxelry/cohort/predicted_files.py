@@ -77,9 +77,10 @@ def segments_beside(mask: Path) -> tuple[StoredSegment, ...] | None:
 
 
 def scores_beside(mask: Path) -> dict[int, float] | None:
-    """Id -> score of the segments beside a mask; None where none has a score."""
-    scores = {segment.id: segment.score for segment in segments_beside(mask) or () if segment.score is not None}
-    return scores or None
+    """Id -> score of the segments beside a mask; None where there is no list of segments, or none of them has a score."""
+    segments = segments_beside(mask)
+    scores = {segment.id: segment.score for segment in segments or () if segment.score is not None}
+    return scores if scores or segments == () else None
 
 
 def confidence_beside(mask: Path) -> Volume | None:
@@ -125,7 +126,7 @@ def read_objects(mask: Path, read_mask: Callable[[], LabelMap], table: LabelTabl
     if labels is not None and values <= {label.value for label in table.labels} | {table.ignore}:
         return labels
     log.info("%s: its values are ids of %d objects", mask, len(values))
-    return from_mask_ids(ids, geometry, table, source)
+    return from_mask_ids(ids, geometry, table.model_copy(update={"ignore": None}), source)  # each value is an id
 
 
 def _labels_or_none(read_mask: Callable[[], LabelMap]) -> LabelMap | None:

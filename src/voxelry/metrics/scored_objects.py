@@ -56,18 +56,19 @@ def scores_of_objects(given: Indices, scores: Mapping[int, float] | None, where:
 
     Args:
         given: ``(P,)`` the id that the prediction gave each object, 0 for none.
-        scores: object id -> score.
+        scores: object id -> score; None where there are none, as of a prediction without objects.
         where: name of the prediction, for messages.
 
     Raises:
         UsageError: an object without a score.
     """
-    if scores is None:
+    if scores is None and len(given):
         raise UsageError(
             f"{where}: FROC and COCO's AP need a score of each object, and there is none",
             remedy="Put `segments_info` with ids and scores beside the prediction (<case id>.json), or measure instances.",
         )
-    lacking = [int(number) for number in given if number not in scores]
+    known = scores or {}
+    lacking = [int(number) for number in given if number not in known]
     if lacking:
         unnamed = lacking.count(0)
         what = f"{unnamed} have no id" if unnamed else f"object {lacking[0]} is not among the scores"
@@ -75,7 +76,7 @@ def scores_of_objects(given: Indices, scores: Mapping[int, float] | None, where:
             f"{where}: {len(lacking)} of {len(given)} objects have no score: {what}",
             remedy="Give instance ids beside the labels, and a score of each id.",
         )
-    return np.array([scores[int(number)] for number in given], dtype=np.float64)
+    return np.array([known[int(number)] for number in given], dtype=np.float64)
 
 
 class RankedObjects:
