@@ -107,6 +107,7 @@ def test_of_overlapping_segments_the_highest_score_wins(seed):
 
 def test_fused_things_are_one_segment():
     prediction = prediction_of(5)
+    assert len(segmentation_result(prediction, label_ids_to_fuse=None)["segments_info"]) > 2
     result = segmentation_result(prediction, label_ids_to_fuse={2})
     assert [(row["label"], row["was_fused"]) for row in result["segments_info"]] == [("tissue", True), ("nucleus", True)]
     [nucleus] = [row for row in result["segments_info"] if row["label"] == "nucleus"]

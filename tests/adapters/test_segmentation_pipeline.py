@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -127,11 +128,31 @@ def test_thresholds_are_those_of_the_answer(flat):
         (None, "type NoneType"),
         ([3], "type int"),
         ({"image": 1}.items(), "type tuple"),
+        ("", "no path"),
+        ("https://example.org/a.png", "URLs are not fetched"),
+        ("data:image/png;base64,AAAA", "URLs are not fetched"),
+        (np.full((8, 8), np.nan), "not finite"),
     ],
 )
 def test_what_is_no_image(flat, image, match):
     with pytest.raises(UsageError, match=match):
         list(flat(image))
+
+
+def test_a_picture_is_turned_as_its_camera_says(flat, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.fromarray(GREY).save(tmp_path / "turned.png", exif=exif)
+    [by_path], [by_image] = flat(tmp_path / "turned.png")[:1], flat(Image.open(tmp_path / "turned.png"))[:1]
+    assert np.asarray(by_path["mask"]).shape == GREY.T.shape
+    assert np.array_equal(np.asarray(by_path["mask"]), np.asarray(by_image["mask"]))
+
+
+@pytest.mark.parametrize("name", ["threshold", "mask_threshold", "overlap_mask_area_threshold"])
+@pytest.mark.parametrize("value", [None, "0.5", 2, -0.1, float("nan")])
+def test_a_threshold_is_a_share(flat, name, value):
+    with pytest.raises(UsageError, match="a threshold of"):
+        flat(GREY, **{name: value})
 
 
 def test_colours_for_a_model_of_grey_a_scan_for_a_model_of_pictures_and_no_file(flat, deep):
@@ -166,8 +187,11 @@ def test_the_verb(folder, flat, monkeypatch):
         assert (str(pipe.predictor.device), pipe.subtask) == ("cpu", "semantic")
         assert plain(pipe(GREY)) == plain(flat(GREY))
     assert voxelry.pipeline("image-segmentation", folder, device="cpu", overlap=0.25).predictor.options.overlap == 0.25
-    with pytest.raises(UsageError, match="Known: image-segmentation"):
-        voxelry.pipeline("text-generation", model="tiny")
+    for device in (None, torch.device("cpu")):
+        assert plain(voxelry.pipeline("image-segmentation", folder, device=device)([GREY], batch_size=2)[0]) == plain(flat(GREY))
+    for task in ("text-generation", None):
+        with pytest.raises(UsageError, match="Known: image-segmentation"):
+            voxelry.pipeline(task, model="tiny")
     with pytest.raises(UsageError, match="cuda:7"):
         voxelry.pipeline("image-segmentation", model="tiny", device=7)
     with pytest.raises(ModelError, match="no model of that name"):

@@ -189,3 +189,66 @@ def test_mistakes_are_explained(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(UsageError, match="is there already"):
         import_model("nnunet", folder, tmp_path / "there")
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        dataset(regions_class_order=[2, 1]),  # which nnU-Net reads only where there are regions
+        dataset(labels={"background": [0], "left part": [1], "right part": [2]}),
+    ],
+)
+def test_labels_without_regions_keep_their_names(tmp_path, card):
+    folder, _ = write_results(tmp_path, card=card)
+    [model] = import_results(folder)
+    assert [(label.value, label.name) for label in model.labels.labels] == [(1, "left part"), (2, "right part")]
+    assert model.plan.regions == ()
+
+
+WRONG = [None, -1, 0, "x", [], {}, [1], 10**12, 1.5, True, float("nan")]
+
+
+def places(tree, start=()):
+    """Every place of a JSON tree."""
+    yield start
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        yield from places(value, (*start, key))
+
+
+def changed(tree, place, value):
+    copy = json.loads(json.dumps(tree))
+    node = copy
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    return copy
+
+
+@pytest.mark.parametrize("file", [pytest.param("plans.json", marks=pytest.mark.slow), "dataset.json"])
+def test_every_wrong_value_is_one_error_or_harmless(tmp_path, file):
+    """Each value of the files in turn replaced by values of other kinds; what is refused names the folder."""
+    folder, _ = write_results(tmp_path)
+    content = json.loads((folder / file).read_text())
+    errors = []
+    for place in list(places(content))[1:]:
+        for value in WRONG:
+            (folder / file).write_text(json.dumps(changed(content, place, value)))
+            try:
+                import_results(folder)
+            except ModelError as error:
+                errors.append(str(error))
+    assert len(errors) > 50
+    assert [error for error in errors if str(folder) not in error] == []
+
+
+@pytest.mark.parametrize("axes", [(5,), (0, 0), (-1,), (0, 1, 2, 3)])
+def test_mirrored_axes_that_the_network_has_not(tmp_path, axes):
+    folder, _ = write_results(tmp_path, mirrored=axes)
+    with pytest.raises(ModelError, match="mirrors along axes"):
+        import_results(folder)
+
+
+def test_one_fold_by_its_number(tmp_path):
+    folder, _ = write_results(tmp_path, folds=("0", "1"))
+    assert len(import_model("nnunet", folder, tmp_path / "model", folds=0)) == 1
+    assert len(import_model("nnunet", folder, tmp_path / "other", folds=["1", 1])) == 1

@@ -62,3 +62,16 @@ def test_code_of_others_is_not_run_unless_it_is_named(tmp_path):
     assert check_model(tmp_path / "m").not_run == ("nowhere_at_all:Network",)
     with pytest.raises(Exception, match="cannot be imported"):
         check_model(tmp_path / "m", "nowhere_at_all:Network")
+
+
+def test_a_patch_that_no_memory_holds(tmp_path):
+    save_model(replace(tiny_model(tiny_plan(3)), plan=tiny_plan(3, patch_size=(64000,) * 3)), tmp_path / "m")
+    with pytest.raises(ModelError, match=r"a patch of \(64000, 64000, 64000\) voxels cannot be computed"):
+        check_model(tmp_path / "m")
+
+
+def test_weights_of_another_kind_are_noticed(tmp_path):
+    model = tiny_model(tiny_plan(2))
+    save_model(replace(model, weights={name: weight.to(torch.int64) for name, weight in model.weights.items()}), tmp_path / "m")
+    with pytest.raises(ModelError, match=r"of torch\.int64, not"):
+        check_model(tmp_path / "m")

@@ -85,3 +85,13 @@ def test_a_server_that_has_nothing_and_none_at_all(tiny, web):
         with pytest.raises(ModelError, match=match) as caught:
             pull_model(f"{place}?signature=secret#sha256={'0' * 64}", "mine")
         assert "secret" not in str(caught.value)
+
+
+def test_letters_beyond_ascii_and_hosts_that_cannot_be(tiny, web):
+    address, files, _ = web
+    moved = push_model(tiny, f"{address}/mod\u00e8le.zip")
+    assert list(files) == ["/mod%C3%A8le.zip"]
+    assert pull_model(moved.source, "mine").sha256 == moved.sha256
+    for host in ("http://[::1", f"http://{'x' * 70}.org"):
+        with pytest.raises((UsageError, ModelError)):
+            pull_model(f"{host}/x.zip#sha256={'0' * 64}", "other")

@@ -30,7 +30,7 @@ def segmentation_result(
     threshold: float = 0.0,
     mask_threshold: float = 0.0,
     overlap_mask_area_threshold: float = 0.0,
-    label_ids_to_fuse: Collection[int] = (),
+    label_ids_to_fuse: Collection[int] | None = None,
 ) -> dict[str, Any]:
     """A prediction as one map of ids with what is known of each, as ``post_process_panoptic_segmentation`` gives it.
 
@@ -43,14 +43,14 @@ def segmentation_result(
         mask_threshold: smallest probability of the winner at a voxel; needs a map of it (``confidence="probability"``).
         overlap_mask_area_threshold: a segment is left out, and its voxels remain empty, where overlap and `mask_threshold` leave
             it at most this share of its voxels.
-        label_ids_to_fuse: stored values of things all of whose objects are one segment.
+        label_ids_to_fuse: stored values of things all of whose objects are one segment; None for none.
 
     Returns:
         ``segmentation``: ``(*spatial)`` uint32 ids, 0 where there is no segment. ``segments_info``: a mapping for each, of
         ``id``, ``label_id``, ``was_fused``, ``score`` and the other keys of `SegmentInfo.as_dict`; sizes are those of the map.
 
     Raises:
-        UsageError: an unknown task; a mask threshold without a map of probabilities.
+        UsageError: an unknown task; a threshold that is no share; a mask threshold without a map of probabilities.
 
     Example:
         >>> from voxelry.adapters import segmentation_result
@@ -60,7 +60,8 @@ def segmentation_result(
         >>> {key: result["segments_info"][0][key] for key in ("id", "label_id", "label", "was_fused", "score")}
         {'id': 1, 'label_id': 1, 'label': 'liver', 'was_fused': True, 'score': 0.9}
     """
-    whole = _chosen(prediction, subtask, label_ids_to_fuse)
+    _check_shares(threshold, mask_threshold, overlap_mask_area_threshold)
+    whole = _chosen(prediction, subtask, label_ids_to_fuse or ())
     ids, rows = panoptic_ids(whole.labels), whole.segments_info
     numbers = np.array([0, *(row.id for row in rows)], np.uint32)
     ranks = ranks_of(ids, [row.id for row in rows])
@@ -77,6 +78,12 @@ def segmentation_result(
         instances=None if whole.labels.instances is None else np.where(left > 0, whole.labels.instances, 0).astype(np.uint32),
     )
     return {"segmentation": numbers[left].max(axis=0), "segments_info": _dicts(replace(whole, labels=labels), rows)}
+
+
+def _check_shares(*thresholds: float) -> None:
+    for value in thresholds:
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UsageError(f"a threshold of {value!r}", remedy="Give a number from 0 to 1.")
 
 
 def segmentation_answer(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from voxelry.adapters.picture_tensors import grey_picture
 from voxelry.adapters.prediction_forms import segmentation_answer
@@ -29,6 +30,8 @@ _NUMBERS = ("I", "I;16", "I;16B", "I;16L", "F")
 
 _COLOURS = 3
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
+
 
 class SegmentationPipeline:
     """Segments pictures and volumes, and answers with a list of label, score and mask.
@@ -42,7 +45,7 @@ class SegmentationPipeline:
 
     Example:
         >>> import numpy as np
-        >>> from PIL import Image
+        >>> from PIL import Image, ImageOps
         >>> from voxelry import load_model, train
         >>> from voxelry.adapters import SegmentationPipeline
         >>> from voxelry.phantom import coarse_acquisition, write_phantoms
@@ -69,6 +72,7 @@ class SegmentationPipeline:
         threshold: float = 0.0,
         mask_threshold: float = 0.0,
         overlap_mask_area_threshold: float = 0.0,
+        batch_size: int | None = None,  # noqa: ARG002
     ) -> Segments | list[Segments] | Iterator[Segments]:
         """Segment one image, or several.
 
@@ -81,6 +85,7 @@ class SegmentationPipeline:
             threshold: smallest score of a segment.
             mask_threshold: smallest probability of a voxel.
             overlap_mask_area_threshold: share of its voxels that a segment must keep more of.
+            batch_size: as there; it changes nothing, since patches of an image are batched as memory allows.
 
         Returns:
             For one image a list of segments, each with ``label`` (name), ``score`` (0..1, or None) and ``mask``, 255 inside: a
@@ -88,7 +93,7 @@ class SegmentationPipeline:
             a list of these, for another iterable an iterator.
 
         Raises:
-            UsageError: an input of another kind, or an unknown subtask.
+            UsageError: an input of another kind, a URL, an unknown subtask, or a threshold that is no share.
             ReadError: a file that cannot be read.
             ModelError: an image that the model does not take.
         """
@@ -120,9 +125,11 @@ def volume_of(image: Any) -> Volume:
     if isinstance(image, Volume):
         return image
     if isinstance(image, str | os.PathLike):
+        if not os.fspath(image) or _URL.match(os.fspath(image)):
+            raise UsageError(f"'{os.fspath(image)[:80]}' is no path, and URLs are not fetched", remedy="Give the path of a file.")
         return read_file(Path(image), ReadOptions())
     if isinstance(image, Image.Image):
-        return _of_picture(_pixels(image))
+        return _of_picture(_pixels(ImageOps.exif_transpose(image)))
     if isinstance(image, np.ndarray):
         return _of_picture(image)
     raise _no_image(image)
@@ -147,6 +154,8 @@ def _of_picture(pixels: NDArray[Any]) -> Volume:
             f"an array of shape {pixels.shape} and type {pixels.dtype}, which is no picture",
             remedy="Give (rows, columns) or (rows, columns, 3); for a scan in 3D a Volume, which has its grid, or its file.",
         )
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise UsageError("an array with values that are not finite", remedy="Replace NaN and infinity by numbers.")
     channels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
     return Volume(np.ascontiguousarray(channels), Geometry(pixels.shape[:2]), channels=len(channels))
 

@@ -99,7 +99,7 @@ def import_model(
     else:
         if trust:
             raise UsageError("trust beside nnU-Net's files, in which nothing is run", remedy="Leave it out.")
-        names = [str(fold) for fold in folds]
+        names = list(dict.fromkeys(map(str, [folds] if isinstance(folds, int | str) else folds)))
         if labels is None:
             models = import_results(folders[0], names, orientation)
         else:

@@ -58,11 +58,17 @@ def is_url(text: str | os.PathLike[str]) -> bool:
 def public_url(url: str) -> str:
     """A URL without user, password, query and fragment, which may be secrets.
 
+    Raises:
+        UsageError: it is none.
+
     Example:
         >>> public_url("https://me:pass@host:8/a.nii.gz?token=x")
         'https://host:8/a.nii.gz'
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"a URL that cannot be read ({error})", remedy="Check its host and port.") from None
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -73,7 +79,14 @@ def without_secrets(text: str) -> str:
         >>> without_secrets("404 at https://host/a?sig=secret for you")
         '404 at https://host/a for you'
     """
-    return _URL_IN_TEXT.sub(lambda match: public_url(match[0]), text)
+
+    def shown(match: re.Match[str]) -> str:
+        try:
+            return public_url(match[0])
+        except UsageError:
+            return "a URL"
+
+    return _URL_IN_TEXT.sub(shown, text)
 
 
 def place_of(url: str) -> Path:

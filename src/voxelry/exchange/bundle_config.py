@@ -17,7 +17,9 @@ from typing import Any
 from voxelry.base.files import read_json, read_yaml
 from voxelry.errors import ModelError
 
-MODULES = frozenset({"glob", "json", "math", "re", "pathlib", "numpy", "torch", "monai", "ignite", "itertools", "functools"})
+MODULES = frozenset(
+    {"glob", "json", "math", "re", "pathlib", "numpy", "np", "torch", "monai", "ignite", "itertools", "functools"}
+)
 """Modules that an expression may import: the import itself does nothing, and calls are checked one by one."""
 
 CALLS = frozenset({
@@ -31,16 +33,19 @@ CALLS = frozenset({
 METHODS = frozenset({"to", "run", "eval", "get", "parameters", "state_dict", "format", "split", "replace", "get_rank"})
 """Methods that such an expression may call on what a reference stands for."""
 
-TYPES = re.compile(r"(torch|numpy)\.(bool|u?int|float|bfloat)\d*")
+TYPES = re.compile(r"(torch|numpy|np)\.(bool|u?int|float|bfloat)\d*")
 SETTINGS = re.compile(r"torch(\.backends(\.cudnn)?)?")
 TARGETS = re.compile(r"(monai|torch|ignite)\.[\w.]+|\w+")
 UNSAFE_TARGETS = re.compile(r"torch\.(load|hub|package|utils\.cpp_extension|ops)\b.*")
 REFERENCE = re.compile(r"@(?:\w|:|#|::)+")
 LONGEST = 10_000
-"""Characters of an expression."""
+"""Characters of an expression, and of what it gives."""
 
 DEEPEST = 32
 """References that lead from one to another."""
+
+MOST_VALUES = 20_000
+"""Values of a section with its references followed. A few lines that refer to one another twice each make billions."""
 
 _REMEDY = "If you trust its author, --trust lets MONAI run it."
 
@@ -56,6 +61,7 @@ class BundleConfig:
 
     def __init__(self, tree: Mapping[str, Any], file: Path, evaluate: Callable[[str], Any] | None = None) -> None:
         self.tree, self.file, self._evaluate = tree, file, evaluate
+        self._values = 0
 
     def check(self) -> None:
         """Refuse a configuration that asks for code.
@@ -75,7 +81,7 @@ class BundleConfig:
         Raises:
             ModelError: a part of it is code, or a reference leads nowhere.
         """
-        return self._plain(self.tree[name], name, 0) if name in self.tree else None
+        return self.plain(self.tree[name], name) if name in self.tree else None
 
     def raw(self, name: str) -> Any:
         """The section of this name as it is written."""
@@ -83,11 +89,15 @@ class BundleConfig:
 
     def plain(self, value: Any, place: str) -> Any:
         """A part of the configuration as plain data; see `value`."""
+        self._values = 0
         return self._plain(value, place, 0)
 
     def _plain(self, value: Any, place: str, depth: int) -> Any:
         if depth > DEEPEST:
             raise ModelError(f"{self.file}: {place} refers to itself")
+        self._values += 1
+        if self._values > MOST_VALUES:
+            raise ModelError(f"{self.file}: {place} has more than {MOST_VALUES} values with what it refers to")
         if isinstance(value, Mapping):
             return {key: self._plain(each, f"{place}#{key}", depth) for key, each in value.items()}
         if isinstance(value, list):
@@ -235,6 +245,10 @@ def _constant(text: str, referred: Callable[[str], Any]) -> Any:
     return _read(tree.body[0].value, lambda key: referred(names[key]) if key in names else _unknown())
 
 
+def _is_long(*values: Any) -> bool:
+    return sum(len(value) for value in values if isinstance(value, str | list)) > LONGEST
+
+
 def _unknown() -> Any:
     raise _NoConstantError
 
@@ -253,7 +267,7 @@ def _read(node: ast.expr, named: Callable[[str], Any]) -> Any:
         return not value if isinstance(node.op, ast.Not) else -value if isinstance(value, int | float) else _unknown()
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = _read(node.left, named), _read(node.right, named)
-        if type(left) is type(right) and isinstance(left, str | list | int | float):
+        if type(left) is type(right) and isinstance(left, str | list | int | float) and not _is_long(left, right):
             return left + right
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("torch", "numpy", "np"):
         return node.attr  # a type, as numpy.float32

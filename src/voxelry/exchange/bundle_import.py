@@ -7,31 +7,32 @@ that voxelry exported gives back the very model.
 
 from __future__ import annotations
 
-import pickle
 import sys
 import tempfile
-import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from voxelry.base.files import read_json
 from voxelry.base.schema import parse
 from voxelry.core.model import Model, ModelCard
 from voxelry.core.plan import Plan
-from voxelry.errors import CorruptFileError, MissingFileError, ModelError, UsageError
+from voxelry.errors import ConfigError, CorruptFileError, MissingFileError, ModelError, UsageError
 from voxelry.exchange.bundle_config import BundleConfig, read_config
 from voxelry.exchange.bundle_export import OWN_FILE
 from voxelry.exchange.bundle_mapping import mapped_bundle
 from voxelry.exchange.bundle_network import WEIGHTS
+from voxelry.exchange.bundle_stages import RUNS_TRUSTED
+from voxelry.exchange.checkpoint_archive import FAILURES, read_archive, read_bare_pickle
+from voxelry.exchange.foreign_values import first_line, understood
 from voxelry.formats.dicom.archive import open_archive
 from voxelry.networks.build import build_network
 from voxelry.networks.custom import check_trusted
-from voxelry.networks.weights import weights_of
+from voxelry.networks.weights import check_size, weights_of
 
 MAX_BYTES = 32 * 2**30
 """Largest unpacked size of a bundle's archive."""
@@ -74,9 +75,10 @@ def import_bundle(source: Path, trust: bool = False) -> tuple[Model, ...]:
             config = BundleConfig(config.tree, config.file, evaluator(bundle, config))
         else:
             config.check()
-        mapped = mapped_bundle(config, metadata.tree, bundle.name)
-        state = read_state(bundle / mapped.weights)
-        return (_model(mapped.plan, mapped.card, state, bundle / mapped.weights),)
+        with understood(config.file, RUNS_TRUSTED):
+            mapped = mapped_bundle(config, metadata.tree, bundle.name)
+            state = read_state(bundle / mapped.weights)
+            return (_model(mapped.plan, mapped.card, state, bundle / mapped.weights),)
 
 
 @contextmanager
@@ -102,8 +104,8 @@ def opened_bundle(source: Path) -> Iterator[Path]:
                 raise ModelError(f"{source}: a member has ':' in its name", remedy="Get the bundle from somebody you trust.")
             for member in members:
                 archive.extract(member, Path(place, member.path.relative_to(source)))
-        inside = list(Path(place).iterdir())
-        yield inside[0] if len(inside) == 1 and inside[0].is_dir() and inside[0].name != "configs" else Path(place)
+        folders = [Path(place), *sorted(each for each in Path(place).iterdir() if each.is_dir())]
+        yield next((each for each in folders if (each / "configs").is_dir()), Path(place))
 
 
 def _own_models(bundle: Path) -> tuple[Model, ...]:
@@ -141,17 +143,11 @@ def read_state(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise MissingFileError(f"{file}: no such file", remedy="Download the bundle's weights ('large_files.yml') first.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols other than PyTorch's own
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"{file}: asks for more than numbers, which is not run ({reason})",
-            remedy="Ask for its plain state dictionary, or another checkpoint.",
+        content = read_archive(file) if zipfile.is_zipfile(file) else read_bare_pickle(file)
+    except FAILURES as error:
+        raise CorruptFileError(
+            f"{file}: no checkpoint ({first_line(error) or type(error).__name__})", remedy="Get the bundle's weights again."
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise CorruptFileError(f"{file}: no checkpoint ({' '.join(str(error).split())[:200]})") from error
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -166,7 +162,11 @@ def _model(plan: Plan, card: ModelCard, state: Mapping[str, Tensor], file: Path)
     Raises:
         ModelError: they are of another network.
     """
-    network = build_network(plan, len(card.labels) + 1)
+    check_size(plan, state, file)
+    try:
+        network = build_network(plan, len(card.labels) + 1)
+    except ConfigError as error:
+        raise ModelError(f"{file.parent.parent}: {error.problem}", remedy=error.remedy) from error
     body: Any = network.body
     expected = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
     stored = {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from voxelry.base.files import leads_outside
 from voxelry.base.version import version
 from voxelry.core.labels import Label, LabelTable
-from voxelry.core.model import CleanUp, ModelCard
+from voxelry.core.model import ModelCard
 from voxelry.core.plan import Fingerprint, Normalisation, Plan
 from voxelry.errors import ModelError, nearest
 from voxelry.exchange.bundle_config import BundleConfig
 from voxelry.exchange.bundle_network import WEIGHTS
-from voxelry.exchange.bundle_stages import Arguments, axes, component, is_monais, planned_network
+from voxelry.exchange.bundle_postprocessing import clean_up_rules, label_decision
+from voxelry.exchange.bundle_stages import NO_COUNTERPART, RUNS_TRUSTED, Arguments, axes, component, planned_network, transforms
 from voxelry.networks.classes import make_regions
 
 UNCLIPPED = 1e30
@@ -21,14 +23,6 @@ UNCLIPPED = 1e30
 
 MODES = {"bilinear": 1, "trilinear": 1, "linear": 1, "nearest": 0, "bicubic": 3, 0: 0, 1: 1, 3: 3}
 """MONAI's interpolation -> spline order."""
-
-NO_COUNTERPART = frozenset({
-    "LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst", "EnsureType", "ToTensor", "CastToType", "SpatialPad",
-    "DivisiblePad", "ToDevice", "Identity",
-})  # fmt: skip
-"""Transforms that a plan does by itself: reading, types, padding of scans smaller than a patch."""
-
-AFTERWARDS = NO_COUNTERPART | {"Invert", "SaveImage", "Activations", "AsDiscrete", "CopyItems", "DeleteItems"}
 
 
 @dataclass(frozen=True)
@@ -70,9 +64,11 @@ def mapped_bundle(config: BundleConfig, metadata: Arguments, name: str) -> Mappe
     """
     network, dims, channels, outputs = planned_network(config)
     steps = _steps(config, channels)
-    window = component(config, "inferer", {"SlidingWindowInferer", "SliceInferer"})[1]
-    patch = axes(window.get("roi_size"), dims)
-    rules, is_sigmoid = _afterwards(config)
+    if dims == 2 and steps.spacing is not None:
+        raise ModelError(f"{config.file}: preprocessing resamples pictures to mm, which they do not have", remedy=RUNS_TRUSTED)
+    window = component(config, "inferer", {"SlidingWindowInferer"})[1]
+    patch = _window(config, window.get("roi_size"), dims)
+    rules, is_sigmoid = label_decision(config, dims, outputs, steps.remarks)
     table = label_table(metadata, outputs, is_sigmoid)
     named = _channels(metadata, channels)
     overlap = window.get("overlap", 0.25)
@@ -95,34 +91,22 @@ def mapped_bundle(config: BundleConfig, metadata: Arguments, name: str) -> Mappe
     return MappedBundle(plan, _card(metadata, table, plan, name, rules), weights_path(config))
 
 
-def _transforms(config: BundleConfig, section: str, leave_out: frozenset[str]) -> list[tuple[str, Arguments]]:
-    """Names of a section's transforms, without the ``d`` of dictionaries, with their arguments.
-
-    Arguments of those to be left out are not looked at: what saves a file may compute its name.
+def _window(config: BundleConfig, size: object, dims: int) -> tuple[int, ...]:
+    """Voxels of the sliding window.
 
     Raises:
-        ModelError: an entry is no transform.
+        ModelError: it is as large as each scan, or no size.
     """
-    composed = config.raw(section)
-    if composed is None:
-        return []
-    steps = composed.get("transforms") if isinstance(composed, Mapping) else composed
-    if isinstance(steps, str):
-        steps = config.plain(steps, f"{section}#transforms")
-    result = []
-    for number, step in enumerate(steps or []):
-        if not isinstance(step, Mapping) or not isinstance(step.get("_target_"), str):
-            raise ModelError(f"{config.file}: {section}#transforms#{number} is no transform")
-        name = step["_target_"].rpartition(".")[2]
-        if name[-1:].isupper() and name[-1] == "D":
-            name = name[:-1] + "d"
-        name = name.removesuffix("Dict").removesuffix("d") if name != "ToDevice" else name
-        is_left = name in leave_out and is_monais(step["_target_"])
-        arguments = (
-            {} if is_left and name not in ("Activations", "AsDiscrete") else config.plain(step, f"{section}#transforms#{number}")
+    try:
+        window = axes(size, dims)
+    except (TypeError, ValueError):
+        window = ()
+    if len(window) != dims or min(window) < 1:
+        raise ModelError(
+            f"{config.file}: inferer has roi_size {size}, where a plan has a number of voxels for each of {dims} axes",
+            remedy=RUNS_TRUSTED,
         )
-        result.append((name if is_monais(step["_target_"]) else step["_target_"], arguments))
-    return result
+    return window
 
 
 def _steps(config: BundleConfig, channels: int) -> _Steps:
@@ -132,28 +116,38 @@ def _steps(config: BundleConfig, channels: int) -> _Steps:
         ModelError: a transform has no counterpart in a plan.
     """
     steps = _Steps()
-    for name, arguments in _transforms(config, "preprocessing", NO_COUNTERPART):
+    for name, arguments in transforms(config, "preprocessing", NO_COUNTERPART):
         if name in NO_COUNTERPART:
             continue
         if name not in BEFORE:
             raise ModelError(
                 f"{config.file}: preprocessing has {name}, which no plan has",
-                remedy=f"{nearest(name, BEFORE)} In Python, voxelry.exchange.BundlePredictor runs a bundle that you trust.",
+                remedy=f"{nearest(name, BEFORE)} {RUNS_TRUSTED}",
             )
-        reason = BEFORE[name](steps, arguments, channels)
+        try:
+            reason = BEFORE[name](steps, arguments, channels)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            reason = f"whose arguments cannot be used ({type(error).__name__}: {error})"
         if reason:
-            raise ModelError(f"{config.file}: preprocessing has {name}, {reason}")
+            raise ModelError(f"{config.file}: preprocessing has {name}, {reason}", remedy=RUNS_TRUSTED)
     return steps
 
 
+_AXIS_OF_CODE = {"L": "R", "P": "A", "I": "S"}
+"""Codes of one axis -> its usual code."""
+
+
 def _orient(steps: _Steps, arguments: Arguments, channels: int) -> str:  # noqa: ARG001
-    steps.orientation = arguments.get("axcodes") or ("RAS" if arguments.get("as_closest_canonical") else None)
-    return "" if steps.orientation else "which names no orientation"
+    codes = arguments.get("axcodes") or ("RAS" if arguments.get("as_closest_canonical") else "")
+    steps.orientation = "".join(codes)
+    is_known = sorted(_AXIS_OF_CODE.get(code, code) for code in steps.orientation) == ["A", "R", "S"]
+    return "" if is_known else f"whose orientation '{steps.orientation}' is none"
 
 
 def _space(steps: _Steps, arguments: Arguments, channels: int) -> str:  # noqa: ARG001
     spacing = arguments["pixdim"]
-    values = spacing if isinstance(spacing, list) else [spacing] * 3
+    given = spacing if isinstance(spacing, list) else [spacing]
+    values = [*given, *[given[-1]] * (3 - len(given))]  # MONAI repeats the last
     steps.spacing = tuple(float(each) if each and each > 0 else None for each in values)
     mode = arguments.get("mode", "bilinear")
     mode = mode[0] if isinstance(mode, list) else mode
@@ -176,7 +170,7 @@ def _range(steps: _Steps, arguments: Arguments, channels: int) -> str:  # noqa: 
 def _intensity(steps: _Steps, arguments: Arguments, channels: int) -> str:
     mean, std = arguments.get("subtrahend"), arguments.get("divisor")
     if isinstance(mean, int | float) and isinstance(std, int | float):
-        return _normalise(steps, _scaling(float(mean), float(std)))
+        return _normalise(steps, _scaling(float(mean), float(std) or 1.0))  # MONAI divides by 1 in place of 0
     if mean is not None or std is not None:
         return "whose numbers differ among channels"
     if channels > 1 and not arguments.get("channel_wise"):
@@ -184,6 +178,14 @@ def _intensity(steps: _Steps, arguments: Arguments, channels: int) -> str:
     if arguments.get("nonzero"):
         steps.remarks.append("grey values are scaled by those of the content, holes filled, where the bundle takes those above 0")
     return _normalise(steps, Normalisation(scheme="mask" if arguments.get("nonzero") else "image"))
+
+
+def _unit(steps: _Steps, arguments: Arguments, channels: int) -> str:
+    if (arguments.get("minv", 0), arguments.get("maxv", 1), arguments.get("factor")) != (0, 1, None):
+        return "which scales to another range than 0..1"
+    if channels > 1 and not arguments.get("channel_wise"):
+        return "which scales all channels by one range"
+    return _normalise(steps, Normalisation(scheme="range"))
 
 
 def _crop(steps: _Steps, arguments: Arguments, channels: int) -> str:  # noqa: ARG001
@@ -206,6 +208,7 @@ def _scaling(mean: float, std: float, limits: tuple[float, float] | None = None)
 BEFORE: dict[str, Callable[[_Steps, Arguments, int], str]] = {
     "Orientation": _orient,
     "Spacing": _space,
+    "ScaleIntensity": _unit,
     "ScaleIntensityRange": _range,
     "NormalizeIntensity": _intensity,
     "CropForeground": _crop,
@@ -213,31 +216,9 @@ BEFORE: dict[str, Callable[[_Steps, Arguments, int], str]] = {
 """Transforms before the network that a plan has; each gives a reason why not, or nothing."""
 
 
-def _afterwards(config: BundleConfig) -> tuple[list[tuple[str, Arguments]], bool]:
-    """Rules of clean-up, and whether each class decides for itself.
-
-    Raises:
-        ModelError: a transform has no counterpart.
-    """
-    rules, is_sigmoid = [], False
-    for name, arguments in _transforms(config, "postprocessing", AFTERWARDS):
-        if name in ("KeepLargestConnectedComponent", "FillHoles"):
-            rules.append((name, arguments))
-        elif name not in AFTERWARDS:
-            raise ModelError(
-                f"{config.file}: postprocessing has {name}, which no plan has",
-                remedy="In Python, voxelry.exchange.BundlePredictor runs a bundle that you trust as it is.",
-            )
-        is_sigmoid |= name == "Activations" and bool(arguments.get("sigmoid"))
-        threshold = arguments.get("threshold")
-        if name == "AsDiscrete" and threshold not in (None, 0.5, True, False):
-            raise ModelError(f"{config.file}: postprocessing decides at {threshold}, where a plan decides at 0.5")
-    return rules, is_sigmoid
-
-
 def label_table(metadata: Arguments, outputs: int, is_sigmoid: bool) -> LabelTable:
     """Labels by the names of the output's channels; of classes that decide for themselves each on a layer of its own."""
-    given = _data_format(metadata, "outputs", "pred").get("channel_def") or {}
+    given = _channel_names(_data_format(metadata, "outputs", "pred"))
     numbers = range(outputs) if is_sigmoid else range(1, outputs)
     names = [str(given.get(str(number)) or f"label {number}")[:64] for number in numbers]
     unique = [name if names.count(name) == 1 else f"{name[:58]} {place}" for place, name in enumerate(names, start=1)]
@@ -254,15 +235,24 @@ def _single(table: LabelTable) -> dict[str, Sequence[str]]:
 
 
 def _channels(metadata: Arguments, count: int) -> tuple[str, ...]:
-    given = _data_format(metadata, "inputs", "image").get("channel_def") or {}
+    given = _channel_names(_data_format(metadata, "inputs", "image"))
     names = [str(given.get(str(number)) or f"channel {number}") for number in range(count)]
     return tuple(name if names.count(name) == 1 else f"{name} {number}" for number, name in enumerate(names))
 
 
+def _channel_names(described: Arguments) -> Arguments:
+    """Number -> name of each channel, also from a list."""
+    given = described.get("channel_def")
+    if isinstance(given, list):
+        return {str(number): name for number, name in enumerate(given)}
+    return given if isinstance(given, Mapping) else {}
+
+
 def _data_format(metadata: Arguments, side: str, name: str) -> Arguments:
     formats = metadata.get("network_data_format")
-    described = formats.get(side, {}).get(name, {}) if isinstance(formats, Mapping) else {}
-    return described if isinstance(described, Mapping) else {}
+    for key in (side, name):
+        formats = formats.get(key) if isinstance(formats, Mapping) else None
+    return formats if isinstance(formats, Mapping) else {}
 
 
 def _card(metadata: Arguments, table: LabelTable, plan: Plan, name: str, rules: Sequence[tuple[str, Arguments]]) -> ModelCard:
@@ -271,6 +261,7 @@ def _card(metadata: Arguments, table: LabelTable, plan: Plan, name: str, rules: 
         cases=0, modality=modality, dimensions=plan.dimensions, channels=plan.channels, shapes=(plan.patch_size,) * 3,
         orientations={}, statistics=(), voxels=math.prod(plan.patch_size), label_voxels={},
     )  # fmt: skip
+    references = metadata.get("references") or ()
     imported = {key: metadata.get(key) for key in ("version", "task", "description", "authors", "data_source")}
     return ModelCard(
         name=str(metadata.get("name") or name),
@@ -278,32 +269,26 @@ def _card(metadata: Arguments, table: LabelTable, plan: Plan, name: str, rules: 
         labels=table,
         fingerprint=fingerprint,
         licence=str(metadata.get("copyright") or ""),
-        citation=tuple(str(each) for each in metadata.get("references") or ()),
+        citation=tuple(str(each) for each in (references if isinstance(references, list | tuple) else [references])),
         training={"imported": {"from": "MONAI Bundle", **imported, "differences": list(plan.reasons)}},
-        clean_up=_clean_up(table, rules),
+        clean_up=clean_up_rules(table, rules),
     )
 
 
-def _clean_up(table: LabelTable, rules: Sequence[tuple[str, Arguments]]) -> tuple[CleanUp, ...]:
-    """Rules of each label."""
-    result: dict[str, CleanUp] = {}
-    for name, arguments in rules:
-        wanted = arguments.get("applied_labels")
-        values = [wanted] if isinstance(wanted, int) else wanted
-        for label in table.labels:
-            if values is None or label.value in values:
-                rule = result.get(label.name) or CleanUp(label=label.name)
-                change = {"keep_largest" if name == "KeepLargestConnectedComponent" else "fill_holes": True}
-                result[label.name] = rule.model_copy(update=change)
-    return tuple(result.values())
-
-
 def weights_path(config: BundleConfig) -> str:
-    """Path of the state dictionary: that of the bundle's checkpoint loader, or the usual one."""
-    loaders = [config.raw("checkpointloader"), *(config.raw("handlers") or [])]
+    """Path of the state dictionary: that of the bundle's checkpoint loader, or the usual one.
+
+    Raises:
+        ModelError: it is outside the bundle.
+    """
+    handlers = config.raw("handlers")
+    loaders = [config.raw("checkpointloader"), *(handlers if isinstance(handlers, list) else [])]
     for loader in loaders:
         if isinstance(loader, Mapping) and str(loader.get("_target_", "")).rpartition(".")[2] == "CheckpointLoader":
             path = str(config.plain(loader.get("load_path", ""), "checkpointloader#load_path"))
             if "models/" in path:
-                return WEIGHTS.partition("/")[0] + "/" + path.rpartition("models/")[2]
+                inside = WEIGHTS.partition("/")[0] + "/" + path.rpartition("models/")[2]
+                if leads_outside(inside):
+                    raise ModelError(f"{config.file}: checkpointloader loads {path}, which is outside the bundle")
+                return inside
     return WEIGHTS

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from voxelry.core.plan import NetworkPlan
 from voxelry.errors import ModelError, nearest
 from voxelry.exchange.bundle_config import BundleConfig
+from voxelry.exchange.foreign_values import understood
 
 Arguments = Mapping[str, Any]
+
+RUNS_TRUSTED = "In Python, voxelry.exchange.BundlePredictor runs a bundle that you trust as it is."
+
+NO_COUNTERPART = frozenset({
+    "LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst", "EnsureType", "ToTensor", "CastToType", "SpatialPad",
+    "DivisiblePad", "ToDevice", "Identity",
+})  # fmt: skip
+"""Transforms that a plan does by itself: reading, types, padding of scans smaller than a patch."""
 
 
 def component(config: BundleConfig, section: str, known: set[str]) -> tuple[str, Arguments]:
@@ -42,34 +52,67 @@ def axes(value: Any, dims: int) -> tuple[int, ...]:
     return tuple(int(each) for each in value) if isinstance(value, list | tuple) else (int(value),) * dims
 
 
+def transforms(config: BundleConfig, section: str, leave_out: frozenset[str]) -> list[tuple[str, Arguments]]:
+    """Names of a section's transforms, without the ``d`` of dictionaries, with their arguments.
+
+    Arguments of those to be left out are not looked at: what saves a file may compute its name.
+
+    Raises:
+        ModelError: an entry is no transform.
+    """
+    composed = config.raw(section)
+    if isinstance(composed, str):
+        section = composed.removeprefix("@")
+        composed = config.raw(section)
+    if composed is None:
+        return []
+    steps = composed.get("transforms") if isinstance(composed, Mapping) else composed
+    if isinstance(steps, str):
+        steps = config.plain(steps, f"{section}#transforms")
+    result = []
+    if not isinstance(steps, list | None):
+        raise ModelError(f"{config.file}: {section} is no list of transforms")
+    for number, step in enumerate(steps or []):
+        if not isinstance(step, Mapping) or not isinstance(step.get("_target_"), str):
+            raise ModelError(f"{config.file}: {section}#transforms#{number} is no transform")
+        name = step["_target_"].rpartition(".")[2]
+        if name[-1:].isupper() and name[-1] == "D":
+            name = name[:-1] + "d"
+        name = name.removesuffix("Dict").removesuffix("d") if name != "ToDevice" else name
+        is_left = name in leave_out and is_monais(step["_target_"])
+        arguments = (
+            {} if is_left and name not in ("Activations", "AsDiscrete") else config.plain(step, f"{section}#transforms#{number}")
+        )
+        result.append((name if is_monais(step["_target_"]) else step["_target_"], arguments))
+    return result
+
+
 def planned_network(config: BundleConfig) -> tuple[NetworkPlan, int, int, int]:
     """The network, its axes, and its input and output channels."""
     name, given = component(config, "network_def", set(NETWORKS))
-    arguments = _with_defaults(name, given)
-    dims = int(arguments["spatial_dims"])
-    features, strides, kernels, kept = NETWORKS[name](arguments, dims)
-    fixed = {"spatial_dims", "in_channels", "out_channels", *kept}
-    options = {key: value for key, value in arguments.items() if key not in fixed and value is not None}
-    path = OWN_NAMES.get(name, f"monai.networks.nets:{name}")
-    try:
+    with understood(f"{config.file}: network_def", RUNS_TRUSTED):
+        arguments = _with_defaults(name, given, config.file)
+        dims = int(arguments["spatial_dims"])
+        features, strides, kernels, kept = NETWORKS[name](arguments, dims)
+        fixed = {"spatial_dims", "in_channels", "out_channels", *kept}
+        options = {key: value for key, value in arguments.items() if key not in fixed and value is not None}
+        path = OWN_NAMES.get(name, f"monai.networks.nets:{name}")
         plan = NetworkPlan(name=path, features=features, strides=strides, kernels=kernels, deep_supervision=0, options=options)
-    except ValueError as error:
-        raise ModelError(f"{config.file}: network_def cannot be planned ({error})") from error
-    return plan, dims, int(arguments["in_channels"]), int(arguments["out_channels"])
+        return plan, dims, int(arguments["in_channels"]), int(arguments["out_channels"])
 
 
-def _with_defaults(name: str, given: Arguments) -> dict[str, Any]:
+def _with_defaults(name: str, given: Arguments, file: Path) -> dict[str, Any]:
     """The arguments of MONAI's class, those that the bundle leaves out at MONAI's defaults."""
     import monai.networks.nets as nets
 
     parameters = inspect.signature(getattr(nets, name)).parameters
     unknown = sorted(set(given) - set(parameters))
     if unknown:
-        raise ModelError(f"MONAI's {name} takes no '{unknown[0]}'", remedy=nearest(unknown[0], parameters))
+        raise ModelError(f"{file}: MONAI's {name} takes no '{unknown[0]}'", remedy=nearest(unknown[0], parameters))
     defaults = {key: each.default for key, each in parameters.items() if each.default is not inspect.Parameter.empty}
     missing = [key for key in parameters if key not in given and key not in defaults]
     if missing:
-        raise ModelError(f"MONAI's {name} needs '{missing[0]}'", remedy="Name it in the bundle's network_def.")
+        raise ModelError(f"{file}: MONAI's {name} needs '{missing[0]}'", remedy="Name it in the bundle's network_def.")
     return {**{key: _plain(value) for key, value in defaults.items()}, **given}
 
 

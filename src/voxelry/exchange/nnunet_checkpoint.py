@@ -1,14 +1,7 @@
-"""Reads nnU-Net's checkpoints, which are pickles: numbers, text, tensors and numpy scalars alone; anything else is refused.
-
-PyTorch's restricted unpickler (`weights_only`) calls nothing but what builds tensors and plain containers. Before it starts, the
-names that the pickle asks for are read from its instructions, so that a refusal names them. Tensors are mapped, not read: of a
-checkpoint with the state of an optimiser only the weights come into memory.
-"""
+"""Reads nnU-Net's checkpoints, which are pickles: numbers, text, tensors and numpy scalars alone; anything else is refused."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +12,7 @@ import torch
 from torch import Tensor
 
 from voxelry.errors import ModelError
+from voxelry.exchange.checkpoint_archive import FAILURES, read_archive, unreadable
 
 _SCALARS: list[Any] = [
     *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # type: ignore[attr-defined]
@@ -75,7 +69,7 @@ def read_checkpoint(path: Path) -> NnunetCheckpoint:
             f"{path}: no checkpoint of nnU-Net v2 ({type(error).__name__}: {error})",
             remedy="Give a results folder of nnU-Net 2.4 to 2.8, with the checkpoint that training wrote.",
         ) from error
-    if not weights or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+    if not weights or not all(isinstance(tensor, Tensor) and tensor.layout == torch.strided for tensor in weights.values()):
         raise ModelError(f"{path}: its network_weights are no tensors", remedy="Copy the checkpoint again.")
     return checkpoint
 
@@ -83,29 +77,6 @@ def read_checkpoint(path: Path) -> NnunetCheckpoint:
 def _unpickled(path: Path) -> Any:
     """The content of a checkpoint."""
     try:
-        _check_archive(path)
-        with torch.serialization.safe_globals(_SCALARS):
-            asked = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            if asked:
-                raise ModelError(
-                    f"{path}: asks for {', '.join(sorted(asked))}, which is code; nothing of it was run",
-                    remedy="Do not trust this file. A checkpoint holds tensors, text and numbers alone.",
-                )
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(f"{path}: cannot be read ({reason})", remedy="Copy the checkpoint again.") from error
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse what is no archive as `torch.save` writes it: a bare pickle, or compressed entries that grow without end.
-
-    Raises:
-        ValueError: saying which.
-    """
-    if not zipfile.is_zipfile(path):
-        raise ValueError("not the archive that torch.save writes")
-    with zipfile.ZipFile(path) as archive:
-        packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-    if packed:
-        raise ValueError(f"its entry {packed[0]} is compressed, as torch.save writes none")
+        return read_archive(path, _SCALARS)
+    except FAILURES as error:
+        raise unreadable(path, error, "Copy the checkpoint again.") from error

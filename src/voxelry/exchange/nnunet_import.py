@@ -12,7 +12,8 @@ import torch
 from voxelry.base.listing import shown
 from voxelry.base.version import version
 from voxelry.core.model import Model, ModelCard
-from voxelry.errors import ModelError
+from voxelry.errors import ConfigError, ModelError
+from voxelry.exchange.foreign_values import understood
 from voxelry.exchange.nnunet_checkpoint import NnunetCheckpoint, read_checkpoint
 from voxelry.exchange.nnunet_names import our_weights
 from voxelry.exchange.nnunet_plan import make_imported_fingerprint, make_imported_plan, make_imported_table
@@ -24,7 +25,7 @@ from voxelry.exchange.nnunet_results import (
     read_dataset,
     read_plans,
 )
-from voxelry.networks.weights import network_of
+from voxelry.networks.weights import check_size, network_of
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +93,40 @@ def _import_fold(results: _Results, fold: str, orientation: str | None) -> Model
         log.warning("%s: no %s, taking %s", file.parent, CHECKPOINTS[0], file.name)
     checkpoint = read_checkpoint(file)
     configuration = results.configuration(checkpoint.configuration)
+    _check_axes_and_channels(results, configuration, checkpoint, file)
+    with understood(f"{results.folder}: plans.json, dataset.json or the checkpoint", "Copy the folder again."):
+        model = _model(results, configuration, checkpoint, fold, orientation, file)
+    return replace(model, previous=_first_stage(results, configuration, fold, orientation))
+
+
+def _check_axes_and_channels(
+    results: _Results, configuration: NnunetConfiguration, checkpoint: NnunetCheckpoint, file: Path
+) -> None:
+    """Refuse what the files say of one another where it does not fit."""
+    axes, mirrored = len(configuration.patch_size), checkpoint.mirror_axes
+    if len({axis for axis in mirrored if 0 <= axis < axes}) != len(mirrored):
+        raise ModelError(f"{file}: mirrors along axes {list(mirrored)} of {axes}", remedy="Copy the checkpoint again.")
+    channels, schemes = len(results.dataset.channel_names), len(configuration.normalization_schemes)
+    if schemes < channels:
+        raise ModelError(
+            f"{results.folder}: plans.json has {schemes} normalization_schemes, dataset.json {channels} channels",
+            remedy="Copy the folder again.",
+        )
+
+
+def _model(
+    results: _Results,
+    configuration: NnunetConfiguration,
+    checkpoint: NnunetCheckpoint,
+    fold: str,
+    orientation: str | None,
+    file: Path,
+) -> Model:
+    """The model of a fold, without the first stage of a cascade."""
     plan, order = make_imported_plan(
         results.plans, configuration, results.dataset, checkpoint.mirror_axes, orientation, results.folder
     )
+    check_size(plan, checkpoint.weights, file)
     weights = {name: order.weights(tensor) for name, tensor in our_weights(checkpoint.weights, plan.network, str(file)).items()}
     card = ModelCard(
         name=results.plans.dataset_name,
@@ -105,11 +137,13 @@ def _import_fold(results: _Results, fold: str, orientation: str | None) -> Model
         citation=(results.dataset.reference,) if results.dataset.reference else (),
         training=_record(results, checkpoint, fold),
     )
-    model = Model(plan, card, weights, previous=_first_stage(results, configuration, fold, orientation))
+    model = Model(plan, card, weights)
     try:
         network_of(replace(model, path=file), torch.device("cpu"))
     except ModelError as error:
         raise ModelError(error.problem, remedy="Give a checkpoint of the network that plans.json describes.") from error
+    except ConfigError as error:
+        raise ModelError(f"{results.folder}: {error.problem}", remedy="Copy the folder again.") from error
     return model
 
 

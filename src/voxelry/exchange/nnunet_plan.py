@@ -17,6 +17,9 @@ _NETWORKS = {"PlainConvUNet": PLAIN, "ResidualEncoderUNet": RESIDUAL}
 _RESAMPLING, _NO_RESAMPLING = "resample_data_or_seg_to_shape", "no_resampling_hack"
 _IMAGE_ORDERS = (0, 1, 3)
 
+WIDEST_KERNEL = 31
+"""Voxels of a kernel along an axis; nnU-Net plans 1 and 3."""
+
 
 def make_imported_plan(
     plans: NnunetPlans,
@@ -39,7 +42,10 @@ def make_imported_plan(
     Raises:
         ModelError: a network, reader, normalisation or resampling that is not known.
     """
-    order = AxisOrder.of(plans.image_reader_writer, plans.transpose_forward, len(configuration.patch_size))
+    try:
+        order = AxisOrder.of(plans.image_reader_writer, plans.transpose_forward, len(configuration.patch_size))
+    except ModelError as error:
+        raise ModelError(f"{where / 'plans.json'}: {error.problem}", remedy=error.remedy) from error
     if orientation is not None and order.dimensions == 2:
         raise ModelError(f"{where}: orientation {orientation} of pictures, which have none", remedy="Leave it out.")
     resampled = _check_resampling(configuration, where)
@@ -67,8 +73,8 @@ def make_imported_plan(
 
 def make_imported_table(dataset: NnunetDataset, where: Path) -> LabelTable:
     """The labels of dataset.json without background and the value that is ignored; of regions the value of each."""
-    names = {value: name for name, value in dataset.labels.items() if isinstance(value, int) and name != "ignore"}
-    if dataset.regions_class_order:
+    names = {_values(value)[0]: name for name, value in dataset.labels.items() if name != "ignore"}
+    if _has_regions(dataset):
         order = dataset.regions_class_order
         if len(set(order)) != len(order) or len(order) != len(_region_values(dataset)):
             raise ModelError(
@@ -123,13 +129,22 @@ def _is_ct(channel: str) -> bool:
 
 def _region_values(dataset: NnunetDataset) -> dict[str, tuple[int, ...]]:
     """Name -> values of each region, in the order of dataset.json."""
-    values = {name: value if isinstance(value, tuple) else (value,) for name, value in dataset.labels.items() if name != "ignore"}
+    values = {name: _values(value) for name, value in dataset.labels.items() if name != "ignore"}
     return {name: value for name, value in values.items() if set(value) != {0}}
+
+
+def _values(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _has_regions(dataset: NnunetDataset) -> bool:
+    """Whether a label has several values; nnU-Net reads regions_class_order, and lists of one value as regions, only then."""
+    return any(len(_values(value)) > 1 for value in dataset.labels.values())
 
 
 def _regions(dataset: NnunetDataset, where: Path) -> tuple[Region, ...]:
     """The regions by the names of the labels that they may give."""
-    if not any(isinstance(value, tuple) and len(value) > 1 for value in dataset.labels.values()):
+    if not _has_regions(dataset):
         return ()
     if not dataset.regions_class_order:
         raise ModelError(f"{where / 'dataset.json'}: regions without regions_class_order", remedy="Copy the folder again.")
@@ -222,6 +237,7 @@ def _check_network(kind: str, arguments: Mapping[str, Any], stages: int, where: 
         "bottleneck_channels": arguments.get("bottleneck_channels") is not None,
         "stem_channels": arguments.get("stem_channels") not in (None, _each(arguments["features_per_stage"], stages)[0]),
         "n_stages": stages < 3,
+        "kernel_sizes": max(max(_each(each, 1)) for each in _each(arguments["kernel_sizes"], stages)) > WIDEST_KERNEL,
     }
     for name, is_wrong in wrong.items():
         if is_wrong:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from voxelry.base.files import read_json
 from voxelry.base.schema import Frozen, parse
@@ -56,9 +56,9 @@ class NnunetConfiguration(_Part):
         resampling_fn_data_kwargs, resampling_fn_probabilities_kwargs: their arguments.
     """
 
-    patch_size: tuple[int, ...]
-    batch_size: int
-    spacing: tuple[float, ...]
+    patch_size: tuple[PositiveInt, ...] = Field(min_length=2, max_length=3)
+    batch_size: PositiveInt
+    spacing: tuple[PositiveFloat, ...]
     normalization_schemes: tuple[str, ...]
     use_mask_for_norm: tuple[bool, ...]
     architecture: NnunetNetwork
@@ -68,6 +68,22 @@ class NnunetConfiguration(_Part):
     resampling_fn_data_kwargs: dict[str, Any] = Field(default_factory=dict)
     resampling_fn_probabilities: str = "resample_data_or_seg_to_shape"
     resampling_fn_probabilities_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.spacing) != len(self.patch_size):
+            raise ValueError(
+                f"spacing {list(self.spacing)} has not one number for each axis of patch_size {list(self.patch_size)}"
+            )
+        if len(self.use_mask_for_norm) != len(self.normalization_schemes):
+            raise ValueError("use_mask_for_norm and normalization_schemes are not of the same channels")
+        return self
+
+
+def _order_of_axes(value: tuple[int, int, int]) -> tuple[int, int, int]:
+    if sorted(value) != [0, 1, 2]:
+        raise ValueError(f"{list(value)} is no order of the axes 0, 1, 2")
+    return value
 
 
 class NnunetPlans(_Part):
@@ -86,7 +102,7 @@ class NnunetPlans(_Part):
     dataset_name: str
     plans_name: str
     image_reader_writer: str
-    transpose_forward: tuple[int, int, int]
+    transpose_forward: Annotated[tuple[int, int, int], AfterValidator(_order_of_axes)]
     configurations: dict[str, dict[str, Any]]
     foreground_intensity_properties_per_channel: dict[str, dict[str, float]] = Field(default_factory=dict)
     original_median_shape_after_transp: tuple[float, ...] = ()
@@ -103,8 +119,8 @@ class NnunetDataset(_Part):
         licence, reference: of the training set, where it says.
     """
 
-    channel_names: dict[str, str]
-    labels: dict[str, int | tuple[int, ...]]
+    channel_names: dict[Annotated[str, Field(pattern="^[0-9]{1,6}$")], str] = Field(min_length=1)
+    labels: dict[str, int | Annotated[tuple[int, ...], Field(min_length=1)]]
     regions_class_order: tuple[int, ...] = ()
     training_cases: int = Field(default=0, alias="numTraining")
     licence: str = ""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +313,31 @@ def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in named}
 
 
+def _form(tensor: torch.Tensor) -> str:
+    """Shape of weights, and their type where it is none of floats."""
+    return f"{tuple(tensor.shape)}{'' if tensor.is_floating_point() else f' of {tensor.dtype}'}"
+
+
+def check_size(plan: Plan, weights: Mapping[str, torch.Tensor], where: object) -> None:
+    """Refuse a network of another program with far more weights than are there, before it takes its memory.
+
+    Args:
+        plan: with the channels of each stage; two stages that follow each other are joined by at least their product of weights.
+        weights: by name.
+        where: the file, for the message.
+
+    Raises:
+        ModelError: naming both numbers.
+    """
+    features = plan.network.features
+    least, stored = max(map(prod, pairwise(features)), default=0), sum(tensor.numel() for tensor in weights.values())
+    if least > stored:
+        raise ModelError(
+            f"{where}: {stored} weights, where a network of {', '.join(map(str, features))} channels has over {least}",
+            remedy="Use the configuration and the weights of one model.",
+        )
+
+
 def network_of(model: Model, device: torch.device) -> nn.Module:
     """The model's network with its weights, in evaluation mode.
 
@@ -318,8 +345,8 @@ def network_of(model: Model, device: torch.device) -> nn.Module:
         ModelError: weights and plan do not belong together.
     """
     network = build_network(model.plan, len(model.own_labels) + 1)
-    expected = {name: tuple(tensor.shape) for name, tensor in weights_of(network).items()}
-    stored = {name: tuple(tensor.shape) for name, tensor in model.weights.items()}
+    expected = {name: _form(tensor) for name, tensor in weights_of(network).items()}
+    stored = {name: _form(tensor) for name, tensor in model.weights.items()}
     wrong = sorted(name for name in expected.keys() | stored.keys() if expected.get(name) != stored.get(name))
     if wrong:
         name = wrong[0]

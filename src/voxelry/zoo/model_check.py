@@ -84,7 +84,13 @@ def _compute(model: Model) -> None:
     """
     network = network_of(model, torch.device("cpu"))
     channels = input_channels(model.plan, len(model.own_labels) + 1)
-    with torch.inference_mode():
-        logits = network(torch.zeros(1, channels, *model.plan.patch_size))[0]
+    try:
+        with torch.inference_mode():
+            logits = network(torch.zeros(1, channels, *model.plan.patch_size))[0]
+    except RuntimeError as error:
+        raise ModelError(
+            f"{model.path}: a patch of {model.plan.patch_size} voxels cannot be computed ({str(error).splitlines()[0][:200]})",
+            remedy="Restore the plan as training wrote it.",
+        ) from error
     if not bool(logits.isfinite().all()):
         raise ModelError(f"{model.path}: the network gives logits that are not finite", remedy="Train it again.")

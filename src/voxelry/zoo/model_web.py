@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from voxelry.base.version import version
@@ -27,6 +27,12 @@ _SECONDS = 60
 _CHUNK = 1 << 20
 _FRAGMENT = re.compile(r"sha256=([0-9a-fA-F]{64})")
 _LONGEST = 200
+
+_AS_WRITTEN = "/%:@!$&'()*+,;=~?"
+"""Characters of a path or query that stay as they are; letters beyond ASCII are escaped."""
+
+_FAILURES = (HTTPError, URLError, http.client.HTTPException, TimeoutError, ConnectionError, UnicodeError, ValueError)
+"""What a server, the way to it, or a host that cannot be one ends in."""
 
 
 def is_web(text: str) -> bool:
@@ -64,7 +70,7 @@ def fetch_archive(url: str, target: Path) -> str:
                     raise ModelError(f"{where}: sends more than {LARGEST_MODEL} bytes", remedy="Is it a model?")
                 digest.update(chunk)
                 sink.write(chunk)
-    except (HTTPError, URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except _FAILURES as error:
         raise _failure(where, error) from None
     if digest.hexdigest() != stated[1].lower():
         raise ModelError(
@@ -88,14 +94,15 @@ def send_archive(archive: Path, url: str) -> None:
     try:
         with archive.open("rb") as content:
             urlopen(_request(url, "PUT", content, archive.stat().st_size), timeout=_SECONDS).close()
-    except (HTTPError, URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except _FAILURES as error:
         raise _failure(where, error) from None
 
 
 def _request(url: str, method: str, content: IO[bytes] | None = None, size: int = 0) -> Request:
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
-    request = Request(urlunsplit((parts.scheme, host, parts.path or "/", parts.query, "")), data=content, method=method)
+    path, query = (quote(text, safe=_AS_WRITTEN) for text in (parts.path or "/", parts.query))
+    request = Request(urlunsplit((parts.scheme, host, path, query, "")), data=content, method=method)
     request.add_header("User-Agent", f"voxelry/{version()}")
     if login:
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(unquote(login).encode()).decode()}")
