@@ -114,6 +114,23 @@ def test_an_id_that_is_the_cards_ignore_value_is_an_object(tmp_path):
     assert scores.values["instance_tp"].tolist() == [[6.0], [2.0]]
 
 
+def test_ids_that_no_segment_has_are_named(tmp_path):
+    card = nuclei(tmp_path)
+    for case, count in (("a", 7), ("b", 3)):
+        segments(tmp_path / "out", case, np.unique(squares(count - 1, lambda n: 700 - n))[2:])  # the lowest id is not listed
+    with pytest.raises(LabelError, match=r"ids 695 are not among the 5 segments beside it"):
+        vx.evaluate(card, tmp_path / "out", metrics=["instances"])
+
+
+def test_a_file_of_ids_of_another_program_is_said_not_to_count(tmp_path, caplog):
+    for folder in ("ref", "out"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray((squares(4) > 0).astype(np.uint8)).save(tmp_path / folder / "a.png")
+    Image.fromarray(squares(4)).save(tmp_path / "out" / "a_instances.png")
+    vx.evaluate(tmp_path / "ref", tmp_path / "out", metrics=["instances"])
+    assert "count where voxelry wrote both (a_instances has no record of it)" in caplog.text
+
+
 def test_segments_name_the_labels_of_ids(tmp_path):
     labels = [*THINGS, {"value": 2, "name": "debris", "kind": "thing"}, {"value": 3, "name": "field"}]
     card = nuclei(tmp_path, labels, "components")

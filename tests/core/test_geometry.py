@@ -319,3 +319,10 @@ def test_a_grid_off_the_lattice_has_no_place_on_it():
     assert Geometry.from_spacing((2, 2, 2), (1, 1, 1), (0.5, 0, 0)).reindexing_into(lattice) is None
     assert Geometry.from_spacing((2, 2, 2), (2, 1, 1)).reindexing_into(lattice) is None
     assert Geometry((8, 8)).reindexing_into(lattice) is None
+
+
+@pytest.mark.parametrize("lengths", [(2, 2, 3), (3, 2, 3), (3, 3, 2), (4, 4, 3)])
+def test_a_grid_from_spacing_has_three_axes(lengths):
+    shape, spacing, origin = ((4,) * lengths[0], (1.0,) * lengths[1], (0.0,) * lengths[2])
+    with pytest.raises(GeometryError, match="where a volume has three axes"):
+        Geometry.from_spacing(shape, spacing, origin)

@@ -21,6 +21,7 @@ from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.datasets.nnunet_files import FIRST
 from voxelry.errors import GridMismatchError, MissingFileError, UsageError
 from voxelry.formats.detection import detect, header_beside
+from voxelry.formats.ids_beside import SUFFIX as IDS_SUFFIX
 from voxelry.formats.ids_beside import is_ids_file
 from voxelry.formats.reader import read_labels
 from voxelry.formats.table import all_formats, claims_labels, format_by_ending, label_formats
@@ -193,6 +194,13 @@ def _warn_of_surplus(prediction: Path, predicted: Collection[str], scored: Colle
     surplus = sorted(set(predicted) - set(scored))
     if surplus:
         log.warning("%s: %d predictions have no reference and are not scored: %s", prediction, len(surplus), shown(surplus))
+    ids = [name for name in surplus if name.endswith(IDS_SUFFIX) and name.removesuffix(IDS_SUFFIX) in predicted]
+    if ids:
+        log.warning(
+            "%s: ids in a file beside a mask count where voxelry wrote both (%s has no record of it); "
+            "put the ids in place of the mask, with `segments_info` in <case id>.json",
+            prediction, shown(ids),
+        )  # fmt: skip
 
 
 def masks_in(folder: Path) -> dict[str, Files]:

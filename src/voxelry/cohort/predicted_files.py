@@ -119,11 +119,12 @@ def read_objects(mask: Path, read_mask: Callable[[], LabelMap], table: LabelTabl
     except (UnsupportedFormatError, LabelError):
         return labels or read_mask()
     values = set(np.unique(ids).tolist()) - {0}
+    fits = table is None or values <= {label.value for label in table.labels} | {table.ignore}
     if segments is not None:
         is_ids = _are_ids(values, segments)
-        return _of_segments(ids, geometry, source, segments, table) if is_ids or labels is None else labels
+        return _of_segments(ids, geometry, source, segments, table) if is_ids or labels is None or not fits else labels
     assert table is not None
-    if labels is not None and values <= {label.value for label in table.labels} | {table.ignore}:
+    if labels is not None and fits:
         return labels
     log.info("%s: its values are ids of %d objects", mask, len(values))
     return from_mask_ids(ids, geometry, table.model_copy(update={"ignore": None}), source)  # each value is an id

@@ -129,7 +129,15 @@ class Geometry:
             shape: three sizes in voxels.
             spacing: three spacings in mm.
             origin: world position in mm of the first voxel's centre.
+
+        Raises:
+            GeometryError: not three of each.
         """
+        if not len(shape) == len(spacing) == len(origin) == 3:
+            raise GeometryError(
+                f"shape {tuple(shape)}, spacing {tuple(spacing)} and origin {tuple(origin)}, where a volume has three axes",
+                remedy="For a picture give Geometry(shape, pixel_size=...).",
+            )
         affine = np.diag([*spacing, 1.0])
         affine[:3, 3] = origin
         return cls(tuple(int(size) for size in shape), affine)

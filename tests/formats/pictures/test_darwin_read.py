@@ -12,7 +12,7 @@ from skimage.draw import polygon_perimeter
 
 import voxelry as vx
 from voxelry.core.labels import Label, LabelTable
-from voxelry.errors import CorruptFileError, GridMismatchError, LabelError, UnsupportedFormatError
+from voxelry.errors import CorruptFileError, GridMismatchError, UnsupportedFormatError
 from voxelry.formats.detection import detect
 from voxelry.formats.pictures.darwin_read import read_darwin
 
@@ -158,8 +158,9 @@ def test_the_table_says_what_classes_mean(tmp_path):
     labels = read_darwin(saved(tmp_path, content), table)
     np.testing.assert_array_equal(labels.array == 4, square())
     assert "other" in labels.source.remarks[0]
-    with pytest.raises(LabelError, match="no category"):
-        read_darwin(saved(tmp_path, content), LabelTable(labels=(Label(value=1, name="lung"),)))
+    negative = read_darwin(saved(tmp_path, content), LabelTable(labels=(Label(value=1, name="lung"),)))
+    assert not negative.layers.any()  # Darwin lists only what was drawn
+    assert negative.source.remarks == ("categories not in the table are left out: Cell, other",)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ class CocoFile:
         things: ids of the categories whose annotations are objects; the others are regions.
         table: the label table that the file carries, None where it has none.
         offset: pixels from the origin of x and y to the centre of the first pixel: 0.5, or 0 where vertices are pixels.
+        lists_drawn: categories are only those of its annotations, so a picture may have none of a table.
     """
 
     path: Path
@@ -78,6 +79,7 @@ class CocoFile:
     things: frozenset[int]
     table: LabelTable | None
     offset: float
+    lists_drawn: bool = False
 
     def picture(self, name: str | None = None) -> CocoPicture:
         """The picture of a file name, with or without folders and ending; the only one where none is named.
@@ -290,7 +292,7 @@ def _matched(file: CocoFile, table: LabelTable | None) -> tuple[Mapping[int, Lab
     unknown = {number: file.labels[number].name for number, label in matches.items() if label is None}
     ignored = {number for number, name in unknown.items() if name.casefold() == _IGNORE and table.ignore is not None}
     others = [name for number, name in unknown.items() if number not in ignored]
-    if not labels and file.labels:
+    if not labels and file.labels and not file.lists_drawn:
         names = [label.name for label in file.labels.values()]
         raise LabelError(f"{file.path}: no category ({shown(names)}) is in the table", remedy=nearest(names[0], table.names))
     return labels, ignored, [f"categories not in the table are left out: {shown(others)}"] if others else []

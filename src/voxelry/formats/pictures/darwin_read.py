@@ -48,7 +48,8 @@ def read_darwin(
 
     Args:
         path: a JSON file.
-        table: the labels to take, matched to classes by name, as for `read_coco`. None takes all, numbered from 1.
+        table: the labels to take, matched to classes by name, as for `read_coco`; a picture may have none of them. None
+            takes all, numbered from 1.
         reference: the picture that was annotated, or its path.
 
     Returns:
@@ -56,7 +57,6 @@ def read_darwin(
 
     Raises:
         GridMismatchError: the reference is of another size.
-        LabelError: no class is in `table`.
         UnsupportedFormatError: a video, or several slots.
         CorruptFileError: no Darwin annotations, or damaged.
     """
@@ -71,7 +71,7 @@ def read_darwin(
             f"{file}: not Darwin annotations ({type(error).__name__}: {error})",
             remedy="Export it again, as Darwin JSON of a picture.",
         ) from error
-    annotations = coco_file(file, coco)
+    annotations = replace(coco_file(file, coco), lists_drawn=True)
     labels = annotations.map_of(annotations.pictures[0], table, reference.geometry if isinstance(reference, Volume) else None)
     remarks = [f"annotations without an area are left out: {shown(left_out)}"] if left_out else []
     return replace(labels, source=replace(labels.source, kind="darwin", remarks=(*labels.source.remarks, *remarks)))
