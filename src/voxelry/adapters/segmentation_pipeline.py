@@ -45,7 +45,7 @@ class SegmentationPipeline:
 
     Example:
         >>> import numpy as np
-        >>> from PIL import Image, ImageOps
+        >>> from PIL import Image
         >>> from voxelry import load_model, train
         >>> from voxelry.adapters import SegmentationPipeline
         >>> from voxelry.phantom import coarse_acquisition, write_phantoms

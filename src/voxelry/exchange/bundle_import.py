@@ -28,10 +28,11 @@ from voxelry.exchange.bundle_mapping import mapped_bundle
 from voxelry.exchange.bundle_network import WEIGHTS
 from voxelry.exchange.bundle_stages import RUNS_TRUSTED
 from voxelry.exchange.checkpoint_archive import FAILURES, read_archive, read_bare_pickle
-from voxelry.exchange.foreign_values import first_line, understood
+from voxelry.exchange.foreign_values import understood
 from voxelry.formats.dicom.archive import open_archive
 from voxelry.networks.build import build_network
 from voxelry.networks.custom import check_trusted
+from voxelry.networks.network_spec import one_line
 from voxelry.networks.weights import check_size, weights_of
 
 MAX_BYTES = 32 * 2**30
@@ -146,7 +147,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
         content = read_archive(file) if zipfile.is_zipfile(file) else read_bare_pickle(file)
     except FAILURES as error:
         raise CorruptFileError(
-            f"{file}: no checkpoint ({first_line(error) or type(error).__name__})", remedy="Get the bundle's weights again."
+            f"{file}: no checkpoint ({one_line(error) or type(error).__name__})", remedy="Get the bundle's weights again."
         ) from error
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

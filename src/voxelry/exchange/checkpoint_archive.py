@@ -18,7 +18,6 @@ import torch
 
 from voxelry.base.listing import shown
 from voxelry.errors import ModelError
-from voxelry.exchange.foreign_values import first_line
 
 FAILURES = (RuntimeError, OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, ValueError)
 """What PyTorch raises for files that are damaged, or none of its own."""
@@ -69,8 +68,3 @@ def read_bare_pickle(path: Path) -> Any:
         raise ModelError(
             f"{path}: asks for more than numbers, or is no checkpoint; nothing of it was run", remedy=_DISTRUST
         ) from error
-
-
-def unreadable(path: Path, error: Exception, remedy: str) -> ModelError:
-    """The error of a checkpoint that is damaged."""
-    return ModelError(f"{path}: cannot be read ({first_line(error) or type(error).__name__})", remedy=remedy)

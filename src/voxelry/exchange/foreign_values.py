@@ -10,12 +10,10 @@ from pydantic import ValidationError
 
 from voxelry.base.expectations import expectation
 from voxelry.errors import ModelError, VoxelryError
+from voxelry.networks.network_spec import one_line
 
 MOST = 3
 """Wrong values that a message lists."""
-
-LONGEST = 200
-"""Characters of another library's message that ours repeats."""
 
 
 @contextmanager
@@ -33,11 +31,6 @@ def understood(where: Path | str, remedy: str) -> Iterator[None]:
     except ValidationError as failure:
         wrong = [f"{'.'.join(map(str, item['loc']))}: {expectation(item, ())}" for item in failure.errors()[:MOST]]
         raise ModelError(f"{where}: {'; '.join(each.removeprefix(': ') for each in wrong)}", remedy=remedy) from failure
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        reason = first_line(error) or "nothing said"
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = one_line(error) or "nothing said"
         raise ModelError(f"{where}: cannot be used ({type(error).__name__}: {reason})", remedy=remedy) from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a message, cut to a readable length."""
-    return next(iter(str(error).splitlines()), "")[:LONGEST]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from voxelry.errors import ModelError
-from voxelry.exchange.checkpoint_archive import FAILURES, read_archive, unreadable
+from voxelry.exchange.checkpoint_archive import FAILURES, read_archive
+from voxelry.networks.network_spec import one_line
 
 _SCALARS: list[Any] = [
     *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),  # type: ignore[attr-defined]
@@ -79,4 +80,5 @@ def _unpickled(path: Path) -> Any:
     try:
         return read_archive(path, _SCALARS)
     except FAILURES as error:
-        raise unreadable(path, error, "Copy the checkpoint again.") from error
+        reason = one_line(error) or type(error).__name__
+        raise ModelError(f"{path}: cannot be read ({reason})", remedy="Copy the checkpoint again.") from error

@@ -13,6 +13,7 @@ from voxelry.core.model import Model
 from voxelry.errors import ModelError
 from voxelry.networks.build import input_channels
 from voxelry.networks.folder_record import read_record
+from voxelry.networks.network_spec import one_line
 from voxelry.networks.weights import is_model_folder, load_models, network_of, read_cards
 
 
@@ -89,7 +90,7 @@ def _compute(model: Model) -> None:
             logits = network(torch.zeros(1, channels, *model.plan.patch_size))[0]
     except RuntimeError as error:
         raise ModelError(
-            f"{model.path}: a patch of {model.plan.patch_size} voxels cannot be computed ({str(error).splitlines()[0][:200]})",
+            f"{model.path}: a patch of {model.plan.patch_size} voxels cannot be computed ({one_line(error)})",
             remedy="Restore the plan as training wrote it.",
         ) from error
     if not bool(logits.isfinite().all()):
