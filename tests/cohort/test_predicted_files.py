@@ -131,6 +131,88 @@ def test_a_file_of_ids_of_another_program_is_said_not_to_count(tmp_path, caplog)
     assert "count where voxelry wrote both (a_instances has no record of it)" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("row", "more"),
+    [
+        ({"label_id": 1, "was_fused": False}, {}),  # Hugging Face's: the card's values
+        ({"label_id": 0, "was_fused": False}, {"id2label": {"0": "nucleus"}}),
+        ({"category_id": 1, "iscrowd": 0}, {}),  # COCO's panoptic form
+        ({"category_id": 7}, {"categories": [{"id": 7, "name": "nucleus", "isthing": 1}]}),
+    ],
+)
+def test_segments_of_other_forms_are_labels(tmp_path, row, more):
+    card = nuclei(tmp_path)
+    for case, count in (("a", 7), ("b", 3)):
+        ids = np.unique(squares(count - 1, lambda n: 700 - n))[1:].tolist()
+        write_json(tmp_path / "out" / f"{case}.json", {"segments_info": [{"id": i, "score": 0.5, **row} for i in ids], **more})
+    scores = vx.evaluate(card, tmp_path / "out", metrics=["instances", "coco"])
+    assert scores.labels == ("nucleus",)
+    assert scores.values["instance_tp"].tolist() == [[6.0], [2.0]]
+    assert scores.pooled["coco_ap50"]["nucleus"] == pytest.approx(81 / 101)
+
+
+def coco_of_all(folder, file, score=lambda number: number / 1000):
+    """One COCO file of the predictions of both pictures."""
+    table = LabelTable(labels=(Label(value=1, name="nucleus", kind="thing"),))
+    every = {"images": [], "annotations": []}
+    for picture, (case, count) in enumerate((("a", 7), ("b", 3)), start=1):
+        ids = squares(count - 1, lambda n: 700 - n)
+        labels = LabelMap((ids > 0).astype(np.uint8)[None], Geometry((40, 40)), table, instances=ids[None].astype(np.uint32))
+        content = json.loads(vx.write(labels, folder / "one.coco.json").read_text())
+        every["categories"] = content["categories"]
+        every["images"].append({"id": picture, "file_name": f"images/{case}.png", "height": 40, "width": 40})
+        for row in content["annotations"]:
+            scored = {} if score is None else {"score": score(row["id"])}
+            every["annotations"].append(row | {"image_id": picture, "id": 1000 * picture + row["id"]} | scored)
+    (folder / "one.coco.json").unlink()
+    write_json(file, every)
+    return file
+
+
+def test_one_coco_file_is_the_predictions_of_all_pictures(tmp_path):
+    card = nuclei(tmp_path)
+    file = coco_of_all(tmp_path, tmp_path / "all.coco.json")
+    scores = vx.evaluate(card, file, metrics=["instances", "coco", "froc"])
+    assert scores.cases == ("a", "b")
+    assert scores.values["instance_tp"].tolist() == [[6.0], [2.0]]
+    assert scores.pooled["coco_ap50"]["nucleus"] == pytest.approx(81 / 101)
+    assert scores.pooled["froc"]["nucleus"] == pytest.approx(0.8)
+    coco_of_all(tmp_path, file, score=None)
+    with pytest.raises(UsageError, match="score of each object"):
+        vx.evaluate(card, file, metrics=["coco"])
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_one_coco_file_beside_a_folder_of_masks(tmp_path, swapped):
+    nuclei(tmp_path)
+    for case, count in (("a", 7), ("b", 3)):
+        Image.fromarray((squares(count) > 0).astype(np.uint8)).save(tmp_path / "masks" / f"{case}.png")
+    pair = [tmp_path / "masks", coco_of_all(tmp_path, tmp_path / "all.coco.json")]
+    scores = vx.evaluate(*(pair[::-1] if swapped else pair))
+    assert scores.cases == ("a", "b")
+    np.testing.assert_allclose(scores.dice, [[12 / 13], [4 / 5]])
+    single = [tmp_path / "masks" / "b.png", pair[1]]
+    np.testing.assert_allclose(vx.evaluate(*(single[::-1] if swapped else single)).dice, [[4 / 5]])
+
+
+def test_label_ids_without_a_card_are_values(tmp_path):
+    for folder in ("ref", "out"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray((squares(4) > 0).astype(np.uint8) * 2).save(tmp_path / "ref" / "a.png")
+    Image.fromarray(squares(4, lambda n: 40 + n)).save(tmp_path / "out" / "a.png")
+    write_json(tmp_path / "out" / "a.json", {"segments_info": [{"id": 40 + n, "category_id": 2} for n in range(4)]})
+    scores = vx.evaluate(tmp_path / "ref", tmp_path / "out")
+    assert scores.labels == ("label_2",)
+    assert scores.dice.tolist() == [[1.0]]
+
+
+def test_a_segment_without_a_label_is_refused(tmp_path):
+    for row in ({"label_id": 0}, {}):
+        write_json(tmp_path / "a.json", {"segments_info": [{"id": 700, **row}]})
+        with pytest.raises(CorruptFileError, match=r"a\.json: segment 700 has no label.*id2label"):
+            segments_beside(tmp_path / "a.png")
+
+
 def test_segments_name_the_labels_of_ids(tmp_path):
     labels = [*THINGS, {"value": 2, "name": "debris", "kind": "thing"}, {"value": 3, "name": "field"}]
     card = nuclei(tmp_path, labels, "components")

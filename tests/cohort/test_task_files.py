@@ -107,6 +107,8 @@ def test_a_semantic_map_has_neither_ids_nor_segments(tmp_path):
     out, outcome = run(tmp_path, "semantic", ("png", "coco"))
     assert names(out) == ["a.coco.json", "a.png"]
     assert sorted(np.unique(Image.open(out / "a.png"))) == [0, 1, 2]
+    rows = json.loads((out / "a.coco.json").read_text())["annotations"]
+    assert {(row["category_id"], row["score"]) for row in rows} == {(1, 0.7), (2, 0.9)}
     assert outcome.remarks == ("no physical size: DPI is not one", "backend torch")
 
 
@@ -134,6 +136,7 @@ def test_formats_that_hold_objects_hold_those_of_the_task(tmp_path):
     out, outcome = run(tmp_path, "instance", ("coco",))
     annotations = json.loads((out / "a.coco.json").read_text())["annotations"]
     assert [row["category_id"] for row in annotations] == [2, 2, 2]
+    assert [row["score"] for row in annotations] == [0.9, 0.9, 0.9]
     assert json.loads(outcome.files["segments"].read_text())["id_maps"] == []
 
 

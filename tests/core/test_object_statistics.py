@@ -14,6 +14,7 @@ def test_a_set_without_objects() -> None:
 def test_objects_in_words() -> None:
     some = ObjectStatistics(total=8, per_case=(1, 2.5, 4), diameter=(1, 20, 31.26), unit="pixels", touching=2, in_parts=1)
     assert some.describe() == (
-        "8 objects, 1 to 4 a case (median 2.5), median diameter 20 pixels (1 to 31.3), 2 touch another (25 %), 1 in several parts"
+        "8 objects, 1 to 4 a case (median 2.5), median diameter 20 pixels (90 % lie between 1 and 31.3), "
+        "2 touch another (25 %), 1 in several parts"
     )
     assert (some.median_diameter, some.share_touching) == (20, 0.25)

@@ -31,6 +31,8 @@ def folder(tmp_path):
         picture(tmp_path / f"images/{id}.png", np.arange(8).reshape(2, 4) + len(id))
         picture(tmp_path / f"masks/{id}.png", mask)
         picture(tmp_path / f"ids/{id}.png", ids, np.uint16)
+        picture(tmp_path / f"classes/{id}_cell.png", np.equal(mask, 1) * 255)
+        picture(tmp_path / f"classes/{id}_vessel.png", np.equal(mask, 2) * 255)
         (tmp_path / f"objects/{id}").mkdir(parents=True)
     picture(tmp_path / "objects/a/cell_1.png", [[255, 0, 255, 0], [0, 0, 0, 0]])
     picture(tmp_path / "objects/a/cell_2.png", [[0, 0, 255, 255], [0, 0, 0, 255]])
@@ -50,6 +52,7 @@ def manifest(folder, labels="masks/{id}.png", table=(CELL, VESSEL), cases=None, 
 
 
 IDS = {"instances": "ids/{id}.png"}
+PER_LABEL = {"per_label": "classes/{id}_{label}.png"}
 EACH = {"per_object": "objects/{id}/{label}_*.png"}
 
 
@@ -63,6 +66,8 @@ EACH = {"per_object": "objects/{id}/{label}_*.png"}
         ({"cases": IDS, "instances": "id_map"}, [[7, 0, 7, 8], [0, 0, 0, 8]]),
         ({"cases": IDS, "instances": {"form": "id_map", "parts": "split"}}, [[7, 0, 1, 8], [0, 0, 0, 8]]),
         ({"labels": "ids/{id}.png", "table": [CELL], "instances": "mask_ids"}, [[7, 0, 7, 8], [0, 0, 0, 8]]),
+        ({"labels": PER_LABEL, "cases": IDS}, [[7, 0, 7, 8], [0, 0, 0, 8]]),
+        ({"labels": PER_LABEL, "cases": IDS, "instances": "id_map"}, [[7, 0, 7, 8], [0, 0, 0, 8]]),
         ({"labels": EACH}, [[1, 0, 1, 2], [0, 0, 0, 2]]),
         ({"labels": EACH, "instances": {"form": "files", "parts": "split"}}, [[1, 0, 3, 2], [0, 0, 0, 2]]),
     ],
@@ -107,7 +112,7 @@ def test_rows_and_tables_name_id_maps(folder):
         ({"instances": "mask_ids"}, "which of 2 labels"),
         ({"instances": "ids"}, "instances"),
         ({"labels": None, "cases": IDS}, "without a mask of classes"),
-        ({"labels": EACH, "cases": IDS}, "without a mask of classes"),
+        ({"labels": EACH, "cases": IDS}, "`per_object` has a file for each object already"),
         ({"labels": {"per_object": "objects/{id}/*.png"}}, r"does not say which of 2 labels .*\{label\}"),
         ({"labels": {"per_object": "nowhere/{id}/{label}*.png"}}, "no folder"),
         ({"labels": {"per_object": "objects/{id}.png"}}, r"has no \* in it"),

@@ -2,6 +2,7 @@
 
 import csv
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from voxelry.core.labels import Code, Label, LabelTable
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
 
-LESION = Label(value=2, name="lesion", kind="thing", type=Code(value="52988006", meaning="Lesion"))
+LESION = Label(
+    value=2,
+    name="lesion",
+    kind="thing",
+    type=Code(value="52988006", meaning="Lesion"),
+    modifier=Code(value="7771000", meaning="Left"),
+)
 TABLE = LabelTable(labels=(Label(value=1, name="liver"), LESION, Label(value=3, name="none")))
 
 
@@ -54,6 +61,7 @@ def test_each_object_is_a_row(tmp_path):
         assert float(row["long_mm"]) >= float(row["short_mm"]) > 0
     assert [row["touches_border"] for row in rows] == ["0", "0", "0", "1", "0"]
     assert [row["code"] for row in rows] == ["", "52988006", "52988006", "52988006", ""]
+    assert [row["modifier"] for row in rows] == ["", "7771000", "7771000", "7771000", ""]
     assert {rows[-1][name] for name in ("long_mm", "mean", "x_mm", "first_0")} == {""}
     assert rows[-1]["volume_mm3"] == "0"
 
@@ -64,7 +72,13 @@ def test_pictures(tmp_path):
     assert [(row["id"], row["area_mm2"]) for row in rows] == [("", "0.75"), ("7", "1.125"), ("", "0")]
     assert {"volume_mm3", "x_mm", "mean", "first_2"}.isdisjoint(rows[0])
     unknown = rows_of(vx.write(LabelMap(labels.layers, Geometry((8, 7)), TABLE), tmp_path / "b.objects.csv"))
-    assert [unknown[0][name] for name in ("voxels", "area_mm2", "long_mm")] == ["6", "", ""]
+    assert [unknown[0][name] for name in ("voxels", "area_px")] == ["6", "6"]
+    unit = rows_of(vx.write(replace(labels, geometry=Geometry((8, 7), None, (1, 1))), tmp_path / "c.objects.csv"))
+    assert [unknown[0][f"{name}_px"] for name in ("long", "short")] == [unit[0][f"{name}_mm"] for name in ("long", "short")]
+    assert {"area_mm2", "long_mm", "short_mm"}.isdisjoint(unknown[0])
+    image = Volume(np.ones((1, 8, 7)), Geometry((8, 7)))
+    seen = rows_of(vx.write(LabelMap(labels.layers, Geometry((8, 7)), TABLE), tmp_path / "d.objects.csv", source=image))
+    assert [seen[0][name] for name in ("mean", "area_px")] == ["1", "6"]
 
 
 def test_another_ending(tmp_path):

@@ -79,11 +79,11 @@ def test_pictures_have_areas_and_perimeters(kind):
     assert given.isdisjoint({"volume_mm3", "surface_mm2", "sphericity", "least_mm", "x_mm", "intensity_unit"})
 
 
-def test_a_picture_of_unknown_pixel_size_has_pixels_alone():
+def test_a_picture_of_unknown_pixel_size_has_no_millimetres():
     labels = LabelMap.of(np.eye(5, dtype=np.uint8), Geometry((5, 5)), LabelTable.numbered([1]))
     [row] = measurement_rows(labels)
     assert {name for name, value in row.items() if value is not None} == {
-        "label", "label_value", "kind", "instance", "voxels", "touches_border",
+        "label", "label_value", "kind", "instance", "voxels", "touches_border", "circularity", "elongation",
     }  # fmt: skip
 
 

@@ -48,3 +48,25 @@ def test_a_number_that_no_reference_has_is_named():
     ]
     assert label_warnings(scores_of([(truth, np.array([0, 1, 3, 0]))])) == []  # a manifest knows that label
     assert label_warnings(scores_of([(truth, truth * 0)], numbers)) == []
+
+
+def test_numbers_that_are_exchanged_may_be_ids():
+    truth = np.repeat([0, 1, 2, 3, 4, 5], 10)
+    guess = np.repeat([0, 1, 3, 4, 5, 2], 10)  # label 1 meets itself
+    numbers = tuple(f"label_{n}" for n in range(1, 6))
+    (sentence,) = label_warnings(scores_of([(truth, guess), (truth, truth)], numbers))
+    assert sentence.startswith("in 1 of 2 cases most labels lie where the prediction has another number (c0)")
+    assert "Dice of 1.000" in sentence
+    assert sentence.endswith("(`instances: mask_ids`)")
+    assert label_warnings(scores_of([(truth, guess)], tuple("abcde"))) == []  # of labels with names it is a prediction
+    wrong = np.random.default_rng(0).permutation(guess)
+    assert label_warnings(scores_of([(truth, wrong)], numbers)) == []  # of no use, but no exchange
+
+
+def test_many_numbers_are_not_all_listed():
+    truth = np.arange(60) // 2
+    (sentence,) = label_warnings(
+        scores_of([(truth, np.where(truth > 0, truth % 29 + 1, 0))], tuple(f"label_{n}" for n in range(1, 30)))
+    )
+    assert "label_5 and 24 more in the reference" in sentence
+    assert sentence.endswith("(`instances: mask_ids`)")

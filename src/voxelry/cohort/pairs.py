@@ -19,10 +19,11 @@ from voxelry.datasets.cases import Case
 from voxelry.datasets.load import load_case
 from voxelry.datasets.manifest import Manifest, load_manifest
 from voxelry.datasets.nnunet_files import FIRST
-from voxelry.errors import GridMismatchError, MissingFileError, UsageError
+from voxelry.errors import GridMismatchError, MissingFileError, SelectionError, UsageError
 from voxelry.formats.detection import detect, header_beside
 from voxelry.formats.ids_beside import SUFFIX as IDS_SUFFIX
 from voxelry.formats.ids_beside import is_ids_file
+from voxelry.formats.pictures.coco_read import open_coco
 from voxelry.formats.reader import read_labels
 from voxelry.formats.table import all_formats, claims_labels, format_by_ending, label_formats
 from voxelry.inference.predict_options import ConfidenceMode
@@ -46,9 +47,9 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
     """Pair reference masks with predicted masks.
 
     Args:
-        reference: a mask, a folder of masks, or a manifest (whose labels then say what the values mean and what is ignored),
-            loaded or not.
-        prediction: a mask, or a folder of masks named by case id.
+        reference: a mask, a folder of masks, a COCO file of several pictures, or a manifest (whose labels then say what the
+            values mean and what is ignored), loaded or not.
+        prediction: a mask, a folder of masks named by case id, or a COCO file of several pictures.
         root: where a manifest's paths start.
 
     Returns:
@@ -67,14 +68,14 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
         return _with_manifest(reference, prediction)
     if is_manifest(reference):
         return _with_manifest(load_manifest(reference, root), prediction)
-    if reference.is_dir() != prediction.is_dir():
+    references, predictions = _cases_in(reference), _cases_in(prediction)
+    if reference.is_file() and prediction.is_file() and (references is None or predictions is None):
+        return [_pair(case_id(prediction if predictions is None else reference), (reference,), (prediction,))]
+    if references is None or predictions is None:
         raise UsageError(
             f"{reference} and {prediction}: one is a folder, the other a file", remedy="Give two files or two folders."
         )
-    if reference.is_file():
-        return [_pair(case_id(reference), (reference,), (prediction,))]
-    references = masks_in(reference)
-    predictions = _called_as(references, masks_in(prediction))
+    predictions = _called_as(references, predictions)
     missing = sorted(set(references) - set(predictions))
     if missing:
         raise MissingFileError(
@@ -83,6 +84,19 @@ def find_pairs(reference: Path | Manifest, prediction: Path, root: Path | None =
         )
     _warn_of_surplus(prediction, predictions, references)
     return [_pair(name, references[name], predictions[name]) for name in sorted(references)]
+
+
+def _cases_in(path: Path) -> dict[str, Files] | None:
+    """Case id -> files of a folder, or of a COCO file of several pictures; None for a mask of one case."""
+    if path.is_dir():
+        return masks_in(path)
+    names = _pictures_in(path)
+    return None if len(names) < 2 else {case_id(Path(name)): (path,) for name in names}
+
+
+def _pictures_in(path: Path) -> list[str]:
+    """The names of the pictures of a COCO file; none for another file."""
+    return [picture.name for picture in open_coco(path).pictures] if detect(path).name == "coco" else []
 
 
 def _called_as(cases: Collection[str], masks: Mapping[str, Files]) -> dict[str, Files]:
@@ -96,18 +110,18 @@ def _called_as(cases: Collection[str], masks: Mapping[str, Files]) -> dict[str, 
 
 def _pair(case: str, reference: Files, prediction: Files) -> tuple[str, Loader, Callable[[], PredictedMap]]:
     def read(mask: Path, other: Path) -> LabelMap:
-        return read_objects(mask, partial(_mask, mask, other))
+        return read_objects(mask, partial(_mask, case, mask, other))
 
     return (
         case,
         partial(_agreed, case, reference, partial(read, other=prediction[0])),
-        partial(_with_evidence, case, prediction, partial(read, other=reference[0])),
+        partial(_with_evidence, case, prediction, partial(read, other=reference[0]), case),
     )
 
 
-def _with_evidence(case: str, files: Files, read: Callable[[Path], LabelMap]) -> PredictedMap:
-    """A prediction with what lies beside its first file."""
-    return PredictedMap(_agreed(case, files, read), scores_beside(files[0]), confidence_beside(files[0]))
+def _with_evidence(case: str, files: Files, read: Callable[[Path], LabelMap], picture: str) -> PredictedMap:
+    """A prediction with what lies beside its first file, or in it, of the picture of that name."""
+    return PredictedMap(_agreed(case, files, read), scores_beside(files[0], picture), confidence_beside(files[0]))
 
 
 def _agreed(case: str, files: Files, read: Callable[[Path], LabelMap]) -> LabelMap:
@@ -130,16 +144,18 @@ def _equal(first: LabelMap, other: LabelMap) -> bool:
         return False
 
 
-def _mask(path: Path, other: Path) -> LabelMap:
+def _mask(case: str, path: Path, other: Path) -> LabelMap:
     """A mask; outlines without series or picture beside them are filled on the grid of the mask they are compared with."""
     if not _needs_image(path):
         return read_labels(path)
     try:
         return read_labels(path)
-    except MissingFileError as error:
+    except (MissingFileError, SelectionError) as error:
+        if len(_pictures_in(path)) > 1:
+            return read_labels(path, reference=case)
         try:
             grid = read_labels(other).geometry
-        except MissingFileError:
+        except (MissingFileError, SelectionError):
             raise error from None
         return read_labels(path, reference=Volume(partial(np.zeros, (1, *grid.shape), np.uint8), grid))
 
@@ -150,7 +166,7 @@ def _needs_image(path: Path) -> bool:
 
 
 def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
-    masks = masks_in(prediction) if prediction.is_dir() else {case_id(prediction): (prediction,)}
+    masks = masks_in(prediction) if prediction.is_dir() else _masks_in_file(prediction, manifest)
     masks = _called_as([case.id for case in manifest.cases], masks)
     cases = [case for case in manifest.cases if case.has_labels and case.id in masks]
     if not cases:
@@ -163,14 +179,24 @@ def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
     return [(case.id, partial(_reference, case, manifest), partial(_predicted, masks[case.id], case, manifest)) for case in cases]
 
 
+def _masks_in_file(prediction: Path, manifest: Manifest) -> dict[str, Files]:
+    """Case id -> the file: of all whose pictures a COCO file of several names, else of the case that it is named after."""
+    pictures = {Path(name).stem for name in _pictures_in(prediction)}
+    if len(pictures) < 2:
+        return {case_id(prediction): (prediction,)}
+    images = {case.id: case.reference_image(manifest.card.reference) for case in manifest.cases}
+    return {id: (prediction,) for id, image in images.items() if image.stem in pictures}
+
+
 def _predicted(files: Files, case: Case, manifest: Manifest) -> PredictedMap:
     """A prediction; contours are filled on the case's image."""
+    image = case.reference_image(manifest.card.reference)
 
     def read(mask: Path) -> LabelMap:
-        image = case.reference_image(manifest.card.reference) if _needs_image(mask) else None
-        return read_objects(mask, partial(read_labels, mask, reference=image), manifest.card.table)
+        reference = image if _needs_image(mask) else None
+        return read_objects(mask, partial(read_labels, mask, reference=reference), manifest.card.table)
 
-    return _with_evidence(case.id, files, read)
+    return _with_evidence(case.id, files, read, image.name)
 
 
 def _reference(case: Case, manifest: Manifest) -> LabelMap:

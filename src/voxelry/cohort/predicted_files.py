@@ -1,21 +1,23 @@
 """Reads a mask with what lies beside it: segments that say what its ids are, scores of objects, a map of confidence.
 
 A mask whose values are ids of objects (``predict --task instance``) is read by the segments beside it: ``<case id>.json`` or
-``<case id>.segments.json``, whose key ``segments_info`` lists mappings with ``id``, ``label``, ``label_id``, ``kind``, ``score``.
-Without them its objects are those of the only thing of the reference's labels.
+``<case id>.segments.json``, whose key ``segments_info`` lists mappings with ``id``, ``label``, ``label_id``, ``kind``, ``score``;
+or, as Hugging Face and COCO's panoptic form have it, ``label_id`` or ``category_id`` alone, which are named by ``id2label`` or
+``categories`` of the file, or else are values of the reference's labels. Without segments its objects are those of the only thing
+of the reference's labels.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from voxelry.base.files import read_json
 from voxelry.base.listing import shown
@@ -25,13 +27,18 @@ from voxelry.core.geometry import Geometry
 from voxelry.core.labels import Label, LabelTable
 from voxelry.core.volume import LabelMap, Source, Volume
 from voxelry.errors import CorruptFileError, LabelError, UnsupportedFormatError
+from voxelry.formats.detection import detect
 from voxelry.formats.id_map import read_ids
 from voxelry.formats.object_ids import from_mask_ids
+from voxelry.formats.pictures.coco_read import open_coco
 from voxelry.formats.reader import read, read_labels
 from voxelry.metrics.aligned_pair import is_numbered
 from voxelry.metrics.predicted_map import PredictedMap
 
 log = logging.getLogger(__name__)
+
+Names = Mapping[int | None, tuple[str, str]]
+"""Label id -> name, and whether it is a thing or stuff."""
 
 _ENDINGS = (".segments.json", ".json")
 
@@ -40,8 +47,8 @@ class StoredSegment(Frozen, extra="ignore"):
     """A segment of a file of segments; other keys are passed over."""
 
     id: int = Field(ge=1)
-    label: str
-    label_id: int | None = None
+    label: str = ""
+    label_id: int | None = Field(default=None, validation_alias=AliasChoices("label_id", "category_id"))
     kind: Literal["thing", "stuff"] = "thing"
     score: float | None = Field(default=None, allow_inf_nan=False)
 
@@ -59,16 +66,23 @@ def segments_beside(mask: Path) -> tuple[StoredSegment, ...] | None:
         file = mask.parent / f"{case_id(mask)}{ending}"
         if file == mask or not file.is_file():
             continue
-        rows = read_json(file).get("segments_info")
+        content = read_json(file)
+        rows = content.get("segments_info")
         if rows is None:
             continue
         try:
-            segments = _SEGMENTS.validate_python(rows)
+            segments = _with_names(_SEGMENTS.validate_python(rows), _names_of(content))
         except ValidationError as error:
             place = ".".join(str(step) for step in error.errors()[0]["loc"])
             raise CorruptFileError(
-                f"{file}: segment {place}: {error.errors()[0]['msg']}", remedy="Each segment has an id and the name of its label."
+                f"{file}: segment {place}: {error.errors()[0]['msg']}", remedy="Each segment has an id and its label."
             ) from error
+        nameless = [segment.id for segment in segments if not segment.label and not segment.label_id]
+        if nameless:
+            raise CorruptFileError(
+                f"{file}: segment {nameless[0]} has no label",
+                remedy="Give each its `label`, or a `label_id` that `id2label` of the file names.",
+            )
         ids = [segment.id for segment in segments]
         if len(set(ids)) < len(ids):
             raise CorruptFileError(f"{file}: lists an id twice", remedy="Give each segment an id of its own.")
@@ -76,9 +90,40 @@ def segments_beside(mask: Path) -> tuple[StoredSegment, ...] | None:
     return None
 
 
-def scores_beside(mask: Path) -> dict[int, float] | None:
-    """Id -> score of the segments beside a mask; None where there is no list of segments, or none of them has a score."""
+def _names_of(content: Mapping[str, Any]) -> Names:
+    """The labels that a file lists in ``categories`` or ``id2label``; nothing where it has neither, or a damaged one."""
+    try:
+        if "categories" in content:
+            return {
+                int(row["id"]): (str(row["name"]), "thing" if row.get("isthing", 1) else "stuff") for row in content["categories"]
+            }
+        return {int(number): (str(name), "thing") for number, name in content.get("id2label", {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _with_names(segments: Sequence[StoredSegment], names: Names) -> tuple[StoredSegment, ...]:
+    """Segments, of which those without a name have that of their label's id, where it is known."""
+    unnamed = {segment.id: names[segment.label_id] for segment in segments if not segment.label and segment.label_id in names}
+    return tuple(
+        segment.model_copy(update={"label": unnamed[segment.id][0], "kind": unnamed[segment.id][1]})
+        if segment.id in unnamed
+        else segment
+        for segment in segments
+    )
+
+
+def scores_beside(mask: Path, picture: str | None = None) -> dict[int, float] | None:
+    """Id -> score of the segments beside a mask, or of the objects of a COCO file; None where none of them has a score.
+
+    Args:
+        mask: its file.
+        picture: which picture of a COCO file of several.
+    """
     segments = segments_beside(mask)
+    if segments is None and detect(mask).name == "coco":
+        annotations = open_coco(mask)
+        return annotations.scores_of(annotations.picture(picture))
     scores = {segment.id: segment.score for segment in segments or () if segment.score is not None}
     return scores if scores or segments == () else None
 
@@ -153,7 +198,9 @@ def _of_segments(
     Raises:
         LabelError: an id without a segment.
     """
-    rows = sorted(segments, key=lambda segment: segment.id)
+    names: dict[int | None, tuple[str, str]] = {row.label_id: (f"label_{row.label_id}", row.kind) for row in segments}
+    names |= {} if table is None else {label.value: (label.name, label.kind) for label in table.labels}
+    rows = sorted(_with_names(segments, names), key=lambda segment: segment.id)
     known = np.array([0, *(segment.id for segment in rows)], dtype=np.int64)
     place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
     unknown = np.unique(ids[known[place] != ids])
@@ -162,10 +209,10 @@ def _of_segments(
             f"{source.name}: ids {shown([str(value) for value in unknown])} are not among the {len(rows)} segments beside it",
             remedy="Give each id of the mask a segment with its label.",
         )
-    names = _table_of(rows, table)
-    values = np.array([0, *(names[segment.label].value for segment in rows)], dtype=np.uint16)
-    kept = np.array([0, *(segment.id if names[segment.label].kind == "thing" else 0 for segment in rows)], dtype=np.uint32)
-    return LabelMap(values[place][None], geometry, names, source, kept[place][None])
+    labels = _table_of(rows, table)
+    values = np.array([0, *(labels[segment.label].value for segment in rows)], dtype=np.uint16)
+    kept = np.array([0, *(segment.id if labels[segment.label].kind == "thing" else 0 for segment in rows)], dtype=np.uint32)
+    return LabelMap(values[place][None], geometry, labels, source, kept[place][None])
 
 
 def _table_of(segments: Sequence[StoredSegment], table: LabelTable | None) -> LabelTable:
@@ -173,6 +220,10 @@ def _table_of(segments: Sequence[StoredSegment], table: LabelTable | None) -> La
     labels = {segment.label: segment for segment in segments}
     if table is not None and set(labels) <= set(table.names):
         return LabelTable(labels=tuple(label.model_copy(update={"layer": 0}) for label in table.labels), ignore=table.ignore)
+    is_value = all(name == f"label_{segment.label_id}" for name, segment in labels.items())
     return LabelTable(
-        labels=tuple(Label(value=number, name=name, kind=labels[name].kind) for number, name in enumerate(labels, start=1))
+        labels=tuple(
+            Label(value=segment.label_id if is_value and segment.label_id else number, name=name, kind=segment.kind)
+            for number, (name, segment) in enumerate(labels.items(), start=1)
+        )
     )

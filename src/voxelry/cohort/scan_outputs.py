@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 from voxelry.base.distinct_names import folded
 from voxelry.base.output_folder import OutputFolder
 from voxelry.cohort.scan_names import Scan
-from voxelry.cohort.task_files import SEGMENTS, check_formats, is_id_map, segments_path, write_id_map, write_segments_of
+from voxelry.cohort.task_files import (
+    SEGMENTS,
+    check_formats,
+    is_id_map,
+    scores_by_segment,
+    segments_path,
+    write_id_map,
+    write_segments_of,
+)
 from voxelry.core.model import Model
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import UsageError
 from voxelry.formats.dicom.objects.segment_descriptions import Algorithm
-from voxelry.formats.file_format import Format
+from voxelry.formats.file_format import NO_OPTIONS, Format
 from voxelry.formats.grids.nifti_write import write_nifti_image
 from voxelry.formats.ids_beside import ids_file
 from voxelry.formats.multi_file import folder_beside
@@ -120,7 +128,8 @@ class ScanOutputs:
             if is_id_map(self.task, row):
                 files[row.name] = write_id_map(row, labels, path)
             else:
-                files[row.name] = write_format(row, labels, path, volume, self.model, files)
+                options = {"scores": scores_by_segment(prediction, labels)} if "scores" in row.options else {}
+                files[row.name] = write_format(row, labels, path, volume, self.model, files, options)
         if self.task != "semantic":
             files[SEGMENTS] = write_segments_of(prediction, labels, self.task, segments_path(self.out, scan.id), files)
         if prediction.map is not None and self.confidence:
@@ -157,7 +166,15 @@ class ScanOutputs:
         return [*self.models, *scan.images]
 
 
-def write_format(row: Format, labels: LabelMap, path: Path, volume: Volume, model: Model, files: dict[str, Path]) -> Path:
+def write_format(
+    row: Format,
+    labels: LabelMap,
+    path: Path,
+    volume: Volume,
+    model: Model,
+    files: dict[str, Path],
+    more: Mapping[str, Any] = NO_OPTIONS,
+) -> Path:
     """Write one format of one scan; a report refers to a SEG, which is written first where it was not asked for.
 
     Args:
@@ -167,8 +184,11 @@ def write_format(row: Format, labels: LabelMap, path: Path, volume: Volume, mode
         volume: the scan.
         model: named in formats that have a place for it.
         files: the files of the scan by format, to which a SEG is added.
+        more: further options of the format.
     """
-    options: dict[str, Any] = {"algorithm": Algorithm.of(model.card)} if "algorithm" in row.options else {}
+    options: dict[str, Any] = dict(more)
+    if "algorithm" in row.options:
+        options["algorithm"] = Algorithm.of(model.card)
     if "segmentation" in row.required_options:
         seg = format_named("dicom-seg")
         if seg.name not in files:

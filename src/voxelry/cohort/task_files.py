@@ -86,6 +86,13 @@ def write_segments_of(
     return write_segments(path, task, labels.table, segments, of_ids, [] if of_ids else maps)
 
 
+def scores_by_segment(prediction: Prediction, labels: LabelMap) -> dict[int | str, float | None]:
+    """The scores of a task's labels: of objects by their ids, of labels as a whole by their names."""
+    has_ids = labels.instances is not None
+    rows = replace(prediction, labels=labels).segments_info
+    return {(row.id if has_ids and row.label.kind == "thing" else row.label.name): row.score for row in rows}
+
+
 def _flat_ids(labels: LabelMap, path: Path) -> NDArray[np.uint32]:
     """``(*spatial)`` the ids of all layers.
 

@@ -78,13 +78,15 @@ class Measurement:
 
         Returns:
             ``label`` is the label's name, ``label_id`` its stored value, ``code`` its coded anatomy (value, scheme, meaning) or
-            None; ``box`` the first voxel along each axis, then one past the last; the other keys are attributes.
+            None, ``modifier`` the code of its side or part or None; ``box`` the first voxel along each axis, then one past the
+            last; the other keys are attributes.
         """
         sides = self.box or ()
         return {
             "label": self.label.name,
             "label_id": self.label.value,
             "code": None if self.label.type is None else self.label.type.model_dump(),
+            "modifier": None if self.label.modifier is None else self.label.modifier.model_dump(),
             "instance": self.instance,
             "voxels": self.voxels,
             "volume_mm3": self.volume_mm3,

@@ -25,7 +25,7 @@ class ObjectStatistics(Frozen):
 
     Example:
         >>> ObjectStatistics(total=4, per_case=(1, 2, 3), diameter=(4.0, 5.0, 9.0), unit="mm", touching=2).describe()
-        '4 objects, 1 to 3 a case (median 2), median diameter 5 mm (4 to 9), 2 touch another (50 %)'
+        '4 objects, 1 to 3 a case (median 2), median diameter 5 mm (90 % lie between 4 and 9), 2 touch another (50 %)'
     """
 
     total: int = Field(ge=0)
@@ -55,5 +55,6 @@ class ObjectStatistics(Frozen):
         share = f"{self.share_touching:.0%}".replace("%", " %")
         return (
             f"{counted(self.total, 'object', 'objects')}, {least} to {most} a case (median {middle:g}), "
-            f"median diameter {median} {self.unit} ({low} to {high}), {self.touching} touch another ({share}){parts}"
+            f"median diameter {median} {self.unit} (90 % lie between {low} and {high}), "
+            f"{self.touching} touch another ({share}){parts}"
         )

@@ -50,15 +50,16 @@ class SegmentInfo:
 
         Returns:
             ``label`` is the label's name, ``label_id`` its stored value, ``kind`` thing or stuff, ``code`` its coded anatomy
-            (value, scheme, meaning) or None; the other keys are attributes.
+            (value, scheme, meaning) or None, ``modifier`` the code of its side or part or None; the other keys are attributes.
         """
-        code = self.label.type
+        code, modifier = self.label.type, self.label.modifier
         return {
             "id": self.id,
             "label": self.label.name,
             "label_id": self.label.value,
             "kind": self.label.kind,
             "code": None if code is None else code.model_dump(),
+            "modifier": None if modifier is None else modifier.model_dump(),
             "score": self.score,
             "voxels": self.voxels,
             "volume_mm3": self.volume_mm3,

@@ -255,9 +255,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _check_mask(ids: str | None, labels: object) -> None:
-    """Refuse a file of ids without a mask of classes beside it."""
-    if ids is not None and not isinstance(labels, str):
+def _check_mask(ids: str | None, labels: str | MaskFiles | None) -> None:
+    """Refuse a file of ids without a mask of classes beside it, or with files that tell objects apart already."""
+    if ids is not None and isinstance(labels, MaskFiles) and labels.per_object is not None:
+        raise ValueError(
+            f"instances '{ids}' is a file of ids, and `per_object` has a file for each object already; give one of them"
+        )
+    if ids is not None and labels is None:
         raise ValueError(
             f"instances '{ids}' is a file of ids without a mask of classes as `labels` beside it; where all objects "
             "have one label, give it as `labels`, with `instances: mask_ids` in the card"

@@ -115,7 +115,7 @@ def read_reference(case: Case, card: Card, geometry: Geometry) -> CaseReference 
         told = in_parts(labels, card.instances or InstanceForm(form="files"), where) if has_things else None
     elif case.labels is None:
         labels = _merge(case, card.table, geometry)
-        told = with_objects(labels, card.instances, where) if has_things else None
+        told = with_objects(labels, card.instances, where, case.instances) if has_things else None
     else:
         read = partial(_read_layers, case.labels, case, card)
         told = labels_with_objects(case.labels, card.table, card.instances, read, case.instances) if has_things else None

@@ -5,27 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from voxelry.base.files import write_text
+from voxelry.core.geometry import Geometry
 from voxelry.core.measurement import Measurement
 from voxelry.core.volume import LabelMap, Volume
 from voxelry.errors import ExportError
-from voxelry.metrics.measurements import measure_labels
+from voxelry.metrics.measurements import check_grid, measure_labels
 
 _DIGITS = 10
 """Significant digits of a number."""
 
-_NAMES = ("label", "value", "code", "scheme", "id", "voxels")
+_NAMES = ("label", "value", "code", "scheme", "modifier", "id", "voxels")
 _INTENSITY = ("mean", "sd", "minimum", "maximum")
 _WORLD = ("x_mm", "y_mm", "z_mm")
+_IN_PIXELS = {"area_mm2": "area_px", "long_mm": "long_px", "short_mm": "short_px"}
 
 
 def write_object_table(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume | None = None) -> Path:
     """Write the measurements of every object as CSV.
 
-    Columns: ``label``, ``value``, ``code``, ``scheme``, ``id`` (of the instance; empty for a label as a whole), ``voxels``,
-    ``volume_mm3`` or of pictures ``area_mm2``, ``long_mm`` and ``short_mm`` (RECIST, in the plane of the first two axes);
+    Columns: ``label``, ``value``, ``code``, ``scheme``, ``modifier`` (the code of its side or part), ``id`` (of the instance;
+    empty for a label as a whole), ``voxels``, ``volume_mm3`` or of pictures ``area_mm2``, ``long_mm`` and ``short_mm`` (RECIST,
+    in the plane of the first two axes; ``area_px``, ``long_px`` and ``short_px`` of pictures of unknown pixel size);
     ``mean``, ``sd``, ``minimum``, ``maximum`` of the scan where one is given; the centroid in voxels (``centroid_0``...) and in
     the world, RAS+ (``x_mm``, ``y_mm``, ``z_mm``); the box (``first_0``..., ``end_0``..., one past the last voxel);
     ``touches_border``, 0 or 1.
@@ -47,11 +51,16 @@ def write_object_table(labels: LabelMap, path: str | os.PathLike[str], *, source
     target = Path(path)
     if not target.name.lower().endswith(".csv"):
         raise ExportError(f"{path}: a table ends in .csv", remedy="Change the name.")
-    by_id = labels.instances is not None
+    by_id, in_pixels = labels.instances is not None, labels.geometry.spacing is None
+    if in_pixels:
+        check_grid(labels, source)
+        grid = Geometry(labels.geometry.shape, None, (1.0, 1.0))
+        labels, source = replace(labels, geometry=grid), None if source is None else replace(source, geometry=grid)
     rows = [_row(item, by_id) for item in measure_labels(labels, source)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(labels.geometry.ndim, source is not None), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    columns = _columns(labels.geometry.ndim, source is not None)
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writerow({name: _IN_PIXELS.get(name, name) if in_pixels else name for name in columns})
     writer.writerows(rows)
     write_text(target, text.getvalue())
     return target
@@ -79,6 +88,7 @@ def _row(item: Measurement, by_id: bool) -> dict[str, str | int]:
         "value": label.value,
         "code": label.type.value if label.type else "",
         "scheme": label.type.scheme if label.type else "",
+        "modifier": label.modifier.value if label.modifier else "",
         "id": item.instance if told and item.instance else "",
         "voxels": item.voxels,
         "touches_border": int(item.touches_border),

@@ -140,7 +140,7 @@ BUILT_IN = (
         name="coco", title="COCO", noun="a COCO file", kind="labels", endings=(".coco.json",), axes=_FLAT,
         shared_endings=(".json",), recognise=".signatures:is_coco", read_labels=".pictures.coco_read:read_coco",
         label_options=("reference",), write_labels=".pictures.coco:write_coco", source="optional",
-        instances="inside", options=("shape",),
+        instances="inside", options=("shape", "scores"),
     ),
     Format(
         name="darwin", title="Darwin", noun="a Darwin file", kind="labels", endings=(".darwin.json",), axes=_FLAT,

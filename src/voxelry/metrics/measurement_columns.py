@@ -24,7 +24,7 @@ _PLACES = ("x_mm", "y_mm", "z_mm")
 
 COLUMNS: Mapping[str, type] = MappingProxyType(
     {
-        "label": str, "label_value": int, "kind": str, "code": str, "code_scheme": str, "instance": int,
+        "label": str, "label_value": int, "kind": str, "code": str, "code_scheme": str, "code_modifier": str, "instance": int,
         "voxels": int, "volume_mm3": float, "area_mm2": float,
         "long_axis_mm": float, "short_axis_mm": float,
         **{field.name: float for field in fields(ObjectShape)},
@@ -72,6 +72,8 @@ def _row(labels: LabelMap, item: ObjectBox, volume: Volume | None) -> dict[str, 
     row |= {"voxels": item.voxels, "volume_mm3": measured.volume_mm3, "area_mm2": measured.area_mm2}
     if label.type is not None:
         row |= {"code": label.type.value, "code_scheme": label.type.scheme}
+    if label.modifier is not None:
+        row["code_modifier"] = label.modifier.value
     if item.box is None:
         return row
     mask, geometry = item.mask(labels), labels.geometry
@@ -81,6 +83,9 @@ def _row(labels: LabelMap, item: ObjectBox, volume: Volume | None) -> dict[str, 
         row |= asdict(shape_of(mask, np.asarray(geometry.affine)[:3, :3]))
     elif geometry.spacing is not None:
         row |= asdict(shape_of(mask, np.diag(geometry.spacing)))
+    else:
+        shape = shape_of(mask, np.eye(geometry.ndim))
+        row |= {"circularity": shape.circularity, "elongation": shape.elongation}  # numbers without a unit
     if volume is not None:
         values = volume.array[0][item.box][mask]
         row |= {f"intensity_{name}": value for name, value in zip(_INTENSITIES, _intensities(values), strict=True)}

@@ -119,6 +119,7 @@ def _element(row: dict[str, Any], inside: NDArray[np.bool_], has_ids: bool) -> d
         "mask": base64.b64encode(mask_png(shape, box, inside)).decode("ascii"),
         "instance_id": row["id"] if has_ids and row["kind"] == "thing" else None,
         "code": row["code"],
+        "modifier": row["modifier"],
         "box": row["box"],
         **more,
     }

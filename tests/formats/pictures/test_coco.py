@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,3 +142,19 @@ def test_nothing_labelled_and_unknown_shapes(tmp_path, made):
     assert json.loads(write_coco(empty, tmp_path / "x.json").read_text())["annotations"] == []
     with pytest.raises(UsageError, match="'box'"):
         write_coco(made, tmp_path / "y.json", shape="box")
+
+
+def test_scores_are_those_of_objects_or_of_their_label(made, tmp_path):
+    content = json.loads(write_coco(made, tmp_path / "x.json").read_text())
+    assert not any("score" in row for row in content["annotations"])
+    ids = np.where(made.layers == 2, 7, 0).astype(np.uint32)
+    ids[0, 17, 2] = 9
+    labels = replace(made, instances=ids)
+    rows = json.loads(
+        write_coco(labels, tmp_path / "y.json", scores={7: 0.25, "nodule": 0.5, "lung": 1, "heart": None}).read_text()
+    )
+    names = {row["id"]: row["name"] for row in rows["categories"]}
+    seen = [(names[row["category_id"]], row["id"], row.get("score")) for row in rows["annotations"]]
+    assert [each[2] for each in seen if each[0] == "lung"] == [1]
+    assert sorted(each[1:] for each in seen if each[0] == "nodule") == [(7, 0.25), (9, 0.5)]
+    assert [each[2] for each in seen if each[0] == "heart"] == [None]

@@ -125,7 +125,8 @@ def test_back_from_a_file_of_ours(tmp_path, shape):
     made = cells()
     back = vx.read_labels(write_coco(made, tmp_path / "x.coco.json", shape=shape))
     assert equal(back, made)
-    assert (back.source.kind, back.source.remarks) == ("coco", ())
+    assert back.source.kind == "coco"
+    assert back.source.remarks == ("1 region of a thing marked `iscrowd`: voxels of its label without an object",)
     vx.write(back, tmp_path / "y.json")
     assert (tmp_path / "x.coco.json").read_text().replace('"x"', '"y"') == (tmp_path / "y.json").read_text() or shape == "polygon"
 
@@ -193,6 +194,12 @@ def test_one_of_several_pictures(tmp_path):
     other = Volume(np.zeros((1, 4, 5)), Geometry((4, 5)), source=Source("picture", ("b.png",)))
     with pytest.raises(GridMismatchError, match="30 x 20"):
         vx.read_labels(path, reference=other)
+
+
+def test_crowds_of_a_thing_are_said_to_be_no_objects(tmp_path):
+    square = {"segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+    labels = read_coco(saved(tmp_path / "a.json", content([square | {"id": 1}, square | {"id": 2, "iscrowd": 1}])))
+    assert labels.source.remarks == ("1 region of a thing marked `iscrowd`: voxels of its label without an object",)
 
 
 def test_ids_that_are_none_are_numbered(tmp_path):

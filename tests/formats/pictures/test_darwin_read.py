@@ -140,6 +140,35 @@ def test_masks_of_a_raster_layer(tmp_path):
     assert not any("left out" in remark for remark in labels.source.remarks)
 
 
+@pytest.mark.parametrize(("radii", "angle"), [((8.3, 4.6), 0.0), ((8.3, 4.6), 0.6), ((3.0, 3.0), 1.0), ((2.2, 7.1), -2.0)])
+def test_an_ellipse_has_the_pixels_within_it(tmp_path, radii, angle):
+    """Oracle: the ellipse's equation; pixels that the outline runs through belong to it."""
+    ellipse = {"center": {"x": 14.4, "y": 9.7}, "radius": {"x": radii[0], "y": radii[1]}, "angle": angle}
+    labels = read_darwin(saved(tmp_path, first({"name": "lesion", "ellipse": ellipse})))
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]] - np.array([9.7, 14.4])[:, None, None]
+
+    def inside(margin):
+        along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        return (along / (radii[0] + margin)) ** 2 + (across / (radii[1] + margin)) ** 2 <= 1
+
+    assert labels.mask("lesion")[inside(0)].all()
+    assert not labels.mask("lesion")[~inside(0.75)].any()
+    assert labels.source.remarks == ()
+
+
+def test_annotations_of_an_instance_id_are_an_object(tmp_path):
+    far = [(x + 14, y + 6) for x, y in SQUARE]
+    rows = [
+        {"name": "cell", "polygon": {"path": points(SQUARE)}, "instance_id": {"value": 4}},
+        {"name": "nerve", "polygon": {"path": points([(25, 0), (28, 0), (28, 3)])}, "instance_id": {"value": 4}},
+        {"name": "cell", "polygon": {"path": points(far)}, "instance_id": {"value": 4}},
+        {"name": "cell", "polygon": {"path": points([(1, 15), (4, 15), (4, 18)])}, "instance_id": None},
+    ]
+    labels = read_darwin(saved(tmp_path, first(*rows)))
+    np.testing.assert_array_equal(labels.instances[0] == 1, square() | square(far))
+    assert np.unique(labels.instances).tolist() == [0, 1, 2, 3]
+
+
 def test_what_has_no_area_is_left_out_and_said(tmp_path):
     content = first(
         {"name": "cell", "polygon": {"path": points(SQUARE)}},

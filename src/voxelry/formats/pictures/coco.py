@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -27,8 +28,17 @@ from voxelry.formats.pictures.rle import check_picture, compressed, placed_run_l
 
 Shape = Literal["rle", "polygon"]
 
+NO_SCORES: Mapping[int | str, float | None] = MappingProxyType({})
 
-def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume | None = None, shape: Shape = "rle") -> Path:
+
+def write_coco(
+    labels: LabelMap,
+    path: str | os.PathLike[str],
+    *,
+    source: Volume | None = None,
+    shape: Shape = "rle",
+    scores: Mapping[int | str, float | None] = NO_SCORES,
+) -> Path:
     """Write the labels of a picture as COCO annotations.
 
     Categories are the labels of the table, by their stored values; numbered from 1 where two layers share a value. There is
@@ -41,6 +51,8 @@ def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume
         source: the picture; its file's name becomes ``file_name``.
         shape: ``rle`` is exact. ``polygon`` runs along pixel edges, x and y in pixels from the corner of the picture; holes are
             keyholes. Readers that fill polygons in another way than by pixel centres lose or gain pixels along the edge.
+        scores: score of an object by its instance id, else of all objects of a label by its name; the key ``score`` of their
+            annotations, as COCO's results have it.
 
     Returns:
         The path.
@@ -62,6 +74,7 @@ def write_coco(labels: LabelMap, path: str | os.PathLike[str], *, source: Volume
     annotations = [
         {"id": item.id or next(fresh), "image_id": 1, "category_id": category[item.label.name]}
         | _drawn(item, (rows, columns), shape)
+        | _scored(item, scores)
         for item in shapes
     ]
     name = Path(source.source.files[0]).name if source is not None and source.source.files else Path(path).name.split(".")[0]
@@ -127,6 +140,12 @@ def picture_objects(labels: LabelMap, where: str | os.PathLike[str]) -> Iterator
         for number, (rows, columns) in enumerate(find_objects(parts), start=1):
             corner = (start[0] + rows.start, start[1] + columns.start)
             yield PictureObject(item.label, 0, corner, parts[rows, columns] == number)
+
+
+def _scored(item: PictureObject, scores: Mapping[int | str, float | None]) -> dict[str, float]:
+    """An object's score, where there is one."""
+    score = scores.get(item.id, scores.get(item.label.name))
+    return {} if score is None else {"score": score}
 
 
 def _drawn(item: PictureObject, size: tuple[int, int], shape: Shape) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class CocoFile:
         """
         if name is not None:
             wanted = Path(name)
-            by_name = [item for item in self.pictures if Path(item.name).name == wanted.name]
+            by_name = [item for item in self.pictures if wanted.name in (Path(item.name).name, Path(item.name).stem)]
             matches = by_name or [item for item in self.pictures if Path(item.name).stem == wanted.stem]
             if len(matches) == 1:
                 return matches[0]
@@ -126,19 +126,37 @@ class CocoFile:
         regions = [item for item in objects if item.number in ignored]
         return _with_ignored(stacked, regions) if regions else stacked
 
-    def _objects(self, picture: CocoPicture) -> tuple[list[LabelledObject], list[str]]:
-        """The annotations of a picture as objects, and remarks."""
+    def scores_of(self, picture: CocoPicture) -> dict[int, float] | None:
+        """Instance id -> score of the objects of a picture, key ``score``; None where it has objects and none has one."""
+        things, numbers, _ = self._numbered_things(picture)
+        scores = {number: item.get("score") for number, item in zip(numbers, things, strict=True)}
+        known = {number: float(score) for number, score in scores.items() if isinstance(score, int | float)}
+        return known if known or not scores else None
+
+    def _numbered_things(self, picture: CocoPicture) -> tuple[list[Entry], list[int], bool]:
+        """The objects of a picture, their instance ids, and whether these are the annotations' own."""
         things = [item for item in picture.annotations if _is_object(item, self.things)]
         ids = [item.get("id") for item in things]
         fits = all(isinstance(id, int) and 0 < id <= _MOST_IDS for id in ids) and len(set(ids)) == len(ids)
-        numbers = {id(item): int(item["id"]) if fits else number for number, item in enumerate(things, start=1)}
+        return things, [int(item["id"]) if fits else number for number, item in enumerate(things, start=1)], fits
+
+    def _objects(self, picture: CocoPicture) -> tuple[list[LabelledObject], list[str]]:
+        """The annotations of a picture as objects, and remarks."""
+        things, ids, fits = self._numbered_things(picture)
+        numbers = {id(item): number for item, number in zip(things, ids, strict=True)}
         objects, empty = [], 0
         for item in picture.annotations:
             boxes = list(self._boxes(item, picture.shape))
             empty += not boxes
             objects.append(LabelledObject(item["category_id"], numbers.get(id(item), 0), boxes))
+        crowds = sum(item["category_id"] in self.things for item in picture.annotations) - len(things)
         remarks = [] if fits else ["annotations without ids of their own, from 1 to 4294967295, were numbered from 1"]
-        return objects, remarks + ([f"{counted(empty, 'annotation encloses', 'annotations enclose')} no pixel"] if empty else [])
+        remarks += [f"{counted(empty, 'annotation encloses', 'annotations enclose')} no pixel"] if empty else []
+        if crowds:
+            remarks.append(
+                f"{counted(crowds, 'region', 'regions')} of a thing marked `iscrowd`: voxels of its label without an object"
+            )
+        return objects, remarks
 
     def _boxes(self, annotation: Entry, shape: tuple[int, int]) -> Iterator[SegmentBox]:
         """Where an annotation is."""

@@ -1,9 +1,10 @@
 """Reads annotations of V7's Darwin JSON (docs.v7labs.com, versions 1 and 2) of one picture as label maps with instance ids.
 
-Polygons of one or several paths (``polygon``, ``complex_polygon``), and masks of a raster layer. Each annotation is an object,
-numbered from 1 in the order of the file, since Darwin's own ids are texts. Boxes, lines and points enclose no pixels and are left
-out, with a remark; tags without one. Coordinates are pixels, and the pixels that the outline runs through belong to the object.
-The paths of one annotation are filled together, so that one within another is a hole. Videos and several slots are refused.
+Polygons of one or several paths (``polygon``, ``complex_polygon``), ellipses, and masks of a raster layer. Each annotation is an
+object, numbered from 1 in the order of the file, since Darwin's own ids are texts; annotations of one class and ``instance_id``
+are one object. Boxes, lines and points enclose no pixels and are left out, with a remark; tags without one. Coordinates are
+pixels, and the pixels that the outline runs through belong to the object. The paths of one annotation are filled together, so
+that one within another is a hole. Videos and several slots are refused.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ from voxelry.formats.pictures.stored_picture import check_size
 
 Entry = Mapping[str, Any]
 Shape = tuple[int, int]
+Counts = NDArray[np.int64]
 
-_BESIDE = frozenset("id name slot_names properties attributes annotators reviewers ranges updated_at".split())
+_ELLIPSE_POINTS = 720
+"""Points of the polygon that an ellipse is filled as."""
+
+_BESIDE = frozenset("id name slot_names properties attributes annotators reviewers ranges updated_at instance_id text".split())
 """Keys of an annotation that say nothing of its shape."""
 
 _NO_SHAPES = {"tag", "raster_layer"}
@@ -83,10 +88,10 @@ def _as_coco(content: Entry, file: Path) -> tuple[dict[str, Any], list[str]]:
     check_size(file, *shape)
     every: Sequence[Entry] = content["annotations"]
     names: dict[str, int] = {}
-    rows: list[dict[str, Any]] = []
+    objects: dict[tuple[int, object], list[Counts]] = {}
     left_out = Counter[str]()
     rasters = {id: mask for item in every if "raster_layer" in item for id, mask in _raster(item["raster_layer"], shape)}
-    for item in every:
+    for number, item in enumerate(every):
         if "frames" in item:
             raise UnsupportedFormatError(f"{file}: annotations of a video", remedy="Export its frames as pictures.")
         counts = _counts(item, shape, rasters)
@@ -94,8 +99,17 @@ def _as_coco(content: Entry, file: Path) -> tuple[dict[str, Any], list[str]]:
             left_out.update([_kind(item)] if not _NO_SHAPES & item.keys() else [])
             continue
         category = names.setdefault(str(item["name"]), len(names) + 1)
-        segmentation = {"size": list(shape), "counts": counts}
-        rows.append({"id": len(rows) + 1, "image_id": 1, "category_id": category, "segmentation": segmentation})
+        instance = item["instance_id"]["value"] if item.get("instance_id") else None
+        objects.setdefault((category, (number,) if instance is None else instance), []).append(counts)
+    rows = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": category,
+            "segmentation": {"size": list(shape), "counts": _united(regions, shape)},
+        }
+        for number, ((category, _), regions) in enumerate(objects.items(), start=1)
+    ]
     coco = {
         "images": [{"id": 1, "file_name": name, "height": shape[0], "width": shape[1]}],
         "annotations": rows,
@@ -119,7 +133,15 @@ def _picture(content: Entry, file: Path) -> tuple[str, Shape]:
     return str(item["name"]), (int(slots[0]["height"]), int(slots[0]["width"]))
 
 
-def _counts(item: Entry, shape: Shape, rasters: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int64] | None:
+def _united(regions: Sequence[Counts], shape: Shape) -> Counts:
+    """The run lengths of what lies in any of some regions."""
+    if len(regions) == 1:
+        return regions[0]
+    masks = [np.repeat(np.arange(len(counts)) % 2 == 1, counts) for counts in regions]
+    return run_lengths(np.logical_or.reduce(masks).reshape(shape, order="F"))
+
+
+def _counts(item: Entry, shape: Shape, rasters: Mapping[str, NDArray[np.bool_]]) -> Counts | None:
     """The run lengths of an annotation, None for one that has no area."""
     if "mask" in item:
         return run_lengths(rasters[item["id"]])
@@ -133,7 +155,9 @@ def _counts(item: Entry, shape: Shape, rasters: Mapping[str, NDArray[np.bool_]])
 
 
 def _paths(item: Entry) -> list[NDArray[np.float64]] | None:
-    """The paths of a polygon, each ``(n, 2)`` of x and y; None for another kind of annotation."""
+    """The paths of a polygon or an ellipse, each ``(n, 2)`` of x and y; None for another kind of annotation."""
+    if "ellipse" in item:
+        return [_outline(item["ellipse"])]
     polygon = item.get("polygon") or item.get("complex_polygon")
     if polygon is None:
         return None
@@ -144,6 +168,18 @@ def _paths(item: Entry) -> list[NDArray[np.float64]] | None:
     if not all(len(path) and np.isfinite(path).all() for path in result):
         raise ValueError(f"annotation '{item.get('name')}' has a path without points, or with infinite ones")
     return result
+
+
+def _outline(ellipse: Entry) -> NDArray[np.float64]:
+    """An ellipse of a centre, two radii in pixels, and the angle in radians from x to the first radius, as a polygon."""
+    centre, radii = (np.array([ellipse[key]["x"], ellipse[key]["y"]], np.float64) for key in ("center", "radius"))
+    angle = float(ellipse.get("angle", 0.0))
+    if not np.isfinite([*centre, *radii, angle]).all() or (radii < 0).any():
+        raise ValueError("an ellipse with a negative or infinite number")
+    turns = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)
+    x, y = radii[0] * np.cos(turns), radii[1] * np.sin(turns)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.stack([centre[0] + x * cosine - y * sine, centre[1] + x * sine + y * cosine], axis=1)
 
 
 def _raster(layer: Entry, shape: Shape) -> Iterator[tuple[str, NDArray[np.bool_]]]:
