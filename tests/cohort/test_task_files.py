@@ -1,6 +1,7 @@
 """What `predict --task` writes, read back by other libraries and by voxelry itself."""
 
 import json
+import re
 from dataclasses import replace
 
 import nibabel as nib
@@ -219,6 +220,38 @@ def test_ids_of_a_picture(tmp_path, name, ending):
     back, geometry, _ = read_ids(file)
     np.testing.assert_array_equal(back, ids)
     assert name == "tiff" or geometry.pixel_size == (0.5, 0.25)
+
+
+def never(volume, progress=None):
+    raise AssertionError("segmented for nothing")
+
+
+def volume_file(folder, shear=0.0):
+    folder.mkdir(exist_ok=True)
+    affine = np.eye(4)
+    affine[0, 2] = shear
+    nib.save(nib.Nifti1Image(np.zeros((6, 5, 4), np.int16), affine), folder / "a.nii.gz")
+    return folder / "a.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("write", "format", "message"),
+    [
+        (picture_file, "nrrd", ""),
+        (picture_file, "stl", "a STL holds a volume|an STL holds a volume"),
+        (volume_file, "coco", "a COCO file holds a picture, not 6 x 5 x 4 voxels"),
+        (volume_file, "yolo", "a YOLO label file holds a picture"),
+        (volume_file, "dicom-seg", "read as nifti, and a DICOM SEG refers to DICOM instances"),
+        (volume_file, "dicom-sr", "read as nifti, and a DICOM S(R|EG) refers to DICOM instances"),
+        (lambda folder: volume_file(folder, 0.3), "metaimage", "sheared .gantry tilt., which a MetaImage does not hold"),
+    ],
+)
+def test_formats_that_do_not_fit_are_refused_before_a_scan_is_segmented(tmp_path, write, format, message):
+    scan = Scan("a", (write(tmp_path / "in"),))
+    job = told_apart() if not message else predictor(never)
+    [outcome] = segment_scans(job, [scan], tmp_path / "out", [format], task="semantic")
+    assert re.search(message, outcome.error)
+    assert bool(outcome.files) == (not message)
 
 
 def test_a_sheared_grid_fits_no_metaimage(tmp_path):

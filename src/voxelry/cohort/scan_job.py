@@ -134,6 +134,7 @@ class ScanPass:
                 return
         plan = self.job.predictor.model.plan
         self.volume = read_channels(images, self.job.options, plan.reference, len(plan.channels), self.scan.series)
+        self.job.outputs.check_volume(self.scan, self.volume)
 
     def _is_unchanged(self, known: Mapping[str, Any]) -> bool:
         if known["input"] != self.input_hash:

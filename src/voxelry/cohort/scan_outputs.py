@@ -94,6 +94,15 @@ class ScanOutputs:
         for path in self._targets(scan):
             self.outputs.check(path, self._inputs(scan))
 
+    def check_volume(self, scan: Scan, volume: Volume) -> None:
+        """Refuse a scan whose labels do not fit the formats, before it is segmented.
+
+        Raises:
+            ExportError: it is so.
+        """
+        for row in self._rows_written():
+            row.check_scan(volume, self.out / f"{scan.id}{row.ending}")
+
     @contextmanager
     def written(self, scan: Scan, volume: Volume, prediction: Prediction) -> Iterator[tuple[dict[str, Path], str]]:
         """Write the results of a scan; a failure, here or in the block, leaves none of them.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from voxelry.errors import ExportError, ReadError, UsageError, VoxelryError, nearest
 
 if TYPE_CHECKING:
+    from voxelry.core.geometry import Geometry
     from voxelry.core.volume import LabelMap, Volume
 
 Kind = Literal["image", "labels", "both"]
@@ -210,12 +211,7 @@ class Format:
         missing = [option for option in self.required_options if option not in options]
         if missing:
             raise ExportError(f"{path}: {self.noun} cannot be written without its {missing[0]}", remedy="Give it as an option.")
-        if labels.geometry.ndim not in self.axes:
-            flat = labels.geometry.ndim == 2
-            raise ExportError(
-                f"{path}: {self.noun} holds {'a volume' if flat else 'a picture'}, not {labels.geometry.describe()}",
-                remedy="Write pictures as .png or .json." if flat else "Write volumes as .nii.gz.",
-            )
+        self._check_axes(labels.geometry, path)
         if len(labels.layers) > 1 and not self.layers:
             raise ExportError(
                 f"{path}: labels overlap and lie on {len(labels.layers)} layers, {self.noun} holds one",
@@ -223,6 +219,37 @@ class Format:
             )
         if self.source == "required" and source is None:
             raise ExportError(f"{path}: {self.noun} refers to the scan it was made on", remedy="Give the DICOM scan as `source`.")
+
+    def _check_axes(self, geometry: Geometry, path: str | os.PathLike[str]) -> None:
+        if geometry.ndim not in self.axes:
+            flat = geometry.ndim == 2
+            raise ExportError(
+                f"{path}: {self.noun} holds {'a volume' if flat else 'a picture'}, not {geometry.describe()}",
+                remedy="Write pictures as .png or .json." if flat else "Write volumes as .nii.gz.",
+            )
+
+    def check_scan(self, scan: Volume, path: str | os.PathLike[str]) -> None:
+        """Refuse a scan whose labels the format cannot hold, before they are computed.
+
+        Args:
+            scan: as it was read; labels will lie on its grid.
+            path: the file that labels will be written to, for messages.
+
+        Raises:
+            ExportError: a volume for a format of pictures or the other way round, a tilted grid for one of upright grids, or no
+                DICOM scan for an object of DICOM that refers to one.
+        """
+        self._check_axes(scan.geometry, path)
+        if self.source == "required" and self.family == "dicom" and scan.source.kind != "dicom":
+            raise ExportError(
+                f"{path}: the scan {scan.source.name} was read as {scan.source.kind}, and {self.noun} refers to DICOM instances",
+                remedy="Segment the DICOM series, or write NIfTI.",
+            )
+        if not self.sheared and not scan.geometry.is_orthogonal:
+            raise ExportError(
+                f"{path}: the slices of {scan.source.name} are sheared (gantry tilt), which {self.noun} does not hold",
+                remedy="Write .nii.gz or, of DICOM, .rtstruct.dcm; or read the series with repair tilt.",
+            )
 
     def call(self, function: str, *arguments: Any, **options: Any) -> Any:
         """Call one of the row's functions.
