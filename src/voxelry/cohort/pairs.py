@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import get_args
 
 import numpy as np
@@ -91,7 +91,7 @@ def _cases_in(path: Path) -> dict[str, Files] | None:
     if path.is_dir():
         return masks_in(path)
     names = _pictures_in(path)
-    return None if len(names) < 2 else {case_id(Path(name)): (path,) for name in names}
+    return None if len(names) < 2 else {case_id(Path(PureWindowsPath(name).name)): (path,) for name in names}
 
 
 def _pictures_in(path: Path) -> list[str]:
@@ -181,7 +181,7 @@ def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
 
 def _masks_in_file(prediction: Path, manifest: Manifest) -> dict[str, Files]:
     """Case id -> the file: of all whose pictures a COCO file of several names, else of the case that it is named after."""
-    pictures = {Path(name).stem for name in _pictures_in(prediction)}
+    pictures = {PureWindowsPath(name).stem for name in _pictures_in(prediction)}
     if len(pictures) < 2:
         return {case_id(prediction): (prediction,)}
     images = {case.id: case.reference_image(manifest.card.reference) for case in manifest.cases}

@@ -196,6 +196,17 @@ def test_one_of_several_pictures(tmp_path):
         vx.read_labels(path, reference=other)
 
 
+def test_numbers_as_text_and_paths_of_windows(tmp_path):
+    plain = content([{"segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}], names=("x/a.png", "x/b.png"))
+    expected = vx.read_labels(saved(tmp_path / "a.json", plain), reference="a.png")
+    plain["images"][0]["file_name"] = "C:\\scans\\a.png"
+    for row in plain["annotations"]:
+        row["category_id"], row["image_id"] = str(row["category_id"]), str(row["image_id"])
+    labels = vx.read_labels(saved(tmp_path / "b.json", plain), reference="y/a.dcm")
+    assert equal(labels, expected)
+    assert labels.instances.max() == 1
+
+
 def test_crowds_of_a_thing_are_said_to_be_no_objects(tmp_path):
     square = {"segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
     labels = read_coco(saved(tmp_path / "a.json", content([square | {"id": 1}, square | {"id": 2, "iscrowd": 1}])))

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,11 @@ class CocoPicture:
     shape: tuple[int, int]
     annotations: Sequence[Entry]
 
+    @property
+    def path(self) -> PurePath:
+        """Its name as a path, by the separators of any system."""
+        return PureWindowsPath(self.name)
+
 
 @dataclass(frozen=True, eq=False)
 class CocoFile:
@@ -89,8 +94,8 @@ class CocoFile:
         """
         if name is not None:
             wanted = Path(name)
-            by_name = [item for item in self.pictures if wanted.name in (Path(item.name).name, Path(item.name).stem)]
-            matches = by_name or [item for item in self.pictures if Path(item.name).stem == wanted.stem]
+            by_name = [item for item in self.pictures if wanted.name in (item.path.name, item.path.stem)]
+            matches = by_name or [item for item in self.pictures if item.path.stem == wanted.stem]
             if len(matches) == 1:
                 return matches[0]
         if len(self.pictures) == 1:
@@ -253,11 +258,12 @@ def _parsed(file: Path, content: Entry) -> CocoFile:
         raise ValueError("two categories have one id")
     annotations: dict[Any, list[Entry]] = {}
     for item in content["annotations"]:
-        if item["category_id"] not in categories:
-            raise ValueError(f"annotation {item.get('id')} is of category {item['category_id']}, which is not listed")
-        annotations.setdefault(item["image_id"], []).append(item)
+        category = int(item["category_id"])  # some programs write numbers as text
+        if category not in categories:
+            raise ValueError(f"annotation {item.get('id')} is of category {category}, which is not listed")
+        annotations.setdefault(str(item["image_id"]), []).append({**item, "category_id": category})
     pictures = [
-        CocoPicture(str(item["file_name"]), (int(item["height"]), int(item["width"])), annotations.pop(item["id"], []))
+        CocoPicture(str(item["file_name"]), (int(item["height"]), int(item["width"])), annotations.pop(str(item["id"]), []))
         for item in content["images"]
     ]
     if annotations:
