@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from helpers.object_store import object_store
 from helpers.scan_tree import EXPECTED, found, scan_tree
 from voxelry.cohort.inputs import find_scans
-from voxelry.cohort.remote_files import is_url, list_files, place_of, public_url, without_secrets
+from voxelry.cohort.remote_files import list_files, place_of, public_url, without_secrets
 from voxelry.errors import ReadError
 
 WORDS = st.text("abcXYZ019_-", min_size=1, max_size=8)
@@ -24,22 +24,6 @@ def test_no_secret_of_a_url_is_shown(user: str, password: str, host: str, path: 
     assert without_secrets(f"404, url='{secret}' for <{secret}>") == f"404, url='{shown}' for <{shown}>"
     assert place_of(secret) == place_of(shown)
     assert place_of(secret).is_absolute()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("s3://b/a", True),
-        ("HTTPS://h/a", True),
-        ("C:/a", False),
-        ("C://a", False),
-        ("a/b", False),
-        ("/a://b", False),
-        ("", False),
-    ],
-)
-def test_what_is_a_url(text: str, expected: bool) -> None:
-    assert is_url(text) == expected
 
 
 def test_a_path_from_a_url_leads_nowhere_else() -> None:

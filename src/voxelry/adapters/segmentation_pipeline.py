@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image, ImageOps
 
 from voxelry.adapters.picture_tensors import grey_picture
 from voxelry.adapters.prediction_forms import segmentation_answer
+from voxelry.base.urls import is_url
 from voxelry.core.geometry import Geometry
 from voxelry.core.volume import Volume
 from voxelry.errors import UsageError
@@ -29,8 +29,6 @@ _NUMBERS = ("I", "I;16", "I;16B", "I;16L", "F")
 """Modes of PIL whose numbers are grey values of more than 8 bits."""
 
 _COLOURS = 3
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 
 
 class SegmentationPipeline:
@@ -125,7 +123,7 @@ def volume_of(image: Any) -> Volume:
     if isinstance(image, Volume):
         return image
     if isinstance(image, str | os.PathLike):
-        if not os.fspath(image) or _URL.match(os.fspath(image)):
+        if not os.fspath(image) or is_url(image) or os.fspath(image).startswith("data:"):
             raise UsageError(f"'{os.fspath(image)[:80]}' is no path, and URLs are not fetched", remedy="Give the path of a file.")
         return read_file(Path(image), ReadOptions())
     if isinstance(image, Image.Image):

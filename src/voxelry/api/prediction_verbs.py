@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from voxelry.base.device import choose_device
 from voxelry.base.notebook_progress import shows_progress
 from voxelry.base.progress import BatchCallback, ProgressCallback, no_batch, no_progress
+from voxelry.base.urls import is_url
 from voxelry.cohort.inputs import survey_inputs
-from voxelry.cohort.remote_files import is_url, public_url
+from voxelry.cohort.remote_files import public_url
 from voxelry.cohort.scan_names import LeftOut
 from voxelry.errors import UsageError
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from voxelry.base.distinct_names import folded
 from voxelry.base.files import no_such_file
+from voxelry.base.urls import is_url
 from voxelry.cohort.folder_search import FolderSearch, InputSurvey, is_archive, scan_of_file
 from voxelry.cohort.input_mirror import InputMirror, check_archive
-from voxelry.cohort.remote_files import is_url
 from voxelry.cohort.scan_lists import LISTS, listed_scans
 from voxelry.cohort.scan_names import Scan, named_scans
 from voxelry.cohort.scratch_folder import scratch_folder

@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from voxelry.base.extras import extra
+from voxelry.base.urls import is_url
 from voxelry.errors import MissingFileError, ReadError, UsageError, VoxelryError
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
 _STORES = frozenset({"s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss"})
 """Protocols that obstore serves."""
@@ -43,16 +43,6 @@ class RemoteFile:
     url: str
     size: int | None
     version: str
-
-
-def is_url(text: str | os.PathLike[str]) -> bool:
-    """A text is a URL, as ``s3://bucket/scan.nii.gz``.
-
-    Example:
-        >>> is_url("s3://bucket/a"), is_url("C:/a"), is_url("a/b")
-        (True, False, False)
-    """
-    return _URL.match(os.fspath(text)) is not None
 
 
 def public_url(url: str) -> str:

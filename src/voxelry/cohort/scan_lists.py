@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from voxelry.base.files import no_such_file, read_text
-from voxelry.cohort.remote_files import is_url, place_of
+from voxelry.base.urls import is_url
+from voxelry.cohort.remote_files import place_of
 from voxelry.cohort.scan_names import Scan
 from voxelry.datasets.manifest import load_manifest
 from voxelry.errors import ManifestError, nearest

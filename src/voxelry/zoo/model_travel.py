@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from voxelry.base.files import atomic_folder, atomic_path, sha256_of
-from voxelry.cohort.remote_files import is_url, public_url
+from voxelry.base.urls import is_url
+from voxelry.cohort.remote_files import public_url
 from voxelry.errors import ModelError, UsageError
 from voxelry.networks.weights import is_model_folder
 from voxelry.zoo.model_archive import ARCHIVE_ENDING, pack_model, unpack_model
