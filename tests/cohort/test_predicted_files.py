@@ -273,6 +273,19 @@ def test_files_that_list_no_segments(tmp_path, content, words):
     assert segments_beside(tmp_path / "a.png") is None
 
 
+def test_fused_segments_are_listed_once_for_each_part(tmp_path):
+    """As Hugging Face's panoptic post-processing does with `label_ids_to_fuse`."""
+    fused = {"id": 3, "label_id": 2, "was_fused": True}
+    write_json(
+        tmp_path / "a.json", {"segments_info": [{**fused, "score": 0.4}, {**fused, "score": 0.9}], "id2label": {"2": "sky"}}
+    )
+    (segment,) = segments_beside(tmp_path / "a.png")
+    assert (segment.id, segment.label, segment.score) == (3, "sky", 0.9)
+    write_json(tmp_path / "a.json", {"segments_info": [fused, {**fused, "label_id": 1}]})
+    with pytest.raises(CorruptFileError, match=r"an id twice \(3\)"):
+        segments_beside(tmp_path / "a.png")
+
+
 def test_confidence_beside_predictions_is_calibrated(tmp_path):
     table = LabelTable(labels=(Label(value=1, name="liver"),))
     array = np.zeros((20, 12, 10), np.uint8)

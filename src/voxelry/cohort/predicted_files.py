@@ -51,6 +51,7 @@ class StoredSegment(Frozen, extra="ignore"):
     label_id: int | None = Field(default=None, validation_alias=AliasChoices("label_id", "category_id"))
     kind: Literal["thing", "stuff"] = "thing"
     score: float | None = Field(default=None, allow_inf_nan=False)
+    was_fused: bool = False
 
 
 _SEGMENTS = TypeAdapter(tuple[StoredSegment, ...])
@@ -83,11 +84,24 @@ def segments_beside(mask: Path) -> tuple[StoredSegment, ...] | None:
                 f"{file}: segment {nameless[0]} has no label",
                 remedy="Give each its `label`, or a `label_id` that `id2label` of the file names.",
             )
-        ids = [segment.id for segment in segments]
-        if len(set(ids)) < len(ids):
-            raise CorruptFileError(f"{file}: lists an id twice", remedy="Give each segment an id of its own.")
-        return segments
+        return _once_each(segments, file)
     return None
+
+
+def _once_each(segments: Sequence[StoredSegment], file: Path) -> tuple[StoredSegment, ...]:
+    """Segments, of fused ones the surest: Hugging Face lists them once for each that went into them.
+
+    Raises:
+        CorruptFileError: another id that stands twice.
+    """
+    by_id: dict[int, StoredSegment] = {}
+    for segment in segments:
+        known = by_id.setdefault(segment.id, segment)
+        is_same = known is segment or (known.was_fused and segment.was_fused and known.label_id == segment.label_id)
+        if not is_same:
+            raise CorruptFileError(f"{file}: lists an id twice ({segment.id})", remedy="Give each segment an id of its own.")
+        by_id[segment.id] = max(known, segment, key=lambda each: -1.0 if each.score is None else each.score)
+    return tuple(by_id.values())
 
 
 def _names_of(content: Mapping[str, Any]) -> Names:

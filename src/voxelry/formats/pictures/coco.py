@@ -145,7 +145,7 @@ def picture_objects(labels: LabelMap, where: str | os.PathLike[str]) -> Iterator
 def _scored(item: PictureObject, scores: Mapping[int | str, float | None]) -> dict[str, float]:
     """An object's score, where there is one."""
     score = scores.get(item.id, scores.get(item.label.name))
-    return {} if score is None else {"score": score}
+    return {} if score is None else {"score": float(score)}
 
 
 def _drawn(item: PictureObject, size: tuple[int, int], shape: Shape) -> dict[str, Any]:
