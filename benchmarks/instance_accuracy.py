@@ -299,7 +299,9 @@ def _trained(config: Config, data: Manifest, folder: Path) -> tuple[Model, int]:
 
 def _config(name: str, recipe: Path, seed: int, options: argparse.Namespace, changes: Sequence[str]) -> Config:
     length = f"time_budget={60 * (options.minutes or MINUTES[name])}"
-    return load_config(recipe, (f"seed={seed}", f"device={options.device}", length, *changes, *options.changes))
+    given = (f"seed={seed}", f"device={options.device}", length, *changes, *options.changes)
+    last = {change.partition("=")[0]: change for change in given}
+    return load_config(recipe, tuple(last.values()))
 
 
 def _manifest(name: str, options: argparse.Namespace) -> Manifest:
