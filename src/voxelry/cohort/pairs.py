@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import get_args
 
 import numpy as np
@@ -91,12 +91,12 @@ def _cases_in(path: Path) -> dict[str, Files] | None:
     if path.is_dir():
         return masks_in(path)
     names = _pictures_in(path)
-    return None if len(names) < 2 else {case_id(Path(PureWindowsPath(name).name)): (path,) for name in names}
+    return None if len(names) < 2 else {case_id(Path(name.name)): (path,) for name in names}
 
 
-def _pictures_in(path: Path) -> list[str]:
+def _pictures_in(path: Path) -> list[PurePath]:
     """The names of the pictures of a COCO file; none for another file."""
-    return [picture.name for picture in open_coco(path).pictures] if detect(path).name == "coco" else []
+    return [picture.path for picture in open_coco(path).pictures] if detect(path).name == "coco" else []
 
 
 def _called_as(cases: Collection[str], masks: Mapping[str, Files]) -> dict[str, Files]:
@@ -181,7 +181,7 @@ def _with_manifest(manifest: Manifest, prediction: Path) -> Pairs:
 
 def _masks_in_file(prediction: Path, manifest: Manifest) -> dict[str, Files]:
     """Case id -> the file: of all whose pictures a COCO file of several names, else of the case that it is named after."""
-    pictures = {PureWindowsPath(name).stem for name in _pictures_in(prediction)}
+    pictures = {name.stem for name in _pictures_in(prediction)}
     if len(pictures) < 2:
         return {case_id(prediction): (prediction,)}
     images = {case.id: case.reference_image(manifest.card.reference) for case in manifest.cases}

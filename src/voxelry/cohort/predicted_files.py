@@ -118,13 +118,13 @@ def _names_of(content: Mapping[str, Any]) -> Names:
 
 def _with_names(segments: Sequence[StoredSegment], names: Names) -> tuple[StoredSegment, ...]:
     """Segments, of which those without a name have that of their label's id, where it is known."""
-    unnamed = {segment.id: names[segment.label_id] for segment in segments if not segment.label and segment.label_id in names}
-    return tuple(
-        segment.model_copy(update={"label": unnamed[segment.id][0], "kind": unnamed[segment.id][1]})
-        if segment.id in unnamed
-        else segment
-        for segment in segments
-    )
+    return tuple(_called(segment, names.get(segment.label_id)) for segment in segments)
+
+
+def _called(segment: StoredSegment, name: tuple[str, str] | None) -> StoredSegment:
+    if segment.label or name is None:
+        return segment
+    return segment.model_copy(update={"label": name[0], "kind": name[1]})
 
 
 def scores_beside(mask: Path, picture: str | None = None) -> dict[int, float] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,15 +132,16 @@ class ScanOutputs:
     def _write(self, scan: Scan, volume: Volume, prediction: Prediction, files: dict[str, Path]) -> str:
         """Write the results of a scan, adding each to `files`; how objects were told apart."""
         labels, how = labels_of_task(prediction.labels, self.task)
+        told_apart = replace(prediction, labels=labels)
         for row in self._rows():
             path = self.out / f"{scan.id}{row.ending}"
             if is_id_map(self.task, row):
                 files[row.name] = write_id_map(row, labels, path)
             else:
-                options = {"scores": scores_by_segment(prediction, labels)} if "scores" in row.options else {}
+                options = {"scores": scores_by_segment(told_apart)} if "scores" in row.options else {}
                 files[row.name] = write_format(row, labels, path, volume, self.model, files, options)
         if self.task != "semantic":
-            files[SEGMENTS] = write_segments_of(prediction, labels, self.task, segments_path(self.out, scan.id), files)
+            files[SEGMENTS] = write_segments_of(told_apart, self.task, segments_path(self.out, scan.id), files)
         if prediction.map is not None and self.confidence:
             files[self.confidence] = write_nifti_image(prediction.map, self._map_file(scan))
         return how

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,21 +75,17 @@ def segments_path(out: Path, scan_id: str) -> Path:
     return out / f"{scan_id}{ENDING}"
 
 
-def write_segments_of(
-    prediction: Prediction, labels: LabelMap, task: SegmentationTask, path: Path, files: Mapping[str, Path]
-) -> Path:
-    """Write the segments of a task's labels, with the scores of the prediction; `files` by format lie beside them."""
-    segments = replace(prediction, labels=labels).segments_info
+def write_segments_of(prediction: Prediction, task: SegmentationTask, path: Path, files: Mapping[str, Path]) -> Path:
+    """Write the segments of a prediction whose labels are the task's, with their scores; `files` by format lie beside them."""
     maps = [files[name] for name in files if format_named(name).write_ids]
     of_ids = maps if task == "instance" else []
-    return write_segments(path, task, labels.table, segments, of_ids, [] if of_ids else maps)
+    return write_segments(path, task, prediction.labels.table, prediction.segments_info, of_ids, [] if of_ids else maps)
 
 
-def scores_by_segment(prediction: Prediction, labels: LabelMap) -> dict[int | str, float | None]:
-    """The scores of a task's labels: of objects by their ids, of labels as a whole by their names."""
-    has_ids = labels.instances is not None
-    rows = replace(prediction, labels=labels).segments_info
-    return {(row.id if has_ids and row.label.kind == "thing" else row.label.name): row.score for row in rows}
+def scores_by_segment(prediction: Prediction) -> dict[int | str, float | None]:
+    """The scores of segments: of objects by their ids, of labels as a whole by their names."""
+    has_ids = prediction.labels.instances is not None
+    return {(row.id if has_ids and row.label.kind == "thing" else row.label.name): row.score for row in prediction.segments_info}
 
 
 def _flat_ids(labels: LabelMap, path: Path) -> NDArray[np.uint32]:
